@@ -1,0 +1,72 @@
+// Package chain is what Bitgram needs of a Bitcoin node: blocks in order,
+// broadcasting, a fee rate, and news of a new tip. Its backends are devchain
+// (embedded regtest), and later bitcoind and neutrino; one conformance suite
+// (internal/conform) holds them equal.
+package chain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/btcsuite/btcd/chaincfg/v2"
+	"github.com/btcsuite/btcd/chainhash/v2"
+	btcwire "github.com/btcsuite/btcd/wire/v2"
+
+	"github.com/bitgram/bitgram/wire"
+)
+
+// BlockRef names a block.
+type BlockRef struct {
+	Hash   chainhash.Hash
+	Height wire.Height
+}
+
+func (b BlockRef) String() string { return fmt.Sprintf("%d:%s", b.Height, b.Hash) }
+
+// Errors that a Backend wraps. Any other error of a method is a failure of the
+// node or of the way to it: try again later.
+var (
+	// ErrNotFound: no such block (never seen, or pruned).
+	ErrNotFound = errors.New("no such block")
+	// ErrRejected: consensus or policy refuses the transaction, for good as
+	// long as the chain and the mempool stay as they are. The text says why.
+	ErrRejected = errors.New("transaction rejected")
+	// ErrConflict: also ErrRejected; an input is spent by another transaction
+	// in a block or in the mempool, or does not exist (yet).
+	ErrConflict = fmt.Errorf("%w: input missing or spent", ErrRejected)
+	// ErrFeeTooLow: also ErrRejected; a higher fee would pass.
+	ErrFeeTooLow = fmt.Errorf("%w: fee too low", ErrRejected)
+)
+
+// Backend is a Bitcoin node as Bitgram sees it. It is safe for concurrent use.
+// Every method honours its context.
+type Backend interface {
+	// Params are the consensus parameters of the node's network.
+	Params() *chaincfg.Params
+
+	// Tip is the active chain's last block.
+	Tip(context.Context) (BlockRef, error)
+
+	// HashAt is the active chain's block hash at height h; ErrNotFound above
+	// the tip.
+	HashAt(ctx context.Context, h wire.Height) (chainhash.Hash, error)
+
+	// Block is a whole block by hash, with its height, on the active chain or
+	// a stale one; ErrNotFound when the node does not have it.
+	Block(ctx context.Context, hash chainhash.Hash) (*btcwire.MsgBlock, wire.Height, error)
+
+	// Broadcast hands tx to the node. A transaction that the node already has
+	// in its mempool or in a block whose outputs are still known is no error.
+	// A refusal wraps ErrRejected (or ErrConflict, ErrFeeTooLow).
+	Broadcast(ctx context.Context, tx *btcwire.MsgTx) error
+
+	// FeeRate estimates the rate at which a transaction confirms within target
+	// blocks; never below the node's relay minimum.
+	FeeRate(ctx context.Context, target int) (wire.SatPerKVB, error)
+
+	// Watch returns a channel that receives, without ever blocking the node, a
+	// value soon after each change of tip. Signals may be merged. It is closed
+	// when ctx ends or the node closes.
+	Watch(ctx context.Context) <-chan struct{}
+}

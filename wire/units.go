@@ -1,0 +1,70 @@
+package wire
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"math/bits"
+)
+
+// Sat is an amount of satoshi. Amounts are never negative on the wire;
+// differences in ledgers may be.
+type Sat int64
+
+// Msat is a thousandth of a satoshi.
+type Msat uint64
+
+// Psat is 10⁻¹² satoshi, the unit of rates (psat per byte-day).
+type Psat uint64
+
+// MaxSat is the number of satoshi that can ever exist.
+const MaxSat Sat = 21_000_000 * 100_000_000
+
+// Height is a block height.
+type Height uint32
+
+// SatPerKVB is a fee rate in satoshi per 1,000 virtual bytes.
+type SatPerKVB int64
+
+// Fee returns the fee of vsize virtual bytes at rate r, rounded up.
+func (r SatPerKVB) Fee(vsize int64) Sat { return Sat((int64(r)*vsize + 999) / 1000) }
+
+// String prints the amount with its unit.
+func (s Sat) String() string { return fmt.Sprintf("%d sat", int64(s)) }
+
+// ErrOverflow is returned where a price leaves the range of satoshi.
+var ErrOverflow = errors.New("amount overflows")
+
+// StoragePrice is the price of keeping size bytes for blocks blocks at rate
+// psat per byte-day, where a day has perDay blocks: rounded up to whole msat
+// once, at the end, from a 128-bit product (protocol §2).
+func StoragePrice(rate Psat, size uint64, blocks, perDay uint32) (Msat, error) {
+	if perDay == 0 {
+		return 0, errors.New("a day of zero blocks")
+	}
+	hi, byteBlocks := bits.Mul64(size, uint64(blocks))
+	if hi != 0 {
+		return 0, ErrOverflow
+	}
+	hi, lo := bits.Mul64(uint64(rate), byteBlocks)
+	const psatPerMsat = 1_000_000_000
+	div := uint64(perDay) * psatPerMsat // < 2^62
+	lo, carry := bits.Add64(lo, div-1, 0)
+	hi += carry
+	if hi >= div {
+		return 0, ErrOverflow
+	}
+	q, _ := bits.Div64(hi, lo, div)
+	if q > uint64(MaxSat)*1000 {
+		return 0, ErrOverflow
+	}
+	return Msat(q), nil
+}
+
+// Sat rounds m up to whole satoshi.
+func (m Msat) Sat() Sat {
+	if m > math.MaxInt64 {
+		return MaxSat + 1
+	}
+	return Sat((m + 999) / 1000)
+}
