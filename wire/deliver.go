@@ -1,0 +1,505 @@
+package wire
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+)
+
+// Limits of delivery messages. They are part of the protocol: a peer that
+// exceeds one is refused.
+const (
+	MaxAgents      = 16      // agents of one message
+	MaxPayload     = 5 << 30 // bytes of one sealed copy
+	MaxFunding     = 100_000 // bytes of a funding transaction, policy's own bound
+	MaxStoreBlocks = 52_560  // a year of storage
+	MaxHeight      = 1 << 30 // no height or CLTV comes near
+	MaxRate        = 1_000_000 * 1_000_000_000_000 / 1000
+	MaxProofs      = 8 // proofs in one answer to Ask
+	MaxAck         = 512
+	maxPath        = 4 // ⌈log₂ MaxAgents⌉
+	maxText        = 256
+)
+
+// Signature is a BIP340 signature.
+type Signature [64]byte
+
+// PreSignature is an adaptor pre-signature: 0x02 or 0x03 (the parity of R) ‖
+// R.x ‖ s′ (spec/delivery.md).
+type PreSignature [65]byte
+
+// Shape says how the agents of a message are paid.
+type Shape uint8
+
+// The two shapes of frozen outputs (protocol §3).
+const (
+	PerAgent  Shape = 0 // one output per agent
+	OneOfMany Shape = 1 // one output with every agent's claim leaf
+)
+
+func (s Shape) String() string {
+	if s == OneOfMany {
+		return "one-of-many"
+	}
+	return "per-agent"
+}
+
+// QuoteRequest asks an agent for its price and a fresh point.
+type QuoteRequest struct {
+	_          struct{} `cbor:",toarray"`
+	Session    Hash     // fresh random; names this negotiation and is known to S and this agent only
+	E          Key      // the message's ephemeral key
+	Size       uint64   // bytes of the sealed copy
+	StoreUntil Height   // end of storage
+	Expiry     Height   // the refund's CLTV height T
+	Shape      Shape
+}
+
+// MaxSize implements Limited.
+func (*QuoteRequest) MaxSize() int { return 128 }
+
+// Check implements Limited.
+func (q *QuoteRequest) Check() error {
+	switch {
+	case q.Size == 0 || q.Size > MaxPayload:
+		return malformed("size %d", q.Size)
+	case q.StoreUntil == 0 || q.Expiry <= q.StoreUntil || q.Expiry > MaxHeight:
+		return malformed("storage to %d, expiry %d", q.StoreUntil, q.Expiry)
+	case q.Shape > OneOfMany:
+		return malformed("shape %d", q.Shape)
+	}
+	return checkKeys(q.E)
+}
+
+// Quote is an agent's signed offer. Value is what its frozen output must hold:
+// the storage price rounded up to satoshi, plus Reserve for the fee of the
+// claim.
+type Quote struct {
+	_          struct{} `cbor:",toarray"`
+	Agent      Key
+	Session    Hash
+	E          Key
+	Point      Key       // T = τG, fresh
+	Knowledge  Signature // by τ over KnowledgeDigest
+	ClaimKey   Key       // A′, the agent's key in the claim leaf
+	Size       uint64
+	From       Height // the agent's tip; storage is paid from here
+	StoreUntil Height
+	Expiry     Height
+	ValidUntil Height // last height at which the funding may confirm
+	Shape      Shape
+	Rate       Psat // per byte-day
+	Reserve    Sat
+	Value      Sat
+	Sig        Signature // by Agent over Digest
+}
+
+// MaxSize implements Limited.
+func (*Quote) MaxSize() int { return 512 }
+
+// Check implements Limited.
+func (q *Quote) Check() error {
+	switch {
+	case q.Size == 0 || q.Size > MaxPayload:
+		return malformed("size %d", q.Size)
+	case q.From >= q.StoreUntil || q.StoreUntil-q.From > MaxStoreBlocks || q.Expiry <= q.StoreUntil || q.Expiry > MaxHeight:
+		return malformed("heights %d, %d, %d", q.From, q.StoreUntil, q.Expiry)
+	case q.ValidUntil < q.From || q.ValidUntil > q.Expiry:
+		return malformed("valid until %d", q.ValidUntil)
+	case q.Shape > OneOfMany:
+		return malformed("shape %d", q.Shape)
+	case q.Rate > MaxRate:
+		return malformed("rate %d", q.Rate)
+	case q.Reserve < 0 || q.Reserve > MaxSat || q.Value < 0 || q.Value > MaxSat || q.Value < q.Reserve:
+		return malformed("value %d, reserve %d", q.Value, q.Reserve)
+	}
+	return checkKeys(q.Agent, q.E, q.Point, q.ClaimKey)
+}
+
+// KnowledgeDigest is what τ signs to prove that it is known, bound to the
+// agent, the message and the session.
+func KnowledgeDigest(agent, e Key, session Hash, point Key) Hash {
+	return Tagged("point", agent[:], e[:], session[:], point[:])
+}
+
+// Digest is what Agent signs: the encoding of the quote with a zero Sig.
+func (q *Quote) Digest() Hash {
+	c := *q
+	c.Sig = Signature{}
+	return digestOf("quote", &c)
+}
+
+// ClaimLeaf is one agent's claim in a frozen output.
+type ClaimLeaf struct {
+	_           struct{} `cbor:",toarray"`
+	ReleaseHash Hash     // SHA256(σ)
+	SenderKey   Key      // S″
+	ClaimKey    Key      // A′
+}
+
+// Frozen is everything from which a frozen output's script is recomputed.
+type Frozen struct {
+	_         struct{} `cbor:",toarray"`
+	Blinding  Secret   // the internal key is NUMS + Blinding·G
+	Expiry    Height   // CLTV of the refund leaf
+	RefundKey Key      // S′
+	Claims    []ClaimLeaf
+}
+
+// Check reports the first field out of range.
+func (f *Frozen) Check() error {
+	if len(f.Claims) == 0 || len(f.Claims) > MaxAgents {
+		return malformed("%d claim leaves", len(f.Claims))
+	}
+	if f.Expiry == 0 || f.Expiry > MaxHeight {
+		return malformed("expiry %d", f.Expiry)
+	}
+	for _, c := range f.Claims {
+		if err := checkKeys(c.SenderKey, c.ClaimKey); err != nil {
+			return err
+		}
+	}
+	return checkKeys(f.RefundKey)
+}
+
+// Leaf is what a message's root commits to for one agent (protocol §3,
+// Freeze).
+type Leaf struct {
+	_           struct{} `cbor:",toarray"`
+	Agent       Key
+	CopyHash    Hash   // BLAKE3 of the sealed copy
+	Size        uint64 // of the sealed copy, bytes
+	Point       Key    // T
+	ReleaseHash Hash   // SHA256(σ)
+	KEMHash     Hash   // H[kem] of the KEM ciphertext, which may be empty
+	Key         MessageKey
+}
+
+// Section is a leaf with its path to the root.
+type Section struct {
+	_     struct{} `cbor:",toarray"`
+	Leaf  Leaf
+	Index uint8
+	Count uint8
+	Path  []Hash
+}
+
+// Check reports the first field out of range.
+func (s *Section) Check() error {
+	switch {
+	case s.Leaf.Size == 0 || s.Leaf.Size > MaxPayload:
+		return malformed("size %d", s.Leaf.Size)
+	case s.Count == 0 || s.Count > MaxAgents || s.Index >= s.Count || len(s.Path) > maxPath:
+		return malformed("section %d of %d, path of %d", s.Index, s.Count, len(s.Path))
+	}
+	return checkKeys(s.Leaf.Agent, s.Leaf.Point)
+}
+
+// Package goes in front of a sealed copy: all that an agent needs to verify,
+// byte for byte, that it will be paid.
+type Package struct {
+	_        struct{} `cbor:",toarray"`
+	Session  Hash
+	Funding  []byte // the funding transaction, serialised without witnesses
+	Vout     uint32
+	Frozen   Frozen
+	Section  Section
+	PreSig   PreSignature
+	FetchKey Secret // φ
+}
+
+// MaxSize implements Limited.
+func (*Package) MaxSize() int { return MaxFunding + 4096 }
+
+// Check implements Limited.
+func (p *Package) Check() error {
+	if len(p.Funding) == 0 || len(p.Funding) > MaxFunding {
+		return malformed("funding of %d bytes", len(p.Funding))
+	}
+	if err := p.Frozen.Check(); err != nil {
+		return err
+	}
+	return p.Section.Check()
+}
+
+// Digest names the package in a receipt.
+func (p *Package) Digest() Hash { return digestOf("package", p) }
+
+// Receipt is an agent's signed word that it verified and durably holds a copy.
+type Receipt struct {
+	_       struct{} `cbor:",toarray"`
+	Agent   Key
+	Package Hash // Package.Digest
+	Sig     Signature
+}
+
+// MaxSize implements Limited.
+func (*Receipt) MaxSize() int { return 192 }
+
+// Check implements Limited.
+func (r *Receipt) Check() error { return checkKeys(r.Agent) }
+
+// Digest is what Agent signs.
+func (r *Receipt) Digest() Hash { return Tagged("receipt", r.Agent[:], r.Package[:]) }
+
+// Ask asks an agent whether it holds messages at a locator. It gives away no
+// more than the locator; the agent proves itself first.
+type Ask struct {
+	_       struct{} `cbor:",toarray"`
+	Locator Locator
+	Nonce   Hash // fresh
+}
+
+// MaxSize implements Limited.
+func (*Ask) MaxSize() int { return 64 }
+
+// Check implements Limited.
+func (*Ask) Check() error { return nil }
+
+// Proof shows that an agent is the one named by a leaf of a funded message.
+type Proof struct {
+	_        struct{} `cbor:",toarray"`
+	Outpoint Outpoint // the frozen output
+	Frozen   Frozen
+	Section  Section
+	PreSig   PreSignature
+	Sig      Signature // by the agent over ProofDigest
+}
+
+// Outpoint is a transaction output: the txid in its internal byte order, and
+// the index.
+type Outpoint struct {
+	_    struct{} `cbor:",toarray"`
+	Txid Hash
+	Vout uint32
+}
+
+// Bytes is the outpoint as a transaction serialises it, 36 bytes.
+func (o Outpoint) Bytes() []byte {
+	return binary.LittleEndian.AppendUint32(append(make([]byte, 0, 36), o.Txid[:]...), o.Vout)
+}
+
+// Proofs answers Ask.
+type Proofs struct {
+	_      struct{} `cbor:",toarray"`
+	Proofs []Proof
+}
+
+// MaxSize implements Limited.
+func (*Proofs) MaxSize() int { return 64 + MaxProofs*4096 }
+
+// Check implements Limited.
+func (p *Proofs) Check() error {
+	if len(p.Proofs) > MaxProofs {
+		return malformed("%d proofs", len(p.Proofs))
+	}
+	for i := range p.Proofs {
+		if err := p.Proofs[i].Frozen.Check(); err != nil {
+			return err
+		}
+		if err := p.Proofs[i].Section.Check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ProofDigest is what an agent signs to prove itself to the peer that sent
+// nonce, and to no other: both ends of the authenticated channel are in it.
+func ProofDigest(nonce Hash, agentPeer, clientPeer []byte, at Outpoint, point Key) Hash {
+	return Tagged("proof", nonce[:], prefixed(agentPeer), prefixed(clientPeer), at.Bytes(), point[:])
+}
+
+// Token asks for the sealed copy of one of the proofs just given. Its MAC
+// under the fetch key φ shows that the asker is the recipient.
+type Token struct {
+	_     struct{} `cbor:",toarray"`
+	Point Key
+	MAC   Hash
+}
+
+// MaxSize implements Limited.
+func (*Token) MaxSize() int { return 96 }
+
+// Check implements Limited.
+func (*Token) Check() error { return nil }
+
+// TokenMAC is HMAC-SHA256 under φ over the same that the agent signed.
+func TokenMAC(fetchKey Secret, nonce Hash, agentPeer, clientPeer []byte, at Outpoint, point Key) (h Hash) {
+	d := Tagged("token", nonce[:], prefixed(agentPeer), prefixed(clientPeer), at.Bytes(), point[:])
+	m := hmac.New(sha256.New, fetchKey[:])
+	m.Write(d[:])
+	m.Sum(h[:0])
+	return
+}
+
+// Release hands over σ.
+type Release struct {
+	_     struct{} `cbor:",toarray"`
+	Point Key
+	Sigma Secret
+}
+
+// MaxSize implements Limited.
+func (*Release) MaxSize() int { return 96 }
+
+// Check implements Limited.
+func (*Release) Check() error { return nil }
+
+// Reveal answers Release with τ.
+type Reveal struct {
+	_   struct{} `cbor:",toarray"`
+	Tau Secret
+}
+
+// MaxSize implements Limited.
+func (*Reveal) MaxSize() int { return 64 }
+
+// Check implements Limited.
+func (*Reveal) Check() error { return nil }
+
+// Acknowledge leaves the recipient's sealed acknowledgement with the agent
+// that served it, for the sender.
+type Acknowledge struct {
+	_     struct{} `cbor:",toarray"`
+	Point Key
+	MAC   Hash // AckMAC
+	Blob  []byte
+}
+
+// MaxSize implements Limited.
+func (*Acknowledge) MaxSize() int { return 128 + MaxAck }
+
+// Check implements Limited.
+func (a *Acknowledge) Check() error {
+	if len(a.Blob) == 0 || len(a.Blob) > MaxAck {
+		return malformed("acknowledgement of %d bytes", len(a.Blob))
+	}
+	return nil
+}
+
+// AckMAC shows under φ that an acknowledgement comes from the recipient.
+func AckMAC(fetchKey Secret, point Key, blob []byte) (h Hash) {
+	d := Tagged("ack-mac", point[:], blob)
+	m := hmac.New(sha256.New, fetchKey[:])
+	m.Write(d[:])
+	m.Sum(h[:0])
+	return
+}
+
+// Done answers Acknowledge.
+type Done struct {
+	_ struct{} `cbor:",toarray"`
+}
+
+// MaxSize implements Limited.
+func (*Done) MaxSize() int { return 8 }
+
+// Check implements Limited.
+func (*Done) Check() error { return nil }
+
+// StatusRequest is the sender asking how its message fares; the session is
+// the secret that only it and the agent share.
+type StatusRequest struct {
+	_       struct{} `cbor:",toarray"`
+	Session Hash
+	Point   Key
+}
+
+// MaxSize implements Limited.
+func (*StatusRequest) MaxSize() int { return 96 }
+
+// Check implements Limited.
+func (*StatusRequest) Check() error { return nil }
+
+// Status answers StatusRequest.
+type Status struct {
+	_     struct{} `cbor:",toarray"`
+	State uint8    // the agent's phase, for people
+	Ack   []byte   // the recipient's sealed acknowledgement, or empty
+}
+
+// MaxSize implements Limited.
+func (*Status) MaxSize() int { return 16 + MaxAck }
+
+// Check implements Limited.
+func (s *Status) Check() error {
+	if len(s.Ack) > MaxAck {
+		return malformed("acknowledgement of %d bytes", len(s.Ack))
+	}
+	return nil
+}
+
+// Code says why a request was refused; OK is no refusal.
+type Code uint8
+
+// The codes of Reply.
+const (
+	OK           Code = iota
+	BadRequest        // a field is wrong; asking again is no use
+	Unknown           // no such quote, message or locator here
+	Busy              // too many at once; ask again later
+	TooBig            // over the agent's size limit
+	TooLong           // storage or expiry beyond what the agent takes
+	TooLate           // past the height at which this may still be asked
+	NotConfirmed      // the funding is not deep enough yet; ask again later
+	Spent             // the frozen output is spent
+	WrongSecret       // σ or a MAC does not fit
+	Full              // no room
+	Internal          // the agent's own trouble; ask again later
+	numCodes
+)
+
+var codeText = [numCodes]string{"ok", "bad request", "unknown", "busy", "too big", "too long",
+	"too late", "not confirmed", "spent", "wrong secret", "full", "internal"}
+
+func (c Code) String() string {
+	if c < numCodes {
+		return codeText[c]
+	}
+	return fmt.Sprintf("code %d", uint8(c))
+}
+
+// Reply comes before every answer: the answer follows only after OK.
+type Reply struct {
+	_    struct{} `cbor:",toarray"`
+	Code Code
+	Text string // for people, at most 256 bytes
+}
+
+// MaxSize implements Limited.
+func (*Reply) MaxSize() int { return 8 + maxText }
+
+// Check implements Limited.
+func (r *Reply) Check() error {
+	if r.Code >= numCodes || len(r.Text) > maxText {
+		return malformed("reply code %d with %d bytes of text", r.Code, len(r.Text))
+	}
+	return nil
+}
+
+func malformed(format string, a ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{ErrMalformed}, a...)...)
+}
+
+func checkKeys(keys ...Key) error {
+	for _, k := range keys {
+		if _, err := k.Point(); err != nil {
+			return fmt.Errorf("%w: %w", ErrMalformed, err)
+		}
+	}
+	return nil
+}
+
+func prefixed(b []byte) []byte {
+	return append(binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(b)), uint16(len(b))), b...)
+}
+
+func digestOf(tag string, v any) Hash {
+	b, err := Marshal(v)
+	if err != nil {
+		panic(err) // every message type encodes
+	}
+	return Tagged(tag, b)
+}

@@ -1,0 +1,45 @@
+package wire
+
+import (
+	"fmt"
+
+	"github.com/btcsuite/btcd/btcec/v2"
+	"github.com/btcsuite/btcd/btcec/v2/schnorr"
+)
+
+// Sign signs digest with key by BIP340. It is deterministic (RFC 6979 style
+// nonce over key and digest), so no random source is needed.
+func Sign(key Secret, digest Hash) (sig Signature, err error) {
+	priv, err := key.PrivKey()
+	if err != nil {
+		return sig, err
+	}
+	s, err := schnorr.Sign(priv, digest[:])
+	if err != nil {
+		return sig, err
+	}
+	copy(sig[:], s.Serialize())
+	return sig, nil
+}
+
+// ErrBadSignature means that a signature does not verify.
+var ErrBadSignature = fmt.Errorf("%w: bad signature", ErrMalformed)
+
+// Verify reports whether sig is k's BIP340 signature of digest, by returning
+// nil or ErrBadSignature.
+func (k Key) Verify(digest Hash, sig Signature) error {
+	p, err := k.Point()
+	if err != nil {
+		return err
+	}
+	// btcec's parser lets s ≥ n pass; BIP340 does not.
+	var s btcec.ModNScalar
+	if s.SetByteSlice(sig[32:]) {
+		return ErrBadSignature
+	}
+	parsed, err := schnorr.ParseSignature(sig[:])
+	if err != nil || !parsed.Verify(digest[:], p) {
+		return ErrBadSignature
+	}
+	return nil
+}
