@@ -1,0 +1,74 @@
+package seal
+
+import (
+	"fmt"
+
+	"github.com/bitgram/bitgram/wire"
+)
+
+// AckSize is the size of a sealed acknowledgement.
+const AckSize = signatureSize + tagSize
+
+// Ack is the recipient's signature that the message came through an agent. It
+// convinces third parties: VerifyAck.
+type Ack [signatureSize]byte
+
+func ackDigest(E, R wire.Key, root wire.Hash, agent wire.Key) wire.Hash {
+	return wire.Tagged("ack", E[:], R[:], root[:], agent[:])
+}
+
+// ackStream encrypts one acknowledgement. Its key is that of this very
+// statement, so that the same AckKey under two roots never repeats a keystream.
+func ackStream(ackKey wire.Secret, E, R wire.Key, root wire.Hash, agent wire.Key) stream {
+	var key wire.Secret
+	expand(&ackKey, key[:], roleAckBox, E[:], R[:], root[:], agent[:])
+	return newStream(key)
+}
+
+// SealAck is the acknowledgement by the recipient with secret identity that the
+// message with ephemeral key E and root was delivered by agent, AckSize bytes
+// that only the sender can read. ackKey is Secrets.AckKey(agent). Errors are
+// wire.ErrBadKey.
+func SealAck(ackKey, identity wire.Secret, E wire.Key, root wire.Hash, agent wire.Key) ([]byte, error) {
+	if err := unset(ackKey); err != nil {
+		return nil, err
+	}
+	priv, err := identity.PrivKey()
+	if err != nil {
+		return nil, fmt.Errorf("identity secret: %w", err)
+	}
+	r := wire.XOnly(priv.PubKey())
+	sig, err := sign(priv, ackDigest(E, r, root, agent))
+	if err != nil {
+		return nil, err
+	}
+	buf := make([]byte, AckSize)
+	copy(buf, sig[:])
+	st := ackStream(ackKey, E, r, root, agent)
+	return st.seal(buf, signatureSize, true), nil
+}
+
+// OpenAck returns the acknowledgement in sealed, verified to be recipient's for
+// exactly this E, root and agent. ErrCorrupt is one that does not decrypt or
+// has another size, ErrSignature one that recipient did not sign.
+func OpenAck(sealed []byte, ackKey wire.Secret, recipient, E wire.Key, root wire.Hash, agent wire.Key) (Ack, error) {
+	if len(sealed) != AckSize {
+		return Ack{}, fmt.Errorf("%w: acknowledgement of %d bytes", ErrCorrupt, len(sealed))
+	}
+	buf := append([]byte(nil), sealed...)
+	st := ackStream(ackKey, E, recipient, root, agent)
+	sig, err := st.open(buf, true)
+	if err != nil {
+		return Ack{}, err
+	}
+	a := Ack(sig)
+	if err := VerifyAck(a, recipient, E, root, agent); err != nil {
+		return Ack{}, err
+	}
+	return a, nil
+}
+
+// VerifyAck checks an opened acknowledgement: nil or ErrSignature.
+func VerifyAck(a Ack, recipient, E wire.Key, root wire.Hash, agent wire.Key) error {
+	return verify(recipient, ackDigest(E, recipient, root, agent), a[:])
+}
