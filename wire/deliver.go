@@ -10,13 +10,13 @@ import (
 // Limits of delivery messages. They are part of the protocol: a peer that
 // exceeds one is refused.
 const (
-	MaxAgents      = 16      // agents of one message
-	MaxPayload     = 5 << 30 // bytes of one sealed copy
-	MaxFunding     = 100_000 // bytes of a funding transaction, policy's own bound
-	MaxStoreBlocks = 52_560  // a year of storage
-	MaxHeight      = 1 << 30 // no height or CLTV comes near
-	MaxRate        = 1_000_000 * 1_000_000_000_000 / 1000
-	MaxProofs      = 8 // proofs in one answer to Ask
+	MaxAgents      = 16                    // agents of one message
+	MaxPayload     = 5 << 30               // bytes of one sealed copy
+	MaxFunding     = 100_000               // bytes of a funding transaction, policy's own bound
+	MaxStoreBlocks = 52_560                // a year of storage
+	MaxHeight      = 1 << 30               // no height or CLTV comes near
+	MaxRate        = 1_000_000_000_000_000 // 1,000 sat per byte-day
+	MaxProofs      = 8                     // proofs in one answer to Ask
 	MaxAck         = 512
 	maxPath        = 4 // ⌈log₂ MaxAgents⌉
 	maxText        = 256
@@ -263,7 +263,6 @@ type Proof struct {
 	Outpoint Outpoint // the frozen output
 	Frozen   Frozen
 	Section  Section
-	PreSig   PreSignature
 	Sig      Signature // by the agent over ProofDigest
 }
 
@@ -447,12 +446,13 @@ const (
 	Spent             // the frozen output is spent
 	WrongSecret       // σ or a MAC does not fit
 	Full              // no room
+	Claiming          // σ is taken; τ comes with the claim (one-of-many)
 	Internal          // the agent's own trouble; ask again later
 	numCodes
 )
 
 var codeText = [numCodes]string{"ok", "bad request", "unknown", "busy", "too big", "too long",
-	"too late", "not confirmed", "spent", "wrong secret", "full", "internal"}
+	"too late", "not confirmed", "spent", "wrong secret", "full", "claiming", "internal"}
 
 func (c Code) String() string {
 	if c < numCodes {

@@ -1,0 +1,94 @@
+package contract
+
+import (
+	"github.com/bitgram/bitgram/wire"
+)
+
+// Weights in weight units (BIP141: a base byte is 4, a witness byte 1); vsize
+// is weight/4 rounded up. Every constant is checked against built
+// transactions by TestWeights.
+const (
+	// TxOverheadWeight: version 4 + input count 1 + output count 1 + locktime 4
+	// base bytes, and the 2 witness bytes of marker and flag. Counts from 253
+	// up take 2 base bytes more each.
+	TxOverheadWeight = 4*(4+1+1+4) + 2
+
+	// inputBaseWeight: outpoint 36 + empty script's length 1 + sequence 4.
+	inputBaseWeight = 4 * (36 + 1 + 4)
+
+	// P2TROutputWeight: value 8 + length 1 + script 34.
+	P2TROutputWeight = 4 * (8 + 1 + 34)
+
+	// MarkerSize is the funding marker's data: "bg" 2 + version 1 + root 32 +
+	// E 32 + masked locator 8 + tag 4.
+	MarkerSize = 2 + 1 + 32 + 32 + 8 + 4
+
+	// MarkerOutputWeight: value 8 + length 1 + OP_RETURN 1 + OP_PUSHDATA1 2 +
+	// data 79.
+	MarkerOutputWeight = 4 * (8 + 1 + 1 + 2 + MarkerSize)
+
+	// KeySpendInputWeight: a P2TR key-path input (BIP86) with SIGHASH_DEFAULT:
+	// base, item count 1, length 1 + signature 64.
+	KeySpendInputWeight = inputBaseWeight + 1 + 1 + 64
+
+	// claimScriptSize: SIZE 1 + push 32 as a number 2 + EQUALVERIFY 1 + SHA256
+	// 1 + hash 33 + EQUALVERIFY 1 + key 33 + CHECKSIGVERIFY 1 + key 33 +
+	// CHECKSIG 1.
+	claimScriptSize = 1 + 2 + 1 + 1 + 33 + 1 + 33 + 1 + 33 + 1
+
+	// claimWitness: item count 1, agent's signature 1+64, sender's completed
+	// signature with its hash type 1+65, σ 1+32, script 1+107, and the control
+	// block without its path 1+33.
+	claimWitness = 1 + (1 + 64) + (1 + 65) + (1 + 32) + (1 + claimScriptSize) + (1 + 33)
+
+	// Dust is the smallest P2TR output that relays: Bitcoin Core's 330 sat at
+	// its default dust rate of 3,000 sat/kvB.
+	Dust wire.Sat = 330
+)
+
+// ClaimInputWeight is the weight of an input that claims leaf i of an output
+// with n claim leaves.
+func ClaimInputWeight(i, n int) int64 {
+	return inputBaseWeight + claimWitness + 32*pathLen(i, n+1)
+}
+
+// RefundInputWeight is the weight of an input that refunds an output with n
+// claim leaves and the given expiry.
+func RefundInputWeight(expiry wire.Height, n int) int64 {
+	script := int64(len(RefundScript(expiry, wire.Key{})))
+	return inputBaseWeight + 1 + (1 + 64) + (1 + script) + (1 + 33) + 32*pathLen(n, n+1)
+}
+
+// pathLen is the depth of leaf i of n in the tree of merge.
+func pathLen(i, n int) int64 {
+	if n == 1 {
+		return 0
+	}
+	k := 1
+	for k*2 < n {
+		k *= 2
+	}
+	if i < k {
+		return 1 + pathLen(i, k)
+	}
+	return 1 + pathLen(i-k, n-k)
+}
+
+// FundingWeight is the weight of a funding transaction with BIP86 inputs,
+// frozen outputs, the marker and, with change, one change output.
+func FundingWeight(inputs, frozen int, change bool) int64 {
+	w := TxOverheadWeight + int64(inputs)*KeySpendInputWeight + int64(frozen)*P2TROutputWeight + MarkerOutputWeight
+	if change {
+		w += P2TROutputWeight
+	}
+	return w
+}
+
+// VSize rounds a weight up to virtual bytes.
+func VSize(weight int64) int64 { return (weight + 3) / 4 }
+
+// ClaimReserve is the fee reserve that an agent asks for so that its claim,
+// alone in a transaction with one P2TR output, pays rate.
+func ClaimReserve(rate wire.SatPerKVB, i, n int) wire.Sat {
+	return rate.Fee(VSize(TxOverheadWeight + ClaimInputWeight(i, n) + P2TROutputWeight))
+}

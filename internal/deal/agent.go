@@ -1,0 +1,425 @@
+package deal
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"fmt"
+
+	"github.com/bitgram/bitgram/internal/contract"
+	"github.com/bitgram/bitgram/seal"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// AgentPhase is where an agent stands with one message.
+type AgentPhase uint8
+
+// The phases of Agent.
+const (
+	AgentQuoted   AgentPhase = iota // T is out; nothing is held
+	AgentHeld                       // package verified, copy stored, funding awaited
+	AgentCached                     // funded: the message is served
+	AgentReleased                   // σ is here: the claim is the agent's to make
+	AgentClaimed                    // the claim is confirmed
+	AgentClosed                     // over without pay: not funded, not picked up, or refunded
+)
+
+var agentPhases = []string{"quoted", "held", "cached", "released", "claimed", "closed"}
+
+func (p AgentPhase) String() string { return name(agentPhases, uint8(p)) }
+
+// Policy is what an agent's operator takes, and for how much.
+type Policy struct {
+	Rate      wire.Psat // per byte-day
+	MaxSize   uint64    // of a sealed copy
+	MaxBlocks uint32    // of storage
+	ValidFor  uint32    // blocks within which a quote must be funded
+	Patience  uint32    // blocks for which a claim waits for others to share its transaction
+	OneOfMany bool      // take part in 1-of-many, in which a sibling can outbid the claim
+}
+
+// Agent is an agent's side of one message, named by its point T.
+type Agent struct {
+	Phase     AgentPhase
+	Margins   Margins
+	Patience  uint32
+	Quote     wire.Quote
+	Tau       wire.Secret
+	ClaimKey  wire.Secret
+	Package   *wire.Package
+	Index     int // of the own claim leaf
+	At        wire.Outpoint
+	Value     wire.Sat
+	Confirmed *contract.Fact
+	Spend     *SpendFact
+	Sigma     *wire.Secret
+	ReleaseAt wire.Height // when σ came
+	Claim     *Sent
+	Ack       []byte
+	Tip       wire.Height
+	Dropped   bool // the copy is deleted
+}
+
+// Fresh are the random secrets of a new quote.
+type Fresh struct{ Tau, ClaimKey wire.Secret }
+
+// NewAgent answers a request with a signed quote and the state that stands
+// behind it, which must be kept before the quote leaves. A request that policy
+// does not take is a *Refusal.
+func NewAgent(req *wire.QuoteRequest, identity wire.Secret, fresh Fresh, p Policy, m Margins, tip wire.Height, rate wire.SatPerKVB) (Agent, error) {
+	if err := req.Check(); err != nil {
+		return Agent{}, refuse(wire.BadRequest, "%w", err)
+	}
+	switch {
+	case req.Size > p.MaxSize:
+		return Agent{}, refuse(wire.TooBig, "%d bytes, this agent takes %d", req.Size, p.MaxSize)
+	case req.Shape == wire.OneOfMany && !p.OneOfMany:
+		return Agent{}, refuse(wire.BadRequest, "this agent takes no part in one-of-many")
+	case req.StoreUntil <= tip:
+		return Agent{}, refuse(wire.TooLate, "storage until %d, the chain is at %d", req.StoreUntil, tip)
+	case uint32(req.StoreUntil-tip) > p.MaxBlocks:
+		return Agent{}, refuse(wire.TooLong, "%d blocks of storage, this agent takes %d", req.StoreUntil-tip, p.MaxBlocks)
+	case uint32(req.Expiry-req.StoreUntil) < m.Slack || uint32(req.Expiry-req.StoreUntil) > 2*m.Slack:
+		return Agent{}, refuse(wire.BadRequest, "expiry %d blocks after storage, wanted %d to %d", req.Expiry-req.StoreUntil, m.Slack, 2*m.Slack)
+	}
+	price, err := wire.StoragePrice(p.Rate, req.Size, uint32(req.StoreUntil-tip), m.BlocksPerDay)
+	if err != nil {
+		return Agent{}, refuse(wire.TooBig, "%w", err)
+	}
+	self, err := identity.PrivKey()
+	if err != nil {
+		return Agent{}, err
+	}
+	tau, err := fresh.Tau.PrivKey()
+	if err != nil {
+		return Agent{}, err
+	}
+	claim, err := fresh.ClaimKey.PrivKey()
+	if err != nil {
+		return Agent{}, err
+	}
+	// The claim must pay its way even if fees double, alone and as the
+	// deepest leaf.
+	n := 1
+	if req.Shape == wire.OneOfMany {
+		n = wire.MaxAgents
+	}
+	q := wire.Quote{Agent: wire.XOnly(self.PubKey()), Session: req.Session, E: req.E, Point: wire.XOnly(tau.PubKey()),
+		ClaimKey: wire.XOnly(claim.PubKey()), Size: req.Size, From: tip, StoreUntil: req.StoreUntil, Expiry: req.Expiry,
+		ValidUntil: min(tip+wire.Height(p.ValidFor), req.StoreUntil), Shape: req.Shape, Rate: p.Rate,
+		Reserve: contract.ClaimReserve(2*rate, 0, n)}
+	q.Value = max(price.Sat()+q.Reserve, contract.Dust)
+	if q.Knowledge, err = wire.Sign(fresh.Tau, wire.KnowledgeDigest(q.Agent, q.E, q.Session, q.Point)); err != nil {
+		return Agent{}, err
+	}
+	if q.Sig, err = wire.Sign(identity, q.Digest()); err != nil {
+		return Agent{}, err
+	}
+	return Agent{Margins: m, Patience: p.Patience, Quote: q, Tau: fresh.Tau, ClaimKey: fresh.ClaimKey, Tip: tip}, nil
+}
+
+// Step is the agent's transition. An error that a peer caused is a *Refusal.
+func (a Agent) Step(ev Event) (Agent, []Effect, error) {
+	switch ev := ev.(type) {
+	case Offered:
+		return a.offered(ev)
+	case Released:
+		return a.released(ev)
+	case Acked:
+		return a.acked(ev)
+	case ClaimBuilt:
+		if a.Phase != AgentReleased {
+			return a, nil, nil
+		}
+		a.Claim = &ev.Sent
+		if ev.Broadcast {
+			return a, []Effect{Broadcast{Tx: ev.Sent.Tx}}, nil
+		}
+		return a, nil, nil
+	case ClaimFailed, Broadcasted:
+		return a, nil, nil // the next block tries again
+	case Connected:
+		return a.connected(ev)
+	case Disconnected:
+		return a.disconnected(ev)
+	}
+	return a, nil, fmt.Errorf("%w: %T to an agent", ErrWrongPhase, ev)
+}
+
+// CheckPackage recomputes everything that pays the agent, byte for byte:
+// leaves, output key, root, marker and pre-signature (invariant
+// OnlyTemplateLeaves). It returns the index of the agent's claim leaf and the
+// value of the output. Its error wraps ErrBadPackage.
+func CheckPackage(q *wire.Quote, p *wire.Package) (index int, at wire.Outpoint, value wire.Sat, err error) {
+	bad := func(format string, a ...any) (int, wire.Outpoint, wire.Sat, error) {
+		return 0, wire.Outpoint{}, 0, fmt.Errorf("%w: "+format, append([]any{ErrBadPackage}, a...)...)
+	}
+	if err := p.Check(); err != nil {
+		return bad("%w", err)
+	}
+	leaf := &p.Section.Leaf
+	switch {
+	case p.Session != q.Session || leaf.Agent != q.Agent || leaf.Point != q.Point:
+		return bad("for another agent or quote")
+	case leaf.Size != q.Size:
+		return bad("size %d, quoted %d", leaf.Size, q.Size)
+	case leaf.KEMHash != (wire.Hash{}):
+		return bad("KEM ciphertext without a contact card")
+	case p.Frozen.Expiry != q.Expiry:
+		return bad("expiry %d, quoted %d", p.Frozen.Expiry, q.Expiry)
+	case q.Shape == wire.PerAgent && len(p.Frozen.Claims) != 1:
+		return bad("%d claim leaves in an output of its own", len(p.Frozen.Claims))
+	}
+	index = -1
+	for i, c := range p.Frozen.Claims {
+		if c.ClaimKey != q.ClaimKey {
+			continue
+		}
+		if index >= 0 || c.ReleaseHash != leaf.ReleaseHash {
+			return bad("claim leaf does not fit")
+		}
+		index = i
+	}
+	if index < 0 {
+		return bad("no claim leaf for this agent")
+	}
+	out, err := contract.NewOutput(p.Frozen)
+	if err != nil {
+		return bad("%w", err)
+	}
+	tx, err := contract.DecodeTx(p.Funding)
+	if err != nil {
+		return bad("%w", err)
+	}
+	if value, err = out.ValueIn(tx, p.Vout); err != nil {
+		return bad("%w", err)
+	}
+	if value < q.Value {
+		return bad("%v frozen, quoted %v", value, q.Value)
+	}
+	data, ok := contract.Marker(tx)
+	if !ok {
+		return bad("no bitgram OP_RETURN, or several")
+	}
+	m, err := seal.DecodeMarker(data)
+	if err != nil {
+		return bad("%w", err)
+	}
+	if m.E != q.E {
+		return bad("for another message")
+	}
+	if !underRoot(&p.Section, m.Root) {
+		return bad("leaf is not under the root")
+	}
+	at = wire.Outpoint{Txid: contract.Txid(tx), Vout: p.Vout}
+	digest, err := out.ClaimDigest(index, at, value)
+	if err != nil {
+		return bad("%w", err)
+	}
+	if err := contract.VerifyPreSignature(p.PreSig, p.Frozen.Claims[index].SenderKey, q.Point, digest); err != nil {
+		return bad("%w", err)
+	}
+	return index, at, value, nil
+}
+
+func (a Agent) offered(ev Offered) (Agent, []Effect, error) {
+	if a.Phase != AgentQuoted {
+		if a.Package != nil && a.Phase < AgentClosed && a.Package.Digest() == ev.Package.Digest() {
+			return a, nil, nil // again, after a lost receipt
+		}
+		return a, nil, refuse(wire.BadRequest, "this quote is used")
+	}
+	if ev.Height > a.Quote.ValidUntil {
+		return a, nil, refuse(wire.TooLate, "the quote was valid until %d", a.Quote.ValidUntil)
+	}
+	index, at, value, err := CheckPackage(&a.Quote, &ev.Package)
+	if err != nil {
+		return a, nil, refuse(wire.BadRequest, "%w", err)
+	}
+	leaf := &ev.Package.Section.Leaf
+	if ev.CopyHash != leaf.CopyHash || ev.Size != leaf.Size {
+		return a, nil, refuse(wire.BadRequest, "%w: the copy is not the one in the leaf", ErrBadPackage)
+	}
+	a.Phase, a.Package, a.Index, a.At, a.Value, a.Tip = AgentHeld, &ev.Package, index, at, value, ev.Height
+	return a, nil, nil
+}
+
+// funded reports whether the funding is deep enough for n confirmations.
+func (a *Agent) funded(n uint32) bool { return a.Confirmed.Depth(a.Tip) >= n }
+
+// released takes σ. What the answer is, the caller reads from Answer after
+// the state is kept.
+func (a Agent) released(ev Released) (Agent, []Effect, error) {
+	if a.Package == nil || a.Phase == AgentQuoted || a.Phase == AgentClosed {
+		return a, nil, refuse(wire.Unknown, "no message under this point")
+	}
+	if wire.Hash(sha256.Sum256(ev.Sigma[:])) != a.Package.Section.Leaf.ReleaseHash {
+		return a, nil, refuse(wire.WrongSecret, "not the release secret")
+	}
+	if a.Phase >= AgentReleased {
+		return a, nil, nil // again: the same answer
+	}
+	a.Tip = max(a.Tip, ev.Height)
+	switch {
+	case a.Spend != nil:
+		return a, nil, refuse(wire.Spent, "the frozen output is spent")
+	case !a.funded(a.Margins.reveal(a.Value)):
+		return a, nil, refuse(wire.NotConfirmed, "%d of %d confirmations", a.Confirmed.Depth(a.Tip), a.Margins.reveal(a.Value))
+	case a.Tip >= before(a.Quote.Expiry, a.Margins.Release):
+		return a, nil, refuse(wire.TooLate, "too near to the refund at %d", a.Quote.Expiry)
+	}
+	a.Sigma, a.ReleaseAt, a.Phase = &ev.Sigma, a.Tip, AgentReleased
+	if a.Quote.Shape == wire.OneOfMany {
+		return a, []Effect{ClaimDue{}}, nil // τ goes out with the claim only: claim now
+	}
+	return a, nil, nil
+}
+
+// Answer is τ for a recipient that gave σ. In 1-of-many τ travels by the claim
+// alone: ok is false until the own claim is confirmed.
+func (a *Agent) Answer() (tau wire.Secret, ok bool) {
+	ok = a.Phase == AgentClaimed || (a.Phase == AgentReleased && a.Quote.Shape == wire.PerAgent)
+	if ok {
+		tau = a.Tau
+	}
+	return tau, ok
+}
+
+func (a Agent) acked(ev Acked) (Agent, []Effect, error) {
+	if a.Phase < AgentReleased || a.Package == nil {
+		return a, nil, refuse(wire.Unknown, "nothing was released")
+	}
+	mac := wire.AckMAC(a.Package.FetchKey, a.Quote.Point, ev.Blob)
+	if !hmac.Equal(mac[:], ev.MAC[:]) {
+		return a, nil, refuse(wire.WrongSecret, "not from the recipient")
+	}
+	a.Ack = ev.Blob
+	return a, nil, nil
+}
+
+// Claimable reports whether the claim can be made and is not confirmed.
+func (a *Agent) Claimable() bool {
+	return a.Phase == AgentReleased && a.Confirmed != nil && a.Spend == nil
+}
+
+// claimDue is the height from which the claim is broadcast.
+func (a *Agent) claimDue() wire.Height {
+	latest := before(a.Quote.Expiry, a.Margins.Claim)
+	if a.Quote.Shape == wire.OneOfMany {
+		return a.ReleaseAt
+	}
+	return min(a.ReleaseAt+wire.Height(a.Patience), latest)
+}
+
+func (a Agent) connected(ev Connected) (Agent, []Effect, error) {
+	a.Tip = max(a.Tip, ev.Height)
+	if a.Phase == AgentQuoted {
+		if a.Tip > a.Quote.ValidUntil {
+			a.Phase, a.Dropped = AgentClosed, true
+		}
+		return a, nil, nil
+	}
+	out, err := contract.NewOutput(a.Package.Frozen)
+	if err != nil {
+		return a, nil, err
+	}
+	for _, tx := range ev.Txs {
+		if contract.Txid(tx) == a.At.Txid && a.Confirmed == nil {
+			a.Confirmed = &contract.Fact{Height: ev.Height, Txid: a.At.Txid}
+		}
+		if f := readSpend(out, a.At, tx, ev.Height); f != nil {
+			a.Spend = f
+		}
+	}
+	a = a.settle()
+	switch {
+	case a.Phase == AgentHeld && a.funded(a.Margins.CacheConf):
+		a.Phase = AgentCached
+	case a.Phase == AgentHeld && a.Confirmed == nil && a.Tip > a.Quote.ValidUntil:
+		a.Phase = AgentClosed
+	case a.Phase == AgentCached && a.Tip >= before(a.Quote.Expiry, a.Margins.Release):
+		a.Phase = AgentClosed // nobody came in time; σ is not taken any more
+	}
+	if a.Claimable() && a.Tip >= a.claimDue() {
+		urgent := a.Tip >= before(a.Quote.Expiry, a.Margins.Bump)
+		return a, []Effect{ClaimDue{Rate: ev.FeeRate, Urgent: urgent}}, nil
+	}
+	if (a.Phase == AgentClosed || a.final()) && !a.Dropped {
+		a.Dropped = true
+		return a, []Effect{DropPayload{}}, nil
+	}
+	return a, nil, nil
+}
+
+// settle follows the phase from what the chain shows.
+func (a Agent) settle() Agent {
+	switch {
+	case a.Spend == nil && a.Phase == AgentClaimed:
+		a.Phase = AgentReleased // the claim was reorged out
+	case a.Spend != nil && a.Spend.Claim == a.Index:
+		a.Phase = AgentClaimed
+	case a.Spend != nil && a.Phase < AgentReleased:
+		a.Phase = AgentClosed // refunded, or claimed by a sibling
+	}
+	return a
+}
+
+// final reports whether the output's spend is buried.
+func (a *Agent) final() bool {
+	return a.Spend != nil && a.Spend.Depth(a.Tip) >= a.Margins.Final
+}
+
+func (a Agent) disconnected(ev Disconnected) (Agent, []Effect, error) {
+	if a.Confirmed != nil && a.Confirmed.Height >= ev.Height {
+		a.Confirmed = nil
+		if a.Phase == AgentCached {
+			a.Phase = AgentHeld
+		}
+	}
+	if a.Spend != nil && a.Spend.Height >= ev.Height {
+		a.Spend = nil
+		a = a.settle()
+	}
+	if a.Tip >= ev.Height {
+		a.Tip = ev.Height - 1
+	}
+	return a, nil, nil
+}
+
+// Serves reports whether the copy may be handed to its recipient.
+func (a *Agent) Serves() bool {
+	return (a.Phase == AgentCached || a.Phase == AgentReleased || a.Phase == AgentClaimed) && !a.Dropped
+}
+
+// Interest implements the engine's view of the contract.
+func (a Agent) Interest() contract.Interest {
+	in := contract.Interest{}
+	if a.Confirmed != nil {
+		in.Top = a.Confirmed.Height
+	}
+	if a.Spend != nil {
+		in.Top = max(in.Top, a.Spend.Height)
+	}
+	if a.Package != nil {
+		in.Txids, in.Outpoints = []wire.Hash{a.At.Txid}, []wire.Outpoint{a.At}
+	}
+	switch a.Phase {
+	case AgentQuoted:
+		in.Wake = a.Quote.ValidUntil + 1
+	case AgentHeld:
+		in.Wake = a.Quote.ValidUntil + 1
+		if a.Confirmed != nil {
+			in.Wake = a.Confirmed.Height + wire.Height(a.Margins.CacheConf) - 1
+		}
+	case AgentCached:
+		in.Wake = before(a.Quote.Expiry, a.Margins.Release)
+	case AgentReleased:
+		in.Wake = a.claimDue()
+	}
+	if a.Spend != nil {
+		in.Wake = a.Spend.Height + wire.Height(a.Margins.Final) - 1
+	}
+	// Closed without a spend seen: nothing can pay or harm the agent any more.
+	in.Done = a.Dropped && (a.Phase == AgentClosed || a.final())
+	in.Forget = in.Done && a.Package == nil // an unused quote: nobody can fill the disk with them
+	return in
+}

@@ -1,0 +1,146 @@
+// Package deal is the delivery of one message as three state machines, one
+// for each party: Sender, Agent (one per agent and message) and Recipient
+// (protocol §3, spec/delivery.md).
+//
+// Each is a plain value with a pure Step: (state, event) → (state, effects,
+// error). Nothing here reads a clock, a socket or a random source; heights,
+// fresh secrets and what peers said arrive in events, and what is to be done
+// leaves as effects, which the engine carries out after it has committed the
+// state that asked for them. Every effect may be carried out more than once.
+// An error leaves the state as it was.
+package deal
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/bitgram/bitgram/internal/contract"
+	"github.com/bitgram/bitgram/seal"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// Margins are the waiting times of a network, in blocks before the refund
+// height T or as confirmations (protocol §3). All parties of a network use the
+// same.
+type Margins struct {
+	CacheConf       uint32   // confirmations at which an agent takes a message for paid
+	RevealConf      uint32   // confirmations at which σ is released and τ answered
+	RevealConfLarge uint32   // the same, above LargeSat
+	LargeSat        wire.Sat // value from which RevealConfLarge holds
+	Slack           uint32   // T is at least this far behind the end of storage
+	Release         uint32   // σ is released and accepted only before T−Release
+	Claim           uint32   // a claim is broadcast at the latest at T−Claim
+	Bump            uint32   // and bumped in every block from T−Bump
+	Final           uint32   // confirmations after which nothing is undone
+	BlocksPerDay    uint32   // for prices
+}
+
+// MarginsFor returns the margins of network n. Regtest's are those of mainnet
+// with the waiting times divided by twelve.
+func MarginsFor(n wire.Network) Margins {
+	m := Margins{CacheConf: 1, RevealConf: 3, RevealConfLarge: 6, LargeSat: 100_000,
+		Slack: 432, Release: 288, Claim: 216, Bump: 144, Final: 6, BlocksPerDay: 144}
+	if n == wire.Regtest {
+		m.Slack, m.Release, m.Claim, m.Bump = 36, 24, 18, 12
+	}
+	return m
+}
+
+// reveal is the depth at which secrets move for a value.
+func (m Margins) reveal(value wire.Sat) uint32 {
+	if value > m.LargeSat {
+		return m.RevealConfLarge
+	}
+	return m.RevealConf
+}
+
+// before is t−n, or 0 where that is negative.
+func before(t wire.Height, n uint32) wire.Height {
+	if uint64(t) < uint64(n) {
+		return 0
+	}
+	return t - wire.Height(n)
+}
+
+// Errors of the machines. ErrWrongPhase is what an event meets that does not
+// fit the state; events that merely come twice are no error.
+var (
+	ErrWrongPhase   = errors.New("not in this state")
+	ErrTooFewAgents = errors.New("too few agents")
+	ErrPrice        = errors.New("price above the cap")
+	ErrNoFunds      = errors.New("not enough money")
+	ErrBadQuote     = errors.New("bad quote")
+	ErrBadPackage   = errors.New("bad package")
+	ErrBadProof     = errors.New("bad proof")
+	ErrBadMessage   = errors.New("message does not open")
+	ErrExpired      = errors.New("expired")
+	ErrCancelled    = errors.New("cancelled")
+	ErrRejected     = errors.New("the network refuses the funding")
+)
+
+// Refusal is an error that is answered to a peer with a code.
+type Refusal struct {
+	Code wire.Code
+	Err  error
+}
+
+func (r *Refusal) Error() string { return fmt.Sprintf("%v: %v", r.Code, r.Err) }
+func (r *Refusal) Unwrap() error { return r.Err }
+
+func refuse(code wire.Code, format string, a ...any) error {
+	return &Refusal{Code: code, Err: fmt.Errorf(format, a...)}
+}
+
+// Candidate is an agent that may be asked, with where to reach it.
+type Candidate struct {
+	Agent wire.Key
+	Addrs []string // multiaddrs without the peer ID
+}
+
+// wakeAt returns the earliest of the heights that are above tip, 0 for none.
+func wakeAt(tip wire.Height, heights ...wire.Height) (w wire.Height) {
+	for _, h := range heights {
+		if h > tip && (w == 0 || h < w) {
+			w = h
+		}
+	}
+	return w
+}
+
+// Sent is a transaction that was broadcast, for bumping.
+type Sent struct {
+	Tx     []byte // with witnesses
+	Txid   wire.Hash
+	Fee    wire.Sat
+	Height wire.Height // tip when it was built
+}
+
+// SpendFact is the confirmed spend of a frozen output.
+type SpendFact struct {
+	contract.Fact
+	Claim int            // index of the claim leaf; -1 the refund; -2 no leaf of ours
+	Sig   wire.Signature // S″'s, of a claim
+}
+
+// readSpend finds the spend of at in tx.
+func readSpend(o *contract.Output, at wire.Outpoint, tx contract.Tx, h wire.Height) *SpendFact {
+	n := contract.Spends(tx, at)
+	if n < 0 {
+		return nil
+	}
+	f := &SpendFact{Fact: contract.Fact{Height: h, Txid: contract.Txid(tx)}, Claim: -2}
+	if s, err := o.ReadSpend(tx.TxIn[n].Witness); err == nil {
+		f.Claim, f.Sig = s.Claim, s.SenderSig
+	}
+	return f
+}
+
+func leafHash(l wire.Leaf) wire.Hash {
+	return seal.Leaf{Agent: l.Agent, CopyHash: l.CopyHash, Size: l.Size, Point: l.Point,
+		ReleaseHash: l.ReleaseHash, KEMHash: l.KEMHash, Key: l.Key}.Hash()
+}
+
+// underRoot reports whether a section leads to root.
+func underRoot(s *wire.Section, root wire.Hash) bool {
+	return seal.VerifySection(leafHash(s.Leaf), int(s.Index), int(s.Count), s.Path, root)
+}

@@ -1,0 +1,38 @@
+package deal
+
+import (
+	"fmt"
+	"reflect"
+
+	"github.com/bitgram/bitgram/wire"
+)
+
+// effectTypes names every effect as it is stored.
+var effectTypes = map[string]reflect.Type{}
+
+func init() {
+	for _, e := range []Effect{AskQuotes{}, SealCopies{}, LockCoins{}, UnlockCoins{}, Place{}, Publish{}, Broadcast{},
+		Poll{}, DropPayload{}, ClaimDue{}, Locate{}, Fetch{}, Release{}, Open{}, LeaveAck{}} {
+		t := reflect.TypeOf(e)
+		effectTypes[t.Name()] = t
+	}
+}
+
+// EncodeEffect returns e's name and body for the store.
+func EncodeEffect(e Effect) (name string, body []byte, err error) {
+	body, err = wire.Marshal(e)
+	return reflect.TypeOf(e).Name(), body, err
+}
+
+// DecodeEffect reads what EncodeEffect wrote.
+func DecodeEffect(name string, body []byte) (Effect, error) {
+	t, ok := effectTypes[name]
+	if !ok {
+		return nil, fmt.Errorf("unknown effect %q: written by a newer version?", name)
+	}
+	p := reflect.New(t)
+	if err := wire.Unmarshal(body, p.Interface()); err != nil {
+		return nil, fmt.Errorf("effect %s: %w", name, err)
+	}
+	return p.Elem().Interface().(Effect), nil
+}

@@ -1,0 +1,463 @@
+package deal
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"slices"
+
+	"github.com/bitgram/bitgram/internal/contract"
+	"github.com/bitgram/bitgram/seal"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// RecipientPhase is where a message found on the chain stands.
+type RecipientPhase uint8
+
+// The phases of Recipient.
+const (
+	RecipientFound     RecipientPhase = iota // the tag fits; agents are looked for
+	RecipientFetching                        // a copy is downloaded
+	RecipientHolding                         // a copy is here and right; waiting for depth
+	RecipientReleasing                       // σ is going, or gone, to one agent
+	RecipientOpening                         // τ is known
+	RecipientRead                            // decrypted, the sender's signature right
+	RecipientLost                            // no agent gave it in time, or it does not open
+)
+
+var recipientPhases = []string{"found", "fetching", "holding", "releasing", "opening", "read", "lost"}
+
+func (p RecipientPhase) String() string { return name(recipientPhases, uint8(p)) }
+
+// Source is one agent that proved to hold the message.
+type Source struct {
+	Candidate Candidate
+	Outpoint  wire.Outpoint
+	Frozen    wire.Frozen
+	Index     int // of its claim leaf
+	Leaf      wire.Leaf
+	Value     wire.Sat
+	PreSig    wire.PreSignature // recomputed, not taken from anybody
+	Failed    bool              // gave no right copy
+	Released  wire.Height       // tip when σ was released to it; 0 not yet
+	Silent    bool              // took σ and gave no τ
+}
+
+// Seen is a confirmed spend of an output of the funding. Spends are recorded
+// from the first block on, also before any agent said which outputs are
+// frozen.
+type Seen struct {
+	contract.Fact
+	Vout    uint32
+	Witness [][]byte // empty where it is larger than any leaf of ours needs
+}
+
+// maxWatched bounds the outputs of one funding that are watched; a frozen
+// output lies among the first wire.MaxAgents.
+const maxWatched = wire.MaxAgents + 2
+
+// maxSeenWitness is more than a claim of the deepest leaf takes.
+const maxSeenWitness = 1024
+
+// Recipient is the recipient's side of one message.
+type Recipient struct {
+	Phase     RecipientPhase
+	Margins   Margins
+	E         wire.Key
+	Identity  wire.Key // R
+	Shared    wire.Secret
+	Root      wire.Hash
+	Locator   wire.Locator
+	Funding   []byte // without witnesses
+	Txid      wire.Hash
+	Outputs   int // of the funding
+	Confirmed *contract.Fact
+	Seen      []Seen
+	Sources   []Source
+	Current   int // index of the source in use
+	Tau       wire.Secret
+	Key       wire.MessageKey
+	Sender    wire.Key
+	Size      uint64
+	Acked     bool
+	Tip       wire.Height
+	Failure   string
+}
+
+// NewRecipient starts from a funding transaction whose tag fits; sec are the
+// secrets that the scan found.
+func NewRecipient(identity wire.Key, sec *seal.Secrets, m seal.Marker, tx contract.Tx, height wire.Height, margins Margins) (Recipient, []Effect) {
+	r := Recipient{Margins: margins, E: m.E, Identity: identity, Shared: sec.Root(), Root: m.Root, Locator: sec.Mask(m.MaskedLocator),
+		Funding: contract.EncodeTx(tx), Txid: contract.Txid(tx), Outputs: min(len(tx.TxOut), maxWatched), Tip: height,
+		Confirmed: &contract.Fact{Height: height, Txid: contract.Txid(tx)}}
+	return r, []Effect{Locate{Locator: r.Locator}}
+}
+
+func (r *Recipient) secrets() *seal.Secrets { return seal.FromRoot(r.Shared, r.E, r.Identity) }
+
+// Step is the recipient's transition.
+func (r Recipient) Step(ev Event) (Recipient, []Effect, error) {
+	r.Sources, r.Seen = slices.Clone(r.Sources), slices.Clone(r.Seen)
+	switch ev := ev.(type) {
+	case Located:
+		return r.located(ev)
+	case Fetched:
+		if r.Phase != RecipientFetching || r.source().Candidate.Agent != ev.Agent {
+			return r, nil, nil
+		}
+		r.Phase = RecipientHolding
+		r.Tip = max(r.Tip, ev.Height)
+		return r.release()
+	case NotFetched:
+		if r.Phase != RecipientFetching || r.source().Candidate.Agent != ev.Agent {
+			return r, nil, nil
+		}
+		r.source().Failed, r.Failure = true, ev.Why
+		r.Tip = max(r.Tip, ev.Height)
+		return r.next()
+	case Revealed:
+		return r.revealed(ev)
+	case NotRevealed:
+		return r.notRevealed(ev)
+	case Opened:
+		if r.Phase != RecipientOpening {
+			return r, nil, nil
+		}
+		src := r.source()
+		r.Phase, r.Sender, r.Size, r.Failure = RecipientRead, ev.Sender, ev.Size, ""
+		return r, []Effect{LeaveAck{Candidate: src.Candidate, E: r.E, Root: r.Root, Point: src.Leaf.Point,
+			FetchKey: r.secrets().FetchKey(src.Candidate.Agent)}}, nil
+	case NotOpened:
+		if r.Phase != RecipientOpening {
+			return r, nil, nil
+		}
+		// The copy was the one that the sender committed to, and τ was right:
+		// what is inside is the sender's doing.
+		r.Phase, r.Failure = RecipientLost, fmt.Errorf("%w: %s", ErrBadMessage, ev.Why).Error()
+		return r, []Effect{DropPayload{}}, nil
+	case AckLeft:
+		r.Acked = r.Acked || ev.OK
+		return r, nil, nil
+	case Connected:
+		return r.connected(ev)
+	case Disconnected:
+		return r.disconnected(ev)
+	}
+	return r, nil, fmt.Errorf("%w: %T to a recipient", ErrWrongPhase, ev)
+}
+
+func (r *Recipient) source() *Source { return &r.Sources[r.Current] }
+
+// spent finds the spend of a source's output.
+func (r *Recipient) spent(s *Source) *Seen {
+	for i := range r.Seen {
+		if r.Seen[i].Vout == s.Outpoint.Vout {
+			return &r.Seen[i]
+		}
+	}
+	return nil
+}
+
+// claimedTau reads τ from the claim of a source that was given σ: a claim
+// always carries it, whatever the agent answered (invariant ClaimImpliesTau).
+func (r *Recipient) claimedTau(s *Source) (wire.Secret, bool) {
+	seen := r.spent(s)
+	if seen == nil || s.Released == 0 {
+		return wire.Secret{}, false
+	}
+	out, err := contract.NewOutput(s.Frozen)
+	if err != nil {
+		return wire.Secret{}, false
+	}
+	spend, err := out.ReadSpend(seen.Witness)
+	if err != nil || spend.Claim != s.Index {
+		return wire.Secret{}, false
+	}
+	tau, err := contract.ExtractTau(s.PreSig, spend.SenderSig, s.Leaf.Point)
+	return tau, err == nil
+}
+
+// located keeps the proofs that hold against the chain and the own secrets.
+func (r Recipient) located(ev Located) (Recipient, []Effect, error) {
+	r.Tip = max(r.Tip, ev.Height)
+	for _, f := range ev.Found {
+		known := func(s Source) bool { return s.Candidate.Agent == f.Candidate.Agent }
+		if slices.ContainsFunc(r.Sources, known) {
+			continue
+		}
+		if src, err := r.checkProof(f); err == nil {
+			r.Sources = append(r.Sources, *src)
+			r.Key = src.Leaf.Key
+		} else {
+			r.Failure = fmt.Sprintf("agent %s: %v", short(f.Candidate.Agent), err)
+		}
+	}
+	if r.Phase != RecipientFound {
+		return r, nil, nil
+	}
+	return r.next()
+}
+
+// checkProof accepts an agent only where its leaf is under the root of the
+// funding, its release hash and the sender key are the ones derived here, and
+// the funding's output is recomputed byte for byte (invariants
+// NoDisclosureBeforeProof, OnlyTemplateLeaves).
+func (r *Recipient) checkProof(f Located1) (*Source, error) {
+	bad := func(format string, a ...any) (*Source, error) {
+		return nil, fmt.Errorf("%w: "+format, append([]any{ErrBadProof}, a...)...)
+	}
+	p, agent := &f.Proof, f.Candidate.Agent
+	leaf := &p.Section.Leaf
+	sec := r.secrets()
+	sigma := sec.ReleaseSecret(agent)
+	senderKey, err := sec.SenderKey(agent).PrivKey()
+	if err != nil {
+		return bad("%w", err)
+	}
+	switch {
+	case leaf.Agent != agent:
+		return bad("leaf of another agent")
+	case !underRoot(&p.Section, r.Root):
+		return bad("leaf is not under the root")
+	case leaf.ReleaseHash != wire.Hash(sha256.Sum256(sigma[:])):
+		return bad("not the derived release secret")
+	case leaf.Key.Locator() != r.Locator:
+		return bad("another locator")
+	case leaf.KEMHash != (wire.Hash{}):
+		return bad("KEM ciphertext without a contact card")
+	case p.Outpoint.Txid != r.Txid:
+		return bad("another funding")
+	case len(r.Sources) > 0 && (leaf.Key != r.Sources[0].Leaf.Key || p.Frozen.Expiry != r.Sources[0].Frozen.Expiry):
+		return bad("not the same message as the other agents'")
+	}
+	index := slices.IndexFunc(p.Frozen.Claims, func(c wire.ClaimLeaf) bool {
+		return c.ReleaseHash == leaf.ReleaseHash && c.SenderKey == wire.XOnly(senderKey.PubKey())
+	})
+	if index < 0 {
+		return bad("no claim leaf for this agent")
+	}
+	out, err := contract.NewOutput(p.Frozen)
+	if err != nil {
+		return bad("%w", err)
+	}
+	tx, err := contract.DecodeTx(r.Funding)
+	if err != nil {
+		return bad("%w", err)
+	}
+	value, err := out.ValueIn(tx, p.Outpoint.Vout)
+	if err != nil {
+		return bad("%w", err)
+	}
+	digest, err := out.ClaimDigest(index, p.Outpoint, value)
+	if err != nil {
+		return bad("%w", err)
+	}
+	pre, err := contract.PreSign(sec.SenderKey(agent), sec.NonceKey(agent), leaf.Point, digest)
+	if err != nil {
+		return bad("%w", err)
+	}
+	return &Source{Candidate: f.Candidate, Outpoint: p.Outpoint, Frozen: p.Frozen, Index: index, Leaf: *leaf,
+		Value: value, PreSig: pre}, nil
+}
+
+// next turns to the first agent, in the one order derived from the message,
+// that has not failed and not been given σ.
+func (r Recipient) next() (Recipient, []Effect, error) {
+	best := -1
+	var bestKey wire.Secret
+	for i, s := range r.Sources {
+		if s.Failed || s.Released != 0 || r.spent(&s) != nil || r.Tip >= before(s.Frozen.Expiry, r.Margins.Release) {
+			continue
+		}
+		key := r.secrets().FetchKey(s.Candidate.Agent)
+		if best < 0 || bytes.Compare(key[:], bestKey[:]) < 0 {
+			best, bestKey = i, key
+		}
+	}
+	if best < 0 {
+		if r.Phase != RecipientReleasing {
+			r.Phase = RecipientFound // the next block looks again
+		}
+		return r, nil, nil
+	}
+	r.Current, r.Phase = best, RecipientFetching
+	s := r.source()
+	return r, []Effect{Fetch{Candidate: s.Candidate, Locator: r.Locator, Outpoint: s.Outpoint, Leaf: s.Leaf,
+		FetchKey: r.secrets().FetchKey(s.Candidate.Agent)}}, nil
+}
+
+// release hands over σ when the copy is here and the chain allows it: funding
+// deep enough, output unspent, far from expiry (invariant
+// ReleaseBeforeDeadline). That it is released is recorded before it leaves.
+func (r Recipient) release() (Recipient, []Effect, error) {
+	s := r.source()
+	switch {
+	case r.spent(s) != nil || r.Tip >= before(s.Frozen.Expiry, r.Margins.Release):
+		s.Failed = true
+		return r.next()
+	case r.Confirmed.Depth(r.Tip) < r.Margins.reveal(s.Value):
+		return r, nil, nil // a later block
+	}
+	s.Released, r.Phase = r.Tip, RecipientReleasing
+	return r, []Effect{r.releaseEffect()}, nil
+}
+
+func (r *Recipient) releaseEffect() Effect {
+	s := r.source()
+	return Release{Candidate: s.Candidate, Point: s.Leaf.Point, Sigma: r.secrets().ReleaseSecret(s.Candidate.Agent)}
+}
+
+func (r Recipient) revealed(ev Revealed) (Recipient, []Effect, error) {
+	i := slices.IndexFunc(r.Sources, func(s Source) bool { return s.Candidate.Agent == ev.Agent })
+	if i < 0 || r.Phase >= RecipientOpening || r.Sources[i].Released == 0 {
+		return r, nil, nil
+	}
+	if contract.CheckTau(ev.Tau, r.Sources[i].Leaf.Point) != nil {
+		r.Sources[i].Silent = true
+		r.Failure = "the agent answered with a wrong secret; waiting for its claim"
+		return r, nil, nil
+	}
+	return r.open(i, ev.Tau)
+}
+
+func (r Recipient) open(i int, tau wire.Secret) (Recipient, []Effect, error) {
+	r.Current, r.Tau, r.Phase = i, tau, RecipientOpening
+	return r, []Effect{Open{Leaf: r.Sources[i].Leaf, E: r.E, Tau: tau}}, nil
+}
+
+func (r Recipient) notRevealed(ev NotRevealed) (Recipient, []Effect, error) {
+	if r.Phase != RecipientReleasing || r.source().Candidate.Agent != ev.Agent {
+		return r, nil, nil
+	}
+	// σ may have arrived all the same: from here on only the chain or a later
+	// answer of this agent helps, until the patience of connected ends.
+	r.source().Silent = ev.Code != wire.Claiming && ev.Code != wire.NotConfirmed
+	r.Failure = ev.Why
+	return r, nil, nil
+}
+
+func (r Recipient) connected(ev Connected) (Recipient, []Effect, error) {
+	r.Tip = max(r.Tip, ev.Height)
+	for _, tx := range ev.Txs {
+		if contract.Txid(tx) == r.Txid && r.Confirmed == nil {
+			r.Confirmed = &contract.Fact{Height: ev.Height, Txid: r.Txid}
+		}
+		for _, in := range tx.TxIn {
+			if wire.Hash(in.PreviousOutPoint.Hash) != r.Txid {
+				continue
+			}
+			seen := Seen{Fact: contract.Fact{Height: ev.Height, Txid: contract.Txid(tx)}, Vout: in.PreviousOutPoint.Index}
+			if in.Witness.SerializeSize() <= maxSeenWitness {
+				seen.Witness = in.Witness
+			}
+			r.Seen = append(r.Seen, seen)
+		}
+	}
+	if r.Phase < RecipientOpening {
+		for i := range r.Sources {
+			if tau, ok := r.claimedTau(&r.Sources[i]); ok {
+				return r.open(i, tau)
+			}
+		}
+	}
+	switch r.Phase {
+	case RecipientFound:
+		if len(r.Sources) > 0 && r.Tip >= r.Sources[0].Frozen.Expiry {
+			r.Phase = RecipientLost
+			if r.Failure == "" {
+				r.Failure = ErrExpired.Error()
+			}
+			return r, []Effect{DropPayload{}}, nil
+		}
+		if r.Confirmed != nil {
+			return r, []Effect{Locate{Locator: r.Locator}}, nil
+		}
+	case RecipientHolding:
+		return r.release()
+	case RecipientReleasing:
+		return r.waiting()
+	case RecipientRead:
+		if src := r.source(); !r.Acked && r.spent(src) == nil && r.Tip < src.Frozen.Expiry {
+			return r, []Effect{LeaveAck{Candidate: src.Candidate, E: r.E, Root: r.Root, Point: src.Leaf.Point,
+				FetchKey: r.secrets().FetchKey(src.Candidate.Agent)}}, nil
+		}
+	}
+	return r, nil, nil
+}
+
+// waiting asks the same agent again, and turns to the next with that one's own
+// σ when the last blocks before T−Release have come: by then an agent that
+// meant to claim would have.
+func (r Recipient) waiting() (Recipient, []Effect, error) {
+	s := r.source()
+	lost := r.spent(s) != nil // by a refund, a sibling, or a claim without τ
+	if lost || r.Tip >= before(s.Frozen.Expiry, r.Margins.Release+r.patience()) {
+		again := r
+		if n, effects, err := r.next(); err != nil || len(effects) > 0 {
+			return n, effects, err
+		}
+		r = again
+	}
+	if lost || r.Tip >= s.Frozen.Expiry {
+		if r.Tip >= s.Frozen.Expiry+wire.Height(r.Margins.Final) {
+			r.Phase, r.Failure = RecipientLost, ErrExpired.Error()
+			return r, []Effect{DropPayload{}}, nil
+		}
+		return r, nil, nil
+	}
+	return r, []Effect{r.releaseEffect()}, nil
+}
+
+// patience is how many blocks before T−Release a recipient turns from a
+// silent agent to the next: enough to fetch and to be answered.
+func (r *Recipient) patience() uint32 { return max(r.Margins.Final, r.Margins.RevealConfLarge) }
+
+func (r Recipient) disconnected(ev Disconnected) (Recipient, []Effect, error) {
+	if r.Confirmed != nil && r.Confirmed.Height >= ev.Height {
+		r.Confirmed = nil
+	}
+	r.Seen = slices.DeleteFunc(r.Seen, func(s Seen) bool { return s.Height >= ev.Height })
+	if r.Tip >= ev.Height {
+		r.Tip = ev.Height - 1
+	}
+	return r, nil, nil
+}
+
+// ID is the message's name, zero until an agent proved itself.
+func (r *Recipient) ID() wire.MessageID { return r.Key.ID() }
+
+// State is what people are told: found, delivered (read), or failed.
+func (r *Recipient) State() string {
+	switch r.Phase {
+	case RecipientRead:
+		return "delivered"
+	case RecipientLost:
+		return "failed"
+	}
+	return "queued"
+}
+
+// Interest implements the engine's view of the contract.
+func (r Recipient) Interest() contract.Interest {
+	in := contract.Interest{Txids: []wire.Hash{r.Txid}}
+	if r.Confirmed != nil {
+		in.Top = r.Confirmed.Height
+	}
+	for vout := range r.Outputs {
+		in.Outpoints = append(in.Outpoints, wire.Outpoint{Txid: r.Txid, Vout: uint32(vout)})
+	}
+	for _, s := range r.Seen {
+		in.Top = max(in.Top, s.Height)
+	}
+	switch r.Phase {
+	case RecipientLost:
+		in.Done = true
+	case RecipientRead:
+		src := r.source()
+		in.Done = r.Acked || r.spent(src) != nil || r.Tip >= src.Frozen.Expiry
+		in.Wake = 1
+	default:
+		in.Wake = 1
+	}
+	return in
+}

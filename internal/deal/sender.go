@@ -1,0 +1,723 @@
+package deal
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"fmt"
+	"slices"
+
+	btcwire "github.com/btcsuite/btcd/wire/v2"
+
+	"github.com/bitgram/bitgram/internal/contract"
+	"github.com/bitgram/bitgram/seal"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// SenderPhase is where a message is on its way, as its sender knows.
+type SenderPhase uint8
+
+// The phases of Sender.
+const (
+	SenderQuoting    SenderPhase = iota // agents are asked
+	SenderSealing                       // the chosen agents' copies are hashed
+	SenderFunding                       // coins are picked
+	SenderPlacing                       // packages and copies are with the agents
+	SenderPublishing                    // the funding is signed; it may be on its way
+	SenderPending                       // broadcast, not confirmed
+	SenderStored                        // confirmed
+	SenderFailed                        // given up before anything was paid
+)
+
+var senderPhases = []string{"quoting", "sealing", "funding", "placing", "publishing", "pending", "stored", "failed"}
+
+func (p SenderPhase) String() string { return name(senderPhases, uint8(p)) }
+
+func name(names []string, i uint8) string {
+	if int(i) < len(names) {
+		return names[i]
+	}
+	return fmt.Sprintf("phase %d", i)
+}
+
+// maxAttempts is how often a message is negotiated anew when an agent that
+// quoted does not take its copy.
+const maxAttempts = 4
+
+// Terms are what a message is sent on; they never change.
+type Terms struct {
+	Recipient   wire.Key
+	Ephemeral   wire.Secret // e; E = eG has even y
+	PayloadHash wire.Hash   // BLAKE3 of P
+	PayloadSize uint64
+	Key         wire.MessageKey
+	Agents      int
+	Shape       wire.Shape
+	MaxCost     wire.Sat // of frozen outputs and funding fee together
+	Blocks      uint32   // of storage
+	Candidates  []Candidate
+	Seed        wire.Secret // of sessions and blindings
+	RefundKey   wire.Secret // S′
+	RefundTo    []byte      // script of the refund's output
+	Margins     Margins
+	Created     int64 // Unix time, for people
+}
+
+// Leg is one agent's part in a message.
+type Leg struct {
+	Candidate Candidate
+	Quote     wire.Quote
+	CopyHash  wire.Hash
+	PreSig    wire.PreSignature
+	Vout      uint32
+	Held      bool   // the agent's receipt is here
+	Refused   string // why it did not take the copy
+	Acked     bool   // the recipient's acknowledgement came from it
+}
+
+// Sender is the sender's side of one message.
+type Sender struct {
+	Terms     Terms
+	Phase     SenderPhase
+	Attempt   uint8
+	Excluded  []wire.Key // agents that failed in an earlier attempt
+	Legs      []Leg
+	Frozen    []wire.Frozen // one per output
+	Values    []wire.Sat    // of the frozen outputs
+	Spends    []*SpendFact  // per output
+	Fee       wire.Sat      // of the funding
+	Funding   []byte        // without witnesses
+	Txid      wire.Hash
+	Confirmed *contract.Fact
+	Refund    *Sent
+	Tip       wire.Height // last block told
+	Failure   string
+	FailedBy  string // names the sentinel: "price", "agents", "funds", "rejected", "cancelled"
+}
+
+// NewSender starts a message. The payload is encrypted and kept already.
+func NewSender(t Terms) (Sender, []Effect, error) {
+	if t.Agents < 1 || t.Agents > wire.MaxAgents {
+		return Sender{}, nil, fmt.Errorf("%w: %d wanted, 1 to %d can be", ErrTooFewAgents, t.Agents, wire.MaxAgents)
+	}
+	if len(t.Candidates) < t.Agents {
+		return Sender{}, nil, fmt.Errorf("%w: %d known, %d wanted", ErrTooFewAgents, len(t.Candidates), t.Agents)
+	}
+	s := Sender{Terms: t}
+	ask, err := s.ask()
+	return s, []Effect{ask}, err
+}
+
+// E is the message's ephemeral key.
+func (t *Terms) E() (wire.Key, error) {
+	k, err := t.Ephemeral.PrivKey()
+	if err != nil {
+		return wire.Key{}, err
+	}
+	return wire.XOnly(k.PubKey()), nil
+}
+
+// SessionFor is the session of one agent in one attempt.
+func SessionFor(seed wire.Secret, agent wire.Key) wire.Hash {
+	return wire.Tagged("session", seed[:], agent[:])
+}
+
+// seed is the current attempt's.
+func (s *Sender) seed() wire.Secret {
+	return wire.Secret(wire.Tagged("attempt", s.Terms.Seed[:], []byte{s.Attempt}))
+}
+
+func (s *Sender) ask() (Effect, error) {
+	e, err := s.Terms.E()
+	if err != nil {
+		return nil, err
+	}
+	a := AskQuotes{Seed: s.seed(), E: e, Size: seal.SealedSize(s.Terms.PayloadSize), Shape: s.Terms.Shape,
+		Blocks: s.Terms.Blocks, Slack: s.Terms.Margins.Slack}
+	for _, c := range s.Terms.Candidates {
+		if !slices.Contains(s.Excluded, c.Agent) {
+			a.Candidates = append(a.Candidates, c)
+		}
+	}
+	return a, nil
+}
+
+// Step is the sender's transition.
+func (s Sender) Step(ev Event) (Sender, []Effect, error) {
+	s.Legs = slices.Clone(s.Legs)
+	s.Spends = slices.Clone(s.Spends)
+	switch ev := ev.(type) {
+	case Quoted:
+		return s.quoted(ev)
+	case CopiesSealed:
+		return s.sealed(ev)
+	case NoCoins:
+		if s.Phase != SenderFunding {
+			return s, nil, nil
+		}
+		return s.fail("funds", fmt.Errorf("%w: %v needed, %v there", ErrNoFunds, ev.Need, ev.Have))
+	case CoinsLocked:
+		return s.fund(ev)
+	case Placed:
+		return s.placed(ev)
+	case NotPlaced:
+		return s.notPlaced(ev)
+	case Broadcasted:
+		return s.broadcasted(ev)
+	case AckArrived:
+		return s.acked(ev)
+	case NothingNew:
+		return s, nil, nil
+	case Cancelled:
+		switch {
+		case s.Phase == SenderFailed:
+			return s, nil, nil
+		case s.Phase >= SenderPublishing:
+			return s, nil, fmt.Errorf("%w: the funding is on its way; it is refunded at expiry if nobody picks the message up", ErrWrongPhase)
+		}
+		return s.fail("cancelled", ErrCancelled)
+	case Connected:
+		return s.connected(ev)
+	case Disconnected:
+		return s.disconnected(ev)
+	}
+	return s, nil, fmt.Errorf("%w: %T to a sender", ErrWrongPhase, ev)
+}
+
+func (s Sender) fail(by string, err error) (Sender, []Effect, error) {
+	if s.Phase < SenderPublishing {
+		s.Funding = nil // never signed: nothing to watch for
+	}
+	s.Phase, s.FailedBy, s.Failure = SenderFailed, by, err.Error()
+	return s, []Effect{UnlockCoins{}, DropPayload{}}, nil
+}
+
+// quoted picks the cheapest agents whose quotes hold.
+func (s Sender) quoted(ev Quoted) (Sender, []Effect, error) {
+	if s.Phase != SenderQuoting {
+		return s, nil, nil
+	}
+	var good []wire.Quote
+	why := ev.Why
+	for _, q := range ev.Quotes {
+		if err := s.checkQuote(&q, ev.Height); err != nil {
+			why = append(why, fmt.Sprintf("%s: %v", short(q.Agent), err))
+			continue
+		}
+		dup := func(o wire.Quote) bool { return o.Agent == q.Agent || o.Point == q.Point }
+		if !slices.ContainsFunc(good, dup) {
+			good = append(good, q)
+		}
+	}
+	slices.SortFunc(good, func(a, b wire.Quote) int {
+		return cmp.Or(cmp.Compare(a.Value, b.Value), bytes.Compare(a.Agent[:], b.Agent[:]))
+	})
+	if len(good) < s.Terms.Agents {
+		return s.fail("agents", fmt.Errorf("%w: %d of %d gave a usable quote %q", ErrTooFewAgents, len(good), s.Terms.Agents, why))
+	}
+	good = good[:s.Terms.Agents]
+	s.Legs, s.Values = nil, nil
+	var total wire.Sat
+	for i, q := range good {
+		c := s.Terms.Candidates[slices.IndexFunc(s.Terms.Candidates, func(c Candidate) bool { return c.Agent == q.Agent })]
+		leg := Leg{Candidate: c, Quote: q}
+		if s.Terms.Shape == wire.PerAgent {
+			leg.Vout = uint32(i)
+			s.Values = append(s.Values, q.Value)
+			total += q.Value
+		}
+		s.Legs = append(s.Legs, leg)
+	}
+	if s.Terms.Shape == wire.OneOfMany {
+		total = good[len(good)-1].Value // the dearest: every agent must find its price
+		s.Values = []wire.Sat{total}
+	}
+	if total > s.Terms.MaxCost {
+		return s.fail("price", fmt.Errorf("%w: the agents want %v, the cap is %v", ErrPrice, total, s.Terms.MaxCost))
+	}
+	seal := SealCopies{Ephemeral: s.Terms.Ephemeral, Key: s.Terms.Key}
+	for _, l := range s.Legs {
+		seal.Legs = append(seal.Legs, SealFor{Agent: l.Candidate.Agent, Point: l.Quote.Point})
+	}
+	s.Phase = SenderSealing
+	return s, []Effect{seal}, nil
+}
+
+func (s *Sender) checkQuote(q *wire.Quote, height wire.Height) error {
+	e, err := s.Terms.E()
+	if err != nil {
+		return err
+	}
+	if err := q.Check(); err != nil {
+		return err
+	}
+	t := &s.Terms
+	asked := func(c Candidate) bool { return c.Agent == q.Agent }
+	switch {
+	case !slices.ContainsFunc(t.Candidates, asked) || slices.Contains(s.Excluded, q.Agent):
+		return fmt.Errorf("%w: an agent that was not asked", ErrBadQuote)
+	case q.Session != SessionFor(s.seed(), q.Agent) || q.E != e:
+		return fmt.Errorf("%w: for another message", ErrBadQuote)
+	case q.Size != seal.SealedSize(t.PayloadSize) || q.Shape != t.Shape:
+		return fmt.Errorf("%w: for another size or shape", ErrBadQuote)
+	case q.StoreUntil != height+wire.Height(t.Blocks) || q.Expiry != q.StoreUntil+wire.Height(t.Margins.Slack):
+		return fmt.Errorf("%w: for other heights", ErrBadQuote)
+	case q.ValidUntil <= height:
+		return fmt.Errorf("%w: no longer valid", ErrBadQuote)
+	}
+	price, err := wire.StoragePrice(q.Rate, q.Size, uint32(q.StoreUntil-q.From), t.Margins.BlocksPerDay)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrBadQuote, err)
+	}
+	if q.Value != max(price.Sat()+q.Reserve, contract.Dust) {
+		return fmt.Errorf("%w: value is not price and reserve", ErrBadQuote)
+	}
+	if err := q.Point.Verify(wire.KnowledgeDigest(q.Agent, q.E, q.Session, q.Point), q.Knowledge); err != nil {
+		return fmt.Errorf("%w: point without knowledge of τ", ErrBadQuote)
+	}
+	if err := q.Agent.Verify(q.Digest(), q.Sig); err != nil {
+		return fmt.Errorf("%w: %w", ErrBadQuote, err)
+	}
+	return nil
+}
+
+func (s Sender) sealed(ev CopiesSealed) (Sender, []Effect, error) {
+	if s.Phase != SenderSealing {
+		return s, nil, nil
+	}
+	if len(ev.Hashes) != len(s.Legs) {
+		return s, nil, fmt.Errorf("%w: %d hashes for %d legs", ErrWrongPhase, len(ev.Hashes), len(s.Legs))
+	}
+	for i := range s.Legs {
+		s.Legs[i].CopyHash = ev.Hashes[i]
+	}
+	s.Phase = SenderFunding
+	return s, []Effect{LockCoins{Amount: s.amount(), Frozen: len(s.Values)}}, nil
+}
+
+func (s *Sender) amount() (sum wire.Sat) {
+	for _, v := range s.Values {
+		sum += v
+	}
+	return sum
+}
+
+// fund builds the frozen outputs, the root, the funding transaction and every
+// pre-signature, and hands each agent its package. Nothing is signed for the
+// funding's inputs before all agents hold their copies.
+func (s Sender) fund(ev CoinsLocked) (Sender, []Effect, error) {
+	if s.Phase != SenderFunding {
+		return s, nil, nil
+	}
+	if total := s.amount() + ev.Fee; total > s.Terms.MaxCost {
+		return s.fail("price", fmt.Errorf("%w: %v with the funding's fee, the cap is %v", ErrPrice, total, s.Terms.MaxCost))
+	}
+	if len(ev.Inputs) == 0 {
+		return s, nil, fmt.Errorf("%w: no inputs", ErrWrongPhase)
+	}
+	sec, err := seal.FromSender(s.Terms.Ephemeral, s.Terms.Recipient)
+	if err != nil {
+		return s, nil, err
+	}
+	e, err := s.Terms.E()
+	if err != nil {
+		return s, nil, err
+	}
+	refund, err := s.Terms.RefundKey.PrivKey()
+	if err != nil {
+		return s, nil, err
+	}
+	var claims []wire.ClaimLeaf
+	leaves := make([]wire.Leaf, len(s.Legs))
+	for i, l := range s.Legs {
+		agent := l.Candidate.Agent
+		sender, err := sec.SenderKey(agent).PrivKey()
+		if err != nil {
+			return s, nil, err
+		}
+		sigma := sec.ReleaseSecret(agent)
+		h := wire.Hash(sha256.Sum256(sigma[:]))
+		claims = append(claims, wire.ClaimLeaf{ReleaseHash: h, SenderKey: wire.XOnly(sender.PubKey()), ClaimKey: l.Quote.ClaimKey})
+		leaves[i] = wire.Leaf{Agent: agent, CopyHash: l.CopyHash, Size: l.Quote.Size, Point: l.Quote.Point,
+			ReleaseHash: h, Key: s.Terms.Key}
+	}
+	s.Frozen = nil
+	for i := range s.Values {
+		seed := s.seed()
+		f := wire.Frozen{Blinding: wire.Secret(wire.Tagged("blinding", seed[:], []byte{byte(i)})),
+			Expiry: s.Legs[0].Quote.Expiry, RefundKey: wire.XOnly(refund.PubKey()), Claims: claims}
+		if s.Terms.Shape == wire.PerAgent {
+			f.Claims = claims[i : i+1]
+		}
+		s.Frozen = append(s.Frozen, f)
+	}
+	outputs, err := s.outputs()
+	if err != nil {
+		return s, nil, err
+	}
+	var frozen []*btcwire.TxOut
+	for i, o := range outputs {
+		frozen = append(frozen, btcwire.NewTxOut(int64(s.Values[i]), o.PkScript()))
+	}
+	hashes := make([]wire.Hash, len(leaves))
+	for i := range leaves {
+		hashes[i] = leafHash(leaves[i])
+	}
+	root, err := seal.Root(hashes)
+	if err != nil {
+		return s, nil, err
+	}
+	marker := seal.Marker{Root: root, E: e, MaskedLocator: sec.Mask(s.Terms.Key.Locator()), Tag: sec.Tag(seal.Outpoint(ev.Inputs[0].Bytes()))}.Encode()
+	var change *btcwire.TxOut
+	if ev.Change > 0 {
+		change = btcwire.NewTxOut(int64(ev.Change), ev.ChangeScript)
+	}
+	tx, err := contract.Funding(ev.Inputs, frozen, marker[:], change)
+	if err != nil {
+		return s, nil, err
+	}
+	s.Funding, s.Txid, s.Fee = contract.EncodeTx(tx), contract.Txid(tx), ev.Fee
+	s.Spends = make([]*SpendFact, len(s.Values))
+	s.Phase = SenderPlacing
+	var effects []Effect
+	for i := range s.Legs {
+		l := &s.Legs[i]
+		agent := l.Candidate.Agent
+		digest, err := outputs[l.Vout].ClaimDigest(s.claimIndex(i), s.outpoint(l.Vout), s.Values[l.Vout])
+		if err != nil {
+			return s, nil, err
+		}
+		if l.PreSig, err = contract.PreSign(sec.SenderKey(agent), sec.NonceKey(agent), l.Quote.Point, digest); err != nil {
+			return s, nil, err
+		}
+		path, err := seal.Section(hashes, i)
+		if err != nil {
+			return s, nil, err
+		}
+		effects = append(effects, Place{Candidate: l.Candidate, Ephemeral: s.Terms.Ephemeral, Package: wire.Package{
+			Session: l.Quote.Session, Funding: s.Funding, Vout: l.Vout, Frozen: s.Frozen[l.Vout],
+			Section: wire.Section{Leaf: leaves[i], Index: uint8(i), Count: uint8(len(leaves)), Path: path},
+			PreSig:  l.PreSig, FetchKey: sec.FetchKey(agent)}})
+	}
+	return s, effects, nil
+}
+
+// claimIndex is the claim leaf of leg i in its output.
+func (s *Sender) claimIndex(i int) int {
+	if s.Terms.Shape == wire.OneOfMany {
+		return i
+	}
+	return 0
+}
+
+func (s *Sender) outputs() (outs []*contract.Output, err error) {
+	for _, f := range s.Frozen {
+		o, err := contract.NewOutput(f)
+		if err != nil {
+			return nil, err
+		}
+		outs = append(outs, o)
+	}
+	return outs, nil
+}
+
+func (s *Sender) outpoint(vout uint32) wire.Outpoint {
+	return wire.Outpoint{Txid: s.Txid, Vout: vout}
+}
+
+func (s *Sender) leg(agent wire.Key) *Leg {
+	for i := range s.Legs {
+		if s.Legs[i].Candidate.Agent == agent {
+			return &s.Legs[i]
+		}
+	}
+	return nil
+}
+
+func (s Sender) placed(ev Placed) (Sender, []Effect, error) {
+	l := s.leg(ev.Receipt.Agent)
+	if s.Phase != SenderPlacing || l == nil || l.Held {
+		return s, nil, nil
+	}
+	l.Held = true
+	return s.allAnswered()
+}
+
+func (s Sender) notPlaced(ev NotPlaced) (Sender, []Effect, error) {
+	l := s.leg(ev.Agent)
+	if s.Phase != SenderPlacing || l == nil || l.Held || l.Refused != "" {
+		return s, nil, nil
+	}
+	l.Refused = cmp.Or(ev.Why, "no answer")
+	return s.allAnswered()
+}
+
+// allAnswered publishes once every agent holds its copy, or starts anew
+// without those that do not: their points are never used again.
+func (s Sender) allAnswered() (Sender, []Effect, error) {
+	var why []string
+	for _, l := range s.Legs {
+		switch {
+		case l.Refused != "":
+			why = append(why, fmt.Sprintf("%s: %s", short(l.Candidate.Agent), l.Refused))
+		case !l.Held:
+			return s, nil, nil
+		}
+	}
+	if len(why) == 0 {
+		s.Phase = SenderPublishing
+		return s, []Effect{Publish{Tx: s.Funding}}, nil
+	}
+	for _, l := range s.Legs {
+		if l.Refused != "" {
+			s.Excluded = append(slices.Clone(s.Excluded), l.Candidate.Agent)
+		}
+	}
+	if s.Attempt++; s.Attempt >= maxAttempts || len(s.Terms.Candidates)-len(s.Excluded) < s.Terms.Agents {
+		return s.fail("agents", fmt.Errorf("%w: %q", ErrTooFewAgents, why))
+	}
+	s.Phase, s.Legs, s.Frozen, s.Values, s.Spends, s.Funding, s.Txid = SenderQuoting, nil, nil, nil, nil, nil, wire.Hash{}
+	ask, err := s.ask()
+	return s, []Effect{UnlockCoins{}, ask}, err
+}
+
+func (s Sender) broadcasted(ev Broadcasted) (Sender, []Effect, error) {
+	if s.Phase != SenderPublishing {
+		return s, nil, nil // of a rebroadcast or refund: the chain tells what became of it
+	}
+	if ev.Err == "" {
+		s.Phase = SenderPending
+		return s, nil, nil
+	}
+	// The funding stays watched: should it confirm after all, the message lives.
+	return s.fail("rejected", fmt.Errorf("%w: %s", ErrRejected, ev.Err))
+}
+
+func (s Sender) acked(ev AckArrived) (Sender, []Effect, error) {
+	l := s.leg(ev.Agent)
+	if l == nil || l.Acked || len(s.Frozen) == 0 {
+		return s, nil, nil
+	}
+	sec, err := seal.FromSender(s.Terms.Ephemeral, s.Terms.Recipient)
+	if err != nil {
+		return s, nil, err
+	}
+	e, err := s.Terms.E()
+	if err != nil {
+		return s, nil, err
+	}
+	root, err := s.root()
+	if err != nil {
+		return s, nil, err
+	}
+	if _, err := seal.OpenAck(ev.Blob, sec.AckKey(ev.Agent), s.Terms.Recipient, e, root, ev.Agent); err != nil {
+		return s, nil, nil // an agent's word alone proves nothing
+	}
+	l.Acked = true
+	return s, nil, nil
+}
+
+// root reads the root back from the funding's marker.
+func (s *Sender) root() (wire.Hash, error) {
+	tx, err := contract.DecodeTx(s.Funding)
+	if err != nil {
+		return wire.Hash{}, err
+	}
+	data, _ := contract.Marker(tx)
+	m, err := seal.DecodeMarker(data)
+	return m.Root, err
+}
+
+func (s Sender) connected(ev Connected) (Sender, []Effect, error) {
+	s.Tip = max(s.Tip, ev.Height)
+	if s.Phase < SenderPublishing || len(s.Frozen) == 0 {
+		return s, nil, nil
+	}
+	outs, err := s.outputs()
+	if err != nil {
+		return s, nil, err
+	}
+	for _, tx := range ev.Txs {
+		if contract.Txid(tx) == s.Txid {
+			s.Confirmed = &contract.Fact{Height: ev.Height, Txid: s.Txid}
+			s.Phase, s.Failure, s.FailedBy = SenderStored, "", ""
+		}
+		for i, o := range outs {
+			if f := readSpend(o, s.outpoint(uint32(i)), tx, ev.Height); f != nil {
+				s.Spends[i] = f
+			}
+		}
+	}
+	switch {
+	case s.Phase == SenderFailed:
+		return s, nil, nil
+	case s.Confirmed == nil:
+		return s, []Effect{Publish{Tx: s.Funding}}, nil
+	case ev.Height >= s.Frozen[0].Expiry && slices.Contains(s.Spends, nil):
+		return s.refund(ev)
+	case !s.Delivered():
+		return s, s.polls(), nil
+	}
+	return s, nil, nil
+}
+
+// polls asks every agent whose output is unspent for an acknowledgement.
+func (s *Sender) polls() (effects []Effect) {
+	for _, l := range s.Legs {
+		if s.Spends[l.Vout] == nil {
+			effects = append(effects, Poll{Candidate: l.Candidate,
+				Request: wire.StatusRequest{Session: l.Quote.Session, Point: l.Quote.Point}})
+		}
+	}
+	return effects
+}
+
+// refund takes back every unspent output in one transaction, at a higher fee
+// in every block until it confirms.
+func (s Sender) refund(ev Connected) (Sender, []Effect, error) {
+	outs, err := s.outputs()
+	if err != nil {
+		return s, nil, err
+	}
+	var refunds []contract.Refund
+	var total wire.Sat
+	for i, o := range outs {
+		if s.Spends[i] == nil {
+			refunds = append(refunds, contract.Refund{Output: o, At: s.outpoint(uint32(i)), Value: s.Values[i], Key: s.Terms.RefundKey})
+			total += s.Values[i]
+		}
+	}
+	minFee := wire.Sat(0)
+	if s.Refund != nil {
+		minFee = Bumped(s.Refund, total/2)
+	}
+	tx, fee, err := contract.BuildRefund(refunds, s.Terms.RefundTo, ev.FeeRate, minFee)
+	if err != nil {
+		// Less than its fee: left on the chain until fees fall.
+		return s, nil, nil
+	}
+	s.Refund = NewSent(tx, fee, ev.Height)
+	return s, []Effect{Broadcast{Tx: s.Refund.Tx}}, nil
+}
+
+func (s Sender) disconnected(ev Disconnected) (Sender, []Effect, error) {
+	if s.Confirmed != nil && s.Confirmed.Height >= ev.Height {
+		s.Confirmed = nil
+		s.Phase = SenderPending
+	}
+	for i, f := range s.Spends {
+		if f != nil && f.Height >= ev.Height {
+			s.Spends[i] = nil
+		}
+	}
+	if s.Tip >= ev.Height {
+		s.Tip = ev.Height - 1
+	}
+	return s, nil, nil
+}
+
+// Receipt reports whether output i was spent by a claim that completes the
+// derived pre-signature: the delivery receipt of protocol §3.
+func (s *Sender) Receipt(i int) bool {
+	f := s.Spends[i]
+	if f == nil || f.Claim < 0 {
+		return false
+	}
+	l := &s.Legs[i]
+	if s.Terms.Shape == wire.OneOfMany {
+		l = &s.Legs[f.Claim]
+	}
+	_, err := contract.ExtractTau(l.PreSig, f.Sig, l.Quote.Point)
+	return err == nil
+}
+
+// Delivered reports whether the recipient has the message: a receipt from the
+// chain, or its own acknowledgement.
+func (s *Sender) Delivered() bool {
+	for i := range s.Spends {
+		if s.Receipt(i) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(s.Legs, func(l Leg) bool { return l.Acked })
+}
+
+// State is what people are told: queued, stored, delivered, refunded, failed.
+func (s *Sender) State() string {
+	refunded := len(s.Spends) > 0
+	for _, f := range s.Spends {
+		refunded = refunded && f != nil && f.Claim == -1
+	}
+	switch {
+	case s.Phase == SenderFailed:
+		return "failed"
+	case s.Delivered():
+		return "delivered"
+	case refunded:
+		return "refunded"
+	case s.Phase == SenderStored:
+		return "stored"
+	}
+	return "queued"
+}
+
+// Interest implements the engine's view of the contract.
+func (s Sender) Interest() contract.Interest {
+	in := contract.Interest{Done: s.Phase == SenderFailed && len(s.Funding) == 0}
+	if s.Phase < SenderPublishing || len(s.Funding) == 0 {
+		return in
+	}
+	in.Txids = []wire.Hash{s.Txid}
+	if s.Confirmed != nil {
+		in.Top = s.Confirmed.Height
+	}
+	open, last := false, wire.Height(0)
+	for i, f := range s.Spends {
+		in.Outpoints = append(in.Outpoints, s.outpoint(uint32(i)))
+		if f == nil {
+			open = true
+			continue
+		}
+		in.Top = max(in.Top, f.Height)
+		last = max(last, f.Height)
+	}
+	final := last + wire.Height(s.Terms.Margins.Final) - 1
+	switch {
+	case s.Phase == SenderFailed:
+	case s.Confirmed == nil:
+		in.Wake = 1
+	case open && s.Delivered():
+		in.Wake = s.Frozen[0].Expiry
+	case open:
+		in.Wake = s.Confirmed.Height
+	case s.Tip >= final:
+		in.Done = true
+	default:
+		in.Wake = final
+	}
+	return in
+}
+
+// Points are the agents' points that this state uses; the store lets none be
+// used by two messages (invariant PointOnce).
+func (s Sender) Points() (points []wire.Key) {
+	for _, l := range s.Legs {
+		points = append(points, l.Quote.Point)
+	}
+	return points
+}
+
+// NewSent records a signed transaction.
+func NewSent(tx contract.Tx, fee wire.Sat, h wire.Height) *Sent {
+	var b bytes.Buffer
+	_ = tx.Serialize(&b) // a bytes.Buffer does not fail
+	return &Sent{Tx: b.Bytes(), Txid: contract.Txid(tx), Fee: fee, Height: h}
+}
+
+// Bumped is the fee that replaces prev by BIP125 with room for the relay
+// minimum: a quarter more, but no more than limit allows.
+func Bumped(prev *Sent, limit wire.Sat) wire.Sat {
+	return max(min(prev.Fee+prev.Fee/4+wire.Sat(len(prev.Tx)), limit), prev.Fee)
+}
+
+func short(k wire.Key) string { return k.String()[:8] }

@@ -1,0 +1,504 @@
+// Package engine gives life to the pure machines of deal: it loads a state,
+// steps it, commits the new state with its effects and the chain position in
+// one transaction, and only then carries the effects out. Whatever was asked
+// for and not yet done when the process died is done at the next start, so
+// recovery is the ordinary path.
+//
+// What it needs of the rest of the house it declares here: Store, Executor,
+// Follower. It knows no database, no socket and no wallet.
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/bitgram/bitgram/internal/chain"
+	"github.com/bitgram/bitgram/internal/contract"
+	"github.com/bitgram/bitgram/internal/deal"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// Kind is a role's machine.
+type Kind string
+
+// The kinds of contracts.
+const (
+	KindSender    Kind = "sender"
+	KindAgent     Kind = "agent"
+	KindRecipient Kind = "recipient"
+)
+
+// Ref names a contract.
+type Ref struct {
+	Kind Kind
+	ID   wire.Hash
+}
+
+func (r Ref) String() string { return string(r.Kind) + " " + r.ID.String()[:16] }
+
+// Errors of a Store.
+var (
+	// ErrNoContract: no contract under this Ref.
+	ErrNoContract = errors.New("no such contract")
+	// ErrExists: Create found one.
+	ErrExists = errors.New("contract exists")
+)
+
+// PendingEffect is an effect that was asked for and is not known to be done.
+type PendingEffect struct {
+	ID   int64
+	Ref  Ref
+	Name string
+	Body []byte
+}
+
+// Store keeps contracts. Update runs f in one durable transaction: when it
+// returns nil, everything f wrote survives a power cut; when f or the commit
+// fails, nothing of it is there. Updates are serial: f sees all earlier ones.
+type Store interface {
+	Update(ctx context.Context, f func(Tx) error) error
+	View(ctx context.Context, f func(Tx) error) error
+}
+
+// Tx is one transaction.
+type Tx interface {
+	// State is a contract's state, ErrNoContract.
+	State(Ref) ([]byte, error)
+	// Save writes a contract's state and replaces what it watches; with
+	// in.Forget it removes all of it.
+	Save(ref Ref, state []byte, in contract.Interest) error
+	// Each calls f for every contract of a kind, the finished ones only with
+	// all, in order of creation.
+	Each(kind Kind, all bool, f func(ref Ref, state []byte) error) error
+
+	// AddEffect keeps an effect until DropEffect, and returns its number.
+	AddEffect(ref Ref, name string, body []byte) (int64, error)
+	DropEffect(id int64) error
+	// Effects lists what is pending, oldest first.
+	Effects() ([]PendingEffect, error)
+
+	// Watching lists the contracts that watch any of these transactions, or
+	// spends of these outpoints, or woke by height h; each once.
+	Watching(txids []wire.Hash, spent []wire.Outpoint, h wire.Height) ([]Ref, error)
+	// Above lists the contracts that know of a block at h or above.
+	Above(h wire.Height) ([]Ref, error)
+
+	// Position is the last block that was told; ok is false before the first.
+	Position() (at chain.BlockRef, ok bool, err error)
+	// Advance makes at the position; Retreat takes back the last Advance.
+	Advance(at chain.BlockRef) error
+	Retreat() error
+
+	// Get, Put, Delete and Scan are a small ordered key-value face for what
+	// shares the transaction, such as the wallet. Get of a missing key is nil.
+	Get(bucket string, key []byte) ([]byte, error)
+	Put(bucket string, key, value []byte) error
+	Delete(bucket string, key []byte) error
+	Scan(bucket string, prefix []byte, f func(key, value []byte) error) error
+}
+
+// Delivery is an event for a contract.
+type Delivery struct {
+	Ref   Ref
+	Event deal.Event
+}
+
+// Executor carries effects out. Both methods must be idempotent.
+type Executor interface {
+	// Commit carries out those effects that touch nothing but the store,
+	// inside the transaction that asked for them. done is false for any other
+	// effect; it is then kept, and given to Do after the commit.
+	Commit(tx Tx, ref Ref, e deal.Effect) (answer deal.Event, done bool, err error)
+	// Do carries an effect out. The function that it returns runs in the
+	// transaction that marks the effect as done, and its deliveries are
+	// stepped there. An error means: try again later.
+	Do(ctx context.Context, ref Ref, e deal.Effect) (func(Tx) ([]Delivery, error), error)
+}
+
+// Creation is a new contract.
+type Creation struct {
+	Ref     Ref
+	State   any // deal.Sender, deal.Agent or deal.Recipient
+	Effects []deal.Effect
+}
+
+// Follower is told of every block in order, in the transaction that advances
+// the chain position, before the contracts are. What it creates is committed
+// there too.
+type Follower interface {
+	Connect(tx Tx, block *Block) ([]Creation, error)
+	Disconnect(tx Tx, height wire.Height) error
+}
+
+// Block is a block of the active chain.
+type Block struct {
+	Ref chain.BlockRef
+	Txs []contract.Tx
+}
+
+// Change is what an observer sees after each commit.
+type Change struct {
+	Ref   Ref
+	State any // deal.Sender, deal.Agent or deal.Recipient
+	Event deal.Event
+}
+
+// Config is what an Engine is made of.
+type Config struct {
+	Store     Store
+	Chain     chain.Backend
+	Executor  Executor
+	Followers []Follower
+	// Birthday is the height from which a new store follows the chain.
+	Birthday wire.Height
+	// Observe is called after each commit by whoever committed; it must not
+	// block and must not call the engine.
+	Observe func(Change)
+	Log     *slog.Logger
+	// Parallel is how many effects run at once; 16 where it is 0.
+	Parallel int
+}
+
+// Engine runs contracts. Make it with New, then call Run.
+type Engine struct {
+	cfg   Config
+	slots chan struct{}
+
+	mu      sync.Mutex
+	pending []PendingEffect // queued before Run, or while it has no room
+	running map[int64]bool
+	wake    chan struct{}
+	rate    wire.SatPerKVB
+	told    chan struct{} // closed and renewed at each new position
+	at      chain.BlockRef
+}
+
+// New returns an engine; nothing runs yet.
+func New(cfg Config) *Engine {
+	if cfg.Parallel == 0 {
+		cfg.Parallel = 16
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Observe == nil {
+		cfg.Observe = func(Change) {}
+	}
+	return &Engine{cfg: cfg, slots: make(chan struct{}, cfg.Parallel), running: map[int64]bool{},
+		wake: make(chan struct{}, 1), told: make(chan struct{})}
+}
+
+// Create starts a contract, durably. ErrExists where there is one already.
+func (e *Engine) Create(ctx context.Context, c Creation) error {
+	return e.update(ctx, func(b *batch) error { return b.create(c) })
+}
+
+// CreateWith starts the contract that make returns; make runs in the
+// transaction.
+func (e *Engine) CreateWith(ctx context.Context, make func(Tx) (Creation, error)) error {
+	return e.update(ctx, func(b *batch) error {
+		c, err := make(b.tx)
+		if err != nil {
+			return err
+		}
+		return b.create(c)
+	})
+}
+
+// Tell steps a contract by ev and commits. It returns the new state. An error
+// of Step leaves everything as it was.
+func (e *Engine) Tell(ctx context.Context, ref Ref, ev deal.Event) (state any, err error) {
+	err = e.update(ctx, func(b *batch) (err error) {
+		state, err = b.step(ref, ev)
+		return err
+	})
+	return state, err
+}
+
+// State loads a contract's state.
+func (e *Engine) State(ctx context.Context, ref Ref) (state any, err error) {
+	err = e.cfg.Store.View(ctx, func(tx Tx) error {
+		raw, err := tx.State(ref)
+		if err != nil {
+			return err
+		}
+		state, err = decode(ref.Kind, raw)
+		return err
+	})
+	return state, err
+}
+
+// Position is the last block told, as of the last commit of this process.
+func (e *Engine) Position() chain.BlockRef {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.at
+}
+
+// FeeRate is the node's estimate as of the last block.
+func (e *Engine) FeeRate() wire.SatPerKVB {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.rate
+}
+
+// WaitHeight returns when the engine has told block h, or ctx ends.
+func (e *Engine) WaitHeight(ctx context.Context, h wire.Height) error {
+	for {
+		e.mu.Lock()
+		at, told := e.at.Height, e.told
+		e.mu.Unlock()
+		if at >= h {
+			return nil
+		}
+		select {
+		case <-told:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// batch is one transaction's steps.
+type batch struct {
+	e       *Engine
+	tx      Tx
+	changes []Change
+	effects []PendingEffect
+}
+
+// update runs f in a transaction and, after the commit, reports the changes
+// and queues the effects.
+func (e *Engine) update(ctx context.Context, f func(*batch) error) error {
+	var b *batch
+	err := e.cfg.Store.Update(ctx, func(tx Tx) error {
+		b = &batch{e: e, tx: tx}
+		return f(b)
+	})
+	if err != nil {
+		return err
+	}
+	for _, c := range b.changes {
+		e.cfg.Observe(c)
+	}
+	e.queue(b.effects)
+	return nil
+}
+
+func (b *batch) create(c Creation) error {
+	if _, err := b.tx.State(c.Ref); err == nil {
+		return fmt.Errorf("%w: %v", ErrExists, c.Ref)
+	} else if !errors.Is(err, ErrNoContract) {
+		return err
+	}
+	if _, err := b.keep(c.Ref, c.State, nil); err != nil {
+		return err
+	}
+	return b.carry(c.Ref, c.Effects)
+}
+
+// step loads, steps and keeps one contract.
+func (b *batch) step(ref Ref, ev deal.Event) (any, error) {
+	raw, err := b.tx.State(ref)
+	if err != nil {
+		return nil, err
+	}
+	state, err := decode(ref.Kind, raw)
+	if err != nil {
+		return nil, err
+	}
+	next, effects, err := step(state, ev)
+	if err != nil {
+		return state, err
+	}
+	if _, err := b.keep(ref, next, ev); err != nil {
+		return nil, err
+	}
+	return next, b.carry(ref, effects)
+}
+
+func (b *batch) keep(ref Ref, state any, ev deal.Event) (any, error) {
+	raw, err := wire.Marshal(state)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.tx.Save(ref, raw, interest(state)); err != nil {
+		return nil, err
+	}
+	b.changes = append(b.changes, Change{Ref: ref, State: state, Event: ev})
+	return state, nil
+}
+
+// carry keeps effects for later, and does at once those that need the store
+// alone.
+func (b *batch) carry(ref Ref, effects []deal.Effect) error {
+	for _, eff := range effects {
+		answer, done, err := b.e.cfg.Executor.Commit(b.tx, ref, eff)
+		if err != nil {
+			return fmt.Errorf("%T: %w", eff, err)
+		}
+		if done {
+			if answer != nil {
+				if _, err := b.step(ref, answer); err != nil {
+					return err
+				}
+			}
+			continue
+		}
+		name, body, err := deal.EncodeEffect(eff)
+		if err != nil {
+			return err
+		}
+		id, err := b.tx.AddEffect(ref, name, body)
+		if err != nil {
+			return err
+		}
+		b.effects = append(b.effects, PendingEffect{ID: id, Ref: ref, Name: name, Body: body})
+	}
+	return nil
+}
+
+// queue hands effects to the workers.
+func (e *Engine) queue(effects []PendingEffect) {
+	if len(effects) == 0 {
+		return
+	}
+	e.mu.Lock()
+	e.pending = append(e.pending, effects...)
+	e.mu.Unlock()
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run carries out what is pending from before, follows the chain and carries
+// out new effects until ctx ends; it returns when all of it has stopped.
+func (e *Engine) Run(ctx context.Context) error {
+	if err := e.cfg.Store.View(ctx, func(tx Tx) error {
+		old, err := tx.Effects()
+		if err != nil {
+			return err
+		}
+		if at, ok, err := tx.Position(); err != nil {
+			return err
+		} else if ok {
+			e.setPosition(at)
+		}
+		e.mu.Lock()
+		known := map[int64]bool{}
+		for _, p := range e.pending {
+			known[p.ID] = true
+		}
+		for _, p := range old {
+			if !known[p.ID] {
+				e.pending = append(e.pending, p)
+			}
+		}
+		e.mu.Unlock()
+		return nil
+	}); err != nil {
+		return err
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { e.work(ctx) })
+	return e.follow(ctx)
+}
+
+// work starts effects as slots allow.
+func (e *Engine) work(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for {
+		e.mu.Lock()
+		batch := e.pending
+		e.pending = nil
+		e.mu.Unlock()
+		for _, p := range batch {
+			e.mu.Lock()
+			dup := e.running[p.ID]
+			e.running[p.ID] = true
+			e.mu.Unlock()
+			if dup {
+				continue
+			}
+			wg.Go(func() { e.execute(ctx, p) })
+		}
+		select {
+		case <-e.wake:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Backoff between tries of an effect that fails for a reason of its own, such
+// as a node that does not answer.
+const (
+	firstRetry = 100 * time.Millisecond
+	lastRetry  = 30 * time.Second
+)
+
+// execute carries one effect out, however often it takes.
+func (e *Engine) execute(ctx context.Context, p PendingEffect) {
+	defer func() {
+		e.mu.Lock()
+		delete(e.running, p.ID)
+		e.mu.Unlock()
+	}()
+	eff, err := deal.DecodeEffect(p.Name, p.Body)
+	if err != nil {
+		e.cfg.Log.Error("effect unreadable", "contract", p.Ref.String(), "err", err)
+		return
+	}
+	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
+		select {
+		case e.slots <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		commit, err := e.cfg.Executor.Do(ctx, p.Ref, eff)
+		<-e.slots
+		if err == nil {
+			err = e.finish(ctx, p, commit)
+		}
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		e.cfg.Log.Warn("effect failed, will be tried again", "contract", p.Ref.String(), "effect", p.Name, "err", err, "in", wait)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// finish marks an effect done and steps what follows from it, together.
+func (e *Engine) finish(ctx context.Context, p PendingEffect, commit func(Tx) ([]Delivery, error)) error {
+	return e.update(ctx, func(b *batch) error {
+		if err := b.tx.DropEffect(p.ID); err != nil {
+			return err
+		}
+		if commit == nil {
+			return nil
+		}
+		deliveries, err := commit(b.tx)
+		if err != nil {
+			return err
+		}
+		for _, d := range deliveries {
+			if _, err := b.step(d.Ref, d.Event); err != nil {
+				// A machine that refuses its own effect's answer is a bug, but
+				// repeating the effect would not mend it.
+				e.cfg.Log.Error("answer refused", "contract", d.Ref.String(), "event", fmt.Sprintf("%T", d.Event), "err", err)
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,249 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/btcsuite/btcd/chainhash/v2"
+
+	"github.com/bitgram/bitgram/internal/chain"
+	"github.com/bitgram/bitgram/internal/contract"
+	"github.com/bitgram/bitgram/internal/deal"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// confirmTarget is within how many blocks our transactions want to confirm.
+const confirmTarget = 6
+
+// follow tells blocks one by one, reverts first, until ctx ends. A node that
+// fails is asked again later.
+func (e *Engine) follow(ctx context.Context) error {
+	news := e.cfg.Chain.Watch(ctx)
+	wait := firstRetry
+	for {
+		err := e.catchUp(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			e.cfg.Log.Warn("chain not followed, will be tried again", "err", err, "in", wait)
+			select {
+			case <-time.After(wait):
+			case <-ctx.Done():
+				return nil
+			}
+			wait = min(2*wait, lastRetry)
+			continue
+		}
+		wait = firstRetry
+		select {
+		case _, ok := <-news:
+			if !ok {
+				news = nil
+				if ctx.Err() == nil {
+					return errors.New("the chain's news ended")
+				}
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// catchUp brings the position to the node's tip.
+func (e *Engine) catchUp(ctx context.Context) error {
+	for {
+		tip, err := e.cfg.Chain.Tip(ctx)
+		if err != nil {
+			return err
+		}
+		at, ok, err := e.position(ctx)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			// A new store begins behind its birthday without being told of
+			// earlier blocks.
+			start := min(e.cfg.Birthday, tip.Height)
+			hash, err := e.cfg.Chain.HashAt(ctx, start)
+			if err != nil {
+				return err
+			}
+			at = chain.BlockRef{Hash: hash, Height: start}
+			if err := e.cfg.Store.Update(ctx, func(tx Tx) error { return tx.Advance(at) }); err != nil {
+				return err
+			}
+			e.setPosition(at)
+			continue
+		}
+		if at == tip {
+			e.setPosition(at)
+			return nil
+		}
+		hash, err := e.cfg.Chain.HashAt(ctx, at.Height)
+		switch {
+		case errors.Is(err, chain.ErrNotFound) || (err == nil && hash != at.Hash):
+			if err := e.disconnect(ctx, at); err != nil {
+				return err
+			}
+		case err != nil:
+			return err
+		case at.Height >= tip.Height:
+			return nil // the tip moved while we looked: its news is on the way
+		default:
+			if err := e.connect(ctx, at); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (e *Engine) position(ctx context.Context) (at chain.BlockRef, ok bool, err error) {
+	err = e.cfg.Store.View(ctx, func(tx Tx) error {
+		at, ok, err = tx.Position()
+		return err
+	})
+	return
+}
+
+func (e *Engine) setPosition(at chain.BlockRef) {
+	e.mu.Lock()
+	e.at = at
+	close(e.told)
+	e.told = make(chan struct{})
+	e.mu.Unlock()
+}
+
+// connect tells the block after at.
+func (e *Engine) connect(ctx context.Context, at chain.BlockRef) error {
+	hash, err := e.cfg.Chain.HashAt(ctx, at.Height+1)
+	if err != nil {
+		return err
+	}
+	raw, _, err := e.cfg.Chain.Block(ctx, hash)
+	if err != nil {
+		return err
+	}
+	if raw.Header.PrevBlock != chainhash.Hash(at.Hash) {
+		return errors.New("the chain changed while it was read")
+	}
+	rate, err := e.cfg.Chain.FeeRate(ctx, confirmTarget)
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	e.rate = rate
+	e.mu.Unlock()
+	block := &Block{Ref: chain.BlockRef{Hash: hash, Height: at.Height + 1}, Txs: raw.Transactions}
+	var txids []wire.Hash
+	var spent []wire.Outpoint
+	for _, tx := range block.Txs {
+		txids = append(txids, contract.Txid(tx))
+		for _, in := range tx.TxIn {
+			spent = append(spent, contract.OutpointOf(in.PreviousOutPoint))
+		}
+	}
+	err = e.update(ctx, func(b *batch) error {
+		for _, f := range e.cfg.Followers {
+			created, err := f.Connect(b.tx, block)
+			if err != nil {
+				return err
+			}
+			for _, c := range created {
+				if err := b.create(c); err != nil && !errors.Is(err, ErrExists) {
+					return err
+				}
+			}
+		}
+		refs, err := b.tx.Watching(txids, spent, block.Ref.Height)
+		if err != nil {
+			return err
+		}
+		for _, ref := range refs {
+			ev := deal.Connected{Block: contract.Block{Height: block.Ref.Height, FeeRate: rate}}
+			if ev.Txs, err = b.relevant(ref, block, txids); err != nil {
+				return err
+			}
+			if err := b.tell(ref, ev); err != nil {
+				return err
+			}
+		}
+		return b.tx.Advance(block.Ref)
+	})
+	if err == nil {
+		e.setPosition(block.Ref)
+	}
+	return err
+}
+
+// relevant picks the block's transactions that a contract watches.
+func (b *batch) relevant(ref Ref, block *Block, txids []wire.Hash) (txs []contract.Tx, err error) {
+	raw, err := b.tx.State(ref)
+	if err != nil {
+		return nil, err
+	}
+	state, err := decode(ref.Kind, raw)
+	if err != nil {
+		return nil, err
+	}
+	want := interest(state)
+	for i, tx := range block.Txs {
+		hit := false
+		for _, id := range want.Txids {
+			hit = hit || id == txids[i]
+		}
+		for _, o := range want.Outpoints {
+			hit = hit || contract.Spends(tx, o) >= 0
+		}
+		if hit {
+			txs = append(txs, tx)
+		}
+	}
+	return txs, nil
+}
+
+// tell steps a contract by a chain event. A contract that fails to step must
+// not stop the chain for all others: it is logged and left as it was.
+func (b *batch) tell(ref Ref, ev deal.Event) error {
+	_, err := b.step(ref, ev)
+	if errors.Is(err, deal.ErrWrongPhase) {
+		b.e.cfg.Log.Error("block not understood", "contract", ref.String(), "err", err)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("%v: %w", ref, err)
+	}
+	return nil
+}
+
+// disconnect takes back the block at.
+func (e *Engine) disconnect(ctx context.Context, at chain.BlockRef) error {
+	err := e.update(ctx, func(b *batch) error {
+		refs, err := b.tx.Above(at.Height)
+		if err != nil {
+			return err
+		}
+		for _, ref := range refs {
+			if err := b.tell(ref, deal.Disconnected{Undo: contract.Undo{Height: at.Height}}); err != nil {
+				return err
+			}
+		}
+		for _, f := range e.cfg.Followers {
+			if err := f.Disconnect(b.tx, at.Height); err != nil {
+				return err
+			}
+		}
+		return b.tx.Retreat()
+	})
+	if err != nil {
+		return err
+	}
+	if at, ok, err := e.position(ctx); err != nil {
+		return err
+	} else if ok {
+		e.setPosition(at)
+	}
+	return nil
+}

@@ -1,0 +1,293 @@
+package node
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/zeebo/blake3"
+
+	"github.com/bitgram/bitgram/internal/contract"
+	"github.com/bitgram/bitgram/internal/deal"
+	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// agent is the node's service to the network.
+type agent Node
+
+// bucketLocator finds an agent's messages: locator ‖ point → nothing.
+const bucketLocator = "agent/locator"
+
+func refuse(code wire.Code, text string) error {
+	return &deal.Refusal{Code: code, Err: errors.New(text)}
+}
+
+// state loads the agent's side of the message under a point.
+func (a *agent) state(ctx context.Context, point wire.Key) (deal.Agent, error) {
+	s, err := a.engine.State(ctx, agentRef(point))
+	if errors.Is(err, engine.ErrNoContract) {
+		return deal.Agent{}, refuse(wire.Unknown, "no message under this point")
+	}
+	if err != nil {
+		return deal.Agent{}, err
+	}
+	return s.(deal.Agent), nil
+}
+
+// Quote implements p2p.Service.
+func (a *agent) Quote(ctx context.Context, _ peer.ID, req *wire.QuoteRequest) (*wire.Quote, error) {
+	var fresh deal.Fresh
+	for _, s := range []*wire.Secret{&fresh.Tau, &fresh.ClaimKey} {
+		if _, err := rand.Read(s[:]); err != nil {
+			return nil, err
+		}
+	}
+	state, err := deal.NewAgent(req, a.identity, fresh, *a.cfg.Policy, a.margins, a.engine.Position().Height, a.engine.FeeRate())
+	if err != nil {
+		return nil, err
+	}
+	// τ is kept before T leaves.
+	if err := a.engine.Create(ctx, engine.Creation{Ref: agentRef(state.Quote.Point), State: state}); err != nil {
+		return nil, err
+	}
+	return &state.Quote, nil
+}
+
+// Store implements p2p.Service.
+func (a *agent) Store(ctx context.Context, _ peer.ID, p *wire.Package, proceed func() (io.Reader, error)) (*wire.Receipt, error) {
+	point := p.Section.Leaf.Point
+	s, err := a.state(ctx, point)
+	if err != nil {
+		return nil, err
+	}
+	// Checked before the copy is asked for, and again, with it, by Step.
+	if _, _, _, err := deal.CheckPackage(&s.Quote, p); err != nil {
+		return nil, &deal.Refusal{Code: wire.BadRequest, Err: err}
+	}
+	again := s.Package != nil && s.Package.Digest() == p.Digest()
+	if s.Phase != deal.AgentQuoted && !again {
+		return nil, refuse(wire.BadRequest, "this quote is used")
+	}
+	body, err := proceed()
+	if err != nil {
+		return nil, err
+	}
+	file, err := a.files.create()
+	if err != nil {
+		return nil, err
+	}
+	defer file.discard()
+	h := blake3.New()
+	size, err := io.Copy(io.MultiWriter(file, h), body)
+	if err != nil {
+		return nil, err
+	}
+	var sum wire.Hash
+	h.Sum(sum[:0])
+	if sum != p.Section.Leaf.CopyHash || uint64(size) != p.Section.Leaf.Size {
+		return nil, &deal.Refusal{Code: wire.BadRequest, Err: fmt.Errorf("%w: the copy is not the one in the leaf", deal.ErrBadPackage)}
+	}
+	if err := file.keep(a.files.path(dirCopies, point, "")); err != nil {
+		return nil, err
+	}
+	if _, err := a.engine.Tell(ctx, agentRef(point), deal.Offered{Height: a.engine.Position().Height, Package: *p, CopyHash: sum, Size: uint64(size)}); err != nil {
+		if !again {
+			err = errors.Join(err, remove(a.files.path(dirCopies, point, "")))
+		}
+		return nil, err
+	}
+	l := p.Section.Leaf.Key.Locator()
+	if err := a.store.Update(ctx, func(tx engine.Tx) error {
+		return tx.Put(bucketLocator, append(l[:], point[:]...), []byte{})
+	}); err != nil {
+		return nil, err
+	}
+	r := &wire.Receipt{Agent: a.self, Package: p.Digest()}
+	r.Sig, err = wire.Sign(a.identity, r.Digest())
+	return r, err
+}
+
+// Proofs implements p2p.Service.
+func (a *agent) Proofs(ctx context.Context, ask *wire.Ask, self, from peer.ID) (proofs []wire.Proof, err error) {
+	var points []wire.Key
+	err = a.store.View(ctx, func(tx engine.Tx) error {
+		return tx.Scan(bucketLocator, ask.Locator[:], func(key, _ []byte) error {
+			points = append(points, wire.Key(key[len(ask.Locator):]))
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, point := range points {
+		s, err := a.state(ctx, point)
+		if err != nil || !s.Serves() {
+			continue
+		}
+		p := wire.Proof{Outpoint: s.At, Frozen: s.Package.Frozen, Section: s.Package.Section}
+		if p.Sig, err = wire.Sign(a.identity, wire.ProofDigest(ask.Nonce, []byte(self), []byte(from), s.At, point)); err != nil {
+			return nil, err
+		}
+		if proofs = append(proofs, p); len(proofs) == wire.MaxProofs {
+			break
+		}
+	}
+	if len(proofs) == 0 {
+		return nil, refuse(wire.Unknown, "nothing at this locator")
+	}
+	return proofs, nil
+}
+
+// Copy implements p2p.Service.
+func (a *agent) Copy(ctx context.Context, t *wire.Token, nonce wire.Hash, self, from peer.ID) (io.ReadCloser, uint64, error) {
+	s, err := a.state(ctx, t.Point)
+	if err != nil {
+		return nil, 0, err
+	}
+	if !s.Serves() {
+		return nil, 0, refuse(wire.Unknown, "no message under this point")
+	}
+	mac := wire.TokenMAC(s.Package.FetchKey, nonce, []byte(self), []byte(from), s.At, t.Point)
+	if !hmac.Equal(mac[:], t.MAC[:]) {
+		return nil, 0, refuse(wire.WrongSecret, "not the recipient's token")
+	}
+	f, err := os.Open(a.files.path(dirCopies, t.Point, ""))
+	if err != nil {
+		return nil, 0, err
+	}
+	return f, s.Package.Section.Leaf.Size, nil
+}
+
+// Release implements p2p.Service: σ is committed before τ is answered.
+func (a *agent) Release(ctx context.Context, r *wire.Release) (*wire.Reveal, error) {
+	s, err := a.engine.Tell(ctx, agentRef(r.Point), deal.Released{Height: a.engine.Position().Height, Sigma: r.Sigma})
+	if errors.Is(err, engine.ErrNoContract) {
+		return nil, refuse(wire.Unknown, "no message under this point")
+	}
+	if err != nil {
+		return nil, err
+	}
+	state := s.(deal.Agent)
+	tau, ok := state.Answer()
+	if !ok {
+		return nil, refuse(wire.Claiming, "the claim will carry it")
+	}
+	return &wire.Reveal{Tau: tau}, nil
+}
+
+// Acknowledge implements p2p.Service.
+func (a *agent) Acknowledge(ctx context.Context, k *wire.Acknowledge) error {
+	_, err := a.engine.Tell(ctx, agentRef(k.Point), deal.Acked{MAC: k.MAC, Blob: k.Blob})
+	if errors.Is(err, engine.ErrNoContract) {
+		return refuse(wire.Unknown, "no message under this point")
+	}
+	return err
+}
+
+// Status implements p2p.Service.
+func (a *agent) Status(ctx context.Context, r *wire.StatusRequest) (*wire.Status, error) {
+	s, err := a.state(ctx, r.Point)
+	if err != nil {
+		return nil, err
+	}
+	if s.Quote.Session != r.Session {
+		return nil, refuse(wire.Unknown, "no message under this point")
+	}
+	return &wire.Status{State: uint8(s.Phase), Ack: s.Ack}, nil
+}
+
+// maxClaims bounds one claim transaction well under the 400,000 weight units
+// that nodes relay.
+const maxClaims = 250
+
+// buildClaims joins everything that is ready into one claim transaction and
+// tells every deal in it. It runs in the transaction that ends the effect, so
+// two batches never compete.
+func (a *agent) buildClaims(tx engine.Tx, ref engine.Ref, due deal.ClaimDue) ([]engine.Delivery, error) {
+	type ready struct {
+		ref   engine.Ref
+		state deal.Agent
+	}
+	var all []ready
+	if err := tx.Each(engine.KindAgent, false, func(r engine.Ref, raw []byte) error {
+		var s deal.Agent
+		if err := wire.Unmarshal(raw, &s); err != nil {
+			return err
+		}
+		if s.Claimable() {
+			all = append(all, ready{r, s})
+		}
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	var first *deal.Agent
+	for i := range all {
+		if all[i].ref == ref {
+			first = &all[i].state
+		}
+	}
+	if first == nil {
+		return nil, nil // claimed or refunded meanwhile
+	}
+	tip := a.engine.Position().Height
+	if first.Claim != nil && (first.Claim.Height >= tip || !due.Urgent) {
+		// In a transaction already: it is sent again as it is.
+		return []engine.Delivery{{Ref: ref, Event: deal.ClaimBuilt{Sent: *first.Claim, Broadcast: true}}}, nil
+	}
+	var (
+		claims   []contract.Claim
+		group    []engine.Ref
+		total    wire.Sat
+		previous *deal.Sent
+		script   []byte
+	)
+	for i := range all {
+		s := &all[i].state
+		same := first.Claim != nil && s.Claim != nil && s.Claim.Txid == first.Claim.Txid
+		if len(claims) == maxClaims || (s.Claim != nil && !same) {
+			continue
+		}
+		out, err := contract.NewOutput(s.Package.Frozen)
+		if err != nil {
+			return nil, err
+		}
+		claims = append(claims, contract.Claim{Output: out, Index: s.Index, At: s.At, Value: s.Value, PreSig: s.Package.PreSig,
+			Sigma: *s.Sigma, Tau: s.Tau, ClaimKey: s.ClaimKey})
+		group = append(group, all[i].ref)
+		total += s.Value
+		if same {
+			previous = s.Claim
+		}
+	}
+	minFee := wire.Sat(0)
+	if previous != nil {
+		minFee = deal.Bumped(previous, total-contract.Dust)
+		old, err := contract.ReadTx(previous.Tx)
+		if err != nil {
+			return nil, err
+		}
+		script = old.TxOut[0].PkScript
+	} else {
+		var err error
+		if script, err = a.wallet.NewScript(tx, 0); err != nil {
+			return nil, err
+		}
+	}
+	claim, fee, err := contract.BuildClaim(claims, script, max(due.Rate, a.engine.FeeRate()), minFee)
+	if err != nil {
+		return []engine.Delivery{{Ref: ref, Event: deal.ClaimFailed{Why: err.Error()}}}, nil
+	}
+	sent := deal.NewSent(claim, fee, tip)
+	var deliveries []engine.Delivery
+	for _, r := range group {
+		deliveries = append(deliveries, engine.Delivery{Ref: r, Event: deal.ClaimBuilt{Sent: *sent, Broadcast: r == ref}})
+	}
+	return deliveries, nil
+}

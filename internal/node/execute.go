@@ -1,0 +1,364 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/zeebo/blake3"
+
+	"github.com/bitgram/bitgram/internal/chain"
+	"github.com/bitgram/bitgram/internal/contract"
+	"github.com/bitgram/bitgram/internal/deal"
+	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/p2p"
+	"github.com/bitgram/bitgram/internal/wallet"
+	"github.com/bitgram/bitgram/seal"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// executor carries out what the machines ask for.
+type executor Node
+
+// quoteTimeout is how long candidates have for a quote or a proof.
+const quoteTimeout = 10 * time.Second
+
+// Commit implements engine.Executor: coins are locked and freed in the very
+// transaction that asks for it.
+func (x *executor) Commit(tx engine.Tx, ref engine.Ref, e deal.Effect) (deal.Event, bool, error) {
+	switch e := e.(type) {
+	case deal.LockCoins:
+		at, _, err := tx.Position()
+		if err != nil {
+			return nil, true, err
+		}
+		weight := contract.FundingWeight(0, e.Frozen, false)
+		p, err := x.wallet.Lock(tx, ref.ID[:], e.Amount, weight, x.engine.FeeRate(), at.Height)
+		var short *wallet.Short
+		if errors.As(err, &short) {
+			return deal.NoCoins{Need: short.Need, Have: short.Have}, true, nil
+		}
+		if err != nil {
+			return nil, true, err
+		}
+		return deal.CoinsLocked{Inputs: p.Inputs, Change: p.Change, ChangeScript: p.ChangeScript, Fee: p.Fee}, true, nil
+	case deal.UnlockCoins:
+		return nil, true, x.wallet.Unlock(tx, ref.ID[:])
+	}
+	return nil, false, nil
+}
+
+// Do implements engine.Executor.
+func (x *executor) Do(ctx context.Context, ref engine.Ref, e deal.Effect) (func(engine.Tx) ([]engine.Delivery, error), error) {
+	if due, ok := e.(deal.ClaimDue); ok {
+		return func(tx engine.Tx) ([]engine.Delivery, error) { return (*agent)(x).buildClaims(tx, ref, due) }, nil
+	}
+	if ask, ok := e.(deal.AskQuotes); ok {
+		return x.askQuotes(ctx, ref, ask)
+	}
+	ev, err := x.answer(ctx, ref, e)
+	if err != nil || ctx.Err() != nil {
+		// What a cancelled context cut short proves nothing: it is done again.
+		return nil, cmpErr(err, ctx.Err())
+	}
+	return func(engine.Tx) ([]engine.Delivery, error) {
+		if ev == nil {
+			return nil, nil
+		}
+		return []engine.Delivery{{Ref: ref, Event: ev}}, nil
+	}, nil
+}
+
+func cmpErr(a, b error) error {
+	if a != nil {
+		return a
+	}
+	return b
+}
+
+func (x *executor) answer(ctx context.Context, ref engine.Ref, e deal.Effect) (deal.Event, error) {
+	switch e := e.(type) {
+	case deal.SealCopies:
+		return x.sealCopies(ref, e)
+	case deal.Place:
+		return x.place(ctx, ref, e)
+	case deal.Publish:
+		return x.publish(ctx, ref, e)
+	case deal.Broadcast:
+		tx, err := contract.ReadTx(e.Tx)
+		if err != nil {
+			return nil, err
+		}
+		return broadcasted(x.cfg.Chain.Broadcast(ctx, tx))
+	case deal.Poll:
+		s, err := x.host.Status(ctx, e.Candidate, &e.Request)
+		if err != nil || len(s.Ack) == 0 {
+			return deal.NothingNew{}, nil
+		}
+		return deal.AckArrived{Agent: e.Candidate.Agent, Blob: s.Ack}, nil
+	case deal.DropPayload:
+		return nil, x.drop(ref)
+	case deal.Locate:
+		return x.locate(ctx, e), nil
+	case deal.Fetch:
+		return x.fetch(ctx, ref, e)
+	case deal.Release:
+		tau, err := x.host.Release(ctx, e.Candidate, e.Point, e.Sigma)
+		if err == nil {
+			return deal.Revealed{Agent: e.Candidate.Agent, Tau: tau}, nil
+		}
+		var refused *p2p.Refused
+		ev := deal.NotRevealed{Agent: e.Candidate.Agent, Why: err.Error()}
+		if errors.As(err, &refused) {
+			ev.Code = refused.Code
+		}
+		return ev, nil
+	case deal.Open:
+		return x.open(ref, e)
+	case deal.LeaveAck:
+		sec, err := seal.FromRecipient(x.identity, e.E)
+		if err != nil {
+			return nil, err
+		}
+		blob, err := seal.SealAck(sec.AckKey(e.Candidate.Agent), x.identity, e.E, e.Root, e.Candidate.Agent)
+		if err != nil {
+			return nil, err
+		}
+		err = x.host.Acknowledge(ctx, e.Candidate, &wire.Acknowledge{Point: e.Point, MAC: wire.AckMAC(e.FetchKey, e.Point, blob), Blob: blob})
+		return deal.AckLeft{OK: err == nil}, nil
+	}
+	return nil, fmt.Errorf("no way to carry out %T", e)
+}
+
+// bucketPoints remembers every point that an agent quoted to this sender.
+const bucketPoints = "sender/points"
+
+// askQuotes asks all candidates at once. A point that was ever quoted before
+// is refused in the commit (invariant PointOnce).
+func (x *executor) askQuotes(ctx context.Context, ref engine.Ref, ask deal.AskQuotes) (func(engine.Tx) ([]engine.Delivery, error), error) {
+	tip := x.engine.Position().Height
+	ev := deal.Quoted{Height: tip}
+	var mu sync.Mutex
+	x.each(ctx, ask.Candidates, func(ctx context.Context, c deal.Candidate) {
+		until := tip + wire.Height(ask.Blocks)
+		q, err := x.host.Quote(ctx, c, &wire.QuoteRequest{Session: deal.SessionFor(ask.Seed, c.Agent), E: ask.E, Size: ask.Size,
+			StoreUntil: until, Expiry: until + wire.Height(ask.Slack), Shape: ask.Shape})
+		mu.Lock()
+		defer mu.Unlock()
+		if err != nil {
+			ev.Why = append(ev.Why, fmt.Sprintf("%s: %v", c.Agent.String()[:8], err))
+			return
+		}
+		ev.Quotes = append(ev.Quotes, *q)
+	})
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	return func(tx engine.Tx) ([]engine.Delivery, error) {
+		var fresh []wire.Quote
+		for _, q := range ev.Quotes {
+			used, err := tx.Get(bucketPoints, q.Point[:])
+			if err != nil {
+				return nil, err
+			}
+			if used != nil {
+				ev.Why = append(ev.Why, fmt.Sprintf("%s: a point that it has quoted before", q.Agent.String()[:8]))
+				continue
+			}
+			if err := tx.Put(bucketPoints, q.Point[:], ref.ID[:]); err != nil {
+				return nil, err
+			}
+			fresh = append(fresh, q)
+		}
+		ev.Quotes = fresh
+		return []engine.Delivery{{Ref: ref, Event: ev}}, nil
+	}, nil
+}
+
+// each runs f for every candidate at once, with a common time limit.
+func (x *executor) each(ctx context.Context, list []deal.Candidate, f func(context.Context, deal.Candidate)) {
+	ctx, cancel := context.WithTimeout(ctx, quoteTimeout)
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, c := range list {
+		wg.Go(func() { f(ctx, c) })
+	}
+	wg.Wait()
+}
+
+// sealCopies computes the hash of every sealed copy. The copies themselves are
+// made again while they are uploaded: they are never on this disk.
+func (x *executor) sealCopies(ref engine.Ref, e deal.SealCopies) (deal.Event, error) {
+	ev := deal.CopiesSealed{Hashes: make([]wire.Hash, len(e.Legs))}
+	errs := make([]error, len(e.Legs))
+	var wg sync.WaitGroup
+	for i, l := range e.Legs {
+		wg.Go(func() {
+			var info seal.SealedInfo
+			kappa, err := seal.SealKey(e.Ephemeral, l.Point, l.Agent, e.Key)
+			if err == nil {
+				var f *os.File
+				if f, err = os.Open(x.files.path(dirOutgoing, ref.ID, "")); err == nil {
+					defer f.Close()
+					info, err = seal.SealTo(io.Discard, f, kappa)
+				}
+			}
+			ev.Hashes[i], errs[i] = info.Hash, err
+		})
+	}
+	wg.Wait()
+	return ev, errors.Join(errs...)
+}
+
+func (x *executor) place(ctx context.Context, ref engine.Ref, e deal.Place) (deal.Event, error) {
+	leaf := &e.Package.Section.Leaf
+	kappa, err := seal.SealKey(e.Ephemeral, leaf.Point, leaf.Agent, leaf.Key)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.Open(x.files.path(dirOutgoing, ref.ID, ""))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	r, err := x.host.Store(ctx, e.Candidate, &e.Package, seal.SealReader(f, kappa))
+	if err != nil {
+		return deal.NotPlaced{Agent: e.Candidate.Agent, Why: err.Error()}, nil
+	}
+	return deal.Placed{Receipt: *r}, nil
+}
+
+// publish signs the funding, remembers it, and only then broadcasts it.
+func (x *executor) publish(ctx context.Context, ref engine.Ref, e deal.Publish) (deal.Event, error) {
+	tx, err := contract.DecodeTx(e.Tx)
+	if err != nil {
+		return nil, err
+	}
+	if err := x.store.Update(ctx, func(t engine.Tx) error {
+		if err := x.wallet.Unlock(t, ref.ID[:]); err != nil {
+			return err
+		}
+		return x.wallet.Sign(t, tx, true)
+	}); err != nil {
+		return nil, err
+	}
+	ev, err := broadcasted(x.cfg.Chain.Broadcast(ctx, tx))
+	if b, ok := ev.(deal.Broadcasted); ok && b.Err != "" {
+		if err := x.store.Update(ctx, func(t engine.Tx) error { return x.wallet.Forget(t, contract.Txid(tx)) }); err != nil {
+			return nil, err
+		}
+	}
+	return ev, err
+}
+
+// broadcasted turns the node's answer into an event; a node that is not there
+// is no answer.
+func broadcasted(err error) (deal.Event, error) {
+	switch {
+	case err == nil:
+		return deal.Broadcasted{}, nil
+	case errors.Is(err, chain.ErrRejected):
+		return deal.Broadcasted{Err: err.Error()}, nil
+	}
+	return nil, err
+}
+
+// drop deletes the files of a contract that needs them no more; a message that
+// was read stays.
+func (x *executor) drop(ref engine.Ref) error {
+	switch ref.Kind {
+	case engine.KindSender:
+		return remove(x.files.path(dirOutgoing, ref.ID, ""))
+	case engine.KindAgent:
+		return remove(x.files.path(dirCopies, ref.ID, ""))
+	default:
+		return remove(x.files.path(dirIncoming, ref.ID, ".sealed"))
+	}
+}
+
+func (x *executor) locate(ctx context.Context, e deal.Locate) deal.Event {
+	var mu sync.Mutex
+	var found []deal.Located1
+	x.each(ctx, (*Node)(x).agents(), func(ctx context.Context, c deal.Candidate) {
+		proofs, err := x.host.Ask(ctx, c, e.Locator)
+		if err != nil {
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		for _, p := range proofs {
+			found = append(found, deal.Located1{Candidate: c, Proof: p})
+		}
+	})
+	return deal.Located{Height: x.engine.Position().Height, Found: found}
+}
+
+func (x *executor) fetch(ctx context.Context, ref engine.Ref, e deal.Fetch) (deal.Event, error) {
+	h := blake3.New()
+	err := x.files.write(x.files.path(dirIncoming, ref.ID, ".sealed"), func(f *os.File) error {
+		h.Reset()
+		if err := x.host.Fetch(ctx, &e, io.MultiWriter(f, h)); err != nil {
+			return err
+		}
+		var sum wire.Hash
+		if h.Sum(sum[:0]); sum != e.Leaf.CopyHash {
+			return errors.New("the copy is not the one that the sender committed to")
+		}
+		return nil
+	})
+	height := x.engine.Position().Height
+	if err == nil {
+		return deal.Fetched{Height: height, Agent: e.Candidate.Agent}, nil
+	}
+	var local *os.PathError
+	if errors.As(err, &local) {
+		return nil, err // our own disk: tried again
+	}
+	return deal.NotFetched{Height: height, Agent: e.Candidate.Agent, Why: err.Error()}, nil
+}
+
+// open unseals and decrypts in one stream. Nothing appears under the message's
+// name before its signature is right.
+func (x *executor) open(ref engine.Ref, e deal.Open) (deal.Event, error) {
+	sealed, err := os.Open(x.files.path(dirIncoming, ref.ID, ".sealed"))
+	if err != nil {
+		return nil, err
+	}
+	defer sealed.Close()
+	kappa, err := seal.UnsealKey(e.Tau, e.E, e.Leaf.Agent, e.Leaf.Key)
+	if err != nil {
+		return nil, err
+	}
+	sec, err := seal.FromRecipient(x.identity, e.E)
+	if err != nil {
+		return nil, err
+	}
+	var m seal.Message
+	var bad error
+	err = x.files.write(x.files.path(dirIncoming, ref.ID, ".eml"), func(f *os.File) error {
+		pr, pw := io.Pipe()
+		go func() {
+			_, err := seal.Unseal(pw, sealed, kappa)
+			pw.CloseWithError(err)
+		}()
+		m, err = sec.Decrypt(f, pr)
+		pr.CloseWithError(err)
+		for _, e := range []error{seal.ErrCorrupt, seal.ErrSignature, seal.ErrVersion, seal.ErrTooLarge} {
+			if errors.Is(err, e) {
+				bad = err
+			}
+		}
+		return err
+	})
+	if bad != nil {
+		return deal.NotOpened{Why: bad.Error()}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return deal.Opened{Sender: m.Sender, Size: m.Size}, nil
+}

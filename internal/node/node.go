@@ -1,0 +1,283 @@
+// Package node puts a home together: store, wallet, engine, network and files,
+// in the roles of sender, recipient and, where it has a policy, agent.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/bitgram/bitgram/internal/chain"
+	"github.com/bitgram/bitgram/internal/deal"
+	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/p2p"
+	"github.com/bitgram/bitgram/internal/store"
+	"github.com/bitgram/bitgram/internal/wallet"
+	"github.com/bitgram/bitgram/seal"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// Config is what a Node is made of.
+type Config struct {
+	Dir     string // the home; everything that the node keeps is below it
+	Network wire.Network
+	Seed    []byte // BIP39 seed: identity and coins
+	Chain   chain.Backend
+	// Policy makes the node an agent; nil for sender and recipient only.
+	Policy *deal.Policy
+	// Listen are an agent's multiaddrs.
+	Listen []string
+	// Birthday is the height from which a new home follows the chain.
+	Birthday wire.Height
+	// Observe sees every change of a contract; see engine.Config.
+	Observe func(engine.Change)
+	// Serve, where set, stands between the network and the agent's service.
+	Serve func(p2p.Service) p2p.Service
+	Log   *slog.Logger
+}
+
+// Node is one party.
+type Node struct {
+	cfg      Config
+	identity wire.Secret
+	self     wire.Key
+	margins  deal.Margins
+	store    *store.Store
+	wallet   *wallet.Wallet
+	engine   *engine.Engine
+	host     *p2p.Host
+	scanner  *seal.Scanner
+	files    files
+	log      *slog.Logger
+
+	mu    sync.Mutex
+	known []deal.Candidate
+
+	stop context.CancelFunc
+	done chan struct{}
+	err  error
+}
+
+// Open opens the home and starts to listen; Start makes it run.
+func Open(cfg Config) (n *Node, err error) {
+	n = &Node{cfg: cfg, margins: deal.MarginsFor(cfg.Network), log: cfg.Log}
+	if n.log == nil {
+		n.log = slog.New(slog.DiscardHandler)
+	}
+	if n.identity, err = wallet.IdentityKey(cfg.Seed); err != nil {
+		return nil, err
+	}
+	priv, err := n.identity.PrivKey()
+	if err != nil {
+		return nil, err
+	}
+	n.self = wire.XOnly(priv.PubKey())
+	if n.scanner, err = seal.NewScanner(n.identity); err != nil {
+		return nil, err
+	}
+	if n.wallet, err = wallet.New(cfg.Seed, cfg.Chain.Params()); err != nil {
+		return nil, err
+	}
+	if n.files, err = openFiles(cfg.Dir); err != nil {
+		return nil, err
+	}
+	if n.store, err = store.Open(filepath.Join(cfg.Dir, "bitgram.db")); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.store.Close())
+		}
+	}()
+	ctx := context.Background()
+	if err := n.store.Update(ctx, func(tx engine.Tx) error { return n.wallet.Init(tx) }); err != nil {
+		return nil, err
+	}
+	n.engine = engine.New(engine.Config{Store: n.store, Chain: cfg.Chain, Executor: (*executor)(n), Followers: []engine.Follower{(*follower)(n)},
+		Birthday: cfg.Birthday, Observe: cfg.Observe, Log: n.log})
+	hc := p2p.Config{Log: n.log}
+	if cfg.Policy != nil {
+		hc.Identity, hc.Listen, hc.Serve = n.identity, cfg.Listen, p2p.Service((*agent)(n))
+		if cfg.Serve != nil {
+			hc.Serve = cfg.Serve(hc.Serve)
+		}
+	}
+	if n.host, err = p2p.New(hc); err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+// Start lets the node run until Close.
+func (n *Node) Start() {
+	ctx, cancel := context.WithCancel(context.Background())
+	n.stop, n.done = cancel, make(chan struct{})
+	go func() {
+		defer close(n.done)
+		n.err = n.engine.Run(ctx)
+	}()
+}
+
+// Close stops the node; whatever it was doing goes on at the next Open.
+func (n *Node) Close() error {
+	err := n.host.Close()
+	if n.stop != nil {
+		n.stop()
+		<-n.done
+		err = errors.Join(err, n.err)
+	}
+	return errors.Join(err, n.store.Close())
+}
+
+// Key is the identity's public key.
+func (n *Node) Key() wire.Key { return n.self }
+
+// Address is the identity's address.
+func (n *Node) Address() string { return wire.EncodeAddress(n.cfg.Network, n.self) }
+
+// Candidate is how others reach this node as an agent.
+func (n *Node) Candidate() deal.Candidate {
+	return deal.Candidate{Agent: n.self, Addrs: n.host.Addrs()}
+}
+
+// SetAgents tells the node which agents there are.
+func (n *Node) SetAgents(list []deal.Candidate) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.known = list
+}
+
+func (n *Node) agents() []deal.Candidate {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.known
+}
+
+// Engine is the node's engine.
+func (n *Node) Engine() *engine.Engine { return n.engine }
+
+// NewAddress is a fresh bitcoin address of the wallet, with its script.
+func (n *Node) NewAddress(ctx context.Context) (addr string, script []byte, err error) {
+	err = n.store.Update(ctx, func(tx engine.Tx) error {
+		script, err = n.wallet.NewScript(tx, wallet.External)
+		return err
+	})
+	if err != nil {
+		return "", nil, err
+	}
+	addr, err = n.wallet.Address(script)
+	return addr, script, err
+}
+
+// Balance is the wallet's balance.
+func (n *Node) Balance(ctx context.Context) (b wallet.Balance, err error) {
+	err = n.store.View(ctx, func(tx engine.Tx) error {
+		at, _, err := tx.Position()
+		if err != nil {
+			return err
+		}
+		b, err = n.wallet.Balance(tx, at.Height)
+		return err
+	})
+	return b, err
+}
+
+// files are the node's directories and how it writes below them.
+type files struct{ dir string }
+
+// The directories of a home. Nothing in them is read without being checked
+// against a hash or a signature.
+const (
+	dirOutgoing = "outgoing" // payloads of messages sent, by message key
+	dirCopies   = "copies"   // sealed copies held as an agent, by point
+	dirIncoming = "incoming" // sealed copies fetched, and messages read
+	dirPartial  = "partial"  // being written; emptied at every start
+)
+
+func openFiles(dir string) (files, error) {
+	f := files{dir}
+	if err := os.RemoveAll(filepath.Join(dir, dirPartial)); err != nil {
+		return f, err
+	}
+	for _, d := range []string{dirOutgoing, dirCopies, dirIncoming, dirPartial} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
+			return f, err
+		}
+	}
+	return f, nil
+}
+
+func (f files) path(dir string, id fmt.Stringer, ext string) string {
+	return filepath.Join(f.dir, dir, id.String()+ext)
+}
+
+// write lets fill write a file that appears under path complete and durable,
+// or not at all.
+func (f files) write(path string, fill func(*os.File) error) (err error) {
+	tmp, err := f.create()
+	if err != nil {
+		return err
+	}
+	defer tmp.discard()
+	if err := fill(tmp.File); err != nil {
+		return err
+	}
+	return tmp.keep(path)
+}
+
+// partial is a file that is being written.
+type partial struct {
+	*os.File
+	kept bool
+}
+
+func (f files) create() (*partial, error) {
+	t, err := os.CreateTemp(filepath.Join(f.dir, dirPartial), "")
+	if err != nil {
+		return nil, err
+	}
+	return &partial{File: t}, nil
+}
+
+// keep makes the file durable under path.
+func (p *partial) keep(path string) error {
+	if err := p.Sync(); err != nil {
+		return err
+	}
+	if err := p.Close(); err != nil {
+		return err
+	}
+	if err := os.Rename(p.Name(), path); err != nil {
+		return err
+	}
+	p.kept = true
+	return syncDir(filepath.Dir(path))
+}
+
+// discard removes the file unless it was kept.
+func (p *partial) discard() {
+	if !p.kept {
+		_ = p.Close()
+		_ = os.Remove(p.Name())
+	}
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// remove deletes a file that may be gone already.
+func remove(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}

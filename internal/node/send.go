@@ -1,0 +1,109 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/bitgram/bitgram/internal/deal"
+	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/mail"
+	"github.com/bitgram/bitgram/internal/wallet"
+	"github.com/bitgram/bitgram/seal"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// Letter is what to send, and on what terms.
+type Letter struct {
+	To       wire.Key
+	Body     io.Reader // read once, to its end
+	Subject  string
+	Filename string
+	Agents   int
+	Shape    wire.Shape
+	MaxCost  wire.Sat
+	Blocks   uint32 // of storage
+}
+
+// ErrEmpty: there is nothing to send.
+var ErrEmpty = errors.New("the message is empty")
+
+// Send encrypts a letter, keeps the payload and starts to deliver it. When it
+// returns, the message is queued: the rest happens in the engine, also after a
+// crash.
+func (n *Node) Send(ctx context.Context, l Letter) (engine.Ref, error) {
+	body := &countingReader{r: l.Body}
+	var terms deal.Terms
+	if _, err := rand.Read(terms.Ephemeral[:]); err != nil {
+		return engine.Ref{}, err
+	}
+	sec, err := seal.FromSender(terms.Ephemeral, l.To)
+	if err != nil {
+		return engine.Ref{}, err
+	}
+	file, err := n.files.create()
+	if err != nil {
+		return engine.Ref{}, err
+	}
+	defer file.discard()
+	mime := mail.Compose(mail.Meta{From: n.Address(), To: wire.EncodeAddress(n.cfg.Network, l.To), Subject: l.Subject,
+		Filename: l.Filename, Date: time.Now()}, body)
+	info, err := sec.Encrypt(file, mime, n.identity)
+	if err != nil {
+		return engine.Ref{}, err
+	}
+	if body.n == 0 {
+		return engine.Ref{}, ErrEmpty
+	}
+	nonce := uint64(0)
+	terms.Key = seal.MessageKey(info.Hash, nonce)
+	ref := senderRef(terms.Key)
+	if err := file.keep(n.files.path(dirOutgoing, ref.ID, "")); err != nil {
+		return engine.Ref{}, err
+	}
+	terms.Recipient, terms.PayloadHash, terms.PayloadSize = l.To, info.Hash, info.Size
+	terms.Agents, terms.Shape, terms.MaxCost, terms.Blocks = l.Agents, l.Shape, l.MaxCost, l.Blocks
+	terms.Candidates, terms.Margins, terms.Created = n.agents(), n.margins, time.Now().Unix()
+	for _, s := range []*wire.Secret{&terms.Seed, &terms.RefundKey} {
+		if _, err := rand.Read(s[:]); err != nil {
+			return engine.Ref{}, err
+		}
+	}
+	err = n.engine.CreateWith(ctx, func(tx engine.Tx) (engine.Creation, error) {
+		var err error
+		if terms.RefundTo, err = n.wallet.NewScript(tx, wallet.Internal); err != nil {
+			return engine.Creation{}, err
+		}
+		state, effects, err := deal.NewSender(terms)
+		return engine.Creation{Ref: ref, State: state, Effects: effects}, err
+	})
+	if err != nil {
+		return engine.Ref{}, errors.Join(err, remove(n.files.path(dirOutgoing, ref.ID, "")))
+	}
+	return ref, nil
+}
+
+// Message opens the MIME message of a received contract whose phase is
+// deal.RecipientRead.
+func (n *Node) Message(ref engine.Ref) (*os.File, error) {
+	f, err := os.Open(n.files.path(dirIncoming, ref.ID, ".eml"))
+	if err != nil {
+		return nil, fmt.Errorf("message %s is not here: %w", ref, err)
+	}
+	return f, nil
+}
+
+type countingReader struct {
+	r io.Reader
+	n int64
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
+}

@@ -1,0 +1,138 @@
+package p2p
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/protocol"
+
+	"github.com/bitgram/bitgram/internal/deal"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// Quote asks an agent for a quote.
+func (s *Host) Quote(ctx context.Context, to deal.Candidate, req *wire.QuoteRequest) (*wire.Quote, error) {
+	q := new(wire.Quote)
+	return q, s.ask(ctx, to, protoQuote, req, q)
+}
+
+// ask is one frame there and one back.
+func (s *Host) ask(ctx context.Context, to deal.Candidate, id protocol.ID, req, resp wire.Limited) error {
+	return s.call(ctx, to, id, func(st network.Stream) error {
+		if err := wire.WriteFrame(st, req); err != nil {
+			return err
+		}
+		return answer(st, resp)
+	})
+}
+
+// Store hands an agent its package and sealed copy, and returns its checked
+// receipt.
+func (s *Host) Store(ctx context.Context, to deal.Candidate, p *wire.Package, body io.Reader) (*wire.Receipt, error) {
+	r := new(wire.Receipt)
+	size := p.Section.Leaf.Size
+	err := s.call(ctx, to, protoStore, func(st network.Stream) error {
+		if err := wire.WriteFrame(st, p); err != nil {
+			return err
+		}
+		if err := answer(st, nil); err != nil {
+			return err
+		}
+		_ = st.SetDeadline(time.Now().Add(bodyTimeout(size)))
+		if n, err := io.Copy(st, body); err != nil {
+			return err
+		} else if uint64(n) != size {
+			return fmt.Errorf("%w: sealed copy has %d bytes, wanted %d", errLocal, n, size)
+		}
+		if err := st.CloseWrite(); err != nil {
+			return err
+		}
+		return answer(st, r)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if r.Agent != to.Agent || r.Package != p.Digest() {
+		return nil, fmt.Errorf("%w: receipt for something else", wire.ErrMalformed)
+	}
+	return r, r.Agent.Verify(r.Digest(), r.Sig)
+}
+
+// Ask asks an agent for proofs that it holds messages at a locator. Only those
+// that it signed for this very channel are returned; nothing is disclosed but
+// the locator.
+func (s *Host) Ask(ctx context.Context, to deal.Candidate, l wire.Locator) (proofs []wire.Proof, err error) {
+	err = s.call(ctx, to, protoFetch, func(st network.Stream) error {
+		proofs, _, err = s.prove(st, to, l)
+		return err
+	})
+	return proofs, err
+}
+
+func (s *Host) prove(st network.Stream, to deal.Candidate, l wire.Locator) ([]wire.Proof, wire.Hash, error) {
+	ask := wire.Ask{Locator: l}
+	_, _ = rand.Read(ask.Nonce[:]) // never fails (crypto/rand)
+	if err := wire.WriteFrame(st, &ask); err != nil {
+		return nil, ask.Nonce, err
+	}
+	var list wire.Proofs
+	if err := answer(st, &list); err != nil {
+		return nil, ask.Nonce, err
+	}
+	agentPeer, self := []byte(st.Conn().RemotePeer()), []byte(s.h.ID())
+	list.Proofs = slices.DeleteFunc(list.Proofs, func(p wire.Proof) bool {
+		d := wire.ProofDigest(ask.Nonce, agentPeer, self, p.Outpoint, p.Section.Leaf.Point)
+		return p.Section.Leaf.Agent != to.Agent || to.Agent.Verify(d, p.Sig) != nil
+	})
+	return list.Proofs, ask.Nonce, nil
+}
+
+// Fetch has the agent prove itself anew on this channel for the leaf that the
+// recipient verified, and only then shows the token and copies the sealed
+// bytes to w. The caller checks their hash.
+func (s *Host) Fetch(ctx context.Context, f *deal.Fetch, w io.Writer) error {
+	return s.call(ctx, f.Candidate, protoFetch, func(st network.Stream) error {
+		proofs, nonce, err := s.prove(st, f.Candidate, f.Locator)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(proofs, func(p wire.Proof) bool { return p.Outpoint == f.Outpoint && p.Section.Leaf == f.Leaf }) {
+			return fmt.Errorf("%w: the agent no longer proves that it holds the message", wire.ErrMalformed)
+		}
+		token := wire.Token{Point: f.Leaf.Point,
+			MAC: wire.TokenMAC(f.FetchKey, nonce, []byte(st.Conn().RemotePeer()), []byte(s.h.ID()), f.Outpoint, f.Leaf.Point)}
+		if err := wire.WriteFrame(st, &token); err != nil {
+			return err
+		}
+		if err := answer(st, nil); err != nil {
+			return err
+		}
+		_ = st.SetDeadline(time.Now().Add(bodyTimeout(f.Leaf.Size)))
+		_, err = io.CopyN(w, bufio.NewReaderSize(st, 64<<10), int64(f.Leaf.Size))
+		return err
+	})
+}
+
+// Release hands over σ and returns what the agent gives for τ, unchecked.
+func (s *Host) Release(ctx context.Context, to deal.Candidate, point wire.Key, sigma wire.Secret) (wire.Secret, error) {
+	var r wire.Reveal
+	err := s.ask(ctx, to, protoRelease, &wire.Release{Point: point, Sigma: sigma}, &r)
+	return r.Tau, err
+}
+
+// Acknowledge leaves a sealed acknowledgement.
+func (s *Host) Acknowledge(ctx context.Context, to deal.Candidate, a *wire.Acknowledge) error {
+	return s.ask(ctx, to, protoAck, a, new(wire.Done))
+}
+
+// Status asks how a message fares.
+func (s *Host) Status(ctx context.Context, to deal.Candidate, req *wire.StatusRequest) (*wire.Status, error) {
+	st := new(wire.Status)
+	return st, s.ask(ctx, to, protoStatus, req, st)
+}

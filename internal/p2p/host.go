@@ -1,0 +1,276 @@
+// Package p2p carries the messages of delivery between libp2p hosts: one
+// stream a request, every frame and every body limited in size and time
+// (spec/wire.md). An agent's peer ID is its identity key, so the channel
+// itself proves who answers. Senders and recipients use a fresh key for their
+// hosts: who they are is nobody's business on the wire.
+package p2p
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/p2p/security/noise"
+	"github.com/multiformats/go-multiaddr"
+
+	"github.com/bitgram/bitgram/internal/deal"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// The protocols; a change of any message changes the number.
+const (
+	protoQuote   protocol.ID = "/bitgram/quote/1"   // QuoteRequest → Reply, Quote
+	protoStore   protocol.ID = "/bitgram/store/1"   // Package → Reply; body → Reply, Receipt
+	protoFetch   protocol.ID = "/bitgram/fetch/1"   // Ask → Reply, Proofs; Token → Reply, body
+	protoRelease protocol.ID = "/bitgram/release/1" // Release → Reply, Reveal
+	protoAck     protocol.ID = "/bitgram/ack/1"     // Acknowledge → Reply, Done
+	protoStatus  protocol.ID = "/bitgram/status/1"  // StatusRequest → Reply, Status
+)
+
+const (
+	// frameTimeout bounds a dial and each exchange of frames.
+	frameTimeout = 15 * time.Second
+	// minRate is the slowest body that is waited for, bytes a second.
+	minRate = 16 << 10
+	// maxStreams bounds what a server handles at once; more is told Busy.
+	maxStreams = 256
+)
+
+// bodyTimeout is how long a body of size bytes may take.
+func bodyTimeout(size uint64) time.Duration {
+	return 2*frameTimeout + time.Duration(size/minRate)*time.Second
+}
+
+// PeerID is the peer ID of an agent's key: libp2p's identity multihash of the
+// compressed even-y point.
+func PeerID(k wire.Key) (peer.ID, error) {
+	pub, err := crypto.UnmarshalSecp256k1PublicKey(append([]byte{2}, k[:]...))
+	if err != nil {
+		return "", err
+	}
+	return peer.IDFromPublicKey(pub)
+}
+
+// Config of a Host.
+type Config struct {
+	// Identity is an agent's key; the zero value makes a fresh key for a host
+	// that only calls.
+	Identity wire.Secret
+	// Listen are multiaddrs; none for a host that only calls.
+	Listen []string
+	// Serve answers requests; nil for a host that only calls.
+	Serve Service
+	Log   *slog.Logger
+}
+
+// Host is a libp2p host that speaks delivery.
+type Host struct {
+	h     host.Host
+	serve Service
+	log   *slog.Logger
+	slots chan struct{}
+}
+
+// New starts a host.
+func New(cfg Config) (*Host, error) {
+	opts := []libp2p.Option{
+		libp2p.Security(noise.ID, noise.New),
+		libp2p.UserAgent("bitgram/1"),
+		libp2p.DisableMetrics(),
+		libp2p.DisableRelay(),
+	}
+	if len(cfg.Listen) == 0 {
+		opts = append(opts, libp2p.NoListenAddrs)
+	} else {
+		opts = append(opts, libp2p.ListenAddrStrings(cfg.Listen...))
+	}
+	if cfg.Identity != (wire.Secret{}) {
+		priv, err := cfg.Identity.PrivKey()
+		if err != nil {
+			return nil, err
+		}
+		key, err := crypto.UnmarshalSecp256k1PrivateKey(priv.Serialize())
+		if err != nil {
+			return nil, err
+		}
+		opts = append(opts, libp2p.Identity(key))
+	}
+	h, err := libp2p.New(opts...)
+	if err != nil {
+		return nil, err
+	}
+	s := &Host{h: h, serve: cfg.Serve, log: cfg.Log, slots: make(chan struct{}, maxStreams)}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.serve != nil {
+		s.handle(protoQuote, s.serveQuote)
+		s.handle(protoStore, s.serveStore)
+		s.handle(protoFetch, s.serveFetch)
+		s.handle(protoRelease, s.serveRelease)
+		s.handle(protoAck, s.serveAck)
+		s.handle(protoStatus, s.serveStatus)
+	}
+	return s, nil
+}
+
+// Close ends every connection.
+func (s *Host) Close() error { return s.h.Close() }
+
+// ID is the host's peer ID.
+func (s *Host) ID() peer.ID { return s.h.ID() }
+
+// Addrs are the addresses that the host listens on, without its peer ID.
+func (s *Host) Addrs() (list []string) {
+	for _, a := range s.h.Addrs() {
+		list = append(list, a.String())
+	}
+	return list
+}
+
+// Refused is a peer's refusal.
+type Refused struct {
+	Code wire.Code
+	Text string
+}
+
+func (r *Refused) Error() string {
+	if r.Text == "" {
+		return "refused: " + r.Code.String()
+	}
+	return fmt.Sprintf("refused: %s (%s)", r.Code, r.Text)
+}
+
+// ErrUnreachable: the peer could not be dialled, or fell silent.
+var ErrUnreachable = errors.New("peer does not answer")
+
+// call opens a stream to an agent and runs f on it. Whatever f does not turn
+// into a *Refused or a decoding error is ErrUnreachable.
+func (s *Host) call(ctx context.Context, to deal.Candidate, id protocol.ID, f func(network.Stream) error) error {
+	p, err := PeerID(to.Agent)
+	if err != nil {
+		return err
+	}
+	info := peer.AddrInfo{ID: p}
+	for _, a := range to.Addrs {
+		m, err := multiaddr.NewMultiaddr(a)
+		if err != nil {
+			return fmt.Errorf("address of agent %s: %w", to.Agent, err)
+		}
+		info.Addrs = append(info.Addrs, m)
+	}
+	dial, cancel := context.WithTimeout(ctx, frameTimeout)
+	defer cancel()
+	if err := s.h.Connect(dial, info); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	st, err := s.h.NewStream(dial, p, id)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	// A cancelled context ends a read or write that hangs.
+	stop := context.AfterFunc(ctx, func() { _ = st.Reset() })
+	defer stop()
+	if err := st.SetDeadline(time.Now().Add(frameTimeout)); err != nil {
+		_ = st.Reset()
+		return err
+	}
+	if err := f(st); err != nil {
+		var refused *Refused
+		if errors.As(err, &refused) {
+			_ = st.Close()
+			return err
+		}
+		_ = st.Reset()
+		if errors.Is(err, wire.ErrMalformed) || errors.Is(err, wire.ErrTooBig) || errors.Is(err, errLocal) {
+			return err
+		}
+		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	return st.Close()
+}
+
+// errLocal marks failures on this side: a disk, a bad proof.
+var errLocal = errors.New("local")
+
+// answer reads a Reply and, when it is OK, the answer.
+func answer(r io.Reader, m wire.Limited) error {
+	var reply wire.Reply
+	if err := wire.ReadFrame(r, &reply); err != nil {
+		return err
+	}
+	if reply.Code != wire.OK {
+		return &Refused{Code: reply.Code, Text: reply.Text}
+	}
+	if m == nil {
+		return nil
+	}
+	return wire.ReadFrame(r, m)
+}
+
+// handle registers f with the limits that every request has.
+func (s *Host) handle(id protocol.ID, f func(context.Context, network.Stream) error) {
+	s.h.SetStreamHandler(id, func(st network.Stream) {
+		_ = st.SetDeadline(time.Now().Add(frameTimeout))
+		select {
+		case s.slots <- struct{}{}:
+			defer func() { <-s.slots }()
+		default:
+			_ = wire.WriteFrame(st, &wire.Reply{Code: wire.Busy})
+			_ = st.Close()
+			return
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		err := f(ctx, st)
+		if err == nil {
+			_ = st.Close()
+			return
+		}
+		s.log.Debug("request not served", "protocol", string(id), "peer", st.Conn().RemotePeer().String(), "err", err)
+		_ = st.Reset()
+	})
+}
+
+// reply writes OK and m, or the refusal that err is. An error that is no
+// refusal is the server's own trouble, and its text stays here.
+func (s *Host) reply(st network.Stream, m wire.Limited, err error) error {
+	if err != nil {
+		var refusal *deal.Refusal
+		out := wire.Reply{Code: wire.Internal}
+		if errors.As(err, &refusal) {
+			out = wire.Reply{Code: refusal.Code, Text: clip(refusal.Err.Error())}
+		} else {
+			s.log.Error("request failed", "err", err)
+		}
+		_ = wire.WriteFrame(st, &out)
+		_ = st.CloseWrite()
+		return nil
+	}
+	if err := wire.WriteFrame(st, &wire.Reply{}); err != nil || m == nil {
+		return err
+	}
+	return wire.WriteFrame(st, m)
+}
+
+// clip shortens text to what a Reply may carry, at a rune boundary.
+func clip(s string) string {
+	const limit = 250
+	if len(s) <= limit {
+		return s
+	}
+	n := limit
+	for n > 0 && s[n]&0xc0 == 0x80 {
+		n--
+	}
+	return s[:n]
+}

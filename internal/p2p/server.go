@@ -1,0 +1,111 @@
+package p2p
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/bitgram/bitgram/wire"
+)
+
+// Service is what an agent answers. An error that wraps *deal.Refusal is told
+// to the peer with its code and text; any other only as an internal error.
+// Requests are decoded and in range.
+type Service interface {
+	Quote(ctx context.Context, from peer.ID, req *wire.QuoteRequest) (*wire.Quote, error)
+	// Store checks p, calls proceed for the sealed copy, which ends after
+	// p.Section.Leaf.Size bytes at the latest, and answers when it holds it
+	// durably.
+	Store(ctx context.Context, from peer.ID, p *wire.Package, proceed func() (io.Reader, error)) (*wire.Receipt, error)
+	// Proofs signs a proof for each message at the locator.
+	Proofs(ctx context.Context, ask *wire.Ask, self, from peer.ID) ([]wire.Proof, error)
+	// Copy checks the token, given for nonce, and opens the sealed copy.
+	Copy(ctx context.Context, t *wire.Token, nonce wire.Hash, self, from peer.ID) (copy io.ReadCloser, size uint64, err error)
+	Release(ctx context.Context, r *wire.Release) (*wire.Reveal, error)
+	Acknowledge(ctx context.Context, a *wire.Acknowledge) error
+	Status(ctx context.Context, r *wire.StatusRequest) (*wire.Status, error)
+}
+
+func (s *Host) serveQuote(ctx context.Context, st network.Stream) error {
+	var req wire.QuoteRequest
+	if err := wire.ReadFrame(st, &req); err != nil {
+		return err
+	}
+	q, err := s.serve.Quote(ctx, st.Conn().RemotePeer(), &req)
+	return s.reply(st, q, err)
+}
+
+func (s *Host) serveStore(ctx context.Context, st network.Stream) error {
+	var p wire.Package
+	if err := wire.ReadFrame(st, &p); err != nil {
+		return err
+	}
+	size := p.Section.Leaf.Size
+	r, err := s.serve.Store(ctx, st.Conn().RemotePeer(), &p, func() (io.Reader, error) {
+		_ = st.SetDeadline(time.Now().Add(bodyTimeout(size)))
+		if err := wire.WriteFrame(st, &wire.Reply{}); err != nil {
+			return nil, err
+		}
+		return io.LimitReader(st, int64(size)), nil
+	})
+	return s.reply(st, r, err)
+}
+
+func (s *Host) serveFetch(ctx context.Context, st network.Stream) error {
+	self, from := s.h.ID(), st.Conn().RemotePeer()
+	var ask wire.Ask
+	if err := wire.ReadFrame(st, &ask); err != nil {
+		return err
+	}
+	proofs, err := s.serve.Proofs(ctx, &ask, self, from)
+	if err := s.reply(st, &wire.Proofs{Proofs: proofs}, err); err != nil || len(proofs) == 0 {
+		return err
+	}
+	var t wire.Token
+	if err := wire.ReadFrame(st, &t); err != nil {
+		if err == io.EOF {
+			return nil // only asked
+		}
+		return err
+	}
+	copy, size, err := s.serve.Copy(ctx, &t, ask.Nonce, self, from)
+	if err != nil {
+		return s.reply(st, nil, err)
+	}
+	defer copy.Close()
+	_ = st.SetDeadline(time.Now().Add(bodyTimeout(size)))
+	if err := s.reply(st, nil, nil); err != nil {
+		return err
+	}
+	_, err = io.Copy(st, copy)
+	return err
+}
+
+func (s *Host) serveRelease(ctx context.Context, st network.Stream) error {
+	var r wire.Release
+	if err := wire.ReadFrame(st, &r); err != nil {
+		return err
+	}
+	reveal, err := s.serve.Release(ctx, &r)
+	return s.reply(st, reveal, err)
+}
+
+func (s *Host) serveAck(ctx context.Context, st network.Stream) error {
+	var a wire.Acknowledge
+	if err := wire.ReadFrame(st, &a); err != nil {
+		return err
+	}
+	return s.reply(st, &wire.Done{}, s.serve.Acknowledge(ctx, &a))
+}
+
+func (s *Host) serveStatus(ctx context.Context, st network.Stream) error {
+	var r wire.StatusRequest
+	if err := wire.ReadFrame(st, &r); err != nil {
+		return err
+	}
+	status, err := s.serve.Status(ctx, &r)
+	return s.reply(st, status, err)
+}

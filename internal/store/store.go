@@ -1,0 +1,237 @@
+// Package store keeps a home's contracts, effects, wallet and chain position
+// in one SQLite database (modernc.org/sqlite, WAL, synchronous=FULL).
+//
+// Updates that come at the same time share one commit: a single writer takes
+// what is waiting, runs each in a savepoint, commits once and only then
+// answers all of them.
+package store
+
+import (
+	"context"
+	"database/sql"
+	_ "embed"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+
+	_ "modernc.org/sqlite" // the driver named "sqlite"
+
+	"github.com/bitgram/bitgram/internal/engine"
+)
+
+//go:embed schema.sql
+var schema string
+
+// schemaVersion is written to user_version; a database of a newer one is
+// refused, an older one migrated.
+const schemaVersion = 1
+
+// ErrNewer: the database was written by a newer version of Bitgram.
+var ErrNewer = errors.New("this home was written by a newer version of bitgram: upgrade bitgram, or use another --home")
+
+// ErrClosed: the store is closed.
+var ErrClosed = errors.New("store is closed")
+
+// maxGroup bounds how many updates share a commit.
+const maxGroup = 256
+
+// Store implements engine.Store.
+type Store struct {
+	write *sql.DB // one connection, owned by the writer
+	read  *sql.DB
+	queue chan *update
+	quit  chan struct{}
+	done  chan struct{}
+	once  sync.Once
+}
+
+type update struct {
+	f    func(engine.Tx) error
+	err  error
+	done chan struct{}
+}
+
+var _ engine.Store = (*Store)(nil)
+
+// Open opens or creates the database at path.
+func Open(path string) (*Store, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, err
+	}
+	dsn := func(extra string) string {
+		u := url.URL{Scheme: "file", Opaque: url.PathEscape(path), RawQuery: "_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)" +
+			"&_pragma=synchronous(FULL)&_pragma=foreign_keys(ON)&_pragma=temp_store(MEMORY)" + extra}
+		return u.String()
+	}
+	write, err := sql.Open("sqlite", dsn("&_txlock=immediate"))
+	if err != nil {
+		return nil, err
+	}
+	write.SetMaxOpenConns(1)
+	if err := migrate(write); err != nil {
+		write.Close()
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	read, err := sql.Open("sqlite", dsn("&_pragma=query_only(ON)"))
+	if err != nil {
+		write.Close()
+		return nil, err
+	}
+	read.SetMaxOpenConns(4)
+	s := &Store{write: write, read: read, queue: make(chan *update, maxGroup), quit: make(chan struct{}), done: make(chan struct{})}
+	go s.writer()
+	return s, nil
+}
+
+func migrate(db *sql.DB) error {
+	var v int
+	if err := db.QueryRow("PRAGMA user_version").Scan(&v); err != nil {
+		return err
+	}
+	if v > schemaVersion {
+		return ErrNewer
+	}
+	if v == schemaVersion {
+		return nil
+	}
+	tx, err := db.Begin()
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	if _, err := tx.Exec(schema); err != nil {
+		return err
+	}
+	if _, err := tx.Exec(fmt.Sprintf("PRAGMA user_version = %d", schemaVersion)); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// Close waits for the updates under way and closes the database.
+func (s *Store) Close() error {
+	s.once.Do(func() { close(s.quit) })
+	<-s.done
+	return errors.Join(s.read.Close(), s.write.Close())
+}
+
+// Update implements engine.Store.
+func (s *Store) Update(ctx context.Context, f func(engine.Tx) error) error {
+	u := &update{f: f, done: make(chan struct{})}
+	select {
+	case s.queue <- u:
+	case <-s.quit:
+		return ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	// From here on the update may be committed whatever the caller does, so
+	// the caller learns the truth.
+	select {
+	case <-u.done:
+		return u.err
+	case <-s.done:
+		select {
+		case <-u.done:
+			return u.err
+		default:
+			return ErrClosed
+		}
+	}
+}
+
+// View implements engine.Store.
+func (s *Store) View(ctx context.Context, f func(engine.Tx) error) error {
+	t, err := s.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return err
+	}
+	defer t.Rollback()
+	return f(&tx{ctx: ctx, tx: t})
+}
+
+// writer is the one goroutine that writes.
+func (s *Store) writer() {
+	defer close(s.done)
+	for {
+		var group []*update
+		select {
+		case u := <-s.queue:
+			group = append(group, u)
+		case <-s.quit:
+			select {
+			case u := <-s.queue:
+				group = append(group, u)
+			default:
+				return
+			}
+		}
+	more:
+		for len(group) < maxGroup {
+			select {
+			case u := <-s.queue:
+				group = append(group, u)
+			default:
+				break more
+			}
+		}
+		s.commit(group)
+		for _, u := range group {
+			close(u.done)
+		}
+	}
+}
+
+// commit runs a group in one transaction. Where the transaction itself fails,
+// all of the group fail: none of it is there.
+func (s *Store) commit(group []*update) {
+	ctx := context.Background()
+	fail := func(err error) {
+		for _, u := range group {
+			if u.err == nil {
+				u.err = err
+			}
+		}
+	}
+	t, err := s.write.BeginTx(ctx, nil)
+	if err != nil {
+		fail(err)
+		return
+	}
+	defer t.Rollback()
+	any := false
+	for _, u := range group {
+		if u.err = s.savepoint(ctx, t, u.f); u.err == nil {
+			any = true
+		}
+	}
+	if !any {
+		return
+	}
+	if err := t.Commit(); err != nil {
+		fail(err)
+	}
+}
+
+func (s *Store) savepoint(ctx context.Context, t *sql.Tx, f func(engine.Tx) error) (err error) {
+	if _, err := t.ExecContext(ctx, "SAVEPOINT u"); err != nil {
+		return err
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			_, _ = t.ExecContext(ctx, "ROLLBACK TO u; RELEASE u")
+			panic(p)
+		}
+	}()
+	if err := f(&tx{ctx: ctx, tx: t}); err != nil {
+		if _, rerr := t.ExecContext(ctx, "ROLLBACK TO u; RELEASE u"); rerr != nil {
+			return errors.Join(err, rerr)
+		}
+		return err
+	}
+	_, err = t.ExecContext(ctx, "RELEASE u")
+	return err
+}

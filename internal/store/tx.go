@@ -1,0 +1,278 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+
+	"github.com/btcsuite/btcd/chainhash/v2"
+
+	"github.com/bitgram/bitgram/internal/chain"
+	"github.com/bitgram/bitgram/internal/contract"
+	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// keepBlocks is how many told blocks are remembered for reorgs: more than any
+// that the contracts survive.
+const keepBlocks = 2016
+
+type tx struct {
+	ctx context.Context
+	tx  *sql.Tx
+}
+
+func (t *tx) exec(q string, args ...any) error {
+	_, err := t.tx.ExecContext(t.ctx, q, args...)
+	return err
+}
+
+// State implements engine.Tx.
+func (t *tx) State(ref engine.Ref) (state []byte, err error) {
+	err = t.tx.QueryRowContext(t.ctx, "SELECT state FROM contract WHERE kind = ? AND id = ?", string(ref.Kind), ref.ID[:]).Scan(&state)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, engine.ErrNoContract
+	}
+	return state, err
+}
+
+// Save implements engine.Tx.
+func (t *tx) Save(ref engine.Ref, state []byte, in contract.Interest) error {
+	if in.Forget {
+		return t.exec("DELETE FROM contract WHERE kind = ? AND id = ?", string(ref.Kind), ref.ID[:])
+	}
+	var seq int64
+	if err := t.tx.QueryRowContext(t.ctx, `INSERT INTO contract (kind, id, state, wake, top, done) VALUES (?, ?, ?, ?, ?, ?)
+		ON CONFLICT (kind, id) DO UPDATE SET state = excluded.state, wake = excluded.wake, top = excluded.top, done = excluded.done
+		RETURNING seq`, string(ref.Kind), ref.ID[:], state, in.Wake, in.Top, in.Done).Scan(&seq); err != nil {
+		return err
+	}
+	want := map[string]bool{}
+	if !in.Done {
+		for _, id := range in.Txids {
+			want[string(id[:])] = true
+		}
+		for _, o := range in.Outpoints {
+			want[string(o.Bytes())] = true
+		}
+	}
+	var gone [][]byte
+	if err := t.rows("SELECT key FROM watch WHERE contract = ?", []any{seq}, func(r *sql.Rows) error {
+		var key []byte
+		if err := r.Scan(&key); err != nil {
+			return err
+		}
+		if want[string(key)] {
+			delete(want, string(key))
+		} else {
+			gone = append(gone, key)
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	for _, key := range gone {
+		if err := t.exec("DELETE FROM watch WHERE key = ? AND contract = ?", key, seq); err != nil {
+			return err
+		}
+	}
+	for key := range want {
+		if err := t.exec("INSERT INTO watch (key, contract) VALUES (?, ?)", []byte(key), seq); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Each implements engine.Tx.
+func (t *tx) Each(kind engine.Kind, all bool, f func(engine.Ref, []byte) error) error {
+	q := "SELECT id, state FROM contract WHERE kind = ? AND done = 0 ORDER BY seq"
+	if all {
+		q = "SELECT id, state FROM contract WHERE kind = ? ORDER BY seq"
+	}
+	return t.rows(q, []any{string(kind)}, func(r *sql.Rows) error {
+		var id, state []byte
+		if err := r.Scan(&id, &state); err != nil {
+			return err
+		}
+		return f(engine.Ref{Kind: kind, ID: wire.Hash(id)}, state)
+	})
+}
+
+// AddEffect implements engine.Tx.
+func (t *tx) AddEffect(ref engine.Ref, name string, body []byte) (int64, error) {
+	r, err := t.tx.ExecContext(t.ctx, "INSERT INTO effect (kind, ref, name, body) VALUES (?, ?, ?, ?)", string(ref.Kind), ref.ID[:], name, body)
+	if err != nil {
+		return 0, err
+	}
+	return r.LastInsertId()
+}
+
+// DropEffect implements engine.Tx.
+func (t *tx) DropEffect(id int64) error { return t.exec("DELETE FROM effect WHERE id = ?", id) }
+
+// Effects implements engine.Tx.
+func (t *tx) Effects() (list []engine.PendingEffect, err error) {
+	err = t.rows("SELECT id, kind, ref, name, body FROM effect ORDER BY id", nil, func(r *sql.Rows) error {
+		var p engine.PendingEffect
+		var id []byte
+		if err := r.Scan(&p.ID, &p.Ref.Kind, &id, &p.Name, &p.Body); err != nil {
+			return err
+		}
+		p.Ref.ID = wire.Hash(id)
+		list = append(list, p)
+		return nil
+	})
+	return
+}
+
+// Watching implements engine.Tx.
+func (t *tx) Watching(txids []wire.Hash, spent []wire.Outpoint, h wire.Height) (refs []engine.Ref, err error) {
+	c := collector{tx: t, seen: map[int64]bool{}}
+	stmt, err := t.tx.PrepareContext(t.ctx, "SELECT contract.seq, kind, id FROM watch JOIN contract ON seq = contract WHERE key = ?")
+	if err != nil {
+		return nil, err
+	}
+	defer stmt.Close()
+	for _, id := range txids {
+		if err := c.add(stmt.QueryContext(t.ctx, id[:])); err != nil {
+			return nil, err
+		}
+	}
+	for _, o := range spent {
+		if err := c.add(stmt.QueryContext(t.ctx, o.Bytes())); err != nil {
+			return nil, err
+		}
+	}
+	err = c.add(t.tx.QueryContext(t.ctx, "SELECT seq, kind, id FROM contract WHERE wake > 0 AND wake <= ? AND done = 0 ORDER BY seq", h))
+	return c.refs, err
+}
+
+// Above implements engine.Tx.
+func (t *tx) Above(h wire.Height) ([]engine.Ref, error) {
+	c := collector{tx: t, seen: map[int64]bool{}}
+	err := c.add(t.tx.QueryContext(t.ctx, "SELECT seq, kind, id FROM contract WHERE top >= ? ORDER BY seq", h))
+	return c.refs, err
+}
+
+// collector gathers contracts, each once.
+type collector struct {
+	tx   *tx
+	seen map[int64]bool
+	refs []engine.Ref
+}
+
+func (c *collector) add(rows *sql.Rows, err error) error {
+	return each(rows, err, func(r *sql.Rows) error {
+		var seq int64
+		var ref engine.Ref
+		var id []byte
+		if err := r.Scan(&seq, &ref.Kind, &id); err != nil {
+			return err
+		}
+		if !c.seen[seq] {
+			c.seen[seq] = true
+			ref.ID = wire.Hash(id)
+			c.refs = append(c.refs, ref)
+		}
+		return nil
+	})
+}
+
+// Position implements engine.Tx.
+func (t *tx) Position() (at chain.BlockRef, ok bool, err error) {
+	var hash []byte
+	err = t.tx.QueryRowContext(t.ctx, "SELECT height, hash FROM block ORDER BY height DESC LIMIT 1").Scan(&at.Height, &hash)
+	if errors.Is(err, sql.ErrNoRows) {
+		return at, false, nil
+	}
+	if err == nil {
+		at.Hash = chainhash.Hash(hash)
+	}
+	return at, err == nil, err
+}
+
+// Advance implements engine.Tx.
+func (t *tx) Advance(at chain.BlockRef) error {
+	if err := t.exec("INSERT INTO block (height, hash) VALUES (?, ?)", at.Height, at.Hash[:]); err != nil {
+		return err
+	}
+	return t.exec("DELETE FROM block WHERE height < ?", int64(at.Height)-keepBlocks)
+}
+
+// Retreat implements engine.Tx.
+func (t *tx) Retreat() error {
+	return t.exec("DELETE FROM block WHERE height = (SELECT max(height) FROM block)")
+}
+
+// Get implements engine.Tx.
+func (t *tx) Get(bucket string, key []byte) (value []byte, err error) {
+	err = t.tx.QueryRowContext(t.ctx, "SELECT value FROM kv WHERE bucket = ? AND key = ?", bucket, key).Scan(&value)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	return value, err
+}
+
+// Put implements engine.Tx.
+func (t *tx) Put(bucket string, key, value []byte) error {
+	return t.exec("INSERT INTO kv (bucket, key, value) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", bucket, key, value)
+}
+
+// Delete implements engine.Tx.
+func (t *tx) Delete(bucket string, key []byte) error {
+	return t.exec("DELETE FROM kv WHERE bucket = ? AND key = ?", bucket, key)
+}
+
+// Scan implements engine.Tx. f may write to the bucket: the rows are read
+// before it is called.
+func (t *tx) Scan(bucket string, prefix []byte, f func(key, value []byte) error) error {
+	if prefix == nil {
+		prefix = []byte{} // nil would be SQL's NULL
+	}
+	type row struct{ k, v []byte }
+	var found []row
+	if err := t.rows("SELECT key, value FROM kv WHERE bucket = ? AND key >= ? ORDER BY key", []any{bucket, prefix}, func(r *sql.Rows) error {
+		var x row
+		if err := r.Scan(&x.k, &x.v); err != nil {
+			return err
+		}
+		if !bytes.HasPrefix(x.k, prefix) {
+			return errStop
+		}
+		found = append(found, x)
+		return nil
+	}); err != nil {
+		return err
+	}
+	for _, x := range found {
+		if err := f(x.k, x.v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// errStop ends rows early without an error.
+var errStop = errors.New("stop")
+
+func (t *tx) rows(q string, args []any, f func(*sql.Rows) error) error {
+	rows, err := t.tx.QueryContext(t.ctx, q, args...)
+	return each(rows, err, f)
+}
+
+func each(rows *sql.Rows, err error, f func(*sql.Rows) error) error {
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := f(rows); errors.Is(err, errStop) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}

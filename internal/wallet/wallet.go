@@ -1,0 +1,604 @@
+// Package wallet holds one home's coins: a BIP86 account (single-key taproot)
+// under a BIP39 seed, with coins locked for contracts, exact undo on reorgs,
+// recovery from the seed by gap limit, and fee bumping.
+//
+// It keeps nothing in memory but keys: every method works in the caller's
+// transaction, so that coins, contracts and chain position never disagree.
+package wallet
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/btcsuite/btcd/address/v2"
+	"github.com/btcsuite/btcd/chaincfg/v2"
+	"github.com/btcsuite/btcd/txscript/v2"
+	btcwire "github.com/btcsuite/btcd/wire/v2"
+
+	"github.com/bitgram/bitgram/internal/contract"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// Tx is what the wallet needs of a transaction of the store: an ordered
+// key-value face. Get of a missing key is nil.
+type Tx interface {
+	Get(bucket string, key []byte) ([]byte, error)
+	Put(bucket string, key, value []byte) error
+	Delete(bucket string, key []byte) error
+	Scan(bucket string, prefix []byte, f func(key, value []byte) error) error
+}
+
+// Errors of the wallet.
+var (
+	// ErrNoFunds: not enough unlocked, confirmed coins. The error is a *Short.
+	ErrNoFunds = errors.New("not enough money")
+	// ErrUnknownTx: not a transaction that this wallet sent.
+	ErrUnknownTx = errors.New("not a transaction of this wallet")
+	// ErrNotBumpable: confirmed already, or a funding whose signatures would
+	// break.
+	ErrNotBumpable = errors.New("transaction cannot be bumped")
+)
+
+// Short is ErrNoFunds with the amounts.
+type Short struct{ Need, Have wire.Sat }
+
+func (s *Short) Error() string {
+	return fmt.Sprintf("%v: %v needed, %v there", ErrNoFunds, s.Need, s.Have)
+}
+
+// Is makes errors.Is(err, ErrNoFunds) hold.
+func (s *Short) Is(target error) bool { return target == ErrNoFunds }
+
+// GapLimit is how many unused addresses are watched ahead on each branch
+// (BIP44).
+const GapLimit = 20
+
+// coinbaseMaturity is consensus: blocks before a coinbase may be spent.
+const coinbaseMaturity = 100
+
+// The buckets. coin and history are written by Connect alone, through the undo
+// log, so that Disconnect restores them to the byte.
+const (
+	bucketScript  = "wallet/script"  // script → path
+	bucketNext    = "wallet/next"    // branch → next unused index
+	bucketCoin    = "wallet/coin"    // outpoint → coin
+	bucketHistory = "wallet/history" // txid → record of a confirmed transaction
+	bucketUndo    = "wallet/undo"    // height → what Connect changed there
+	bucketLock    = "wallet/lock"    // outpoint → holder
+	bucketPending = "wallet/pending" // outpoint → txid of our broadcast spend
+	bucketSent    = "wallet/sent"    // txid → our own transaction
+)
+
+// undoKeep is how many blocks back a reorg can be undone.
+const undoKeep = 2016
+
+type coin struct {
+	Value    wire.Sat
+	Path     path
+	Height   wire.Height
+	Coinbase bool
+	SpentBy  wire.Hash // zero while unspent
+}
+
+// Record is one transaction of the history.
+type Record struct {
+	Txid   wire.Hash
+	Height wire.Height // 0 while unconfirmed
+	In     wire.Sat    // received by outputs of ours
+	Out    wire.Sat    // spent from coins of ours
+}
+
+type change struct {
+	Bucket   string
+	Key, Old []byte // Old is nil where there was nothing
+}
+
+// Sent is a transaction that the wallet signed.
+type Sent struct {
+	Tx     []byte // with witnesses
+	Fee    wire.Sat
+	Change int  // index of the change output, -1 for none
+	Fixed  bool // never to be replaced: other signatures depend on its txid
+}
+
+// Wallet is a home's wallet.
+type Wallet struct {
+	params *chaincfg.Params
+	acct   *account
+}
+
+// New returns the wallet of a BIP39 seed on a network.
+func New(seed []byte, params *chaincfg.Params) (*Wallet, error) {
+	a, err := newAccount(seed, params)
+	if err != nil {
+		return nil, err
+	}
+	return &Wallet{params: params, acct: a}, nil
+}
+
+// Init makes the wallet watch its first addresses. It may be called again.
+func (w *Wallet) Init(tx Tx) error {
+	for branch := range uint32(2) {
+		next, err := w.next(tx, branch)
+		if err != nil {
+			return err
+		}
+		if err := w.watchAhead(tx, branch, next); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func branchKey(b uint32) []byte { return binary.BigEndian.AppendUint32(nil, b) }
+
+func (w *Wallet) next(tx Tx, branch uint32) (uint32, error) {
+	raw, err := tx.Get(bucketNext, branchKey(branch))
+	if err != nil || raw == nil {
+		return 0, err
+	}
+	return binary.BigEndian.Uint32(raw), nil
+}
+
+// watchAhead makes sure that the GapLimit addresses from next on are watched.
+// Those before are already, so it goes from the far end until it meets one.
+func (w *Wallet) watchAhead(tx Tx, branch, next uint32) error {
+	for i := next + GapLimit; i > 0; i-- {
+		p := path{branch, i - 1}
+		script, err := w.acct.script(p)
+		if err != nil {
+			return err
+		}
+		if known, err := tx.Get(bucketScript, script); err != nil || known != nil {
+			return err
+		}
+		if err := put(tx, bucketScript, script, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// NewScript returns the script of a fresh address of a branch.
+func (w *Wallet) NewScript(tx Tx, branch uint32) ([]byte, error) {
+	i, err := w.next(tx, branch)
+	if err != nil {
+		return nil, err
+	}
+	if err := w.use(tx, path{branch, i}); err != nil {
+		return nil, err
+	}
+	return w.acct.script(path{branch, i})
+}
+
+// use marks p and all before it as used.
+func (w *Wallet) use(tx Tx, p path) error {
+	next, err := w.next(tx, p.Branch)
+	if err != nil || p.Index < next {
+		return err
+	}
+	if err := tx.Put(bucketNext, branchKey(p.Branch), binary.BigEndian.AppendUint32(nil, p.Index+1)); err != nil {
+		return err
+	}
+	return w.watchAhead(tx, p.Branch, p.Index+1)
+}
+
+// Address encodes a script of NewScript.
+func (w *Wallet) Address(script []byte) (string, error) {
+	_, addrs, _, err := txscript.ExtractPkScriptAddrs(script, w.params)
+	if err != nil || len(addrs) != 1 {
+		return "", fmt.Errorf("script has no address: %v", err)
+	}
+	return addrs[0].EncodeAddress(), nil
+}
+
+// ParseAddress returns the script of a Bitcoin address of the wallet's
+// network.
+func (w *Wallet) ParseAddress(s string) ([]byte, error) {
+	a, err := address.DecodeAddress(s, w.params)
+	if err != nil {
+		return nil, err
+	}
+	if !a.IsForNet(w.params) {
+		return nil, fmt.Errorf("%s is not an address of %s", s, w.params.Name)
+	}
+	return txscript.PayToAddrScript(a)
+}
+
+// Connect takes in the transactions of the block at height.
+func (w *Wallet) Connect(tx Tx, txs []*btcwire.MsgTx, height wire.Height) error {
+	var undo []change
+	set := func(bucket string, key []byte, v any) error {
+		old, err := tx.Get(bucket, key)
+		if err != nil {
+			return err
+		}
+		undo = append(undo, change{bucket, key, old})
+		return put(tx, bucket, key, v)
+	}
+	for n, t := range txs {
+		r := Record{Txid: contract.Txid(t), Height: height}
+		for _, in := range t.TxIn {
+			key := contract.OutpointOf(in.PreviousOutPoint).Bytes()
+			var c coin
+			if ok, err := get(tx, bucketCoin, key, &c); err != nil {
+				return err
+			} else if !ok {
+				continue
+			}
+			r.Out += c.Value
+			c.SpentBy = r.Txid
+			if err := set(bucketCoin, key, c); err != nil {
+				return err
+			}
+		}
+		for vout, o := range t.TxOut {
+			var p path
+			if ok, err := get(tx, bucketScript, o.PkScript, &p); err != nil {
+				return err
+			} else if !ok {
+				continue
+			}
+			r.In += wire.Sat(o.Value)
+			key := wire.Outpoint{Txid: r.Txid, Vout: uint32(vout)}.Bytes()
+			if err := set(bucketCoin, key, coin{Value: wire.Sat(o.Value), Path: p, Height: height, Coinbase: n == 0}); err != nil {
+				return err
+			}
+			if err := w.use(tx, p); err != nil {
+				return err
+			}
+		}
+		if r.In != 0 || r.Out != 0 {
+			if err := set(bucketHistory, r.Txid[:], r); err != nil {
+				return err
+			}
+		}
+	}
+	if len(undo) == 0 {
+		return nil
+	}
+	if height > undoKeep {
+		if err := tx.Delete(bucketUndo, heightKey(height-undoKeep)); err != nil {
+			return err
+		}
+	}
+	return put(tx, bucketUndo, heightKey(height), undo)
+}
+
+// Disconnect takes back what Connect did at height, to the byte.
+func (w *Wallet) Disconnect(tx Tx, height wire.Height) error {
+	var undo []change
+	if ok, err := get(tx, bucketUndo, heightKey(height), &undo); err != nil || !ok {
+		return err
+	}
+	for _, c := range slices.Backward(undo) {
+		var err error
+		if c.Old == nil {
+			err = tx.Delete(c.Bucket, c.Key)
+		} else {
+			err = tx.Put(c.Bucket, c.Key, c.Old)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return tx.Delete(bucketUndo, heightKey(height))
+}
+
+func heightKey(h wire.Height) []byte { return binary.BigEndian.AppendUint32(nil, uint32(h)) }
+
+// Balance is what the wallet holds.
+type Balance struct {
+	Confirmed wire.Sat // spendable now
+	Locked    wire.Sat // kept for contracts that are not published yet
+	Pending   wire.Sat // in own transactions that are not confirmed: change to come is not counted
+	Immature  wire.Sat // coinbases
+}
+
+// spendable walks the coins that are not spent in the chain.
+func (w *Wallet) unspent(tx Tx, tip wire.Height, f func(o wire.Outpoint, c coin, locked, pending, mature bool) error) error {
+	return tx.Scan(bucketCoin, nil, func(key, raw []byte) error {
+		var c coin
+		if err := wire.Unmarshal(raw, &c); err != nil {
+			return err
+		}
+		if c.SpentBy != (wire.Hash{}) {
+			return nil
+		}
+		lock, err := tx.Get(bucketLock, key)
+		if err != nil {
+			return err
+		}
+		spend, err := tx.Get(bucketPending, key)
+		if err != nil {
+			return err
+		}
+		o := wire.Outpoint{Txid: wire.Hash(key[:32]), Vout: binary.LittleEndian.Uint32(key[32:])}
+		return f(o, c, lock != nil, spend != nil, !c.Coinbase || tip+1 >= c.Height+coinbaseMaturity)
+	})
+}
+
+// Balance adds up the coins as of tip.
+func (w *Wallet) Balance(tx Tx, tip wire.Height) (b Balance, err error) {
+	err = w.unspent(tx, tip, func(_ wire.Outpoint, c coin, locked, pending, mature bool) error {
+		switch {
+		case !mature:
+			b.Immature += c.Value
+		case pending:
+			b.Pending += c.Value
+		case locked:
+			b.Locked += c.Value
+		default:
+			b.Confirmed += c.Value
+		}
+		return nil
+	})
+	return b, err
+}
+
+// Picked are coins for a transaction.
+type Picked struct {
+	Inputs       []wire.Outpoint
+	Change       wire.Sat // 0 for no change output
+	ChangeScript []byte
+	Fee          wire.Sat
+}
+
+// Lock picks coins for outputs of amount in all in a transaction of the given
+// weight without inputs and change, and locks them for holder; what holder had
+// locked before is freed first. A *Short where the coins do not suffice.
+func (w *Wallet) Lock(tx Tx, holder []byte, amount wire.Sat, weight int64, rate wire.SatPerKVB, tip wire.Height) (*Picked, error) {
+	if err := w.Unlock(tx, holder); err != nil {
+		return nil, err
+	}
+	p, err := w.pick(tx, amount, weight, rate, tip)
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range p.Inputs {
+		if err := tx.Put(bucketLock, o.Bytes(), holder); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+// Unlock frees holder's coins.
+func (w *Wallet) Unlock(tx Tx, holder []byte) error {
+	return tx.Scan(bucketLock, nil, func(key, value []byte) error {
+		if !bytes.Equal(value, holder) {
+			return nil
+		}
+		return tx.Delete(bucketLock, key)
+	})
+}
+
+// pick takes the smallest coin that suffices alone, else the largest first.
+func (w *Wallet) pick(tx Tx, amount wire.Sat, weight int64, rate wire.SatPerKVB, tip wire.Height) (*Picked, error) {
+	type choice struct {
+		at    wire.Outpoint
+		value wire.Sat
+	}
+	var free []choice
+	var have wire.Sat
+	err := w.unspent(tx, tip, func(o wire.Outpoint, c coin, locked, pending, mature bool) error {
+		if !locked && !pending && mature {
+			free = append(free, choice{o, c.Value})
+			have += c.Value
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(free, func(a, b choice) int {
+		return cmp.Or(cmp.Compare(b.value, a.value), bytes.Compare(a.at.Bytes(), b.at.Bytes()))
+	})
+	fee := func(inputs int, change bool) wire.Sat {
+		total := weight + int64(inputs)*contract.KeySpendInputWeight
+		if change {
+			total += contract.P2TROutputWeight
+		}
+		return rate.Fee(contract.VSize(total))
+	}
+	i := 0
+	for i+1 < len(free) && free[i+1].value >= amount+fee(1, true) {
+		i++
+	}
+	var sum wire.Sat
+	p := &Picked{}
+	for _, c := range free[i:] {
+		p.Inputs = append(p.Inputs, c.at)
+		sum += c.value
+		if sum >= amount+fee(len(p.Inputs), false) {
+			break
+		}
+	}
+	p.Fee = fee(len(p.Inputs), true)
+	if rest := sum - amount - p.Fee; rest >= contract.Dust {
+		p.Change = rest
+		p.ChangeScript, err = w.NewScript(tx, Internal)
+		return p, err
+	}
+	if p.Fee = fee(len(p.Inputs), false); len(p.Inputs) == 0 || sum < amount+p.Fee {
+		return nil, &Short{Need: amount + fee(max(1, len(p.Inputs)), false), Have: have}
+	}
+	p.Fee = sum - amount
+	return p, nil
+}
+
+// Sign signs every input of t, all of which must be coins of this wallet, with
+// SIGHASH_DEFAULT, and remembers t as sent: its coins are pending until the
+// chain tells. It is deterministic: signing again gives the same bytes.
+func (w *Wallet) Sign(tx Tx, t *btcwire.MsgTx, fixed bool) error {
+	prev := txscript.NewMultiPrevOutFetcher(nil)
+	coins := make([]coin, len(t.TxIn))
+	s := Sent{Change: -1, Fixed: fixed}
+	for i, in := range t.TxIn {
+		key := contract.OutpointOf(in.PreviousOutPoint).Bytes()
+		if ok, err := get(tx, bucketCoin, key, &coins[i]); err != nil {
+			return err
+		} else if !ok {
+			return fmt.Errorf("%w: input %d", ErrUnknownTx, i)
+		}
+		script, err := w.acct.script(coins[i].Path)
+		if err != nil {
+			return err
+		}
+		prev.AddPrevOut(in.PreviousOutPoint, btcwire.NewTxOut(int64(coins[i].Value), script))
+		s.Fee += coins[i].Value
+	}
+	hashes := txscript.NewTxSigHashes(t, prev)
+	for i, in := range t.TxIn {
+		key, err := w.acct.key(coins[i].Path)
+		if err != nil {
+			return err
+		}
+		out := prev.FetchPrevOutput(in.PreviousOutPoint)
+		sig, err := txscript.RawTxInTaprootSignature(t, hashes, i, out.Value, out.PkScript, nil, txscript.SigHashDefault, key)
+		if err != nil {
+			return err
+		}
+		in.Witness = btcwire.TxWitness{sig}
+	}
+	for i, o := range t.TxOut {
+		s.Fee -= wire.Sat(o.Value)
+		var p path
+		if ok, err := get(tx, bucketScript, o.PkScript, &p); err != nil {
+			return err
+		} else if ok && p.Branch == Internal {
+			s.Change = i
+		}
+	}
+	var b bytes.Buffer
+	if err := t.Serialize(&b); err != nil {
+		return err
+	}
+	s.Tx = b.Bytes()
+	txid := contract.Txid(t)
+	for _, in := range t.TxIn {
+		if err := tx.Put(bucketPending, contract.OutpointOf(in.PreviousOutPoint).Bytes(), txid[:]); err != nil {
+			return err
+		}
+	}
+	return put(tx, bucketSent, txid[:], s)
+}
+
+// Forget frees the coins of a transaction that the network refused.
+func (w *Wallet) Forget(tx Tx, txid wire.Hash) error {
+	if err := tx.Delete(bucketSent, txid[:]); err != nil {
+		return err
+	}
+	return tx.Scan(bucketPending, nil, func(key, value []byte) error {
+		if !bytes.Equal(value, txid[:]) {
+			return nil
+		}
+		return tx.Delete(bucketPending, key)
+	})
+}
+
+// Send builds and signs a payment.
+func (w *Wallet) Send(tx Tx, script []byte, amount wire.Sat, rate wire.SatPerKVB, tip wire.Height) (*btcwire.MsgTx, error) {
+	if amount < contract.Dust {
+		return nil, fmt.Errorf("%v is dust: send at least %v", amount, contract.Dust)
+	}
+	p, err := w.pick(tx, amount, contract.TxOverheadWeight+4*int64(9+len(script)), rate, tip)
+	if err != nil {
+		return nil, err
+	}
+	t := btcwire.NewMsgTx(contract.TxVersion)
+	for _, in := range p.Inputs {
+		t.AddTxIn(&btcwire.TxIn{PreviousOutPoint: contract.OutPoint(in), Sequence: contract.Sequence})
+	}
+	t.AddTxOut(btcwire.NewTxOut(int64(amount), script))
+	if p.Change > 0 {
+		t.AddTxOut(btcwire.NewTxOut(int64(p.Change), p.ChangeScript))
+	}
+	return t, w.Sign(tx, t, false)
+}
+
+// Bump replaces an unconfirmed payment by one that pays rate out of its change
+// (BIP125: and at least the relay minimum more than before).
+func (w *Wallet) Bump(tx Tx, txid wire.Hash, rate wire.SatPerKVB) (*btcwire.MsgTx, error) {
+	var s Sent
+	if ok, err := get(tx, bucketSent, txid[:], &s); err != nil {
+		return nil, err
+	} else if !ok {
+		return nil, ErrUnknownTx
+	}
+	if raw, err := tx.Get(bucketHistory, txid[:]); err != nil {
+		return nil, err
+	} else if raw != nil {
+		return nil, fmt.Errorf("%w: it is confirmed", ErrNotBumpable)
+	}
+	if s.Fixed {
+		return nil, fmt.Errorf("%w: agents hold signatures over it", ErrNotBumpable)
+	}
+	t := btcwire.NewMsgTx(contract.TxVersion)
+	if err := t.Deserialize(bytes.NewReader(s.Tx)); err != nil {
+		return nil, err
+	}
+	vsize := contract.VSize(int64(t.SerializeSizeStripped()*3 + t.SerializeSize()))
+	fee := max(rate.Fee(vsize), s.Fee+wire.SatPerKVB(1000).Fee(vsize))
+	if s.Change < 0 || wire.Sat(t.TxOut[s.Change].Value)-(fee-s.Fee) < contract.Dust {
+		return nil, fmt.Errorf("%w: its change is too small for %v more", ErrNotBumpable, fee-s.Fee)
+	}
+	t.TxOut[s.Change].Value -= int64(fee - s.Fee)
+	if err := tx.Delete(bucketSent, txid[:]); err != nil {
+		return nil, err
+	}
+	return t, w.Sign(tx, t, false)
+}
+
+// Unconfirmed lists the wallet's own transactions that no block has, for
+// rebroadcasting.
+func (w *Wallet) Unconfirmed(tx Tx) (list []*btcwire.MsgTx, err error) {
+	err = tx.Scan(bucketSent, nil, func(txid, raw []byte) error {
+		confirmed, err := tx.Get(bucketHistory, txid)
+		if err != nil || confirmed != nil {
+			return err
+		}
+		var s Sent
+		if err := wire.Unmarshal(raw, &s); err != nil {
+			return err
+		}
+		t := btcwire.NewMsgTx(contract.TxVersion)
+		list = append(list, t)
+		return t.Deserialize(bytes.NewReader(s.Tx))
+	})
+	return list, err
+}
+
+// History lists the confirmed transactions by height.
+func (w *Wallet) History(tx Tx) (list []Record, err error) {
+	err = tx.Scan(bucketHistory, nil, func(_, raw []byte) error {
+		var r Record
+		if err := wire.Unmarshal(raw, &r); err != nil {
+			return err
+		}
+		list = append(list, r)
+		return nil
+	})
+	slices.SortStableFunc(list, func(a, b Record) int { return cmp.Compare(a.Height, b.Height) })
+	return list, err
+}
+
+func put(tx Tx, bucket string, key []byte, v any) error {
+	raw, err := wire.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return tx.Put(bucket, key, raw)
+}
+
+func get(tx Tx, bucket string, key []byte, v any) (bool, error) {
+	raw, err := tx.Get(bucket, key)
+	if err != nil || raw == nil {
+		return false, err
+	}
+	return true, wire.Unmarshal(raw, v)
+}
