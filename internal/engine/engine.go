@@ -415,18 +415,17 @@ func (e *Engine) work(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	for {
+		var batch []PendingEffect
 		e.mu.Lock()
-		batch := e.pending
+		for _, p := range e.pending {
+			if !e.running[p.ID] {
+				e.running[p.ID] = true
+				batch = append(batch, p)
+			}
+		}
 		e.pending = nil
 		e.mu.Unlock()
 		for _, p := range batch {
-			e.mu.Lock()
-			dup := e.running[p.ID]
-			e.running[p.ID] = true
-			e.mu.Unlock()
-			if dup {
-				continue
-			}
 			wg.Go(func() { e.execute(ctx, p) })
 		}
 		select {
@@ -501,4 +500,12 @@ func (e *Engine) finish(ctx context.Context, p PendingEffect, commit func(Tx) ([
 		}
 		return nil
 	})
+}
+
+// Idle reports whether no effect is waiting or running and the last block of
+// tip height h has been told.
+func (e *Engine) Idle(h wire.Height) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.pending) == 0 && len(e.running) == 0 && e.at.Height >= h
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"time"
 
@@ -106,4 +107,22 @@ func (c *countingReader) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
 	c.n += int64(n)
 	return n, err
+}
+
+// Received lists the messages that were found, in the order of the chain.
+func (n *Node) Received(ctx context.Context) iter.Seq2[engine.Ref, deal.Recipient] {
+	return func(yield func(engine.Ref, deal.Recipient) bool) {
+		_ = n.store.View(ctx, func(tx engine.Tx) error {
+			return tx.Each(engine.KindRecipient, true, func(ref engine.Ref, raw []byte) error {
+				var r deal.Recipient
+				if err := wire.Unmarshal(raw, &r); err != nil {
+					return err
+				}
+				if !yield(ref, r) {
+					return io.EOF
+				}
+				return nil
+			})
+		})
+	}
 }

@@ -1,0 +1,428 @@
+// Package demo runs a whole Bitgram network in one process: an embedded chain,
+// agents, a sender and a recipient, each with its own host, keys and files,
+// and accounts for every satoshi in the end.
+package demo
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/bitgram/bitgram/internal/chain/devchain"
+	"github.com/bitgram/bitgram/internal/deal"
+	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/mail"
+	"github.com/bitgram/bitgram/internal/node"
+	"github.com/bitgram/bitgram/internal/p2p"
+	"github.com/bitgram/bitgram/internal/wallet"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// Scenario is one story that the demo plays.
+type Scenario struct {
+	Name, Help string
+	shape      wire.Shape
+	silent     bool // the agents take σ and give no τ
+	absent     bool // the recipient never comes
+}
+
+// Scenarios are the stories there are.
+var Scenarios = []Scenario{
+	{Name: "happy", Help: "the message is stored by three agents, picked up from one, the others are refunded"},
+	{Name: "silent-agent", Help: "the agent takes the recipient's secret and does not answer: its own claim gives the message away", silent: true},
+	{Name: "absent-recipient", Help: "nobody picks the message up: the sender is refunded", absent: true},
+	{Name: "one-of-many", Help: "one output for all agents: the one that serves claims it", shape: wire.OneOfMany},
+}
+
+// ErrScenario: no story of that name.
+var ErrScenario = errors.New("no such scenario")
+
+// Find returns the scenario of a name.
+func Find(name string) (Scenario, error) {
+	for _, s := range Scenarios {
+		if s.Name == name {
+			return s, nil
+		}
+	}
+	return Scenario{}, fmt.Errorf("%w: %q", ErrScenario, name)
+}
+
+// Options of a run.
+type Options struct {
+	Scenario Scenario
+	Body     io.Reader // what is sent
+	Filename string    // its base name, or empty
+	Agents   int       // in the network; the message goes to three
+	Out      string    // where to write what the recipient got; empty for nowhere
+	Blocks   string    // where to export the chain; empty for nowhere
+	// Tell is told what happens, in plain words.
+	Tell func(Event)
+	Log  *slog.Logger
+}
+
+// Event is one thing that happened.
+type Event struct {
+	Party string `json:"party"`
+	Text  string `json:"text"`
+}
+
+// Party is a line of the ledger, in satoshi.
+type Party struct {
+	Name     string   `json:"party"`
+	Received wire.Sat `json:"received_sat"` // from the faucet
+	Holds    wire.Sat `json:"holds_sat"`
+	Change   wire.Sat `json:"change_sat"`
+}
+
+// Result is how it ended.
+type Result struct {
+	Scenario       string   `json:"scenario"`
+	State          string   `json:"state"`
+	Delivered      bool     `json:"delivered"`
+	Refunded       bool     `json:"refunded"`
+	MessageID      string   `json:"message_id"`
+	Bytes          int64    `json:"bytes"`
+	SHA256Sent     string   `json:"sha256_sent"`
+	SHA256Received string   `json:"sha256_received,omitempty"`
+	Agents         int      `json:"agents"`
+	FundingTxid    string   `json:"funding_txid"`
+	ClaimTxids     []string `json:"claim_txids"`
+	RefundTxids    []string `json:"refund_txids"`
+	SenderSpent    wire.Sat `json:"sender_spent_sat"`
+	AgentsEarned   wire.Sat `json:"agents_earned_sat"`
+	Fees           wire.Sat `json:"fees_sat"`
+	Balanced       bool     `json:"balanced"`
+	Ledger         []Party  `json:"ledger"`
+	Height         uint32   `json:"height"`
+}
+
+// What the parties of the demo start with and ask for.
+const (
+	messageAgents = 3
+	purse         = wire.Sat(1_000_000) // the sender's, from the faucet
+	maxCost       = wire.Sat(500_000)
+	storeBlocks   = 24
+	claimPatience = 6
+	baseRate      = wire.Psat(20_000_000) // 20 sat per MB-day
+)
+
+// world is everything that runs.
+type world struct {
+	opt       Options
+	dir       string
+	chain     *devchain.Chain
+	miner     []byte
+	agents    []*node.Node
+	sender    *node.Node
+	recipient *node.Node
+	changes   chan engine.Change
+}
+
+// Run plays a scenario.
+func Run(ctx context.Context, opt Options) (res *Result, err error) {
+	if opt.Agents < messageAgents {
+		return nil, fmt.Errorf("%w: %d, the message goes to %d", deal.ErrTooFewAgents, opt.Agents, messageAgents)
+	}
+	if opt.Tell == nil {
+		opt.Tell = func(Event) {}
+	}
+	dir, err := os.MkdirTemp("", "bitgram-demo-")
+	if err != nil {
+		return nil, err
+	}
+	w := &world{opt: opt, dir: dir}
+	defer func() { err = errors.Join(err, w.close()) }()
+	if err := w.open(ctx); err != nil {
+		return nil, err
+	}
+	return w.play(ctx)
+}
+
+func (w *world) tell(party, format string, a ...any) {
+	w.opt.Tell(Event{Party: party, Text: fmt.Sprintf(format, a...)})
+}
+
+// open starts the chain and every party.
+func (w *world) open(ctx context.Context) (err error) {
+	if w.chain, err = devchain.Open(filepath.Join(w.dir, "chain")); err != nil {
+		return err
+	}
+	w.miner = append([]byte{0x51, 0x20}, bytes.Repeat([]byte{2}, 32)...) // nobody's: the miner spends nothing here
+	var candidates []deal.Candidate
+	for i := range w.opt.Agents {
+		p := &deal.Policy{Rate: baseRate + wire.Psat(i)*1_000_000, MaxSize: wire.MaxPayload, MaxBlocks: 1008, ValidFor: 12,
+			Patience: claimPatience, OneOfMany: true}
+		a, err := w.node(fmt.Sprintf("agent-%d", i+1), p)
+		if err != nil {
+			return err
+		}
+		w.agents = append(w.agents, a)
+		candidates = append(candidates, a.Candidate())
+	}
+	if w.sender, err = w.node("sender", nil); err != nil {
+		return err
+	}
+	if w.recipient, err = w.node("recipient", nil); err != nil {
+		return err
+	}
+	for _, n := range []*node.Node{w.sender, w.recipient} {
+		n.SetAgents(candidates)
+	}
+	for _, n := range w.running() {
+		n.Start()
+	}
+	_, script, err := w.sender.NewAddress(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := w.chain.Faucet(ctx, script, purse); err != nil {
+		return err
+	}
+	if err := w.mine(ctx); err != nil {
+		return err
+	}
+	w.tell("chain", "a regtest chain of its own, %d blocks high; %d agents listen on loopback, a sender holds %v", w.height(ctx), len(w.agents), purse)
+	return nil
+}
+
+// running are the parties that take part; an absent recipient does not.
+func (w *world) running() []*node.Node {
+	list := append(slices.Clone(w.agents), w.sender)
+	if !w.opt.Scenario.absent {
+		list = append(list, w.recipient)
+	}
+	return list
+}
+
+func (w *world) node(name string, p *deal.Policy) (*node.Node, error) {
+	entropy := make([]byte, 16)
+	if _, err := rand.Read(entropy); err != nil {
+		return nil, err
+	}
+	words, err := wallet.NewMnemonic(entropy)
+	if err != nil {
+		return nil, err
+	}
+	seed, err := wallet.Seed(words, "")
+	if err != nil {
+		return nil, err
+	}
+	cfg := node.Config{Dir: filepath.Join(w.dir, name), Network: wire.Regtest, Seed: seed, Chain: w.chain, Policy: p, Log: w.opt.Log,
+		Observe: func(c engine.Change) { w.observe(name, c) }}
+	if p != nil {
+		cfg.Listen = []string{"/ip4/127.0.0.1/tcp/0"}
+		if w.opt.Scenario.silent {
+			cfg.Serve = func(s p2p.Service) p2p.Service { return silentAgent{s} }
+		}
+	}
+	n, err := node.Open(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return n, nil
+}
+
+// silentAgent takes σ and keeps τ to itself.
+type silentAgent struct{ p2p.Service }
+
+func (s silentAgent) Release(ctx context.Context, r *wire.Release) (*wire.Reveal, error) {
+	if _, err := s.Service.Release(ctx, r); err != nil {
+		return nil, err
+	}
+	return nil, errors.New("silence")
+}
+
+func (w *world) close() error {
+	var errs []error
+	for _, n := range append(slices.Clone(w.agents), w.sender, w.recipient) {
+		if n != nil {
+			errs = append(errs, n.Close())
+		}
+	}
+	if w.chain != nil {
+		errs = append(errs, w.chain.Close())
+	}
+	return errors.Join(append(errs, os.RemoveAll(w.dir))...)
+}
+
+func (w *world) height(ctx context.Context) wire.Height {
+	tip, err := w.chain.Tip(ctx)
+	if err != nil {
+		return 0
+	}
+	return tip.Height
+}
+
+// settle waits until every party has seen the tip and has nothing left to do.
+func (w *world) settle(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	tip, err := w.chain.Tip(ctx)
+	if err != nil {
+		return err
+	}
+	for quiet := 0; quiet < 2; {
+		idle := true
+		for _, n := range w.running() {
+			idle = idle && n.Engine().Idle(tip.Height)
+		}
+		if quiet++; !idle {
+			quiet = 0
+		}
+		select {
+		case <-time.After(500 * time.Microsecond):
+		case <-ctx.Done():
+			return fmt.Errorf("the network does not come to rest at height %d: %w", tip.Height, ctx.Err())
+		}
+	}
+	return nil
+}
+
+// mine adds a block with whatever is in the mempool, and lets everybody react.
+func (w *world) mine(ctx context.Context) error {
+	if _, err := w.chain.Mine(ctx, 1, w.miner); err != nil {
+		return err
+	}
+	return w.settle(ctx)
+}
+
+// mineUntil mines until done, at most limit blocks.
+func (w *world) mineUntil(ctx context.Context, limit int, done func() (bool, error)) error {
+	for range limit {
+		if ok, err := done(); ok || err != nil {
+			return err
+		}
+		if err := w.mine(ctx); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("not reached within %d blocks", limit)
+}
+
+// play sends the message and follows it to its end.
+func (w *world) play(ctx context.Context) (*Result, error) {
+	sum := sha256.New()
+	body := &counter{r: io.TeeReader(w.opt.Body, sum)}
+	w.tell("sender", "writes to %s", w.recipient.Address())
+	ref, err := w.sender.Send(ctx, node.Letter{To: w.recipient.Key(), Body: body, Subject: "hello", Filename: w.opt.Filename,
+		Agents: messageAgents, Shape: w.opt.Scenario.shape, MaxCost: maxCost, Blocks: storeBlocks})
+	if err != nil {
+		return nil, err
+	}
+	if err := w.settle(ctx); err != nil {
+		return nil, err
+	}
+	var s deal.Sender
+	final := func() (bool, error) {
+		state, err := w.sender.Engine().State(ctx, ref)
+		if err != nil {
+			return false, err
+		}
+		s = state.(deal.Sender)
+		if s.Phase == deal.SenderFailed {
+			return false, &Failed{By: s.FailedBy, Why: s.Failure}
+		}
+		return s.Interest().Done, nil
+	}
+	limit := storeBlocks + 2*int(deal.MarginsFor(wire.Regtest).Slack) + 50
+	if err := w.mineUntil(ctx, limit, final); err != nil {
+		return nil, err
+	}
+	// Claims' own outputs are final too.
+	for range deal.MarginsFor(wire.Regtest).Final {
+		if err := w.mine(ctx); err != nil {
+			return nil, err
+		}
+	}
+	res := &Result{Scenario: w.opt.Scenario.Name, State: s.State(), Delivered: false, Refunded: s.State() == "refunded",
+		MessageID: s.Terms.Key.ID().String(), Bytes: body.n, SHA256Sent: hex.EncodeToString(sum.Sum(nil)), Agents: len(s.Legs),
+		FundingTxid: txid(s.Txid), ClaimTxids: []string{}, RefundTxids: []string{}, Height: uint32(w.height(ctx))}
+	if err := w.receive(ctx, res); err != nil {
+		return nil, err
+	}
+	if err := w.account(ctx, &s, res); err != nil {
+		return nil, err
+	}
+	if w.opt.Blocks != "" {
+		if err := writeFile(w.opt.Blocks, func(f io.Writer) error { return w.chain.Export(f) }); err != nil {
+			return nil, err
+		}
+	}
+	return res, nil
+}
+
+// Failed is a message that the sender gave up before paying.
+type Failed struct{ By, Why string }
+
+func (f *Failed) Error() string { return f.Why }
+
+// receive takes what the recipient read and writes it out.
+func (w *world) receive(ctx context.Context, res *Result) error {
+	if w.opt.Scenario.absent {
+		return nil
+	}
+	var got *engine.Ref
+	for ref, r := range w.recipient.Received(ctx) {
+		if r.Phase == deal.RecipientRead {
+			got = &ref
+		}
+	}
+	if got == nil {
+		return nil
+	}
+	f, err := w.recipient.Message(*got)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, body, err := mail.Extract(f)
+	if err != nil {
+		return err
+	}
+	sum := sha256.New()
+	if w.opt.Out == "" {
+		_, err = io.Copy(sum, body)
+	} else {
+		err = writeFile(w.opt.Out, func(out io.Writer) error {
+			_, err := io.Copy(io.MultiWriter(out, sum), body)
+			return err
+		})
+	}
+	res.SHA256Received = hex.EncodeToString(sum.Sum(nil))
+	res.Delivered = err == nil && res.SHA256Received == res.SHA256Sent
+	return err
+}
+
+// writeFile writes a file that appears whole or not at all.
+func writeFile(path string, fill func(io.Writer) error) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".bitgram-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	if err := errors.Join(fill(f), f.Sync(), f.Chmod(0o644), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
+type counter struct {
+	r io.Reader
+	n int64
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
+}
