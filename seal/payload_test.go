@@ -194,6 +194,19 @@ func TestNotCanonical(t *testing.T) {
 	putCount(plain, fullCount+1)
 	reject("full count over the chunk", plain, ErrCorrupt)
 
+	far := make([]byte, plainSize(uint64(ChunkSize))) // one step of padding, 2 KiB wide
+	copy(far, frame(pattern(ChunkSize), signedTrailer(t, pattern(ChunkSize))))
+	for i := ChunkSize + countSize + 3; i < len(far)-trailerSize; i += 97 {
+		alt := bytes.Clone(far)
+		alt[i] = 0x80
+		reject("padding of a later chunk", alt, ErrCorrupt)
+	}
+	hole := make([]byte, 3*ChunkSize) // a whole chunk of padding but for one bit
+	hole[70] = 1
+	if zero(hole) || !zero(hole[71:]) || !zero(nil) {
+		t.Error("zero")
+	}
+
 	// Signed by someone for something else.
 	for name, digest := range map[string]wire.Hash{
 		"other recipient": (&Secrets{e: public("ephemeral"), r: public("stranger")}).messageDigest(blake3.Sum256(small), 100),
