@@ -1,0 +1,120 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bitgram/bitgram/internal/demo"
+)
+
+// letter is what the demo sends when it is given no file.
+const letter = "Dear stranger,\n\nnobody but you can read this, nobody could lose it without losing its pay,\nand nobody had to trust anybody.\n"
+
+func (a *app) demoCommand() *cobra.Command {
+	opt := demo.Options{}
+	var scenario string
+	var list strings.Builder
+	for _, s := range demo.Scenarios {
+		fmt.Fprintf(&list, "\n  %-18s %s", s.Name, s.Help)
+	}
+	c := &cobra.Command{
+		Use:   "demo [FILE]",
+		Short: "A whole network in one process: a message is stored, paid for, picked up and read",
+		Long: "Runs a whole network in this process, on a regtest chain of its own: agents, a sender and a\n" +
+			"recipient, each with its own keys, files and network host. FILE (or a short letter) is\n" +
+			"encrypted, sealed for three agents, paid for by frozen outputs, picked up and read. A ledger\n" +
+			"accounts for every satoshi. Nothing is left behind.\n\nScenarios:" + list.String(),
+		Args: usage(cobra.MaximumNArgs(1)),
+		RunE: func(c *cobra.Command, args []string) (err error) {
+			if opt.Scenario, err = demo.Find(scenario); err != nil {
+				return err
+			}
+			opt.Body = strings.NewReader(letter)
+			if len(args) == 1 {
+				f, err := openInput(args[0])
+				if err != nil {
+					return err
+				}
+				defer f.Close()
+				opt.Body, opt.Filename = f, filepath.Base(args[0])
+			}
+			opt.Log = a.log()
+			opt.Tell = func(e demo.Event) { a.print.event(e.Party, e.Text) }
+			res, err := demo.Run(c.Context(), opt)
+			if err != nil {
+				return err
+			}
+			a.print.summary(res, func(w io.Writer) { printDemo(w, res, opt) })
+			if !res.Balanced {
+				return fmt.Errorf("the books do not balance: this is a bug")
+			}
+			return nil
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&scenario, "scenario", demo.Scenarios[0].Name, "which story to play")
+	f.IntVar(&opt.Agents, "agents", 5, "agents in the network; the message goes to three of them")
+	f.StringVarP(&opt.Out, "output", "o", "", "write what the recipient got to this file")
+	f.StringVar(&opt.Blocks, "export-blocks", "", "write the chain to this file, one block in hex a line from height 1")
+	return c
+}
+
+// openInput opens a file to read, refusing what cannot be sent before any work
+// is done.
+func openInput(path string) (*os.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errInput, err)
+	}
+	s, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("%w: %w", errInput, err)
+	}
+	if s.IsDir() {
+		f.Close()
+		return nil, fmt.Errorf("%w: %s is a directory", errInput, path)
+	}
+	return f, nil
+}
+
+func printDemo(w io.Writer, r *demo.Result, opt demo.Options) {
+	fmt.Fprintln(w)
+	switch {
+	case r.Delivered:
+		fmt.Fprintf(w, "Delivered: %d bytes, received as sent (SHA-256 %s…).\n", r.Bytes, r.SHA256Received[:16])
+		if opt.Out != "" {
+			fmt.Fprintf(w, "Written to %s.\n", opt.Out)
+		}
+	case r.Refunded:
+		fmt.Fprintln(w, "Not picked up: the sender has its money back, less the miners' fees.")
+	default:
+		fmt.Fprintf(w, "Ended as: %s.\n", r.State)
+	}
+	fmt.Fprintf(w, "\nOn the chain, %d blocks high:\n  funding  %s\n", r.Height, r.FundingTxid)
+	for _, t := range r.ClaimTxids {
+		fmt.Fprintf(w, "  claim    %s\n", t)
+	}
+	for _, t := range r.RefundTxids {
+		fmt.Fprintf(w, "  refund   %s\n", t)
+	}
+	fmt.Fprintln(w, "\nLedger, in satoshi:")
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "party\tbegan with\tholds\tchange\t")
+	sum := int64(0)
+	for _, p := range r.Ledger {
+		fmt.Fprintf(t, "%s\t%d\t%d\t%+d\t\n", p.Name, int64(p.Received), int64(p.Holds), int64(p.Change))
+		sum += int64(p.Change)
+	}
+	fmt.Fprintf(t, "sum\t\t\t%d\t\n", sum)
+	t.Flush()
+	if r.Balanced {
+		fmt.Fprintln(w, "Every satoshi is accounted for.")
+	}
+}

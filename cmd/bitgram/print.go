@@ -1,0 +1,110 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"time"
+)
+
+// printer shows a command's progress and outcome, as text for people or as one
+// JSON object a line for scripts.
+type printer interface {
+	// event shows something that happened on the way.
+	event(party, text string)
+	// summary ends a command that worked. fields marshal to a JSON object;
+	// text writes the same for people.
+	summary(fields any, text func(io.Writer))
+	// fail ends a command that did not.
+	fail(err error)
+	// progress shows that long work moves; it is overwritten, and goes nowhere
+	// when standard error is no terminal.
+	progress(text string)
+}
+
+type jsonPrinter struct{ out io.Writer }
+
+// line writes v as one line with "type" in front.
+func (p *jsonPrinter) line(kind string, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // what is printed is ours and marshals
+	}
+	head, _ := json.Marshal(kind)
+	if string(body) == "{}" {
+		fmt.Fprintf(p.out, "{\"type\":%s}\n", head)
+		return
+	}
+	fmt.Fprintf(p.out, "{\"type\":%s,%s\n", head, body[1:])
+}
+
+func (p *jsonPrinter) event(party, text string) {
+	p.line("event", struct {
+		Party string `json:"party"`
+		Text  string `json:"text"`
+	}{party, text})
+}
+
+func (p *jsonPrinter) summary(fields any, _ func(io.Writer)) { p.line("summary", fields) }
+
+func (p *jsonPrinter) fail(err error) {
+	code, _, hint := explain(err)
+	p.line("error", struct {
+		Code    string `json:"code"`
+		Message string `json:"message"`
+		Hint    string `json:"hint"`
+	}{code, err.Error(), hint})
+}
+
+func (p *jsonPrinter) progress(string) {}
+
+type textPrinter struct {
+	out, err io.Writer
+	tty      bool // standard error is a terminal
+	start    time.Time
+	shown    bool
+}
+
+func (p *textPrinter) event(party, text string) {
+	p.clear()
+	fmt.Fprintf(p.out, "%5.2fs  %-10s %s\n", time.Since(p.start).Seconds(), party, text)
+}
+
+func (p *textPrinter) summary(_ any, text func(io.Writer)) {
+	p.clear()
+	text(p.out)
+}
+
+func (p *textPrinter) fail(err error) {
+	p.clear()
+	_, _, hint := explain(err)
+	fmt.Fprintf(p.err, "bitgram: %v\n", err)
+	if hint != "" {
+		fmt.Fprintf(p.err, "  hint: %s\n", hint)
+	}
+}
+
+func (p *textPrinter) progress(text string) {
+	if !p.tty {
+		return
+	}
+	fmt.Fprintf(p.err, "\r\x1b[K%s", text)
+	p.shown = true
+}
+
+func (p *textPrinter) clear() {
+	if p.shown {
+		fmt.Fprint(p.err, "\r\x1b[K")
+		p.shown = false
+	}
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	s, err := f.Stat()
+	return err == nil && s.Mode()&os.ModeCharDevice != 0
+}

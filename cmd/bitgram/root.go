@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bitgram/bitgram/wire"
+)
+
+// app is what every command shares.
+type app struct {
+	ctx     context.Context
+	in      io.Reader
+	out     io.Writer
+	err     io.Writer
+	network string
+	home    string
+	json    bool
+	verbose bool
+	print   printer
+	start   time.Time
+}
+
+// run is the program: it returns the exit code.
+func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
+	a := &app{ctx: ctx, in: in, out: out, err: errOut, start: time.Now()}
+	// Also an error before the flags are read has to come out as asked for.
+	a.json = slices.Contains(args, "--json")
+	a.setPrinter()
+	root := a.root()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitDone
+	}
+	if ctx.Err() != nil {
+		err = errors.Join(context.Canceled, err)
+	}
+	a.print.fail(err)
+	_, exit, _ := explain(err)
+	return exit
+}
+
+func (a *app) setPrinter() {
+	if a.json {
+		a.print = &jsonPrinter{out: a.out}
+	} else {
+		a.print = &textPrinter{out: a.out, err: a.err, tty: isTerminal(a.err), start: a.start}
+	}
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "bitgram",
+		Short:         "Message delivery that strangers do for bitcoin, without anyone having to trust anyone",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			if wire.Network(a.network).HRP() == "" {
+				return fmt.Errorf("%w: no network %q: regtest, signet, testnet4 or mainnet", errUsage, a.network)
+			}
+			a.setPrinter()
+			return nil
+		},
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	root.SetIn(a.in)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
+	f := root.PersistentFlags()
+	f.StringVar(&a.network, "network", string(wire.Regtest), "regtest, signet, testnet4 or mainnet")
+	f.BoolVar(&a.json, "json", a.json, "one JSON object a line, for scripts")
+	f.BoolVarP(&a.verbose, "verbose", "v", false, "log to standard error")
+	root.AddCommand(a.demoCommand(), a.versionCommand())
+	return root
+}
+
+// usage wraps what cobra finds wrong with the arguments.
+func usage(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if err := check(c, args); err != nil {
+			return fmt.Errorf("%w: %w", errUsage, err)
+		}
+		return nil
+	}
+}
+
+func (a *app) log() *slog.Logger {
+	if !a.verbose {
+		return slog.New(slog.DiscardHandler)
+	}
+	return slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
