@@ -13,7 +13,7 @@
 //	kappa, err := seal.SealKey(e, quote.T, agent, key)   // one key per agent
 //	copy, err := seal.SealTo(upload, payload, kappa)     // what the agent keeps
 //
-// A Leaf binds one agent's copy, point and release secret; Root binds all
+// A wire.Leaf binds one agent's copy, point and release secret; Root binds all
 // leaves; a Marker announces the message in an OP_RETURN output.
 //
 // The recipient runs a Scanner over markers. What matches gives the same

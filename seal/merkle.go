@@ -16,7 +16,7 @@ func node(left, right wire.Hash) wire.Hash { return wire.Tagged("node", left[:],
 // two below n (RFC 6962 §2.1).
 func split(n int) int { return 1 << (bits.Len(uint(n-1)) - 1) }
 
-// Root is the Merkle tree hash of leaves, hashes as Leaf.Hash makes them: the
+// Root is the Merkle tree hash of leaves, hashes as wire.Leaf.Hash makes them: the
 // shape of RFC 6962 with the tagged node hash H[node](left ‖ right). The root
 // of one leaf is the leaf. ErrLeaves without leaves or with over MaxLeaves.
 //
@@ -59,7 +59,7 @@ func section(path, leaves []wire.Hash, i int) []wire.Hash {
 }
 
 // VerifySection reports whether path leads from leaf, at index among count, to
-// root. leaf has to be computed by Leaf.Hash from the fields: a hash taken
+// root. leaf has to be computed by wire.Leaf.Hash from the fields: a hash taken
 // from a peer could be an inner node. A path too short or too long, an index
 // outside the leaves and a count outside 1..MaxLeaves are false.
 func VerifySection(leaf wire.Hash, index, count int, path []wire.Hash, root wire.Hash) bool {

@@ -125,7 +125,7 @@ func vectors(t *testing.T) vectorFile {
 			t.Fatal(err)
 		}
 		sigma := s.ReleaseSecret(agent)
-		leaf := Leaf{Agent: agent, CopyHash: info.Hash, Size: info.Size, Point: T, ReleaseHash: ReleaseHash(sigma), Key: K}.Hash()
+		leaf := wire.Leaf{Agent: agent, CopyHash: info.Hash, Size: info.Size, Point: T, ReleaseHash: ReleaseHash(sigma), Key: K}.Hash()
 		leaves = append(leaves, leaf)
 		v.Agents = append(v.Agents, vectorFor{
 			Agent: h32(agent), Tau: h32(tau), T: h32(T),

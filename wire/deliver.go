@@ -172,8 +172,15 @@ type Leaf struct {
 	Size        uint64 // of the sealed copy, bytes
 	Point       Key    // T
 	ReleaseHash Hash   // SHA256(σ)
-	KEMHash     Hash   // H[kem] of the KEM ciphertext, which may be empty
+	KEMHash     Hash   // hash of the KEM ciphertext; zeros without a contact card
 	Key         MessageKey
+}
+
+// Hash is H[leaf] over the fields in their order, 200 bytes, the size in 8
+// bytes big-endian.
+func (l Leaf) Hash() Hash {
+	return Tagged("leaf", l.Agent[:], l.CopyHash[:], binary.BigEndian.AppendUint64(nil, l.Size),
+		l.Point[:], l.ReleaseHash[:], l.KEMHash[:], l.Key[:])
 }
 
 // Section is a leaf with its path to the root.

@@ -52,6 +52,11 @@ func (Secret) GoString() string { return "(secret)" }
 // Format hides the secret from every verb of fmt.
 func (Secret) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("(secret)")) }
 
+// MarshalJSON refuses: a secret in JSON is a mistake.
+func (Secret) MarshalJSON() ([]byte, error) {
+	return nil, errors.New("a secret is not printed as JSON")
+}
+
 // ErrBadKey means that 32 bytes are no x coordinate of a curve point, or no
 // scalar in [1, n).
 var ErrBadKey = errors.New("not a valid secp256k1 key")

@@ -135,12 +135,7 @@ func readSpend(o *contract.Output, at wire.Outpoint, tx contract.Tx, h wire.Heig
 	return f
 }
 
-func leafHash(l wire.Leaf) wire.Hash {
-	return seal.Leaf{Agent: l.Agent, CopyHash: l.CopyHash, Size: l.Size, Point: l.Point,
-		ReleaseHash: l.ReleaseHash, KEMHash: l.KEMHash, Key: l.Key}.Hash()
-}
-
 // underRoot reports whether a section leads to root.
 func underRoot(s *wire.Section, root wire.Hash) bool {
-	return seal.VerifySection(leafHash(s.Leaf), int(s.Index), int(s.Count), s.Path, root)
+	return seal.VerifySection(s.Leaf.Hash(), int(s.Index), int(s.Count), s.Path, root)
 }

@@ -361,7 +361,7 @@ func (s Sender) fund(ev CoinsLocked) (Sender, []Effect, error) {
 	}
 	hashes := make([]wire.Hash, len(leaves))
 	for i := range leaves {
-		hashes[i] = leafHash(leaves[i])
+		hashes[i] = leaves[i].Hash()
 	}
 	root, err := seal.Root(hashes)
 	if err != nil {
