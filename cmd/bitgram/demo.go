@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/bitgram/bitgram/internal/demo"
+	"github.com/bitgram/bitgram/wire"
 )
 
 // letter is what the demo sends when it is given no file.
@@ -32,19 +33,23 @@ func (a *app) demoCommand() *cobra.Command {
 			"accounts for every satoshi. Nothing is left behind.\n\nScenarios:" + list.String(),
 		Args: usage(cobra.MaximumNArgs(1)),
 		RunE: func(c *cobra.Command, args []string) (err error) {
+			if a.network != string(wire.Regtest) {
+				return fmt.Errorf("%w: the demo runs on a regtest chain of its own", errUsage)
+			}
 			if opt.Scenario, err = demo.Find(scenario); err != nil {
 				return err
 			}
 			opt.Body = strings.NewReader(letter)
 			if len(args) == 1 {
-				f, err := openInput(args[0])
+				f, size, err := openInput(args[0])
 				if err != nil {
 					return err
 				}
 				defer f.Close()
-				opt.Body, opt.Filename = f, filepath.Base(args[0])
+				opt.Body, opt.Size, opt.Filename = f, size, filepath.Base(args[0])
 			}
 			opt.Log = a.log()
+			opt.Progress = a.print.progress
 			opt.Tell = func(e demo.Event) { a.print.event(e.Party, e.Text) }
 			res, err := demo.Run(c.Context(), opt)
 			if err != nil {
@@ -65,23 +70,22 @@ func (a *app) demoCommand() *cobra.Command {
 	return c
 }
 
-// openInput opens a file to read, refusing what cannot be sent before any work
-// is done.
-func openInput(path string) (*os.File, error) {
+// openInput opens a file to read and tells its size, refusing what cannot be
+// sent before any work is done.
+func openInput(path string) (*os.File, uint64, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errInput, err)
+		return nil, 0, fmt.Errorf("%w: %w", errInput, err)
 	}
 	s, err := f.Stat()
+	if err == nil && s.IsDir() {
+		err = fmt.Errorf("%s is a directory", path)
+	}
 	if err != nil {
 		f.Close()
-		return nil, fmt.Errorf("%w: %w", errInput, err)
+		return nil, 0, fmt.Errorf("%w: %w", errInput, err)
 	}
-	if s.IsDir() {
-		f.Close()
-		return nil, fmt.Errorf("%w: %s is a directory", errInput, path)
-	}
-	return f, nil
+	return f, uint64(max(s.Size(), 0)), nil
 }
 
 func printDemo(w io.Writer, r *demo.Result, opt demo.Options) {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"io/fs"
 
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/demo"
@@ -42,9 +41,10 @@ var errorTable = []struct {
 	{context.Canceled, "interrupted", exitInterrupted, "nothing is lost: what was under way goes on at the next start"},
 	{errUsage, "usage", exitUsage, "see 'bitgram help'"},
 	{errInput, "input", exitUsage, "check the path and that the file can be read"},
-	{fs.ErrExist, "exists", exitUsage, "choose another file"},
 	{wire.ErrWrongNetwork, "wrong_network", exitUsage, "ask the recipient for an address of this network, or pass --network"},
 	{wire.ErrBadAddress, "address", exitUsage, "an address begins with bg1, tbg1 or bgrt1; an npub or 64 hex digits work too"},
+	{demo.ErrOutput, "output", exitUsage, "choose a file in a directory that exists and can be written to"},
+	{demo.ErrAgents, "usage", exitUsage, "see 'bitgram demo --help'"},
 	{demo.ErrScenario, "scenario", exitUsage, "'bitgram demo --help' lists the scenarios"},
 	{node.ErrEmpty, "empty", exitUsage, "give a file with something in it"},
 	{seal.ErrEmpty, "empty", exitUsage, "give a file with something in it"},

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
+	"sync"
 	"time"
 )
 
@@ -18,12 +20,15 @@ type printer interface {
 	summary(fields any, text func(io.Writer))
 	// fail ends a command that did not.
 	fail(err error)
-	// progress shows that long work moves; it is overwritten, and goes nowhere
-	// when standard error is no terminal.
-	progress(text string)
+	// progress shows how far long work is; it is overwritten, and goes nowhere
+	// when standard error is no terminal. It may be called from any goroutine.
+	progress(what string, done, total uint64)
 }
 
-type jsonPrinter struct{ out io.Writer }
+type jsonPrinter struct {
+	mu  sync.Mutex
+	out io.Writer
+}
 
 // line writes v as one line with "type" in front.
 func (p *jsonPrinter) line(kind string, v any) {
@@ -32,6 +37,8 @@ func (p *jsonPrinter) line(kind string, v any) {
 		panic(err) // what is printed is ours and marshals
 	}
 	head, _ := json.Marshal(kind)
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if string(body) == "{}" {
 		fmt.Fprintf(p.out, "{\"type\":%s}\n", head)
 		return
@@ -57,26 +64,35 @@ func (p *jsonPrinter) fail(err error) {
 	}{code, err.Error(), hint})
 }
 
-func (p *jsonPrinter) progress(string) {}
+func (p *jsonPrinter) progress(string, uint64, uint64) {}
 
 type textPrinter struct {
 	out, err io.Writer
 	tty      bool // standard error is a terminal
 	start    time.Time
-	shown    bool
+
+	mu    sync.Mutex
+	last  time.Time // of the bar
+	shown bool
 }
 
 func (p *textPrinter) event(party, text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.clear()
 	fmt.Fprintf(p.out, "%5.2fs  %-10s %s\n", time.Since(p.start).Seconds(), party, text)
 }
 
 func (p *textPrinter) summary(_ any, text func(io.Writer)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.clear()
 	text(p.out)
 }
 
 func (p *textPrinter) fail(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.clear()
 	_, _, hint := explain(err)
 	fmt.Fprintf(p.err, "bitgram: %v\n", err)
@@ -85,14 +101,25 @@ func (p *textPrinter) fail(err error) {
 	}
 }
 
-func (p *textPrinter) progress(text string) {
-	if !p.tty {
+func (p *textPrinter) progress(what string, done, total uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	// Short work needs no bar, and nobody reads more than a few a second.
+	if now := time.Now(); !p.tty || total < progressFrom || now.Sub(p.last) < 100*time.Millisecond {
 		return
+	} else {
+		p.last = now
 	}
-	fmt.Fprintf(p.err, "\r\x1b[K%s", text)
+	const width = 30
+	full := int(min(done, total) * width / total)
+	fmt.Fprintf(p.err, "\r\x1b[K%s [%s%s] %d of %d MiB", what, strings.Repeat("#", full), strings.Repeat(".", width-full), done>>20, total>>20)
 	p.shown = true
 }
 
+// progressFrom is the size in bytes from which work shows a bar.
+const progressFrom = 8 << 20
+
+// clear takes the bar away; the caller holds mu.
 func (p *textPrinter) clear() {
 	if p.shown {
 		fmt.Fprint(p.err, "\r\x1b[K")

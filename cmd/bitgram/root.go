@@ -69,7 +69,7 @@ func (a *app) root() *cobra.Command {
 			a.setPrinter()
 			return nil
 		},
-		Args: cobra.NoArgs,
+		Args: usage(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.SetIn(a.in)

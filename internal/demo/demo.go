@@ -57,17 +57,26 @@ func Find(name string) (Scenario, error) {
 	return Scenario{}, fmt.Errorf("%w: %q", ErrScenario, name)
 }
 
+// ErrAgents: a number of agents that the demo does not run.
+var ErrAgents = fmt.Errorf("the demo runs %d to %d agents", messageAgents, maxAgents)
+
+// ErrOutput: a file cannot be written where it was asked for.
+var ErrOutput = errors.New("cannot write the output")
+
 // Options of a run.
 type Options struct {
 	Scenario Scenario
 	Body     io.Reader // what is sent
+	Size     uint64    // of Body, for progress; 0 where it is not known
 	Filename string    // its base name, or empty
 	Agents   int       // in the network; the message goes to three
 	Out      string    // where to write what the recipient got; empty for nowhere
 	Blocks   string    // where to export the chain; empty for nowhere
 	// Tell is told what happens, in plain words.
 	Tell func(Event)
-	Log  *slog.Logger
+	// Progress is told how far long work is; see node.Config.
+	Progress func(what string, done, total uint64)
+	Log      *slog.Logger
 }
 
 // Event is one thing that happened.
@@ -93,7 +102,7 @@ type Result struct {
 	MessageID      string   `json:"message_id"`
 	Bytes          int64    `json:"bytes"`
 	SHA256Sent     string   `json:"sha256_sent"`
-	SHA256Received string   `json:"sha256_received,omitempty"`
+	SHA256Received string   `json:"sha256_received"`
 	Agents         int      `json:"agents"`
 	FundingTxid    string   `json:"funding_txid"`
 	ClaimTxids     []string `json:"claim_txids"`
@@ -109,6 +118,7 @@ type Result struct {
 // What the parties of the demo start with and ask for.
 const (
 	messageAgents = 3
+	maxAgents     = 50
 	purse         = wire.Sat(1_000_000) // the sender's, from the faucet
 	maxCost       = wire.Sat(500_000)
 	storeBlocks   = 24
@@ -130,8 +140,13 @@ type world struct {
 
 // Run plays a scenario.
 func Run(ctx context.Context, opt Options) (res *Result, err error) {
-	if opt.Agents < messageAgents {
-		return nil, fmt.Errorf("%w: %d, the message goes to %d", deal.ErrTooFewAgents, opt.Agents, messageAgents)
+	if opt.Agents < messageAgents || opt.Agents > maxAgents {
+		return nil, fmt.Errorf("%w: %d", ErrAgents, opt.Agents)
+	}
+	for _, path := range []string{opt.Out, opt.Blocks} {
+		if err := checkWritable(path); err != nil {
+			return nil, err
+		}
 	}
 	if opt.Tell == nil {
 		opt.Tell = func(Event) {}
@@ -218,7 +233,7 @@ func (w *world) node(name string, p *deal.Policy) (*node.Node, error) {
 		return nil, err
 	}
 	cfg := node.Config{Dir: filepath.Join(w.dir, name), Network: wire.Regtest, Seed: seed, Chain: w.chain, Policy: p, Log: w.opt.Log,
-		Observe: func(c engine.Change) { w.observe(name, c) }}
+		Observe: func(c engine.Change) { w.observe(name, c) }, Progress: w.opt.Progress}
 	if p != nil {
 		cfg.Listen = []string{"/ip4/127.0.0.1/tcp/0"}
 		if w.opt.Scenario.silent {
@@ -314,7 +329,7 @@ func (w *world) play(ctx context.Context) (*Result, error) {
 	sum := sha256.New()
 	body := &counter{r: io.TeeReader(w.opt.Body, sum)}
 	w.tell("sender", "writes to %s", w.recipient.Address())
-	ref, err := w.sender.Send(ctx, node.Letter{To: w.recipient.Key(), Body: body, Subject: "hello", Filename: w.opt.Filename,
+	ref, err := w.sender.Send(ctx, node.Letter{To: w.recipient.Key(), Body: body, Size: w.opt.Size, Subject: "hello", Filename: w.opt.Filename,
 		Agents: messageAgents, Shape: w.opt.Scenario.shape, MaxCost: maxCost, Blocks: storeBlocks})
 	if err != nil {
 		return nil, err
@@ -401,6 +416,22 @@ func (w *world) receive(ctx context.Context, res *Result) error {
 	res.SHA256Received = hex.EncodeToString(sum.Sum(nil))
 	res.Delivered = err == nil && res.SHA256Received == res.SHA256Sent
 	return err
+}
+
+// checkWritable finds out before the work whether path can be written after
+// it.
+func checkWritable(path string) error {
+	if path == "" {
+		return nil
+	}
+	if s, err := os.Stat(path); err == nil && s.IsDir() {
+		return fmt.Errorf("%w: %s is a directory", ErrOutput, path)
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".bitgram-*")
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrOutput, err)
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
 // writeFile writes a file that appears whole or not at all.

@@ -17,7 +17,8 @@ func (w *world) observe(party string, c engine.Change) {
 	case deal.Agent:
 		w.observeAgent(party, &s, c.Event)
 	case deal.Recipient:
-		w.observeRecipient(party, &s, c.Event)
+		before, _ := c.Before.(deal.Recipient)
+		w.observeRecipient(party, &before, &s, c.Event)
 	}
 }
 
@@ -123,18 +124,18 @@ func (w *world) observeAgent(party string, a *deal.Agent, ev deal.Event) {
 	}
 }
 
-func (w *world) observeRecipient(party string, r *deal.Recipient, ev deal.Event) {
+func (w *world) observeRecipient(party string, before, r *deal.Recipient, ev deal.Event) {
 	switch ev := ev.(type) {
 	case nil:
 		w.tell(party, "finds a message in block %d: its tag fits no other key", r.Tip)
 	case deal.Located:
-		if r.Phase == deal.RecipientFetching {
+		if r.Phase == deal.RecipientFetching && before.Phase != r.Phase {
 			w.tell(party, "%d agents prove that they hold it", len(r.Sources))
 		}
 	case deal.Fetched:
 		w.tell(party, "fetched a sealed copy; it is the one that the sender committed to")
 	case deal.NotRevealed:
-		if r.Sources[r.Current].Silent {
+		if r.Sources[r.Current].Silent && !before.Sources[r.Current].Silent {
 			w.tell(party, "gave its secret and got no answer; waits for the agent's claim")
 		}
 	case deal.Opened:

@@ -142,9 +142,10 @@ type Block struct {
 
 // Change is what an observer sees after each commit.
 type Change struct {
-	Ref   Ref
-	State any // deal.Sender, deal.Agent or deal.Recipient
-	Event deal.Event
+	Ref    Ref
+	Before any // nil where the contract is new
+	State  any // deal.Sender, deal.Agent or deal.Recipient
+	Event  deal.Event
 }
 
 // Config is what an Engine is made of.
@@ -295,7 +296,7 @@ func (b *batch) create(c Creation) error {
 	} else if !errors.Is(err, ErrNoContract) {
 		return err
 	}
-	if _, err := b.keep(c.Ref, c.State, nil); err != nil {
+	if err := b.keep(Change{Ref: c.Ref, State: c.State}); err != nil {
 		return err
 	}
 	return b.carry(c.Ref, c.Effects)
@@ -315,22 +316,19 @@ func (b *batch) step(ref Ref, ev deal.Event) (any, error) {
 	if err != nil {
 		return state, err
 	}
-	if _, err := b.keep(ref, next, ev); err != nil {
+	if err := b.keep(Change{Ref: ref, Before: state, State: next, Event: ev}); err != nil {
 		return nil, err
 	}
 	return next, b.carry(ref, effects)
 }
 
-func (b *batch) keep(ref Ref, state any, ev deal.Event) (any, error) {
-	raw, err := wire.Marshal(state)
+func (b *batch) keep(c Change) error {
+	raw, err := wire.Marshal(c.State)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if err := b.tx.Save(ref, raw, interest(state)); err != nil {
-		return nil, err
-	}
-	b.changes = append(b.changes, Change{Ref: ref, State: state, Event: ev})
-	return state, nil
+	b.changes = append(b.changes, c)
+	return b.tx.Save(c.Ref, raw, interest(c.State))
 }
 
 // carry keeps effects for later, and does at once those that need the store

@@ -204,7 +204,7 @@ func (x *executor) sealCopies(ref engine.Ref, e deal.SealCopies) (deal.Event, er
 				var f *os.File
 				if f, err = os.Open(x.files.path(dirOutgoing, ref.ID, "")); err == nil {
 					defer f.Close()
-					info, err = seal.SealTo(io.Discard, f, kappa)
+					info, err = seal.SealTo(io.Discard, x.watched("sealing", f), kappa)
 				}
 			}
 			ev.Hashes[i], errs[i] = info.Hash, err
@@ -225,7 +225,7 @@ func (x *executor) place(ctx context.Context, ref engine.Ref, e deal.Place) (dea
 		return nil, err
 	}
 	defer f.Close()
-	r, err := x.host.Store(ctx, e.Candidate, &e.Package, seal.SealReader(f, kappa))
+	r, err := x.host.Store(ctx, e.Candidate, &e.Package, seal.SealReader(x.watched("storing", f), kappa))
 	if err != nil {
 		return deal.NotPlaced{Agent: e.Candidate.Agent, Why: err.Error()}, nil
 	}
@@ -267,6 +267,15 @@ func broadcasted(err error) (deal.Event, error) {
 	return nil, err
 }
 
+// watched is f, telling how far it is read.
+func (x *executor) watched(what string, f *os.File) io.Reader {
+	size := uint64(0)
+	if s, err := f.Stat(); err == nil {
+		size = uint64(s.Size())
+	}
+	return (*Node)(x).watched(what, f, size)
+}
+
 // drop deletes the files of a contract that needs them no more; a message that
 // was read stays.
 func (x *executor) drop(ref engine.Ref) error {
@@ -301,7 +310,8 @@ func (x *executor) fetch(ctx context.Context, ref engine.Ref, e deal.Fetch) (dea
 	h := blake3.New()
 	err := x.files.write(x.files.path(dirIncoming, ref.ID, ".sealed"), func(f *os.File) error {
 		h.Reset()
-		if err := x.host.Fetch(ctx, &e, io.MultiWriter(f, h)); err != nil {
+		meter := (*Node)(x).watched("fetching", nil, e.Leaf.Size)
+		if err := x.host.Fetch(ctx, &e, io.MultiWriter(f, h, meter)); err != nil {
 			return err
 		}
 		var sum wire.Hash
@@ -342,7 +352,7 @@ func (x *executor) open(ref engine.Ref, e deal.Open) (deal.Event, error) {
 	err = x.files.write(x.files.path(dirIncoming, ref.ID, ".eml"), func(f *os.File) error {
 		pr, pw := io.Pipe()
 		go func() {
-			_, err := seal.Unseal(pw, sealed, kappa)
+			_, err := seal.Unseal(pw, x.watched("opening", sealed), kappa)
 			pw.CloseWithError(err)
 		}()
 		m, err = sec.Decrypt(f, pr)

@@ -35,6 +35,9 @@ type Config struct {
 	Birthday wire.Height
 	// Observe sees every change of a contract; see engine.Config.
 	Observe func(engine.Change)
+	// Progress, where set, is told how many of total bytes some long work has
+	// done; it is called often and from any goroutine.
+	Progress func(what string, done, total uint64)
 	// Serve, where set, stands between the network and the agent's service.
 	Serve func(p2p.Service) p2p.Service
 	Log   *slog.Logger

@@ -22,6 +22,7 @@ import (
 type Letter struct {
 	To       wire.Key
 	Body     io.Reader // read once, to its end
+	Size     uint64    // of Body, for progress; 0 where it is not known
 	Subject  string
 	Filename string
 	Agents   int
@@ -37,7 +38,7 @@ var ErrEmpty = errors.New("the message is empty")
 // returns, the message is queued: the rest happens in the engine, also after a
 // crash.
 func (n *Node) Send(ctx context.Context, l Letter) (engine.Ref, error) {
-	body := &countingReader{r: l.Body}
+	body := n.watched("encrypting", l.Body, l.Size)
 	var terms deal.Terms
 	if _, err := rand.Read(terms.Ephemeral[:]); err != nil {
 		return engine.Ref{}, err
@@ -57,7 +58,7 @@ func (n *Node) Send(ctx context.Context, l Letter) (engine.Ref, error) {
 	if err != nil {
 		return engine.Ref{}, err
 	}
-	if body.n == 0 {
+	if body.done == 0 {
 		return engine.Ref{}, ErrEmpty
 	}
 	nonce := uint64(0)
@@ -98,14 +99,32 @@ func (n *Node) Message(ref engine.Ref) (*os.File, error) {
 	return f, nil
 }
 
-type countingReader struct {
-	r io.Reader
-	n int64
+// meter counts what passes and tells of it.
+type meter struct {
+	r           io.Reader
+	tell        func(done, total uint64)
+	done, total uint64
 }
 
-func (c *countingReader) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	c.n += int64(n)
+func (n *Node) watched(what string, r io.Reader, total uint64) *meter {
+	tell := func(uint64, uint64) {}
+	if n.cfg.Progress != nil {
+		tell = func(done, total uint64) { n.cfg.Progress(what, done, total) }
+	}
+	return &meter{r: r, tell: tell, total: total}
+}
+
+// Write counts without keeping: a meter beside another writer.
+func (w *meter) Write(p []byte) (int, error) {
+	w.done += uint64(len(p))
+	w.tell(w.done, w.total)
+	return len(p), nil
+}
+
+func (w *meter) Read(p []byte) (int, error) {
+	n, err := w.r.Read(p)
+	w.done += uint64(n)
+	w.tell(w.done, w.total)
 	return n, err
 }
 
