@@ -21,7 +21,6 @@ type app struct {
 	out     io.Writer
 	err     io.Writer
 	network string
-	home    string
 	json    bool
 	verbose bool
 	print   printer

@@ -97,16 +97,6 @@ type Candidate struct {
 	Addrs []string // multiaddrs without the peer ID
 }
 
-// wakeAt returns the earliest of the heights that are above tip, 0 for none.
-func wakeAt(tip wire.Height, heights ...wire.Height) (w wire.Height) {
-	for _, h := range heights {
-		if h > tip && (w == 0 || h < w) {
-			w = h
-		}
-	}
-	return w
-}
-
 // Sent is a transaction that was broadcast, for bumping.
 type Sent struct {
 	Tx     []byte // with witnesses

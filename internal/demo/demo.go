@@ -135,7 +135,6 @@ type world struct {
 	agents    []*node.Node
 	sender    *node.Node
 	recipient *node.Node
-	changes   chan engine.Change
 }
 
 // Run plays a scenario.

@@ -1,0 +1,32 @@
+# The two commands that matter need no make: go run ./cmd/bitgram demo, and
+# go test ./...
+
+.PHONY: all test race lint fuzz bench vectors
+
+all: lint test
+
+test:
+	go test ./...
+
+race:
+	go test -race ./...
+
+lint:
+	gofmt -l . && go vet ./... && go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
+
+# Each fuzz target for FUZZTIME.
+FUZZTIME ?= 30s
+fuzz:
+	@for p in $$(go list ./...); do \
+	  for f in $$(go test -list '^Fuzz' $$p | grep ^Fuzz); do \
+	    echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
+	  done; \
+	done
+
+# Measures everything BENCHMARKS.md states and writes it anew.
+bench:
+	go run ./internal/bench -o BENCHMARKS.md
+
+# Test vectors of spec/vectors, written anew; review the diff.
+vectors:
+	go test ./seal ./internal/contract -update
