@@ -13,14 +13,15 @@ import (
 // AgentPhase is where an agent stands with one message.
 type AgentPhase uint8
 
-// The phases of Agent.
+// The phases of Agent. They are derived from what the agent did and what the
+// chain shows now, so a reorg that takes a block back takes its phase back.
 const (
 	AgentQuoted   AgentPhase = iota // T is out; nothing is held
 	AgentHeld                       // package verified, copy stored, funding awaited
 	AgentCached                     // funded: the message is served
 	AgentReleased                   // σ is here: the claim is the agent's to make
 	AgentClaimed                    // the claim is confirmed
-	AgentClosed                     // over without pay: not funded, not picked up, or refunded
+	AgentClosed                     // over without pay: not funded, not picked up in time, or refunded
 )
 
 var agentPhases = []string{"quoted", "held", "cached", "released", "claimed", "closed"}
@@ -35,11 +36,13 @@ type Policy struct {
 	ValidFor  uint32    // blocks within which a quote must be funded
 	Patience  uint32    // blocks for which a claim waits for others to share its transaction
 	OneOfMany bool      // take part in 1-of-many, in which a sibling can outbid the claim
+	// MaxStored and MaxUnfunded bound the bytes of all copies, and of those
+	// whose funding never confirmed; 0 for no bound.
+	MaxStored, MaxUnfunded uint64
 }
 
 // Agent is an agent's side of one message, named by its point T.
 type Agent struct {
-	Phase     AgentPhase
 	Margins   Margins
 	Patience  uint32
 	Quote     wire.Quote
@@ -50,6 +53,7 @@ type Agent struct {
 	At        wire.Outpoint
 	Value     wire.Sat
 	Confirmed *contract.Fact
+	Funded    bool // was confirmed once: a reorg alone does not end the deal
 	Spend     *SpendFact
 	Sigma     *wire.Secret
 	ReleaseAt wire.Height // when σ came
@@ -57,6 +61,29 @@ type Agent struct {
 	Ack       []byte
 	Tip       wire.Height
 	Dropped   bool // the copy is deleted
+}
+
+// Phase tells where the deal stands as of the last block told.
+func (a *Agent) Phase() AgentPhase {
+	switch {
+	case a.Package == nil && a.Tip > a.Quote.ValidUntil:
+		return AgentClosed
+	case a.Package == nil:
+		return AgentQuoted
+	case a.Spend != nil && a.Spend.Claim == a.Index:
+		return AgentClaimed
+	case a.Spend != nil:
+		return AgentClosed
+	case a.Sigma != nil:
+		return AgentReleased
+	case a.Tip >= before(a.Quote.Expiry, a.Margins.Release):
+		return AgentClosed // nobody came in time; σ is not taken any more
+	case a.funded(a.Margins.CacheConf):
+		return AgentCached
+	case !a.Funded && a.Tip > a.Quote.ValidUntil:
+		return AgentClosed
+	}
+	return AgentHeld
 }
 
 // Fresh are the random secrets of a new quote.
@@ -127,7 +154,7 @@ func (a Agent) Step(ev Event) (Agent, []Effect, error) {
 	case Acked:
 		return a.acked(ev)
 	case ClaimBuilt:
-		if a.Phase != AgentReleased {
+		if a.Phase() != AgentReleased {
 			return a, nil, nil
 		}
 		a.Claim = &ev.Sent
@@ -222,8 +249,8 @@ func CheckPackage(q *wire.Quote, p *wire.Package) (index int, at wire.Outpoint, 
 }
 
 func (a Agent) offered(ev Offered) (Agent, []Effect, error) {
-	if a.Phase != AgentQuoted {
-		if a.Package != nil && a.Phase < AgentClosed && a.Package.Digest() == ev.Package.Digest() {
+	if a.Package != nil {
+		if !a.Dropped && a.Package.Digest() == ev.Package.Digest() {
 			return a, nil, nil // again, after a lost receipt
 		}
 		return a, nil, refuse(wire.BadRequest, "this quote is used")
@@ -239,7 +266,7 @@ func (a Agent) offered(ev Offered) (Agent, []Effect, error) {
 	if ev.CopyHash != leaf.CopyHash || ev.Size != leaf.Size {
 		return a, nil, refuse(wire.BadRequest, "%w: the copy is not the one in the leaf", ErrBadPackage)
 	}
-	a.Phase, a.Package, a.Index, a.At, a.Value, a.Tip = AgentHeld, &ev.Package, index, at, value, ev.Height
+	a.Package, a.Index, a.At, a.Value, a.Tip = &ev.Package, index, at, value, max(a.Tip, ev.Height)
 	return a, nil, nil
 }
 
@@ -249,13 +276,13 @@ func (a *Agent) funded(n uint32) bool { return a.Confirmed.Depth(a.Tip) >= n }
 // released takes σ. What the answer is, the caller reads from Answer after
 // the state is kept.
 func (a Agent) released(ev Released) (Agent, []Effect, error) {
-	if a.Package == nil || a.Phase == AgentQuoted || a.Phase == AgentClosed {
+	if a.Package == nil {
 		return a, nil, refuse(wire.Unknown, "no message under this point")
 	}
 	if wire.Hash(sha256.Sum256(ev.Sigma[:])) != a.Package.Section.Leaf.ReleaseHash {
 		return a, nil, refuse(wire.WrongSecret, "not the release secret")
 	}
-	if a.Phase >= AgentReleased {
+	if a.Sigma != nil {
 		return a, nil, nil // again: the same answer
 	}
 	a.Tip = max(a.Tip, ev.Height)
@@ -267,7 +294,7 @@ func (a Agent) released(ev Released) (Agent, []Effect, error) {
 	case a.Tip >= before(a.Quote.Expiry, a.Margins.Release):
 		return a, nil, refuse(wire.TooLate, "too near to the refund at %d", a.Quote.Expiry)
 	}
-	a.Sigma, a.ReleaseAt, a.Phase = &ev.Sigma, a.Tip, AgentReleased
+	a.Sigma, a.ReleaseAt = &ev.Sigma, a.Tip
 	if a.Quote.Shape == wire.OneOfMany {
 		return a, []Effect{ClaimDue{}}, nil // τ goes out with the claim only: claim now
 	}
@@ -277,7 +304,7 @@ func (a Agent) released(ev Released) (Agent, []Effect, error) {
 // Answer is τ for a recipient that gave σ. In 1-of-many τ travels by the claim
 // alone: ok is false until the own claim is confirmed.
 func (a *Agent) Answer() (tau wire.Secret, ok bool) {
-	ok = a.Phase == AgentClaimed || (a.Phase == AgentReleased && a.Quote.Shape == wire.PerAgent)
+	ok = a.Sigma != nil && (a.Quote.Shape == wire.PerAgent || a.Phase() == AgentClaimed)
 	if ok {
 		tau = a.Tau
 	}
@@ -285,7 +312,7 @@ func (a *Agent) Answer() (tau wire.Secret, ok bool) {
 }
 
 func (a Agent) acked(ev Acked) (Agent, []Effect, error) {
-	if a.Phase < AgentReleased || a.Package == nil {
+	if a.Sigma == nil {
 		return a, nil, refuse(wire.Unknown, "nothing was released")
 	}
 	mac := wire.AckMAC(a.Package.FetchKey, a.Quote.Point, ev.Blob)
@@ -298,7 +325,7 @@ func (a Agent) acked(ev Acked) (Agent, []Effect, error) {
 
 // Claimable reports whether the claim can be made and is not confirmed.
 func (a *Agent) Claimable() bool {
-	return a.Phase == AgentReleased && a.Confirmed != nil && a.Spend == nil
+	return a.Phase() == AgentReleased && a.Confirmed != nil
 }
 
 // claimDue is the height from which the claim is broadcast.
@@ -312,10 +339,7 @@ func (a *Agent) claimDue() wire.Height {
 
 func (a Agent) connected(ev Connected) (Agent, []Effect, error) {
 	a.Tip = max(a.Tip, ev.Height)
-	if a.Phase == AgentQuoted {
-		if a.Tip > a.Quote.ValidUntil {
-			a.Phase, a.Dropped = AgentClosed, true
-		}
+	if a.Package == nil {
 		return a, nil, nil
 	}
 	out, err := contract.NewOutput(a.Package.Frozen)
@@ -323,61 +347,39 @@ func (a Agent) connected(ev Connected) (Agent, []Effect, error) {
 		return a, nil, err
 	}
 	for _, tx := range ev.Txs {
-		if contract.Txid(tx) == a.At.Txid && a.Confirmed == nil {
-			a.Confirmed = &contract.Fact{Height: ev.Height, Txid: a.At.Txid}
+		if contract.Txid(tx) == a.At.Txid {
+			a.Confirmed, a.Funded = &contract.Fact{Height: ev.Height, Txid: a.At.Txid}, true
 		}
 		if f := readSpend(out, a.At, tx, ev.Height); f != nil {
 			a.Spend = f
 		}
 	}
-	a = a.settle()
 	switch {
-	case a.Phase == AgentHeld && a.funded(a.Margins.CacheConf):
-		a.Phase = AgentCached
-	case a.Phase == AgentHeld && a.Confirmed == nil && a.Tip > a.Quote.ValidUntil:
-		a.Phase = AgentClosed
-	case a.Phase == AgentCached && a.Tip >= before(a.Quote.Expiry, a.Margins.Release):
-		a.Phase = AgentClosed // nobody came in time; σ is not taken any more
-	}
-	if a.Claimable() && a.Tip >= a.claimDue() {
+	case a.Claimable() && a.Tip >= a.claimDue():
 		urgent := a.Tip >= before(a.Quote.Expiry, a.Margins.Bump)
 		return a, []Effect{ClaimDue{Rate: ev.FeeRate, Urgent: urgent}}, nil
-	}
-	if (a.Phase == AgentClosed || a.final()) && !a.Dropped {
+	case a.over() && !a.Dropped:
 		a.Dropped = true
 		return a, []Effect{DropPayload{}}, nil
 	}
 	return a, nil, nil
 }
 
-// settle follows the phase from what the chain shows.
-func (a Agent) settle() Agent {
-	switch {
-	case a.Spend == nil && a.Phase == AgentClaimed:
-		a.Phase = AgentReleased // the claim was reorged out
-	case a.Spend != nil && a.Spend.Claim == a.Index:
-		a.Phase = AgentClaimed
-	case a.Spend != nil && a.Phase < AgentReleased:
-		a.Phase = AgentClosed // refunded, or claimed by a sibling
+// over reports whether no reorg that the margins allow for can bring the deal
+// back: its end is buried.
+func (a *Agent) over() bool {
+	if a.Spend != nil {
+		return a.Spend.Depth(a.Tip) >= a.Margins.Final
 	}
-	return a
-}
-
-// final reports whether the output's spend is buried.
-func (a *Agent) final() bool {
-	return a.Spend != nil && a.Spend.Depth(a.Tip) >= a.Margins.Final
+	return a.Phase() == AgentClosed && (!a.Funded || a.Tip >= before(a.Quote.Expiry, a.Margins.Release)+wire.Height(a.Margins.Final))
 }
 
 func (a Agent) disconnected(ev Disconnected) (Agent, []Effect, error) {
 	if a.Confirmed != nil && a.Confirmed.Height >= ev.Height {
 		a.Confirmed = nil
-		if a.Phase == AgentCached {
-			a.Phase = AgentHeld
-		}
 	}
 	if a.Spend != nil && a.Spend.Height >= ev.Height {
 		a.Spend = nil
-		a = a.settle()
 	}
 	if a.Tip >= ev.Height {
 		a.Tip = ev.Height - 1
@@ -387,39 +389,33 @@ func (a Agent) disconnected(ev Disconnected) (Agent, []Effect, error) {
 
 // Serves reports whether the copy may be handed to its recipient.
 func (a *Agent) Serves() bool {
-	return (a.Phase == AgentCached || a.Phase == AgentReleased || a.Phase == AgentClaimed) && !a.Dropped
+	p := a.Phase()
+	return (p == AgentCached || p == AgentReleased || p == AgentClaimed) && !a.Dropped
 }
 
 // Interest implements the engine's view of the contract.
 func (a Agent) Interest() contract.Interest {
-	in := contract.Interest{}
-	if a.Confirmed != nil {
-		in.Top = a.Confirmed.Height
-	}
-	if a.Spend != nil {
-		in.Top = max(in.Top, a.Spend.Height)
-	}
-	if a.Package != nil {
-		in.Txids, in.Outpoints = []wire.Hash{a.At.Txid}, []wire.Outpoint{a.At}
-	}
-	switch a.Phase {
-	case AgentQuoted:
+	in := contract.Interest{Top: a.Tip}
+	if a.Package == nil {
 		in.Wake = a.Quote.ValidUntil + 1
-	case AgentHeld:
-		in.Wake = a.Quote.ValidUntil + 1
-		if a.Confirmed != nil {
-			in.Wake = a.Confirmed.Height + wire.Height(a.Margins.CacheConf) - 1
-		}
-	case AgentCached:
-		in.Wake = before(a.Quote.Expiry, a.Margins.Release)
-	case AgentReleased:
-		in.Wake = a.claimDue()
+		in.Done = a.Phase() == AgentClosed
+		in.Forget = in.Done // an unused quote: nobody fills the disk with them
+		return in
 	}
-	if a.Spend != nil {
+	in.Txids, in.Outpoints = []wire.Hash{a.At.Txid}, []wire.Outpoint{a.At}
+	switch {
+	case a.Dropped:
+		in.Done = true
+	case a.Spend != nil:
 		in.Wake = a.Spend.Height + wire.Height(a.Margins.Final) - 1
+	case a.Sigma != nil:
+		in.Wake = a.claimDue()
+	case !a.Funded:
+		in.Wake = a.Quote.ValidUntil + 1
+	case a.Phase() == AgentHeld && a.Confirmed != nil:
+		in.Wake = a.Confirmed.Height + wire.Height(a.Margins.CacheConf) - 1
+	default:
+		in.Wake = before(a.Quote.Expiry, a.Margins.Release)
 	}
-	// Closed without a spend seen: nothing can pay or harm the agent any more.
-	in.Done = a.Dropped && (a.Phase == AgentClosed || a.final())
-	in.Forget = in.Done && a.Package == nil // an unused quote: nobody can fill the disk with them
 	return in
 }

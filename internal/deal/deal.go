@@ -27,6 +27,7 @@ type Margins struct {
 	RevealConf      uint32   // confirmations at which σ is released and τ answered
 	RevealConfLarge uint32   // the same, above LargeSat
 	LargeSat        wire.Sat // value from which RevealConfLarge holds
+	Turn            uint32   // blocks that a recipient waits for τ or a claim before it turns to the next agent
 	Slack           uint32   // T is at least this far behind the end of storage
 	Release         uint32   // σ is released and accepted only before T−Release
 	Claim           uint32   // a claim is broadcast at the latest at T−Claim
@@ -39,9 +40,9 @@ type Margins struct {
 // with the waiting times divided by twelve.
 func MarginsFor(n wire.Network) Margins {
 	m := Margins{CacheConf: 1, RevealConf: 3, RevealConfLarge: 6, LargeSat: 100_000,
-		Slack: 432, Release: 288, Claim: 216, Bump: 144, Final: 6, BlocksPerDay: 144}
+		Turn: 36, Slack: 432, Release: 288, Claim: 216, Bump: 144, Final: 6, BlocksPerDay: 144}
 	if n == wire.Regtest {
-		m.Slack, m.Release, m.Claim, m.Bump = 36, 24, 18, 12
+		m.Turn, m.Slack, m.Release, m.Claim, m.Bump = 3, 36, 24, 18, 12
 	}
 	return m
 }

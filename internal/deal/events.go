@@ -44,7 +44,10 @@ type (
 	// NoCoins: the wallet cannot pay Need.
 	NoCoins struct{ Need, Have wire.Sat }
 	// Placed: an agent holds its copy.
-	Placed struct{ Receipt wire.Receipt }
+	Placed struct {
+		Height  wire.Height
+		Receipt wire.Receipt
+	}
 	// NotPlaced: an agent does not.
 	NotPlaced struct {
 		Agent wire.Key
@@ -179,6 +182,7 @@ type (
 		Height wire.Height
 		Agent  wire.Key
 		Why    string
+		Wrong  bool // the copy came and is not the one in the leaf: no use asking again
 	}
 	// Revealed brings an agent's answer to σ.
 	Revealed struct {

@@ -38,7 +38,8 @@ type Source struct {
 	Leaf      wire.Leaf
 	Value     wire.Sat
 	PreSig    wire.PreSignature // recomputed, not taken from anybody
-	Failed    bool              // gave no right copy
+	Failed    bool              // did not give its copy; asked again later
+	Bad       bool              // gave a wrong one, or one that does not open
 	Released  wire.Height       // tip when σ was released to it; 0 not yet
 	Silent    bool              // took σ and gave no τ
 }
@@ -112,7 +113,7 @@ func (r Recipient) Step(ev Event) (Recipient, []Effect, error) {
 		if r.Phase != RecipientFetching || r.source().Candidate.Agent != ev.Agent {
 			return r, nil, nil
 		}
-		r.source().Failed, r.Failure = true, ev.Why
+		r.source().Failed, r.source().Bad, r.Failure = true, ev.Wrong, ev.Why
 		r.Tip = max(r.Tip, ev.Height)
 		return r.next()
 	case Revealed:
@@ -123,18 +124,21 @@ func (r Recipient) Step(ev Event) (Recipient, []Effect, error) {
 		if r.Phase != RecipientOpening {
 			return r, nil, nil
 		}
-		src := r.source()
 		r.Phase, r.Sender, r.Size, r.Failure = RecipientRead, ev.Sender, ev.Size, ""
-		return r, []Effect{LeaveAck{Candidate: src.Candidate, E: r.E, Root: r.Root, Point: src.Leaf.Point,
-			FetchKey: r.secrets().FetchKey(src.Candidate.Agent)}}, nil
+		return r, []Effect{DropPayload{}, r.ack()}, nil
 	case NotOpened:
 		if r.Phase != RecipientOpening {
 			return r, nil, nil
 		}
 		// The copy was the one that the sender committed to, and τ was right:
-		// what is inside is the sender's doing.
-		r.Phase, r.Failure = RecipientLost, fmt.Errorf("%w: %s", ErrBadMessage, ev.Why).Error()
-		return r, []Effect{DropPayload{}}, nil
+		// what is inside is the sender's doing. Another agent may have better.
+		r.source().Bad, r.Failure = true, fmt.Errorf("%w: %s", ErrBadMessage, ev.Why).Error()
+		n, effects, err := r.next()
+		if err == nil && len(effects) == 0 {
+			n.Phase = RecipientLost
+			effects = []Effect{DropPayload{}}
+		}
+		return n, effects, err
 	case AckLeft:
 		r.Acked = r.Acked || ev.OK
 		return r, nil, nil
@@ -144,6 +148,12 @@ func (r Recipient) Step(ev Event) (Recipient, []Effect, error) {
 		return r.disconnected(ev)
 	}
 	return r, nil, fmt.Errorf("%w: %T to a recipient", ErrWrongPhase, ev)
+}
+
+func (r *Recipient) ack() Effect {
+	s := r.source()
+	return LeaveAck{Candidate: s.Candidate, E: r.E, Root: r.Root, Point: s.Leaf.Point,
+		FetchKey: r.secrets().FetchKey(s.Candidate.Agent)}
 }
 
 func (r *Recipient) source() *Source { return &r.Sources[r.Current] }
@@ -266,7 +276,7 @@ func (r Recipient) next() (Recipient, []Effect, error) {
 	best := -1
 	var bestKey wire.Secret
 	for i, s := range r.Sources {
-		if s.Failed || s.Released != 0 || r.spent(&s) != nil || r.Tip >= before(s.Frozen.Expiry, r.Margins.Release) {
+		if s.Failed || s.Bad || s.Released != 0 || r.spent(&s) != nil || r.Tip >= before(s.Frozen.Expiry, r.Margins.Release) {
 			continue
 		}
 		key := r.secrets().FetchKey(s.Candidate.Agent)
@@ -293,7 +303,7 @@ func (r Recipient) release() (Recipient, []Effect, error) {
 	s := r.source()
 	switch {
 	case r.spent(s) != nil || r.Tip >= before(s.Frozen.Expiry, r.Margins.Release):
-		s.Failed = true
+		s.Bad = true
 		return r.next()
 	case r.Confirmed.Depth(r.Tip) < r.Margins.reveal(s.Value):
 		return r, nil, nil // a later block
@@ -362,41 +372,57 @@ func (r Recipient) connected(ev Connected) (Recipient, []Effect, error) {
 	}
 	switch r.Phase {
 	case RecipientFound:
-		if len(r.Sources) > 0 && r.Tip >= r.Sources[0].Frozen.Expiry {
+		if r.Tip >= r.lastHope() {
 			r.Phase = RecipientLost
 			if r.Failure == "" {
 				r.Failure = ErrExpired.Error()
 			}
 			return r, []Effect{DropPayload{}}, nil
 		}
-		if r.Confirmed != nil {
-			return r, []Effect{Locate{Locator: r.Locator}}, nil
+		if r.Confirmed == nil {
+			break
 		}
+		for i := range r.Sources {
+			r.Sources[i].Failed = false // a network may have been down; asked once a block
+		}
+		n, effects, err := r.next()
+		return n, append(effects, Locate{Locator: r.Locator}), err
 	case RecipientHolding:
 		return r.release()
 	case RecipientReleasing:
 		return r.waiting()
 	case RecipientRead:
 		if src := r.source(); !r.Acked && r.spent(src) == nil && r.Tip < src.Frozen.Expiry {
-			return r, []Effect{LeaveAck{Candidate: src.Candidate, E: r.E, Root: r.Root, Point: src.Leaf.Point,
-				FetchKey: r.secrets().FetchKey(src.Candidate.Agent)}}, nil
+			return r, []Effect{r.ack()}, nil
 		}
 	}
 	return r, nil, nil
 }
 
-// waiting asks the same agent again, and turns to the next with that one's own
-// σ when the last blocks before T−Release have come: by then an agent that
-// meant to claim would have.
+// lastHope is the height from which nobody can be paid for the message any
+// more: its expiry, or, where no agent was ever found, the latest that any
+// message of its age may have.
+func (r *Recipient) lastHope() wire.Height {
+	if len(r.Sources) > 0 {
+		return r.Sources[0].Frozen.Expiry
+	}
+	if r.Confirmed == nil {
+		return wire.MaxHeight
+	}
+	return r.Confirmed.Height + wire.Height(wire.MaxStoreBlocks+2*r.Margins.Slack)
+}
+
+// waiting asks the same agent again in every block, and turns to the next with
+// that one's own σ when it has waited long enough, or when T−Release comes
+// near. The sender then pays both.
 func (r Recipient) waiting() (Recipient, []Effect, error) {
 	s := r.source()
 	lost := r.spent(s) != nil // by a refund, a sibling, or a claim without τ
-	if lost || r.Tip >= before(s.Frozen.Expiry, r.Margins.Release+r.patience()) {
-		again := r
+	turn := min(s.Released+wire.Height(r.Margins.Turn), before(s.Frozen.Expiry, r.Margins.Release+r.patience()))
+	if lost || r.Tip >= turn {
 		if n, effects, err := r.next(); err != nil || len(effects) > 0 {
 			return n, effects, err
 		}
-		r = again
 	}
 	if lost || r.Tip >= s.Frozen.Expiry {
 		if r.Tip >= s.Frozen.Expiry+wire.Height(r.Margins.Final) {
@@ -408,8 +434,8 @@ func (r Recipient) waiting() (Recipient, []Effect, error) {
 	return r, []Effect{r.releaseEffect()}, nil
 }
 
-// patience is how many blocks before T−Release a recipient turns from a
-// silent agent to the next: enough to fetch and to be answered.
+// patience is how many blocks before T−Release a recipient turns to the next
+// agent in any case: enough to fetch and to be answered.
 func (r *Recipient) patience() uint32 { return max(r.Margins.Final, r.Margins.RevealConfLarge) }
 
 func (r Recipient) disconnected(ev Disconnected) (Recipient, []Effect, error) {
@@ -439,15 +465,9 @@ func (r *Recipient) State() string {
 
 // Interest implements the engine's view of the contract.
 func (r Recipient) Interest() contract.Interest {
-	in := contract.Interest{Txids: []wire.Hash{r.Txid}}
-	if r.Confirmed != nil {
-		in.Top = r.Confirmed.Height
-	}
+	in := contract.Interest{Txids: []wire.Hash{r.Txid}, Top: r.Tip}
 	for vout := range r.Outputs {
 		in.Outpoints = append(in.Outpoints, wire.Outpoint{Txid: r.Txid, Vout: uint32(vout)})
-	}
-	for _, s := range r.Seen {
-		in.Top = max(in.Top, s.Height)
 	}
 	switch r.Phase {
 	case RecipientLost:

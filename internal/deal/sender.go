@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -24,12 +25,11 @@ const (
 	SenderFunding                       // coins are picked
 	SenderPlacing                       // packages and copies are with the agents
 	SenderPublishing                    // the funding is signed; it may be on its way
-	SenderPending                       // broadcast, not confirmed
-	SenderStored                        // confirmed
+	SenderPublished                     // broadcast; from here on the chain tells
 	SenderFailed                        // given up before anything was paid
 )
 
-var senderPhases = []string{"quoting", "sealing", "funding", "placing", "publishing", "pending", "stored", "failed"}
+var senderPhases = []string{"quoting", "sealing", "funding", "placing", "publishing", "published", "failed"}
 
 func (p SenderPhase) String() string { return name(senderPhases, uint8(p)) }
 
@@ -439,7 +439,9 @@ func (s Sender) placed(ev Placed) (Sender, []Effect, error) {
 	if s.Phase != SenderPlacing || l == nil || l.Held {
 		return s, nil, nil
 	}
-	l.Held = true
+	if l.Held = ev.Height < l.Quote.ValidUntil; !l.Held {
+		l.Refused = "stored too late for its quote"
+	}
 	return s.allAnswered()
 }
 
@@ -486,7 +488,7 @@ func (s Sender) broadcasted(ev Broadcasted) (Sender, []Effect, error) {
 		return s, nil, nil // of a rebroadcast or refund: the chain tells what became of it
 	}
 	if ev.Err == "" {
-		s.Phase = SenderPending
+		s.Phase = SenderPublished
 		return s, nil, nil
 	}
 	// The funding stays watched: should it confirm after all, the message lives.
@@ -537,10 +539,11 @@ func (s Sender) connected(ev Connected) (Sender, []Effect, error) {
 	if err != nil {
 		return s, nil, err
 	}
+	var effects []Effect
 	for _, tx := range ev.Txs {
 		if contract.Txid(tx) == s.Txid {
 			s.Confirmed = &contract.Fact{Height: ev.Height, Txid: s.Txid}
-			s.Phase, s.Failure, s.FailedBy = SenderStored, "", ""
+			effects = append(effects, DropPayload{}) // the agents have it
 		}
 		for i, o := range outs {
 			if f := readSpend(o, s.outpoint(uint32(i)), tx, ev.Height); f != nil {
@@ -549,16 +552,20 @@ func (s Sender) connected(ev Connected) (Sender, []Effect, error) {
 		}
 	}
 	switch {
-	case s.Phase == SenderFailed:
-		return s, nil, nil
+	case s.Confirmed == nil && s.Phase == SenderFailed:
+		// Refused once, and still watched for.
 	case s.Confirmed == nil:
-		return s, []Effect{Publish{Tx: s.Funding}}, nil
+		effects = append(effects, Publish{Tx: s.Funding})
 	case ev.Height >= s.Frozen[0].Expiry && slices.Contains(s.Spends, nil):
-		return s.refund(ev)
+		refund, err := s.refund(ev)
+		if err != nil {
+			return s, nil, err
+		}
+		effects = append(effects, refund...)
 	case !s.Delivered():
-		return s, s.polls(), nil
+		effects = append(effects, s.polls()...)
 	}
-	return s, nil, nil
+	return s, effects, nil
 }
 
 // polls asks every agent whose output is unspent for an acknowledgement.
@@ -574,10 +581,10 @@ func (s *Sender) polls() (effects []Effect) {
 
 // refund takes back every unspent output in one transaction, at a higher fee
 // in every block until it confirms.
-func (s Sender) refund(ev Connected) (Sender, []Effect, error) {
+func (s *Sender) refund(ev Connected) ([]Effect, error) {
 	outs, err := s.outputs()
 	if err != nil {
-		return s, nil, err
+		return nil, err
 	}
 	var refunds []contract.Refund
 	var total wire.Sat
@@ -592,18 +599,19 @@ func (s Sender) refund(ev Connected) (Sender, []Effect, error) {
 		minFee = Bumped(s.Refund, total/2)
 	}
 	tx, fee, err := contract.BuildRefund(refunds, s.Terms.RefundTo, ev.FeeRate, minFee)
+	if errors.Is(err, contract.ErrUneconomic) {
+		return nil, nil // left on the chain until fees fall
+	}
 	if err != nil {
-		// Less than its fee: left on the chain until fees fall.
-		return s, nil, nil
+		return nil, err
 	}
 	s.Refund = NewSent(tx, fee, ev.Height)
-	return s, []Effect{Broadcast{Tx: s.Refund.Tx}}, nil
+	return []Effect{Broadcast{Tx: s.Refund.Tx}}, nil
 }
 
 func (s Sender) disconnected(ev Disconnected) (Sender, []Effect, error) {
 	if s.Confirmed != nil && s.Confirmed.Height >= ev.Height {
 		s.Confirmed = nil
-		s.Phase = SenderPending
 	}
 	for i, f := range s.Spends {
 		if f != nil && f.Height >= ev.Height {
@@ -642,6 +650,16 @@ func (s *Sender) Delivered() bool {
 	return slices.ContainsFunc(s.Legs, func(l Leg) bool { return l.Acked })
 }
 
+// Stored is how many agents hold the message against a confirmed funding.
+func (s *Sender) Stored() (n int) {
+	for _, l := range s.Legs {
+		if l.Held && s.Confirmed != nil && s.Confirmed.Height <= l.Quote.ValidUntil {
+			n++
+		}
+	}
+	return n
+}
+
 // State is what people are told: queued, stored, delivered, refunded, failed.
 func (s *Sender) State() string {
 	refunded := len(s.Spends) > 0
@@ -649,28 +667,25 @@ func (s *Sender) State() string {
 		refunded = refunded && f != nil && f.Claim == -1
 	}
 	switch {
-	case s.Phase == SenderFailed:
-		return "failed"
 	case s.Delivered():
 		return "delivered"
 	case refunded:
 		return "refunded"
-	case s.Phase == SenderStored:
+	case s.Confirmed != nil:
 		return "stored"
+	case s.Phase == SenderFailed:
+		return "failed"
 	}
 	return "queued"
 }
 
 // Interest implements the engine's view of the contract.
 func (s Sender) Interest() contract.Interest {
-	in := contract.Interest{Done: s.Phase == SenderFailed && len(s.Funding) == 0}
+	in := contract.Interest{Top: s.Tip, Done: s.Phase == SenderFailed && len(s.Funding) == 0}
 	if s.Phase < SenderPublishing || len(s.Funding) == 0 {
 		return in
 	}
 	in.Txids = []wire.Hash{s.Txid}
-	if s.Confirmed != nil {
-		in.Top = s.Confirmed.Height
-	}
 	open, last := false, wire.Height(0)
 	for i, f := range s.Spends {
 		in.Outpoints = append(in.Outpoints, s.outpoint(uint32(i)))
@@ -678,12 +693,11 @@ func (s Sender) Interest() contract.Interest {
 			open = true
 			continue
 		}
-		in.Top = max(in.Top, f.Height)
 		last = max(last, f.Height)
 	}
 	final := last + wire.Height(s.Terms.Margins.Final) - 1
 	switch {
-	case s.Phase == SenderFailed:
+	case s.Confirmed == nil && s.Phase == SenderFailed:
 	case s.Confirmed == nil:
 		in.Wake = 1
 	case open && s.Delivered():
@@ -696,15 +710,6 @@ func (s Sender) Interest() contract.Interest {
 		in.Wake = final
 	}
 	return in
-}
-
-// Points are the agents' points that this state uses; the store lets none be
-// used by two messages (invariant PointOnce).
-func (s Sender) Points() (points []wire.Key) {
-	for _, l := range s.Legs {
-		points = append(points, l.Quote.Point)
-	}
-	return points
 }
 
 // NewSent records a signed transaction.

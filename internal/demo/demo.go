@@ -176,6 +176,9 @@ func (w *world) open(ctx context.Context) (err error) {
 	for i := range w.opt.Agents {
 		p := &deal.Policy{Rate: baseRate + wire.Psat(i)*1_000_000, MaxSize: wire.MaxPayload, MaxBlocks: 1008, ValidFor: 12,
 			Patience: claimPatience, OneOfMany: true}
+		if w.opt.Scenario.silent {
+			p.Patience = 1 // it wants its money, and nothing else
+		}
 		a, err := w.node(fmt.Sprintf("agent-%d", i+1), p)
 		if err != nil {
 			return err

@@ -15,7 +15,8 @@ func (w *world) observe(party string, c engine.Change) {
 	case deal.Sender:
 		w.observeSender(party, &s, c.Event)
 	case deal.Agent:
-		w.observeAgent(party, &s, c.Event)
+		before, _ := c.Before.(deal.Agent)
+		w.observeAgent(party, &before, &s, c.Event)
 	case deal.Recipient:
 		before, _ := c.Before.(deal.Recipient)
 		w.observeRecipient(party, &before, &s, c.Event)
@@ -45,7 +46,7 @@ func (w *world) observeSender(party string, s *deal.Sender, ev deal.Event) {
 	case deal.NotPlaced:
 		w.tell(party, "an agent did not take its copy: %s", ev.Why)
 	case deal.Broadcasted:
-		if s.Phase == deal.SenderPending && len(s.Spends) > 0 && s.Refund == nil {
+		if s.Phase == deal.SenderPublished && len(s.Spends) > 0 && s.Refund == nil {
 			w.tell(party, "broadcasts the funding %s", txid(s.Txid))
 		}
 	case deal.Connected:
@@ -99,12 +100,12 @@ func frozen(s *deal.Sender) string {
 	return fmt.Sprintf("%v in %d outputs", sum, len(s.Values))
 }
 
-func (w *world) observeAgent(party string, a *deal.Agent, ev deal.Event) {
+func (w *world) observeAgent(party string, before, a *deal.Agent, ev deal.Event) {
 	switch ev := ev.(type) {
 	case deal.Offered:
 		w.tell(party, "recomputes the output, the root and its pre-signature byte for byte, and keeps the copy")
 	case deal.Released:
-		if a.Phase == deal.AgentReleased {
+		if before.Sigma == nil {
 			text := "has the recipient's secret and answers with its own"
 			if w.opt.Scenario.silent {
 				text = "has the recipient's secret and does not answer"
@@ -114,11 +115,11 @@ func (w *world) observeAgent(party string, a *deal.Agent, ev deal.Event) {
 			w.tell(party, "%s", text)
 		}
 	case deal.ClaimBuilt:
-		if a.Claim != nil && a.Claim.Height == ev.Sent.Height && ev.Broadcast {
+		if ev.Broadcast && (before.Claim == nil || before.Claim.Txid != ev.Sent.Txid) {
 			w.tell(party, "claims its output in %s", txid(ev.Sent.Txid))
 		}
 	case deal.Connected:
-		if a.Phase == deal.AgentClaimed && a.Spend.Height == ev.Height {
+		if a.Phase() == deal.AgentClaimed && a.Spend.Height == ev.Height {
 			w.tell(party, "block %d: paid", ev.Height)
 		}
 	}

@@ -176,6 +176,7 @@ type Engine struct {
 	rate    wire.SatPerKVB
 	told    chan struct{} // closed and renewed at each new position
 	at      chain.BlockRef
+	synced  bool // the position was the node's tip when last looked
 }
 
 // New returns an engine; nothing runs yet.
@@ -498,6 +499,14 @@ func (e *Engine) finish(ctx context.Context, p PendingEffect, commit func(Tx) ([
 		}
 		return nil
 	})
+}
+
+// Synced reports whether the position was the node's tip when last looked. A
+// party that is behind must not take promises that depend on a height.
+func (e *Engine) Synced() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.synced
 }
 
 // Idle reports whether no effect is waiting or running and the last block of

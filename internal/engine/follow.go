@@ -78,6 +78,9 @@ func (e *Engine) catchUp(ctx context.Context) error {
 			e.setPosition(at)
 			continue
 		}
+		e.mu.Lock()
+		e.synced = at == tip
+		e.mu.Unlock()
 		if at == tip {
 			e.setPosition(at)
 			return nil

@@ -31,17 +31,46 @@ func refuse(code wire.Code, text string) error {
 // state loads the agent's side of the message under a point.
 func (a *agent) state(ctx context.Context, point wire.Key) (deal.Agent, error) {
 	s, err := a.engine.State(ctx, agentRef(point))
-	if errors.Is(err, engine.ErrNoContract) {
-		return deal.Agent{}, refuse(wire.Unknown, "no message under this point")
-	}
 	if err != nil {
-		return deal.Agent{}, err
+		return deal.Agent{}, known(err)
+	}
+	return s.(deal.Agent), nil
+}
+
+// known turns a missing contract into a refusal.
+func known(err error) error {
+	if errors.Is(err, engine.ErrNoContract) {
+		return refuse(wire.Unknown, "no message or quote under this point")
+	}
+	return err
+}
+
+// ready refuses while the chain is being caught up with: heights are old then,
+// and promises that hang on them would be too.
+func (a *agent) ready() error {
+	if !a.engine.Synced() {
+		return refuse(wire.Busy, "catching up with the chain")
+	}
+	return nil
+}
+
+// tell steps the deal under a point by a peer's event.
+func (a *agent) tell(ctx context.Context, point wire.Key, ev deal.Event) (deal.Agent, error) {
+	s, err := a.engine.Tell(ctx, agentRef(point), ev)
+	if err != nil {
+		return deal.Agent{}, known(err)
 	}
 	return s.(deal.Agent), nil
 }
 
 // Quote implements p2p.Service.
 func (a *agent) Quote(ctx context.Context, _ peer.ID, req *wire.QuoteRequest) (*wire.Quote, error) {
+	if err := a.ready(); err != nil {
+		return nil, err
+	}
+	if err := a.load.quote(); err != nil {
+		return nil, err
+	}
 	var fresh deal.Fresh
 	for _, s := range []*wire.Secret{&fresh.Tau, &fresh.ClaimKey} {
 		if _, err := rand.Read(s[:]); err != nil {
@@ -71,8 +100,18 @@ func (a *agent) Store(ctx context.Context, _ peer.ID, p *wire.Package, proceed f
 		return nil, &deal.Refusal{Code: wire.BadRequest, Err: err}
 	}
 	again := s.Package != nil && s.Package.Digest() == p.Digest()
-	if s.Phase != deal.AgentQuoted && !again {
+	if s.Package != nil && !again {
 		return nil, refuse(wire.BadRequest, "this quote is used")
+	}
+	if err := a.ready(); err != nil {
+		return nil, err
+	}
+	if !again {
+		free, err := a.load.reserve(p.Section.Leaf.Size, a.cfg.Policy)
+		if err != nil {
+			return nil, err
+		}
+		defer free()
 	}
 	body, err := proceed()
 	if err != nil {
@@ -96,7 +135,7 @@ func (a *agent) Store(ctx context.Context, _ peer.ID, p *wire.Package, proceed f
 	if err := file.keep(a.files.path(dirCopies, point, "")); err != nil {
 		return nil, err
 	}
-	if _, err := a.engine.Tell(ctx, agentRef(point), deal.Offered{Height: a.engine.Position().Height, Package: *p, CopyHash: sum, Size: uint64(size)}); err != nil {
+	if _, err := a.tell(ctx, point, deal.Offered{Height: a.engine.Position().Height, Package: *p, CopyHash: sum, Size: uint64(size)}); err != nil {
 		if !again {
 			err = errors.Join(err, remove(a.files.path(dirCopies, point, "")))
 		}
@@ -166,15 +205,14 @@ func (a *agent) Copy(ctx context.Context, t *wire.Token, nonce wire.Hash, self, 
 
 // Release implements p2p.Service: σ is committed before τ is answered.
 func (a *agent) Release(ctx context.Context, r *wire.Release) (*wire.Reveal, error) {
-	s, err := a.engine.Tell(ctx, agentRef(r.Point), deal.Released{Height: a.engine.Position().Height, Sigma: r.Sigma})
-	if errors.Is(err, engine.ErrNoContract) {
-		return nil, refuse(wire.Unknown, "no message under this point")
+	if err := a.ready(); err != nil {
+		return nil, err
 	}
+	s, err := a.tell(ctx, r.Point, deal.Released{Height: a.engine.Position().Height, Sigma: r.Sigma})
 	if err != nil {
 		return nil, err
 	}
-	state := s.(deal.Agent)
-	tau, ok := state.Answer()
+	tau, ok := s.Answer()
 	if !ok {
 		return nil, refuse(wire.Claiming, "the claim will carry it")
 	}
@@ -183,10 +221,7 @@ func (a *agent) Release(ctx context.Context, r *wire.Release) (*wire.Reveal, err
 
 // Acknowledge implements p2p.Service.
 func (a *agent) Acknowledge(ctx context.Context, k *wire.Acknowledge) error {
-	_, err := a.engine.Tell(ctx, agentRef(k.Point), deal.Acked{MAC: k.MAC, Blob: k.Blob})
-	if errors.Is(err, engine.ErrNoContract) {
-		return refuse(wire.Unknown, "no message under this point")
-	}
+	_, err := a.tell(ctx, k.Point, deal.Acked{MAC: k.MAC, Blob: k.Blob})
 	return err
 }
 
@@ -199,7 +234,7 @@ func (a *agent) Status(ctx context.Context, r *wire.StatusRequest) (*wire.Status
 	if s.Quote.Session != r.Session {
 		return nil, refuse(wire.Unknown, "no message under this point")
 	}
-	return &wire.Status{State: uint8(s.Phase), Ack: s.Ack}, nil
+	return &wire.Status{State: uint8(s.Phase()), Ack: s.Ack}, nil
 }
 
 // maxClaims bounds one claim transaction well under the 400,000 weight units

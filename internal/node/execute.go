@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -57,6 +58,9 @@ func (x *executor) Do(ctx context.Context, ref engine.Ref, e deal.Effect) (func(
 	if due, ok := e.(deal.ClaimDue); ok {
 		return func(tx engine.Tx) ([]engine.Delivery, error) { return (*agent)(x).buildClaims(tx, ref, due) }, nil
 	}
+	if _, ok := e.(deal.DropPayload); ok {
+		return func(tx engine.Tx) ([]engine.Delivery, error) { return nil, x.unlist(tx, ref) }, x.drop(ref)
+	}
 	if ask, ok := e.(deal.AskQuotes); ok {
 		return x.askQuotes(ctx, ref, ask)
 	}
@@ -100,14 +104,12 @@ func (x *executor) answer(ctx context.Context, ref engine.Ref, e deal.Effect) (d
 			return deal.NothingNew{}, nil
 		}
 		return deal.AckArrived{Agent: e.Candidate.Agent, Blob: s.Ack}, nil
-	case deal.DropPayload:
-		return nil, x.drop(ref)
 	case deal.Locate:
 		return x.locate(ctx, e), nil
 	case deal.Fetch:
 		return x.fetch(ctx, ref, e)
 	case deal.Release:
-		tau, err := x.host.Release(ctx, e.Candidate, e.Point, e.Sigma)
+		tau, err := x.release(ctx, e)
 		if err == nil {
 			return deal.Revealed{Agent: e.Candidate.Agent, Tau: tau}, nil
 		}
@@ -132,6 +134,39 @@ func (x *executor) answer(ctx context.Context, ref engine.Ref, e deal.Effect) (d
 		return deal.AckLeft{OK: err == nil}, nil
 	}
 	return nil, fmt.Errorf("no way to carry out %T", e)
+}
+
+// release asks more than once where the network fails: the next block, when it
+// would be asked again, is ten minutes away.
+func (x *executor) release(ctx context.Context, e deal.Release) (tau wire.Secret, err error) {
+	for wait := 250 * time.Millisecond; wait <= time.Second; wait *= 2 {
+		if tau, err = x.host.Release(ctx, e.Candidate, e.Point, e.Sigma); !errors.Is(err, p2p.ErrUnreachable) {
+			return tau, err
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return tau, ctx.Err()
+		}
+	}
+	return tau, err
+}
+
+// unlist takes a dropped copy out of the index of locators.
+func (x *executor) unlist(tx engine.Tx, ref engine.Ref) error {
+	if ref.Kind != engine.KindAgent {
+		return nil
+	}
+	raw, err := tx.State(ref)
+	if err != nil {
+		return err
+	}
+	var a deal.Agent
+	if err := wire.Unmarshal(raw, &a); err != nil {
+		return err
+	}
+	l := a.Package.Section.Leaf.Key.Locator()
+	return tx.Delete(bucketLocator, append(l[:], a.Quote.Point[:]...))
 }
 
 // bucketPoints remembers every point that an agent quoted to this sender.
@@ -229,7 +264,7 @@ func (x *executor) place(ctx context.Context, ref engine.Ref, e deal.Place) (dea
 	if err != nil {
 		return deal.NotPlaced{Agent: e.Candidate.Agent, Why: err.Error()}, nil
 	}
-	return deal.Placed{Receipt: *r}, nil
+	return deal.Placed{Height: x.engine.Position().Height, Receipt: *r}, nil
 }
 
 // publish signs the funding, remembers it, and only then broadcasts it.
@@ -285,7 +320,11 @@ func (x *executor) drop(ref engine.Ref) error {
 	case engine.KindAgent:
 		return remove(x.files.path(dirCopies, ref.ID, ""))
 	default:
-		return remove(x.files.path(dirIncoming, ref.ID, ".sealed"))
+		list, err := filepath.Glob(x.files.path(dirIncoming, ref.ID, ".*.sealed"))
+		for _, path := range list {
+			err = errors.Join(err, remove(path))
+		}
+		return err
 	}
 }
 
@@ -308,7 +347,8 @@ func (x *executor) locate(ctx context.Context, e deal.Locate) deal.Event {
 
 func (x *executor) fetch(ctx context.Context, ref engine.Ref, e deal.Fetch) (deal.Event, error) {
 	h := blake3.New()
-	err := x.files.write(x.files.path(dirIncoming, ref.ID, ".sealed"), func(f *os.File) error {
+	wrong := false
+	err := x.files.write(x.sealed(ref, e.Leaf.Point), func(f *os.File) error {
 		h.Reset()
 		meter := (*Node)(x).watched("fetching", nil, e.Leaf.Size)
 		if err := x.host.Fetch(ctx, &e, io.MultiWriter(f, h, meter)); err != nil {
@@ -316,6 +356,7 @@ func (x *executor) fetch(ctx context.Context, ref engine.Ref, e deal.Fetch) (dea
 		}
 		var sum wire.Hash
 		if h.Sum(sum[:0]); sum != e.Leaf.CopyHash {
+			wrong = true
 			return errors.New("the copy is not the one that the sender committed to")
 		}
 		return nil
@@ -328,13 +369,19 @@ func (x *executor) fetch(ctx context.Context, ref engine.Ref, e deal.Fetch) (dea
 	if errors.As(err, &local) {
 		return nil, err // our own disk: tried again
 	}
-	return deal.NotFetched{Height: height, Agent: e.Candidate.Agent, Why: err.Error()}, nil
+	return deal.NotFetched{Height: height, Agent: e.Candidate.Agent, Why: err.Error(), Wrong: wrong}, nil
+}
+
+// sealed is where the copy of one agent is kept: a recipient may hold several
+// before τ of one of them comes.
+func (x *executor) sealed(ref engine.Ref, point wire.Key) string {
+	return x.files.path(dirIncoming, ref.ID, "."+point.String()+".sealed")
 }
 
 // open unseals and decrypts in one stream. Nothing appears under the message's
 // name before its signature is right.
 func (x *executor) open(ref engine.Ref, e deal.Open) (deal.Event, error) {
-	sealed, err := os.Open(x.files.path(dirIncoming, ref.ID, ".sealed"))
+	sealed, err := os.Open(x.sealed(ref, e.Leaf.Point))
 	if err != nil {
 		return nil, err
 	}

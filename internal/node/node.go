@@ -55,6 +55,7 @@ type Node struct {
 	host     *p2p.Host
 	scanner  *seal.Scanner
 	files    files
+	load     load
 	log      *slog.Logger
 
 	mu    sync.Mutex
@@ -100,8 +101,17 @@ func Open(cfg Config) (n *Node, err error) {
 	if err := n.store.Update(ctx, func(tx engine.Tx) error { return n.wallet.Init(tx) }); err != nil {
 		return nil, err
 	}
+	if err := n.load.read(ctx, n.store); err != nil {
+		return nil, err
+	}
+	observe := func(c engine.Change) {
+		n.load.change(c)
+		if cfg.Observe != nil {
+			cfg.Observe(c)
+		}
+	}
 	n.engine = engine.New(engine.Config{Store: n.store, Chain: cfg.Chain, Executor: (*executor)(n), Followers: []engine.Follower{(*follower)(n)},
-		Birthday: cfg.Birthday, Observe: cfg.Observe, Log: n.log})
+		Birthday: cfg.Birthday, Observe: observe, Log: n.log})
 	hc := p2p.Config{Log: n.log}
 	if cfg.Policy != nil {
 		hc.Identity, hc.Listen, hc.Serve = n.identity, cfg.Listen, p2p.Service((*agent)(n))
