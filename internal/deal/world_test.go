@@ -278,16 +278,17 @@ func (w *world) senderEffect(e deal.Effect) {
 			w.stepSender(deal.NotPlaced{Agent: e.Candidate.Agent, Why: "refused"})
 			return
 		}
-		a.copy = w.sealFor(e.Ephemeral, leaf.Point, leaf.Agent, leaf.Key)
+		sealed := w.sealFor(e.Ephemeral, leaf.Point, leaf.Agent, leaf.Key)
 		if q := a.quotes[leaf.Point]; q != nil {
 			a.state = q
 			delete(a.quotes, leaf.Point)
 		}
-		offered := deal.Offered{Height: w.tip(), Package: e.Package, CopyHash: blake3.Sum256(a.copy), Size: uint64(len(a.copy))}
+		offered := deal.Offered{Height: w.tip(), Package: e.Package, CopyHash: blake3.Sum256(sealed), Size: uint64(len(sealed))}
 		if _, _, err := a.state.Step(offered); err != nil {
 			w.stepSender(deal.NotPlaced{Agent: e.Candidate.Agent, Why: err.Error()})
 			return
 		}
+		a.copy = sealed
 		a.step(offered)
 		r := wire.Receipt{Agent: leaf.Agent, Package: e.Package.Digest()}
 		w.stepSender(deal.Placed{Height: w.tip(), Receipt: r})

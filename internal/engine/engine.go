@@ -501,12 +501,23 @@ func (e *Engine) finish(ctx context.Context, p PendingEffect, commit func(Tx) ([
 	})
 }
 
-// Synced reports whether the position was the node's tip when last looked. A
-// party that is behind must not take promises that depend on a height.
-func (e *Engine) Synced() bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.synced
+// WaitSynced returns when the position is the node's tip as last looked at, or
+// ctx ends. A party that is behind must not take promises that depend on a
+// height.
+func (e *Engine) WaitSynced(ctx context.Context) error {
+	for {
+		e.mu.Lock()
+		synced, told := e.synced, e.told
+		e.mu.Unlock()
+		if synced {
+			return nil
+		}
+		select {
+		case <-told:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // Idle reports whether no effect is waiting or running and the last block of

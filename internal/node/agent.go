@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/zeebo/blake3"
@@ -45,10 +46,16 @@ func known(err error) error {
 	return err
 }
 
+// syncPatience is how long a request waits for the chain: a block or two are
+// read in much less.
+const syncPatience = 3 * time.Second
+
 // ready refuses while the chain is being caught up with: heights are old then,
 // and promises that hang on them would be too.
-func (a *agent) ready() error {
-	if !a.engine.Synced() {
+func (a *agent) ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, syncPatience)
+	defer cancel()
+	if a.engine.WaitSynced(ctx) != nil {
 		return refuse(wire.Busy, "catching up with the chain")
 	}
 	return nil
@@ -65,7 +72,7 @@ func (a *agent) tell(ctx context.Context, point wire.Key, ev deal.Event) (deal.A
 
 // Quote implements p2p.Service.
 func (a *agent) Quote(ctx context.Context, _ peer.ID, req *wire.QuoteRequest) (*wire.Quote, error) {
-	if err := a.ready(); err != nil {
+	if err := a.ready(ctx); err != nil {
 		return nil, err
 	}
 	if err := a.load.quote(); err != nil {
@@ -103,7 +110,7 @@ func (a *agent) Store(ctx context.Context, _ peer.ID, p *wire.Package, proceed f
 	if s.Package != nil && !again {
 		return nil, refuse(wire.BadRequest, "this quote is used")
 	}
-	if err := a.ready(); err != nil {
+	if err := a.ready(ctx); err != nil {
 		return nil, err
 	}
 	if !again {
@@ -205,7 +212,7 @@ func (a *agent) Copy(ctx context.Context, t *wire.Token, nonce wire.Hash, self, 
 
 // Release implements p2p.Service: σ is committed before τ is answered.
 func (a *agent) Release(ctx context.Context, r *wire.Release) (*wire.Reveal, error) {
-	if err := a.ready(); err != nil {
+	if err := a.ready(ctx); err != nil {
 		return nil, err
 	}
 	s, err := a.tell(ctx, r.Point, deal.Released{Height: a.engine.Position().Height, Sigma: r.Sigma})

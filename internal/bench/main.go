@@ -1,0 +1,148 @@
+// Command bench measures what BENCHMARKS.md states, on the machine where it
+// runs: the project's figures beside the bare rates of the same run, so that
+// ratios hold where absolute numbers do not.
+//
+//	go run ./internal/bench -o BENCHMARKS.md
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/bitgram/bitgram/internal/contract"
+)
+
+func main() {
+	out := flag.String("o", "", "write the report to this file as well")
+	huge := flag.Int64("huge", 1<<30, "bytes of the huge message")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	var b bytes.Buffer
+	w := io.MultiWriter(os.Stdout, &b)
+	if err := report(ctx, w, *huge); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+	if *out != "" {
+		if err := os.WriteFile(*out, b.Bytes(), 0o644); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+	}
+}
+
+func report(ctx context.Context, w io.Writer, huge int64) error {
+	fmt.Fprintf(w, "# Benchmarks\n\nWritten by `make bench` on %s: %s, %d CPUs, %s %s/%s.\n", time.Now().UTC().Format("2006-01-02"),
+		cpu(), runtime.NumCPU(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	fmt.Fprintln(w, "Medians; ratios are of alternating runs. Every figure stands beside the bare rates of the same run.")
+	table(w, "Bare rates", "rate", "measured")
+	bare, err := bareRates()
+	if err != nil {
+		return err
+	}
+	bare.print(w)
+
+	// First: a child's peak memory counts from this process's own size when it
+	// was forked, so that has to be small still.
+	table(w, "Whole processes", "figure", "measured", "wanted")
+	if err := processes(ctx, w, huge); err != nil {
+		return err
+	}
+
+	table(w, "Encryption", "figure", "measured", "wanted")
+	if err := encryption(w); err != nil {
+		return err
+	}
+
+	table(w, "On the chain", "figure", "measured", "wanted")
+	const batch = 100
+	claim := contract.VSize(contract.TxOverheadWeight + batch*contract.ClaimInputWeight(0, 1) + contract.P2TROutputWeight)
+	row(w, "claim of a batch of 100, per message", fmt.Sprintf("%.2f vB", float64(claim)/batch), "≤ 135 vB")
+	row(w, "funding of one message to 3 agents", fmt.Sprintf("%d vB", contract.VSize(contract.FundingWeight(1, 3, true))), "≤ 335 vB")
+
+	table(w, "Latency on loopback, one message of 4 KiB", "figure", "p50", "p90", "wanted p50")
+	return latency(ctx, w)
+}
+
+func table(w io.Writer, title string, cols ...string) {
+	fmt.Fprintf(w, "\n## %s\n\n| %s |\n|%s\n", title, strings.Join(cols, " | "), strings.Repeat(" --- |", len(cols)))
+}
+
+func row(w io.Writer, cells ...string) { fmt.Fprintf(w, "| %s |\n", strings.Join(cells, " | ")) }
+
+func cpu() string {
+	raw, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return "unknown CPU"
+	}
+	for line := range strings.Lines(string(raw)) {
+		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return "unknown CPU"
+}
+
+func median[T cmp.Ordered](list []T) T { return quantile(list, 0.5) }
+
+func quantile[T cmp.Ordered](list []T, q float64) T {
+	s := slices.Sorted(slices.Values(list))
+	return s[min(int(float64(len(s))*q), len(s)-1)]
+}
+
+// processes runs the binary itself.
+func processes(ctx context.Context, w io.Writer, huge int64) error {
+	dir, err := os.MkdirTemp("", "bitgram-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	bin := filepath.Join(dir, "bitgram")
+	if out, err := exec.CommandContext(ctx, "go", "build", "-o", bin, "./cmd/bitgram").CombinedOutput(); err != nil {
+		return fmt.Errorf("build: %w: %s", err, out)
+	}
+	demo := func(size int64) (time.Duration, int64, error) {
+		path := filepath.Join(dir, "letter")
+		if err := randomFile(path, size); err != nil {
+			return 0, 0, err
+		}
+		c := exec.CommandContext(ctx, bin, "demo", path)
+		began := time.Now()
+		if out, err := c.CombinedOutput(); err != nil {
+			return 0, 0, fmt.Errorf("demo: %w: %s", err, out)
+		}
+		return time.Since(began), c.ProcessState.SysUsage().(*syscall.Rusage).Maxrss << 10, nil
+	}
+	var times []float64
+	var small []int64
+	for range 5 {
+		t, rss, err := demo(4096)
+		if err != nil {
+			return err
+		}
+		times, small = append(times, t.Seconds()), append(small, rss)
+	}
+	row(w, "`demo`, happy path, from process start to its end", fmt.Sprintf("%.2f s", median(times)), "< 5 s")
+	t, rss, err := demo(huge)
+	if err != nil {
+		return err
+	}
+	row(w, fmt.Sprintf("`demo` with a message of %d MiB", huge>>20), fmt.Sprintf("%.0f s", t.Seconds()), "")
+	row(w, "memory that it takes more than with 4 KiB, all parties together", fmt.Sprintf("%d MiB", (rss-median(small))>>20), "< 64 MiB each")
+	row(w, "peak memory with 4 KiB: a chain, 5 agents, sender, recipient", fmt.Sprintf("%d MiB", median(small)>>20), "")
+	return nil
+}
