@@ -136,16 +136,13 @@ func (c *Chain) extend(parent chainhash.Hash, script []byte, txs []*btcwire.MsgT
 		return chain.BlockRef{}, err
 	}
 	height := prev.Height() + 1
-	mtp, err := c.bc.PastMedianTime(&btcwire.BlockHeader{PrevBlock: parent})
+	mtp, err := c.medianTime(parent)
 	if err != nil {
-		mtp = prev.MsgBlock().Header.Timestamp
+		return chain.BlockRef{}, err
 	}
 	when := time.Unix(time.Now().Unix(), 0)
 	if !when.After(mtp) {
 		when = mtp.Add(time.Second)
-	}
-	if old := prev.MsgBlock().Header.Timestamp; when.Before(old) {
-		when = old // always later than the median of the past
 	}
 	cb := btcwire.NewMsgTx(1)
 	cb.AddTxIn(&btcwire.TxIn{PreviousOutPoint: btcwire.OutPoint{Index: 0xffffffff}, Sequence: 0xffffffff})
@@ -159,6 +156,26 @@ func (c *Chain) extend(parent chainhash.Hash, script []byte, txs []*btcwire.MsgT
 	b.Transactions = append(b.Transactions, cb)
 	b.Transactions = append(b.Transactions, txs...)
 	return c.submit(b, height)
+}
+
+// medianTime is the median of the times of hash and its ten predecessors,
+// which a successor's must exceed. btcd's PastMedianTime takes in the new
+// header itself.
+func (c *Chain) medianTime(hash chainhash.Hash) (time.Time, error) {
+	var times []time.Time
+	for len(times) < 11 {
+		h, err := c.bc.HeaderByHash(&hash)
+		if err != nil {
+			return time.Time{}, err
+		}
+		times = append(times, h.Timestamp)
+		if hash == *c.params.GenesisHash {
+			break
+		}
+		hash = h.PrevBlock
+	}
+	slices.SortFunc(times, time.Time.Compare)
+	return times[len(times)/2], nil
 }
 
 // submit gives the block its coinbase script and proof of work, journals it
