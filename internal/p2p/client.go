@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -44,12 +45,24 @@ func (s *Host) Store(ctx context.Context, to deal.Candidate, p *wire.Package, bo
 		if err := answer(st, nil); err != nil {
 			return err
 		}
-		_ = st.SetDeadline(time.Now().Add(bodyTimeout(size)))
-		if n, err := io.Copy(st, body); err != nil {
+		body := &source{Reader: body}
+		n, err := io.Copy(s.limit.pace(st, size), body)
+		switch {
+		case body.err != nil:
+			return fmt.Errorf("%w: %w", errLocal, body.err)
+		case err != nil:
+			// An agent that stopped reading may have said why.
+			_ = st.SetReadDeadline(time.Now().Add(s.limit.Frame))
+			var refused *Refused
+			if why := answer(st, nil); errors.As(why, &refused) {
+				return why
+			}
 			return err
-		} else if uint64(n) != size {
+		case uint64(n) != size:
 			return fmt.Errorf("%w: sealed copy has %d bytes, wanted %d", errLocal, n, size)
 		}
+		// What is on its way has to arrive and to be stored.
+		_ = st.SetDeadline(time.Now().Add(s.limit.body(size)))
 		if err := st.CloseWrite(); err != nil {
 			return err
 		}
@@ -62,6 +75,20 @@ func (s *Host) Store(ctx context.Context, to deal.Candidate, p *wire.Package, bo
 		return nil, fmt.Errorf("%w: receipt for something else", wire.ErrMalformed)
 	}
 	return r, r.Agent.Verify(r.Digest(), r.Sig)
+}
+
+// source remembers an error of reading, to tell it from one of writing.
+type source struct {
+	io.Reader
+	err error
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.Reader.Read(p)
+	if err != nil && err != io.EOF {
+		s.err = err
+	}
+	return n, err
 }
 
 // Ask asks an agent for proofs that it holds messages at a locator. Only those
@@ -113,8 +140,10 @@ func (s *Host) Fetch(ctx context.Context, f *deal.Fetch, w io.Writer) error {
 		if err := answer(st, nil); err != nil {
 			return err
 		}
-		_ = st.SetDeadline(time.Now().Add(bodyTimeout(f.Leaf.Size)))
-		_, err = io.CopyN(w, bufio.NewReaderSize(st, 64<<10), int64(f.Leaf.Size))
+		_, err = io.CopyN(w, bufio.NewReaderSize(s.limit.pace(st, f.Leaf.Size), 64<<10), int64(f.Leaf.Size))
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
 		return err
 	})
 }

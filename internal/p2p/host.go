@@ -36,18 +36,56 @@ const (
 	protoStatus  protocol.ID = "/bitgram/status/1"  // StatusRequest → Reply, Status
 )
 
-const (
-	// frameTimeout bounds a dial and each exchange of frames.
-	frameTimeout = 15 * time.Second
-	// minRate is the slowest body that is waited for, bytes a second.
-	minRate = 16 << 10
-	// maxStreams bounds what a server handles at once; more is told Busy.
-	maxStreams = 256
-)
+// Limits of what a Host waits for and does at once.
+type Limits struct {
+	// Frame bounds a dial, each exchange of frames, and each pause in a body.
+	Frame time.Duration
+	// MinRate is the slowest body that is waited for, bytes a second.
+	MinRate uint64
+	// Streams bounds what a server handles at once; more is told Busy.
+	Streams int
+}
 
-// bodyTimeout is how long a body of size bytes may take.
-func bodyTimeout(size uint64) time.Duration {
-	return 2*frameTimeout + time.Duration(size/minRate)*time.Second
+// DefaultLimits are for the open network.
+var DefaultLimits = Limits{Frame: 15 * time.Second, MinRate: 16 << 10, Streams: 256}
+
+// body is how long a body of size bytes may take.
+func (l Limits) body(size uint64) time.Duration {
+	return 2*l.Frame + time.Duration(float64(size)/float64(l.MinRate)*float64(time.Second))
+}
+
+// paced is a stream during a body: it must end in time, and never pause for
+// long, so that whoever stalls is dropped long before.
+type paced struct {
+	network.Stream
+	pause time.Duration
+	end   time.Time
+}
+
+func (l Limits) pace(st network.Stream, size uint64) *paced {
+	return &paced{Stream: st, pause: l.Frame, end: time.Now().Add(l.body(size))}
+}
+
+func (p *paced) renew() error {
+	next := time.Now().Add(p.pause)
+	if next.After(p.end) {
+		next = p.end
+	}
+	return p.SetDeadline(next)
+}
+
+func (p *paced) Read(b []byte) (int, error) {
+	if err := p.renew(); err != nil {
+		return 0, err
+	}
+	return p.Stream.Read(b)
+}
+
+func (p *paced) Write(b []byte) (int, error) {
+	if err := p.renew(); err != nil {
+		return 0, err
+	}
+	return p.Stream.Write(b)
 }
 
 // PeerID is the peer ID of an agent's key: libp2p's identity multihash of the
@@ -70,6 +108,8 @@ type Config struct {
 	// Serve answers requests; nil for a host that only calls.
 	Serve Service
 	Log   *slog.Logger
+	// Limits are DefaultLimits where they are zero.
+	Limits Limits
 }
 
 // Host is a libp2p host that speaks delivery.
@@ -77,6 +117,7 @@ type Host struct {
 	h     host.Host
 	serve Service
 	log   *slog.Logger
+	limit Limits
 	slots chan struct{}
 }
 
@@ -108,7 +149,11 @@ func New(cfg Config) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Host{h: h, serve: cfg.Serve, log: cfg.Log, slots: make(chan struct{}, maxStreams)}
+	limit := cfg.Limits
+	if limit == (Limits{}) {
+		limit = DefaultLimits
+	}
+	s := &Host{h: h, serve: cfg.Serve, log: cfg.Log, limit: limit, slots: make(chan struct{}, limit.Streams)}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -168,7 +213,7 @@ func (s *Host) call(ctx context.Context, to deal.Candidate, id protocol.ID, f fu
 		}
 		info.Addrs = append(info.Addrs, m)
 	}
-	dial, cancel := context.WithTimeout(ctx, frameTimeout)
+	dial, cancel := context.WithTimeout(ctx, s.limit.Frame)
 	defer cancel()
 	if err := s.h.Connect(dial, info); err != nil {
 		return fmt.Errorf("%w: %w", ErrUnreachable, err)
@@ -180,7 +225,7 @@ func (s *Host) call(ctx context.Context, to deal.Candidate, id protocol.ID, f fu
 	// A cancelled context ends a read or write that hangs.
 	stop := context.AfterFunc(ctx, func() { _ = st.Reset() })
 	defer stop()
-	if err := st.SetDeadline(time.Now().Add(frameTimeout)); err != nil {
+	if err := st.SetDeadline(time.Now().Add(s.limit.Frame)); err != nil {
 		_ = st.Reset()
 		return err
 	}
@@ -193,6 +238,9 @@ func (s *Host) call(ctx context.Context, to deal.Candidate, id protocol.ID, f fu
 		_ = st.Reset()
 		if errors.Is(err, wire.ErrMalformed) || errors.Is(err, wire.ErrTooBig) || errors.Is(err, errLocal) {
 			return err
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("%w: %w", ErrUnreachable, ctx.Err())
 		}
 		return fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
@@ -220,7 +268,7 @@ func answer(r io.Reader, m wire.Limited) error {
 // handle registers f with the limits that every request has.
 func (s *Host) handle(id protocol.ID, f func(context.Context, network.Stream) error) {
 	s.h.SetStreamHandler(id, func(st network.Stream) {
-		_ = st.SetDeadline(time.Now().Add(frameTimeout))
+		_ = st.SetDeadline(time.Now().Add(s.limit.Frame))
 		select {
 		case s.slots <- struct{}{}:
 			defer func() { <-s.slots }()

@@ -16,9 +16,9 @@ import (
 // Requests are decoded and in range.
 type Service interface {
 	Quote(ctx context.Context, from peer.ID, req *wire.QuoteRequest) (*wire.Quote, error)
-	// Store checks p, calls proceed for the sealed copy, which ends after
-	// p.Section.Leaf.Size bytes at the latest, and answers when it holds it
-	// durably.
+	// Store checks p, calls proceed for the sealed copy, which has
+	// p.Section.Leaf.Size bytes or ends in an error, and answers when it holds
+	// it durably.
 	Store(ctx context.Context, from peer.ID, p *wire.Package, proceed func() (io.Reader, error)) (*wire.Receipt, error)
 	// Proofs signs a proof for each message at the locator.
 	Proofs(ctx context.Context, ask *wire.Ask, self, from peer.ID) ([]wire.Proof, error)
@@ -45,13 +45,31 @@ func (s *Host) serveStore(ctx context.Context, st network.Stream) error {
 	}
 	size := p.Section.Leaf.Size
 	r, err := s.serve.Store(ctx, st.Conn().RemotePeer(), &p, func() (io.Reader, error) {
-		_ = st.SetDeadline(time.Now().Add(bodyTimeout(size)))
 		if err := wire.WriteFrame(st, &wire.Reply{}); err != nil {
 			return nil, err
 		}
-		return io.LimitReader(st, int64(size)), nil
+		return &body{r: s.limit.pace(st, size), left: int64(size)}, nil
 	})
+	_ = st.SetDeadline(time.Now().Add(s.limit.Frame))
 	return s.reply(st, r, err)
+}
+
+// body is a declared number of bytes: io.EOF only after all of them.
+type body struct {
+	r    io.Reader
+	left int64
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	if b.left == 0 {
+		return 0, io.EOF
+	}
+	n, err := b.r.Read(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(n)
+	if err == io.EOF && b.left > 0 {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
 }
 
 func (s *Host) serveFetch(ctx context.Context, st network.Stream) error {
@@ -76,11 +94,10 @@ func (s *Host) serveFetch(ctx context.Context, st network.Stream) error {
 		return s.reply(st, nil, err)
 	}
 	defer copy.Close()
-	_ = st.SetDeadline(time.Now().Add(bodyTimeout(size)))
 	if err := s.reply(st, nil, nil); err != nil {
 		return err
 	}
-	_, err = io.Copy(st, copy)
+	_, err = io.Copy(s.limit.pace(st, size), copy)
 	return err
 }
 

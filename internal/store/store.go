@@ -15,9 +15,12 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
+	"sync/atomic"
 
-	_ "modernc.org/sqlite" // the driver named "sqlite"
+	"modernc.org/sqlite" // and its driver named "sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/bitgram/bitgram/internal/engine"
 )
@@ -32,8 +35,16 @@ const schemaVersion = 1
 // ErrNewer: the database was written by a newer version of Bitgram.
 var ErrNewer = errors.New("this home was written by a newer version of bitgram: upgrade bitgram, or use another --home")
 
-// ErrClosed: the store is closed.
-var ErrClosed = errors.New("store is closed")
+// Errors of the store.
+var (
+	// ErrClosed: the store is closed.
+	ErrClosed = errors.New("store is closed")
+	// ErrCorrupt: the file is no database, or a damaged one.
+	ErrCorrupt = errors.New("the database is damaged: restore it from a copy")
+	// errGroup: the transaction that an update shared has failed under another
+	// of the group.
+	errGroup = errors.New("the shared transaction failed")
+)
 
 // maxGroup bounds how many updates share a commit.
 const maxGroup = 256
@@ -46,13 +57,28 @@ type Store struct {
 	quit  chan struct{}
 	done  chan struct{}
 	once  sync.Once
+
+	commits atomic.Int64 // for tests: how well updates share
 }
 
 type update struct {
-	f    func(engine.Tx) error
-	err  error
-	done chan struct{}
+	f     func(engine.Tx) error
+	err   error
+	panic *Panic
+	done  chan struct{}
 }
+
+// Panic is what Update panics with, in the goroutine of its caller, where its
+// function panicked in the writer's: nobody else's update suffers.
+type Panic struct {
+	Value any
+	Stack []byte // the function's
+}
+
+func (p *Panic) String() string { return fmt.Sprintf("%v\n\n%s", p.Value, p.Stack) }
+
+// Error makes Panic print itself where a runtime prints panics.
+func (p *Panic) Error() string { return p.String() }
 
 var _ engine.Store = (*Store)(nil)
 
@@ -73,7 +99,7 @@ func Open(path string) (*Store, error) {
 	write.SetMaxOpenConns(1)
 	if err := migrate(write); err != nil {
 		write.Close()
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", path, damaged(err))
 	}
 	read, err := sql.Open("sqlite", dsn("&_pragma=query_only(ON)"))
 	if err != nil {
@@ -111,6 +137,18 @@ func migrate(db *sql.DB) error {
 	return tx.Commit()
 }
 
+// damaged adds ErrCorrupt to those of SQLite's errors that mean it.
+func damaged(err error) error {
+	var e *sqlite.Error
+	if errors.As(err, &e) {
+		switch e.Code() & 0xff {
+		case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
+			return fmt.Errorf("%w: %w", ErrCorrupt, err)
+		}
+	}
+	return err
+}
+
 // Close waits for the updates under way and closes the database.
 func (s *Store) Close() error {
 	s.once.Do(func() { close(s.quit) })
@@ -120,6 +158,9 @@ func (s *Store) Close() error {
 
 // Update implements engine.Store.
 func (s *Store) Update(ctx context.Context, f func(engine.Tx) error) error {
+	if err := ctx.Err(); err != nil {
+		return err // select picks any that is ready
+	}
 	u := &update{f: f, done: make(chan struct{})}
 	select {
 	case s.queue <- u:
@@ -132,15 +173,17 @@ func (s *Store) Update(ctx context.Context, f func(engine.Tx) error) error {
 	// the caller learns the truth.
 	select {
 	case <-u.done:
-		return u.err
 	case <-s.done:
 		select {
 		case <-u.done:
-			return u.err
 		default:
 			return ErrClosed
 		}
 	}
+	if u.panic != nil {
+		panic(u.panic)
+	}
+	return u.err
 }
 
 // View implements engine.Store.
@@ -192,7 +235,7 @@ func (s *Store) commit(group []*update) {
 	fail := func(err error) {
 		for _, u := range group {
 			if u.err == nil {
-				u.err = err
+				u.err = damaged(err)
 			}
 		}
 	}
@@ -204,34 +247,48 @@ func (s *Store) commit(group []*update) {
 	defer t.Rollback()
 	any := false
 	for _, u := range group {
-		if u.err = s.savepoint(ctx, t, u.f); u.err == nil {
-			any = true
+		var alive bool
+		if alive, u.err = s.savepoint(ctx, t, u); !alive {
+			fail(fmt.Errorf("%w: %w", errGroup, u.err))
+			return
 		}
+		any = any || u.err == nil
 	}
 	if !any {
 		return
 	}
+	s.commits.Add(1)
 	if err := t.Commit(); err != nil {
 		fail(err)
 	}
 }
 
-func (s *Store) savepoint(ctx context.Context, t *sql.Tx, f func(engine.Tx) error) (err error) {
+// savepoint runs one update. alive is false where the savepoint is gone: on
+// some errors, such as a full disk, SQLite takes back the whole transaction,
+// and whatever ran next would commit on its own.
+func (s *Store) savepoint(ctx context.Context, t *sql.Tx, u *update) (alive bool, err error) {
 	if _, err := t.ExecContext(ctx, "SAVEPOINT u"); err != nil {
-		return err
+		return false, err
 	}
+	if err := run(u, &tx{ctx: ctx, tx: t}); err != nil {
+		if _, rerr := t.ExecContext(ctx, "ROLLBACK TO u; RELEASE u"); rerr != nil {
+			return false, errors.Join(err, rerr)
+		}
+		return true, err
+	}
+	if _, err := t.ExecContext(ctx, "RELEASE u"); err != nil {
+		return false, err
+	}
+	return true, nil
+}
+
+// run calls the update's function and catches its panic.
+func run(u *update, t *tx) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			_, _ = t.ExecContext(ctx, "ROLLBACK TO u; RELEASE u")
-			panic(p)
+			u.panic = &Panic{Value: p, Stack: debug.Stack()}
+			err = u.panic
 		}
 	}()
-	if err := f(&tx{ctx: ctx, tx: t}); err != nil {
-		if _, rerr := t.ExecContext(ctx, "ROLLBACK TO u; RELEASE u"); rerr != nil {
-			return errors.Join(err, rerr)
-		}
-		return err
-	}
-	_, err = t.ExecContext(ctx, "RELEASE u")
-	return err
+	return u.f(t)
 }

@@ -28,6 +28,14 @@ func (t *tx) exec(q string, args ...any) error {
 	return err
 }
 
+// blob keeps nil from becoming SQL's NULL.
+func blob(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
+}
+
 // State implements engine.Tx.
 func (t *tx) State(ref engine.Ref) (state []byte, err error) {
 	err = t.tx.QueryRowContext(t.ctx, "SELECT state FROM contract WHERE kind = ? AND id = ?", string(ref.Kind), ref.ID[:]).Scan(&state)
@@ -45,7 +53,7 @@ func (t *tx) Save(ref engine.Ref, state []byte, in contract.Interest) error {
 	var seq int64
 	if err := t.tx.QueryRowContext(t.ctx, `INSERT INTO contract (kind, id, state, wake, top, done) VALUES (?, ?, ?, ?, ?, ?)
 		ON CONFLICT (kind, id) DO UPDATE SET state = excluded.state, wake = excluded.wake, top = excluded.top, done = excluded.done
-		RETURNING seq`, string(ref.Kind), ref.ID[:], state, in.Wake, in.Top, in.Done).Scan(&seq); err != nil {
+		RETURNING seq`, string(ref.Kind), ref.ID[:], blob(state), in.Wake, in.Top, in.Done).Scan(&seq); err != nil {
 		return err
 	}
 	want := map[string]bool{}
@@ -102,7 +110,7 @@ func (t *tx) Each(kind engine.Kind, all bool, f func(engine.Ref, []byte) error) 
 
 // AddEffect implements engine.Tx.
 func (t *tx) AddEffect(ref engine.Ref, name string, body []byte) (int64, error) {
-	r, err := t.tx.ExecContext(t.ctx, "INSERT INTO effect (kind, ref, name, body) VALUES (?, ?, ?, ?)", string(ref.Kind), ref.ID[:], name, body)
+	r, err := t.tx.ExecContext(t.ctx, "INSERT INTO effect (kind, ref, name, body) VALUES (?, ?, ?, ?)", string(ref.Kind), ref.ID[:], name, blob(body))
 	if err != nil {
 		return 0, err
 	}
@@ -208,32 +216,32 @@ func (t *tx) Retreat() error {
 
 // Get implements engine.Tx.
 func (t *tx) Get(bucket string, key []byte) (value []byte, err error) {
-	err = t.tx.QueryRowContext(t.ctx, "SELECT value FROM kv WHERE bucket = ? AND key = ?", bucket, key).Scan(&value)
+	err = t.tx.QueryRowContext(t.ctx, "SELECT value FROM kv WHERE bucket = ? AND key = ?", bucket, blob(key)).Scan(&value)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
+	}
+	if err == nil {
+		value = blob(value) // the driver reads an empty one as nil, which means missing
 	}
 	return value, err
 }
 
 // Put implements engine.Tx.
 func (t *tx) Put(bucket string, key, value []byte) error {
-	return t.exec("INSERT INTO kv (bucket, key, value) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", bucket, key, value)
+	return t.exec("INSERT INTO kv (bucket, key, value) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", bucket, blob(key), blob(value))
 }
 
 // Delete implements engine.Tx.
 func (t *tx) Delete(bucket string, key []byte) error {
-	return t.exec("DELETE FROM kv WHERE bucket = ? AND key = ?", bucket, key)
+	return t.exec("DELETE FROM kv WHERE bucket = ? AND key = ?", bucket, blob(key))
 }
 
 // Scan implements engine.Tx. f may write to the bucket: the rows are read
 // before it is called.
 func (t *tx) Scan(bucket string, prefix []byte, f func(key, value []byte) error) error {
-	if prefix == nil {
-		prefix = []byte{} // nil would be SQL's NULL
-	}
 	type row struct{ k, v []byte }
 	var found []row
-	if err := t.rows("SELECT key, value FROM kv WHERE bucket = ? AND key >= ? ORDER BY key", []any{bucket, prefix}, func(r *sql.Rows) error {
+	if err := t.rows("SELECT key, value FROM kv WHERE bucket = ? AND key >= ? ORDER BY key", []any{bucket, blob(prefix)}, func(r *sql.Rows) error {
 		var x row
 		if err := r.Scan(&x.k, &x.v); err != nil {
 			return err

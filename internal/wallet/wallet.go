@@ -38,9 +38,11 @@ var (
 	ErrNoFunds = errors.New("not enough money")
 	// ErrUnknownTx: not a transaction that this wallet sent.
 	ErrUnknownTx = errors.New("not a transaction of this wallet")
-	// ErrNotBumpable: confirmed already, or a funding whose signatures would
-	// break.
+	// ErrNotBumpable: confirmed, replaced or overtaken already, its change too
+	// small, or a funding whose signatures would break.
 	ErrNotBumpable = errors.New("transaction cannot be bumped")
+	// ErrAmount: dust, or no amount of bitcoin at all.
+	ErrAmount = errors.New("amount cannot be sent")
 )
 
 // Short is ErrNoFunds with the amounts.
@@ -69,7 +71,10 @@ const (
 	bucketHistory = "wallet/history" // txid → record of a confirmed transaction
 	bucketUndo    = "wallet/undo"    // height → what Connect changed there
 	bucketLock    = "wallet/lock"    // outpoint → holder
-	bucketPending = "wallet/pending" // outpoint → txid of our broadcast spend
+	// A pending mark counts only while its transaction can still confirm: what
+	// the chain says of all its inputs is looked up, not remembered, so that a
+	// reorg needs no undo of it.
+	bucketPending = "wallet/pending" // outpoint → txid of our latest spend
 	bucketSent    = "wallet/sent"    // txid → our own transaction
 )
 
@@ -103,6 +108,8 @@ type Sent struct {
 	Fee    wire.Sat
 	Change int  // index of the change output, -1 for none
 	Fixed  bool // never to be replaced: other signatures depend on its txid
+	// Replaces is the transaction that this one is a bump of, or zero.
+	Replaces wire.Hash
 }
 
 // Wallet is a home's wallet.
@@ -220,6 +227,9 @@ func (w *Wallet) Connect(tx Tx, txs []*btcwire.MsgTx, height wire.Height) error 
 		undo = append(undo, change{bucket, key, old})
 		return put(tx, bucket, key, v)
 	}
+	if err := w.discover(tx, txs); err != nil {
+		return err
+	}
 	for n, t := range txs {
 		r := Record{Txid: contract.Txid(t), Height: height}
 		for _, in := range t.TxIn {
@@ -248,9 +258,6 @@ func (w *Wallet) Connect(tx Tx, txs []*btcwire.MsgTx, height wire.Height) error 
 			if err := set(bucketCoin, key, coin{Value: wire.Sat(o.Value), Path: p, Height: height, Coinbase: n == 0}); err != nil {
 				return err
 			}
-			if err := w.use(tx, p); err != nil {
-				return err
-			}
 		}
 		if r.In != 0 || r.Out != 0 {
 			if err := set(bucketHistory, r.Txid[:], r); err != nil {
@@ -267,6 +274,36 @@ func (w *Wallet) Connect(tx Tx, txs []*btcwire.MsgTx, height wire.Height) error 
 		}
 	}
 	return put(tx, bucketUndo, heightKey(height), undo)
+}
+
+// discover marks the addresses that txs pay to as used. It starts over as long
+// as that makes it watch more: payments to later addresses may come first in a
+// block.
+func (w *Wallet) discover(tx Tx, txs []*btcwire.MsgTx) error {
+	for more := true; more; {
+		more = false
+		for _, t := range txs {
+			for _, o := range t.TxOut {
+				var p path
+				if ok, err := get(tx, bucketScript, o.PkScript, &p); err != nil {
+					return err
+				} else if !ok {
+					continue
+				}
+				next, err := w.next(tx, p.Branch)
+				if err != nil {
+					return err
+				}
+				if p.Index >= next {
+					more = true
+					if err := w.use(tx, p); err != nil {
+						return err
+					}
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // Disconnect takes back what Connect did at height, to the byte.
@@ -299,8 +336,9 @@ type Balance struct {
 	Immature  wire.Sat // coinbases
 }
 
-// spendable walks the coins that are not spent in the chain.
+// unspent walks the coins that are not spent in the chain.
 func (w *Wallet) unspent(tx Tx, tip wire.Height, f func(o wire.Outpoint, c coin, locked, pending, mature bool) error) error {
+	alive := map[wire.Hash]bool{}
 	return tx.Scan(bucketCoin, nil, func(key, raw []byte) error {
 		var c coin
 		if err := wire.Unmarshal(raw, &c); err != nil {
@@ -317,9 +355,64 @@ func (w *Wallet) unspent(tx Tx, tip wire.Height, f func(o wire.Outpoint, c coin,
 		if err != nil {
 			return err
 		}
+		pending := false
+		if spend != nil {
+			txid := wire.Hash(spend)
+			if _, known := alive[txid]; !known {
+				if alive[txid], err = w.alive(tx, txid); err != nil {
+					return err
+				}
+			}
+			pending = alive[txid]
+		}
 		o := wire.Outpoint{Txid: wire.Hash(key[:32]), Vout: binary.LittleEndian.Uint32(key[32:])}
-		return f(o, c, lock != nil, spend != nil, !c.Coinbase || tip+1 >= c.Height+coinbaseMaturity)
+		return f(o, c, lock != nil, pending, !c.Coinbase || tip+1 >= c.Height+coinbaseMaturity)
 	})
+}
+
+// sent loads a transaction of our own; nil where there is none.
+func (w *Wallet) sent(tx Tx, txid wire.Hash) (*Sent, *btcwire.MsgTx, error) {
+	var s Sent
+	if ok, err := get(tx, bucketSent, txid[:], &s); err != nil || !ok {
+		return nil, nil, err
+	}
+	t := btcwire.NewMsgTx(contract.TxVersion)
+	return &s, t, t.Deserialize(bytes.NewReader(s.Tx))
+}
+
+// alive reports whether a transaction of our own can still confirm, or has: no
+// block spends one of its inputs otherwise. An input whose own transaction a
+// reorg took out may come back, so it is no reason to give up.
+func (w *Wallet) alive(tx Tx, txid wire.Hash) (bool, error) {
+	_, t, err := w.sent(tx, txid)
+	if err != nil || t == nil {
+		return false, err
+	}
+	return w.possible(tx, t, txid)
+}
+
+func (w *Wallet) possible(tx Tx, t *btcwire.MsgTx, txid wire.Hash) (bool, error) {
+	for _, in := range t.TxIn {
+		var c coin
+		if ok, err := get(tx, bucketCoin, contract.OutpointOf(in.PreviousOutPoint).Bytes(), &c); err != nil {
+			return false, err
+		} else if ok && c.SpentBy != (wire.Hash{}) && c.SpentBy != txid {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// current reports whether t is the latest of our transactions over all its
+// inputs: not replaced, and not forgotten in favour of another.
+func (w *Wallet) current(tx Tx, t *btcwire.MsgTx, txid wire.Hash) (bool, error) {
+	for _, in := range t.TxIn {
+		mark, err := tx.Get(bucketPending, contract.OutpointOf(in.PreviousOutPoint).Bytes())
+		if err != nil || !bytes.Equal(mark, txid[:]) {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // Balance adds up the coins as of tip.
@@ -379,6 +472,9 @@ func (w *Wallet) Unlock(tx Tx, holder []byte) error {
 
 // pick takes the smallest coin that suffices alone, else the largest first.
 func (w *Wallet) pick(tx Tx, amount wire.Sat, weight int64, rate wire.SatPerKVB, tip wire.Height) (*Picked, error) {
+	if amount <= 0 || amount > wire.MaxSat {
+		return nil, fmt.Errorf("%w: %v", ErrAmount, amount)
+	}
 	type choice struct {
 		at    wire.Outpoint
 		value wire.Sat
@@ -433,11 +529,16 @@ func (w *Wallet) pick(tx Tx, amount wire.Sat, weight int64, rate wire.SatPerKVB,
 
 // Sign signs every input of t, all of which must be coins of this wallet, with
 // SIGHASH_DEFAULT, and remembers t as sent: its coins are pending until the
-// chain tells. It is deterministic: signing again gives the same bytes.
+// chain tells. It is deterministic: signing again gives the same bytes. A
+// fixed transaction is never bumped.
 func (w *Wallet) Sign(tx Tx, t *btcwire.MsgTx, fixed bool) error {
+	return w.sign(tx, t, Sent{Fixed: fixed})
+}
+
+func (w *Wallet) sign(tx Tx, t *btcwire.MsgTx, s Sent) error {
 	prev := txscript.NewMultiPrevOutFetcher(nil)
 	coins := make([]coin, len(t.TxIn))
-	s := Sent{Change: -1, Fixed: fixed}
+	s.Change = -1
 	for i, in := range t.TxIn {
 		key := contract.OutpointOf(in.PreviousOutPoint).Bytes()
 		if ok, err := get(tx, bucketCoin, key, &coins[i]); err != nil {
@@ -488,23 +589,56 @@ func (w *Wallet) Sign(tx Tx, t *btcwire.MsgTx, fixed bool) error {
 	return put(tx, bucketSent, txid[:], s)
 }
 
-// Forget frees the coins of a transaction that the network refused.
+// Forget frees the coins of a transaction that the network refused. Where it
+// was a bump, they are pending in the one that it was to replace again.
 func (w *Wallet) Forget(tx Tx, txid wire.Hash) error {
-	if err := tx.Delete(bucketSent, txid[:]); err != nil {
+	s, t, err := w.sent(tx, txid)
+	if err != nil || s == nil {
 		return err
 	}
-	return tx.Scan(bucketPending, nil, func(key, value []byte) error {
-		if !bytes.Equal(value, txid[:]) {
-			return nil
+	var old *Sent
+	if s.Replaces != (wire.Hash{}) {
+		if old, _, err = w.sent(tx, s.Replaces); err != nil {
+			return err
 		}
-		return tx.Delete(bucketPending, key)
-	})
+	}
+	for _, in := range t.TxIn {
+		key := contract.OutpointOf(in.PreviousOutPoint).Bytes()
+		mark, err := tx.Get(bucketPending, key)
+		if err != nil {
+			return err
+		}
+		switch {
+		case !bytes.Equal(mark, txid[:]):
+		case old != nil:
+			err = tx.Put(bucketPending, key, s.Replaces[:])
+		default:
+			err = tx.Delete(bucketPending, key)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return tx.Delete(bucketSent, txid[:])
+}
+
+// dust is the smallest output to script that nodes relay: at Bitcoin Core's
+// default dust rate of 3,000 sat/kvB, what the output and an input that spends
+// it weigh; 67 vbytes for a witness program, 148 for any other.
+func dust(script []byte) wire.Sat {
+	size := int64(btcwire.NewTxOut(0, script).SerializeSize())
+	if txscript.IsWitnessProgram(script) {
+		size += 67
+	} else {
+		size += 148
+	}
+	return wire.SatPerKVB(3000).Fee(size)
 }
 
 // Send builds and signs a payment.
 func (w *Wallet) Send(tx Tx, script []byte, amount wire.Sat, rate wire.SatPerKVB, tip wire.Height) (*btcwire.MsgTx, error) {
-	if amount < contract.Dust {
-		return nil, fmt.Errorf("%v is dust: send at least %v", amount, contract.Dust)
+	if least := dust(script); amount < least {
+		return nil, fmt.Errorf("%w: %v is dust, send at least %v", ErrAmount, amount, least)
 	}
 	p, err := w.pick(tx, amount, contract.TxOverheadWeight+4*int64(9+len(script)), rate, tip)
 	if err != nil {
@@ -524,10 +658,11 @@ func (w *Wallet) Send(tx Tx, script []byte, amount wire.Sat, rate wire.SatPerKVB
 // Bump replaces an unconfirmed payment by one that pays rate out of its change
 // (BIP125: and at least the relay minimum more than before).
 func (w *Wallet) Bump(tx Tx, txid wire.Hash, rate wire.SatPerKVB) (*btcwire.MsgTx, error) {
-	var s Sent
-	if ok, err := get(tx, bucketSent, txid[:], &s); err != nil {
+	s, t, err := w.sent(tx, txid)
+	if err != nil {
 		return nil, err
-	} else if !ok {
+	}
+	if s == nil {
 		return nil, ErrUnknownTx
 	}
 	if raw, err := tx.Get(bucketHistory, txid[:]); err != nil {
@@ -538,9 +673,15 @@ func (w *Wallet) Bump(tx Tx, txid wire.Hash, rate wire.SatPerKVB) (*btcwire.MsgT
 	if s.Fixed {
 		return nil, fmt.Errorf("%w: agents hold signatures over it", ErrNotBumpable)
 	}
-	t := btcwire.NewMsgTx(contract.TxVersion)
-	if err := t.Deserialize(bytes.NewReader(s.Tx)); err != nil {
+	if ok, err := w.current(tx, t, txid); err != nil {
 		return nil, err
+	} else if !ok {
+		return nil, fmt.Errorf("%w: it is replaced already", ErrNotBumpable)
+	}
+	if ok, err := w.possible(tx, t, txid); err != nil {
+		return nil, err
+	} else if !ok {
+		return nil, fmt.Errorf("%w: another transaction spent its coins", ErrNotBumpable)
 	}
 	vsize := contract.VSize(int64(t.SerializeSizeStripped()*3 + t.SerializeSize()))
 	fee := max(rate.Fee(vsize), s.Fee+wire.SatPerKVB(1000).Fee(vsize))
@@ -548,27 +689,33 @@ func (w *Wallet) Bump(tx Tx, txid wire.Hash, rate wire.SatPerKVB) (*btcwire.MsgT
 		return nil, fmt.Errorf("%w: its change is too small for %v more", ErrNotBumpable, fee-s.Fee)
 	}
 	t.TxOut[s.Change].Value -= int64(fee - s.Fee)
-	if err := tx.Delete(bucketSent, txid[:]); err != nil {
-		return nil, err
+	err = w.sign(tx, t, Sent{Replaces: txid})
+	if errors.Is(err, ErrUnknownTx) {
+		return nil, fmt.Errorf("%w: a reorg took out what it spends", ErrNotBumpable)
 	}
-	return t, w.Sign(tx, t, false)
+	return t, err
 }
 
-// Unconfirmed lists the wallet's own transactions that no block has, for
-// rebroadcasting.
+// Unconfirmed lists the wallet's own transactions that no block has and that
+// can still confirm, for rebroadcasting; of a bumped one, the latest.
 func (w *Wallet) Unconfirmed(tx Tx) (list []*btcwire.MsgTx, err error) {
-	err = tx.Scan(bucketSent, nil, func(txid, raw []byte) error {
-		confirmed, err := tx.Get(bucketHistory, txid)
+	err = tx.Scan(bucketSent, nil, func(key, _ []byte) error {
+		txid := wire.Hash(key)
+		confirmed, err := tx.Get(bucketHistory, key)
 		if err != nil || confirmed != nil {
 			return err
 		}
-		var s Sent
-		if err := wire.Unmarshal(raw, &s); err != nil {
+		_, t, err := w.sent(tx, txid)
+		if err != nil {
 			return err
 		}
-		t := btcwire.NewMsgTx(contract.TxVersion)
+		for _, ask := range []func(Tx, *btcwire.MsgTx, wire.Hash) (bool, error){w.current, w.possible} {
+			if ok, err := ask(tx, t, txid); err != nil || !ok {
+				return err
+			}
+		}
 		list = append(list, t)
-		return t.Deserialize(bytes.NewReader(s.Tx))
+		return nil
 	})
 	return list, err
 }

@@ -6,11 +6,14 @@
 // journal that is synced before anybody is told of the block (journal.go). On
 // Open whatever the store lacks is replayed, and a store that cannot be opened
 // is built anew. Side branches are in the journal too, in the order in which
-// they came, so the best chain after a restart is the one before it.
+// they came, so the best chain after a restart is the one before it. A store
+// that shows any other tip than the journal, ahead of it or behind, is built
+// anew too.
 package devchain
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -44,13 +47,24 @@ const (
 	utxoCache                = 8 << 20
 )
 
-// ErrClosed: the chain is closed.
-var ErrClosed = errors.New("chain is closed")
+// Errors of the chain itself.
+var (
+	// ErrClosed: the chain is closed.
+	ErrClosed = errors.New("chain is closed")
+	// ErrBroken: the journal could not be written. What is in memory may not
+	// outlive the process, so nothing is answered any more; open it again.
+	ErrBroken = errors.New("the chain's journal cannot be written")
+	// ErrDry: the faucet cannot pay that much: the subsidies that it could
+	// still mine do not suffice.
+	ErrDry = errors.New("the faucet is dry")
+)
 
 // Chain is a regtest chain. It implements chain.Backend and is safe for
 // concurrent use.
 type Chain struct {
-	mu      sync.Mutex // one change of the chain or the mempool at a time
+	// mu is held for writing during each change of the chain or the mempool,
+	// to the end of the journal's sync: readers see durable blocks only.
+	mu      sync.RWMutex
 	params  *chaincfg.Params
 	lock    *os.File
 	journal *journal
@@ -61,10 +75,12 @@ type Chain struct {
 	nonce   uint64
 	purse   []btcwire.OutPoint // the faucet's change
 	closed  bool
+	broken  error // why the journal can no longer be written
 
 	news   sync.Mutex
 	subs   map[chan struct{}]bool
-	ending chan struct{}
+	ending chan struct{} // closed as soon as Close is called
+	end    sync.Once
 }
 
 var _ chain.Backend = (*Chain)(nil)
@@ -158,8 +174,29 @@ func (c *Chain) load(path string, blocks []*btcutil.Block) (err error) {
 			return fmt.Errorf("block %v has no parent", b.Hash())
 		}
 	}
+	// The store may have blocks that the journal lacks (a crash between the
+	// two), or hold a block without having connected it. Either way the tip
+	// differs, and building upon it would make a journal with a gap.
+	if tip, want := c.bc.BestSnapshot().Hash, best(c.params, blocks); tip != want {
+		return fmt.Errorf("block store is at %v, the journal at %v", tip, want)
+	}
 	c.bc.Subscribe(c.notify)
 	return nil
+}
+
+// best is the tip of the active chain of blocks in their order: on regtest
+// every block has the same work, so the first of the highest.
+func best(p *chaincfg.Params, blocks []*btcutil.Block) chainhash.Hash {
+	tip, top := *p.GenesisHash, 0
+	heights := map[chainhash.Hash]int{tip: 0}
+	for _, b := range blocks {
+		h := heights[b.MsgBlock().Header.PrevBlock] + 1
+		heights[*b.Hash()] = h
+		if h > top {
+			tip, top = *b.Hash(), h
+		}
+	}
+	return tip
 }
 
 // notify keeps the mempool in step with the chain: btcd leaves that to whoever
@@ -186,14 +223,17 @@ func (c *Chain) notify(n *blockchain.Notification) {
 
 // Close stops the chain. It may be called again.
 func (c *Chain) Close() error {
+	c.end.Do(func() { close(c.ending) })
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		return nil
 	}
 	c.closed = true
-	close(c.ending)
-	err := c.bc.FlushUtxoCache(blockchain.FlushRequired)
+	var err error
+	if c.broken == nil {
+		err = c.bc.FlushUtxoCache(blockchain.FlushRequired)
+	}
 	return errors.Join(err, c.shut())
 }
 
@@ -207,7 +247,7 @@ func (c *Chain) shut() (err error) {
 	return errors.Join(err, c.lock.Close())
 }
 
-// check is what every method begins with.
+// check reports why nothing can be done.
 func (c *Chain) check(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -220,23 +260,45 @@ func (c *Chain) check(ctx context.Context) error {
 	}
 }
 
+// begin takes the lock for a change; where it returns nil the caller unlocks.
+func (c *Chain) begin(ctx context.Context) error {
+	c.mu.Lock()
+	err := cmp.Or(c.check(ctx), c.broken)
+	if err != nil {
+		c.mu.Unlock()
+	}
+	return err
+}
+
+// look takes the lock for reading; where it returns nil the caller unlocks.
+func (c *Chain) look(ctx context.Context) error {
+	c.mu.RLock()
+	err := cmp.Or(c.check(ctx), c.broken)
+	if err != nil {
+		c.mu.RUnlock()
+	}
+	return err
+}
+
 // Params implements chain.Backend.
 func (c *Chain) Params() *chaincfg.Params { return c.params }
 
 // Tip implements chain.Backend.
 func (c *Chain) Tip(ctx context.Context) (chain.BlockRef, error) {
-	if err := c.check(ctx); err != nil {
+	if err := c.look(ctx); err != nil {
 		return chain.BlockRef{}, err
 	}
+	defer c.mu.RUnlock()
 	s := c.bc.BestSnapshot()
 	return chain.BlockRef{Hash: s.Hash, Height: wire.Height(s.Height)}, nil
 }
 
 // HashAt implements chain.Backend.
 func (c *Chain) HashAt(ctx context.Context, h wire.Height) (chainhash.Hash, error) {
-	if err := c.check(ctx); err != nil {
+	if err := c.look(ctx); err != nil {
 		return chainhash.Hash{}, err
 	}
+	defer c.mu.RUnlock()
 	if h > wire.MaxHeight {
 		return chainhash.Hash{}, chain.ErrNotFound
 	}
@@ -249,9 +311,10 @@ func (c *Chain) HashAt(ctx context.Context, h wire.Height) (chainhash.Hash, erro
 
 // Block implements chain.Backend.
 func (c *Chain) Block(ctx context.Context, hash chainhash.Hash) (*btcwire.MsgBlock, wire.Height, error) {
-	if err := c.check(ctx); err != nil {
+	if err := c.look(ctx); err != nil {
 		return nil, 0, err
 	}
+	defer c.mu.RUnlock()
 	b, err := c.block(hash)
 	if err != nil {
 		return nil, 0, err
@@ -291,16 +354,24 @@ func (c *Chain) block(hash chainhash.Hash) (*btcutil.Block, error) {
 
 // FeeRate implements chain.Backend: a constant.
 func (c *Chain) FeeRate(ctx context.Context, _ int) (wire.SatPerKVB, error) {
-	return feeRate, c.check(ctx)
+	if err := c.look(ctx); err != nil {
+		return 0, err
+	}
+	defer c.mu.RUnlock()
+	return feeRate, nil
 }
 
 // Broadcast implements chain.Backend.
 func (c *Chain) Broadcast(ctx context.Context, tx *btcwire.MsgTx) error {
-	if err := c.check(ctx); err != nil {
+	if err := c.begin(ctx); err != nil {
 		return err
 	}
-	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.accept(tx)
+}
+
+// accept is Broadcast under the lock.
+func (c *Chain) accept(tx *btcwire.MsgTx) error {
 	t := btcutil.NewTx(tx.Copy())
 	if c.pool.HaveTransaction(t.Hash()) || c.confirmed(tx) {
 		return nil
@@ -323,10 +394,9 @@ func (c *Chain) confirmed(tx *btcwire.MsgTx) bool {
 // TestAccept reports what Broadcast would, and changes nothing: Bitcoin Core's
 // testmempoolaccept.
 func (c *Chain) TestAccept(ctx context.Context, tx *btcwire.MsgTx) error {
-	if err := c.check(ctx); err != nil {
+	if err := c.begin(ctx); err != nil {
 		return err
 	}
-	c.mu.Lock()
 	defer c.mu.Unlock()
 	r, err := c.pool.CheckMempoolAcceptance(btcutil.NewTx(tx.Copy()))
 	if err == nil && len(r.MissingParents) > 0 {
@@ -402,6 +472,10 @@ func (c *Chain) Mempool() (txs []*btcwire.MsgTx) {
 // Export writes the active chain from height 1, one block in lower-case hex a
 // line, as any Bitcoin node takes it by submitblock.
 func (c *Chain) Export(w io.Writer) error {
+	if err := c.look(context.Background()); err != nil {
+		return err
+	}
+	defer c.mu.RUnlock()
 	tip := c.bc.BestSnapshot().Height
 	for h := int32(1); h <= tip; h++ {
 		b, err := c.bc.BlockByHeight(h)
@@ -426,73 +500,92 @@ var faucetKey = func() *btcec.PrivateKey {
 	return k
 }()
 
-// faucetFee is what a faucet payment pays, well over the relay minimum.
+// faucetFee is what a faucet payment pays for each input, well over the relay minimum.
 const faucetFee wire.Sat = 1000
 
 // Faucet pays amount to script from coins that the chain mines for itself, and
-// returns the output, unconfirmed.
+// returns the output, unconfirmed. ErrDry where they do not suffice.
 func (c *Chain) Faucet(ctx context.Context, script []byte, amount wire.Sat) (wire.Outpoint, error) {
+	if amount <= 0 || amount > wire.MaxSat {
+		return wire.Outpoint{}, fmt.Errorf("faucet cannot pay %v", amount)
+	}
 	own, err := txscript.PayToTaprootScript(txscript.ComputeTaprootKeyNoScript(faucetKey.PubKey()))
 	if err != nil {
 		return wire.Outpoint{}, err
 	}
+	had := wire.Sat(-1)
 	for {
-		tx, err := c.payFrom(own, script, amount)
+		at, have, err := c.pay(ctx, own, script, amount)
 		if err != nil {
 			return wire.Outpoint{}, err
 		}
-		if tx == nil {
-			// No mature coin: as many blocks as one needs to mature.
-			if _, err := c.Mine(ctx, int(c.params.CoinbaseMaturity)+1, own); err != nil {
-				return wire.Outpoint{}, err
-			}
-			continue
+		if at != nil {
+			return *at, nil
 		}
-		if err := c.Broadcast(ctx, tx); err != nil {
+		// As many blocks as one coin needs to mature. Regtest halves its subsidy
+		// every 150 blocks: once that brings nothing, it never will.
+		if have <= had {
+			return wire.Outpoint{}, fmt.Errorf("%w: %v asked, %v there", ErrDry, amount, have)
+		}
+		had = have
+		if _, err := c.Mine(ctx, int(c.params.CoinbaseMaturity)+1, own); err != nil {
 			return wire.Outpoint{}, err
 		}
-		c.mu.Lock()
-		c.purse = append(c.purse, btcwire.OutPoint{Hash: tx.TxHash(), Index: 1})
-		c.mu.Unlock()
-		return wire.Outpoint{Txid: wire.Hash(tx.TxHash()), Vout: 0}, nil
 	}
 }
 
-// payFrom builds a payment from the faucet's change or a mature coinbase of
-// its own; nil where it has none that suffices.
-func (c *Chain) payFrom(own, script []byte, amount wire.Sat) (*btcwire.MsgTx, error) {
-	c.mu.Lock()
+// pay builds and broadcasts a payment from the faucet's change and mature
+// coinbases of its own; nil where these, have in all, do not suffice.
+func (c *Chain) pay(ctx context.Context, own, script []byte, amount wire.Sat) (at *wire.Outpoint, have wire.Sat, err error) {
+	if err := c.begin(ctx); err != nil {
+		return nil, 0, err
+	}
 	defer c.mu.Unlock()
 	tip := c.bc.BestSnapshot().Height
 	coins := slices.Clone(c.purse)
 	for h := int32(1); h <= tip-int32(c.params.CoinbaseMaturity)+1; h++ {
 		b, err := c.bc.BlockByHeight(h)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		if cb := b.MsgBlock().Transactions[0]; bytes.Equal(cb.TxOut[0].PkScript, own) {
 			coins = append(coins, btcwire.OutPoint{Hash: cb.TxHash()})
 		}
 	}
+	tx, prev := btcwire.NewMsgTx(2), txscript.NewMultiPrevOutFetcher(nil)
+	need := amount + 1000 // and change well over dust
 	for _, at := range coins {
 		e, err := c.bc.FetchUtxoEntry(at)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
-		if e == nil || e.IsSpent() || c.pool.CheckSpend(at) != nil || e.Amount() < int64(amount+faucetFee+1000) {
+		if e == nil || e.IsSpent() || c.pool.CheckSpend(at) != nil {
 			continue
 		}
-		tx := btcwire.NewMsgTx(2)
 		tx.AddTxIn(&btcwire.TxIn{PreviousOutPoint: at, Sequence: 0xfffffffd})
-		tx.AddTxOut(btcwire.NewTxOut(int64(amount), script))
-		tx.AddTxOut(btcwire.NewTxOut(e.Amount()-int64(amount+faucetFee), own))
-		prev := txscript.NewCannedPrevOutputFetcher(own, e.Amount())
-		sig, err := txscript.RawTxInTaprootSignature(tx, txscript.NewTxSigHashes(tx, prev), 0, e.Amount(), own, nil, txscript.SigHashDefault, faucetKey)
-		if err != nil {
-			return nil, err
+		prev.AddPrevOut(at, btcwire.NewTxOut(e.Amount(), own))
+		have += wire.Sat(e.Amount())
+		if need += faucetFee; have >= need {
+			break
 		}
-		tx.TxIn[0].Witness = btcwire.TxWitness{sig}
-		return tx, nil
 	}
-	return nil, nil
+	if have < need || len(tx.TxIn) == 0 {
+		return nil, have, nil
+	}
+	tx.AddTxOut(btcwire.NewTxOut(int64(amount), script))
+	tx.AddTxOut(btcwire.NewTxOut(int64(have-amount-faucetFee*wire.Sat(len(tx.TxIn))), own))
+	hashes := txscript.NewTxSigHashes(tx, prev)
+	for i, in := range tx.TxIn {
+		sig, err := txscript.RawTxInTaprootSignature(tx, hashes, i, prev.FetchPrevOutput(in.PreviousOutPoint).Value, own, nil,
+			txscript.SigHashDefault, faucetKey)
+		if err != nil {
+			return nil, have, err
+		}
+		in.Witness = btcwire.TxWitness{sig}
+	}
+	if err := c.accept(tx); err != nil {
+		return nil, have, err
+	}
+	c.purse = append(c.purse, btcwire.OutPoint{Hash: tx.TxHash(), Index: 1})
+	return &wire.Outpoint{Txid: wire.Hash(tx.TxHash()), Vout: 0}, have, nil
 }

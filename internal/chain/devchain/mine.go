@@ -21,42 +21,40 @@ import (
 // Mine mines n blocks with what the mempool holds; their coinbases pay to
 // script. The blocks are durable when it returns; one sync serves all n.
 func (c *Chain) Mine(ctx context.Context, n int, script []byte) (refs []chain.BlockRef, err error) {
-	if err := c.check(ctx); err != nil {
+	if err := c.begin(ctx); err != nil {
 		return nil, err
 	}
-	c.mu.Lock()
 	defer c.mu.Unlock()
 	defer c.tell()
 	for range n {
 		if err := c.check(ctx); err != nil {
-			return refs, errors.Join(err, c.journal.sync())
+			return refs, errors.Join(err, c.sync())
 		}
 		t, err := c.gen.NewBlockTemplate(nil)
 		if err != nil {
-			return refs, errors.Join(err, c.journal.sync())
+			return refs, errors.Join(err, c.sync())
 		}
 		cb := t.Block.Transactions[0]
 		cb.TxOut[0].PkScript = script
 		ref, err := c.submit(t.Block, t.Height)
 		if err != nil {
-			return refs, errors.Join(err, c.journal.sync())
+			return refs, errors.Join(err, c.sync())
 		}
 		refs = append(refs, ref)
 	}
-	return refs, c.journal.sync()
+	return refs, c.sync()
 }
 
 // MineWith mines one block on the tip with exactly txs, past the mempool and
 // its policy: what consensus alone thinks of them.
 func (c *Chain) MineWith(ctx context.Context, script []byte, txs ...*btcwire.MsgTx) (chain.BlockRef, error) {
-	if err := c.check(ctx); err != nil {
+	if err := c.begin(ctx); err != nil {
 		return chain.BlockRef{}, err
 	}
-	c.mu.Lock()
 	defer c.mu.Unlock()
 	defer c.tell()
 	ref, err := c.extend(c.bc.BestSnapshot().Hash, script, txs)
-	return ref, errors.Join(err, c.journal.sync())
+	return ref, errors.Join(err, c.sync())
 }
 
 // MineEvery mines a block every interval until ctx ends.
@@ -82,10 +80,9 @@ func (c *Chain) MineEvery(ctx context.Context, interval time.Duration, script []
 // the old ones' transactions, but for those named in without and what depends
 // on them; these, and nothing else, are gone from the mempool too.
 func (c *Chain) Reorg(ctx context.Context, depth int, script []byte, without ...wire.Hash) error {
-	if err := c.check(ctx); err != nil {
+	if err := c.begin(ctx); err != nil {
 		return err
 	}
-	c.mu.Lock()
 	defer c.mu.Unlock()
 	defer c.tell()
 	tip := c.bc.BestSnapshot()
@@ -116,19 +113,19 @@ func (c *Chain) Reorg(ctx context.Context, depth int, script []byte, without ...
 		}
 		ref, err := c.extend(at, script, keep)
 		if err != nil {
-			return errors.Join(err, c.journal.sync())
+			return errors.Join(err, c.sync())
 		}
 		at = ref.Hash
 	}
 	if _, err = c.extend(at, script, nil); err != nil {
-		return errors.Join(err, c.journal.sync())
+		return errors.Join(err, c.sync())
 	}
 	for id := range gone {
 		if tx, err := c.pool.FetchTransaction(&id); err == nil {
 			c.pool.RemoveTransaction(tx, true)
 		}
 	}
-	return c.journal.sync()
+	return c.sync()
 }
 
 // extend mines a block on any parent. Its coinbase claims the subsidy only:
@@ -139,16 +136,13 @@ func (c *Chain) extend(parent chainhash.Hash, script []byte, txs []*btcwire.MsgT
 		return chain.BlockRef{}, err
 	}
 	height := prev.Height() + 1
-	mtp, err := c.bc.PastMedianTime(&btcwire.BlockHeader{PrevBlock: parent})
+	mtp, err := c.medianTime(parent)
 	if err != nil {
-		mtp = prev.MsgBlock().Header.Timestamp
+		return chain.BlockRef{}, err
 	}
 	when := time.Unix(time.Now().Unix(), 0)
 	if !when.After(mtp) {
 		when = mtp.Add(time.Second)
-	}
-	if old := prev.MsgBlock().Header.Timestamp; when.Before(old) {
-		when = old // always later than the median of the past
 	}
 	cb := btcwire.NewMsgTx(1)
 	cb.AddTxIn(&btcwire.TxIn{PreviousOutPoint: btcwire.OutPoint{Index: 0xffffffff}, Sequence: 0xffffffff})
@@ -162,6 +156,26 @@ func (c *Chain) extend(parent chainhash.Hash, script []byte, txs []*btcwire.MsgT
 	b.Transactions = append(b.Transactions, cb)
 	b.Transactions = append(b.Transactions, txs...)
 	return c.submit(b, height)
+}
+
+// medianTime is the median of the times of hash and its ten predecessors,
+// which a successor's must exceed. btcd's PastMedianTime takes in the new
+// header itself.
+func (c *Chain) medianTime(hash chainhash.Hash) (time.Time, error) {
+	var times []time.Time
+	for len(times) < 11 {
+		h, err := c.bc.HeaderByHash(&hash)
+		if err != nil {
+			return time.Time{}, err
+		}
+		times = append(times, h.Timestamp)
+		if hash == *c.params.GenesisHash {
+			break
+		}
+		hash = h.PrevBlock
+	}
+	slices.SortFunc(times, time.Time.Compare)
+	return times[len(times)/2], nil
 }
 
 // submit gives the block its coinbase script and proof of work, journals it
@@ -198,7 +212,26 @@ func (c *Chain) submit(b *btcwire.MsgBlock, height int32) (chain.BlockRef, error
 		return chain.BlockRef{}, fmt.Errorf("%w: block without a parent", chain.ErrRejected)
 	}
 	if err := c.journal.append(block); err != nil {
-		return chain.BlockRef{}, err
+		return chain.BlockRef{}, c.fail(err)
 	}
 	return chain.BlockRef{Hash: *block.Hash(), Height: wire.Height(height)}, nil
+}
+
+// sync makes what was submitted durable.
+func (c *Chain) sync() error {
+	if c.broken != nil {
+		return c.broken
+	}
+	if err := c.journal.sync(); err != nil {
+		return c.fail(err)
+	}
+	return nil
+}
+
+// fail ends all work: consensus knows a block that the journal may not have,
+// and after a failed sync nobody can tell what the disk has (fsync may report
+// a loss only once).
+func (c *Chain) fail(err error) error {
+	c.broken = fmt.Errorf("%w: %w", ErrBroken, err)
+	return c.broken
 }
