@@ -405,7 +405,13 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	wg.Go(func() { e.work(ctx) })
+	wg.Go(func() {
+		// Effects lean on heights and fees: none is carried out before both are
+		// those of the node's tip.
+		if e.WaitSynced(ctx) == nil {
+			e.work(ctx)
+		}
+	})
 	return e.follow(ctx)
 }
 

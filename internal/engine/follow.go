@@ -78,13 +78,12 @@ func (e *Engine) catchUp(ctx context.Context) error {
 			e.setPosition(at)
 			continue
 		}
-		e.mu.Lock()
-		e.synced = at == tip
-		e.mu.Unlock()
 		if at == tip {
-			e.setPosition(at)
-			return nil
+			return e.caughtUp(ctx, at)
 		}
+		e.mu.Lock()
+		e.synced = false
+		e.mu.Unlock()
 		hash, err := e.cfg.Chain.HashAt(ctx, at.Height)
 		switch {
 		case errors.Is(err, chain.ErrNotFound) || (err == nil && hash != at.Hash):
@@ -101,6 +100,20 @@ func (e *Engine) catchUp(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// caughtUp learns what transactions pay now and lets everybody go on who waits
+// for the tip.
+func (e *Engine) caughtUp(ctx context.Context, at chain.BlockRef) error {
+	rate, err := e.cfg.Chain.FeeRate(ctx, confirmTarget)
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	e.rate, e.synced = rate, true
+	e.mu.Unlock()
+	e.setPosition(at)
+	return nil
 }
 
 func (e *Engine) position(ctx context.Context) (at chain.BlockRef, ok bool, err error) {
@@ -136,9 +149,6 @@ func (e *Engine) connect(ctx context.Context, at chain.BlockRef) error {
 	if err != nil {
 		return err
 	}
-	e.mu.Lock()
-	e.rate = rate
-	e.mu.Unlock()
 	block := &Block{Ref: chain.BlockRef{Hash: hash, Height: at.Height + 1}, Txs: raw.Transactions}
 	var txids []wire.Hash
 	var spent []wire.Outpoint

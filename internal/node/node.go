@@ -41,6 +41,10 @@ type Config struct {
 	// Serve, where set, stands between the network and the agent's service.
 	Serve func(p2p.Service) p2p.Service
 	Log   *slog.Logger
+
+	// intercept stands between the engine and what carries effects out; tests
+	// kill nodes there.
+	intercept func(engine.Executor) engine.Executor
 }
 
 // Node is one party.
@@ -110,7 +114,11 @@ func Open(cfg Config) (n *Node, err error) {
 			cfg.Observe(c)
 		}
 	}
-	n.engine = engine.New(engine.Config{Store: n.store, Chain: cfg.Chain, Executor: (*executor)(n), Followers: []engine.Follower{(*follower)(n)},
+	var exec engine.Executor = (*executor)(n)
+	if cfg.intercept != nil {
+		exec = cfg.intercept(exec)
+	}
+	n.engine = engine.New(engine.Config{Store: n.store, Chain: cfg.Chain, Executor: exec, Followers: []engine.Follower{(*follower)(n)},
 		Birthday: cfg.Birthday, Observe: observe, Log: n.log})
 	hc := p2p.Config{Log: n.log}
 	if cfg.Policy != nil {

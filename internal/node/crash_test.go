@@ -1,0 +1,353 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/bitgram/bitgram/internal/chain/devchain"
+	"github.com/bitgram/bitgram/internal/deal"
+	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/mail"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// town is a chain and some nodes over real sockets and files.
+type town struct {
+	t      testing.TB
+	dir    string
+	chain  *devchain.Chain
+	miner  []byte
+	homes  map[string]*home
+	agents []deal.Candidate
+}
+
+// home is one node, which may be killed and opened again.
+type home struct {
+	town *town
+	cfg  Config
+	node *Node
+	plan *plan
+}
+
+// plan kills a home at its n-th effect, before it is carried out or after,
+// when its deed is done and not yet recorded.
+type plan struct {
+	mu      sync.Mutex
+	n       int
+	after   bool
+	counted int
+	killed  string // the effect at which it happened
+	dead    chan struct{}
+}
+
+var errKilled = errors.New("killed")
+
+// killer carries effects out until its plan says otherwise; from then on
+// nothing is done any more.
+type killer struct {
+	engine.Executor
+	*plan
+}
+
+func (k killer) Do(ctx context.Context, ref engine.Ref, e deal.Effect) (func(engine.Tx) ([]engine.Delivery, error), error) {
+	k.mu.Lock()
+	mine := k.counted == k.n
+	gone := k.killed != ""
+	k.counted++
+	if mine && !gone {
+		k.killed = fmt.Sprintf("%T", e)
+		close(k.dead)
+	}
+	k.mu.Unlock()
+	if gone || (mine && !k.after) {
+		return nil, errKilled
+	}
+	commit, err := k.Executor.Do(ctx, ref, e)
+	k.mu.Lock()
+	gone = k.killed != ""
+	k.mu.Unlock()
+	if gone {
+		return nil, errKilled // what was done is not recorded
+	}
+	return commit, err
+}
+
+func newTown(t testing.TB, agents int) *town {
+	dir := t.TempDir()
+	chain, err := devchain.Open(filepath.Join(dir, "chain"))
+	must(t, err)
+	w := &town{t: t, dir: dir, chain: chain, miner: append([]byte{0x51, 0x20}, bytes.Repeat([]byte{2}, 32)...), homes: map[string]*home{}}
+	t.Cleanup(func() {
+		for _, h := range w.homes {
+			must(t, h.node.Close())
+		}
+		must(t, chain.Close())
+	})
+	for i := range agents {
+		h := w.open(fmt.Sprintf("agent-%d", i), &deal.Policy{Rate: 20_000_000 + wire.Psat(i), MaxSize: 1 << 30, MaxBlocks: 1008, ValidFor: 12, Patience: 4,
+			OneOfMany: true, MaxStored: 1 << 30, MaxUnfunded: 1 << 28})
+		// The same addresses after a restart.
+		h.cfg.Listen = h.node.Candidate().Addrs
+		w.agents = append(w.agents, h.node.Candidate())
+	}
+	for _, name := range []string{"sender", "recipient"} {
+		w.open(name, nil)
+	}
+	return w
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (w *town) open(name string, p *deal.Policy) *home {
+	seed := make([]byte, 64)
+	_, _ = rand.Read(seed)
+	h := &home{town: w, cfg: Config{Dir: filepath.Join(w.dir, name), Network: wire.Regtest, Seed: seed, Chain: w.chain, Policy: p}}
+	if p != nil {
+		h.cfg.Listen = []string{"/ip4/127.0.0.1/tcp/0"}
+	}
+	w.homes[name] = h
+	h.open()
+	return h
+}
+
+func (h *home) open() {
+	h.town.t.Helper()
+	cfg := h.cfg
+	if h.plan != nil {
+		cfg.intercept = func(e engine.Executor) engine.Executor { return killer{e, h.plan} }
+	}
+	n, err := Open(cfg)
+	must(h.town.t, err)
+	h.node = n
+	if h.cfg.Policy == nil {
+		n.SetAgents(h.town.agents)
+	}
+	n.Start()
+}
+
+// reopenDead opens again what its plan has killed.
+func (w *town) reopenDead() {
+	for _, h := range w.homes {
+		if h.plan == nil {
+			continue
+		}
+		select {
+		case <-h.plan.dead:
+			_ = h.node.Close()
+			h.plan = nil
+			h.open()
+		default:
+		}
+	}
+}
+
+// settle waits until everybody has seen the tip and has nothing to do.
+func (w *town) settle() {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
+	defer cancel()
+	tip, err := w.chain.Tip(ctx)
+	must(w.t, err)
+	for quiet := 0; quiet < 2; quiet++ {
+		w.reopenDead()
+		for name, h := range w.homes {
+			if !h.node.Engine().Idle(tip.Height) {
+				quiet = -1
+			}
+			if ctx.Err() != nil {
+				w.t.Fatalf("%s does not come to rest at height %d", name, tip.Height)
+			}
+		}
+		time.Sleep(500 * time.Microsecond)
+	}
+}
+
+func (w *town) mine(n int) {
+	w.t.Helper()
+	for range n {
+		_, err := w.chain.Mine(w.t.Context(), 1, w.miner)
+		must(w.t, err)
+		w.settle()
+	}
+}
+
+func (w *town) fund(h *home, amount wire.Sat) {
+	w.t.Helper()
+	_, script, err := h.node.NewAddress(w.t.Context())
+	must(w.t, err)
+	_, err = w.chain.Faucet(w.t.Context(), script, amount)
+	must(w.t, err)
+	w.mine(1)
+}
+
+func (w *town) send(body []byte, shape wire.Shape) engine.Ref {
+	w.t.Helper()
+	ref, err := w.homes["sender"].node.Send(w.t.Context(), Letter{To: w.homes["recipient"].node.Key(), Body: bytes.NewReader(body),
+		Agents: 3, Shape: shape, MaxCost: 100_000, Blocks: 24})
+	must(w.t, err)
+	w.settle()
+	return ref
+}
+
+// follow mines until the sender's deal is over and returns it.
+func (w *town) follow(ref engine.Ref) deal.Sender {
+	w.t.Helper()
+	for i := range 140 {
+		if i < 14 {
+			w.mine(1)
+		} else {
+			// Nobody has anything to do before the refund: ten at a time.
+			_, err := w.chain.Mine(w.t.Context(), 10, w.miner)
+			must(w.t, err)
+			w.settle()
+		}
+		s, err := w.homes["sender"].node.Engine().State(w.t.Context(), ref)
+		must(w.t, err)
+		if s := s.(deal.Sender); s.Interest().Done {
+			w.mine(int(deal.MarginsFor(wire.Regtest).Final))
+			return s
+		}
+	}
+	w.t.Fatal("the deal does not end")
+	return deal.Sender{}
+}
+
+// balanced holds every party's coins against what the funding, the claims and
+// the refund paid.
+func (w *town) balanced(purse wire.Sat) {
+	w.t.Helper()
+	total := wire.Sat(0)
+	for _, h := range w.homes {
+		b, err := h.node.Balance(w.t.Context())
+		must(w.t, err)
+		if b.Locked != 0 || b.Pending != 0 {
+			w.t.Errorf("%s has %v locked and %v pending", h.cfg.Dir, b.Locked, b.Pending)
+		}
+		total += b.Confirmed
+	}
+	// The miner holds the rest: fees over the subsidies, since the faucet paid.
+	tip, err := w.chain.Tip(w.t.Context())
+	must(w.t, err)
+	fees, values := wire.Sat(0), map[wire.Outpoint]wire.Sat{}
+	began := false
+	for h := wire.Height(1); h <= tip.Height; h++ {
+		hash, err := w.chain.HashAt(w.t.Context(), h)
+		must(w.t, err)
+		b, _, err := w.chain.Block(w.t.Context(), hash)
+		must(w.t, err)
+		for i, tx := range b.Transactions {
+			fee := wire.Sat(0)
+			for n, o := range tx.TxOut {
+				values[wire.Outpoint{Txid: wire.Hash(tx.TxHash()), Vout: uint32(n)}] = wire.Sat(o.Value)
+				fee -= wire.Sat(o.Value)
+			}
+			for _, in := range tx.TxIn {
+				fee += values[wire.Outpoint{Txid: wire.Hash(in.PreviousOutPoint.Hash), Vout: in.PreviousOutPoint.Index}]
+			}
+			if began && i > 0 {
+				fees += fee
+			}
+			began = began || len(tx.TxOut) > 0 && i > 0
+		}
+	}
+	if total+fees != purse {
+		w.t.Errorf("of %v, the parties hold %v and miners %v: %v are missing", purse, total, fees, purse-total-fees)
+	}
+}
+
+// read returns what the recipient has of its one message.
+func (w *town) read() []byte {
+	w.t.Helper()
+	n := w.homes["recipient"].node
+	for ref, r := range n.Received(w.t.Context()) {
+		if r.Phase != deal.RecipientRead {
+			w.t.Fatalf("the message is %v: %s", r.Phase, r.Failure)
+		}
+		f, err := n.Message(ref)
+		must(w.t, err)
+		defer f.Close()
+		_, body, err := mail.Extract(f)
+		must(w.t, err)
+		raw, err := io.ReadAll(body)
+		must(w.t, err)
+		return raw
+	}
+	w.t.Fatal("no message")
+	return nil
+}
+
+// TestKilledAtEveryEffect kills each party once at each of its effects, before
+// the deed and after it, opens it again from its files, and wants the same end
+// as without: delivered, nobody poorer.
+func TestKilledAtEveryEffect(t *testing.T) {
+	for _, who := range []string{"sender", "recipient", "agents"} {
+		for _, after := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/after=%v", who, after), func(t *testing.T) {
+				for n := 0; ; n++ {
+					if testing.Short() && n%5 != 0 {
+						continue
+					}
+					if killed := killOnce(t, who, n, after); killed == "" {
+						if n == 0 {
+							t.Error("nothing was killed")
+						}
+						return
+					}
+				}
+			})
+		}
+	}
+}
+
+// killOnce plays the happy path and returns the effect at which somebody was
+// killed, or nothing when all of it was over before the n-th.
+func killOnce(t *testing.T, who string, n int, after bool) (killed string) {
+	w := newTown(t, 3)
+	const purse = 1_000_000
+	w.fund(w.homes["sender"], purse)
+	var plans []*plan
+	for name, h := range w.homes {
+		if name == who || (who == "agents" && h.cfg.Policy != nil) {
+			must(t, h.node.Close())
+			h.plan = &plan{n: n, after: after, dead: make(chan struct{})}
+			plans = append(plans, h.plan)
+			h.open()
+		}
+	}
+	w.settle()
+	body := []byte("a letter that survives")
+	ref := w.send(body, wire.PerAgent)
+	s := w.follow(ref)
+	for _, p := range plans {
+		killed += p.killed
+	}
+	if s.State() != "delivered" {
+		t.Errorf("killed at %s: %s %s", killed, s.State(), s.Failure)
+	}
+	if got := w.read(); !bytes.Equal(got, body) {
+		t.Errorf("killed at %s: read %q", killed, got)
+	}
+	w.balanced(purse)
+	if t.Failed() {
+		t.FailNow()
+	}
+	// The town is closed now, not at the end of all of them.
+	for _, h := range w.homes {
+		must(t, h.node.Close())
+	}
+	w.homes = nil
+	return killed
+}

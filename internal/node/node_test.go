@@ -1,0 +1,189 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/bitgram/bitgram/internal/deal"
+	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/p2p"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// failed sends and wants the sender to give up for a reason, with every coin
+// free again and nothing kept.
+func (w *town) failed(l Letter, by string) {
+	w.t.Helper()
+	sender := w.homes["sender"].node
+	ref, err := sender.Send(w.t.Context(), l)
+	must(w.t, err)
+	w.settle()
+	w.mine(1)
+	state, err := sender.Engine().State(w.t.Context(), ref)
+	must(w.t, err)
+	s := state.(deal.Sender)
+	if s.State() != "failed" || s.FailedBy != by || s.Failure == "" {
+		w.t.Errorf("%s by %q: %s; wanted failed by %q", s.State(), s.FailedBy, s.Failure, by)
+	}
+	b, err := sender.Balance(w.t.Context())
+	must(w.t, err)
+	if b.Locked != 0 || b.Pending != 0 {
+		w.t.Errorf("%v locked, %v pending after a failure", b.Locked, b.Pending)
+	}
+	left, err := os.ReadDir(filepath.Join(w.homes["sender"].cfg.Dir, dirOutgoing))
+	must(w.t, err)
+	if len(left) != 0 {
+		w.t.Errorf("%d payloads are left", len(left))
+	}
+}
+
+func (w *town) letter() Letter {
+	return Letter{To: w.homes["recipient"].node.Key(), Body: bytes.NewReader([]byte("hello")), Agents: 3, MaxCost: 100_000, Blocks: 24}
+}
+
+func TestFailuresCostNothing(t *testing.T) {
+	w := newTown(t, 3)
+	w.mine(1)
+	t.Run("no funds", func(t *testing.T) { w.t = t; w.failed(w.letter(), "funds") })
+	w.t = t
+	w.fund(w.homes["sender"], 1_000_000)
+	t.Run("price above the cap", func(t *testing.T) {
+		w.t = t
+		l := w.letter()
+		l.MaxCost = 500
+		w.failed(l, "price")
+	})
+	t.Run("fee above the cap", func(t *testing.T) {
+		w.t = t
+		l := w.letter()
+		l.MaxCost = 2300 // the agents' 2,163 fit, the funding's fee does not
+		w.failed(l, "price")
+	})
+	t.Run("storage too long", func(t *testing.T) {
+		w.t = t
+		l := w.letter()
+		l.Blocks = 2000
+		w.failed(l, "agents")
+	})
+	t.Run("an agent is gone", func(t *testing.T) {
+		w.t = t
+		gone := w.homes["agent-1"]
+		must(t, gone.node.Close())
+		delete(w.homes, "agent-1")
+		w.failed(w.letter(), "agents")
+		gone.open()
+		w.homes["agent-1"] = gone
+	})
+	w.t = t
+	t.Run("empty", func(t *testing.T) {
+		l := w.letter()
+		l.Body = bytes.NewReader(nil)
+		if _, err := w.homes["sender"].node.Send(t.Context(), l); !errors.Is(err, ErrEmpty) {
+			t.Errorf("an empty letter: %v", err)
+		}
+	})
+	t.Run("too few known", func(t *testing.T) {
+		l := w.letter()
+		l.Agents = 4
+		if _, err := w.homes["sender"].node.Send(t.Context(), l); !errors.Is(err, deal.ErrTooFewAgents) {
+			t.Errorf("four of three agents: %v", err)
+		}
+	})
+}
+
+// silence takes σ and answers nothing, or something wrong.
+type silence struct {
+	p2p.Service
+	wrong bool
+}
+
+func (s silence) Release(ctx context.Context, r *wire.Release) (*wire.Reveal, error) {
+	reveal, err := s.Service.Release(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if s.wrong {
+		reveal.Tau[0] ^= 1
+		return reveal, nil
+	}
+	return nil, errors.New("silence")
+}
+
+// TestClaimImpliesTau: whatever agents answer, their claim gives the message
+// away, over real sockets and in both shapes.
+func TestClaimImpliesTau(t *testing.T) {
+	for name, c := range map[string]struct {
+		shape wire.Shape
+		serve func(p2p.Service) p2p.Service
+	}{
+		"honest, one of many": {shape: wire.OneOfMany},
+		"silent":              {serve: func(s p2p.Service) p2p.Service { return silence{Service: s} }},
+		"wrong":               {serve: func(s p2p.Service) p2p.Service { return silence{Service: s, wrong: true} }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newTown(t, 3)
+			const purse = 1_000_000
+			for _, h := range w.homes {
+				if h.cfg.Policy != nil && c.serve != nil {
+					must(t, h.node.Close())
+					h.cfg.Serve = c.serve
+					h.open()
+				}
+			}
+			w.fund(w.homes["sender"], purse)
+			body := []byte("through the chain")
+			s := w.follow(w.send(body, c.shape))
+			if s.State() != "delivered" {
+				t.Errorf("%s: %s", s.State(), s.Failure)
+			}
+			if got := w.read(); !bytes.Equal(got, body) {
+				t.Errorf("read %q", got)
+			}
+			w.balanced(purse)
+		})
+	}
+}
+
+// TestPointOnce: a point that a sender was quoted once is never taken again,
+// also after a restart.
+func TestPointOnce(t *testing.T) {
+	w := newTown(t, 3)
+	w.fund(w.homes["sender"], 1_000_000)
+	ref := w.send([]byte("first"), wire.PerAgent)
+	state, err := w.homes["sender"].node.Engine().State(t.Context(), ref)
+	must(t, err)
+	first := state.(deal.Sender)
+	h := w.homes["sender"]
+	must(t, h.node.Close())
+	h.open()
+	w.settle()
+	must(t, h.node.store.View(t.Context(), func(tx engine.Tx) error {
+		for _, l := range first.Legs {
+			used, err := tx.Get(bucketPoints, l.Quote.Point[:])
+			if err != nil {
+				return err
+			}
+			if !bytes.Equal(used, ref.ID[:]) {
+				t.Errorf("point %v is not remembered", l.Quote.Point)
+			}
+		}
+		return nil
+	}))
+	// The agent's side: the point is the deal's name, and names are taken once.
+	for _, l := range first.Legs {
+		for _, h := range w.homes {
+			if h.node.Key() != l.Candidate.Agent {
+				continue
+			}
+			state, err := h.node.Engine().State(t.Context(), agentRef(l.Quote.Point))
+			must(t, err)
+			if err := h.node.Engine().Create(t.Context(), engine.Creation{Ref: agentRef(l.Quote.Point), State: state}); !errors.Is(err, engine.ErrExists) {
+				t.Errorf("a second deal under one point: %v", err)
+			}
+		}
+	}
+}
