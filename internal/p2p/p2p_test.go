@@ -355,10 +355,10 @@ func TestStalledBody(t *testing.T) {
 	_, _ = st.Write([]byte("abc"))
 	dropped("pause", 3*quick.Frame)
 
-	st = start(100)
+	slow := start(100)
 	go func() {
 		for {
-			if _, err := st.Write([]byte("a")); err != nil {
+			if _, err := slow.Write([]byte("a")); err != nil {
 				return
 			}
 			time.Sleep(quick.Frame / 6)
