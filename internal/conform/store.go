@@ -55,9 +55,12 @@ func Store(t *testing.T, open func() *StoreHarness) {
 		})
 	}
 	t.Run("Model", func(t *testing.T) {
-		n := 0
+		n := 25 // each makes a new store
+		if testing.Short() {
+			n = 6
+		}
 		rapid.Check(t, func(r *rapid.T) {
-			if n++; n <= 25 { // each makes a new store
+			if n--; n >= 0 {
 				storeModel(r, open())
 			}
 		})

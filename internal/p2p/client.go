@@ -45,28 +45,7 @@ func (s *Host) Store(ctx context.Context, to deal.Candidate, p *wire.Package, bo
 		if err := answer(st, nil); err != nil {
 			return err
 		}
-		body := &source{Reader: body}
-		n, err := io.Copy(s.limit.pace(st, size), body)
-		switch {
-		case body.err != nil:
-			return fmt.Errorf("%w: %w", errLocal, body.err)
-		case err != nil:
-			// An agent that stopped reading may have said why.
-			_ = st.SetReadDeadline(time.Now().Add(s.limit.Frame))
-			var refused *Refused
-			if why := answer(st, nil); errors.As(why, &refused) {
-				return why
-			}
-			return err
-		case uint64(n) != size:
-			return fmt.Errorf("%w: sealed copy has %d bytes, wanted %d", errLocal, n, size)
-		}
-		// What is on its way has to arrive and to be stored.
-		_ = st.SetDeadline(time.Now().Add(s.limit.body(size)))
-		if err := st.CloseWrite(); err != nil {
-			return err
-		}
-		return answer(st, r)
+		return s.upload(st, body, size, r)
 	})
 	if err != nil {
 		return nil, err
@@ -75,6 +54,44 @@ func (s *Host) Store(ctx context.Context, to deal.Candidate, p *wire.Package, bo
 		return nil, fmt.Errorf("%w: receipt for something else", wire.ErrMalformed)
 	}
 	return r, r.Agent.Verify(r.Digest(), r.Sig)
+}
+
+// upload sends a body of size bytes and reads the answer, which an agent that
+// refuses gives before it has read all: the writing ends then.
+func (s *Host) upload(st network.Stream, body io.Reader, size uint64, m wire.Limited) error {
+	in, out := &source{Reader: body}, s.limit.pace(st, size)
+	heard := make(chan error, 1)
+	go func() {
+		err := answer(st, m)
+		if err != nil {
+			out.stop()
+		}
+		heard <- err
+	}()
+	n, err := io.Copy(out, in)
+	switch {
+	case in.err != nil:
+		err = fmt.Errorf("%w: %w", errLocal, in.err)
+	case err != nil:
+		_ = st.SetReadDeadline(time.Now().Add(s.limit.Frame))
+		var refused *Refused
+		if why := <-heard; errors.As(why, &refused) {
+			return why
+		}
+		return err
+	case uint64(n) != size:
+		err = fmt.Errorf("%w: sealed copy has %d bytes, wanted %d", errLocal, n, size)
+	default:
+		err = st.CloseWrite()
+	}
+	if err != nil {
+		_ = st.Reset()
+		<-heard
+		return err
+	}
+	// What is on its way has to arrive and to be stored.
+	_ = st.SetReadDeadline(time.Now().Add(s.limit.body(size)))
+	return <-heard
 }
 
 // source remembers an error of reading, to tell it from one of writing.

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p"
@@ -60,6 +61,20 @@ type paced struct {
 	network.Stream
 	pause time.Duration
 	end   time.Time
+
+	mu      sync.Mutex
+	stopped bool
+}
+
+// errStopped: the other side has said that it wants no more.
+var errStopped = errors.New("stopped")
+
+// stop ends a write that hangs, and all later ones.
+func (p *paced) stop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stopped = true
+	_ = p.SetWriteDeadline(time.Now())
 }
 
 func (l Limits) pace(st network.Stream, size uint64) *paced {
@@ -67,6 +82,11 @@ func (l Limits) pace(st network.Stream, size uint64) *paced {
 }
 
 func (p *paced) renew() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stopped {
+		return errStopped
+	}
 	next := time.Now().Add(p.pause)
 	if next.After(p.end) {
 		next = p.end
@@ -244,7 +264,10 @@ func (s *Host) call(ctx context.Context, to deal.Candidate, id protocol.ID, f fu
 		}
 		return fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
-	return st.Close()
+	// The answer is here. Over QUIC, closing fails when the peer has closed its
+	// own side first.
+	_ = st.Close()
+	return nil
 }
 
 // errLocal marks failures on this side: a disk, a bad proof.

@@ -34,6 +34,9 @@ const rate wire.SatPerKVB = 2000
 
 // few checks f on n draws: with a database and a chain each takes a while.
 func few(t *testing.T, n int, f func(*rapid.T)) {
+	if testing.Short() {
+		n /= 4
+	}
 	rapid.Check(t, func(r *rapid.T) {
 		if n--; n >= 0 {
 			f(r)

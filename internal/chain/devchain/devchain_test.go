@@ -6,6 +6,8 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -330,8 +332,12 @@ func TestBroken(t *testing.T) {
 	dir := t.TempDir()
 	c := open(t, dir)
 	want := mine(t, c, 5)
+	// Writing fails, syncing would not.
 	c.journal.f.Close()
-	_, err := c.Mine(t.Context(), 1, miner)
+	var err error
+	c.journal.f, err = os.Open(filepath.Join(dir, journalName))
+	conform.Must(t, err)
+	_, err = c.Mine(t.Context(), 1, miner)
 	conform.WantErr(t, err, ErrBroken)
 	_, err = c.Tip(t.Context())
 	conform.WantErr(t, err, ErrBroken)
@@ -342,7 +348,7 @@ func TestBroken(t *testing.T) {
 	conform.WantErr(t, c.Reorg(t.Context(), 1, miner), ErrBroken)
 	_, err = c.Faucet(t.Context(), miner, 1000)
 	conform.WantErr(t, err, ErrBroken)
-	c.Close() // an error, as the file is closed already
+	conform.Must(t, c.Close())
 	c = open(t, dir)
 	if list := active(t, c); list[len(list)-1] != want[4].Hash || len(list) != 6 {
 		t.Errorf("%d blocks after a failed write of block 6", len(list)-1)
