@@ -63,6 +63,9 @@ func EncodeTx(tx *btcwire.MsgTx) []byte {
 // DecodeTx reads the one witness-free serialisation of a transaction; its
 // error wraps wire.ErrMalformed.
 func DecodeTx(b []byte) (*btcwire.MsgTx, error) {
+	if !plausible(b) {
+		return nil, fmt.Errorf("%w: transaction: counts that its size does not hold", wire.ErrMalformed)
+	}
 	tx := btcwire.NewMsgTx(TxVersion)
 	r := bytes.NewReader(b)
 	if err := tx.DeserializeNoWitness(r); err != nil {
@@ -72,6 +75,42 @@ func DecodeTx(b []byte) (*btcwire.MsgTx, error) {
 		return nil, fmt.Errorf("%w: transaction: trailing or non-canonical bytes", wire.ErrMalformed)
 	}
 	return tx, nil
+}
+
+// plausible walks over a witness-free transaction without allocating: btcd
+// makes room for as many inputs and outputs as are announced, which a few
+// bytes from a stranger must not cause.
+func plausible(b []byte) bool {
+	left := b
+	take := func(n uint64) bool {
+		if n > uint64(len(left)) {
+			return false
+		}
+		left = left[n:]
+		return true
+	}
+	// count reads a CompactSize that things of at least size bytes follow.
+	count := func(size uint64) (uint64, bool) {
+		n, err := btcwire.ReadVarInt(bytes.NewReader(left), 0)
+		return n, err == nil && take(uint64(btcwire.VarIntSerializeSize(n))) && n <= uint64(len(left))/size
+	}
+	if !take(4) {
+		return false
+	}
+	for _, part := range []struct{ fixed, tail uint64 }{{36, 4}, {8, 0}} { // inputs, outputs
+		n, ok := count(part.fixed + 1 + part.tail)
+		for ; ok && n > 0; n-- {
+			var script uint64
+			if ok = take(part.fixed); ok {
+				script, ok = count(1)
+				ok = ok && take(script) && take(part.tail)
+			}
+		}
+		if !ok {
+			return false
+		}
+	}
+	return len(left) == 4
 }
 
 // ReadTx reads a transaction with witnesses, as Bitcoin serialises it.

@@ -248,15 +248,17 @@ func (e *Engine) disconnect(ctx context.Context, at chain.BlockRef) error {
 				return err
 			}
 		}
-		return b.tx.Retreat()
+		if err := b.tx.Retreat(); err != nil {
+			return err
+		}
+		var ok bool
+		if at, ok, err = b.tx.Position(); err == nil && !ok {
+			err = errors.New("a reorg deeper than what is remembered of the chain")
+		}
+		return err
 	})
-	if err != nil {
-		return err
-	}
-	if at, ok, err := e.position(ctx); err != nil {
-		return err
-	} else if ok {
+	if err == nil {
 		e.setPosition(at)
 	}
-	return nil
+	return err
 }

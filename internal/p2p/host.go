@@ -229,7 +229,8 @@ func (s *Host) call(ctx context.Context, to deal.Candidate, id protocol.ID, f fu
 	for _, a := range to.Addrs {
 		m, err := multiaddr.NewMultiaddr(a)
 		if err != nil {
-			return fmt.Errorf("address of agent %s: %w", to.Agent, err)
+			s.log.Debug("address skipped", "agent", to.Agent.String(), "addr", a, "err", err)
+			continue // another one may do
 		}
 		info.Addrs = append(info.Addrs, m)
 	}

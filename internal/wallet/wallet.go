@@ -517,7 +517,13 @@ func (w *Wallet) pick(tx Tx, amount wire.Sat, weight int64, rate wire.SatPerKVB,
 	p.Fee = fee(len(p.Inputs), true)
 	if rest := sum - amount - p.Fee; rest >= contract.Dust {
 		p.Change = rest
-		p.ChangeScript, err = w.NewScript(tx, Internal)
+		// The address counts as used once something is signed that pays it, so
+		// that what is given up before leaves no gap behind.
+		next, err := w.next(tx, Internal)
+		if err != nil {
+			return nil, err
+		}
+		p.ChangeScript, err = w.acct.script(path{Internal, next})
 		return p, err
 	}
 	if p.Fee = fee(len(p.Inputs), false); len(p.Inputs) == 0 || sum < amount+p.Fee {
@@ -571,7 +577,13 @@ func (w *Wallet) sign(tx Tx, t *btcwire.MsgTx, s Sent) error {
 		var p path
 		if ok, err := get(tx, bucketScript, o.PkScript, &p); err != nil {
 			return err
-		} else if ok && p.Branch == Internal {
+		} else if !ok {
+			continue
+		}
+		if err := w.use(tx, p); err != nil {
+			return err
+		}
+		if p.Branch == Internal {
 			s.Change = i
 		}
 	}
