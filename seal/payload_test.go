@@ -3,7 +3,6 @@ package seal
 import (
 	"bytes"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"runtime"
@@ -384,21 +383,6 @@ func TestLimits(t *testing.T) {
 	o := newOpener(bytes.NewReader(make([]byte, 100)), wire.Secret{1}, 99)
 	if _, _, err := o.next(); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("sealed copy over the limit: %v", err)
-	}
-}
-
-var long = flag.Bool("long", false, "run tests over gigabytes")
-
-// The whole 4 GiB, and one byte more.
-func TestMaxBody(t *testing.T) {
-	if !*long {
-		t.Skip("8 GiB: only with -long")
-	}
-	for over := range 2 {
-		_, err := sender(t).Encrypt(io.Discard, &source{left: MaxBody + over}, key("sender"))
-		if (over == 0) != (err == nil) || err != nil && !errors.Is(err, ErrTooLarge) {
-			t.Errorf("%d over: %v", over, err)
-		}
 	}
 }
 
