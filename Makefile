@@ -27,6 +27,7 @@ fuzz:
 bench:
 	go run ./internal/bench -o BENCHMARKS.md
 
-# Test vectors of spec/vectors, written anew; review the diff.
+# What of spec is written by the code, anew; review the difference.
 vectors:
-	go test ./seal ./internal/contract -update
+	go test ./seal -run Vectors -update
+	go test ./internal/deal -run StateTables -update

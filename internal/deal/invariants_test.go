@@ -36,6 +36,7 @@ type story struct {
 	reorgAt int   // blocks after the funding; 0 for none
 	depth   int
 	drop    bool // the reorg leaves the latest claim out
+	seen    map[transition]bool
 }
 
 func drawStory(t *rapid.T) (s story) {
@@ -54,7 +55,7 @@ func drawStory(t *rapid.T) (s story) {
 
 func (s story) play(t testing.TB, seed uint64) *world {
 	w := newWorld(t, seed, len(s.faults))
-	w.twice, w.present = s.twice, false
+	w.twice, w.present, w.seen = s.twice, false, s.seen
 	for i, f := range s.faults {
 		a := w.agents[i]
 		switch f {

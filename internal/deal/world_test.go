@@ -46,6 +46,7 @@ type world struct {
 	twice     bool // carry every effect out twice
 	present   bool // the recipient looks at blocks
 	log       []string
+	seen      map[transition]bool // what steps did, where a test wants to know
 }
 
 // agent is one agent with the ways in which it may misbehave.
@@ -224,6 +225,7 @@ func (w *world) stepSender(ev deal.Event) {
 	next, effects, err := w.sender.Step(ev)
 	must(w.t, err)
 	roundTrip(w.t, next)
+	w.record("Sender", w.sender.Phase, ev, next.Phase, effects)
 	w.sender = next
 	w.doSender(effects)
 }
@@ -354,6 +356,7 @@ func (a *agent) step(ev deal.Event) {
 	next, effects, err := a.state.Step(ev)
 	must(a.t, err)
 	roundTrip(a.t, next)
+	a.record("Agent", a.state.Phase(), ev, next.Phase(), effects)
 	a.state = &next
 	for _, e := range a.repeat(effects) {
 		switch e := reencode(a.t, e).(type) {
@@ -418,6 +421,7 @@ func (w *world) stepRecipient(ev deal.Event) {
 	next, effects, err := w.recipient.Step(ev)
 	must(w.t, err)
 	roundTrip(w.t, next)
+	w.record("Recipient", w.recipient.Phase, ev, next.Phase, effects)
 	w.recipient = &next
 	w.doRecipient(effects)
 }
@@ -485,6 +489,7 @@ func (w *world) release(e deal.Release) {
 	if a.state.Sigma == nil {
 		a.released = w.tip()
 	}
+	w.record("Agent", a.state.Phase(), deal.Released{}, next.Phase(), effects)
 	a.state = &next
 	tau, ok := next.Answer()
 	switch {
