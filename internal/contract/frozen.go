@@ -111,23 +111,30 @@ func NewOutput(f wire.Frozen) (*Output, error) {
 		o.leaves = append(o.leaves, txscript.NewBaseTapLeaf(ClaimScript(c)))
 	}
 	o.leaves = append(o.leaves, txscript.NewBaseTapLeaf(RefundScript(f.Expiry, f.RefundKey)))
-	paths := make([][]byte, len(o.leaves))
-	root := merge(o.leaves, paths).TapHash()
+	o.pkScript, o.control, err = assemble(internal, o.leaves)
+	return o, err
+}
+
+// assemble computes the P2TR script of internal and leaves, and each leaf's
+// control block (BIP341).
+func assemble(internal *btcec.PublicKey, leaves []txscript.TapLeaf) (pkScript []byte, control [][]byte, err error) {
+	paths := make([][]byte, len(leaves))
+	root := merge(leaves, paths).TapHash()
 	key := txscript.ComputeTaprootOutputKey(internal, root[:])
-	if o.pkScript, err = txscript.PayToTaprootScript(key); err != nil {
-		return nil, err
+	if pkScript, err = txscript.PayToTaprootScript(key); err != nil {
+		return nil, nil, err
 	}
 	odd := key.SerializeCompressed()[0] == 3
-	for _, path := range paths {
+	for i, path := range paths {
 		cb := txscript.ControlBlock{InternalKey: internal, OutputKeyYIsOdd: odd,
-			LeafVersion: txscript.BaseLeafVersion, InclusionProof: path}
+			LeafVersion: leaves[i].LeafVersion, InclusionProof: path}
 		raw, err := cb.ToBytes()
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		o.control = append(o.control, raw)
+		control = append(control, raw)
 	}
-	return o, nil
+	return pkScript, control, nil
 }
 
 // merge builds the BIP341 tree in RFC 6962 shape, the left side being the
