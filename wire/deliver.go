@@ -250,16 +250,21 @@ func (r *Receipt) Check() error { return checkKeys(r.Agent) }
 // Digest is what Agent signs.
 func (r *Receipt) Digest() Hash { return Tagged("receipt", r.Agent[:], r.Package[:]) }
 
-// Ask asks an agent whether it holds messages at a locator. It gives away no
-// more than the locator; the agent proves itself first.
+// FindKey is what a recipient names a message by when it asks an agent:
+// H[find](φ). Only sender, recipient and this agent know φ, so it tells a decoy
+// nothing, and nobody can crowd out another's message under it.
+func FindKey(fetchKey Secret) Hash { return Tagged("find", fetchKey[:]) }
+
+// Ask asks an agent whether it holds a message. The agent proves itself before
+// it is told more.
 type Ask struct {
-	_       struct{} `cbor:",toarray"`
-	Locator Locator
-	Nonce   Hash // fresh
+	_     struct{} `cbor:",toarray"`
+	Find  Hash     // FindKey
+	Nonce Hash     // fresh
 }
 
 // MaxSize implements Limited.
-func (*Ask) MaxSize() int { return 64 }
+func (*Ask) MaxSize() int { return 96 }
 
 // Check implements Limited.
 func (*Ask) Check() error { return nil }
@@ -444,7 +449,7 @@ type Code uint8
 const (
 	OK           Code = iota
 	BadRequest        // a field is wrong; asking again is no use
-	Unknown           // no such quote, message or locator here
+	Unknown           // no such quote or message here
 	Busy              // too many at once; ask again later
 	TooBig            // over the agent's size limit
 	TooLong           // storage or expiry beyond what the agent takes

@@ -173,8 +173,13 @@ func TestOutOfRange(t *testing.T) {
 func TestStrict(t *testing.T) {
 	hash := append([]byte{0x58, 32}, make([]byte, 32)...)
 	cat := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
+	type pair struct {
+		_ struct{} `cbor:",toarray"`
+		A wire.Locator
+		B wire.Hash
+	}
 	good := cat([]byte{0x82, 0x48, 1, 2, 3, 4, 5, 6, 7, 8}, hash)
-	if err := wire.Unmarshal(good, new(wire.Ask)); err != nil {
+	if err := wire.Unmarshal(good, new(pair)); err != nil {
 		t.Fatal(err)
 	}
 	for what, raw := range map[string][]byte{
@@ -195,7 +200,7 @@ func TestStrict(t *testing.T) {
 		"null":              {0xf6},
 		"null field":        cat([]byte{0x82, 0xf6}, hash),
 	} {
-		if err := wire.Unmarshal(raw, new(wire.Ask)); !errors.Is(err, wire.ErrMalformed) {
+		if err := wire.Unmarshal(raw, new(pair)); !errors.Is(err, wire.ErrMalformed) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}

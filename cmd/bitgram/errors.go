@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"syscall"
 
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/demo"
@@ -27,6 +28,9 @@ const (
 // errUsage marks what the user typed wrong.
 var errUsage = errors.New("wrong usage")
 
+// errInterrupted is what a signal makes of any command.
+var errInterrupted = errors.New("interrupted")
+
 // errInput marks a file that cannot be read.
 var errInput = errors.New("cannot read the input")
 
@@ -38,7 +42,7 @@ var errorTable = []struct {
 	exit int
 	hint string
 }{
-	{context.Canceled, "interrupted", exitInterrupted, "nothing is lost: what was under way goes on at the next start"},
+	{errInterrupted, "interrupted", exitInterrupted, "run it again; nothing is left half-written"},
 	{errUsage, "usage", exitUsage, "see 'bitgram help'"},
 	{errInput, "input", exitUsage, "check the path and that the file can be read"},
 	{wire.ErrWrongNetwork, "wrong_network", exitUsage, "ask the recipient for an address of this network, or pass --network"},
@@ -52,6 +56,7 @@ var errorTable = []struct {
 	{deal.ErrPrice, "price", exitMoney, "raise --max-sat, or store for a shorter time"},
 	{deal.ErrNoFunds, "funds", exitMoney, "send money to an address of 'bitgram wallet address'"},
 	{deal.ErrTooFewAgents, "agents", exitNobody, "run or find more agents, or ask for fewer with --agents"},
+	{syscall.ENOSPC, "disk_full", exitFailed, "make room, or point TMPDIR at a larger disk"},
 	{context.DeadlineExceeded, "timeout", exitNobody, "try again"},
 	{store.ErrNewer, "newer_home", exitFailed, "upgrade bitgram, or use another --home"},
 }

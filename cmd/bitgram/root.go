@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -40,7 +39,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 		return exitDone
 	}
 	if ctx.Err() != nil {
-		err = errors.Join(context.Canceled, err)
+		err = errInterrupted // whatever broke, broke because of it
 	}
 	a.print.fail(err)
 	_, exit, _ := explain(err)

@@ -53,7 +53,8 @@ type Agent struct {
 	At        wire.Outpoint
 	Value     wire.Sat
 	Confirmed *contract.Fact
-	Funded    bool // was confirmed once: a reorg alone does not end the deal
+	Funded    bool   // was confirmed once: a reorg alone does not end the deal
+	FundingTx []byte // with witnesses, once seen: broadcast again when a reorg drops it
 	Spend     *SpendFact
 	Sigma     *wire.Secret
 	ReleaseAt wire.Height // when σ came
@@ -349,6 +350,7 @@ func (a Agent) connected(ev Connected) (Agent, []Effect, error) {
 	for _, tx := range ev.Txs {
 		if contract.Txid(tx) == a.At.Txid {
 			a.Confirmed, a.Funded = &contract.Fact{Height: ev.Height, Txid: a.At.Txid}, true
+			a.FundingTx = NewSent(tx, 0, 0).Tx
 		}
 		if f := readSpend(out, a.At, tx, ev.Height); f != nil {
 			a.Spend = f
@@ -358,9 +360,11 @@ func (a Agent) connected(ev Connected) (Agent, []Effect, error) {
 	case a.Claimable() && a.Tip >= a.claimDue():
 		urgent := a.Tip >= before(a.Quote.Expiry, a.Margins.Bump)
 		return a, []Effect{ClaimDue{Rate: ev.FeeRate, Urgent: urgent}}, nil
+	case a.Sigma != nil && a.Confirmed == nil && len(a.FundingTx) > 0:
+		return a, []Effect{Broadcast{Tx: a.FundingTx}}, nil
 	case a.over() && !a.Dropped:
 		a.Dropped = true
-		return a, []Effect{DropPayload{}}, nil
+		return a, []Effect{DropPayload{Find: wire.FindKey(a.Package.FetchKey)}}, nil
 	}
 	return a, nil, nil
 }
@@ -405,7 +409,9 @@ func (a Agent) Interest() contract.Interest {
 	in.Txids, in.Outpoints = []wire.Hash{a.At.Txid}, []wire.Outpoint{a.At}
 	switch {
 	case a.Dropped:
-		in.Done = true
+		in.Done, in.Forget = true, !a.Funded // what was never paid for leaves nothing behind
+	case a.Sigma != nil && a.Confirmed == nil:
+		in.Wake = 1
 	case a.Spend != nil:
 		in.Wake = a.Spend.Height + wire.Height(a.Margins.Final) - 1
 	case a.Sigma != nil:

@@ -13,6 +13,7 @@ package deal
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/seal"
@@ -75,7 +76,6 @@ var (
 	ErrBadProof     = errors.New("bad proof")
 	ErrBadMessage   = errors.New("message does not open")
 	ErrExpired      = errors.New("expired")
-	ErrCancelled    = errors.New("cancelled")
 	ErrRejected     = errors.New("the network refuses the funding")
 )
 
@@ -90,6 +90,16 @@ func (r *Refusal) Unwrap() error { return r.Err }
 
 func refuse(code wire.Code, format string, a ...any) error {
 	return &Refusal{Code: code, Err: fmt.Errorf(format, a...)}
+}
+
+// clean makes text that a peer may have had a hand in fit to be kept: short,
+// and valid UTF-8.
+func clean(s string) string {
+	const limit = 200
+	if len(s) > limit {
+		s = s[:limit]
+	}
+	return strings.ToValidUTF8(s, "?")
 }
 
 // Candidate is an agent that may be asked, with where to reach it.

@@ -36,3 +36,24 @@ func DecodeEffect(name string, body []byte) (Effect, error) {
 	}
 	return p.Elem().Interface().(Effect), nil
 }
+
+// Class says what an effect waits for.
+type Class uint8
+
+// The classes of effects.
+const (
+	Local    Class = iota // this home and its node: claims, refunds, files
+	Request               // a peer's answer of a few bytes
+	Transfer              // a body to or from a peer or a disk, of any size
+)
+
+// ClassOf returns e's class.
+func ClassOf(e Effect) Class {
+	switch e.(type) {
+	case SealCopies, Place, Fetch, Open:
+		return Transfer
+	case AskQuotes, Poll, Locate, Release, LeaveAck:
+		return Request
+	}
+	return Local
+}

@@ -60,8 +60,6 @@ type (
 	}
 	// NothingNew answers Poll without an acknowledgement.
 	NothingNew struct{}
-	// Cancelled: the user gives up a message that is not published yet.
-	Cancelled struct{}
 )
 
 // Effects of the sender.
@@ -103,7 +101,13 @@ type (
 		Package   wire.Package
 	}
 	// Publish signs the funding and broadcasts it. Answered by Broadcasted.
-	Publish struct{ Tx []byte }
+	Publish struct {
+		Tx       []byte
+		RefundTo []byte // an address that counts as used from now on
+		// Until is the height at which it is too late to publish for the first
+		// time; 0 for a funding that is out already.
+		Until wire.Height
+	}
 	// Broadcast broadcasts a signed transaction. Answered by Broadcasted.
 	Broadcast struct{ Tx []byte }
 	// Poll asks an agent for the acknowledgement. Answered by AckArrived or
@@ -112,9 +116,9 @@ type (
 		Candidate Candidate
 		Request   wire.StatusRequest
 	}
-	// DropPayload deletes the sender's spooled payload, or the agent's or
-	// recipient's copy.
-	DropPayload struct{}
+	// DropPayload deletes the sender's spooled payload, the recipient's copies,
+	// or the agent's copy, with its entry under Find.
+	DropPayload struct{ Find wire.Hash }
 )
 
 // Events of the agent. Its quote comes to life by NewAgent.
@@ -209,12 +213,14 @@ type (
 // Effects of the recipient.
 type (
 	// Locate asks the agents near L. Answered by Located.
-	Locate struct{ Locator wire.Locator }
+	Locate struct {
+		Locator wire.Locator
+		E       wire.Key
+	}
 	// Fetch proves to the agent that the recipient asks, and downloads the
 	// copy. Answered by Fetched or NotFetched.
 	Fetch struct {
 		Candidate Candidate
-		Locator   wire.Locator
 		Outpoint  wire.Outpoint
 		Leaf      wire.Leaf
 		FetchKey  wire.Secret
@@ -253,7 +259,6 @@ func (Placed) event()       {}
 func (NotPlaced) event()    {}
 func (AckArrived) event()   {}
 func (NothingNew) event()   {}
-func (Cancelled) event()    {}
 func (Offered) event()      {}
 func (Released) event()     {}
 func (Acked) event()        {}

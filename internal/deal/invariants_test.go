@@ -73,6 +73,9 @@ func (s story) play(t testing.TB, seed uint64) *world {
 			a.deadAt = w.tip() + 3 // after it stored
 		case 7:
 			a.deadAt = w.tip() + 1 + wire.Height(s.late) + 5 // perhaps with σ in hand
+		case 8: // away when σ should come, or just after
+			from := w.tip() + wire.Height(s.late) + 3
+			a.offline = [2]wire.Height{from, from + 8}
 		}
 	}
 	w.send(3, s.shape, 24)
@@ -94,6 +97,11 @@ func (s story) play(t testing.TB, seed uint64) *world {
 			}
 		}
 		w.mine(1)
+		for _, a := range w.agents {
+			if a.offline[1] == w.tip() && a.offline[1] > 0 {
+				a.catchUp(a.offline[0])
+			}
+		}
 		if s.reorgAt > 0 && w.tip() == funded+wire.Height(s.reorgAt)+6 {
 			var without []wire.Hash
 			if s.drop {

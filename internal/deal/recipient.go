@@ -2,6 +2,7 @@ package deal
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"slices"
@@ -40,6 +41,7 @@ type Source struct {
 	PreSig    wire.PreSignature // recomputed, not taken from anybody
 	Failed    bool              // did not give its copy; asked again later
 	Bad       bool              // gave a wrong one, or one that does not open
+	Held      bool              // its copy is here
 	Released  wire.Height       // tip when σ was released to it; 0 not yet
 	Silent    bool              // took σ and gave no τ
 }
@@ -75,7 +77,8 @@ type Recipient struct {
 	Confirmed *contract.Fact
 	Seen      []Seen
 	Sources   []Source
-	Current   int // index of the source in use
+	Current   int         // index of the source in use
+	FetchedAt wire.Height // tip when its fetch began
 	Tau       wire.Secret
 	Key       wire.MessageKey
 	Sender    wire.Key
@@ -91,7 +94,7 @@ func NewRecipient(identity wire.Key, sec *seal.Secrets, m seal.Marker, tx contra
 	r := Recipient{Margins: margins, E: m.E, Identity: identity, Shared: sec.Root(), Root: m.Root, Locator: sec.Mask(m.MaskedLocator),
 		Funding: contract.EncodeTx(tx), Txid: contract.Txid(tx), Outputs: min(len(tx.TxOut), maxWatched), Tip: height,
 		Confirmed: &contract.Fact{Height: height, Txid: contract.Txid(tx)}}
-	return r, []Effect{Locate{Locator: r.Locator}}
+	return r, []Effect{r.locate()}
 }
 
 func (r *Recipient) secrets() *seal.Secrets { return seal.FromRoot(r.Shared, r.E, r.Identity) }
@@ -103,17 +106,12 @@ func (r Recipient) Step(ev Event) (Recipient, []Effect, error) {
 	case Located:
 		return r.located(ev)
 	case Fetched:
-		if r.Phase != RecipientFetching || r.source().Candidate.Agent != ev.Agent {
-			return r, nil, nil
-		}
-		r.Phase = RecipientHolding
-		r.Tip = max(r.Tip, ev.Height)
-		return r.release()
+		return r.fetched(ev)
 	case NotFetched:
 		if r.Phase != RecipientFetching || r.source().Candidate.Agent != ev.Agent {
 			return r, nil, nil
 		}
-		r.source().Failed, r.source().Bad, r.Failure = true, ev.Wrong, ev.Why
+		r.source().Failed, r.source().Bad, r.Failure = true, ev.Wrong, clean(ev.Why)
 		r.Tip = max(r.Tip, ev.Height)
 		return r.next()
 	case Revealed:
@@ -132,9 +130,11 @@ func (r Recipient) Step(ev Event) (Recipient, []Effect, error) {
 		}
 		// The copy was the one that the sender committed to, and τ was right:
 		// what is inside is the sender's doing. Another agent may have better.
-		r.source().Bad, r.Failure = true, fmt.Errorf("%w: %s", ErrBadMessage, ev.Why).Error()
+		r.source().Bad, r.Failure = true, clean(fmt.Errorf("%w: %s", ErrBadMessage, ev.Why).Error())
+		r.Phase = RecipientFound
 		n, effects, err := r.next()
-		if err == nil && len(effects) == 0 {
+		hope := func(s Source) bool { return !s.Bad }
+		if err == nil && len(effects) == 0 && !slices.ContainsFunc(n.Sources, hope) {
 			n.Phase = RecipientLost
 			effects = []Effect{DropPayload{}}
 		}
@@ -149,6 +149,8 @@ func (r Recipient) Step(ev Event) (Recipient, []Effect, error) {
 	}
 	return r, nil, fmt.Errorf("%w: %T to a recipient", ErrWrongPhase, ev)
 }
+
+func (r *Recipient) locate() Effect { return Locate{Locator: r.Locator, E: r.E} }
 
 func (r *Recipient) ack() Effect {
 	s := r.source()
@@ -199,7 +201,7 @@ func (r Recipient) located(ev Located) (Recipient, []Effect, error) {
 			r.Sources = append(r.Sources, *src)
 			r.Key = src.Leaf.Key
 		} else {
-			r.Failure = fmt.Sprintf("agent %s: %v", short(f.Candidate.Agent), err)
+			r.Failure = clean(fmt.Sprintf("agent %s: %v", short(f.Candidate.Agent), err))
 		}
 	}
 	if r.Phase != RecipientFound {
@@ -235,14 +237,22 @@ func (r *Recipient) checkProof(f Located1) (*Source, error) {
 		return bad("another locator")
 	case leaf.KEMHash != (wire.Hash{}):
 		return bad("KEM ciphertext without a contact card")
-	case p.Outpoint.Txid != r.Txid:
-		return bad("another funding")
+	case p.Outpoint.Txid != r.Txid || int64(p.Outpoint.Vout) >= int64(r.Outputs):
+		return bad("another funding, or an output that is not watched")
 	case len(r.Sources) > 0 && (leaf.Key != r.Sources[0].Leaf.Key || p.Frozen.Expiry != r.Sources[0].Frozen.Expiry):
 		return bad("not the same message as the other agents'")
 	}
-	index := slices.IndexFunc(p.Frozen.Claims, func(c wire.ClaimLeaf) bool {
-		return c.ReleaseHash == leaf.ReleaseHash && c.SenderKey == wire.XOnly(senderKey.PubKey())
-	})
+	index := -1
+	for i, c := range p.Frozen.Claims {
+		if c.ReleaseHash != leaf.ReleaseHash && c.SenderKey != wire.XOnly(senderKey.PubKey()) {
+			continue
+		}
+		// Two leaves, or half of one: which the agent would use is unknown.
+		if index >= 0 || c.ReleaseHash != leaf.ReleaseHash || c.SenderKey != wire.XOnly(senderKey.PubKey()) {
+			return bad("claim leaf does not fit")
+		}
+		index = i
+	}
 	if index < 0 {
 		return bad("no claim leaf for this agent")
 	}
@@ -290,10 +300,33 @@ func (r Recipient) next() (Recipient, []Effect, error) {
 		}
 		return r, nil, nil
 	}
-	r.Current, r.Phase = best, RecipientFetching
+	r.Current, r.Phase, r.FetchedAt = best, RecipientFetching, r.Tip
 	s := r.source()
-	return r, []Effect{Fetch{Candidate: s.Candidate, Locator: r.Locator, Outpoint: s.Outpoint, Leaf: s.Leaf,
+	if s.Held {
+		r.Phase = RecipientHolding
+		return r.release()
+	}
+	return r, []Effect{Fetch{Candidate: s.Candidate, Outpoint: s.Outpoint, Leaf: s.Leaf,
 		FetchKey: r.secrets().FetchKey(s.Candidate.Agent)}}, nil
+}
+
+// fetched notes a copy, also one that comes after the recipient turned to
+// another agent.
+func (r Recipient) fetched(ev Fetched) (Recipient, []Effect, error) {
+	r.Tip = max(r.Tip, ev.Height)
+	i := slices.IndexFunc(r.Sources, func(s Source) bool { return s.Candidate.Agent == ev.Agent })
+	switch {
+	case i < 0:
+		return r, nil, nil
+	case r.Phase >= RecipientRead:
+		return r, []Effect{DropPayload{}}, nil // too late to be of use
+	}
+	r.Sources[i].Held = true
+	if r.Phase != RecipientFetching || i != r.Current {
+		return r, nil, nil
+	}
+	r.Phase = RecipientHolding
+	return r.release()
 }
 
 // release hands over σ when the copy is here and the chain allows it: funding
@@ -309,11 +342,10 @@ func (r Recipient) release() (Recipient, []Effect, error) {
 		return r, nil, nil // a later block
 	}
 	s.Released, r.Phase = r.Tip, RecipientReleasing
-	return r, []Effect{r.releaseEffect()}, nil
+	return r, []Effect{r.releaseTo(s)}, nil
 }
 
-func (r *Recipient) releaseEffect() Effect {
-	s := r.source()
+func (r *Recipient) releaseTo(s *Source) Effect {
 	return Release{Candidate: s.Candidate, Point: s.Leaf.Point, Sigma: r.secrets().ReleaseSecret(s.Candidate.Agent)}
 }
 
@@ -342,7 +374,7 @@ func (r Recipient) notRevealed(ev NotRevealed) (Recipient, []Effect, error) {
 	// σ may have arrived all the same: from here on only the chain or a later
 	// answer of this agent helps, until the patience of connected ends.
 	r.source().Silent = ev.Code != wire.Claiming && ev.Code != wire.NotConfirmed
-	r.Failure = ev.Why
+	r.Failure = clean(ev.Why)
 	return r, nil, nil
 }
 
@@ -370,33 +402,102 @@ func (r Recipient) connected(ev Connected) (Recipient, []Effect, error) {
 			}
 		}
 	}
+	if r.Phase == RecipientRead {
+		if src := r.source(); !r.Acked && r.spent(src) == nil && r.Tip < src.Frozen.Expiry {
+			return r, []Effect{r.ack()}, nil
+		}
+		return r, nil, nil
+	}
+	if r.Phase >= RecipientOpening {
+		return r, nil, nil
+	}
+	if r.hopeless() {
+		r.Phase, r.Failure = RecipientLost, cmp.Or(r.Failure, ErrExpired.Error())
+		return r, []Effect{DropPayload{}}, nil
+	}
+	again := r.releases()
+	n, effects, err := r.proceed()
+	for _, e := range effects {
+		if rel, ok := e.(Release); ok {
+			again = slices.DeleteFunc(again, func(e Effect) bool { return e.(Release).Point == rel.Point })
+		}
+	}
+	return n, append(again, effects...), err
+}
+
+// releases sends σ once more to every agent that was given it and whose output
+// is unspent: it may never have arrived, or the answer was lost.
+func (r *Recipient) releases() (effects []Effect) {
+	for i := range r.Sources {
+		if s := &r.Sources[i]; s.Released != 0 && !s.Bad && r.spent(s) == nil {
+			effects = append(effects, r.releaseTo(s))
+		}
+	}
+	return effects
+}
+
+// proceed is what a block makes of a message that is not open yet.
+func (r Recipient) proceed() (Recipient, []Effect, error) {
 	switch r.Phase {
 	case RecipientFound:
-		if r.Tip >= r.lastHope() {
-			r.Phase = RecipientLost
-			if r.Failure == "" {
-				r.Failure = ErrExpired.Error()
-			}
-			return r, []Effect{DropPayload{}}, nil
-		}
 		if r.Confirmed == nil {
-			break
+			return r, nil, nil
 		}
 		for i := range r.Sources {
 			r.Sources[i].Failed = false // a network may have been down; asked once a block
 		}
 		n, effects, err := r.next()
-		return n, append(effects, Locate{Locator: r.Locator}), err
+		if len(r.Sources) < wire.MaxAgents {
+			effects = append(effects, r.locate())
+		}
+		return n, effects, err
+	case RecipientFetching:
+		// A slow agent must not use up the time in which others could serve.
+		s := r.source()
+		if r.Tip >= r.turnAt(r.FetchedAt, s) {
+			s.Failed = true
+			return r.next()
+		}
 	case RecipientHolding:
 		return r.release()
 	case RecipientReleasing:
-		return r.waiting()
-	case RecipientRead:
-		if src := r.source(); !r.Acked && r.spent(src) == nil && r.Tip < src.Frozen.Expiry {
-			return r, []Effect{r.ack()}, nil
+		// Long enough without τ: the next agent, with its own σ. The sender
+		// then pays both.
+		s := r.source()
+		if lost := r.spent(s) != nil; lost || r.Tip >= r.turnAt(s.Released, s) {
+			return r.next()
 		}
 	}
 	return r, nil, nil
+}
+
+// turnAt is the height at which the recipient turns from an agent to the next:
+// after Turn blocks, and in any case while there is time to fetch and be
+// answered before T−Release.
+func (r *Recipient) turnAt(since wire.Height, s *Source) wire.Height {
+	return min(since+wire.Height(r.Margins.Turn), before(s.Frozen.Expiry, r.Margins.Release+r.patience()))
+}
+
+// hopeless reports whether nothing can open the message any more. While an
+// agent that was given σ may still claim, its claim would carry τ: then the
+// recipient goes on to watch, with the copy at hand.
+func (r *Recipient) hopeless() bool {
+	if r.Tip < r.lastHope() {
+		return false
+	}
+	for i := range r.Sources {
+		s := &r.Sources[i]
+		if s.Released == 0 || s.Bad {
+			continue
+		}
+		switch seen := r.spent(s); {
+		case seen == nil && r.Tip < s.Frozen.Expiry+wire.MaxStoreBlocks:
+			return false
+		case seen != nil && seen.Depth(r.Tip) < r.Margins.Final:
+			return false
+		}
+	}
+	return true
 }
 
 // lastHope is the height from which nobody can be paid for the message any
@@ -410,28 +511,6 @@ func (r *Recipient) lastHope() wire.Height {
 		return wire.MaxHeight
 	}
 	return r.Confirmed.Height + wire.Height(wire.MaxStoreBlocks+2*r.Margins.Slack)
-}
-
-// waiting asks the same agent again in every block, and turns to the next with
-// that one's own σ when it has waited long enough, or when T−Release comes
-// near. The sender then pays both.
-func (r Recipient) waiting() (Recipient, []Effect, error) {
-	s := r.source()
-	lost := r.spent(s) != nil // by a refund, a sibling, or a claim without τ
-	turn := min(s.Released+wire.Height(r.Margins.Turn), before(s.Frozen.Expiry, r.Margins.Release+r.patience()))
-	if lost || r.Tip >= turn {
-		if n, effects, err := r.next(); err != nil || len(effects) > 0 {
-			return n, effects, err
-		}
-	}
-	if lost || r.Tip >= s.Frozen.Expiry {
-		if r.Tip >= s.Frozen.Expiry+wire.Height(r.Margins.Final) {
-			r.Phase, r.Failure = RecipientLost, ErrExpired.Error()
-			return r, []Effect{DropPayload{}}, nil
-		}
-		return r, nil, nil
-	}
-	return r, []Effect{r.releaseEffect()}, nil
 }
 
 // patience is how many blocks before T−Release a recipient turns to the next

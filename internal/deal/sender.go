@@ -88,7 +88,9 @@ type Sender struct {
 	Fee       wire.Sat      // of the funding
 	Funding   []byte        // without witnesses
 	Txid      wire.Hash
+	Inputs    []wire.Outpoint // of the funding
 	Confirmed *contract.Fact
+	Conflict  *contract.Fact // another transaction that took an input
 	Refund    *Sent
 	Tip       wire.Height // last block told
 	Failure   string
@@ -168,14 +170,6 @@ func (s Sender) Step(ev Event) (Sender, []Effect, error) {
 		return s.acked(ev)
 	case NothingNew:
 		return s, nil, nil
-	case Cancelled:
-		switch {
-		case s.Phase == SenderFailed:
-			return s, nil, nil
-		case s.Phase >= SenderPublishing:
-			return s, nil, fmt.Errorf("%w: the funding is on its way; it is refunded at expiry if nobody picks the message up", ErrWrongPhase)
-		}
-		return s.fail("cancelled", ErrCancelled)
 	case Connected:
 		return s.connected(ev)
 	case Disconnected:
@@ -188,7 +182,7 @@ func (s Sender) fail(by string, err error) (Sender, []Effect, error) {
 	if s.Phase < SenderPublishing {
 		s.Funding = nil // never signed: nothing to watch for
 	}
-	s.Phase, s.FailedBy, s.Failure = SenderFailed, by, err.Error()
+	s.Phase, s.FailedBy, s.Failure = SenderFailed, by, clean(err.Error())
 	return s, []Effect{UnlockCoins{}, DropPayload{}}, nil
 }
 
@@ -262,8 +256,8 @@ func (s *Sender) checkQuote(q *wire.Quote, height wire.Height) error {
 		return fmt.Errorf("%w: for another size or shape", ErrBadQuote)
 	case q.StoreUntil != height+wire.Height(t.Blocks) || q.Expiry != q.StoreUntil+wire.Height(t.Margins.Slack):
 		return fmt.Errorf("%w: for other heights", ErrBadQuote)
-	case q.ValidUntil <= height:
-		return fmt.Errorf("%w: no longer valid", ErrBadQuote)
+	case q.ValidUntil < height+wire.Height(2*t.Margins.RevealConf):
+		return fmt.Errorf("%w: not valid for long enough", ErrBadQuote)
 	}
 	price, err := wire.StoragePrice(q.Rate, q.Size, uint32(q.StoreUntil-q.From), t.Margins.BlocksPerDay)
 	if err != nil {
@@ -376,7 +370,7 @@ func (s Sender) fund(ev CoinsLocked) (Sender, []Effect, error) {
 	if err != nil {
 		return s, nil, err
 	}
-	s.Funding, s.Txid, s.Fee = contract.EncodeTx(tx), contract.Txid(tx), ev.Fee
+	s.Funding, s.Txid, s.Fee, s.Inputs = contract.EncodeTx(tx), contract.Txid(tx), ev.Fee, ev.Inputs
 	s.Spends = make([]*SpendFact, len(s.Values))
 	s.Phase = SenderPlacing
 	var effects []Effect
@@ -439,9 +433,8 @@ func (s Sender) placed(ev Placed) (Sender, []Effect, error) {
 	if s.Phase != SenderPlacing || l == nil || l.Held {
 		return s, nil, nil
 	}
-	if l.Held = ev.Height < l.Quote.ValidUntil; !l.Held {
-		l.Refused = "stored too late for its quote"
-	}
+	l.Held = true
+	s.Tip = max(s.Tip, ev.Height)
 	return s.allAnswered()
 }
 
@@ -450,15 +443,30 @@ func (s Sender) notPlaced(ev NotPlaced) (Sender, []Effect, error) {
 	if s.Phase != SenderPlacing || l == nil || l.Held || l.Refused != "" {
 		return s, nil, nil
 	}
-	l.Refused = cmp.Or(ev.Why, "no answer")
+	l.Refused = cmp.Or(clean(ev.Why), "no answer")
 	return s.allAnswered()
+}
+
+// publishUntil is the height from which the funding would confirm too late for
+// some quote.
+func (s *Sender) publishUntil() wire.Height {
+	until := wire.Height(wire.MaxHeight)
+	for _, l := range s.Legs {
+		until = min(until, before(l.Quote.ValidUntil, s.Terms.Margins.RevealConf-1))
+	}
+	return until
 }
 
 // allAnswered publishes once every agent holds its copy, or starts anew
 // without those that do not: their points are never used again.
 func (s Sender) allAnswered() (Sender, []Effect, error) {
 	var why []string
-	for _, l := range s.Legs {
+	until := s.publishUntil()
+	for i := range s.Legs {
+		l := &s.Legs[i]
+		if l.Held && s.Tip >= until && l.Quote.ValidUntil < s.Tip+wire.Height(2*s.Terms.Margins.RevealConf) {
+			l.Refused = "its quote ran out while others were slow"
+		}
 		switch {
 		case l.Refused != "":
 			why = append(why, fmt.Sprintf("%s: %s", short(l.Candidate.Agent), l.Refused))
@@ -468,7 +476,7 @@ func (s Sender) allAnswered() (Sender, []Effect, error) {
 	}
 	if len(why) == 0 {
 		s.Phase = SenderPublishing
-		return s, []Effect{Publish{Tx: s.Funding}}, nil
+		return s, []Effect{Publish{Tx: s.Funding, RefundTo: s.Terms.RefundTo, Until: until}}, nil
 	}
 	for _, l := range s.Legs {
 		if l.Refused != "" {
@@ -487,7 +495,7 @@ func (s Sender) broadcasted(ev Broadcasted) (Sender, []Effect, error) {
 	if s.Phase != SenderPublishing {
 		return s, nil, nil // of a rebroadcast or refund: the chain tells what became of it
 	}
-	if ev.Err == "" {
+	if ev.Err == "" || s.Confirmed != nil {
 		s.Phase = SenderPublished
 		return s, nil, nil
 	}
@@ -541,6 +549,9 @@ func (s Sender) connected(ev Connected) (Sender, []Effect, error) {
 	}
 	var effects []Effect
 	for _, tx := range ev.Txs {
+		if s.conflicts(tx) {
+			s.Conflict = &contract.Fact{Height: ev.Height, Txid: contract.Txid(tx)}
+		}
 		if contract.Txid(tx) == s.Txid {
 			s.Confirmed = &contract.Fact{Height: ev.Height, Txid: s.Txid}
 			effects = append(effects, DropPayload{}) // the agents have it
@@ -554,8 +565,11 @@ func (s Sender) connected(ev Connected) (Sender, []Effect, error) {
 	switch {
 	case s.Confirmed == nil && s.Phase == SenderFailed:
 		// Refused once, and still watched for.
+	case s.Confirmed == nil && s.Conflict.Depth(s.Tip) >= s.Terms.Margins.Final:
+		n, more, err := s.fail("rejected", fmt.Errorf("%w: its coins were spent by %s", ErrRejected, s.Conflict.Txid))
+		return n, append(effects, more...), err
 	case s.Confirmed == nil:
-		effects = append(effects, Publish{Tx: s.Funding})
+		effects = append(effects, Publish{Tx: s.Funding, RefundTo: s.Terms.RefundTo})
 	case ev.Height >= s.Frozen[0].Expiry && slices.Contains(s.Spends, nil):
 		refund, err := s.refund(ev)
 		if err != nil {
@@ -566,6 +580,19 @@ func (s Sender) connected(ev Connected) (Sender, []Effect, error) {
 		effects = append(effects, s.polls()...)
 	}
 	return s, effects, nil
+}
+
+// conflicts reports whether tx spends a coin that the funding needs.
+func (s *Sender) conflicts(tx contract.Tx) bool {
+	if contract.Txid(tx) == s.Txid {
+		return false
+	}
+	for _, o := range s.Inputs {
+		if contract.Spends(tx, o) >= 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // polls asks every agent whose output is unspent for an acknowledgement.
@@ -594,16 +621,22 @@ func (s *Sender) refund(ev Connected) ([]Effect, error) {
 			total += s.Values[i]
 		}
 	}
-	minFee := wire.Sat(0)
-	if s.Refund != nil {
-		minFee = Bumped(s.Refund, total/2)
-	}
-	tx, fee, err := contract.BuildRefund(refunds, s.Terms.RefundTo, ev.FeeRate, minFee)
+	tx, fee, err := contract.BuildRefund(refunds, s.Terms.RefundTo, ev.FeeRate, 0)
 	if errors.Is(err, contract.ErrUneconomic) {
 		return nil, nil // left on the chain until fees fall
 	}
 	if err != nil {
 		return nil, err
+	}
+	if prev := s.Refund; prev != nil && prev.spends(tx) {
+		// The same outputs: sent again, or, where fees rose, replaced.
+		bump := Bumped(prev, total/2)
+		if fee <= prev.Fee || bump <= prev.Fee {
+			return []Effect{Broadcast{Tx: prev.Tx}}, nil
+		}
+		if tx, fee, err = contract.BuildRefund(refunds, s.Terms.RefundTo, ev.FeeRate, bump); err != nil {
+			return []Effect{Broadcast{Tx: prev.Tx}}, nil
+		}
 	}
 	s.Refund = NewSent(tx, fee, ev.Height)
 	return []Effect{Broadcast{Tx: s.Refund.Tx}}, nil
@@ -612,6 +645,9 @@ func (s *Sender) refund(ev Connected) ([]Effect, error) {
 func (s Sender) disconnected(ev Disconnected) (Sender, []Effect, error) {
 	if s.Confirmed != nil && s.Confirmed.Height >= ev.Height {
 		s.Confirmed = nil
+	}
+	if s.Conflict != nil && s.Conflict.Height >= ev.Height {
+		s.Conflict = nil
 	}
 	for i, f := range s.Spends {
 		if f != nil && f.Height >= ev.Height {
@@ -671,7 +707,7 @@ func (s *Sender) State() string {
 		return "delivered"
 	case refunded:
 		return "refunded"
-	case s.Confirmed != nil:
+	case s.Stored() > 0:
 		return "stored"
 	case s.Phase == SenderFailed:
 		return "failed"
@@ -686,6 +722,9 @@ func (s Sender) Interest() contract.Interest {
 		return in
 	}
 	in.Txids = []wire.Hash{s.Txid}
+	if s.Confirmed == nil {
+		in.Outpoints = slices.Clone(s.Inputs)
+	}
 	open, last := false, wire.Height(0)
 	for i, f := range s.Spends {
 		in.Outpoints = append(in.Outpoints, s.outpoint(uint32(i)))
@@ -726,3 +765,17 @@ func Bumped(prev *Sent, limit wire.Sat) wire.Sat {
 }
 
 func short(k wire.Key) string { return k.String()[:8] }
+
+// spends reports whether two transactions spend exactly the same outputs.
+func (s *Sent) spends(tx contract.Tx) bool {
+	old, err := contract.ReadTx(s.Tx)
+	if err != nil || len(old.TxIn) != len(tx.TxIn) {
+		return false
+	}
+	for _, in := range tx.TxIn {
+		if contract.Spends(old, contract.OutpointOf(in.PreviousOutPoint)) < 0 {
+			return false
+		}
+	}
+	return true
+}

@@ -40,7 +40,7 @@ func TestStateTables(t *testing.T) {
 		s.seen = seen
 		s.play(t, seed)
 	}
-	for fault := range 8 {
+	for fault := range 9 {
 		for _, shape := range []wire.Shape{wire.PerAgent, wire.OneOfMany} {
 			play(uint64(fault), story{shape: shape, faults: []int{fault, fault, 0, 0}, late: 3 * fault, reorgAt: 7 * (fault % 3), depth: 1 + fault%6, drop: true})
 			play(uint64(fault), story{shape: shape, faults: []int{fault, fault, fault, fault}, late: 1, reorgAt: 30 + fault, depth: 1 + fault%6, drop: fault%2 == 0})

@@ -150,11 +150,11 @@ func (w *world) mine(n int) {
 func (w *world) tell(h wire.Height) {
 	b := w.block(h)
 	ev := deal.Connected{Block: contract.Block{Height: h, FeeRate: feeRate, Txs: b.Transactions}}
-	if w.sender.Phase >= deal.SenderPublishing {
+	if wants(w.sender.Interest(), ev) {
 		w.stepSender(ev)
 	}
 	for _, a := range w.agents {
-		if a.up() {
+		if a.up() && a.state != nil && wants(a.state.Interest(), ev) {
 			a.step(ev)
 		}
 	}
@@ -163,9 +163,31 @@ func (w *world) tell(h wire.Height) {
 	}
 	if w.recipient == nil {
 		w.scan(b, h)
-	} else {
+	} else if wants(w.recipient.Interest(), ev) {
 		w.stepRecipient(ev)
 	}
+}
+
+// wants reports whether a contract asked to hear of a block, as the engine
+// decides it: a wrong Interest shows as a deal that goes wrong.
+func wants(in contract.Interest, ev deal.Connected) bool {
+	if in.Done {
+		return false
+	}
+	if in.Wake > 0 && in.Wake <= ev.Height {
+		return true
+	}
+	for _, tx := range ev.Txs {
+		if slices.Contains(in.Txids, contract.Txid(tx)) {
+			return true
+		}
+		for _, o := range in.Outpoints {
+			if contract.Spends(tx, o) >= 0 {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // reorg replaces depth blocks, leaving out some transactions, and tells
@@ -175,13 +197,15 @@ func (w *world) reorg(depth int, without ...wire.Hash) {
 	must(w.t, w.chain.Reorg(w.t.Context(), depth, w.miner, without...))
 	for h := old; h > old-wire.Height(depth); h-- {
 		ev := deal.Disconnected{Undo: contract.Undo{Height: h}}
-		w.stepSender(ev)
+		if w.sender.Interest().Top >= h {
+			w.stepSender(ev)
+		}
 		for _, a := range w.agents {
-			if a.up() {
+			if a.up() && a.state != nil && a.state.Interest().Top >= h {
 				a.step(ev)
 			}
 		}
-		if w.recipient != nil && w.present {
+		if w.recipient != nil && w.present && w.recipient.Interest().Top >= h {
 			w.stepRecipient(ev)
 		}
 	}

@@ -160,14 +160,12 @@ type Config struct {
 	// block and must not call the engine.
 	Observe func(Change)
 	Log     *slog.Logger
-	// Parallel is how many effects run at once; 16 where it is 0.
-	Parallel int
 }
 
 // Engine runs contracts. Make it with New, then call Run.
 type Engine struct {
 	cfg   Config
-	slots chan struct{}
+	slots map[deal.Class]chan struct{}
 
 	mu      sync.Mutex
 	pending []PendingEffect // queued before Run, or while it has no room
@@ -181,16 +179,17 @@ type Engine struct {
 
 // New returns an engine; nothing runs yet.
 func New(cfg Config) *Engine {
-	if cfg.Parallel == 0 {
-		cfg.Parallel = 16
-	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	if cfg.Observe == nil {
 		cfg.Observe = func(Change) {}
 	}
-	return &Engine{cfg: cfg, slots: make(chan struct{}, cfg.Parallel), running: map[int64]bool{},
+	slots := map[deal.Class]chan struct{}{}
+	for class, n := range parallel {
+		slots[class] = make(chan struct{}, n)
+	}
+	return &Engine{cfg: cfg, slots: slots, running: map[int64]bool{},
 		wake: make(chan struct{}, 1), told: make(chan struct{})}
 }
 
@@ -303,6 +302,18 @@ func (b *batch) create(c Creation) error {
 	return b.carry(c.Ref, c.Effects)
 }
 
+// machineError is a contract's own failure, apart from the store's: it concerns
+// nobody else, and trying again would not mend it.
+type machineError struct{ error }
+
+func (m *machineError) Unwrap() error { return m.error }
+
+// own reports whether err is one contract's own failure.
+func own(err error) bool {
+	var m *machineError
+	return errors.As(err, &m)
+}
+
 // step loads, steps and keeps one contract.
 func (b *batch) step(ref Ref, ev deal.Event) (any, error) {
 	raw, err := b.tx.State(ref)
@@ -311,11 +322,11 @@ func (b *batch) step(ref Ref, ev deal.Event) (any, error) {
 	}
 	state, err := decode(ref.Kind, raw)
 	if err != nil {
-		return nil, err
+		return nil, &machineError{err}
 	}
 	next, effects, err := step(state, ev)
 	if err != nil {
-		return state, err
+		return state, &machineError{err}
 	}
 	if err := b.keep(Change{Ref: ref, Before: state, State: next, Event: ev}); err != nil {
 		return nil, err
@@ -327,6 +338,10 @@ func (b *batch) keep(c Change) error {
 	raw, err := wire.Marshal(c.State)
 	if err != nil {
 		return err
+	}
+	// What cannot be read back must not be written: the contract would be lost.
+	if _, err := decode(c.Ref.Kind, raw); err != nil {
+		return &machineError{fmt.Errorf("state of %v: %w", c.Ref, err)}
 	}
 	b.changes = append(b.changes, c)
 	return b.tx.Save(c.Ref, raw, interest(c.State))
@@ -448,6 +463,11 @@ const (
 	lastRetry  = 30 * time.Second
 )
 
+// parallel is how many effects of each class run at once. Each class has its
+// own places, so that no peer that is slow on purpose stands before a claim or
+// a refund.
+var parallel = map[deal.Class]int{deal.Local: 16, deal.Request: 64, deal.Transfer: 16}
+
 // execute carries one effect out, however often it takes.
 func (e *Engine) execute(ctx context.Context, p PendingEffect) {
 	defer func() {
@@ -460,14 +480,15 @@ func (e *Engine) execute(ctx context.Context, p PendingEffect) {
 		e.cfg.Log.Error("effect unreadable", "contract", p.Ref.String(), "err", err)
 		return
 	}
+	slots := e.slots[deal.ClassOf(eff)]
 	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
 		select {
-		case e.slots <- struct{}{}:
+		case slots <- struct{}{}:
 		case <-ctx.Done():
 			return
 		}
 		commit, err := e.cfg.Executor.Do(ctx, p.Ref, eff)
-		<-e.slots
+		<-slots
 		if err == nil {
 			err = e.finish(ctx, p, commit)
 		}
@@ -497,10 +518,12 @@ func (e *Engine) finish(ctx context.Context, p PendingEffect, commit func(Tx) ([
 			return err
 		}
 		for _, d := range deliveries {
-			if _, err := b.step(d.Ref, d.Event); err != nil {
+			if _, err := b.step(d.Ref, d.Event); own(err) || errors.Is(err, ErrNoContract) {
 				// A machine that refuses its own effect's answer is a bug, but
 				// repeating the effect would not mend it.
 				e.cfg.Log.Error("answer refused", "contract", d.Ref.String(), "event", fmt.Sprintf("%T", d.Event), "err", err)
+			} else if err != nil {
+				return err
 			}
 		}
 		return nil

@@ -176,7 +176,10 @@ func (e *Engine) connect(ctx context.Context, at chain.BlockRef) error {
 		}
 		for _, ref := range refs {
 			ev := deal.Connected{Block: contract.Block{Height: block.Ref.Height, FeeRate: rate}}
-			if ev.Txs, err = b.relevant(ref, block, txids); err != nil {
+			if ev.Txs, err = b.relevant(ref, block, txids); own(err) {
+				e.cfg.Log.Error("contract unreadable", "contract", ref.String(), "err", err)
+				continue
+			} else if err != nil {
 				return err
 			}
 			if err := b.tell(ref, ev); err != nil {
@@ -199,7 +202,7 @@ func (b *batch) relevant(ref Ref, block *Block, txids []wire.Hash) (txs []contra
 	}
 	state, err := decode(ref.Kind, raw)
 	if err != nil {
-		return nil, err
+		return nil, &machineError{err}
 	}
 	want := interest(state)
 	for i, tx := range block.Txs {
@@ -221,7 +224,7 @@ func (b *batch) relevant(ref Ref, block *Block, txids []wire.Hash) (txs []contra
 // not stop the chain for all others: it is logged and left as it was.
 func (b *batch) tell(ref Ref, ev deal.Event) error {
 	_, err := b.step(ref, ev)
-	if errors.Is(err, deal.ErrWrongPhase) {
+	if own(err) {
 		b.e.cfg.Log.Error("block not understood", "contract", ref.String(), "err", err)
 		return nil
 	}

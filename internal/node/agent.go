@@ -16,14 +16,15 @@ import (
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/wallet"
 	"github.com/bitgram/bitgram/wire"
 )
 
 // agent is the node's service to the network.
 type agent Node
 
-// bucketLocator finds an agent's messages: locator ‖ point → nothing.
-const bucketLocator = "agent/locator"
+// bucketFind finds an agent's messages: wire.FindKey ‖ point → nothing.
+const bucketFind = "agent/find"
 
 func refuse(code wire.Code, text string) error {
 	return &deal.Refusal{Code: code, Err: errors.New(text)}
@@ -98,6 +99,11 @@ func (a *agent) Quote(ctx context.Context, _ peer.ID, req *wire.QuoteRequest) (*
 // Store implements p2p.Service.
 func (a *agent) Store(ctx context.Context, _ peer.ID, p *wire.Package, proceed func() (io.Reader, error)) (*wire.Receipt, error) {
 	point := p.Section.Leaf.Point
+	free, err := a.load.upload(point)
+	if err != nil {
+		return nil, err
+	}
+	defer free()
 	s, err := a.state(ctx, point)
 	if err != nil {
 		return nil, err
@@ -106,20 +112,17 @@ func (a *agent) Store(ctx context.Context, _ peer.ID, p *wire.Package, proceed f
 	if _, _, _, err := deal.CheckPackage(&s.Quote, p); err != nil {
 		return nil, &deal.Refusal{Code: wire.BadRequest, Err: err}
 	}
-	again := s.Package != nil && s.Package.Digest() == p.Digest()
-	if s.Package != nil && !again {
+	if s.Dropped || (s.Package != nil && s.Package.Digest() != p.Digest()) {
 		return nil, refuse(wire.BadRequest, "this quote is used")
 	}
 	if err := a.ready(ctx); err != nil {
 		return nil, err
 	}
-	if !again {
-		free, err := a.load.reserve(p.Section.Leaf.Size, a.cfg.Policy)
-		if err != nil {
-			return nil, err
-		}
-		defer free()
+	room, err := a.load.reserve(weight(p), a.cfg.Policy)
+	if err != nil {
+		return nil, err
 	}
+	defer room()
 	body, err := proceed()
 	if err != nil {
 		return nil, err
@@ -139,18 +142,20 @@ func (a *agent) Store(ctx context.Context, _ peer.ID, p *wire.Package, proceed f
 	if sum != p.Section.Leaf.CopyHash || uint64(size) != p.Section.Leaf.Size {
 		return nil, &deal.Refusal{Code: wire.BadRequest, Err: fmt.Errorf("%w: the copy is not the one in the leaf", deal.ErrBadPackage)}
 	}
-	if err := file.keep(a.files.path(dirCopies, point, "")); err != nil {
+	path := a.files.path(dirCopies, point, "")
+	if err := file.keep(path); err != nil {
 		return nil, err
 	}
 	if _, err := a.tell(ctx, point, deal.Offered{Height: a.engine.Position().Height, Package: *p, CopyHash: sum, Size: uint64(size)}); err != nil {
-		if !again {
-			err = errors.Join(err, remove(a.files.path(dirCopies, point, "")))
+		// The copy stays only where the deal still lives from an earlier upload.
+		if now, lerr := a.state(ctx, point); lerr != nil || now.Package == nil || now.Dropped {
+			err = errors.Join(err, remove(path))
 		}
 		return nil, err
 	}
-	l := p.Section.Leaf.Key.Locator()
+	find := wire.FindKey(p.FetchKey)
 	if err := a.store.Update(ctx, func(tx engine.Tx) error {
-		return tx.Put(bucketLocator, append(l[:], point[:]...), []byte{})
+		return tx.Put(bucketFind, append(find[:], point[:]...), []byte{})
 	}); err != nil {
 		return nil, err
 	}
@@ -163,8 +168,8 @@ func (a *agent) Store(ctx context.Context, _ peer.ID, p *wire.Package, proceed f
 func (a *agent) Proofs(ctx context.Context, ask *wire.Ask, self, from peer.ID) (proofs []wire.Proof, err error) {
 	var points []wire.Key
 	err = a.store.View(ctx, func(tx engine.Tx) error {
-		return tx.Scan(bucketLocator, ask.Locator[:], func(key, _ []byte) error {
-			points = append(points, wire.Key(key[len(ask.Locator):]))
+		return tx.Scan(bucketFind, ask.Find[:], func(key, _ []byte) error {
+			points = append(points, wire.Key(key[len(ask.Find):]))
 			return nil
 		})
 	})
@@ -185,7 +190,7 @@ func (a *agent) Proofs(ctx context.Context, ask *wire.Ask, self, from peer.ID) (
 		}
 	}
 	if len(proofs) == 0 {
-		return nil, refuse(wire.Unknown, "nothing at this locator")
+		return nil, refuse(wire.Unknown, "no message under this key")
 	}
 	return proofs, nil
 }
@@ -248,88 +253,133 @@ func (a *agent) Status(ctx context.Context, r *wire.StatusRequest) (*wire.Status
 // that nodes relay.
 const maxClaims = 250
 
-// buildClaims joins everything that is ready into one claim transaction and
-// tells every deal in it. It runs in the transaction that ends the effect, so
-// two batches never compete.
+// buildClaims joins what is ready into one claim transaction and tells every
+// deal in it. It runs in the transaction that ends the effect, so two batches
+// never compete.
 func (a *agent) buildClaims(tx engine.Tx, ref engine.Ref, due deal.ClaimDue) ([]engine.Delivery, error) {
-	type ready struct {
-		ref   engine.Ref
-		state deal.Agent
-	}
-	var all []ready
-	if err := tx.Each(engine.KindAgent, false, func(r engine.Ref, raw []byte) error {
-		var s deal.Agent
-		if err := wire.Unmarshal(raw, &s); err != nil {
-			return err
-		}
-		if s.Claimable() {
-			all = append(all, ready{r, s})
-		}
-		return nil
-	}); err != nil {
+	raw, err := tx.State(ref)
+	if err != nil {
 		return nil, err
 	}
-	var first *deal.Agent
-	for i := range all {
-		if all[i].ref == ref {
-			first = &all[i].state
-		}
+	var first deal.Agent
+	if err := wire.Unmarshal(raw, &first); err != nil {
+		return nil, err
 	}
-	if first == nil {
+	if !first.Claimable() {
 		return nil, nil // claimed or refunded meanwhile
 	}
 	tip := a.engine.Position().Height
-	if first.Claim != nil && (first.Claim.Height >= tip || !due.Urgent) {
-		// In a transaction already: it is sent again as it is.
-		return []engine.Delivery{{Ref: ref, Event: deal.ClaimBuilt{Sent: *first.Claim, Broadcast: true}}}, nil
+	resend := []engine.Delivery{{Ref: ref, Event: deal.ClaimBuilt{Sent: sentOr(first.Claim), Broadcast: true}}}
+	if first.Claim != nil && first.Claim.Height >= tip {
+		return resend, nil // another deal of the batch was here first
 	}
-	var (
-		claims   []contract.Claim
-		group    []engine.Ref
-		total    wire.Sat
-		previous *deal.Sent
-		script   []byte
-	)
-	for i := range all {
-		s := &all[i].state
-		same := first.Claim != nil && s.Claim != nil && s.Claim.Txid == first.Claim.Txid
-		if len(claims) == maxClaims || (s.Claim != nil && !same) {
-			continue
-		}
-		out, err := contract.NewOutput(s.Package.Frozen)
-		if err != nil {
-			return nil, err
-		}
-		claims = append(claims, contract.Claim{Output: out, Index: s.Index, At: s.At, Value: s.Value, PreSig: s.Package.PreSig,
-			Sigma: *s.Sigma, Tau: s.Tau, ClaimKey: s.ClaimKey})
-		group = append(group, all[i].ref)
-		total += s.Value
-		if same {
-			previous = s.Claim
-		}
+	group, whole, err := a.claimGroup(tx, ref, &first)
+	if err != nil {
+		return nil, err
 	}
-	minFee := wire.Sat(0)
-	if previous != nil {
-		minFee = deal.Bumped(previous, total-contract.Dust)
-		old, err := contract.ReadTx(previous.Tx)
+	if first.Claim != nil && whole && !due.Urgent {
+		return resend, nil // in a transaction that can still confirm: sent again as it is
+	}
+	rate := max(due.Rate, a.engine.FeeRate())
+	claims, refs, total := pick(group, ref, rate)
+	minFee, script := wire.Sat(0), []byte(nil)
+	if first.Claim != nil && whole {
+		minFee = deal.Bumped(first.Claim, total-contract.Dust)
+		old, err := contract.ReadTx(first.Claim.Tx)
 		if err != nil {
 			return nil, err
 		}
 		script = old.TxOut[0].PkScript
-	} else {
-		var err error
-		if script, err = a.wallet.NewScript(tx, 0); err != nil {
-			return nil, err
-		}
+	} else if script, err = a.wallet.PeekScript(tx, wallet.External); err != nil {
+		return nil, err
 	}
-	claim, fee, err := contract.BuildClaim(claims, script, max(due.Rate, a.engine.FeeRate()), minFee)
+	claim, fee, err := contract.BuildClaim(claims, script, rate, minFee)
+	if errors.Is(err, contract.ErrUneconomic) && due.Urgent && total > contract.Dust {
+		// Near the refund: whatever it takes, up to the value.
+		claim, fee, err = contract.BuildClaim(claims, script, 0, total-contract.Dust)
+	}
 	if err != nil {
+		if first.Claim != nil && whole {
+			return resend, nil
+		}
 		return []engine.Delivery{{Ref: ref, Event: deal.ClaimFailed{Why: err.Error()}}}, nil
+	}
+	if first.Claim != nil && whole && fee <= first.Claim.Fee {
+		return resend, nil // no replacement that a node would take
+	}
+	if err := a.wallet.UseScript(tx, script); err != nil {
+		return nil, err
 	}
 	sent := deal.NewSent(claim, fee, tip)
 	var deliveries []engine.Delivery
-	for _, r := range group {
+	for _, r := range refs {
 		deliveries = append(deliveries, engine.Delivery{Ref: r, Event: deal.ClaimBuilt{Sent: *sent, Broadcast: r == ref}})
 	}
 	return deliveries, nil
+}
+
+func sentOr(s *deal.Sent) deal.Sent {
+	if s == nil {
+		return deal.Sent{}
+	}
+	return *s
+}
+
+// ready is a deal whose claim can be made.
+type ready struct {
+	ref   engine.Ref
+	state deal.Agent
+}
+
+// claimGroup gathers what may share first's transaction: the members of the
+// one that it is in already, or else all that are in none. A deal in 1-of-many
+// claims alone, so that a sibling that wins its output takes nobody with it.
+// whole tells whether every input of the earlier transaction is still there to
+// be claimed; otherwise that transaction is dead.
+func (a *agent) claimGroup(tx engine.Tx, ref engine.Ref, first *deal.Agent) (group []ready, whole bool, err error) {
+	group = []ready{{ref, *first}}
+	if first.Quote.Shape == wire.PerAgent {
+		if err := tx.Each(engine.KindAgent, false, func(r engine.Ref, raw []byte) error {
+			var s deal.Agent
+			if err := wire.Unmarshal(raw, &s); err != nil {
+				return err
+			}
+			same := first.Claim == nil && s.Claim == nil || first.Claim != nil && s.Claim != nil && s.Claim.Txid == first.Claim.Txid
+			if r != ref && same && s.Quote.Shape == wire.PerAgent && s.Claimable() && len(group) < maxClaims {
+				group = append(group, ready{r, s})
+			}
+			return nil
+		}); err != nil {
+			return nil, false, err
+		}
+	}
+	if first.Claim == nil {
+		return group, false, nil
+	}
+	old, err := contract.ReadTx(first.Claim.Tx)
+	if err != nil {
+		return nil, false, err
+	}
+	return group, len(old.TxIn) == len(group), nil
+}
+
+// pick takes from a group the deals that pay for their own input at rate;
+// ref's is always among them.
+func pick(group []ready, ref engine.Ref, rate wire.SatPerKVB) (claims []contract.Claim, refs []engine.Ref, total wire.Sat) {
+	for i := range group {
+		s := &group[i].state
+		own := rate.Fee(contract.VSize(contract.ClaimInputWeight(s.Index, len(s.Package.Frozen.Claims))))
+		if s.Value <= own && group[i].ref != ref {
+			continue
+		}
+		out, err := contract.NewOutput(s.Package.Frozen)
+		if err != nil {
+			continue // checked when it was stored
+		}
+		claims = append(claims, contract.Claim{Output: out, Index: s.Index, At: s.At, Value: s.Value, PreSig: s.Package.PreSig,
+			Sigma: *s.Sigma, Tau: s.Tau, ClaimKey: s.ClaimKey})
+		refs = append(refs, group[i].ref)
+		total += s.Value
+	}
+	return claims, refs, total
 }

@@ -58,8 +58,8 @@ func (x *executor) Do(ctx context.Context, ref engine.Ref, e deal.Effect) (func(
 	if due, ok := e.(deal.ClaimDue); ok {
 		return func(tx engine.Tx) ([]engine.Delivery, error) { return (*agent)(x).buildClaims(tx, ref, due) }, nil
 	}
-	if _, ok := e.(deal.DropPayload); ok {
-		return func(tx engine.Tx) ([]engine.Delivery, error) { return nil, x.unlist(tx, ref) }, x.drop(ref)
+	if drop, ok := e.(deal.DropPayload); ok {
+		return func(tx engine.Tx) ([]engine.Delivery, error) { return nil, x.unlist(tx, ref, drop) }, x.drop(ref)
 	}
 	if ask, ok := e.(deal.AskQuotes); ok {
 		return x.askQuotes(ctx, ref, ask)
@@ -99,13 +99,13 @@ func (x *executor) answer(ctx context.Context, ref engine.Ref, e deal.Effect) (d
 		}
 		return broadcasted(x.cfg.Chain.Broadcast(ctx, tx))
 	case deal.Poll:
-		s, err := x.host.Status(ctx, e.Candidate, &e.Request)
+		s, err := x.calls.Status(ctx, e.Candidate, &e.Request)
 		if err != nil || len(s.Ack) == 0 {
 			return deal.NothingNew{}, nil
 		}
 		return deal.AckArrived{Agent: e.Candidate.Agent, Blob: s.Ack}, nil
 	case deal.Locate:
-		return x.locate(ctx, e), nil
+		return x.locate(ctx, e)
 	case deal.Fetch:
 		return x.fetch(ctx, ref, e)
 	case deal.Release:
@@ -130,7 +130,7 @@ func (x *executor) answer(ctx context.Context, ref engine.Ref, e deal.Effect) (d
 		if err != nil {
 			return nil, err
 		}
-		err = x.host.Acknowledge(ctx, e.Candidate, &wire.Acknowledge{Point: e.Point, MAC: wire.AckMAC(e.FetchKey, e.Point, blob), Blob: blob})
+		err = x.calls.Acknowledge(ctx, e.Candidate, &wire.Acknowledge{Point: e.Point, MAC: wire.AckMAC(e.FetchKey, e.Point, blob), Blob: blob})
 		return deal.AckLeft{OK: err == nil}, nil
 	}
 	return nil, fmt.Errorf("no way to carry out %T", e)
@@ -140,7 +140,7 @@ func (x *executor) answer(ctx context.Context, ref engine.Ref, e deal.Effect) (d
 // would be asked again, is ten minutes away.
 func (x *executor) release(ctx context.Context, e deal.Release) (tau wire.Secret, err error) {
 	for wait := 250 * time.Millisecond; wait <= time.Second; wait *= 2 {
-		if tau, err = x.host.Release(ctx, e.Candidate, e.Point, e.Sigma); !errors.Is(err, p2p.ErrUnreachable) {
+		if tau, err = x.calls.Release(ctx, e.Candidate, e.Point, e.Sigma); !errors.Is(err, p2p.ErrUnreachable) {
 			return tau, err
 		}
 		select {
@@ -152,21 +152,12 @@ func (x *executor) release(ctx context.Context, e deal.Release) (tau wire.Secret
 	return tau, err
 }
 
-// unlist takes a dropped copy out of the index of locators.
-func (x *executor) unlist(tx engine.Tx, ref engine.Ref) error {
+// unlist takes a dropped copy out of the index.
+func (x *executor) unlist(tx engine.Tx, ref engine.Ref, drop deal.DropPayload) error {
 	if ref.Kind != engine.KindAgent {
 		return nil
 	}
-	raw, err := tx.State(ref)
-	if err != nil {
-		return err
-	}
-	var a deal.Agent
-	if err := wire.Unmarshal(raw, &a); err != nil {
-		return err
-	}
-	l := a.Package.Section.Leaf.Key.Locator()
-	return tx.Delete(bucketLocator, append(l[:], a.Quote.Point[:]...))
+	return tx.Delete(bucketFind, append(drop.Find[:], ref.ID[:]...))
 }
 
 // bucketPoints remembers every point that an agent quoted to this sender.
@@ -180,7 +171,7 @@ func (x *executor) askQuotes(ctx context.Context, ref engine.Ref, ask deal.AskQu
 	var mu sync.Mutex
 	x.each(ctx, ask.Candidates, func(ctx context.Context, c deal.Candidate) {
 		until := tip + wire.Height(ask.Blocks)
-		q, err := x.host.Quote(ctx, c, &wire.QuoteRequest{Session: deal.SessionFor(ask.Seed, c.Agent), E: ask.E, Size: ask.Size,
+		q, err := x.calls.Quote(ctx, c, &wire.QuoteRequest{Session: deal.SessionFor(ask.Seed, c.Agent), E: ask.E, Size: ask.Size,
 			StoreUntil: until, Expiry: until + wire.Height(ask.Slack), Shape: ask.Shape})
 		mu.Lock()
 		defer mu.Unlock()
@@ -260,7 +251,7 @@ func (x *executor) place(ctx context.Context, ref engine.Ref, e deal.Place) (dea
 		return nil, err
 	}
 	defer f.Close()
-	r, err := x.host.Store(ctx, e.Candidate, &e.Package, seal.SealReader(x.watched("storing", f), kappa))
+	r, err := x.calls.Store(ctx, e.Candidate, &e.Package, seal.SealReader(x.watched("storing", f), kappa))
 	if err != nil {
 		return deal.NotPlaced{Agent: e.Candidate.Agent, Why: err.Error()}, nil
 	}
@@ -273,16 +264,31 @@ func (x *executor) publish(ctx context.Context, ref engine.Ref, e deal.Publish) 
 	if err != nil {
 		return nil, err
 	}
-	if err := x.store.Update(ctx, func(t engine.Tx) error {
+	first := e.Until != 0
+	if first && x.engine.Position().Height >= e.Until {
+		return deal.Broadcasted{Err: "it would confirm too late for the agents' quotes"}, nil
+	}
+	err = x.store.Update(ctx, func(t engine.Tx) error {
 		if err := x.wallet.Unlock(t, ref.ID[:]); err != nil {
 			return err
 		}
+		if err := x.wallet.UseScript(t, e.RefundTo); err != nil {
+			return err
+		}
 		return x.wallet.Sign(t, tx, true)
-	}); err != nil {
+	})
+	if errors.Is(err, wallet.ErrUnknownTx) {
+		// A coin that a reorg took away: it may come back, and until then there
+		// is nothing to broadcast.
+		return deal.Broadcasted{Err: err.Error()}, nil
+	}
+	if err != nil {
 		return nil, err
 	}
 	ev, err := broadcasted(x.cfg.Chain.Broadcast(ctx, tx))
-	if b, ok := ev.(deal.Broadcasted); ok && b.Err != "" {
+	if b, ok := ev.(deal.Broadcasted); ok && b.Err != "" && first {
+		// Nobody has it: its coins are free again. A funding that was out once
+		// keeps them whatever a node thinks of it today.
 		if err := x.store.Update(ctx, func(t engine.Tx) error { return x.wallet.Forget(t, contract.Txid(tx)) }); err != nil {
 			return nil, err
 		}
@@ -328,11 +334,15 @@ func (x *executor) drop(ref engine.Ref) error {
 	}
 }
 
-func (x *executor) locate(ctx context.Context, e deal.Locate) deal.Event {
+func (x *executor) locate(ctx context.Context, e deal.Locate) (deal.Event, error) {
+	sec, err := seal.FromRecipient(x.identity, e.E)
+	if err != nil {
+		return nil, err
+	}
 	var mu sync.Mutex
 	var found []deal.Located1
 	x.each(ctx, (*Node)(x).agents(), func(ctx context.Context, c deal.Candidate) {
-		proofs, err := x.host.Ask(ctx, c, e.Locator)
+		proofs, err := x.calls.Ask(ctx, c, sec.FetchKey(c.Agent))
 		if err != nil {
 			return
 		}
@@ -342,7 +352,7 @@ func (x *executor) locate(ctx context.Context, e deal.Locate) deal.Event {
 			found = append(found, deal.Located1{Candidate: c, Proof: p})
 		}
 	})
-	return deal.Located{Height: x.engine.Position().Height, Found: found}
+	return deal.Located{Height: x.engine.Position().Height, Found: found}, nil
 }
 
 func (x *executor) fetch(ctx context.Context, ref engine.Ref, e deal.Fetch) (deal.Event, error) {
@@ -351,7 +361,7 @@ func (x *executor) fetch(ctx context.Context, ref engine.Ref, e deal.Fetch) (dea
 	err := x.files.write(x.sealed(ref, e.Leaf.Point), func(f *os.File) error {
 		h.Reset()
 		meter := (*Node)(x).watched("fetching", nil, e.Leaf.Size)
-		if err := x.host.Fetch(ctx, &e, io.MultiWriter(f, h, meter)); err != nil {
+		if err := x.calls.Fetch(ctx, &e, io.MultiWriter(f, h, meter)); err != nil {
 			return err
 		}
 		var sum wire.Hash

@@ -17,6 +17,7 @@ type load struct {
 	quotes   int    // given, not used
 	unfunded uint64 // bytes of copies that nobody paid for yet
 	stored   uint64 // bytes of all copies
+	uploads  map[wire.Key]bool
 }
 
 // maxQuotes is how many unused quotes an agent keeps. Each takes some 700
@@ -31,10 +32,14 @@ func weigh(a *deal.Agent) (quotes int, unfunded, stored uint64) {
 	case a.Package == nil || a.Dropped:
 		return 0, 0, 0
 	case !a.Funded:
-		return 0, a.Quote.Size, a.Quote.Size
+		return 0, weight(a.Package), weight(a.Package)
 	}
-	return 0, 0, a.Quote.Size
+	return 0, 0, weight(a.Package)
 }
+
+// weight is what a package takes on the disk: its copy, its funding in the
+// state, and some for the rest.
+func weight(p *wire.Package) uint64 { return p.Section.Leaf.Size + 2*uint64(len(p.Funding)) + 8192 }
 
 func (l *load) add(a *deal.Agent, sign int) {
 	q, u, s := weigh(a)
@@ -79,6 +84,24 @@ func (l *load) quote() error {
 		return refuse(wire.Busy, "too many quotes are out")
 	}
 	return nil
+}
+
+// upload lets one upload at a time happen under a point.
+func (l *load) upload(point wire.Key) (free func(), err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.uploads[point] {
+		return nil, refuse(wire.Busy, "this copy is being stored")
+	}
+	if l.uploads == nil {
+		l.uploads = map[wire.Key]bool{}
+	}
+	l.uploads[point] = true
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.uploads, point)
+	}, nil
 }
 
 // reserve takes room for a copy while it is received; free gives it back, and

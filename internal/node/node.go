@@ -56,7 +56,8 @@ type Node struct {
 	store    *store.Store
 	wallet   *wallet.Wallet
 	engine   *engine.Engine
-	host     *p2p.Host
+	host     *p2p.Host // an agent's, under its identity; nil for others
+	calls    *p2p.Host // calls others, under a key of no meaning
 	scanner  *seal.Scanner
 	files    files
 	load     load
@@ -108,6 +109,9 @@ func Open(cfg Config) (n *Node, err error) {
 	if err := n.load.read(ctx, n.store); err != nil {
 		return nil, err
 	}
+	if err := n.sweep(ctx); err != nil {
+		return nil, err
+	}
 	observe := func(c engine.Change) {
 		n.load.change(c)
 		if cfg.Observe != nil {
@@ -120,15 +124,18 @@ func Open(cfg Config) (n *Node, err error) {
 	}
 	n.engine = engine.New(engine.Config{Store: n.store, Chain: cfg.Chain, Executor: exec, Followers: []engine.Follower{(*follower)(n)},
 		Birthday: cfg.Birthday, Observe: observe, Log: n.log})
-	hc := p2p.Config{Log: n.log}
-	if cfg.Policy != nil {
-		hc.Identity, hc.Listen, hc.Serve = n.identity, cfg.Listen, p2p.Service((*agent)(n))
-		if cfg.Serve != nil {
-			hc.Serve = cfg.Serve(hc.Serve)
-		}
-	}
-	if n.host, err = p2p.New(hc); err != nil {
+	if n.calls, err = p2p.New(p2p.Config{Log: n.log}); err != nil {
 		return nil, err
+	}
+	if cfg.Policy == nil {
+		return n, nil
+	}
+	serve := p2p.Service((*agent)(n))
+	if cfg.Serve != nil {
+		serve = cfg.Serve(serve)
+	}
+	if n.host, err = p2p.New(p2p.Config{Identity: n.identity, Listen: cfg.Listen, Serve: serve, Log: n.log}); err != nil {
+		return nil, errors.Join(err, n.calls.Close())
 	}
 	return n, nil
 }
@@ -145,7 +152,10 @@ func (n *Node) Start() {
 
 // Close stops the node; whatever it was doing goes on at the next Open.
 func (n *Node) Close() error {
-	err := n.host.Close()
+	err := n.calls.Close()
+	if n.host != nil {
+		err = errors.Join(err, n.host.Close())
+	}
 	if n.stop != nil {
 		n.stop()
 		<-n.done
@@ -162,6 +172,9 @@ func (n *Node) Address() string { return wire.EncodeAddress(n.cfg.Network, n.sel
 
 // Candidate is how others reach this node as an agent.
 func (n *Node) Candidate() deal.Candidate {
+	if n.host == nil {
+		return deal.Candidate{Agent: n.self}
+	}
 	return deal.Candidate{Agent: n.self, Addrs: n.host.Addrs()}
 }
 
@@ -205,6 +218,36 @@ func (n *Node) Balance(ctx context.Context) (b wallet.Balance, err error) {
 		return err
 	})
 	return b, err
+}
+
+// sweep deletes copies that no deal knows: an upload was cut off between the
+// file and the state that names it.
+func (n *Node) sweep(ctx context.Context) error {
+	list, err := os.ReadDir(filepath.Join(n.cfg.Dir, dirCopies))
+	if err != nil {
+		return err
+	}
+	return n.store.View(ctx, func(tx engine.Tx) error {
+		held := map[string]bool{}
+		if err := tx.Each(engine.KindAgent, false, func(ref engine.Ref, raw []byte) error {
+			var a deal.Agent
+			if err := wire.Unmarshal(raw, &a); err != nil {
+				return err
+			}
+			held[ref.ID.String()] = a.Package != nil && !a.Dropped
+			return nil
+		}); err != nil {
+			return err
+		}
+		for _, f := range list {
+			if !held[f.Name()] {
+				if err := remove(filepath.Join(n.cfg.Dir, dirCopies, f.Name())); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
 }
 
 // files are the node's directories and how it writes below them.

@@ -77,7 +77,7 @@ func (n *Node) Send(ctx context.Context, l Letter) (engine.Ref, error) {
 	}
 	err = n.engine.CreateWith(ctx, func(tx engine.Tx) (engine.Creation, error) {
 		var err error
-		if terms.RefundTo, err = n.wallet.NewScript(tx, wallet.Internal); err != nil {
+		if terms.RefundTo, err = n.wallet.PeekScript(tx, wallet.Internal); err != nil {
 			return engine.Creation{}, err
 		}
 		state, effects, err := deal.NewSender(terms)

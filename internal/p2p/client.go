@@ -108,19 +108,19 @@ func (s *source) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Ask asks an agent for proofs that it holds messages at a locator. Only those
-// that it signed for this very channel are returned; nothing is disclosed but
-// the locator.
-func (s *Host) Ask(ctx context.Context, to deal.Candidate, l wire.Locator) (proofs []wire.Proof, err error) {
+// Ask asks an agent for proofs that it holds the message whose fetch key,
+// derived for this agent, is known. Only those that it signed for this very
+// channel are returned; nothing is disclosed but wire.FindKey.
+func (s *Host) Ask(ctx context.Context, to deal.Candidate, fetchKey wire.Secret) (proofs []wire.Proof, err error) {
 	err = s.call(ctx, to, protoFetch, func(st network.Stream) error {
-		proofs, _, err = s.prove(st, to, l)
+		proofs, _, err = s.prove(st, to, fetchKey)
 		return err
 	})
 	return proofs, err
 }
 
-func (s *Host) prove(st network.Stream, to deal.Candidate, l wire.Locator) ([]wire.Proof, wire.Hash, error) {
-	ask := wire.Ask{Locator: l}
+func (s *Host) prove(st network.Stream, to deal.Candidate, fetchKey wire.Secret) ([]wire.Proof, wire.Hash, error) {
+	ask := wire.Ask{Find: wire.FindKey(fetchKey)}
 	_, _ = rand.Read(ask.Nonce[:]) // never fails (crypto/rand)
 	if err := wire.WriteFrame(st, &ask); err != nil {
 		return nil, ask.Nonce, err
@@ -142,7 +142,7 @@ func (s *Host) prove(st network.Stream, to deal.Candidate, l wire.Locator) ([]wi
 // bytes to w. The caller checks their hash.
 func (s *Host) Fetch(ctx context.Context, f *deal.Fetch, w io.Writer) error {
 	return s.call(ctx, f.Candidate, protoFetch, func(st network.Stream) error {
-		proofs, nonce, err := s.prove(st, f.Candidate, f.Locator)
+		proofs, nonce, err := s.prove(st, f.Candidate, f.FetchKey)
 		if err != nil {
 			return err
 		}

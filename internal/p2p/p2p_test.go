@@ -208,7 +208,7 @@ func TestRoundTrips(t *testing.T) {
 			if err != nil || r.Package != p.Digest() {
 				t.Errorf("receipt %+v, %v", r, err)
 			}
-			proofs, err := caller.Ask(ctx, to, wire.Locator{5})
+			proofs, err := caller.Ask(ctx, to, secret(9))
 			if err != nil || len(proofs) != 1 {
 				t.Errorf("%d proofs, %v", len(proofs), err)
 			}
@@ -230,7 +230,7 @@ func TestRoundTrips(t *testing.T) {
 }
 
 func fetchOf(to deal.Candidate, size int) *deal.Fetch {
-	return &deal.Fetch{Candidate: to, Locator: wire.Locator{5}, Outpoint: wire.Outpoint{Txid: wire.Hash{8}, Vout: 1}, Leaf: section(size).Leaf, FetchKey: secret(9)}
+	return &deal.Fetch{Candidate: to, Outpoint: wire.Outpoint{Txid: wire.Hash{8}, Vout: 1}, Leaf: section(size).Leaf, FetchKey: secret(9)}
 }
 
 func wantRefused(t *testing.T, err error, code wire.Code) {
@@ -258,7 +258,7 @@ func TestRefusals(t *testing.T) {
 	ask := map[string]func() error{
 		"quote":   func() error { _, err := caller.Quote(ctx, to, &request); return err },
 		"store":   func() error { _, err := caller.Store(ctx, to, pack(5), strings.NewReader("12345")); return err },
-		"ask":     func() error { _, err := caller.Ask(ctx, to, wire.Locator{}); return err },
+		"ask":     func() error { _, err := caller.Ask(ctx, to, secret(9)); return err },
 		"fetch":   func() error { return caller.Fetch(ctx, fetchOf(to, 5), io.Discard) },
 		"release": func() error { _, err := caller.Release(ctx, to, wire.Key{}, secret(1)); return err },
 		"ack":     func() error { return caller.Acknowledge(ctx, to, &wire.Acknowledge{Blob: []byte("x")}) },
@@ -575,11 +575,11 @@ func TestForeignProofs(t *testing.T) {
 	}}
 	relay = newHost(t, Config{Identity: secret(2), Listen: []string{overTCP}, Serve: mallory, Limits: quick})
 	victim := newHost(t, Config{Limits: quick})
-	got, err := victim.Ask(t.Context(), deal.Candidate{Agent: keyOf(secret(2)), Addrs: relay.Addrs()}, wire.Locator{5})
+	got, err := victim.Ask(t.Context(), deal.Candidate{Agent: keyOf(secret(2)), Addrs: relay.Addrs()}, secret(9))
 	if err != nil || len(got) != 0 {
 		t.Errorf("%d proofs pass, %v", len(got), err)
 	}
-	got, err = victim.Ask(t.Context(), to, wire.Locator{5})
+	got, err = victim.Ask(t.Context(), to, secret(9))
 	if err != nil || len(got) != 1 {
 		t.Errorf("%d of the honest agent's, %v", len(got), err)
 	}
@@ -649,7 +649,7 @@ func TestNoDisclosureBeforeProof(t *testing.T) {
 			var ask wire.Ask
 			rest := bytes.NewReader(bytesSeen)
 			must(t, wire.ReadFrame(rest, &ask))
-			if rest.Len() != 0 || ask.Locator != f.Locator {
+			if rest.Len() != 0 || ask.Find != wire.FindKey(f.FetchKey) {
 				t.Errorf("the agent sees %d bytes more than one Ask", rest.Len())
 			}
 			for what, b := range map[string][]byte{"the point": f.Leaf.Point[:], "the outpoint": f.Outpoint.Txid[:], "the fetch key": f.FetchKey[:], "the copy's hash": f.Leaf.CopyHash[:], "the key": f.Leaf.Key[8:]} {

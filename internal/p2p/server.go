@@ -20,7 +20,7 @@ type Service interface {
 	// p.Section.Leaf.Size bytes or ends in an error, and answers when it holds
 	// it durably.
 	Store(ctx context.Context, from peer.ID, p *wire.Package, proceed func() (io.Reader, error)) (*wire.Receipt, error)
-	// Proofs signs a proof for each message at the locator.
+	// Proofs signs a proof for each message under ask.Find.
 	Proofs(ctx context.Context, ask *wire.Ask, self, from peer.ID) ([]wire.Proof, error)
 	// Copy checks the token, given for nonce, and opens the sealed copy.
 	Copy(ctx context.Context, t *wire.Token, nonce wire.Hash, self, from peer.ID) (copy io.ReadCloser, size uint64, err error)

@@ -182,6 +182,26 @@ func (w *Wallet) NewScript(tx Tx, branch uint32) ([]byte, error) {
 	return w.acct.script(path{branch, i})
 }
 
+// PeekScript is the script that NewScript would return next; it stays unused
+// until UseScript, or until something is signed that pays it. What may come to
+// nothing takes its address so, and leaves no gap behind.
+func (w *Wallet) PeekScript(tx Tx, branch uint32) ([]byte, error) {
+	i, err := w.next(tx, branch)
+	if err != nil {
+		return nil, err
+	}
+	return w.acct.script(path{branch, i})
+}
+
+// UseScript marks an address of PeekScript as used.
+func (w *Wallet) UseScript(tx Tx, script []byte) error {
+	var p path
+	if ok, err := get(tx, bucketScript, script, &p); err != nil || !ok {
+		return err
+	}
+	return w.use(tx, p)
+}
+
 // use marks p and all before it as used.
 func (w *Wallet) use(tx Tx, p path) error {
 	next, err := w.next(tx, p.Branch)
@@ -519,11 +539,7 @@ func (w *Wallet) pick(tx Tx, amount wire.Sat, weight int64, rate wire.SatPerKVB,
 		p.Change = rest
 		// The address counts as used once something is signed that pays it, so
 		// that what is given up before leaves no gap behind.
-		next, err := w.next(tx, Internal)
-		if err != nil {
-			return nil, err
-		}
-		p.ChangeScript, err = w.acct.script(path{Internal, next})
+		p.ChangeScript, err = w.PeekScript(tx, Internal)
 		return p, err
 	}
 	if p.Fee = fee(len(p.Inputs), false); len(p.Inputs) == 0 || sum < amount+p.Fee {
