@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/libp2p/go-libp2p"
@@ -264,6 +265,7 @@ func (s *Host) reply(st network.Stream, m wire.Limited, err error) error {
 
 // clip shortens text to what a Reply may carry, at a rune boundary.
 func clip(s string) string {
+	s = strings.ToValidUTF8(s, "?") // an error may quote any bytes
 	const limit = 250
 	if len(s) <= limit {
 		return s
