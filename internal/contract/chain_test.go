@@ -216,11 +216,19 @@ func TestOnlyTemplateLeaves(t *testing.T) {
 	if err != nil || !bytes.Equal(plain, o.PkScript()) {
 		t.Fatalf("the template's tree by hand gives another script (%v)", err)
 	}
-	backDoor := txscript.NewBaseTapLeaf(contract.RefundScript(1, o.Frozen().RefundKey)).TapHash()
-	extra := txscript.NewTapBranch(txscript.NewBaseTapLeaf(contract.RefundScript(1, o.Frozen().RefundKey)),
-		txscript.NewTapBranch(txscript.NewTapBranch(leaves[0], leaves[1]), txscript.NewTapBranch(leaves[2], leaves[3]))).TapHash()
-	if bytes.Equal(backDoor[:], root[:]) || extra == root {
-		t.Error("an extra leaf leaves the root as it was")
+	backDoor := txscript.NewBaseTapLeaf(contract.RefundScript(1, o.Frozen().RefundKey))
+	left, right := txscript.NewTapBranch(leaves[0], leaves[1]), txscript.NewTapBranch(leaves[2], leaves[3])
+	for where, tree := range map[string]txscript.TapBranch{
+		"on top":       txscript.NewTapBranch(backDoor, txscript.NewTapBranch(left, right)),
+		"beside claim": txscript.NewTapBranch(txscript.NewTapBranch(txscript.NewTapBranch(leaves[0], backDoor), leaves[1]), right),
+		"for a claim":  txscript.NewTapBranch(txscript.NewTapBranch(leaves[0], backDoor), right),
+		"for a refund": txscript.NewTapBranch(left, txscript.NewTapBranch(leaves[2], backDoor)),
+	} {
+		root := tree.TapHash()
+		s, err := txscript.PayToTaprootScript(txscript.ComputeTaprootOutputKey(internal, root[:]))
+		if err != nil || bytes.Equal(s, o.PkScript()) {
+			t.Errorf("a back door %s leaves the script as it was (%v)", where, err)
+		}
 	}
 
 	for name, bad := range map[string]func(*wire.Frozen){
