@@ -60,6 +60,7 @@ func TestStoragePrice(t *testing.T) {
 		blocks, perDay uint32
 	}{
 		{0, 0, 0, 1}, {m, m, s, s}, {m, m, s, 1}, {m, 1, 1, s}, {m, 1, s, s}, {m, m, 1, s}, {1, m, s, s}, {1, m, 1, 1}, {1, 1, 1, 144}, {1, 1, 1, 0},
+		{1 << 63, 2_000_000_000, 1, 1}, {1 << 63, 1_999_999_999, 1, 1}, // the high word is the divisor, or one less
 		{wire.MaxRate, wire.MaxPayload, wire.MaxStoreBlocks, 144},
 		{uint64(wire.MaxSat) * 1000, 1_000_000_000, 1, 1}, {uint64(wire.MaxSat)*1000 + 1, 1_000_000_000, 1, 1},
 	} {

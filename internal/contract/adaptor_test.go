@@ -106,6 +106,50 @@ func TestVerifyPreSignatureRejects(t *testing.T) {
 	}
 }
 
+// TestVerifyPreSignatureParity: a sender that gives the wrong parity of R has a
+// pre-signature whose every equation holds but the last. Completed, it is no
+// signature, and the agent would work for nothing.
+func TestVerifyPreSignatureParity(t *testing.T) {
+	key, tau := secret("key"), secret("tau")
+	P, T, digest := public(key), public(tau), wire.Hash(secret("digest"))
+	priv, _ := key.PrivKey()
+	point, _ := T.Point()
+	for _, parity := range []byte{2, 3} {
+		var seen [2]bool
+		for i := 0; !seen[0] || !seen[1]; i++ {
+			k, _ := secret("k %d", i).PrivKey()
+			var kG, tt, R btcec.JacobianPoint
+			k.PubKey().AsJacobian(&kG)
+			point.AsJacobian(&tt)
+			if parity == 3 { // T is taken off instead
+				tt.Y.Negate(1).Normalize()
+			}
+			btcec.AddNonConst(&kG, &tt, &R)
+			R.ToAffine()
+			ps := wire.PreSignature{parity}
+			R.X.PutBytesUnchecked(ps[1:33])
+			e := challengeOf(ps[1:33], P, digest)
+			s := priv.Key
+			s.Mul(&e).Add(&k.Key)
+			s.PutBytesUnchecked(ps[33:])
+			err := contract.VerifyPreSignature(ps, P, T, digest)
+			sig, cerr := contract.Complete(ps, tau)
+			if cerr != nil {
+				t.Fatal(cerr)
+			}
+			// What verifies is what completes, and nothing else.
+			if valid := P.Verify(digest, sig) == nil; valid != (err == nil) || valid == R.Y.IsOdd() {
+				t.Fatalf("parity %d, R odd %v: pre-signature %v, completed valid %v", parity, R.Y.IsOdd(), err, valid)
+			}
+			if R.Y.IsOdd() {
+				seen[1] = true
+			} else {
+				seen[0] = true
+			}
+		}
+	}
+}
+
 // TestAdaptorBadKeys: what is no scalar or no point is an error, not a panic.
 func TestAdaptorBadKeys(t *testing.T) {
 	good, T := secret("key"), public(secret("tau"))
