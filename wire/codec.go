@@ -22,37 +22,48 @@ var (
 // then compares with its own encoding, so that every value has one form.
 var (
 	encMode = func() cbor.EncMode {
-		m, err := cbor.CoreDetEncOptions().EncMode()
+		o := cbor.CoreDetEncOptions()
+		// Null would be a second form of an empty string or list.
+		o.NilContainers = cbor.NilContainerAsEmpty
+		m, err := o.EncMode()
 		if err != nil {
 			panic(err)
 		}
 		return m
 	}()
-	decMode = func() cbor.DecMode {
-		m, err := cbor.DecOptions{
-			DupMapKey:         cbor.DupMapKeyEnforcedAPF,
-			IndefLength:       cbor.IndefLengthForbidden,
-			TagsMd:            cbor.TagsForbidden,
-			ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
-			MaxNestedLevels:   16,
-			MaxArrayElements:  1 << 16,
-			MaxMapPairs:       1 << 10,
-			UTF8:              cbor.UTF8RejectInvalid,
-		}.DecMode()
-		if err != nil {
-			panic(err)
-		}
-		return m
-	}()
+	decMode = newDecMode(1<<16, 1<<10)
+	// frameMode reads what peers send. An element of one byte becomes a struct
+	// of hundreds, so an array is refused for its length before it is made; no
+	// message has more elements.
+	frameMode = newDecMode(32, 16)
 )
+
+func newDecMode(elements, pairs int) cbor.DecMode {
+	m, err := cbor.DecOptions{
+		DupMapKey:         cbor.DupMapKeyEnforcedAPF,
+		IndefLength:       cbor.IndefLengthForbidden,
+		TagsMd:            cbor.TagsForbidden,
+		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
+		MaxNestedLevels:   16,
+		MaxArrayElements:  elements,
+		MaxMapPairs:       pairs,
+		UTF8:              cbor.UTF8RejectInvalid,
+	}.DecMode()
+	if err != nil {
+		panic(err)
+	}
+	return m
+}
 
 // Marshal returns v's one encoding.
 func Marshal(v any) ([]byte, error) { return encMode.Marshal(v) }
 
 // Unmarshal reads into v the one encoding that Marshal gives, and refuses any
 // other bytes with ErrMalformed.
-func Unmarshal(b []byte, v any) error {
-	if err := decMode.Unmarshal(b, v); err != nil {
+func Unmarshal(b []byte, v any) error { return unmarshal(decMode, b, v) }
+
+func unmarshal(mode cbor.DecMode, b []byte, v any) error {
+	if err := mode.Unmarshal(b, v); err != nil {
 		return fmt.Errorf("%w: %v", ErrMalformed, err)
 	}
 	again, err := encMode.Marshal(v)
@@ -109,7 +120,7 @@ func ReadFrame(r io.Reader, m Limited) error {
 		}
 		return err
 	}
-	if err := Unmarshal(b, m); err != nil {
+	if err := unmarshal(frameMode, b, m); err != nil {
 		return err
 	}
 	return m.Check()

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"unicode/utf8"
 )
 
 // Limits of delivery messages. They are part of the protocol: a peer that
@@ -14,7 +15,7 @@ const (
 	MaxPayload     = 5 << 30               // bytes of one sealed copy
 	MaxFunding     = 100_000               // bytes of a funding transaction, policy's own bound
 	MaxStoreBlocks = 52_560                // a year of storage
-	MaxHeight      = 1 << 30               // no height or CLTV comes near
+	MaxHeight      = 499_999_999           // from 500,000,000 on CLTV reads a time, long past
 	MaxRate        = 1_000_000_000_000_000 // 1,000 sat per byte-day
 	MaxProofs      = 8                     // proofs in one answer to Ask
 	MaxAck         = 512
@@ -485,7 +486,7 @@ func (*Reply) MaxSize() int { return 8 + maxText }
 
 // Check implements Limited.
 func (r *Reply) Check() error {
-	if r.Code >= numCodes || len(r.Text) > maxText {
+	if r.Code >= numCodes || len(r.Text) > maxText || !utf8.ValidString(r.Text) {
 		return malformed("reply code %d with %d bytes of text", r.Code, len(r.Text))
 	}
 	return nil

@@ -26,11 +26,11 @@ func Sign(key Secret, digest Hash) (sig Signature, err error) {
 var ErrBadSignature = fmt.Errorf("%w: bad signature", ErrMalformed)
 
 // Verify reports whether sig is k's BIP340 signature of digest, by returning
-// nil or ErrBadSignature.
+// nil or an error that wraps ErrBadSignature.
 func (k Key) Verify(digest Hash, sig Signature) error {
 	p, err := k.Point()
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", ErrBadSignature, err)
 	}
 	// btcec's parser lets s ≥ n pass; BIP340 does not.
 	var s btcec.ModNScalar

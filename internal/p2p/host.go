@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -340,6 +341,7 @@ func (s *Host) reply(st network.Stream, m wire.Limited, err error) error {
 
 // clip shortens text to what a Reply may carry, at a rune boundary.
 func clip(s string) string {
+	s = strings.ToValidUTF8(s, "?") // an error may quote any bytes
 	const limit = 250
 	if len(s) <= limit {
 		return s

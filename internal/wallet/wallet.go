@@ -99,7 +99,7 @@ type Record struct {
 
 type change struct {
 	Bucket   string
-	Key, Old []byte // Old is nil where there was nothing
+	Key, Old []byte // Old is empty where there was nothing
 }
 
 // Sent is a transaction that the wallet signed.
@@ -334,7 +334,7 @@ func (w *Wallet) Disconnect(tx Tx, height wire.Height) error {
 	}
 	for _, c := range slices.Backward(undo) {
 		var err error
-		if c.Old == nil {
+		if len(c.Old) == 0 {
 			err = tx.Delete(c.Bucket, c.Key)
 		} else {
 			err = tx.Put(c.Bucket, c.Key, c.Old)

@@ -195,8 +195,8 @@ func outSum(t *btcwire.MsgTx) (sum wire.Sat) {
 	return sum
 }
 
-// TestBIP86 checks the addresses of BIP86's own test vector.
-func TestBIP86(t *testing.T) {
+// TestAddresses: BIP86's own addresses, there and back.
+func TestAddresses(t *testing.T) {
 	s, err := Seed("abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon about", "")
 	must(t, err)
 	w, err := New(s, &chaincfg.MainNetParams)

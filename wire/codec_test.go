@@ -1,0 +1,412 @@
+package wire_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"reflect"
+	"runtime"
+	"slices"
+	"testing"
+
+	"github.com/bitgram/bitgram/wire"
+)
+
+func marshal(t testing.TB, v any) []byte {
+	t.Helper()
+	b, err := wire.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func frame(b []byte) []byte {
+	return append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...)
+}
+
+// TestKindsComplete: every message type of the package stands in kinds, so
+// that none is left untested.
+func TestKindsComplete(t *testing.T) {
+	pkgs, err := parser.ParseDir(token.NewFileSet(), ".", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range pkgs["wire"].Files {
+		for _, d := range f.Decls {
+			fn, ok := d.(*ast.FuncDecl)
+			if !ok || fn.Recv == nil || fn.Name.Name != "MaxSize" {
+				continue
+			}
+			name := fn.Recv.List[0].Type.(*ast.StarExpr).X.(*ast.Ident).Name
+			if !slices.ContainsFunc(kinds, func(k kind) bool { return k.name == name }) {
+				t.Errorf("%s is not tested", name)
+			}
+		}
+	}
+}
+
+// TestMaxSize: the largest message fits, with not too much to spare, and both
+// ends of a frame agree.
+func TestMaxSize(t *testing.T) {
+	for _, k := range kinds {
+		for _, m := range []wire.Limited{k.small, k.large} {
+			b := marshal(t, m)
+			if len(b) > m.MaxSize() {
+				t.Errorf("%s of %d bytes, MaxSize %d", k.name, len(b), m.MaxSize())
+			}
+			var buf bytes.Buffer
+			if err := wire.WriteFrame(&buf, m); err != nil {
+				t.Errorf("%s: %v", k.name, err)
+				continue
+			}
+			if !bytes.Equal(buf.Bytes(), frame(b)) {
+				t.Errorf("%s: frame", k.name)
+			}
+			got := k.empty()
+			if err := wire.ReadFrame(&buf, got); err != nil {
+				t.Errorf("%s: %v", k.name, err)
+			} else if !bytes.Equal(marshal(t, got), b) {
+				t.Errorf("%s: read back as another", k.name)
+			}
+			// The fields of a message in use do not shine through.
+			reused := k.empty()
+			if err := wire.Unmarshal(marshal(t, k.large), reused); err != nil {
+				t.Fatal(err)
+			}
+			if err := wire.Unmarshal(b, reused); err != nil || !bytes.Equal(marshal(t, reused), b) {
+				t.Errorf("%s: decoding into one in use: %v", k.name, err)
+			}
+		}
+		if n := len(marshal(t, k.large)); k.large.MaxSize() > 2*n+64 {
+			t.Errorf("%s: MaxSize %d for at most %d bytes", k.name, k.large.MaxSize(), n)
+		}
+	}
+}
+
+// TestStrict: of every message exactly one form is read.
+func TestStrict(t *testing.T) {
+	type pair struct {
+		_ struct{} `cbor:",toarray"`
+		N uint64
+		B []byte
+	}
+	good := []byte{0x82, 0x05, 0x41, 0xaa}
+	var p pair
+	if err := wire.Unmarshal(good, &p); err != nil || p.N != 5 || !bytes.Equal(p.B, []byte{0xaa}) {
+		t.Fatal(err, p)
+	}
+	for name, b := range map[string][]byte{
+		"nothing":                   {},
+		"long integer":              {0x82, 0x18, 0x05, 0x41, 0xaa},
+		"eight-byte integer":        {0x82, 0x1b, 0, 0, 0, 0, 0, 0, 0, 5, 0x41, 0xaa},
+		"long length":               {0x82, 0x05, 0x58, 0x01, 0xaa},
+		"long array head":           {0x98, 0x02, 0x05, 0x41, 0xaa},
+		"trailing byte":             {0x82, 0x05, 0x41, 0xaa, 0x00},
+		"cut":                       {0x82, 0x05, 0x41},
+		"indefinite array":          {0x9f, 0x05, 0x41, 0xaa, 0xff},
+		"indefinite string":         {0x82, 0x05, 0x5f, 0x41, 0xaa, 0xff},
+		"tag":                       {0xc2, 0x82, 0x05, 0x41, 0xaa},
+		"tagged integer":            {0x82, 0xc1, 0x05, 0x41, 0xaa},
+		"bignum":                    {0x82, 0xc2, 0x41, 0x05, 0x41, 0xaa},
+		"null for bytes":            {0x82, 0x05, 0xf6},
+		"null for integer":          {0x82, 0xf6, 0x41, 0xaa},
+		"undefined":                 {0x82, 0xf7, 0x41, 0xaa},
+		"text for bytes":            {0x82, 0x05, 0x61, 0x61},
+		"array for bytes":           {0x82, 0x05, 0x81, 0x18, 0xaa},
+		"float for integer":         {0x82, 0xf9, 0x45, 0x00, 0x41, 0xaa},
+		"negative":                  {0x82, 0x24, 0x41, 0xaa},
+		"bool":                      {0x82, 0xf5, 0x41, 0xaa},
+		"an element less":           {0x81, 0x05},
+		"an element more":           {0x83, 0x05, 0x41, 0xaa, 0x00},
+		"map for the struct":        {0xa2, 0x61, 'N', 0x05, 0x61, 'B', 0x41, 0xaa},
+		"null for the struct":       {0xf6},
+		"reserved head":             {0x82, 0x1c, 0x41, 0xaa},
+		"huge array":                {0x9a, 0xff, 0xff, 0xff, 0xff},
+		"huge string":               {0x82, 0x05, 0x5b, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff},
+		"negative length in int64":  {0x82, 0x05, 0x5b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff},
+		"simple value in two bytes": {0x82, 0xf8, 0x20, 0x41, 0xaa},
+	} {
+		var p pair
+		if err := wire.Unmarshal(b, &p); !errors.Is(err, wire.ErrMalformed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+
+	var m map[string]uint64
+	for name, b := range map[string][]byte{
+		"duplicate key":   {0xa2, 0x61, 'a', 0x01, 0x61, 'a', 0x01},
+		"keys unsorted":   {0xa2, 0x61, 'b', 0x01, 0x61, 'a', 0x01},
+		"indefinite map":  {0xbf, 0x61, 'a', 0x01, 0xff},
+		"key not UTF-8":   {0xa1, 0x61, 0xff, 0x01},
+		"key of integers": {0xa1, 0x01, 0x01},
+	} {
+		m = nil
+		if err := wire.Unmarshal(b, &m); !errors.Is(err, wire.ErrMalformed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := wire.Unmarshal([]byte{0xa2, 0x61, 'a', 0x01, 0x61, 'b', 0x02}, &m); err != nil || len(m) != 2 {
+		t.Error(m, err)
+	}
+
+	// A fixed array takes a string of its own length only.
+	for n := range 70 {
+		b := marshal(t, make([]byte, n))
+		var k wire.Key
+		var s wire.Signature
+		var l wire.Locator
+		if err := wire.Unmarshal(b, &k); (err == nil) != (n == 32) {
+			t.Errorf("key from %d bytes: %v", n, err)
+		}
+		if err := wire.Unmarshal(b, &s); (err == nil) != (n == 64) {
+			t.Errorf("signature from %d bytes: %v", n, err)
+		}
+		if err := wire.Unmarshal(b, &l); (err == nil) != (n == 8) {
+			t.Errorf("locator from %d bytes: %v", n, err)
+		}
+	}
+	ints := append([]byte{0x98, 32}, make([]byte, 32)...)
+	var k wire.Key
+	if err := wire.Unmarshal(ints, &k); !errors.Is(err, wire.ErrMalformed) {
+		t.Errorf("key from 32 integers: %v", err)
+	}
+
+	// An empty list has one form, however the program holds it.
+	a, b := marshal(t, &wire.Status{}), marshal(t, &wire.Status{Ack: []byte{}})
+	if !bytes.Equal(a, b) {
+		t.Errorf("no acknowledgement: %x and %x", a, b)
+	}
+}
+
+// TestStrictMessages breaks every message in the ways any of them could be.
+func TestStrictMessages(t *testing.T) {
+	for _, k := range kinds {
+		b := marshal(t, k.small)
+		head := b[0]
+		if head&0xe0 != 0x80 {
+			t.Fatalf("%s is no array", k.name)
+		}
+		bad := map[string][]byte{
+			"trailing byte": append(slices.Clone(b), 0),
+			"tag":           append([]byte{0xc1}, b...),
+			"indefinite":    append(append([]byte{0x9f}, b[1:]...), 0xff),
+			"long head":     append([]byte{0x98, head & 0x1f}, b[1:]...),
+			"extra element": append(append([]byte{head + 1}, b[1:]...), 0),
+			"null":          {0xf6},
+			"map":           {0xa0},
+			"empty":         {},
+		}
+		if len(b) > 1 {
+			bad["cut"] = b[:len(b)-1]
+			bad["an element less"] = append([]byte{head - 1}, b[1:]...)
+		}
+		for name, x := range bad {
+			if err := wire.ReadFrame(bytes.NewReader(frame(x)), k.empty()); !errors.Is(err, wire.ErrMalformed) && !errors.Is(err, wire.ErrTooBig) {
+				t.Errorf("%s, %s: %v", k.name, name, err)
+			}
+		}
+	}
+}
+
+// untouched fails the test when it is read.
+type untouched struct{ t *testing.T }
+
+func (u untouched) Read([]byte) (int, error) {
+	u.t.Error("the body of a frame that is too big was read")
+	return 0, io.EOF
+}
+
+func TestReadFrameLimits(t *testing.T) {
+	for _, k := range kinds {
+		limit := uint32(k.empty().MaxSize())
+		for _, n := range []uint32{limit + 1, 1 << 31, 1<<32 - 1} {
+			head := binary.BigEndian.AppendUint32(nil, n)
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			err := wire.ReadFrame(io.MultiReader(bytes.NewReader(head), untouched{t}), k.empty())
+			runtime.ReadMemStats(&after)
+			if !errors.Is(err, wire.ErrTooBig) {
+				t.Errorf("%s of %d bytes: %v", k.name, n, err)
+			}
+			if d := after.TotalAlloc - before.TotalAlloc; d > 1<<16 {
+				t.Errorf("%s of %d bytes: %d allocated", k.name, n, d)
+			}
+		}
+		b := frame(marshal(t, k.small))
+		for i := range b {
+			err := wire.ReadFrame(bytes.NewReader(b[:i]), k.empty())
+			want := io.ErrUnexpectedEOF
+			if i == 0 {
+				want = io.EOF // the stream ended between frames
+			}
+			if err != want {
+				t.Errorf("%s cut to %d bytes: %v", k.name, i, err)
+			}
+		}
+	}
+	// One byte an element, hundreds when decoded: refused for its length.
+	for _, c := range []struct {
+		m    wire.Limited
+		size int
+	}{{new(wire.Proofs), 32_000}, {new(wire.Package), 60_000}} {
+		list := append(binary.BigEndian.AppendUint16([]byte{0x99}, uint16(c.size)), bytes.Repeat([]byte{0xf6}, c.size)...)
+		b := append([]byte{0x81}, list...)
+		if _, ok := c.m.(*wire.Package); ok {
+			small := marshal(t, minPackage())
+			claims := marshal(t, minFrozen().Claims)
+			at := bytes.Index(small, claims)
+			b = append(append(slices.Clone(small[:at]), list...), small[at+len(claims):]...)
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		err := wire.ReadFrame(bytes.NewReader(frame(b)), c.m)
+		runtime.ReadMemStats(&after)
+		if !errors.Is(err, wire.ErrMalformed) {
+			t.Errorf("%T with %d nulls: %v", c.m, c.size, err)
+		}
+		if d := after.TotalAlloc - before.TotalAlloc; d > 1<<20 {
+			t.Errorf("%T with %d nulls: %d bytes allocated", c.m, c.size, d)
+		}
+	}
+}
+
+func TestWriteFrameRefuses(t *testing.T) {
+	for _, m := range []wire.Limited{&wire.QuoteRequest{}, &wire.Reply{Text: "\xff"}, &wire.Acknowledge{}, &wire.Receipt{Agent: offCurve}} {
+		var b bytes.Buffer
+		if err := wire.WriteFrame(&b, m); !errors.Is(err, wire.ErrMalformed) || b.Len() != 0 {
+			t.Errorf("%T: %v, %d bytes", m, err, b.Len())
+		}
+	}
+}
+
+// TestOutOfRange breaks one field at a time of messages that pass.
+func TestOutOfRange(t *testing.T) {
+	type q = *wire.Quote
+	quote := func(f func(q)) wire.Limited { m := maxQuote(); f(m); return m }
+	request := func(f func(*wire.QuoteRequest)) wire.Limited {
+		m := &wire.QuoteRequest{E: key(1), Size: 1, StoreUntil: 1, Expiry: 2}
+		f(m)
+		return m
+	}
+	pack := func(f func(*wire.Package)) wire.Limited { m := minPackage(); f(m); return m }
+	proofs := func(f func(*wire.Proof)) wire.Limited {
+		m := maxProofs()
+		f(&m.Proofs[wire.MaxProofs-1])
+		return m
+	}
+	cases := map[string]wire.Limited{
+		"request of nothing":         request(func(m *wire.QuoteRequest) { m.Size = 0 }),
+		"request too large":          request(func(m *wire.QuoteRequest) { m.Size = wire.MaxPayload + 1 }),
+		"request stored to 0":        request(func(m *wire.QuoteRequest) { m.StoreUntil = 0 }),
+		"request expires in storage": request(func(m *wire.QuoteRequest) { m.Expiry = m.StoreUntil }),
+		"request expiry too high":    request(func(m *wire.QuoteRequest) { m.Expiry = wire.MaxHeight + 1 }),
+		"request expiry a time":      request(func(m *wire.QuoteRequest) { m.Expiry = 500_000_000 }),
+		"request shape":              request(func(m *wire.QuoteRequest) { m.Shape = 2 }),
+		"request E":                  request(func(m *wire.QuoteRequest) { m.E = offCurve }),
+
+		"quote of nothing":      quote(func(m q) { m.Size = 0 }),
+		"quote too large":       quote(func(m q) { m.Size = wire.MaxPayload + 1 }),
+		"quote without storage": quote(func(m q) { m.From = m.StoreUntil }),
+		"quote stored backward": quote(func(m q) { m.From = m.StoreUntil + 1 }),
+		"quote stored too long": quote(func(m q) { m.From-- }),
+		"quote expires early":   quote(func(m q) { m.Expiry = m.StoreUntil }),
+		"quote expiry too high": quote(func(m q) { m.Expiry = wire.MaxHeight + 1 }),
+		"quote valid before":    quote(func(m q) { m.ValidUntil = m.From - 1 }),
+		"quote valid too long":  quote(func(m q) { m.ValidUntil = m.Expiry + 1 }),
+		"quote shape":           quote(func(m q) { m.Shape = 255 }),
+		"quote rate":            quote(func(m q) { m.Rate = wire.MaxRate + 1 }),
+		"quote reserve < 0":     quote(func(m q) { m.Reserve = -1 }),
+		"quote reserve":         quote(func(m q) { m.Reserve = wire.MaxSat + 1 }),
+		"quote value < 0":       quote(func(m q) { m.Value, m.Reserve = -1, -2 }),
+		"quote value":           quote(func(m q) { m.Value = wire.MaxSat + 1 }),
+		"quote value < reserve": quote(func(m q) { m.Value-- }),
+		"quote agent":           quote(func(m q) { m.Agent = offCurve }),
+		"quote E":               quote(func(m q) { m.E = offCurve }),
+		"quote point":           quote(func(m q) { m.Point = offCurve }),
+		"quote claim key":       quote(func(m q) { m.ClaimKey = offCurve }),
+
+		"package without funding":      pack(func(m *wire.Package) { m.Funding = nil }),
+		"package funding":              pack(func(m *wire.Package) { m.Funding = make([]byte, wire.MaxFunding+1) }),
+		"package no claims":            pack(func(m *wire.Package) { m.Frozen.Claims = nil }),
+		"package claims":               pack(func(m *wire.Package) { m.Frozen.Claims = append(maxFrozen().Claims, maxFrozen().Claims[0]) }),
+		"package expiry 0":             pack(func(m *wire.Package) { m.Frozen.Expiry = 0 }),
+		"package expiry":               pack(func(m *wire.Package) { m.Frozen.Expiry = wire.MaxHeight + 1 }),
+		"package refund key":           pack(func(m *wire.Package) { m.Frozen.RefundKey = offCurve }),
+		"package sender key":           pack(func(m *wire.Package) { m.Frozen.Claims[0].SenderKey = offCurve }),
+		"package claim key":            pack(func(m *wire.Package) { m.Frozen.Claims[0].ClaimKey = offCurve }),
+		"package section size 0":       pack(func(m *wire.Package) { m.Section.Leaf.Size = 0 }),
+		"package section size":         pack(func(m *wire.Package) { m.Section.Leaf.Size = wire.MaxPayload + 1 }),
+		"package section count 0":      pack(func(m *wire.Package) { m.Section.Count = 0 }),
+		"package section count":        pack(func(m *wire.Package) { m.Section.Count = wire.MaxAgents + 1 }),
+		"package section index":        pack(func(m *wire.Package) { m.Section.Index = m.Section.Count }),
+		"package section path":         pack(func(m *wire.Package) { m.Section.Path = make([]wire.Hash, 5) }),
+		"package section agent":        pack(func(m *wire.Package) { m.Section.Leaf.Agent = offCurve }),
+		"package section point":        pack(func(m *wire.Package) { m.Section.Leaf.Point = offCurve }),
+		"proof expiry":                 proofs(func(m *wire.Proof) { m.Frozen.Expiry = 0 }),
+		"proof section":                proofs(func(m *wire.Proof) { m.Section.Count = 0 }),
+		"a proof too many":             &wire.Proofs{Proofs: append(maxProofs().Proofs, maxProofs().Proofs[0])},
+		"receipt agent":                &wire.Receipt{Agent: offCurve},
+		"acknowledgement empty":        &wire.Acknowledge{},
+		"acknowledgement":              &wire.Acknowledge{Blob: make([]byte, wire.MaxAck+1)},
+		"status":                       &wire.Status{Ack: make([]byte, wire.MaxAck+1)},
+		"reply code":                   &wire.Reply{Code: wire.Internal + 1},
+		"reply code 255":               &wire.Reply{Code: 255},
+		"reply text":                   &wire.Reply{Text: string(make([]byte, 257))},
+		"reply text not UTF-8":         &wire.Reply{Text: "a\x80"},
+		"reply text not UTF-8 at last": &wire.Reply{Text: "\xc3"},
+	}
+	for name, m := range cases {
+		if err := m.Check(); !errors.Is(err, wire.ErrMalformed) {
+			t.Errorf("%s: %v", name, err)
+		}
+		got := reflect.New(reflect.TypeOf(m).Elem()).Interface().(wire.Limited)
+		err := wire.ReadFrame(bytes.NewReader(frame(marshal(t, m))), got)
+		if !errors.Is(err, wire.ErrMalformed) && !errors.Is(err, wire.ErrTooBig) {
+			t.Errorf("%s, read: %v", name, err)
+		}
+	}
+}
+
+// FuzzMessages reads each message type; the first byte says which.
+func FuzzMessages(f *testing.F) {
+	for i, k := range kinds {
+		f.Add(byte(i), frame(marshal(f, k.small)))
+		f.Add(byte(i), frame(marshal(f, k.large)))
+	}
+	f.Fuzz(func(t *testing.T, which byte, b []byte) {
+		k := kinds[int(which)%len(kinds)]
+		m := k.empty()
+		r := bytes.NewReader(b)
+		if err := wire.ReadFrame(r, m); err != nil {
+			return
+		}
+		if err := m.Check(); err != nil {
+			t.Fatalf("%s passes and does not: %v", k.name, err)
+		}
+		var again bytes.Buffer
+		if err := wire.WriteFrame(&again, m); err != nil {
+			t.Fatalf("%s is read and not written: %v", k.name, err)
+		}
+		if used := b[:len(b)-r.Len()]; !bytes.Equal(again.Bytes(), used) {
+			t.Fatalf("%s re-encodes to other bytes", k.name)
+		}
+	})
+}
+
+// FuzzUnmarshal: any bytes, into the type that has the most kinds of field.
+func FuzzUnmarshal(f *testing.F) {
+	f.Add(marshal(f, maxProofs()))
+	f.Add([]byte{0x81, 0x80})
+	f.Add([]byte{0x81, 0xf6})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var p wire.Proofs
+		if wire.Unmarshal(b, &p) == nil && !bytes.Equal(marshal(t, &p), b) {
+			t.Fatal("re-encodes to other bytes")
+		}
+	})
+}

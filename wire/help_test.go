@@ -1,0 +1,100 @@
+package wire_test
+
+import (
+	"strings"
+
+	"github.com/bitgram/bitgram/wire"
+)
+
+// key is the n-th point of the test, on the curve.
+func key(n byte) wire.Key {
+	k, err := wire.Secret{31: n + 1}.PrivKey()
+	if err != nil {
+		panic(err)
+	}
+	return wire.XOnly(k.PubKey())
+}
+
+// offCurve is the x of no point (BIP340's vector 5).
+var offCurve = wire.Key{0xee, 0xfd, 0xea, 0x4c, 0xdb, 0x67, 0x77, 0x50, 0xa4, 0x20, 0xfe, 0xe8, 0x07, 0xea, 0xcf, 0x21,
+	0xeb, 0x98, 0x98, 0xae, 0x79, 0xb9, 0x76, 0x87, 0x66, 0xe4, 0xfa, 0xa0, 0x4a, 0x2d, 0x4a, 0x34}
+
+const maxVout = 1<<32 - 1
+
+// The largest valid message of each type, and a small one.
+
+func maxFrozen() (f wire.Frozen) {
+	f = wire.Frozen{Blinding: wire.Secret{0: 0xff}, Expiry: wire.MaxHeight, RefundKey: key(1)}
+	for i := range wire.MaxAgents {
+		f.Claims = append(f.Claims, wire.ClaimLeaf{ReleaseHash: wire.Hash{0xff}, SenderKey: key(byte(i)), ClaimKey: key(byte(i + 50))})
+	}
+	return f
+}
+
+func minFrozen() wire.Frozen {
+	return wire.Frozen{Blinding: wire.Secret{1}, Expiry: 1, RefundKey: key(1), Claims: []wire.ClaimLeaf{{SenderKey: key(2), ClaimKey: key(3)}}}
+}
+
+func maxSection() wire.Section {
+	return wire.Section{Leaf: wire.Leaf{Agent: key(1), Size: wire.MaxPayload, Point: key(2)}, Index: wire.MaxAgents - 1, Count: wire.MaxAgents,
+		Path: make([]wire.Hash, 4)}
+}
+
+func minSection() wire.Section {
+	return wire.Section{Leaf: wire.Leaf{Agent: key(1), Size: 1, Point: key(2)}, Count: 1}
+}
+
+func maxQuote() *wire.Quote {
+	return &wire.Quote{Agent: key(1), E: key(2), Point: key(3), ClaimKey: key(4), Size: wire.MaxPayload,
+		From: wire.MaxHeight - 2 - wire.MaxStoreBlocks, StoreUntil: wire.MaxHeight - 2, Expiry: wire.MaxHeight, ValidUntil: wire.MaxHeight,
+		Shape: wire.OneOfMany, Rate: wire.MaxRate, Reserve: wire.MaxSat, Value: wire.MaxSat}
+}
+
+func minQuote() *wire.Quote {
+	return &wire.Quote{Agent: key(1), E: key(2), Point: key(3), ClaimKey: key(4), Size: 1, StoreUntil: 1, Expiry: 2}
+}
+
+func maxProofs() *wire.Proofs {
+	p := &wire.Proofs{}
+	for range wire.MaxProofs {
+		p.Proofs = append(p.Proofs, wire.Proof{Outpoint: wire.Outpoint{Vout: maxVout}, Frozen: maxFrozen(), Section: maxSection()})
+	}
+	return p
+}
+
+func maxPackage() *wire.Package {
+	return &wire.Package{Funding: make([]byte, wire.MaxFunding), Vout: maxVout, Frozen: maxFrozen(), Section: maxSection()}
+}
+
+func minPackage() *wire.Package {
+	return &wire.Package{Funding: []byte{1}, Frozen: minFrozen(), Section: minSection()}
+}
+
+// kind is a message type: how to make an empty one, its smallest and its
+// largest.
+type kind struct {
+	name  string
+	empty func() wire.Limited
+	small wire.Limited
+	large wire.Limited
+}
+
+var kinds = []kind{
+	{"QuoteRequest", func() wire.Limited { return new(wire.QuoteRequest) },
+		&wire.QuoteRequest{E: key(1), Size: 1, StoreUntil: 1, Expiry: 2},
+		&wire.QuoteRequest{E: key(1), Size: wire.MaxPayload, StoreUntil: wire.MaxHeight - 1, Expiry: wire.MaxHeight, Shape: wire.OneOfMany}},
+	{"Quote", func() wire.Limited { return new(wire.Quote) }, minQuote(), maxQuote()},
+	{"Package", func() wire.Limited { return new(wire.Package) }, minPackage(), maxPackage()},
+	{"Receipt", func() wire.Limited { return new(wire.Receipt) }, &wire.Receipt{Agent: key(1)}, &wire.Receipt{Agent: key(1)}},
+	{"Ask", func() wire.Limited { return new(wire.Ask) }, &wire.Ask{}, &wire.Ask{}},
+	{"Proofs", func() wire.Limited { return new(wire.Proofs) }, &wire.Proofs{}, maxProofs()},
+	{"Token", func() wire.Limited { return new(wire.Token) }, &wire.Token{}, &wire.Token{}},
+	{"Release", func() wire.Limited { return new(wire.Release) }, &wire.Release{}, &wire.Release{}},
+	{"Reveal", func() wire.Limited { return new(wire.Reveal) }, &wire.Reveal{}, &wire.Reveal{}},
+	{"Acknowledge", func() wire.Limited { return new(wire.Acknowledge) },
+		&wire.Acknowledge{Blob: []byte{1}}, &wire.Acknowledge{Blob: make([]byte, wire.MaxAck)}},
+	{"Done", func() wire.Limited { return new(wire.Done) }, &wire.Done{}, &wire.Done{}},
+	{"StatusRequest", func() wire.Limited { return new(wire.StatusRequest) }, &wire.StatusRequest{}, &wire.StatusRequest{}},
+	{"Status", func() wire.Limited { return new(wire.Status) }, &wire.Status{}, &wire.Status{State: 255, Ack: make([]byte, wire.MaxAck)}},
+	{"Reply", func() wire.Limited { return new(wire.Reply) }, &wire.Reply{}, &wire.Reply{Code: wire.Internal, Text: strings.Repeat("x", 256)}},
+}
