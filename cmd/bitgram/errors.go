@@ -53,12 +53,12 @@ var errorTable = []struct {
 	{node.ErrEmpty, "empty", exitUsage, "give a file with something in it"},
 	{seal.ErrEmpty, "empty", exitUsage, "give a file with something in it"},
 	{seal.ErrTooLarge, "too_large", exitUsage, "a message has at most 4 GiB: split the file"},
-	{deal.ErrPrice, "price", exitMoney, "raise --max-sat, or store for a shorter time"},
-	{deal.ErrNoFunds, "funds", exitMoney, "send money to an address of 'bitgram wallet address'"},
-	{deal.ErrTooFewAgents, "agents", exitNobody, "run or find more agents, or ask for fewer with --agents"},
+	{deal.ErrPrice, "price", exitMoney, "allow more, or store for a shorter time"},
+	{deal.ErrNoFunds, "funds", exitMoney, "send money to the wallet, or ask fewer agents"},
+	{deal.ErrTooFewAgents, "agents", exitNobody, "run or find more agents, or ask for fewer"},
 	{syscall.ENOSPC, "disk_full", exitFailed, "make room, or point TMPDIR at a larger disk"},
 	{context.DeadlineExceeded, "timeout", exitNobody, "try again"},
-	{store.ErrNewer, "newer_home", exitFailed, "upgrade bitgram, or use another --home"},
+	{store.ErrNewer, "newer_home", exitFailed, "upgrade bitgram, or use another home"},
 }
 
 // explain finds what err means: its code, exit code and hint.

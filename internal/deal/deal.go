@@ -27,7 +27,7 @@ type Margins struct {
 	CacheConf       uint32   // confirmations at which an agent takes a message for paid
 	RevealConf      uint32   // confirmations at which σ is released and τ answered
 	RevealConfLarge uint32   // the same, above LargeSat
-	LargeSat        wire.Sat // value from which RevealConfLarge holds
+	LargeSat        wire.Sat // value above which RevealConfLarge holds
 	Turn            uint32   // blocks that a recipient waits for τ or a claim before it turns to the next agent
 	Slack           uint32   // T is at least this far behind the end of storage
 	Release         uint32   // σ is released and accepted only before T−Release

@@ -64,7 +64,7 @@ func TestStateTables(t *testing.T) {
 		return strings.Compare(key(a), key(b))
 	})
 	var b bytes.Buffer
-	b.WriteString("# State tables\n\nWritten by `make vectors` from the machines themselves: every transition that a fixed set of runs shows, in which agents and recipients fail in every way that the tests know, blocks are reorganised, and messages come late. A test compares. `Connected` and `Disconnected` are blocks that join and leave the active chain; an event that a table does not name in a phase changes nothing or is refused. An agent's phase is derived from what it did and what the chain shows.\n")
+	b.WriteString("# State tables\n\nWritten by `make vectors` from the machines themselves: every transition that a fixed set of runs shows, in which agents and recipients fail in every way that the tests know, blocks are reorganised, and messages come late. A test compares. `Connected` and `Disconnected` are blocks that join and leave the active chain; [machines.md](machines.md) has the conditions, and the transitions that no run takes. An agent's phase is derived from what it did and what the chain shows.\n")
 	for _, role := range []string{"Sender", "Agent", "Recipient"} {
 		fmt.Fprintf(&b, "\n## %s\n\n| phase | event | → phase | effects |\n|---|---|---|---|\n", role)
 		for _, r := range rows {

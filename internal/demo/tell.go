@@ -128,7 +128,7 @@ func (w *world) observeAgent(party string, before, a *deal.Agent, ev deal.Event)
 func (w *world) observeRecipient(party string, before, r *deal.Recipient, ev deal.Event) {
 	switch ev := ev.(type) {
 	case nil:
-		w.tell(party, "finds a message in block %d: its tag fits no other key", r.Tip)
+		w.tell(party, "finds a message in block %d: its tag is for this key", r.Tip)
 	case deal.Located:
 		if r.Phase == deal.RecipientFetching && before.Phase != r.Phase {
 			w.tell(party, "%d agents prove that they hold it", len(r.Sources))

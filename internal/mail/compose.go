@@ -30,8 +30,9 @@ const maxHeader = 64 << 10
 var ErrNotMIME = errors.New("not a MIME message")
 
 // Compose returns a reader of the MIME message with body as its one part, the
-// bytes as they are (Content-Transfer-Encoding: binary). It streams.
-func Compose(m Meta, body io.Reader) io.Reader {
+// bytes as they are (Content-Transfer-Encoding: binary). It streams; Close
+// frees what a reader that stops early leaves behind.
+func Compose(m Meta, body io.Reader) io.ReadCloser {
 	r, w := io.Pipe()
 	go func() {
 		var h gomail.Header

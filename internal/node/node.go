@@ -220,29 +220,35 @@ func (n *Node) Balance(ctx context.Context) (b wallet.Balance, err error) {
 	return b, err
 }
 
-// sweep deletes copies that no deal knows: an upload was cut off between the
+// sweep deletes files that no contract knows: something was cut off between the
 // file and the state that names it.
 func (n *Node) sweep(ctx context.Context) error {
-	list, err := os.ReadDir(filepath.Join(n.cfg.Dir, dirCopies))
-	if err != nil {
-		return err
-	}
 	return n.store.View(ctx, func(tx engine.Tx) error {
-		held := map[string]bool{}
-		if err := tx.Each(engine.KindAgent, false, func(ref engine.Ref, raw []byte) error {
-			var a deal.Agent
-			if err := wire.Unmarshal(raw, &a); err != nil {
+		for dir, kind := range map[string]engine.Kind{dirCopies: engine.KindAgent, dirOutgoing: engine.KindSender} {
+			known := map[string]bool{}
+			if err := tx.Each(kind, false, func(ref engine.Ref, raw []byte) error {
+				if kind == engine.KindAgent {
+					var a deal.Agent
+					if err := wire.Unmarshal(raw, &a); err != nil {
+						return err
+					}
+					known[ref.ID.String()] = a.Package != nil && !a.Dropped
+					return nil
+				}
+				known[ref.ID.String()] = true
+				return nil
+			}); err != nil {
 				return err
 			}
-			held[ref.ID.String()] = a.Package != nil && !a.Dropped
-			return nil
-		}); err != nil {
-			return err
-		}
-		for _, f := range list {
-			if !held[f.Name()] {
-				if err := remove(filepath.Join(n.cfg.Dir, dirCopies, f.Name())); err != nil {
-					return err
+			list, err := os.ReadDir(filepath.Join(n.cfg.Dir, dir))
+			if err != nil {
+				return err
+			}
+			for _, f := range list {
+				if !known[f.Name()] {
+					if err := remove(filepath.Join(n.cfg.Dir, dir, f.Name())); err != nil {
+						return err
+					}
 				}
 			}
 		}

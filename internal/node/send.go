@@ -55,6 +55,7 @@ func (n *Node) Send(ctx context.Context, l Letter) (engine.Ref, error) {
 	mime := mail.Compose(mail.Meta{From: n.Address(), To: wire.EncodeAddress(n.cfg.Network, l.To), Subject: l.Subject,
 		Filename: l.Filename, Date: time.Now()}, body)
 	info, err := sec.Encrypt(file, mime, n.identity)
+	_ = mime.Close()
 	if err != nil {
 		return engine.Ref{}, err
 	}

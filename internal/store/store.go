@@ -33,7 +33,7 @@ var schema string
 const schemaVersion = 1
 
 // ErrNewer: the database was written by a newer version of Bitgram.
-var ErrNewer = errors.New("this home was written by a newer version of bitgram: upgrade bitgram, or use another --home")
+var ErrNewer = errors.New("this home was written by a newer version of bitgram: upgrade bitgram, or use another home")
 
 // Errors of the store.
 var (
