@@ -64,6 +64,7 @@ func (a *app) demoCommand() *cobra.Command {
 	}
 	f := c.Flags()
 	f.StringVar(&scenario, "scenario", demo.Scenarios[0].Name, "which story to play")
+	f.BoolVar(&opt.OneOfMany, "one-of-many", false, "one frozen output for all agents instead of one each, in any scenario")
 	f.IntVar(&opt.Agents, "agents", 5, "agents in the network; the message goes to three of them")
 	f.StringVarP(&opt.Out, "output", "o", "", "write what the recipient got to this file")
 	f.StringVar(&opt.Blocks, "export-blocks", "", "write the chain to this file, one block in hex a line from height 1")

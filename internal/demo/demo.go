@@ -70,8 +70,10 @@ type Options struct {
 	Size     uint64    // of Body, for progress; 0 where it is not known
 	Filename string    // its base name, or empty
 	Agents   int       // in the network; the message goes to three
-	Out      string    // where to write what the recipient got; empty for nowhere
-	Blocks   string    // where to export the chain; empty for nowhere
+	// OneOfMany pays all agents by one output, whatever the scenario.
+	OneOfMany bool
+	Out       string // where to write what the recipient got; empty for nowhere
+	Blocks    string // where to export the chain; empty for nowhere
 	// Tell is told what happens, in plain words.
 	Tell func(Event)
 	// Progress is told how far long work is; see node.Config.
@@ -153,6 +155,9 @@ func Run(ctx context.Context, opt Options) (res *Result, err error) {
 	dir, err := os.MkdirTemp("", "bitgram-demo-")
 	if err != nil {
 		return nil, err
+	}
+	if opt.OneOfMany {
+		opt.Scenario.shape = wire.OneOfMany
 	}
 	w := &world{opt: opt, dir: dir}
 	defer func() { err = errors.Join(err, w.close()) }()

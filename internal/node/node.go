@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"sync"
 
+	btcwire "github.com/btcsuite/btcd/wire/v2"
+
 	"github.com/bitgram/bitgram/internal/chain"
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
@@ -47,6 +49,32 @@ type Config struct {
 	intercept func(engine.Executor) engine.Executor
 }
 
+// Wallet is what a node needs of a wallet. It keeps its coins in the engine's
+// transactions; *wallet.Wallet is one.
+type Wallet interface {
+	// Init makes it watch its first addresses.
+	Init(wallet.Tx) error
+	// Connect takes in the transactions of a block, Disconnect takes them back.
+	Connect(tx wallet.Tx, txs []*btcwire.MsgTx, height wire.Height) error
+	Disconnect(tx wallet.Tx, height wire.Height) error
+	Balance(tx wallet.Tx, tip wire.Height) (wallet.Balance, error)
+	// NewScript is a fresh address; PeekScript one that counts as used only
+	// from UseScript on, or from Sign of something that pays it.
+	NewScript(tx wallet.Tx, branch uint32) ([]byte, error)
+	PeekScript(tx wallet.Tx, branch uint32) ([]byte, error)
+	UseScript(tx wallet.Tx, script []byte) error
+	Address(script []byte) (string, error)
+	// Lock picks coins for a holder and keeps them for it until Unlock; a
+	// *wallet.Short where they do not suffice.
+	Lock(tx wallet.Tx, holder []byte, amount wire.Sat, weight int64, rate wire.SatPerKVB, tip wire.Height) (*wallet.Picked, error)
+	Unlock(tx wallet.Tx, holder []byte) error
+	// Sign signs own coins and remembers them as spent; Forget frees them
+	// where nobody took the transaction. wallet.ErrUnknownTx where an input is
+	// no coin of the wallet.
+	Sign(tx wallet.Tx, t *btcwire.MsgTx, fixed bool) error
+	Forget(tx wallet.Tx, txid wire.Hash) error
+}
+
 // Node is one party.
 type Node struct {
 	cfg      Config
@@ -54,7 +82,7 @@ type Node struct {
 	self     wire.Key
 	margins  deal.Margins
 	store    *store.Store
-	wallet   *wallet.Wallet
+	wallet   Wallet
 	engine   *engine.Engine
 	host     *p2p.Host // an agent's, under its identity; nil for others
 	calls    *p2p.Host // calls others, under a key of no meaning

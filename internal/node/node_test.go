@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
@@ -185,5 +188,59 @@ func TestPointOnce(t *testing.T) {
 				t.Errorf("a second deal under one point: %v", err)
 			}
 		}
+	}
+}
+
+// garble hands out copies that are not the ones it took.
+type garble struct {
+	p2p.Service
+	cut bool
+}
+
+func (g garble) Copy(ctx context.Context, t *wire.Token, nonce wire.Hash, self, from peer.ID) (io.ReadCloser, uint64, error) {
+	f, size, err := g.Service.Copy(ctx, t, nonce, self, from)
+	if err != nil {
+		return nil, 0, err
+	}
+	raw, err := io.ReadAll(f)
+	if err != nil {
+		return nil, 0, err
+	}
+	if g.cut {
+		raw = raw[:len(raw)/2]
+	} else {
+		raw[len(raw)/2] ^= 1
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{bytes.NewReader(raw), f}, size, nil
+}
+
+// TestWrongCopies: truncated and altered copies are noticed before σ is given,
+// another agent serves, and where all of them are wrong the money comes back.
+func TestWrongCopies(t *testing.T) {
+	for name, honest := range map[string]int{"one honest agent": 1, "none": 0} {
+		t.Run(name, func(t *testing.T) {
+			w := newTown(t, 3)
+			const purse = 1_000_000
+			for i, h := range []*home{w.homes["agent-0"], w.homes["agent-1"], w.homes["agent-2"]} {
+				if i >= 3-honest {
+					continue
+				}
+				must(t, h.node.Close())
+				h.cfg.Serve = func(s p2p.Service) p2p.Service { return garble{s, i == 0} }
+				h.open()
+			}
+			w.fund(w.homes["sender"], purse)
+			s := w.follow(w.send([]byte("whole"), wire.PerAgent))
+			if want := []string{"refunded", "delivered"}[honest]; s.State() != want {
+				t.Errorf("%s, wanted %s", s.State(), want)
+			}
+			if honest > 0 && string(w.read()) != "whole" {
+				t.Error("read something else")
+			}
+			w.balanced(purse)
+		})
 	}
 }
