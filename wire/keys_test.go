@@ -150,6 +150,16 @@ func TestPrivKeyEven(t *testing.T) {
 func TestSecretHides(t *testing.T) {
 	s := wire.Secret{0: 0xab, 31: 0xcd}
 	in := struct{ S wire.Secret }{s}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%x", "% X", "%#x", "%d", "%q", "%s", "%c", "%064s", "%-70v"} {
+		for _, v := range []any{s, &s} {
+			if out := fmt.Sprintf(verb, v); out != "(secret)" {
+				t.Errorf("%s prints %s", verb, out)
+			}
+		}
+	}
+	if out := fmt.Sprintln(s, s.String(), s.GoString(), in); out != "(secret) (secret) (secret) {(secret)}\n" {
+		t.Error(out)
+	}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%x", "%X", "%d", "%q", "%s", "%08b", "%o", "%U"} {
 		for _, v := range []any{s, &s, in, []wire.Secret{s}, map[string]wire.Secret{"a": s}} {
 			out := strings.ToLower(fmt.Sprintf(verb, v))
@@ -158,8 +168,10 @@ func TestSecretHides(t *testing.T) {
 			}
 		}
 	}
-	if _, err := json.Marshal(in); err == nil {
-		t.Error("JSON")
+	for _, v := range []any{s, &s, in, []wire.Secret{s}, &wire.Release{Sigma: s}} {
+		if b, err := json.Marshal(v); err == nil {
+			t.Errorf("%T as JSON: %s", v, b)
+		}
 	}
 }
 
