@@ -14,7 +14,8 @@ import (
 // TestFuzzSeeds: every fuzz target of the module has seeds. Without any a plain
 // `go test` runs its body not once, and passes all the same: a target that
 // lost its seeds looks like one that finds nothing. A seed is a call of Add on
-// the target's *testing.F, or a corpus under testdata/fuzz.
+// the target's *testing.F, by the target or a helper in its file, or a corpus
+// under testdata/fuzz.
 func TestFuzzSeeds(t *testing.T) {
 	root := filepath.Join("..", "..")
 	if _, err := os.Stat(filepath.Join(root, "go.mod")); err != nil {
@@ -47,7 +48,7 @@ func TestFuzzSeeds(t *testing.T) {
 			if corpus, _ := os.ReadDir(filepath.Join(filepath.Dir(path), "testdata", "fuzz", fn.Name.Name)); len(corpus) > 0 {
 				continue
 			}
-			if !adds(fn.Body, f) {
+			if !adds(file, fn.Body, f) {
 				t.Errorf("%s: %s has no seeds", filepath.ToSlash(path), fn.Name.Name)
 			}
 		}
@@ -75,47 +76,100 @@ func fuzzParam(fn *ast.FuncDecl) (string, bool) {
 	return p.Names[0].Name, ok && sel.Sel.Name == "F"
 }
 
-// adds reports whether body calls f.Add, or hands f to a helper that is taken
-// to do so.
-func adds(body *ast.BlockStmt, f string) (found bool) {
-	ast.Inspect(body, func(n ast.Node) bool {
-		call, ok := n.(*ast.CallExpr)
-		if !ok {
-			return true
+// adds reports whether body calls f.Add, or hands f to a function of the same
+// file that does.
+func adds(file *ast.File, body *ast.BlockStmt, f string) bool {
+	seen := map[*ast.BlockStmt]bool{}
+	var visit func(*ast.BlockStmt, string) bool
+	visit = func(body *ast.BlockStmt, f string) (found bool) {
+		if body == nil || seen[body] {
+			return false
 		}
-		if sel, ok := call.Fun.(*ast.SelectorExpr); ok && sel.Sel.Name == "Add" {
-			if x, ok := sel.X.(*ast.Ident); ok && x.Name == f {
-				found = true
+		seen[body] = true
+		is := func(e ast.Expr) bool {
+			x, ok := e.(*ast.Ident)
+			return ok && x.Name == f
+		}
+		ast.Inspect(body, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			if !ok || found {
+				return !found
 			}
-		}
-		if name, ok := call.Fun.(*ast.Ident); ok && strings.Contains(strings.ToLower(name.Name), "seed") {
-			for _, a := range call.Args {
-				if x, ok := a.(*ast.Ident); ok && x.Name == f {
-					found = true
+			fun := call.Fun
+			switch x := fun.(type) { // type arguments
+			case *ast.IndexExpr:
+				fun = x.X
+			case *ast.IndexListExpr:
+				fun = x.X
+			}
+			switch fun := fun.(type) {
+			case *ast.SelectorExpr:
+				found = fun.Sel.Name == "Add" && is(fun.X)
+			case *ast.Ident:
+				for i, arg := range call.Args {
+					if !is(arg) {
+						continue
+					}
+					if body, name := helper(file, fun.Name, i); visit(body, name) {
+						found = true
+					}
 				}
 			}
+			return !found
+		})
+		return found
+	}
+	return visit(body, f)
+}
+
+// helper returns the body of a function of file and the name of its i-th
+// parameter; no body where there is none.
+func helper(file *ast.File, name string, i int) (*ast.BlockStmt, string) {
+	for _, d := range file.Decls {
+		fn, ok := d.(*ast.FuncDecl)
+		if !ok || fn.Recv != nil || fn.Name.Name != name {
+			continue
 		}
-		return true
-	})
-	return found
+		for _, field := range fn.Type.Params.List {
+			for _, p := range field.Names {
+				if i == 0 {
+					return fn.Body, p.Name
+				}
+				i--
+			}
+		}
+	}
+	return nil, ""
 }
 
 func TestSeedsFound(t *testing.T) {
+	const helpers = `
+		func seeds(n int, g *testing.F) { g.Add(n) }
+		func generic[T, U any](g *testing.F) { seeds(1, g) }
+		func forgot(f, g *testing.F) { f.Add(1) }
+		func loop(f *testing.F) { loop(f) }
+	`
 	for body, want := range map[string]bool{
-		"f.Add(1); f.Fuzz(nil)":                      true,
-		"for range 3 { f.Add(1) }":                   true,
-		"addSeeds(f)":                                true,
-		"f.Fuzz(nil)":                                false,
-		"g.Add(1); f.Fuzz(nil)":                      false,
+		"f.Add(1); f.Fuzz(nil)":    true,
+		"for range 3 { f.Add(1) }": true,
+		"seeds(1, f)":              true,
+		"generic[int, int](f)":     true,
+		"generic[int](f)":          true,
+		"f.Fuzz(nil)":              false,
+		"g.Add(1); f.Fuzz(nil)":    false,
+		"seeds(1, g)":              false,
+		"forgot(g, f)":             false,
+		"loop(f)":                  false,
+		"elsewhereSeeds(f)":        false,
 		"marshal(f, 1); f.Fuzz(func() { wg.Add(1)})": false,
 	} {
-		file, err := parser.ParseFile(token.NewFileSet(), "", "package p\nfunc FuzzX(f *testing.F) {"+body+"}", 0)
+		file, err := parser.ParseFile(token.NewFileSet(), "", "package p\nfunc FuzzX(f *testing.F) {"+body+"}\n"+helpers, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
 		fn := file.Decls[0].(*ast.FuncDecl)
 		name, ok := fuzzParam(fn)
-		if !ok || adds(fn.Body, name) != want {
+		if !ok || adds(file, fn.Body, name) != want {
 			t.Errorf("%s: %v", body, !want)
 		}
 	}
