@@ -10,8 +10,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/btcsuite/btcd/address/v2"
 	"github.com/btcsuite/btcd/btcec/v2"
 	"github.com/btcsuite/btcd/btcec/v2/schnorr"
+	"github.com/btcsuite/btcd/chaincfg/v2"
+	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/btcsuite/btcd/txscript/v2"
 	btcwire "github.com/btcsuite/btcd/wire/v2"
 
@@ -170,10 +173,12 @@ type bip341 struct {
 		Intermediary struct {
 			LeafHashes    []string
 			MerkleRoot    *string
+			Tweak         string
 			TweakedPubkey string
 		}
 		Expected struct {
 			ScriptPubKey            string
+			BIP350Address           string
 			ScriptPathControlBlocks []string
 		}
 	}
@@ -192,9 +197,10 @@ type bip341 struct {
 				MerkleRoot      *string
 				HashType        byte
 			}
-			Intermediary struct{ InternalPubkey, SigHash string }
+			Intermediary struct{ InternalPubkey, Tweak, TweakedPrivkey, SigHash string }
 			Expected     struct{ Witness []string }
 		}
+		Auxiliary struct{ FullySignedTx string }
 	}
 }
 
@@ -231,6 +237,12 @@ func tree(t *testing.T, raw json.RawMessage) (txscript.TapNode, []txscript.TapLe
 	return txscript.NewTapBranch(l, r), append(leaves, more...), append(paths, morePaths...)
 }
 
+// tweak is the hash that BIP341 tweaks internal with.
+func tweak(internal *btcec.PublicKey, root []byte) string {
+	h := chainhash.TaggedHash(chainhash.TagTapTweak, schnorr.SerializePubKey(internal), root)
+	return hex.EncodeToString(h[:])
+}
+
 // TestBIP341 holds the parts of txscript that make our outputs and signatures
 // against the BIP's vectors.
 func TestBIP341(t *testing.T) {
@@ -252,15 +264,17 @@ func TestBIP341(t *testing.T) {
 		}
 		var key *btcec.PublicKey
 		var control []string
+		var root []byte
 		if string(c.Given.ScriptTree) == "null" {
 			key = txscript.ComputeTaprootKeyNoScript(internal)
 		} else {
 			node, leaves, paths := tree(t, c.Given.ScriptTree)
-			root := node.TapHash()
-			if hex.EncodeToString(root[:]) != *c.Intermediary.MerkleRoot {
-				t.Errorf("%d: merkle root %x", i, root[:])
+			h := node.TapHash()
+			root = h[:]
+			if hex.EncodeToString(root) != *c.Intermediary.MerkleRoot {
+				t.Errorf("%d: merkle root %x", i, root)
 			}
-			key = txscript.ComputeTaprootOutputKey(internal, root[:])
+			key = txscript.ComputeTaprootOutputKey(internal, root)
 			for n, l := range leaves {
 				if h := l.TapHash(); hex.EncodeToString(h[:]) != c.Intermediary.LeafHashes[n] {
 					t.Errorf("%d: leaf %d hashes to %x", i, n, h[:])
@@ -273,6 +287,13 @@ func TestBIP341(t *testing.T) {
 				}
 				control = append(control, hex.EncodeToString(b))
 			}
+		}
+		if h := tweak(internal, root); h != c.Intermediary.Tweak || wire.XOnly(key).String() != c.Intermediary.TweakedPubkey {
+			t.Errorf("%d: tweak %s to %v", i, h, wire.XOnly(key))
+		}
+		addr, err := address.NewAddressTaproot(schnorr.SerializePubKey(key), &chaincfg.MainNetParams)
+		if err != nil || addr.String() != c.Expected.BIP350Address {
+			t.Errorf("%d: address %v, %v", i, addr, err)
 		}
 		script, err := txscript.PayToTaprootScript(key)
 		if err != nil || hex.EncodeToString(script) != c.Expected.ScriptPubKey {
@@ -311,6 +332,10 @@ func TestBIP341(t *testing.T) {
 			if in.Given.MerkleRoot != nil {
 				root = mustHex(t, *in.Given.MerkleRoot)
 			}
+			tweaked := wire.SecretOf(txscript.TweakTaprootPrivKey(*k, root))
+			if h := tweak(k.PubKey(), root); h != in.Intermediary.Tweak || hex.EncodeToString(tweaked[:]) != in.Intermediary.TweakedPrivkey {
+				t.Errorf("input %d: tweak %s", n, h)
+			}
 			out := prev.FetchPrevOutput(tx.TxIn[n].PreviousOutPoint)
 			// Our nonces are our own: the signatures must pass, as the
 			// published ones do.
@@ -324,7 +349,38 @@ func TestBIP341(t *testing.T) {
 				if err := key.Verify(wire.Hash(digest), wire.Signature(sig[:64])); err != nil {
 					t.Errorf("input %d, %s: %v", n, name, err)
 				}
+				// With the type of hash behind it, but for the default's 0.
+				if want := bytes.TrimRight([]byte{in.Given.HashType}, "\x00"); !bytes.Equal(sig[64:], want) {
+					t.Errorf("input %d, %s: ends with %x", n, name, sig[64:])
+				}
 			}
+		}
+		// The engine that judges our transactions in tests judges the BIP's.
+		signed := btcwire.NewMsgTx(0)
+		if err := signed.Deserialize(bytes.NewReader(mustHex(t, c.Auxiliary.FullySignedTx))); err != nil {
+			t.Fatal(err)
+		}
+		hashes = txscript.NewTxSigHashes(signed, prev)
+		run := func(n int) error {
+			out := prev.FetchPrevOutput(signed.TxIn[n].PreviousOutPoint)
+			vm, err := txscript.NewEngine(out.PkScript, signed, n, txscript.StandardVerifyFlags, nil, hashes, out.Value, prev)
+			if err != nil {
+				return err
+			}
+			return vm.Execute()
+		}
+		for n, in := range signed.TxIn {
+			if err := run(n); err != nil {
+				t.Errorf("signed input %d: %v", n, err)
+			}
+			if len(in.Witness) != 1 {
+				continue // not a key path
+			}
+			in.Witness[0][3] ^= 1
+			if run(n) == nil {
+				t.Errorf("signed input %d passes with another signature", n)
+			}
+			in.Witness[0][3] ^= 1
 		}
 	}
 }
