@@ -53,7 +53,7 @@ func TestKindsComplete(t *testing.T) {
 			if name, ok := strings.CutPrefix(fn.Name.Name, "Fuzz"); ok {
 				fuzzed[name] = true
 			}
-			if fn.Recv != nil && fn.Name.Name == "MaxSize" {
+			if fn.Recv != nil && fn.Name.Name == "MaxSize" && !strings.HasSuffix(path, "_test.go") {
 				types = append(types, fn.Recv.List[0].Type.(*ast.StarExpr).X.(*ast.Ident).Name)
 			}
 		}
@@ -296,6 +296,76 @@ func TestReadFrameLimits(t *testing.T) {
 	}
 }
 
+// sized is a message of any limit.
+type sized struct {
+	_     struct{} `cbor:",toarray"`
+	B     []byte
+	limit int
+}
+
+func (s *sized) MaxSize() int { return s.limit }
+func (*sized) Check() error   { return nil }
+
+// TestFrameBoundary: a message of exactly its largest size passes, one byte
+// more is neither written nor read.
+func TestFrameBoundary(t *testing.T) {
+	m := &sized{B: make([]byte, 20)}
+	b := marshal(t, m)
+	m.limit = len(b)
+	var buf bytes.Buffer
+	if err := wire.WriteFrame(&buf, m); err != nil || !bytes.Equal(buf.Bytes(), frame(b)) {
+		t.Errorf("%x, %v", buf.Bytes(), err)
+	}
+	if err := wire.ReadFrame(bytes.NewReader(frame(b)), &sized{limit: len(b)}); err != nil {
+		t.Error(err)
+	}
+	m.limit--
+	buf.Reset()
+	if err := wire.WriteFrame(&buf, m); !errors.Is(err, wire.ErrTooBig) || buf.Len() != 0 {
+		t.Errorf("%d bytes, %v", buf.Len(), err)
+	}
+	if err := wire.ReadFrame(bytes.NewReader(frame(b)), &sized{limit: len(b) - 1}); !errors.Is(err, wire.ErrTooBig) {
+		t.Error(err)
+	}
+}
+
+// TestWidths: an integer that its field cannot hold is refused, not cut to
+// what fits.
+func TestWidths(t *testing.T) {
+	reply := func(code ...byte) []byte { return append(append([]byte{0x82}, code...), 0x60) }
+	for name, c := range map[string]struct {
+		b  []byte
+		ok bool
+	}{
+		"largest code":           {reply(byte(wire.Internal)), true},
+		"code of 256":            {reply(0x19, 1, 0), false},
+		"code of 2^32":           {reply(0x1b, 0, 0, 0, 1, 0, 0, 0, 0), false},
+		"code of 2^64 as bignum": {reply(0xc2, 0x49, 1, 0, 0, 0, 0, 0, 0, 0, 0), false},
+		"code of -1":             {reply(0x20), false},
+	} {
+		if err := wire.ReadFrame(bytes.NewReader(frame(c.b)), new(wire.Reply)); (err == nil) != c.ok || err != nil && !errors.Is(err, wire.ErrMalformed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// Heights have 32 bits, amounts 63.
+	q := marshal(t, minQuote())
+	height, value := []byte{0x00, 0x01, 0x02, 0x00}, []byte{0x00, 0x00, 0x00, 0x58, 0x40} // from, until, expiry, valid; rate, reserve, value, sig
+	for name, c := range map[string]struct{ old, new []byte }{
+		"expiry of 2^32+2":  {height, []byte{0x00, 0x01, 0x1b, 0, 0, 0, 1, 0, 0, 0, 2, 0x00}},
+		"value of 2^63":     {value, []byte{0x00, 0x00, 0x1b, 0x80, 0, 0, 0, 0, 0, 0, 0, 0x58, 0x40}},
+		"value of 2^64 - 1": {value, []byte{0x00, 0x00, 0x1b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x58, 0x40}},
+	} {
+		at := bytes.LastIndex(q, c.old)
+		if at < 0 {
+			t.Fatal(name)
+		}
+		b := append(append(slices.Clone(q[:at]), c.new...), q[at+len(c.old):]...)
+		if err := wire.ReadFrame(bytes.NewReader(frame(b)), new(wire.Quote)); !errors.Is(err, wire.ErrMalformed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestWriteFrameRefuses(t *testing.T) {
 	for _, m := range []wire.Limited{&wire.QuoteRequest{}, &wire.Reply{Text: "\xff"}, &wire.Acknowledge{}, &wire.Receipt{Agent: offCurve}} {
 		var b bytes.Buffer
@@ -335,7 +405,7 @@ func TestOutOfRange(t *testing.T) {
 		"quote without storage": quote(func(m q) { m.From = m.StoreUntil }),
 		"quote stored backward": quote(func(m q) { m.From = m.StoreUntil + 1 }),
 		"quote stored too long": quote(func(m q) { m.From-- }),
-		"quote expires early":   quote(func(m q) { m.Expiry = m.StoreUntil }),
+		"quote expires early":   quote(func(m q) { m.ValidUntil, m.Expiry = m.From, m.StoreUntil }),
 		"quote expiry too high": quote(func(m q) { m.Expiry = wire.MaxHeight + 1 }),
 		"quote valid before":    quote(func(m q) { m.ValidUntil = m.From - 1 }),
 		"quote valid too long":  quote(func(m q) { m.ValidUntil = m.Expiry + 1 }),

@@ -198,8 +198,11 @@ func TestCodes(t *testing.T) {
 		}
 		seen[s] = true
 	}
-	if wire.Code(255).String() != "code 255" {
-		t.Error(wire.Code(255))
+	if wire.Code(255).String() != "code 255" || (wire.Internal+1).String() != "code 13" {
+		t.Error(wire.Code(255), wire.Internal+1)
+	}
+	if wire.PerAgent.String() != "per-agent" || wire.OneOfMany.String() != "one-of-many" {
+		t.Error(wire.PerAgent, wire.OneOfMany)
 	}
 }
 
