@@ -29,5 +29,5 @@ bench:
 
 # What of spec is written by the code, anew; review the difference.
 vectors:
-	go test ./seal -run Vectors -update
+	go test ./seal ./internal/contract -run Vectors -update
 	go test ./internal/deal -run StateTables -update

@@ -336,8 +336,7 @@ func (r Recipient) release() (Recipient, []Effect, error) {
 	s := r.source()
 	switch {
 	case r.spent(s) != nil || r.Tip >= before(s.Frozen.Expiry, r.Margins.Release):
-		s.Bad = true
-		return r.next()
+		return r.next() // which passes this one over, until a reorg says otherwise
 	case r.Confirmed.Depth(r.Tip) < r.Margins.reveal(s.Value):
 		return r, nil, nil // a later block
 	}

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -67,7 +68,7 @@ func (x *executor) Do(ctx context.Context, ref engine.Ref, e deal.Effect) (func(
 	ev, err := x.answer(ctx, ref, e)
 	if err != nil || ctx.Err() != nil {
 		// What a cancelled context cut short proves nothing: it is done again.
-		return nil, cmpErr(err, ctx.Err())
+		return nil, cmp.Or(err, ctx.Err())
 	}
 	return func(engine.Tx) ([]engine.Delivery, error) {
 		if ev == nil {
@@ -75,13 +76,6 @@ func (x *executor) Do(ctx context.Context, ref engine.Ref, e deal.Effect) (func(
 		}
 		return []engine.Delivery{{Ref: ref, Event: ev}}, nil
 	}, nil
-}
-
-func cmpErr(a, b error) error {
-	if a != nil {
-		return a
-	}
-	return b
 }
 
 func (x *executor) answer(ctx context.Context, ref engine.Ref, e deal.Effect) (deal.Event, error) {
