@@ -42,7 +42,9 @@ type Config struct {
 	Progress func(what string, done, total uint64)
 	// Serve, where set, stands between the network and the agent's service.
 	Serve func(p2p.Service) p2p.Service
-	Log   *slog.Logger
+	// Host makes the node's libp2p hosts; p2p.New where it is nil.
+	Host func(p2p.Config) (*p2p.Host, error)
+	Log  *slog.Logger
 
 	// intercept stands between the engine and what carries effects out; tests
 	// kill nodes there.
@@ -152,7 +154,10 @@ func Open(cfg Config) (n *Node, err error) {
 	}
 	n.engine = engine.New(engine.Config{Store: n.store, Chain: cfg.Chain, Executor: exec, Followers: []engine.Follower{(*follower)(n)},
 		Birthday: cfg.Birthday, Observe: observe, Log: n.log})
-	if n.calls, err = p2p.New(p2p.Config{Log: n.log}); err != nil {
+	if cfg.Host == nil {
+		cfg.Host = p2p.New
+	}
+	if n.calls, err = cfg.Host(p2p.Config{Log: n.log}); err != nil {
 		return nil, err
 	}
 	if cfg.Policy == nil {
@@ -162,7 +167,7 @@ func Open(cfg Config) (n *Node, err error) {
 	if cfg.Serve != nil {
 		serve = cfg.Serve(serve)
 	}
-	if n.host, err = p2p.New(p2p.Config{Identity: n.identity, Listen: cfg.Listen, Serve: serve, Log: n.log}); err != nil {
+	if n.host, err = cfg.Host(p2p.Config{Identity: n.identity, Listen: cfg.Listen, Serve: serve, Log: n.log}); err != nil {
 		return nil, errors.Join(err, n.calls.Close())
 	}
 	return n, nil

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -133,6 +134,9 @@ type Config struct {
 	Log   *slog.Logger
 	// Limits are DefaultLimits where they are zero.
 	Limits Limits
+	// Transports replace TCP and QUIC over real sockets: the laboratory's
+	// network.
+	Transports []libp2p.Option
 }
 
 // Host is a libp2p host that speaks delivery.
@@ -146,14 +150,16 @@ type Host struct {
 
 // New starts a host.
 func New(cfg Config) (*Host, error) {
-	opts := []libp2p.Option{
-		libp2p.Transport(tcp.NewTCPTransport),
-		libp2p.Transport(quic.NewTransport),
+	opts := cfg.Transports
+	if opts == nil {
+		opts = []libp2p.Option{libp2p.Transport(tcp.NewTCPTransport), libp2p.Transport(quic.NewTransport)}
+	}
+	opts = append(slices.Clone(opts),
 		libp2p.Security(noise.ID, noise.New),
 		libp2p.UserAgent("bitgram/1"),
 		libp2p.DisableMetrics(),
 		libp2p.DisableRelay(),
-	}
+	)
 	if len(cfg.Listen) == 0 {
 		opts = append(opts, libp2p.NoListenAddrs)
 	} else {
