@@ -390,15 +390,32 @@ func TestOutOfRange(t *testing.T) {
 		f(&m.Proofs[wire.MaxProofs-1])
 		return m
 	}
+	ad := func(f func(*wire.Advertisement)) wire.Limited { m := minAdvertisement(); f(m); return m }
 	cases := map[string]wire.Limited{
-		"request of nothing":         request(func(m *wire.QuoteRequest) { m.Size = 0 }),
-		"request too large":          request(func(m *wire.QuoteRequest) { m.Size = wire.MaxPayload + 1 }),
-		"request stored to 0":        request(func(m *wire.QuoteRequest) { m.StoreUntil = 0 }),
-		"request expires in storage": request(func(m *wire.QuoteRequest) { m.Expiry = m.StoreUntil }),
-		"request expiry too high":    request(func(m *wire.QuoteRequest) { m.Expiry = wire.MaxHeight + 1 }),
-		"request expiry a time":      request(func(m *wire.QuoteRequest) { m.Expiry = 500_000_000 }),
-		"request shape":              request(func(m *wire.QuoteRequest) { m.Shape = 2 }),
-		"request E":                  request(func(m *wire.QuoteRequest) { m.E = offCurve }),
+		"advertisement of no service":       ad(func(m *wire.Advertisement) { m.Services = 0 }),
+		"advertisement rate":                ad(func(m *wire.Advertisement) { m.Rate = wire.MaxRate + 1 }),
+		"advertisement size 0":              ad(func(m *wire.Advertisement) { m.Limits.Size = 0 }),
+		"advertisement size":                ad(func(m *wire.Advertisement) { m.Limits.Size = wire.MaxPayload + 1 }),
+		"advertisement blocks 0":            ad(func(m *wire.Advertisement) { m.Limits.Blocks = 0 }),
+		"advertisement blocks":              ad(func(m *wire.Advertisement) { m.Limits.Blocks = wire.MaxStoreBlocks + 1 }),
+		"advertisement agent":               ad(func(m *wire.Advertisement) { m.Agent = offCurve }),
+		"advertisement of no address":       ad(func(m *wire.Advertisement) { m.Record.Addrs = nil }),
+		"advertisement addresses":           ad(func(m *wire.Advertisement) { m.Record.Addrs = append(maxRecord().Addrs, "a") }),
+		"advertisement empty address":       ad(func(m *wire.Advertisement) { m.Record.Addrs = []string{""} }),
+		"advertisement long address":        ad(func(m *wire.Advertisement) { m.Record.Addrs = []string{strings.Repeat("a", wire.MaxAddr+1)} }),
+		"advertisement without expiry":      ad(func(m *wire.Advertisement) { m.Record.Expires = 0 }),
+		"advertisement expired before 1970": ad(func(m *wire.Advertisement) { m.Record.Expires = -1 }),
+		"holding owner":                     &wire.Holding{Grant: wire.Grant{Owner: offCurve, Agent: key(1)}, Record: minRecord()},
+		"holding agent":                     &wire.Holding{Grant: wire.Grant{Owner: key(1), Agent: offCurve}, Record: minRecord()},
+		"holding of no address":             &wire.Holding{Grant: wire.Grant{Owner: key(1), Agent: key(1)}, Record: wire.Record{Expires: 1}},
+		"request of nothing":                request(func(m *wire.QuoteRequest) { m.Size = 0 }),
+		"request too large":                 request(func(m *wire.QuoteRequest) { m.Size = wire.MaxPayload + 1 }),
+		"request stored to 0":               request(func(m *wire.QuoteRequest) { m.StoreUntil = 0 }),
+		"request expires in storage":        request(func(m *wire.QuoteRequest) { m.Expiry = m.StoreUntil }),
+		"request expiry too high":           request(func(m *wire.QuoteRequest) { m.Expiry = wire.MaxHeight + 1 }),
+		"request expiry a time":             request(func(m *wire.QuoteRequest) { m.Expiry = 500_000_000 }),
+		"request shape":                     request(func(m *wire.QuoteRequest) { m.Shape = 2 }),
+		"request E":                         request(func(m *wire.QuoteRequest) { m.E = offCurve }),
 
 		"quote of nothing":      quote(func(m q) { m.Size = 0 }),
 		"quote too large":       quote(func(m q) { m.Size = wire.MaxPayload + 1 }),
@@ -517,6 +534,8 @@ func FuzzDone(f *testing.F)          { fuzzMessage[wire.Done](f) }
 func FuzzStatusRequest(f *testing.F) { fuzzMessage[wire.StatusRequest](f) }
 func FuzzStatus(f *testing.F)        { fuzzMessage[wire.Status](f) }
 func FuzzReply(f *testing.F)         { fuzzMessage[wire.Reply](f) }
+func FuzzAdvertisement(f *testing.F) { fuzzMessage[wire.Advertisement](f) }
+func FuzzHolding(f *testing.F)       { fuzzMessage[wire.Holding](f) }
 
 // FuzzUnmarshal: any bytes, into the type that has the most kinds of field.
 func FuzzUnmarshal(f *testing.F) {

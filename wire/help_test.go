@@ -70,6 +70,30 @@ func minPackage() *wire.Package {
 	return &wire.Package{Funding: []byte{1}, Frozen: minFrozen(), Section: minSection()}
 }
 
+// maxRecord and minRecord are a provider's records at their bounds.
+func maxRecord() wire.Record {
+	r := wire.Record{Seq: 1<<64 - 1, Expires: 1<<63 - 1}
+	for range wire.MaxAddrs {
+		r.Addrs = append(r.Addrs, strings.Repeat("a", wire.MaxAddr))
+	}
+	return r
+}
+
+func minRecord() wire.Record { return wire.Record{Expires: 1, Addrs: []string{"a"}} }
+
+func maxAdvertisement() *wire.Advertisement {
+	return &wire.Advertisement{Agent: key(1), Services: 1<<32 - 1, Rate: wire.MaxRate,
+		Limits: wire.Limits{Size: wire.MaxPayload, Blocks: wire.MaxStoreBlocks}, Record: maxRecord()}
+}
+
+func minAdvertisement() *wire.Advertisement {
+	return &wire.Advertisement{Agent: key(1), Services: wire.Delivery, Limits: wire.Limits{Size: 1, Blocks: 1}, Record: minRecord()}
+}
+
+func minHolding() *wire.Holding {
+	return &wire.Holding{Grant: wire.Grant{Owner: key(1), Agent: key(2)}, Record: minRecord()}
+}
+
 // kind is a message type: how to make an empty one, its smallest and its
 // largest.
 type kind struct {
@@ -96,5 +120,8 @@ var kinds = []kind{
 	{"Done", func() wire.Limited { return new(wire.Done) }, &wire.Done{}, &wire.Done{}},
 	{"StatusRequest", func() wire.Limited { return new(wire.StatusRequest) }, &wire.StatusRequest{}, &wire.StatusRequest{}},
 	{"Status", func() wire.Limited { return new(wire.Status) }, &wire.Status{}, &wire.Status{State: 255, Ack: make([]byte, wire.MaxAck)}},
+	{"Advertisement", func() wire.Limited { return new(wire.Advertisement) }, minAdvertisement(), maxAdvertisement()},
+	{"Holding", func() wire.Limited { return new(wire.Holding) }, minHolding(),
+		&wire.Holding{Grant: wire.Grant{Owner: key(1), Agent: key(2)}, Record: maxRecord()}},
 	{"Reply", func() wire.Limited { return new(wire.Reply) }, &wire.Reply{}, &wire.Reply{Code: wire.Internal, Text: strings.Repeat("x", 256)}},
 }

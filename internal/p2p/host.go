@@ -25,7 +25,6 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
-	"github.com/multiformats/go-multiaddr"
 
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/wire"
@@ -137,6 +136,8 @@ type Config struct {
 	// Transports replace TCP and QUIC over real sockets: the laboratory's
 	// network.
 	Transports []libp2p.Option
+	// DHT makes the host take part in one; nil for none.
+	DHT *DHT
 }
 
 // Host is a libp2p host that speaks delivery.
@@ -146,6 +147,8 @@ type Host struct {
 	log   *slog.Logger
 	limit Limits
 	slots chan struct{}
+	dir   *directory // nil without DHT
+	local bool       // loopback and private addresses are dialled as well
 }
 
 // New starts a host.
@@ -176,15 +179,28 @@ func New(cfg Config) (*Host, error) {
 		}
 		opts = append(opts, libp2p.Identity(key))
 	}
+	local := cfg.DHT == nil || cfg.DHT.Network == wire.Regtest
+	if !local {
+		opts = append(opts, libp2p.ConnectionGater(publicOnly{}))
+	}
 	h, err := libp2p.New(opts...)
 	if err != nil {
 		return nil, err
 	}
+	s, err := wrap(h, cfg, local)
+	if err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
+	return s, nil
+}
+
+// wrap makes a Host of a libp2p host.
+func wrap(h host.Host, cfg Config, local bool) (*Host, error) {
 	limit := cfg.Limits
 	if limit == (Limits{}) {
 		limit = DefaultLimits
 	}
-	s := &Host{h: h, serve: cfg.Serve, log: cfg.Log, limit: limit, slots: make(chan struct{}, limit.Streams)}
+	s := &Host{h: h, serve: cfg.Serve, log: cfg.Log, limit: limit, slots: make(chan struct{}, limit.Streams), local: local}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -196,11 +212,22 @@ func New(cfg Config) (*Host, error) {
 		s.handle(protoAck, s.serveAck)
 		s.handle(protoStatus, s.serveStatus)
 	}
+	if cfg.DHT != nil {
+		var err error
+		if s.dir, err = joinDHT(s, *cfg.DHT); err != nil {
+			return nil, err
+		}
+	}
 	return s, nil
 }
 
 // Close ends every connection.
-func (s *Host) Close() error { return s.h.Close() }
+func (s *Host) Close() error {
+	if s.dir == nil {
+		return s.h.Close()
+	}
+	return errors.Join(s.dir.kad.Close(), s.h.Close())
+}
 
 // ID is the host's peer ID.
 func (s *Host) ID() peer.ID { return s.h.ID() }
@@ -236,20 +263,32 @@ func (s *Host) call(ctx context.Context, to deal.Candidate, id protocol.ID, f fu
 	if err != nil {
 		return err
 	}
-	info := peer.AddrInfo{ID: p}
-	for _, a := range to.Addrs {
-		m, err := multiaddr.NewMultiaddr(a)
-		if err != nil {
-			s.log.Debug("address skipped", "agent", to.Agent.String(), "addr", a, "err", err)
-			continue // another one may do
+	err = s.connect(ctx, peer.AddrInfo{ID: p, Addrs: s.parse(to.Addrs)})
+	if err != nil && s.dir != nil && ctx.Err() == nil {
+		// It may have moved since.
+		if ad, lost := s.Advertisement(ctx, to.Agent); lost == nil {
+			err = s.connect(ctx, peer.AddrInfo{ID: p, Addrs: s.parse(ad.Record.Addrs)})
 		}
-		info.Addrs = append(info.Addrs, m)
 	}
-	dial, cancel := context.WithTimeout(ctx, s.limit.Frame)
+	if err != nil {
+		return err
+	}
+	return s.stream(ctx, p, id, f)
+}
+
+func (s *Host) connect(ctx context.Context, to peer.AddrInfo) error {
+	ctx, cancel := context.WithTimeout(ctx, s.limit.Frame)
 	defer cancel()
-	if err := s.h.Connect(dial, info); err != nil {
+	if err := s.h.Connect(ctx, to); err != nil {
 		return fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
+	return nil
+}
+
+// stream is call for a peer whose addresses are known.
+func (s *Host) stream(ctx context.Context, p peer.ID, id protocol.ID, f func(network.Stream) error) error {
+	dial, cancel := context.WithTimeout(ctx, s.limit.Frame)
+	defer cancel()
 	st, err := s.h.NewStream(dial, p, id)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnreachable, err)

@@ -1,0 +1,402 @@
+package p2p
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	kad "github.com/libp2p/go-libp2p-kad-dht"
+	pb "github.com/libp2p/go-libp2p-kad-dht/pb"
+	record "github.com/libp2p/go-libp2p-record"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-msgio"
+	"github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/bitgram/bitgram/internal/deal"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// Numbers of the DHT (spec/dht.md).
+const (
+	// width is Kademlia's k: peers that a lookup returns, entries of a bucket
+	// and of an answer.
+	width = 20
+	// maxAnswer is the largest answer that is read: width peers of MaxAddrs
+	// addresses and one value take less.
+	maxAnswer = 32 << 10
+	// Alive is how long a peer has for an answer. Who does not answer in that
+	// time is not active, and not returned by a lookup.
+	Alive = 5 * time.Second
+	// maxValues bounds what a server keeps for others; each value has at most
+	// wire.MaxRecord bytes.
+	maxValues = 16384
+)
+
+// DHT says how a Host takes part in the DHT of its network.
+type DHT struct {
+	Network wire.Network
+	// Serve makes the host a server: for active providers.
+	Serve bool
+	// Seeds are multiaddrs with peer IDs through which the DHT is entered:
+	// compiled in, remembered, or found on the chain.
+	Seeds func() []string
+	// Now is the clock; time.Now where it is nil.
+	Now func() time.Time
+}
+
+// directory is a Host's part in the DHT.
+type directory struct {
+	h     *Host
+	cfg   DHT
+	kad   *kad.IpfsDHT
+	ask   *pb.ProtocolMessenger
+	ad    atomic.Pointer[wire.Advertisement]
+	local bool // loopback and private addresses are as good as any
+}
+
+// protoAd asks a provider for its advertisement: nothing → Reply,
+// Advertisement.
+const protoAd protocol.ID = "/bitgram/ad/1"
+
+// The value namespaces.
+const (
+	nsAd      = "bg-ad"
+	nsHolding = "bg-hold"
+)
+
+func adKey(agent wire.Key) string      { return "/" + nsAd + "/" + agent.String() }
+func holdingKey(owner wire.Key) string { return "/" + nsHolding + "/" + owner.String() }
+
+func joinDHT(h *Host, cfg DHT) (*directory, error) {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Seeds == nil {
+		cfg.Seeds = func() []string { return nil }
+	}
+	d := &directory{h: h, cfg: cfg, local: cfg.Network == wire.Regtest}
+	mode := kad.ModeClient
+	if cfg.Serve {
+		mode = kad.ModeServer
+		h.handle(protoAd, d.serveAd)
+	}
+	opts := []kad.Option{
+		kad.ProtocolPrefix("/bitgram/" + protocol.ID(cfg.Network)),
+		kad.Mode(mode),
+		kad.BucketSize(width),
+		kad.Validator(record.NamespacedValidator{nsAd: adValidator{d}, nsHolding: holdingValidator{d}}),
+		kad.MaxRecordAge(wire.MaxRecordLife * time.Second),
+		// The library's provider records are unsigned and name what they are
+		// about; holdings take their place.
+		kad.DisableProviders(),
+		kad.ProviderStore(noProviders{}),
+		kad.Datastore(newValues(h.h.ID(), maxValues)),
+		kad.BootstrapPeersFunc(d.seeds),
+		kad.AddressFilter(d.reachable),
+		kad.WithCustomMessageSender(func(hh host.Host, ids []protocol.ID) pb.MessageSenderWithDisconnect {
+			return &sender{d: d, h: hh, ids: ids}
+		}),
+	}
+	if !d.local {
+		// One network prefix fills neither a bucket nor the table.
+		opts = append(opts, kad.RoutingTablePeerDiversityFilter(kad.NewRTPeerDiversityFilter(h.h, 2, 3)))
+	}
+	var err error
+	if d.kad, err = kad.New(context.Background(), h.h, opts...); err != nil {
+		return nil, err
+	}
+	if d.ask, err = pb.NewProtocolMessenger(d.kad.MessageSender()); err != nil {
+		return nil, errors.Join(err, d.kad.Close())
+	}
+	return d, nil
+}
+
+// seeds reads the configured seeds; what is no address of a peer is skipped.
+func (d *directory) seeds() (list []peer.AddrInfo) {
+	for _, s := range d.cfg.Seeds() {
+		info, err := peer.AddrInfoFromString(s)
+		if err != nil {
+			d.h.log.Debug("seed skipped", "seed", s, "err", err)
+			continue
+		}
+		if info.ID != d.h.ID() {
+			list = append(list, *info)
+		}
+	}
+	rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+	return list
+}
+
+// Bootstrap enters the DHT through its seeds and fills the routing table. It
+// returns ErrUnreachable where none of the seeds answers; a host without seeds
+// is the first of its network.
+func (s *Host) Bootstrap(ctx context.Context) error {
+	seeds := s.dir.seeds()
+	ok := len(seeds) == 0
+	const enough = 3
+	for group := range slices.Chunk(seeds, enough) {
+		errs := make(chan error, enough)
+		for _, p := range group {
+			go func() {
+				ctx, cancel := context.WithTimeout(ctx, s.limit.Frame)
+				defer cancel()
+				errs <- s.h.Connect(ctx, p)
+			}()
+		}
+		for range group {
+			ok = <-errs == nil || ok
+		}
+		if ok {
+			break
+		}
+	}
+	if !ok {
+		return fmt.Errorf("%w: none of %d seeds of the DHT", ErrUnreachable, len(seeds))
+	}
+	// A lookup of the own place makes the neighbours known, and known to them.
+	_, err := s.dir.walk(ctx, string(s.h.ID()))
+	return err
+}
+
+// Known is how many peers the routing table has.
+func (s *Host) Known() int { return s.dir.kad.RoutingTable().Size() }
+
+// Seed is the host's own address for others to enter the DHT by.
+func (s *Host) Seed() (list []string) {
+	for _, a := range s.h.Addrs() {
+		list = append(list, fmt.Sprintf("%s/p2p/%s", a, s.h.ID()))
+	}
+	return list
+}
+
+// Advertise makes ad what the host answers, and publishes it in the DHT.
+func (s *Host) Advertise(ctx context.Context, ad *wire.Advertisement) error {
+	s.dir.ad.Store(ad)
+	return s.dir.put(ctx, adKey(ad.Agent), ad)
+}
+
+// Announce publishes a holding.
+func (s *Host) Announce(ctx context.Context, h *wire.Holding) error {
+	return s.dir.put(ctx, holdingKey(h.Grant.Owner), h)
+}
+
+func (d *directory) put(ctx context.Context, key string, m wire.Limited) error {
+	if err := m.Check(); err != nil {
+		return err
+	}
+	raw, err := wire.Marshal(m)
+	if err != nil {
+		return err
+	}
+	if d.kad.RoutingTable().Size() == 0 {
+		return fmt.Errorf("%w: no peer of the DHT is known", ErrUnreachable)
+	}
+	if err := d.kad.PutValue(ctx, key, raw); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	return nil
+}
+
+// Advertisement finds an agent by its key.
+func (s *Host) Advertisement(ctx context.Context, agent wire.Key) (*wire.Advertisement, error) {
+	ad := new(wire.Advertisement)
+	return ad, s.dir.get(ctx, adKey(agent), ad)
+}
+
+// Holding finds the agent that holds a message by the owner key of its grant.
+func (s *Host) Holding(ctx context.Context, owner wire.Key) (*wire.Holding, error) {
+	h := new(wire.Holding)
+	return h, s.dir.get(ctx, holdingKey(owner), h)
+}
+
+// ErrNotFound: the DHT has no such value.
+var ErrNotFound = errors.New("not in the DHT")
+
+func (d *directory) get(ctx context.Context, key string, m any) error {
+	raw, err := d.kad.GetValue(ctx, key)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
+	return wire.Unmarshal(raw, m) // validated by the DHT already
+}
+
+func (d *directory) serveAd(_ context.Context, st network.Stream) error {
+	ad := d.ad.Load()
+	if ad == nil {
+		return d.h.reply(st, nil, &deal.Refusal{Code: wire.Unknown, Err: errors.New("nothing on offer")})
+	}
+	return d.h.reply(st, ad, nil)
+}
+
+// fetchAd asks a peer for its advertisement, and checks that it is the peer's
+// own.
+func (d *directory) fetchAd(ctx context.Context, p peer.ID) (*wire.Advertisement, error) {
+	ctx, cancel := context.WithTimeout(ctx, Alive)
+	defer cancel()
+	ad := new(wire.Advertisement)
+	err := d.h.stream(ctx, p, protoAd, func(st network.Stream) error {
+		if err := st.CloseWrite(); err != nil {
+			return err
+		}
+		return answer(st, ad)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if id, err := PeerID(ad.Agent); err != nil || id != p {
+		return nil, fmt.Errorf("%w: advertisement of another", wire.ErrMalformed)
+	}
+	return ad, d.verifyAd(ad)
+}
+
+// verifyAd checks what a validator can: signature, life, and addresses that
+// can be dialled.
+func (d *directory) verifyAd(ad *wire.Advertisement) error {
+	if err := ad.Verify(d.cfg.Network, d.cfg.Now().Unix()); err != nil {
+		return err
+	}
+	return d.dialable(ad.Record.Addrs)
+}
+
+// dialable requires that one of the addresses leads somewhere.
+func (d *directory) dialable(addrs []string) error {
+	if len(d.h.parse(addrs)) == 0 {
+		return fmt.Errorf("%w: no address that can be dialled", wire.ErrMalformed)
+	}
+	return nil
+}
+
+// reachable drops addresses that are not to be dialled: on public networks
+// private ones, and everywhere what is no IP address with TCP or QUIC. A name
+// would let a stranger choose where we connect, later.
+func (d *directory) reachable(list []multiaddr.Multiaddr) []multiaddr.Multiaddr {
+	list = slices.DeleteFunc(slices.Clone(list), func(a multiaddr.Multiaddr) bool { return !d.h.dials(a) })
+	return list[:min(len(list), wire.MaxAddrs)]
+}
+
+// dials reports whether the host would dial an address that a peer names.
+func (s *Host) dials(a multiaddr.Multiaddr) bool {
+	ip, err := manet.ToIP(a)
+	if err != nil || ip.IsUnspecified() || ip.IsMulticast() {
+		return false
+	}
+	if _, err := a.ValueForProtocol(multiaddr.P_CIRCUIT); err == nil {
+		return false
+	}
+	return s.local || manet.IsPublicAddr(a)
+}
+
+// parse reads multiaddrs and keeps those that may be dialled.
+func (s *Host) parse(addrs []string) (list []multiaddr.Multiaddr) {
+	for _, a := range addrs {
+		m, err := multiaddr.NewMultiaddr(a)
+		if err != nil || !s.dials(m) {
+			s.log.Debug("address skipped", "addr", a, "err", err)
+			continue // another one may do
+		}
+		list = append(list, m)
+	}
+	return list
+}
+
+// sender sends the library's messages, each on a stream of its own, and limits
+// what comes back: size, time, number of peers, and their addresses.
+type sender struct {
+	d   *directory
+	h   host.Host
+	ids []protocol.ID
+}
+
+func (*sender) OnDisconnect(context.Context, peer.ID) {}
+
+func (s *sender) SendRequest(ctx context.Context, p peer.ID, m *pb.Message) (*pb.Message, error) {
+	return s.send(ctx, p, m, true)
+}
+
+func (s *sender) SendMessage(ctx context.Context, p peer.ID, m *pb.Message) error {
+	_, err := s.send(ctx, p, m, false)
+	return err
+}
+
+func (s *sender) send(ctx context.Context, p peer.ID, m *pb.Message, wait bool) (*pb.Message, error) {
+	ctx, cancel := context.WithTimeout(ctx, Alive)
+	defer cancel()
+	st, err := s.h.NewStream(ctx, p, s.ids...)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = st.Reset() })
+	defer stop()
+	reply, err := exchange(st, m, wait)
+	if err != nil {
+		_ = st.Reset()
+		return nil, err
+	}
+	_ = st.Close()
+	if reply == nil {
+		return nil, nil
+	}
+	return reply, s.d.sanitise(reply)
+}
+
+// exchange writes m and, where an answer is wanted, reads it.
+func exchange(st io.ReadWriter, m *pb.Message, wait bool) (*pb.Message, error) {
+	raw, err := proto.Marshal(m)
+	if err != nil {
+		return nil, err
+	}
+	if err := msgio.NewVarintWriter(st).WriteMsg(raw); err != nil || !wait {
+		return nil, err
+	}
+	r := msgio.NewVarintReaderSize(st, maxAnswer)
+	raw, err = r.ReadMsg()
+	defer r.ReleaseMsg(raw)
+	if err != nil {
+		return nil, err
+	}
+	reply := new(pb.Message)
+	return reply, proto.Unmarshal(raw, reply)
+}
+
+// sanitise refuses an answer with more peers than Kademlia gives, and strips
+// peers of addresses that are not to be dialled.
+func (d *directory) sanitise(m *pb.Message) error {
+	// The peer whose ID was asked for comes on top of the width.
+	if len(m.CloserPeers) > width+1 || len(m.ProviderPeers) > 0 {
+		return fmt.Errorf("%w: answer with %d peers and %d providers", wire.ErrMalformed, len(m.CloserPeers), len(m.ProviderPeers))
+	}
+	m.CloserPeers = slices.DeleteFunc(m.CloserPeers, func(p *pb.Message_Peer) bool {
+		if _, err := peer.IDFromBytes(p.Id); err != nil || len(p.Addrs) > 4*wire.MaxAddrs {
+			return true
+		}
+		addrs := d.reachable(p.Addresses())
+		p.Addrs = nil
+		for _, a := range addrs {
+			p.Addrs = append(p.Addrs, a.Bytes())
+		}
+		return len(p.Addrs) == 0
+	})
+	return nil
+}
+
+// keyIn reads the key at the end of a value's name.
+func keyIn(name, ns string) (k wire.Key, err error) {
+	text, ok := strings.CutPrefix(name, "/"+ns+"/")
+	if !ok || len(text) != 64 || text != strings.ToLower(text) {
+		return k, fmt.Errorf("%w: no name of a value", wire.ErrMalformed)
+	}
+	_, err = hex.Decode(k[:], []byte(text))
+	return k, err
+}

@@ -1,0 +1,270 @@
+package p2p
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/peer"
+	mocknet "github.com/libp2p/go-libp2p/p2p/net/mock"
+	"github.com/multiformats/go-multiaddr"
+
+	"github.com/bitgram/bitgram/wire"
+)
+
+// city is a network of DHT hosts in memory: real hosts and a real DHT over
+// streams that are no sockets.
+type city struct {
+	t     testing.TB
+	net   mocknet.Mocknet
+	rand  *rand.Rand
+	hosts []*member // the providers that are alive
+	all   []*member // and the clients
+	made  uint32
+}
+
+type member struct {
+	*Host
+	key    wire.Key
+	honest bool
+}
+
+func newCity(t testing.TB) *city {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	c := &city{t: t, net: mocknet.New(), rand: rand.New(rand.NewPCG(seed, 0))}
+	t.Cleanup(func() {
+		for _, m := range slices.Clone(c.all) {
+			c.kill(m)
+		}
+		_ = c.net.Close()
+	})
+	return c
+}
+
+// fresh is a secret nobody else in the test has.
+func (c *city) fresh() (s wire.Secret) {
+	for i := range 4 {
+		binary.BigEndian.PutUint64(s[8*i:], c.rand.Uint64())
+	}
+	s[0] = 1
+	return s
+}
+
+func (c *city) seeds() (list []string) {
+	for _, i := range c.rand.Perm(len(c.hosts))[:min(3, len(c.hosts))] {
+		list = append(list, c.hosts[i].Seed()...)
+	}
+	return list
+}
+
+// open makes a host: a provider that advertises itself, or a client.
+func (c *city) open(s wire.Secret, serve bool) *member {
+	c.t.Helper()
+	seeds := c.seeds()
+	priv, err := s.PrivKey()
+	must(c.t, err)
+	key, err := crypto.UnmarshalSecp256k1PrivateKey(priv.Serialize())
+	must(c.t, err)
+	c.made++
+	ip := c.made
+	addr := fmt.Sprintf("/ip4/10.%d.%d.1/tcp/4001", ip>>8, ip&255)
+	h, err := c.net.AddPeer(key, multiaddr.StringCast(addr))
+	must(c.t, err)
+	for _, m := range c.all {
+		_, err := c.net.LinkPeers(h.ID(), m.ID())
+		must(c.t, err)
+	}
+	host, err := wrap(h, Config{DHT: &DHT{Network: wire.Regtest, Serve: serve, Seeds: func() []string { return seeds }}}, true)
+	must(c.t, err)
+	m := &member{Host: host, key: keyOf(s), honest: true}
+	c.all = append(c.all, m)
+	if serve {
+		host.dir.ad.Store(advertisement(s, addr, 1))
+	}
+	return m
+}
+
+// kill ends a host. The network in memory would go on to deliver to it.
+func (c *city) kill(m *member) {
+	c.t.Helper()
+	is := func(o *member) bool { return o == m }
+	c.hosts, c.all = slices.DeleteFunc(c.hosts, is), slices.DeleteFunc(c.all, is)
+	for _, o := range c.all {
+		must(c.t, c.net.UnlinkPeers(m.ID(), o.ID()))
+		must(c.t, c.net.DisconnectPeers(m.ID(), o.ID()))
+	}
+	must(c.t, m.Close())
+}
+
+// settle has hosts enter the DHT, some at a time.
+func (c *city) settle(list []*member) {
+	c.t.Helper()
+	places := make(chan struct{}, 8)
+	var wg sync.WaitGroup
+	for _, m := range list {
+		places <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-places }()
+			if err := m.Bootstrap(c.t.Context()); err != nil {
+				c.t.Errorf("bootstrap: %v", err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func (c *city) grow(n int) {
+	c.t.Helper()
+	var list []*member
+	for range n {
+		m := c.open(c.fresh(), true)
+		list = append(list, m)
+		c.hosts = append(c.hosts, m)
+	}
+	c.settle(list)
+}
+
+// nearest are the peer IDs of the live providers nearest to a key.
+func (c *city) nearest(key []byte) (list []peer.ID) {
+	for _, m := range c.hosts {
+		list = append(list, m.ID())
+	}
+	byDistance(list, place(string(key)))
+	return list
+}
+
+func advertisement(s wire.Secret, addr string, seq uint64) *wire.Advertisement {
+	ad := &wire.Advertisement{Agent: keyOf(s), Services: wire.Delivery, Rate: 20_000_000, Limits: wire.Limits{Size: 1 << 30, Blocks: 1008},
+		Record: wire.Record{Seq: seq, Expires: time.Now().Unix() + 3600, Addrs: []string{addr}}}
+	sig, err := wire.Sign(s, ad.Digest(wire.Regtest))
+	if err != nil {
+		panic(err)
+	}
+	ad.Sig = sig
+	return ad
+}
+
+// few is a number of hosts or lookups, smaller where the race detector makes
+// everything ten times as slow.
+func few(n int) int {
+	if testing.Short() {
+		return n / 5
+	}
+	return n
+}
+
+func (c *city) key() []byte { return binary.BigEndian.AppendUint64(nil, c.rand.Uint64()) }
+
+// TestLookup: of 200 hosts a fifth dies and another fifth comes; lookups find
+// the three that are truly nearest of those alive, in 99 of 100 cases.
+func TestLookup(t *testing.T) {
+	c := newCity(t)
+	c.grow(few(200))
+	client := c.open(c.fresh(), false)
+	c.settle([]*member{client})
+	for i := range 4 {
+		if testing.Short() && i > 0 {
+			break
+		}
+		for range 10 {
+			c.kill(c.hosts[c.rand.IntN(len(c.hosts))])
+		}
+		c.grow(10)
+		right, total := 0, 0
+		for range few(100) {
+			from := client
+			if total%2 == 0 {
+				from = c.hosts[c.rand.IntN(len(c.hosts))]
+			}
+			key := c.key()
+			found, err := from.Nearest(t.Context(), key, false)
+			must(t, err)
+			want := c.nearest(key)
+			total++
+			ok := len(found) >= 3
+			for j := 0; ok && j < 3; j++ {
+				id, err := PeerID(found[j].Ad.Agent)
+				ok = err == nil && id == want[j]
+			}
+			if ok {
+				right++
+			}
+		}
+		if right < total*99/100 {
+			t.Errorf("round %d: %d of %d lookups are right", i, right, total)
+		}
+	}
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	t.Logf("%d hosts: heap %d MiB, from the system %d MiB, %d goroutines", len(c.hosts), m.HeapAlloc>>20, m.Sys>>20, runtime.NumGoroutine())
+}
+
+// TestCrowded: twenty identities ground next to a key do not keep an honest
+// agent out of a lookup's answer.
+func TestCrowded(t *testing.T) {
+	c := newCity(t)
+	n := few(100)+20
+	c.grow(n)
+	client := c.open(c.fresh(), false)
+	c.settle([]*member{client})
+	lookups := few(100)
+	honest, hidden := 0, 0
+	var key []byte
+	for range few(5) {
+		// They share nine bits with the key and more; the twentieth of the honest
+		// ones, two or three.
+		key = c.key()
+		var liars []*member
+		for len(liars) < 20 {
+			s := c.fresh()
+			id, err := PeerID(keyOf(s))
+			must(t, err)
+			if nearness(place(id), place(string(key))) < 9 {
+				continue
+			}
+			m := c.open(s, true)
+			m.honest = false
+			liars = append(liars, m)
+		}
+		c.hosts = append(c.hosts, liars...)
+		c.settle(liars)
+		if peers, err := client.dir.walk(t.Context(), string(key)); err != nil {
+			t.Error(err)
+		} else if !slices.ContainsFunc(peers[:width], func(p peer.ID) bool {
+			return slices.ContainsFunc(c.hosts[:n], func(m *member) bool { return m.ID() == p })
+		}) {
+			hidden++
+		}
+		for range lookups / few(5) {
+			from := client
+			if c.rand.IntN(2) == 0 {
+				from = c.hosts[c.rand.IntN(n)]
+			}
+			found, err := from.Nearest(t.Context(), key, false)
+			must(t, err)
+			for _, f := range found {
+				if i := slices.IndexFunc(c.hosts, func(m *member) bool { return m.key == f.Ad.Agent }); i >= 0 && c.hosts[i].honest {
+					honest++
+					break
+				}
+			}
+		}
+		for _, m := range liars {
+			c.kill(m)
+		}
+	}
+	if hidden == 0 {
+		t.Error("the attack hides nobody: the test shows nothing")
+	}
+	if honest < lookups*99/100 {
+		t.Errorf("%d of %d lookups give an honest agent", honest, lookups)
+	}
+}
