@@ -26,6 +26,7 @@ const (
 	roleAck     = "ack"
 	roleAckBox  = "ack-box"
 	roleCopy    = "copy"
+	roleHolding = "holding"
 )
 
 // extract is HKDF-Extract with SHA-256 and the salt "bitgram/1/" + label.

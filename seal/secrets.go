@@ -98,6 +98,18 @@ func (s *Secrets) FetchKey(agent wire.Key) wire.Secret {
 	return s.derive(&s.ss0, roleFetch, agent[:]...)
 }
 
+// HoldingKey is the scalar under whose public key the i-th agent of the message
+// says in the DHT that it holds it. The sender grants it to the agent; the
+// recipient, who knows it from the chain alone, finds the agent by it. Its
+// public key has even y.
+func (s *Secrets) HoldingKey(i uint8) wire.Secret {
+	var index [32]byte // as long as a peer's key, see the roles
+	index[31] = i
+	var b [48]byte
+	expand(&s.ss0, b[:], roleHolding, s.e[:], s.r[:], index[:])
+	return scalar(&b)
+}
+
 // ReleaseSecret is σ, which the recipient gives agent for its τ. The chain
 // holds ReleaseHash(σ).
 func (s *Secrets) ReleaseSecret(agent wire.Key) wire.Secret {

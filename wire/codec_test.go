@@ -447,6 +447,8 @@ func TestOutOfRange(t *testing.T) {
 		"package refund key":           pack(func(m *wire.Package) { m.Frozen.RefundKey = offCurve }),
 		"package sender key":           pack(func(m *wire.Package) { m.Frozen.Claims[0].SenderKey = offCurve }),
 		"package claim key":            pack(func(m *wire.Package) { m.Frozen.Claims[0].ClaimKey = offCurve }),
+		"package grant owner":          pack(func(m *wire.Package) { m.Grant.Owner = offCurve }),
+		"package grant agent":          pack(func(m *wire.Package) { m.Grant.Agent = offCurve }),
 		"package section size 0":       pack(func(m *wire.Package) { m.Section.Leaf.Size = 0 }),
 		"package section size":         pack(func(m *wire.Package) { m.Section.Leaf.Size = wire.MaxPayload + 1 }),
 		"package section count 0":      pack(func(m *wire.Package) { m.Section.Count = 0 }),

@@ -215,6 +215,7 @@ type Package struct {
 	Section  Section
 	PreSig   PreSignature
 	FetchKey Secret // φ
+	Grant    Grant  // to say in the DHT that the message is held
 }
 
 // MaxSize implements Limited.
@@ -226,6 +227,9 @@ func (p *Package) Check() error {
 		return malformed("funding of %d bytes", len(p.Funding))
 	}
 	if err := p.Frozen.Check(); err != nil {
+		return err
+	}
+	if err := checkKeys(p.Grant.Owner, p.Grant.Agent); err != nil {
 		return err
 	}
 	return p.Section.Check()

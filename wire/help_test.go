@@ -63,11 +63,12 @@ func maxProofs() *wire.Proofs {
 }
 
 func maxPackage() *wire.Package {
-	return &wire.Package{Funding: make([]byte, wire.MaxFunding), Vout: maxVout, Frozen: maxFrozen(), Section: maxSection()}
+	return &wire.Package{Funding: make([]byte, wire.MaxFunding), Vout: maxVout, Frozen: maxFrozen(), Section: maxSection(),
+		Grant: wire.Grant{Owner: key(1), Agent: key(1)}}
 }
 
 func minPackage() *wire.Package {
-	return &wire.Package{Funding: []byte{1}, Frozen: minFrozen(), Section: minSection()}
+	return &wire.Package{Funding: []byte{1}, Frozen: minFrozen(), Section: minSection(), Grant: wire.Grant{Owner: key(1), Agent: key(1)}}
 }
 
 // maxRecord and minRecord are a provider's records at their bounds.

@@ -31,10 +31,11 @@ func latency(ctx context.Context, w io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, chain.Close()) }()
 	changes := make(chan engine.Change, 1024)
+	var seeds []string
 	open := func(name string, p *deal.Policy, observe func(engine.Change)) (*node.Node, error) {
 		seed := make([]byte, 64)
 		_, _ = rand.Read(seed)
-		cfg := node.Config{Dir: filepath.Join(dir, name), Network: wire.Regtest, Seed: seed, Chain: chain, Policy: p, Observe: observe}
+		cfg := node.Config{Dir: filepath.Join(dir, name), Network: wire.Regtest, Seed: seed, Chain: chain, Policy: p, Seeds: seeds, Observe: observe}
 		if p != nil {
 			cfg.Listen = []string{"/ip4/127.0.0.1/tcp/0"}
 		}
@@ -44,14 +45,13 @@ func latency(ctx context.Context, w io.Writer) (err error) {
 		}
 		return n, err
 	}
-	var agents []deal.Candidate
 	for i := range 3 {
 		n, err := open(fmt.Sprintf("agent-%d", i), &deal.Policy{Rate: 20_000_000, MaxSize: 1 << 30, MaxBlocks: 1008, ValidFor: 100, Patience: 1}, nil)
 		if err != nil {
 			return err
 		}
 		defer n.Close()
-		agents = append(agents, n.Candidate())
+		seeds = append(seeds, n.Seed()...)
 	}
 	tell := func(c engine.Change) { changes <- c }
 	sender, err := open("sender", nil, tell)
@@ -64,8 +64,6 @@ func latency(ctx context.Context, w io.Writer) (err error) {
 		return err
 	}
 	defer recipient.Close()
-	sender.SetAgents(agents)
-	recipient.SetAgents(agents)
 	_, script, err := sender.NewAddress(ctx)
 	if err != nil {
 		return err

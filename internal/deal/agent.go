@@ -194,8 +194,13 @@ func CheckPackage(q *wire.Quote, p *wire.Package) (index int, at wire.Outpoint, 
 		return bad("KEM ciphertext without a contact card")
 	case p.Frozen.Expiry != q.Expiry:
 		return bad("expiry %d, quoted %d", p.Frozen.Expiry, q.Expiry)
+	case p.Grant.Agent != q.Agent:
+		return bad("grant for another agent")
 	case q.Shape == wire.PerAgent && len(p.Frozen.Claims) != 1:
 		return bad("%d claim leaves in an output of its own", len(p.Frozen.Claims))
+	}
+	if err := p.Grant.Verify(); err != nil {
+		return bad("grant: %w", err)
 	}
 	index = -1
 	for i, c := range p.Frozen.Claims {

@@ -170,6 +170,7 @@ type (
 	Located struct {
 		Height wire.Height
 		Found  []Located1
+		Wide   bool // as Locate asked
 	}
 	// Located1 is one agent's proof.
 	Located1 struct {
@@ -212,10 +213,13 @@ type (
 
 // Effects of the recipient.
 type (
-	// Locate asks the agents near L. Answered by Located.
+	// Locate asks the agents near L; with Wide also those from around it, and
+	// those that say in the DHT that they hold the message. Answered by
+	// Located.
 	Locate struct {
 		Locator wire.Locator
 		E       wire.Key
+		Wide    bool
 	}
 	// Fetch proves to the agent that the recipient asks, and downloads the
 	// copy. Answered by Fetched or NotFetched.

@@ -385,7 +385,7 @@ func TestNoDisclosureBeforeProof(t *testing.T) {
 			return // checked where the channel is known
 		}
 		n++
-		_, effects, err := fresh().Step(deal.Located{Height: w.tip(), Found: []deal.Located1{found}})
+		_, effects, err := fresh().Step(deal.Located{Height: w.tip(), Wide: true, Found: []deal.Located1{found}})
 		must(t, err)
 		if len(effects) != 0 {
 			t.Errorf("%s changed: %#v", path, effects)

@@ -94,7 +94,7 @@ func NewRecipient(identity wire.Key, sec *seal.Secrets, m seal.Marker, tx contra
 	r := Recipient{Margins: margins, E: m.E, Identity: identity, Shared: sec.Root(), Root: m.Root, Locator: sec.Mask(m.MaskedLocator),
 		Funding: contract.EncodeTx(tx), Txid: contract.Txid(tx), Outputs: min(len(tx.TxOut), maxWatched), Tip: height,
 		Confirmed: &contract.Fact{Height: height, Txid: contract.Txid(tx)}}
-	return r, []Effect{r.locate()}
+	return r, []Effect{r.locate(false)}
 }
 
 func (r *Recipient) secrets() *seal.Secrets { return seal.FromRoot(r.Shared, r.E, r.Identity) }
@@ -150,7 +150,7 @@ func (r Recipient) Step(ev Event) (Recipient, []Effect, error) {
 	return r, nil, fmt.Errorf("%w: %T to a recipient", ErrWrongPhase, ev)
 }
 
-func (r *Recipient) locate() Effect { return Locate{Locator: r.Locator, E: r.E} }
+func (r *Recipient) locate(wide bool) Effect { return Locate{Locator: r.Locator, E: r.E, Wide: wide} }
 
 func (r *Recipient) ack() Effect {
 	s := r.source()
@@ -206,6 +206,10 @@ func (r Recipient) located(ev Located) (Recipient, []Effect, error) {
 	}
 	if r.Phase != RecipientFound {
 		return r, nil, nil
+	}
+	if len(r.Sources) == 0 && !ev.Wide {
+		// Whoever crowds the place of L must not make the message wait.
+		return r, []Effect{r.locate(true)}, nil
 	}
 	return r.next()
 }
@@ -447,7 +451,7 @@ func (r Recipient) proceed() (Recipient, []Effect, error) {
 		}
 		n, effects, err := r.next()
 		if len(r.Sources) < wire.MaxAgents {
-			effects = append(effects, r.locate())
+			effects = append(effects, r.locate(true))
 		}
 		return n, effects, err
 	case RecipientFetching:

@@ -10,6 +10,7 @@ import (
 
 	btcwire "github.com/btcsuite/btcd/wire/v2"
 
+	"github.com/bitgram/bitgram/internal/choose"
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/seal"
 	"github.com/bitgram/bitgram/wire"
@@ -186,7 +187,7 @@ func (s Sender) fail(by string, err error) (Sender, []Effect, error) {
 	return s, []Effect{UnlockCoins{}, DropPayload{}}, nil
 }
 
-// quoted picks the cheapest agents whose quotes hold.
+// quoted picks the best agents whose quotes hold.
 func (s Sender) quoted(ev Quoted) (Sender, []Effect, error) {
 	if s.Phase != SenderQuoting {
 		return s, nil, nil
@@ -203,18 +204,19 @@ func (s Sender) quoted(ev Quoted) (Sender, []Effect, error) {
 			good = append(good, q)
 		}
 	}
-	slices.SortFunc(good, func(a, b wire.Quote) int {
-		return cmp.Or(cmp.Compare(a.Value, b.Value), bytes.Compare(a.Agent[:], b.Agent[:]))
-	})
 	if len(good) < s.Terms.Agents {
 		return s.fail("agents", fmt.Errorf("%w: %d of %d gave a usable quote %q", ErrTooFewAgents, len(good), s.Terms.Agents, why))
 	}
-	good = good[:s.Terms.Agents]
+	var offers []choose.Offer
+	for _, q := range good {
+		offers = append(offers, choose.Offer{Agent: q.Agent, Value: q.Value, Addrs: s.candidate(q.Agent).Addrs})
+	}
 	s.Legs, s.Values = nil, nil
-	var total wire.Sat
-	for i, q := range good {
-		c := s.Terms.Candidates[slices.IndexFunc(s.Terms.Candidates, func(c Candidate) bool { return c.Agent == q.Agent })]
-		leg := Leg{Candidate: c, Quote: q}
+	var total, dearest wire.Sat
+	for i, n := range choose.Pick(offers, s.Terms.Agents) {
+		q := good[n]
+		dearest = max(dearest, q.Value)
+		leg := Leg{Candidate: *s.candidate(q.Agent), Quote: q}
 		if s.Terms.Shape == wire.PerAgent {
 			leg.Vout = uint32(i)
 			s.Values = append(s.Values, q.Value)
@@ -223,7 +225,7 @@ func (s Sender) quoted(ev Quoted) (Sender, []Effect, error) {
 		s.Legs = append(s.Legs, leg)
 	}
 	if s.Terms.Shape == wire.OneOfMany {
-		total = good[len(good)-1].Value // the dearest: every agent must find its price
+		total = dearest // every agent must find its price
 		s.Values = []wire.Sat{total}
 	}
 	if total > s.Terms.MaxCost {
@@ -235,6 +237,11 @@ func (s Sender) quoted(ev Quoted) (Sender, []Effect, error) {
 	}
 	s.Phase = SenderSealing
 	return s, []Effect{seal}, nil
+}
+
+// candidate is the one that has a key; it was asked.
+func (s *Sender) candidate(agent wire.Key) *Candidate {
+	return &s.Terms.Candidates[slices.IndexFunc(s.Terms.Candidates, func(c Candidate) bool { return c.Agent == agent })]
 }
 
 func (s *Sender) checkQuote(q *wire.Quote, height wire.Height) error {
@@ -388,12 +395,28 @@ func (s Sender) fund(ev CoinsLocked) (Sender, []Effect, error) {
 		if err != nil {
 			return s, nil, err
 		}
+		grant, err := grant(sec, i, agent)
+		if err != nil {
+			return s, nil, err
+		}
 		effects = append(effects, Place{Candidate: l.Candidate, Ephemeral: s.Terms.Ephemeral, Package: wire.Package{
 			Session: l.Quote.Session, Funding: s.Funding, Vout: l.Vout, Frozen: s.Frozen[l.Vout],
 			Section: wire.Section{Leaf: leaves[i], Index: uint8(i), Count: uint8(len(leaves)), Path: path},
-			PreSig:  l.PreSig, FetchKey: sec.FetchKey(agent)}})
+			PreSig:  l.PreSig, FetchKey: sec.FetchKey(agent), Grant: grant}})
 	}
 	return s, effects, nil
+}
+
+// grant lets the agent of leg i say in the DHT that it holds the message.
+func grant(sec *seal.Secrets, i int, agent wire.Key) (g wire.Grant, err error) {
+	key := sec.HoldingKey(uint8(i))
+	owner, err := key.PrivKey()
+	if err != nil {
+		return g, err
+	}
+	g = wire.Grant{Owner: wire.XOnly(owner.PubKey()), Agent: agent}
+	g.Sig, err = wire.Sign(key, g.Digest())
+	return g, err
 }
 
 // claimIndex is the claim leaf of leg i in its output.

@@ -459,7 +459,7 @@ func (w *world) doRecipient(effects []deal.Effect) {
 func (w *world) recipientEffect(e deal.Effect) {
 	switch e := e.(type) {
 	case deal.Locate:
-		ev := deal.Located{Height: w.tip()}
+		ev := deal.Located{Height: w.tip(), Wide: e.Wide}
 		for _, a := range w.agents {
 			if a.up() && a.state != nil && a.state.Serves() && a.state.Package.Section.Leaf.Key.Locator() == e.Locator {
 				ev.Found = append(ev.Found, deal.Located1{Candidate: deal.Candidate{Agent: keyOf(w.t, a.identity)},

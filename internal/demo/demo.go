@@ -15,7 +15,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
+	"sync"
 	"time"
 
 	"github.com/bitgram/bitgram/internal/chain/devchain"
@@ -24,7 +24,6 @@ import (
 	"github.com/bitgram/bitgram/internal/mail"
 	"github.com/bitgram/bitgram/internal/node"
 	"github.com/bitgram/bitgram/internal/p2p"
-	"github.com/bitgram/bitgram/internal/wallet"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -34,6 +33,10 @@ type Scenario struct {
 	shape      wire.Shape
 	silent     bool // the agents take σ and give no τ
 	absent     bool // the recipient never comes
+	dead       bool // the agent that is asked first for the copy dies
+	decoy      bool // another agent says that it holds the message
+	reorg      bool // the claim leaves the chain and comes back
+	crash      bool // an agent dies in the middle of its claim
 }
 
 // Scenarios are the stories there are.
@@ -41,6 +44,10 @@ var Scenarios = []Scenario{
 	{Name: "happy", Help: "the message is stored by three agents, picked up from one, the others are refunded"},
 	{Name: "silent-agent", Help: "the agent takes the recipient's secret and does not answer: its own claim gives the message away", silent: true},
 	{Name: "absent-recipient", Help: "nobody picks the message up: the sender is refunded", absent: true},
+	{Name: "dead-agent", Help: "the agent from whom the message is fetched dies: the next one serves", dead: true},
+	{Name: "decoy-agent", Help: "an agent claims to hold the message: the recipient tells it nothing", decoy: true},
+	{Name: "reorg", Help: "the claim is reorged out of the chain, and comes back", reorg: true},
+	{Name: "crash", Help: "an agent is stopped in the middle of its claim and goes on from its files", crash: true},
 	{Name: "one-of-many", Help: "one output for all agents: the one that serves claims it", shape: wire.OneOfMany},
 }
 
@@ -134,9 +141,14 @@ type world struct {
 	dir       string
 	chain     *devchain.Chain
 	miner     []byte
-	agents    []*node.Node
+	agents    []*agent
 	sender    *node.Node
 	recipient *node.Node
+
+	first   sync.Once  // the first copy asked for
+	decoy   *decoy     // nil where the scenario has none
+	crash   *crashPlan // likewise
+	reorged bool
 }
 
 // Run plays a scenario.
@@ -177,31 +189,35 @@ func (w *world) open(ctx context.Context) (err error) {
 		return err
 	}
 	w.miner = append([]byte{0x51, 0x20}, bytes.Repeat([]byte{2}, 32)...) // nobody's: the miner spends nothing here
-	var candidates []deal.Candidate
-	for i := range w.opt.Agents {
-		p := &deal.Policy{Rate: baseRate + wire.Psat(i)*1_000_000, MaxSize: wire.MaxPayload, MaxBlocks: 1008, ValidFor: 12,
-			Patience: claimPatience, OneOfMany: true}
-		if w.opt.Scenario.silent {
-			p.Patience = 1 // it wants its money, and nothing else
-		}
-		a, err := w.node(fmt.Sprintf("agent-%d", i+1), p)
-		if err != nil {
+	if w.opt.Scenario.crash {
+		if w.crash, err = newCrashPlan(); err != nil {
 			return err
 		}
-		w.agents = append(w.agents, a)
-		candidates = append(candidates, a.Candidate())
 	}
-	if w.sender, err = w.node("sender", nil); err != nil {
+	for i := range w.opt.Agents {
+		if err := w.agent(fmt.Sprintf("agent-%d", i+1), baseRate+wire.Psat(i)*1_000_000); err != nil {
+			return err
+		}
+	}
+	if w.opt.Scenario.decoy {
+		// Nobody pays it to store anything.
+		if err := w.agent("decoy", wire.MaxRate); err != nil {
+			return err
+		}
+	}
+	if w.sender, err = node.Open(w.config("sender")); err != nil {
 		return err
 	}
-	if w.recipient, err = w.node("recipient", nil); err != nil {
+	if w.recipient, err = node.Open(w.config("recipient")); err != nil {
 		return err
-	}
-	for _, n := range []*node.Node{w.sender, w.recipient} {
-		n.SetAgents(candidates)
 	}
 	for _, n := range w.running() {
 		n.Start()
+	}
+	for _, n := range w.running() {
+		if err := n.WaitNetwork(ctx); err != nil {
+			return err
+		}
 	}
 	_, script, err := w.sender.NewAddress(ctx)
 	if err != nil {
@@ -217,56 +233,74 @@ func (w *world) open(ctx context.Context) (err error) {
 	return nil
 }
 
-// running are the parties that take part; an absent recipient does not.
-func (w *world) running() []*node.Node {
-	list := append(slices.Clone(w.agents), w.sender)
+// running are the parties that take part now; an absent recipient does not.
+func (w *world) running() (list []*node.Node) {
+	for _, a := range w.agents {
+		if !a.isDead() {
+			list = append(list, a.node)
+		}
+	}
+	list = append(list, w.sender)
 	if !w.opt.Scenario.absent {
 		list = append(list, w.recipient)
 	}
 	return list
 }
 
-func (w *world) node(name string, p *deal.Policy) (*node.Node, error) {
-	entropy := make([]byte, 16)
-	if _, err := rand.Read(entropy); err != nil {
-		return nil, err
-	}
-	words, err := wallet.NewMnemonic(entropy)
-	if err != nil {
-		return nil, err
-	}
-	seed, err := wallet.Seed(words, "")
-	if err != nil {
-		return nil, err
-	}
-	cfg := node.Config{Dir: filepath.Join(w.dir, name), Network: wire.Regtest, Seed: seed, Chain: w.chain, Policy: p, Log: w.opt.Log,
+// config is a new home's.
+func (w *world) config(name string) node.Config {
+	seed := make([]byte, 64)
+	_, _ = rand.Read(seed) // never fails (crypto/rand)
+	return node.Config{Dir: filepath.Join(w.dir, name), Network: wire.Regtest, Seed: seed, Chain: w.chain, Seeds: w.seeds(), Log: w.opt.Log,
 		Observe: func(c engine.Change) { w.observe(name, c) }, Progress: w.opt.Progress}
-	if p != nil {
-		cfg.Listen = []string{"/ip4/127.0.0.1/tcp/0"}
-		if w.opt.Scenario.silent {
-			cfg.Serve = func(s p2p.Service) p2p.Service { return silentAgent{s} }
-		}
-	}
-	n, err := node.Open(cfg)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return n, nil
 }
 
-// silentAgent takes σ and keeps τ to itself.
-type silentAgent struct{ p2p.Service }
-
-func (s silentAgent) Release(ctx context.Context, r *wire.Release) (*wire.Reveal, error) {
-	if _, err := s.Service.Release(ctx, r); err != nil {
-		return nil, err
+// agent adds an agent to the network, with the part that the scenario gives it.
+func (w *world) agent(name string, rate wire.Psat) (err error) {
+	a := &agent{name: name, w: w, cfg: w.config(name)}
+	p := &deal.Policy{Rate: rate, MaxSize: wire.MaxPayload, MaxBlocks: 1008, ValidFor: 12, Patience: claimPatience, OneOfMany: true}
+	a.cfg.Policy, a.cfg.Listen = p, []string{"/ip4/127.0.0.1/tcp/0"}
+	switch {
+	case w.opt.Scenario.silent:
+		p.Patience = 1 // it wants its money, and nothing else
+		a.cfg.Serve = func(s p2p.Service) p2p.Service { return silentAgent{s} }
+	case w.opt.Scenario.dead:
+		a.cfg.Serve = func(s p2p.Service) p2p.Service { return dyingAgent{s, a, &w.first} }
+	case name == "decoy":
+		if w.decoy, err = newDecoy(w, a.cfg.Seed); err != nil {
+			return err
+		}
+		a.cfg.Serve = func(s p2p.Service) p2p.Service {
+			w.decoy.Service = s
+			return w.decoy
+		}
+	case w.opt.Scenario.crash:
+		a.cfg.Intercept = func(e engine.Executor) engine.Executor { return crasher{e, a, w.crash} }
 	}
-	return nil, errors.New("silence")
+	if a.node, err = node.Open(a.cfg); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	a.cfg.Listen = a.node.Addrs() // the same after a crash
+	w.agents = append(w.agents, a)
+	return nil
+}
+
+// seeds are the first agents, by which all others enter the DHT.
+func (w *world) seeds() (list []string) {
+	for _, a := range w.agents[:min(len(w.agents), 3)] {
+		list = append(list, a.node.Seed()...)
+	}
+	return list
 }
 
 func (w *world) close() error {
 	var errs []error
-	for _, n := range append(slices.Clone(w.agents), w.sender, w.recipient) {
+	for _, a := range w.agents {
+		if a.kill(); a.gone != nil {
+			<-a.gone
+		}
+	}
+	for _, n := range []*node.Node{w.sender, w.recipient} {
 		if n != nil {
 			errs = append(errs, n.Close())
 		}
@@ -315,7 +349,10 @@ func (w *world) mine(ctx context.Context) error {
 	if _, err := w.chain.Mine(ctx, 1, w.miner); err != nil {
 		return err
 	}
-	return w.settle(ctx)
+	if err := w.settle(ctx); err != nil {
+		return err
+	}
+	return w.recover(ctx)
 }
 
 // mineUntil mines until done, at most limit blocks.
@@ -354,6 +391,11 @@ func (w *world) play(ctx context.Context) (*Result, error) {
 		if s.Phase == deal.SenderFailed {
 			return false, &Failed{By: s.FailedBy, Why: s.Failure}
 		}
+		if w.opt.Scenario.reorg {
+			if err := w.reorg(ctx, &s); err != nil {
+				return false, err
+			}
+		}
 		return s.Interest().Done, nil
 	}
 	limit := storeBlocks + 2*int(deal.MarginsFor(wire.Regtest).Slack) + 50
@@ -374,6 +416,11 @@ func (w *world) play(ctx context.Context) (*Result, error) {
 	}
 	if err := w.account(ctx, &s, res); err != nil {
 		return nil, err
+	}
+	if w.decoy != nil {
+		if err := w.decoy.check(); err != nil {
+			return nil, err
+		}
 	}
 	if w.opt.Blocks != "" {
 		if err := writeFile(w.opt.Blocks, func(f io.Writer) error { return w.chain.Export(f) }); err != nil {

@@ -89,8 +89,13 @@ func (w *world) account(ctx context.Context, s *deal.Sender, res *Result) error 
 		}
 		total += c
 	}
-	for i, a := range w.agents {
-		c, err := add(fmt.Sprintf("agent-%d", i+1), a, 0)
+	for _, a := range w.agents {
+		if a.isDead() { // its books are in its files
+			if err := a.revive(); err != nil {
+				return err
+			}
+		}
+		c, err := add(a.name, a.node, 0)
 		if err != nil {
 			return err
 		}

@@ -27,6 +27,7 @@ func (w *world) observeSender(party string, s *deal.Sender, ev deal.Event) {
 	switch ev := ev.(type) {
 	case nil:
 		w.tell(party, "encrypts the message: %d bytes, which only the recipient can open", s.Terms.PayloadSize)
+		w.tell(party, "finds %d agents in the DHT near the message's place, and asks them for their price", len(s.Terms.Candidates))
 	case deal.Quoted:
 		if s.Phase == deal.SenderSealing {
 			w.tell(party, "gets %d quotes and takes the %d cheapest: %s", len(ev.Quotes), len(s.Legs), prices(s))
@@ -128,10 +129,10 @@ func (w *world) observeAgent(party string, before, a *deal.Agent, ev deal.Event)
 func (w *world) observeRecipient(party string, before, r *deal.Recipient, ev deal.Event) {
 	switch ev := ev.(type) {
 	case nil:
-		w.tell(party, "finds a message in block %d: its tag is for this key", r.Tip)
+		w.tell(party, "finds a message in block %d: its tag is for this key; looks up its place in the DHT", r.Tip)
 	case deal.Located:
 		if r.Phase == deal.RecipientFetching && before.Phase != r.Phase {
-			w.tell(party, "%d agents prove that they hold it", len(r.Sources))
+			w.tell(party, "%d agents there prove that they hold it", len(r.Sources))
 		}
 	case deal.Fetched:
 		w.tell(party, "fetched a sealed copy; it is the one that the sender committed to")

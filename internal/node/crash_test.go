@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -21,12 +22,12 @@ import (
 
 // town is a chain and some nodes over real sockets and files.
 type town struct {
-	t      testing.TB
-	dir    string
-	chain  *devchain.Chain
-	miner  []byte
-	homes  map[string]*home
-	agents []deal.Candidate
+	t     testing.TB
+	dir   string
+	chain *devchain.Chain
+	miner []byte
+	homes map[string]*home
+	seeds []string
 }
 
 // home is one node, which may be killed and opened again.
@@ -95,8 +96,8 @@ func newTown(t testing.TB, agents int) *town {
 		h := w.open(fmt.Sprintf("agent-%d", i), &deal.Policy{Rate: 20_000_000 + wire.Psat(i), MaxSize: 1 << 30, MaxBlocks: 1008, ValidFor: 12, Patience: 4,
 			OneOfMany: true, MaxStored: 1 << 30, MaxUnfunded: 1 << 28})
 		// The same addresses after a restart.
-		h.cfg.Listen = h.node.Candidate().Addrs
-		w.agents = append(w.agents, h.node.Candidate())
+		h.cfg.Listen = h.node.Addrs()
+		w.seeds = append(w.seeds, h.node.Seed()...)
 	}
 	for _, name := range []string{"sender", "recipient"} {
 		w.open(name, nil)
@@ -114,7 +115,7 @@ func must(t testing.TB, err error) {
 func (w *town) open(name string, p *deal.Policy) *home {
 	seed := make([]byte, 64)
 	_, _ = rand.Read(seed)
-	h := &home{town: w, cfg: Config{Dir: filepath.Join(w.dir, name), Network: wire.Regtest, Seed: seed, Chain: w.chain, Policy: p}}
+	h := &home{town: w, cfg: Config{Dir: filepath.Join(w.dir, name), Network: wire.Regtest, Seed: seed, Chain: w.chain, Policy: p, Seeds: slices.Clone(w.seeds)}}
 	if p != nil {
 		h.cfg.Listen = []string{"/ip4/127.0.0.1/tcp/0"}
 	}
@@ -127,15 +128,13 @@ func (h *home) open() {
 	h.town.t.Helper()
 	cfg := h.cfg
 	if h.plan != nil {
-		cfg.intercept = func(e engine.Executor) engine.Executor { return killer{e, h.plan} }
+		cfg.Intercept = func(e engine.Executor) engine.Executor { return killer{e, h.plan} }
 	}
 	n, err := Open(cfg)
 	must(h.town.t, err)
 	h.node = n
-	if h.cfg.Policy == nil {
-		n.SetAgents(h.town.agents)
-	}
 	n.Start()
+	must(h.town.t, n.WaitNetwork(h.town.t.Context()))
 }
 
 // reopenDead opens again what its plan has killed.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -328,14 +329,38 @@ func (x *executor) drop(ref engine.Ref) error {
 	}
 }
 
+// locate asks the agents near L, and, where it is wide, also those around it and
+// those that published that they hold the message.
 func (x *executor) locate(ctx context.Context, e deal.Locate) (deal.Event, error) {
 	sec, err := seal.FromRecipient(x.identity, e.E)
 	if err != nil {
 		return nil, err
 	}
 	var mu sync.Mutex
+	var list []deal.Candidate
+	add := func(c deal.Candidate) {
+		mu.Lock()
+		defer mu.Unlock()
+		if !slices.ContainsFunc(list, func(o deal.Candidate) bool { return o.Agent == c.Agent }) {
+			list = append(list, c)
+		}
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		near, err := (*Node)(x).nearest(ctx, e.Locator, e.Wide)
+		if err != nil {
+			x.log.Debug("no agent near the locator", "err", err)
+		}
+		for _, f := range near {
+			add(deal.Candidate{Agent: f.Ad.Agent, Addrs: f.Addrs})
+		}
+	})
+	if e.Wide {
+		wg.Go(func() { x.holders(ctx, sec, add) })
+	}
+	wg.Wait()
 	var found []deal.Located1
-	x.each(ctx, (*Node)(x).agents(), func(ctx context.Context, c deal.Candidate) {
+	x.each(ctx, list, func(ctx context.Context, c deal.Candidate) {
 		proofs, err := x.calls.Ask(ctx, c, sec.FetchKey(c.Agent))
 		if err != nil {
 			return
@@ -346,7 +371,34 @@ func (x *executor) locate(ctx context.Context, e deal.Locate) (deal.Event, error
 			found = append(found, deal.Located1{Candidate: c, Proof: p})
 		}
 	})
-	return deal.Located{Height: x.engine.Position().Height, Found: found}, nil
+	return deal.Located{Height: x.engine.Position().Height, Found: found, Wide: e.Wide}, nil
+}
+
+// holders finds the agents that published that they hold a message.
+func (x *executor) holders(ctx context.Context, sec *seal.Secrets, add func(deal.Candidate)) {
+	ctx, cancel := context.WithTimeout(ctx, lookupPatience)
+	defer cancel()
+	if (*Node)(x).WaitNetwork(ctx) != nil {
+		return
+	}
+	var wg sync.WaitGroup
+	places := make(chan struct{}, 4)
+	for i := range uint8(wire.MaxAgents) {
+		owner, err := sec.HoldingKey(i).PrivKey()
+		if err != nil {
+			return
+		}
+		places <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-places }()
+			h, err := x.calls.Holding(ctx, wire.XOnly(owner.PubKey()))
+			if err != nil {
+				return // few messages have so many agents
+			}
+			add(deal.Candidate{Agent: h.Grant.Agent, Addrs: h.Record.Addrs})
+		})
+	}
+	wg.Wait()
 }
 
 func (x *executor) fetch(ctx context.Context, ref engine.Ref, e deal.Fetch) (deal.Event, error) {

@@ -33,6 +33,8 @@ type Config struct {
 	Policy *deal.Policy
 	// Listen are an agent's multiaddrs.
 	Listen []string
+	// Seeds are multiaddrs with peer IDs by which the DHT is entered.
+	Seeds []string
 	// Birthday is the height from which a new home follows the chain.
 	Birthday wire.Height
 	// Observe sees every change of a contract; see engine.Config.
@@ -44,11 +46,10 @@ type Config struct {
 	Serve func(p2p.Service) p2p.Service
 	// Host makes the node's libp2p hosts; p2p.New where it is nil.
 	Host func(p2p.Config) (*p2p.Host, error)
-	Log  *slog.Logger
-
-	// intercept stands between the engine and what carries effects out; tests
-	// kill nodes there.
-	intercept func(engine.Executor) engine.Executor
+	// Intercept, where set, stands between the engine and what carries effects
+	// out: to stop a node in the middle of one.
+	Intercept func(engine.Executor) engine.Executor
+	Log       *slog.Logger
 }
 
 // Wallet is what a node needs of a wallet. It keeps its coins in the engine's
@@ -93,17 +94,20 @@ type Node struct {
 	load     load
 	log      *slog.Logger
 
-	mu    sync.Mutex
-	known []deal.Candidate
+	roster    roster
+	joined    chan struct{} // closed once the node is in the DHT
+	published published
 
-	stop context.CancelFunc
-	done chan struct{}
-	err  error
+	stop    context.CancelFunc
+	running sync.WaitGroup
+	err     error
 }
 
 // Open opens the home and starts to listen; Start makes it run.
 func Open(cfg Config) (n *Node, err error) {
-	n = &Node{cfg: cfg, margins: deal.MarginsFor(cfg.Network), log: cfg.Log}
+	n = &Node{cfg: cfg, margins: deal.MarginsFor(cfg.Network), log: cfg.Log, joined: make(chan struct{})}
+	n.published.news = make(chan struct{}, 1)
+	n.published.clear()
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)
 	}
@@ -139,25 +143,29 @@ func Open(cfg Config) (n *Node, err error) {
 	if err := n.load.read(ctx, n.store); err != nil {
 		return nil, err
 	}
+	if err := n.loadRoster(ctx); err != nil {
+		return nil, err
+	}
 	if err := n.sweep(ctx); err != nil {
 		return nil, err
 	}
 	observe := func(c engine.Change) {
 		n.load.change(c)
+		n.published.change(c)
 		if cfg.Observe != nil {
 			cfg.Observe(c)
 		}
 	}
 	var exec engine.Executor = (*executor)(n)
-	if cfg.intercept != nil {
-		exec = cfg.intercept(exec)
+	if cfg.Intercept != nil {
+		exec = cfg.Intercept(exec)
 	}
 	n.engine = engine.New(engine.Config{Store: n.store, Chain: cfg.Chain, Executor: exec, Followers: []engine.Follower{(*follower)(n)},
 		Birthday: cfg.Birthday, Observe: observe, Log: n.log})
 	if cfg.Host == nil {
 		cfg.Host = p2p.New
 	}
-	if n.calls, err = cfg.Host(p2p.Config{Log: n.log}); err != nil {
+	if n.calls, err = cfg.Host(p2p.Config{Log: n.log, DHT: n.dht(false)}); err != nil {
 		return nil, err
 	}
 	if cfg.Policy == nil {
@@ -167,33 +175,35 @@ func Open(cfg Config) (n *Node, err error) {
 	if cfg.Serve != nil {
 		serve = cfg.Serve(serve)
 	}
-	if n.host, err = cfg.Host(p2p.Config{Identity: n.identity, Listen: cfg.Listen, Serve: serve, Log: n.log}); err != nil {
+	if n.host, err = cfg.Host(p2p.Config{Identity: n.identity, Listen: cfg.Listen, Serve: serve, Log: n.log, DHT: n.dht(true)}); err != nil {
 		return nil, errors.Join(err, n.calls.Close())
 	}
 	return n, nil
 }
 
+func (n *Node) dht(serve bool) *p2p.DHT {
+	return &p2p.DHT{Network: n.cfg.Network, Serve: serve, Seeds: n.seeds}
+}
+
 // Start lets the node run until Close.
 func (n *Node) Start() {
 	ctx, cancel := context.WithCancel(context.Background())
-	n.stop, n.done = cancel, make(chan struct{})
-	go func() {
-		defer close(n.done)
-		n.err = n.engine.Run(ctx)
-	}()
+	n.stop = cancel
+	n.running.Go(func() { n.err = n.engine.Run(ctx) })
+	n.running.Go(func() { n.tend(ctx) })
 }
 
 // Close stops the node; whatever it was doing goes on at the next Open.
 func (n *Node) Close() error {
+	if n.stop != nil {
+		n.stop()
+	}
 	err := n.calls.Close()
 	if n.host != nil {
 		err = errors.Join(err, n.host.Close())
 	}
-	if n.stop != nil {
-		n.stop()
-		<-n.done
-		err = errors.Join(err, n.err)
-	}
+	n.running.Wait()
+	err = errors.Join(err, n.err, n.saveRoster(context.Background()))
 	return errors.Join(err, n.store.Close())
 }
 
@@ -203,25 +213,20 @@ func (n *Node) Key() wire.Key { return n.self }
 // Address is the identity's address.
 func (n *Node) Address() string { return wire.EncodeAddress(n.cfg.Network, n.self) }
 
-// Candidate is how others reach this node as an agent.
-func (n *Node) Candidate() deal.Candidate {
+// Seed is how others enter the DHT by this node; empty for one that is no agent.
+func (n *Node) Seed() []string {
 	if n.host == nil {
-		return deal.Candidate{Agent: n.self}
+		return nil
 	}
-	return deal.Candidate{Agent: n.self, Addrs: n.host.Addrs()}
+	return n.host.Seed()
 }
 
-// SetAgents tells the node which agents there are.
-func (n *Node) SetAgents(list []deal.Candidate) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.known = list
-}
-
-func (n *Node) agents() []deal.Candidate {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.known
+// Addrs are the multiaddrs on which an agent listens.
+func (n *Node) Addrs() []string {
+	if n.host == nil {
+		return nil
+	}
+	return n.host.Addrs()
 }
 
 // Engine is the node's engine.

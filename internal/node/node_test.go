@@ -66,18 +66,28 @@ func TestFailuresCostNothing(t *testing.T) {
 		l.MaxCost = 2300 // the agents' 2,163 fit, the funding's fee does not
 		w.failed(l, "price")
 	})
+	few := func(t *testing.T, l Letter) {
+		t.Helper()
+		if _, err := w.homes["sender"].node.Send(t.Context(), l); !errors.Is(err, deal.ErrTooFewAgents) {
+			t.Errorf("%v, wanted too few agents", err)
+		}
+		left, err := os.ReadDir(filepath.Join(w.homes["sender"].cfg.Dir, dirOutgoing))
+		must(t, err)
+		if len(left) != 0 {
+			t.Errorf("%d payloads are left", len(left))
+		}
+	}
 	t.Run("storage too long", func(t *testing.T) {
-		w.t = t
 		l := w.letter()
 		l.Blocks = 2000
-		w.failed(l, "agents")
+		few(t, l)
 	})
 	t.Run("an agent is gone", func(t *testing.T) {
 		w.t = t
 		gone := w.homes["agent-1"]
 		must(t, gone.node.Close())
 		delete(w.homes, "agent-1")
-		w.failed(w.letter(), "agents")
+		few(t, w.letter())
 		gone.open()
 		w.homes["agent-1"] = gone
 	})
@@ -89,12 +99,10 @@ func TestFailuresCostNothing(t *testing.T) {
 			t.Errorf("an empty letter: %v", err)
 		}
 	})
-	t.Run("too few known", func(t *testing.T) {
+	t.Run("too few there", func(t *testing.T) {
 		l := w.letter()
 		l.Agents = 4
-		if _, err := w.homes["sender"].node.Send(t.Context(), l); !errors.Is(err, deal.ErrTooFewAgents) {
-			t.Errorf("four of three agents: %v", err)
-		}
+		few(t, l)
 	})
 }
 

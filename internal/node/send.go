@@ -62,7 +62,10 @@ func (n *Node) Send(ctx context.Context, l Letter) (engine.Ref, error) {
 	if body.done == 0 {
 		return engine.Ref{}, ErrEmpty
 	}
-	nonce := uint64(0)
+	nonce, candidates, err := n.neighbourhood(ctx, info.Hash, seal.SealedSize(info.Size), &l)
+	if err != nil {
+		return engine.Ref{}, err
+	}
 	terms.Key = seal.MessageKey(info.Hash, nonce)
 	ref := senderRef(terms.Key)
 	if err := file.keep(n.files.path(dirOutgoing, ref.ID, "")); err != nil {
@@ -70,7 +73,7 @@ func (n *Node) Send(ctx context.Context, l Letter) (engine.Ref, error) {
 	}
 	terms.Recipient, terms.PayloadHash, terms.PayloadSize = l.To, info.Hash, info.Size
 	terms.Agents, terms.Shape, terms.MaxCost, terms.Blocks = l.Agents, l.Shape, l.MaxCost, l.Blocks
-	terms.Candidates, terms.Margins, terms.Created = n.agents(), n.margins, time.Now().Unix()
+	terms.Candidates, terms.Margins, terms.Created = candidates, n.margins, time.Now().Unix()
 	for _, s := range []*wire.Secret{&terms.Seed, &terms.RefundKey} {
 		if _, err := rand.Read(s[:]); err != nil {
 			return engine.Ref{}, err

@@ -30,10 +30,10 @@ import (
 
 // Numbers of the DHT (spec/dht.md).
 const (
-	// width is Kademlia's k: peers that a lookup returns, entries of a bucket
+	// Width is Kademlia's k: the peers that a lookup returns, entries of a bucket
 	// and of an answer.
-	width = 20
-	// maxAnswer is the largest answer that is read: width peers of MaxAddrs
+	Width = 20
+	// maxAnswer is the largest answer that is read: Width peers of MaxAddrs
 	// addresses and one value take less.
 	maxAnswer = 32 << 10
 	// Alive is how long a peer has for an answer. Who does not answer in that
@@ -95,7 +95,7 @@ func joinDHT(h *Host, cfg DHT) (*directory, error) {
 	opts := []kad.Option{
 		kad.ProtocolPrefix("/bitgram/" + protocol.ID(cfg.Network)),
 		kad.Mode(mode),
-		kad.BucketSize(width),
+		kad.BucketSize(Width),
 		kad.Validator(record.NamespacedValidator{nsAd: adValidator{d}, nsHolding: holdingValidator{d}}),
 		kad.MaxRecordAge(wire.MaxRecordLife * time.Second),
 		// The library's provider records are unsigned and name what they are
@@ -181,9 +181,12 @@ func (s *Host) Seed() (list []string) {
 	return list
 }
 
-// Advertise makes ad what the host answers, and publishes it in the DHT.
+// Offer makes ad what the host answers to those who ask it.
+func (s *Host) Offer(ad *wire.Advertisement) { s.dir.ad.Store(ad) }
+
+// Advertise offers ad, and publishes it in the DHT.
 func (s *Host) Advertise(ctx context.Context, ad *wire.Advertisement) error {
-	s.dir.ad.Store(ad)
+	s.Offer(ad)
 	return s.dir.put(ctx, adKey(ad.Agent), ad)
 }
 
@@ -373,8 +376,8 @@ func exchange(st io.ReadWriter, m *pb.Message, wait bool) (*pb.Message, error) {
 // sanitise refuses an answer with more peers than Kademlia gives, and strips
 // peers of addresses that are not to be dialled.
 func (d *directory) sanitise(m *pb.Message) error {
-	// The peer whose ID was asked for comes on top of the width.
-	if len(m.CloserPeers) > width+1 || len(m.ProviderPeers) > 0 {
+	// The peer whose ID was asked for comes on top of the Width.
+	if len(m.CloserPeers) > Width+1 || len(m.ProviderPeers) > 0 {
 		return fmt.Errorf("%w: answer with %d peers and %d providers", wire.ErrMalformed, len(m.CloserPeers), len(m.ProviderPeers))
 	}
 	m.CloserPeers = slices.DeleteFunc(m.CloserPeers, func(p *pb.Message_Peer) bool {

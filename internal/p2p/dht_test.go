@@ -211,7 +211,7 @@ func TestLookup(t *testing.T) {
 // agent out of a lookup's answer.
 func TestCrowded(t *testing.T) {
 	c := newCity(t)
-	n := few(100)+20
+	n := few(100) + 20
 	c.grow(n)
 	client := c.open(c.fresh(), false)
 	c.settle([]*member{client})
@@ -238,7 +238,7 @@ func TestCrowded(t *testing.T) {
 		c.settle(liars)
 		if peers, err := client.dir.walk(t.Context(), string(key)); err != nil {
 			t.Error(err)
-		} else if !slices.ContainsFunc(peers[:width], func(p peer.ID) bool {
+		} else if !slices.ContainsFunc(peers[:Width], func(p peer.ID) bool {
 			return slices.ContainsFunc(c.hosts[:n], func(m *member) bool { return m.ID() == p })
 		}) {
 			hidden++

@@ -61,6 +61,12 @@ func Place(agent wire.Key) ([32]byte, error) {
 // PlaceOf is where a locator lies.
 func PlaceOf(l wire.Locator) [32]byte { return sha256.Sum256(l[:]) }
 
+// Nearer compares how near two places are to a third.
+func Nearer(at, a, b [32]byte) int {
+	x, y := distance(a, at), distance(b, at)
+	return bytes.Compare(x[:], y[:])
+}
+
 // nearness is the number of leading bits that two places share.
 func nearness(a, b [32]byte) int {
 	for i := range a {
@@ -72,7 +78,7 @@ func nearness(a, b [32]byte) int {
 }
 
 // Nearest returns active providers near a key, the nearest first: usually the
-// width nearest; where somebody has crowded the key's place with peers of its
+// Width nearest; where somebody has crowded the key's place with peers of its
 // own, or where wide is set, others from around it as well, so that honest ones
 // are among them. ErrUnreachable where nobody answers.
 func (s *Host) Nearest(ctx context.Context, key []byte, wide bool) ([]Found, error) {
@@ -82,7 +88,7 @@ func (s *Host) Nearest(ctx context.Context, key []byte, wide bool) ([]Found, err
 		return nil, err
 	}
 	at, expected := place(string(key)), d.expected()
-	near := peers[:min(len(peers), width)]
+	near := peers[:min(len(peers), Width)]
 	if wide || crowded(at, near, expected) {
 		near = d.around(ctx, key, near, expected)
 	}
@@ -105,19 +111,19 @@ func (d *directory) expected() int {
 		count[nearness(self, place(p))]++
 	}
 	full := 0
-	for count[full] >= width {
+	for count[full] >= Width {
 		full++
 	}
 	deeper := 0
 	for _, n := range count[full:] {
 		deeper += n
 	}
-	// The network has about deeper·2^full peers, and at least width/2 of them
+	// The network has about deeper·2^full peers, and at least Width/2 of them
 	// are this deep where the bucket before was full.
 	if full > 0 {
-		deeper = max(deeper, width/2)
+		deeper = max(deeper, Width/2)
 	}
-	return max(0, full+bits.Len(uint(deeper/width)))
+	return max(0, full+bits.Len(uint(deeper/Width)))
 }
 
 // crowded reports whether peers lie nearer to a place than chance would put
@@ -125,7 +131,7 @@ func (d *directory) expected() int {
 // place of 10^10, half of them four bits more in one of 10^5.
 func crowded(at [32]byte, near []peer.ID, expected int) bool {
 	over := func(n, bits int) bool { return len(near) >= n && nearness(at, place(near[n-1])) >= expected+bits }
-	return over(width, 3) || over(width/2, 4)
+	return over(Width, 3) || over(Width/2, 4)
 }
 
 // around looks up the subtrees that surround a place, each by a key of its own:
@@ -142,7 +148,7 @@ func (d *directory) around(ctx context.Context, key []byte, near []peer.ID, expe
 	}
 	wg.Wait()
 	out := slices.Clone(near)
-	for n := 0; n < width; n++ {
+	for n := 0; n < Width; n++ {
 		for _, l := range lists {
 			if n < len(l) && !slices.Contains(out, l[n]) {
 				out = append(out, l[n])
@@ -168,10 +174,7 @@ func beside(key []byte, n int) string {
 }
 
 func byDistance(list []peer.ID, at [32]byte) {
-	slices.SortFunc(list, func(a, b peer.ID) int {
-		x, y := distance(place(a), at), distance(place(b), at)
-		return bytes.Compare(x[:], y[:])
-	})
+	slices.SortFunc(list, func(a, b peer.ID) int { return Nearer(at, place(a), place(b)) })
 }
 
 // active asks every peer for its advertisement, and keeps those that answer in
@@ -268,7 +271,7 @@ type walk struct {
 // start deals the nearest peers of the routing table to the paths, and one seed
 // to each, so that a poisoned table misleads none.
 func (w *walk) start() (seeds [paths][]peer.ID) {
-	known := w.d.kad.RoutingTable().NearestPeers(kb.ConvertKey(w.target), width)
+	known := w.d.kad.RoutingTable().NearestPeers(kb.ConvertKey(w.target), Width)
 	for i, p := range known {
 		seeds[i%paths] = append(seeds[i%paths], p)
 	}
@@ -293,7 +296,7 @@ func (w *walk) take(p peer.ID) bool {
 	return true
 }
 
-// path asks ever nearer peers until the width nearest that it knows of are
+// path asks ever nearer peers until the Width nearest that it knows of are
 // asked.
 func (w *walk) path(ctx context.Context, known []peer.ID) {
 	type reply struct {
@@ -306,7 +309,7 @@ func (w *walk) path(ctx context.Context, known []peer.ID) {
 	known = slices.Clone(known)
 	for flying := 0; ; {
 		byDistance(known, w.at)
-		near := known[:min(len(known), width)]
+		near := known[:min(len(known), Width)]
 		for i := 0; i < len(near) && flying < alpha && ctx.Err() == nil; i++ {
 			if p := near[i]; w.take(p) {
 				flying++
