@@ -75,7 +75,17 @@ func report(ctx context.Context, w io.Writer, huge int64) error {
 	row(w, "funding of one message to 3 agents", fmt.Sprintf("%d vB", contract.VSize(contract.FundingWeight(1, 3, true))), "≤ 335 vB")
 
 	table(w, "Latency on loopback, one message of 4 KiB", "figure", "p50", "p90", "wanted p50")
-	return latency(ctx, w)
+	if err := latency(ctx, w); err != nil {
+		return err
+	}
+
+	table(w, "Network", "figure", "measured", "p90, or absolute", "wanted")
+	for _, f := range []func(context.Context, io.Writer) error{lookups, hosts200, scan} {
+		if err := f(ctx, w); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func table(w io.Writer, title string, cols ...string) {
