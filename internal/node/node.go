@@ -207,6 +207,19 @@ func (n *Node) Close() error {
 	return errors.Join(err, n.store.Close())
 }
 
+// KeyOf is the identity's public key of a seed.
+func KeyOf(seed []byte) (wire.Key, error) {
+	identity, err := wallet.IdentityKey(seed)
+	if err != nil {
+		return wire.Key{}, err
+	}
+	priv, err := identity.PrivKey()
+	if err != nil {
+		return wire.Key{}, err
+	}
+	return wire.XOnly(priv.PubKey()), nil
+}
+
 // Key is the identity's public key.
 func (n *Node) Key() wire.Key { return n.self }
 

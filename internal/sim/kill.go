@@ -1,0 +1,75 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/bitgram/bitgram/internal/deal"
+	"github.com/bitgram/bitgram/internal/engine"
+)
+
+// Plan kills a node at the N-th effect of a type, counted from 1: before the
+// effect is carried out, or After it, when its deed is done and not yet
+// recorded. The lab opens the node again at the next Settle.
+type Plan struct {
+	Effect string // as %T prints it
+	N      int
+	After  bool
+
+	mu      sync.Mutex
+	counted int
+	killed  bool
+	opened  bool // again
+}
+
+// Killed reports whether it came to that.
+func (p *Plan) Killed() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.killed
+}
+
+var errKilled = errors.New("killed")
+
+// killer carries effects out until its plan says otherwise; from then on
+// nothing is done, and nothing recorded, any more.
+type killer struct {
+	engine.Executor
+	*Plan
+}
+
+func (k killer) Do(ctx context.Context, ref engine.Ref, e deal.Effect) (func(engine.Tx) ([]engine.Delivery, error), error) {
+	k.mu.Lock()
+	gone, mine := k.killed, false
+	if !gone && fmt.Sprintf("%T", e) == k.Effect {
+		k.counted++
+		mine = k.counted == k.N
+		k.killed = mine
+	}
+	k.mu.Unlock()
+	if gone || mine && !k.After {
+		return nil, errKilled
+	}
+	commit, err := k.Executor.Do(ctx, ref, e)
+	if k.Killed() {
+		return nil, errKilled // what was done is not recorded
+	}
+	return commit, err
+}
+
+// reopen opens again whom a plan has killed.
+func (l *Lab) reopen() {
+	l.T.Helper()
+	for _, h := range l.Up() {
+		if h.Plan != nil && h.Plan.Killed() && !h.Plan.opened {
+			h.Plan.opened = true
+			_ = h.Node.Close() // as it is: nothing of it is wanted
+			plan := h.Plan
+			h.Plan = nil
+			h.Open()
+			h.Plan = plan
+		}
+	}
+}

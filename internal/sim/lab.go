@@ -1,0 +1,386 @@
+// Package sim is the laboratory: many real nodes, with their stores, engines,
+// wallets and libp2p hosts, in one process, on the embedded chain, over a
+// network of simulated packets and under a clock that jumps to the next event
+// when nobody has anything to do (testing/synctest). A day of waiting takes no
+// time; retries and timeouts are free; what runs is the real code.
+//
+//	sim.Run(t, seed, func(l *sim.Lab) {
+//		l.Prepare(3)
+//		for _, h := range l.Homes() {
+//			h.Open()
+//		}
+//		l.Fund(l.Home("sender"), 1_000_000)
+//		m := l.Send(l.Home("sender"), l.Home("recipient"), body, wire.PerAgent)
+//		l.Follow(m)
+//	})
+//
+// Faults are set on the network (Net) and on nodes (Home.Kill, Home.Serve);
+// reorgs on the lab. Everything random comes from the seed, but for the order
+// in which goroutines run.
+package sim
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/bitgram/bitgram/internal/chain/devchain"
+	"github.com/bitgram/bitgram/internal/deal"
+	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/mail"
+	"github.com/bitgram/bitgram/internal/node"
+	"github.com/bitgram/bitgram/internal/p2p"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// Lab is a chain, a network and the nodes on it.
+type Lab struct {
+	T     *testing.T
+	Rand  *rand.Rand
+	Net   *Net
+	Chain *devchain.Chain
+
+	dir   string
+	miner []byte
+	homes []*Home // in order of their names' first use
+}
+
+// Home is one node, which may be killed and opened again from its files.
+type Home struct {
+	Name string
+	Node *node.Node // nil while it is down
+	Cfg  node.Config
+	// Plan, where set, kills the node at an effect.
+	Plan *Plan
+	lab  *Lab
+	ips  []string // of its hosts, in the order in which they are made
+}
+
+// epoch is when a lab begins: btcd's clock must be past its blocks'.
+var epoch = time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
+
+// Run runs f in a laboratory of its own.
+func Run(t *testing.T, seed uint64, f func(*Lab)) {
+	t.Helper()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(time.Until(epoch))
+		l := &Lab{T: t, Rand: rand.New(rand.NewPCG(seed, 1)), dir: dir, miner: append([]byte{0x51, 0x20}, bytes.Repeat([]byte{2}, 32)...)}
+		l.Net = newNet(seed)
+		var err error
+		l.Chain, err = devchain.Open(filepath.Join(dir, "chain"))
+		l.must(err)
+		defer func() {
+			for _, h := range l.homes {
+				if h.Node != nil {
+					l.must(h.Node.Close())
+				}
+			}
+			l.must(l.Chain.Close())
+			l.Net.close()
+		}()
+		f(l)
+	})
+}
+
+func (l *Lab) must(err error) {
+	l.T.Helper()
+	if err != nil {
+		l.T.Fatal(err)
+	}
+}
+
+// Policy is what the lab's agents take.
+var Policy = deal.Policy{Rate: 20_000_000, MaxSize: 1 << 30, MaxBlocks: 1008, ValidFor: 12, Patience: 4, OneOfMany: true,
+	MaxStored: 1 << 30, MaxUnfunded: 1 << 28}
+
+// Prepare makes n agents, a sender and a recipient, all still down.
+func (l *Lab) Prepare(n int) {
+	for i := range n {
+		p := Policy
+		p.Rate += wire.Psat(i)
+		l.home(fmt.Sprintf("agent-%d", i), &p)
+	}
+	l.home("sender", nil)
+	l.home("recipient", nil)
+}
+
+// Home is the node of a name.
+func (l *Lab) Home(name string) *Home {
+	l.T.Helper()
+	i := slices.IndexFunc(l.homes, func(h *Home) bool { return h.Name == name })
+	if i < 0 {
+		l.T.Fatalf("nobody is called %s", name)
+	}
+	return l.homes[i]
+}
+
+// Homes are all nodes, agents first.
+func (l *Lab) Homes() []*Home { return l.homes }
+
+func (l *Lab) home(name string, p *deal.Policy) *Home {
+	seed := make([]byte, 64)
+	for i := range 8 {
+		binary.BigEndian.PutUint64(seed[8*i:], l.Rand.Uint64())
+	}
+	h := &Home{Name: name, lab: l}
+	h.Cfg = node.Config{Dir: filepath.Join(l.dir, name), Network: wire.Regtest, Seed: seed, Chain: l.Chain, Policy: p}
+	// Each host has an address in a network of its own.
+	for range 2 {
+		h.ips = append(h.ips, l.Net.newIP())
+	}
+	if p != nil {
+		h.Cfg.Listen = []string{fmt.Sprintf("/ip4/%s/udp/4001/quic-v1", h.ips[1])}
+	}
+	l.homes = append(l.homes, h)
+	return h
+}
+
+// Agent reports whether the home is an agent's.
+func (h *Home) Agent() bool { return h.Cfg.Policy != nil }
+
+// Open opens the node from its files, and waits until it is in the DHT.
+func (h *Home) Open() {
+	h.lab.T.Helper()
+	cfg := h.Cfg
+	for _, o := range h.lab.homes {
+		if o != h && o.Agent() && len(cfg.Seeds) < 3 {
+			id, err := p2p.PeerID(o.Key())
+			h.lab.must(err)
+			cfg.Seeds = append(cfg.Seeds, fmt.Sprintf("%s/p2p/%s", o.Cfg.Listen[0], id))
+		}
+	}
+	made := 0
+	cfg.Host = func(c p2p.Config) (*p2p.Host, error) {
+		c.Transports = h.lab.Net.transports(h.ips[made])
+		made++
+		return p2p.New(c)
+	}
+	if h.Plan != nil {
+		cfg.Intercept = func(e engine.Executor) engine.Executor { return killer{e, h.Plan} }
+	}
+	n, err := node.Open(cfg)
+	h.lab.must(err)
+	h.Node = n
+	n.Start()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	_ = n.WaitNetwork(ctx) // where the network is down it goes on trying
+}
+
+// Close stops the node in good order.
+func (h *Home) Close() {
+	h.lab.T.Helper()
+	h.lab.must(h.Node.Close())
+	h.Node = nil
+}
+
+// Up are the nodes that run.
+func (l *Lab) Up() (list []*Home) {
+	for _, h := range l.homes {
+		if h.Node != nil {
+			list = append(list, h)
+		}
+	}
+	return list
+}
+
+// Settle waits until everybody has seen the tip and has nothing left to do;
+// who was killed by a plan is opened again. A node that does not come to rest
+// in an hour of the lab's time fails the test.
+func (l *Lab) Settle() {
+	l.T.Helper()
+	tip, err := l.Chain.Tip(context.Background())
+	l.must(err)
+	for end := time.Now().Add(time.Hour); ; time.Sleep(50 * time.Millisecond) {
+		synctest.Wait()
+		l.reopen()
+		busy := ""
+		for _, h := range l.Up() {
+			if !h.Node.Engine().Idle(tip.Height) {
+				busy = h.Name
+			}
+		}
+		if busy == "" {
+			return
+		}
+		if time.Now().After(end) {
+			l.T.Fatalf("%s does not come to rest at height %d", busy, tip.Height)
+		}
+	}
+}
+
+// Mine mines n blocks one by one, and lets everybody react to each.
+func (l *Lab) Mine(n int) {
+	l.T.Helper()
+	for range n {
+		_, err := l.Chain.Mine(context.Background(), 1, l.miner)
+		l.must(err)
+		l.Settle()
+	}
+}
+
+// Skip mines n blocks at once.
+func (l *Lab) Skip(n int) {
+	l.T.Helper()
+	_, err := l.Chain.Mine(context.Background(), n, l.miner)
+	l.must(err)
+	l.Settle()
+}
+
+// Reorg replaces the last depth blocks by one more without some transactions.
+func (l *Lab) Reorg(depth int, without ...wire.Hash) {
+	l.T.Helper()
+	l.must(l.Chain.Reorg(context.Background(), depth, l.miner, without...))
+	l.Settle()
+}
+
+// Height is the tip's.
+func (l *Lab) Height() wire.Height {
+	tip, err := l.Chain.Tip(context.Background())
+	l.must(err)
+	return tip.Height
+}
+
+// Fund pays a home from the chain's faucet.
+func (l *Lab) Fund(h *Home, amount wire.Sat) {
+	l.T.Helper()
+	_, script, err := h.Node.NewAddress(context.Background())
+	l.must(err)
+	_, err = l.Chain.Faucet(context.Background(), script, amount)
+	l.must(err)
+	l.Mine(1)
+}
+
+// Message is one that a sender of the lab has sent.
+type Message struct {
+	From, To *Home
+	Ref      engine.Ref
+	Body     []byte
+}
+
+// Terms of the lab's messages.
+const (
+	StoreBlocks = 24
+	MaxCost     = wire.Sat(100_000)
+)
+
+// Send sends body through three agents.
+func (l *Lab) Send(from, to *Home, body []byte, shape wire.Shape) *Message {
+	l.T.Helper()
+	priv := to.Key()
+	ref, err := from.Node.Send(context.Background(), node.Letter{To: priv, Body: bytes.NewReader(body), Agents: 3, Shape: shape,
+		MaxCost: MaxCost, Blocks: StoreBlocks})
+	l.must(err)
+	l.Settle()
+	return &Message{From: from, To: to, Ref: ref, Body: body}
+}
+
+// Key is the identity's, also of one that is down.
+func (h *Home) Key() wire.Key {
+	k, err := node.KeyOf(h.Cfg.Seed)
+	h.lab.must(err)
+	return k
+}
+
+// State is the sender's side of a message.
+func (m *Message) State() deal.Sender {
+	m.From.lab.T.Helper()
+	s, err := m.From.Node.Engine().State(context.Background(), m.Ref)
+	m.From.lab.must(err)
+	return s.(deal.Sender)
+}
+
+// Follow mines until the sender's deal is over and everything in it final, and
+// returns it.
+func (l *Lab) Follow(m *Message) deal.Sender {
+	l.T.Helper()
+	for i := range 200 {
+		if i < 14 {
+			l.Mine(1)
+		} else {
+			l.Skip(10) // nobody has anything to do before the refund
+		}
+		if s := m.State(); s.Interest().Done {
+			l.Mine(int(deal.MarginsFor(wire.Regtest).Final))
+			return s
+		}
+	}
+	l.T.Fatal("the deal does not end")
+	return deal.Sender{}
+}
+
+// Read is what a recipient has of its one message, nil where it has not read
+// it.
+func (l *Lab) Read(h *Home) []byte {
+	l.T.Helper()
+	for ref, r := range h.Node.Received(context.Background()) {
+		if r.Phase != deal.RecipientRead {
+			continue
+		}
+		f, err := h.Node.Message(ref)
+		l.must(err)
+		defer f.Close()
+		_, body, err := mail.Extract(f)
+		l.must(err)
+		raw, err := io.ReadAll(body)
+		l.must(err)
+		return raw
+	}
+	return nil
+}
+
+// Balanced requires that what the parties hold and what miners got of fees is
+// the purse: no satoshi is lost or made.
+func (l *Lab) Balanced(purse wire.Sat) {
+	l.T.Helper()
+	ctx := context.Background()
+	total := wire.Sat(0)
+	for _, h := range l.Up() {
+		b, err := h.Node.Balance(ctx)
+		l.must(err)
+		if b.Locked != 0 || b.Pending != 0 {
+			l.T.Errorf("%s has %v locked and %v pending", h.Name, b.Locked, b.Pending)
+		}
+		total += b.Confirmed
+	}
+	if fees := l.Fees(); total+fees != purse {
+		l.T.Errorf("of %v, the parties hold %v and miners %v: %v are missing", purse, total, fees, purse-total-fees)
+	}
+}
+
+// Fees adds up what transactions paid after the first one, the faucet's.
+func (l *Lab) Fees() (fees wire.Sat) {
+	ctx := context.Background()
+	values := map[wire.Outpoint]wire.Sat{}
+	began := false
+	for h := wire.Height(1); h <= l.Height(); h++ {
+		hash, err := l.Chain.HashAt(ctx, h)
+		l.must(err)
+		b, _, err := l.Chain.Block(ctx, hash)
+		l.must(err)
+		for i, tx := range b.Transactions {
+			fee := wire.Sat(0)
+			for n, o := range tx.TxOut {
+				values[wire.Outpoint{Txid: wire.Hash(tx.TxHash()), Vout: uint32(n)}] = wire.Sat(o.Value)
+				fee -= wire.Sat(o.Value)
+			}
+			for _, in := range tx.TxIn {
+				fee += values[wire.Outpoint{Txid: wire.Hash(in.PreviousOutPoint.Hash), Vout: in.PreviousOutPoint.Index}]
+			}
+			if began && i > 0 {
+				fees += fee
+			}
+			began = began || i > 0
+		}
+	}
+	return fees
+}

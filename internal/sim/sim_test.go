@@ -1,0 +1,409 @@
+package sim_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/bitgram/bitgram/internal/deal"
+	"github.com/bitgram/bitgram/internal/p2p"
+	"github.com/bitgram/bitgram/internal/sim"
+	"github.com/bitgram/bitgram/wire"
+)
+
+const purse = wire.Sat(1_000_000)
+
+// Liars, as services between the network and the agent's own.
+
+// silent takes σ and gives no τ; wrong gives another.
+type silent struct {
+	p2p.Service
+	wrong bool
+}
+
+func (s silent) Release(ctx context.Context, r *wire.Release) (*wire.Reveal, error) {
+	reveal, err := s.Service.Release(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if s.wrong {
+		reveal.Tau[0] ^= 1
+		return reveal, nil
+	}
+	return nil, errors.New("silence")
+}
+
+// garbles hands out altered copies.
+type garbles struct{ p2p.Service }
+
+func (g garbles) Copy(ctx context.Context, t *wire.Token, nonce wire.Hash, self, from peer.ID) (io.ReadCloser, uint64, error) {
+	f, size, err := g.Service.Copy(ctx, t, nonce, self, from)
+	if err != nil {
+		return nil, 0, err
+	}
+	raw, err := io.ReadAll(f)
+	if err != nil {
+		return nil, 0, err
+	}
+	raw[len(raw)/2] ^= 1
+	return struct {
+		io.Reader
+		io.Closer
+	}{bytes.NewReader(raw), f}, size, nil
+}
+
+// refuses takes no copies.
+type refuses struct{ p2p.Service }
+
+func (refuses) Store(context.Context, peer.ID, *wire.Package, func() (io.Reader, error)) (*wire.Receipt, error) {
+	return nil, &deal.Refusal{Code: wire.Full, Err: errors.New("no room")}
+}
+
+// story is a run of the lab and how it has to end.
+type story struct {
+	shape  wire.Shape
+	agents int // 3 unless set
+	// serve makes a liar of the i-th agent.
+	serve  func(i int, s p2p.Service) p2p.Service
+	absent bool
+	// during happens once the message is stored and its funding confirmed.
+	during func(l *sim.Lab, m *sim.Message)
+	want   string
+}
+
+var stories = map[string]story{
+	"happy":               {want: "delivered"},
+	"one-of-many":         {shape: wire.OneOfMany, want: "delivered"},
+	"absent-recipient":    {absent: true, want: "refunded"},
+	"absent, one-of-many": {absent: true, shape: wire.OneOfMany, want: "refunded"},
+	"silent-agent":        {serve: func(_ int, s p2p.Service) p2p.Service { return silent{Service: s} }, want: "delivered"},
+	"wrong τ":             {serve: func(_ int, s p2p.Service) p2p.Service { return silent{Service: s, wrong: true} }, want: "delivered"},
+	"wrong copies": {serve: func(i int, s p2p.Service) p2p.Service {
+		if i == 0 {
+			return s
+		}
+		return garbles{s}
+	}, want: "delivered"},
+	"all copies wrong": {serve: func(_ int, s p2p.Service) p2p.Service { return garbles{s} }, want: "refunded"},
+	"an agent refuses": {agents: 4, serve: func(i int, s p2p.Service) p2p.Service {
+		if i == 0 {
+			return refuses{s}
+		}
+		return s
+	}, want: "delivered"},
+	"agents die": {during: func(l *sim.Lab, m *sim.Message) {
+		l.Home("agent-0").Close()
+		l.Home("agent-1").Close()
+	}, want: "delivered"},
+	"all agents die": {during: func(l *sim.Lab, m *sim.Message) {
+		for _, h := range l.Homes() {
+			if h.Agent() {
+				h.Close()
+			}
+		}
+	}, want: "refunded"},
+	"the network is cut for a day": {during: func(l *sim.Lab, m *sim.Message) {
+		l.Net.Cut(m.To)
+		l.Mine(2)
+		time.Sleep(24 * time.Hour)
+		l.Net.Heal()
+	}, want: "delivered"},
+}
+
+// play plays a story to its end and checks it.
+func (s story) play(l *sim.Lab, before func(l *sim.Lab)) {
+	l.T.Helper()
+	n := s.agents
+	if n == 0 {
+		n = 3
+	}
+	l.Prepare(n)
+	for i, h := range l.Homes()[:n] {
+		if s.serve != nil {
+			h.Cfg.Serve = func(svc p2p.Service) p2p.Service { return s.serve(i, svc) }
+		}
+	}
+	if before != nil {
+		before(l)
+	}
+	for _, h := range l.Homes() {
+		h.Open()
+	}
+	from, to := l.Home("sender"), l.Home("recipient")
+	l.Fund(from, purse)
+	if s.absent {
+		to.Close()
+	}
+	m := l.Send(from, to, []byte("a letter"), s.shape)
+	if s.during != nil {
+		if !s.absent {
+			to.Close()
+		}
+		l.Mine(1)
+		if !s.absent {
+			to.Open()
+		}
+		s.during(l, m)
+	}
+	end := l.Follow(m)
+	if end.State() != s.want {
+		l.T.Errorf("%s, wanted %s: %s", end.State(), s.want, end.Failure)
+	}
+	if s.want == "delivered" {
+		if got := l.Read(to); !bytes.Equal(got, m.Body) {
+			l.T.Errorf("read %q", got)
+		}
+	}
+	for _, h := range l.Homes() {
+		if h.Node == nil {
+			h.Open() // its books count too
+		}
+	}
+	l.Settle()
+	l.Balanced(purse)
+}
+
+// TestStories: issue A's stories, and more, over a network that delays, and one
+// that also loses packets.
+func TestStories(t *testing.T) {
+	for _, name := range slices.Sorted(maps.Keys(stories)) {
+		for _, loss := range []float64{0, 0.05} {
+			t.Run(fmt.Sprintf("%s/loss=%v", name, loss), func(t *testing.T) {
+				t.Parallel()
+				sim.Run(t, 1, func(l *sim.Lab) {
+					l.Net.Set(50*time.Millisecond, loss)
+					stories[name].play(l, nil)
+				})
+			})
+		}
+	}
+}
+
+// effects are all that a role asks for, but for those that are carried out in
+// the commit that asks for them.
+var effects = map[string][]string{
+	"sender":    {"deal.AskQuotes", "deal.SealCopies", "deal.Place", "deal.Publish", "deal.Poll", "deal.Broadcast", "deal.DropPayload"},
+	"agent":     {"deal.ClaimDue", "deal.Broadcast", "deal.DropPayload"},
+	"recipient": {"deal.Locate", "deal.Fetch", "deal.Release", "deal.Open", "deal.LeaveAck", "deal.DropPayload"},
+}
+
+// TestCrashEquivalence kills each party at each of its effects, one after the
+// other, before the deed and after it, and opens it again from its files: the
+// end is that of the undisturbed run. The points are enumerated: every type of
+// effect, the first time that it comes and the second; later ones come from the
+// same state a block later.
+func TestCrashEquivalence(t *testing.T) {
+	var mu sync.Mutex
+	hit, points := map[string]bool{}, 0
+	t.Cleanup(func() {
+		t.Logf("%d points", points)
+		for who, list := range effects {
+			for _, e := range list {
+				if !hit[who+" "+e] && !testing.Short() && !t.Failed() {
+					t.Errorf("no %s was killed at %s", who, e)
+				}
+			}
+		}
+	})
+	times := 2
+	names := []string{"happy", "one-of-many", "absent-recipient"}
+	if testing.Short() {
+		times, names = 1, names[:1]
+	}
+	for _, name := range names {
+		for who, list := range effects {
+			for _, e := range list {
+				t.Run(fmt.Sprintf("%s/%s/%s", name, who, e), func(t *testing.T) {
+					t.Parallel()
+					for n := range times {
+						for _, after := range []bool{false, true} {
+							if !crash(t, stories[name], who, e, n+1, after) || t.Failed() {
+								return // it does not come so often
+							}
+							mu.Lock()
+							points++
+							hit[who+" "+e] = true
+							mu.Unlock()
+						}
+					}
+				})
+			}
+		}
+	}
+}
+
+// crash plays a story in which each party of a role is killed once, and reports
+// whether it came to that.
+func crash(t *testing.T, s story, who, effect string, n int, after bool) (killed bool) {
+	sim.Run(t, 1, func(l *sim.Lab) {
+		var plans []*sim.Plan
+		s.play(l, func(l *sim.Lab) {
+			for _, h := range l.Homes() {
+				if h.Name == who || who == "agent" && h.Agent() {
+					h.Plan = &sim.Plan{Effect: effect, N: n, After: after}
+					plans = append(plans, h.Plan)
+				}
+			}
+		})
+		for _, p := range plans {
+			killed = killed || p.Killed()
+		}
+		if t.Failed() {
+			t.Logf("killed: %v, at its effect %d, after the deed: %v", killed, n, after)
+		}
+	})
+	return killed
+}
+
+// TestReorgUndo: a reorg of every depth to six, after each of the first ten
+// blocks of a message's life, that drops funding and claim from the blocks it
+// takes back. They come back, and the end is the same.
+func TestReorgUndo(t *testing.T) {
+	for depth := 1; depth <= 6; depth++ {
+		t.Run(fmt.Sprintf("depth=%d", depth), func(t *testing.T) {
+			t.Parallel()
+			for after := 1; after <= 10; after++ {
+				if testing.Short() && (depth%3 != 0 || after%5 != 0) {
+					continue
+				}
+				s := stories["happy"]
+				s.during = func(l *sim.Lab, m *sim.Message) {
+					l.Mine(after - 1)
+					state := m.State()
+					without := []wire.Hash{state.Txid}
+					for _, f := range state.Spends {
+						if f != nil {
+							without = append(without, f.Txid)
+						}
+					}
+					l.Reorg(depth, without...)
+				}
+				sim.Run(t, 1, func(l *sim.Lab) { s.play(l, nil) })
+				if t.Failed() {
+					t.Fatalf("reorged after %d blocks", after)
+				}
+			}
+		})
+	}
+}
+
+var only = flag.Uint64("sim.seed", 0, "play the faults of this seed alone")
+
+// TestFaults plays a message through a bad day: packets are lost, nodes are cut
+// off, killed and opened again, blocks reorged, and the clock jumps. However it
+// ends, it ends, no satoshi is missing, and the sender has paid no more than it
+// froze, and fees.
+func TestFaults(t *testing.T) {
+	seeds := []uint64{*only}
+	if *only == 0 {
+		seeds = seeds[:0]
+		for i := range uint64(16) {
+			if !testing.Short() || i < 2 {
+				seeds = append(seeds, i+1)
+			}
+		}
+	}
+	ends := map[string]int{}
+	var mu sync.Mutex
+	t.Cleanup(func() { t.Logf("%v", ends) })
+	for _, seed := range seeds {
+		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+			t.Parallel()
+			sim.Run(t, seed, func(l *sim.Lab) {
+				end := faults(l)
+				mu.Lock()
+				defer mu.Unlock()
+				ends[end]++
+			})
+		})
+	}
+}
+
+func faults(l *sim.Lab) string {
+	l.Prepare(4)
+	all := l.Homes()
+	for _, h := range all {
+		h.Open()
+	}
+	from, to := l.Home("sender"), l.Home("recipient")
+	l.Fund(from, purse)
+	l.Net.Set(time.Duration(l.Rand.IntN(200))*time.Millisecond, 0.15*l.Rand.Float64())
+	shape := wire.Shape(l.Rand.IntN(2))
+	m := l.Send(from, to, []byte("through a bad day"), shape)
+	for range 14 {
+		h := all[l.Rand.IntN(len(all))]
+		switch l.Rand.IntN(8) {
+		case 0:
+			l.Net.Cut(h)
+		case 1:
+			l.Net.Heal()
+		case 2:
+			if h.Node != nil && h != from {
+				h.Close()
+			}
+		case 3, 4:
+			role := "agent"
+			if !h.Agent() {
+				role = h.Name
+			}
+			if h.Node != nil {
+				h.Close()
+			}
+			h.Plan = &sim.Plan{Effect: effects[role][l.Rand.IntN(len(effects[role]))], N: 1, After: l.Rand.IntN(2) == 0}
+			h.Open()
+		case 5:
+			var without []wire.Hash
+			if s := m.State(); l.Rand.IntN(2) == 0 && len(s.Funding) > 0 {
+				without = append(without, s.Txid)
+			}
+			l.Reorg(1+l.Rand.IntN(6), without...)
+		case 6:
+			time.Sleep(time.Hour)
+		}
+		for _, h := range all {
+			if h.Node == nil && l.Rand.IntN(3) == 0 {
+				h.Open()
+			}
+		}
+		l.Mine(1)
+	}
+	l.Net.Heal()
+	l.Net.Set(5*time.Millisecond, 0)
+	for _, h := range all {
+		if h.Node == nil {
+			h.Open()
+		}
+	}
+	l.Settle()
+	s := l.Follow(m)
+	l.Settle()
+	l.Balanced(purse)
+	b, err := from.Node.Balance(context.Background())
+	if err != nil {
+		l.T.Fatal(err)
+	}
+	frozen := wire.Sat(0)
+	for i, f := range s.Spends {
+		if f != nil && f.Claim >= 0 {
+			frozen += s.Values[i]
+		}
+	}
+	if fees := l.Fees(); b.Confirmed < purse-frozen-fees {
+		l.T.Errorf("the sender holds %v of %v, having paid %v to agents and at most %v in fees", b.Confirmed, purse, frozen, fees)
+	}
+	read := l.Read(to) != nil
+	if s.Delivered() && !read {
+		l.T.Errorf("delivered, says the sender, and nothing was read")
+	}
+	return fmt.Sprintf("%s, read: %v", s.State(), read)
+}
