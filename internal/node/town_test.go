@@ -4,12 +4,10 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -30,55 +28,11 @@ type town struct {
 	seeds []string
 }
 
-// home is one node, which may be killed and opened again.
+// home is one node, which may be closed and opened again.
 type home struct {
 	town *town
 	cfg  Config
 	node *Node
-	plan *plan
-}
-
-// plan kills a home at its n-th effect, before it is carried out or after,
-// when its deed is done and not yet recorded.
-type plan struct {
-	mu      sync.Mutex
-	n       int
-	after   bool
-	counted int
-	killed  string // the effect at which it happened
-	dead    chan struct{}
-}
-
-var errKilled = errors.New("killed")
-
-// killer carries effects out until its plan says otherwise; from then on
-// nothing is done any more.
-type killer struct {
-	engine.Executor
-	*plan
-}
-
-func (k killer) Do(ctx context.Context, ref engine.Ref, e deal.Effect) (func(engine.Tx) ([]engine.Delivery, error), error) {
-	k.mu.Lock()
-	mine := k.counted == k.n
-	gone := k.killed != ""
-	k.counted++
-	if mine && !gone {
-		k.killed = fmt.Sprintf("%T", e)
-		close(k.dead)
-	}
-	k.mu.Unlock()
-	if gone || (mine && !k.after) {
-		return nil, errKilled
-	}
-	commit, err := k.Executor.Do(ctx, ref, e)
-	k.mu.Lock()
-	gone = k.killed != ""
-	k.mu.Unlock()
-	if gone {
-		return nil, errKilled // what was done is not recorded
-	}
-	return commit, err
 }
 
 func newTown(t testing.TB, agents int) *town {
@@ -126,31 +80,11 @@ func (w *town) open(name string, p *deal.Policy) *home {
 
 func (h *home) open() {
 	h.town.t.Helper()
-	cfg := h.cfg
-	if h.plan != nil {
-		cfg.Intercept = func(e engine.Executor) engine.Executor { return killer{e, h.plan} }
-	}
-	n, err := Open(cfg)
+	n, err := Open(h.cfg)
 	must(h.town.t, err)
 	h.node = n
 	n.Start()
 	must(h.town.t, n.WaitNetwork(h.town.t.Context()))
-}
-
-// reopenDead opens again what its plan has killed.
-func (w *town) reopenDead() {
-	for _, h := range w.homes {
-		if h.plan == nil {
-			continue
-		}
-		select {
-		case <-h.plan.dead:
-			_ = h.node.Close()
-			h.plan = nil
-			h.open()
-		default:
-		}
-	}
 }
 
 // settle waits until everybody has seen the tip and has nothing to do.
@@ -161,7 +95,6 @@ func (w *town) settle() {
 	tip, err := w.chain.Tip(ctx)
 	must(w.t, err)
 	for quiet := 0; quiet < 2; quiet++ {
-		w.reopenDead()
 		for name, h := range w.homes {
 			if !h.node.Engine().Idle(tip.Height) {
 				quiet = -1
@@ -286,67 +219,4 @@ func (w *town) read() []byte {
 	}
 	w.t.Fatal("no message")
 	return nil
-}
-
-// TestKilledAtEveryEffect kills each party once at each of its effects, before
-// the deed and after it, opens it again from its files, and wants the same end
-// as without: delivered, nobody poorer.
-func TestKilledAtEveryEffect(t *testing.T) {
-	for _, who := range []string{"sender", "recipient", "agents"} {
-		for _, after := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s/after=%v", who, after), func(t *testing.T) {
-				for n := 0; ; n++ {
-					if testing.Short() && n%5 != 0 {
-						continue
-					}
-					if killed := killOnce(t, who, n, after); killed == "" {
-						if n == 0 {
-							t.Error("nothing was killed")
-						}
-						return
-					}
-				}
-			})
-		}
-	}
-}
-
-// killOnce plays the happy path and returns the effect at which somebody was
-// killed, or nothing when all of it was over before the n-th.
-func killOnce(t *testing.T, who string, n int, after bool) (killed string) {
-	w := newTown(t, 3)
-	const purse = 1_000_000
-	w.fund(w.homes["sender"], purse)
-	var plans []*plan
-	for name, h := range w.homes {
-		if name == who || (who == "agents" && h.cfg.Policy != nil) {
-			must(t, h.node.Close())
-			h.plan = &plan{n: n, after: after, dead: make(chan struct{})}
-			plans = append(plans, h.plan)
-			h.open()
-		}
-	}
-	w.settle()
-	body := []byte("a letter that survives")
-	ref := w.send(body, wire.PerAgent)
-	s := w.follow(ref)
-	for _, p := range plans {
-		killed += p.killed
-	}
-	if s.State() != "delivered" {
-		t.Errorf("killed at %s: %s %s", killed, s.State(), s.Failure)
-	}
-	if got := w.read(); !bytes.Equal(got, body) {
-		t.Errorf("killed at %s: read %q", killed, got)
-	}
-	w.balanced(purse)
-	if t.Failed() {
-		t.FailNow()
-	}
-	// The town is closed now, not at the end of all of them.
-	for _, h := range w.homes {
-		must(t, h.node.Close())
-	}
-	w.homes = nil
-	return killed
 }
