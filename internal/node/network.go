@@ -91,8 +91,8 @@ func (r *roster) all() (list []*met) {
 // seeds are the ways into the DHT: configured, remembered, and the own agent.
 func (n *Node) seeds() []string {
 	list := slices.Clone(n.cfg.Seeds)
-	if n.host != nil {
-		list = append(list, n.host.Seed()...)
+	if own := n.own.Load(); own != nil {
+		list = append(list, *own...)
 	}
 	for _, m := range n.roster.all() {
 		id, err := p2p.PeerID(m.Ad.Agent)

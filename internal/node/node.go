@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	btcwire "github.com/btcsuite/btcd/wire/v2"
 
@@ -94,6 +95,7 @@ type Node struct {
 	load     load
 	log      *slog.Logger
 
+	own       atomic.Pointer[[]string] // the own agent's seeds, once it listens
 	roster    roster
 	joined    chan struct{} // closed once the node is in the DHT
 	published published
@@ -178,6 +180,8 @@ func Open(cfg Config) (n *Node, err error) {
 	if n.host, err = cfg.Host(p2p.Config{Identity: n.identity, Listen: cfg.Listen, Serve: serve, Log: n.log, DHT: n.dht(true)}); err != nil {
 		return nil, errors.Join(err, n.calls.Close())
 	}
+	own := n.host.Seed()
+	n.own.Store(&own)
 	return n, nil
 }
 

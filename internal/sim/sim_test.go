@@ -178,6 +178,9 @@ func (s story) play(l *sim.Lab, before func(l *sim.Lab)) {
 func TestStories(t *testing.T) {
 	for _, name := range slices.Sorted(maps.Keys(stories)) {
 		for _, loss := range []float64{0, 0.05} {
+			if testing.Short() && (loss == 0 || stories[name].during != nil) {
+				continue
+			}
 			t.Run(fmt.Sprintf("%s/loss=%v", name, loss), func(t *testing.T) {
 				t.Parallel()
 				sim.Run(t, 1, func(l *sim.Lab) {
