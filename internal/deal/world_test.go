@@ -47,6 +47,7 @@ type world struct {
 	present   bool // the recipient looks at blocks
 	log       []string
 	seen      map[transition]bool // what steps did, where a test wants to know
+	reached   func(*world, any)   // is shown every state, where a test wants to see it
 }
 
 // agent is one agent with the ways in which it may misbehave.
@@ -232,6 +233,7 @@ func (w *world) send(n int, shape wire.Shape, blocks uint32) {
 	s, effects, err := deal.NewSender(terms)
 	must(w.t, err)
 	w.sender = s
+	w.reach(s)
 	w.doSender(effects)
 }
 
@@ -245,12 +247,19 @@ func (w *world) agent(k wire.Key) *agent {
 	return nil
 }
 
+func (w *world) reach(state any) {
+	if w.reached != nil {
+		w.reached(w, state)
+	}
+}
+
 func (w *world) stepSender(ev deal.Event) {
 	next, effects, err := w.sender.Step(ev)
 	must(w.t, err)
 	roundTrip(w.t, next)
 	w.record("Sender", w.sender.Phase, ev, next.Phase, effects)
 	w.sender = next
+	w.reach(next)
 	w.doSender(effects)
 }
 
@@ -285,6 +294,7 @@ func (w *world) senderEffect(e deal.Effect) {
 				Expiry: until + wire.Height(e.Slack), Shape: e.Shape}, a.identity, deal.Fresh{Tau: w.secret(), ClaimKey: w.secret()}, policy, w.margins, w.tip(), feeRate)
 			must(w.t, err)
 			a.quotes[s.Quote.Point] = &s
+			w.reach(s)
 			ev.Quotes = append(ev.Quotes, s.Quote)
 		}
 		w.stepSender(ev)
@@ -321,13 +331,7 @@ func (w *world) senderEffect(e deal.Effect) {
 	case deal.Publish:
 		tx, err := contract.DecodeTx(e.Tx)
 		must(w.t, err)
-		prev := txscript.NewCannedPrevOutputFetcher(w.change, int64(w.purseHas))
-		priv, err := w.purse.PrivKey()
-		must(w.t, err)
-		sig, err := txscript.RawTxInTaprootSignature(tx, txscript.NewTxSigHashes(tx, prev), 0, int64(w.purseHas), w.change, nil, txscript.SigHashDefault, priv)
-		must(w.t, err)
-		tx.TxIn[0].Witness = btcwire.TxWitness{sig}
-		w.stepSender(w.broadcast(tx))
+		w.stepSender(w.broadcast(w.signPurse(tx)))
 	case deal.Broadcast:
 		tx, err := contract.ReadTx(e.Tx)
 		must(w.t, err)
@@ -340,6 +344,17 @@ func (w *world) senderEffect(e deal.Effect) {
 			w.stepSender(deal.NothingNew{})
 		}
 	}
+}
+
+// signPurse signs tx, which spends the sender's one coin.
+func (w *world) signPurse(tx *btcwire.MsgTx) *btcwire.MsgTx {
+	prev := txscript.NewCannedPrevOutputFetcher(w.change, int64(w.purseHas))
+	priv, err := w.purse.PrivKey()
+	must(w.t, err)
+	sig, err := txscript.RawTxInTaprootSignature(tx, txscript.NewTxSigHashes(tx, prev), 0, int64(w.purseHas), w.change, nil, txscript.SigHashDefault, priv)
+	must(w.t, err)
+	tx.TxIn[0].Witness = btcwire.TxWitness{sig}
+	return tx
 }
 
 func (w *world) broadcast(tx *btcwire.MsgTx) deal.Event {
@@ -382,6 +397,7 @@ func (a *agent) step(ev deal.Event) {
 	roundTrip(a.t, next)
 	a.record("Agent", a.state.Phase(), ev, next.Phase(), effects)
 	a.state = &next
+	a.reach(next)
 	for _, e := range a.repeat(effects) {
 		switch e := reencode(a.t, e).(type) {
 		case deal.ClaimDue:
@@ -437,6 +453,7 @@ func (w *world) scan(b *btcwire.MsgBlock, h wire.Height) {
 		}
 		r, effects := deal.NewRecipient(keyOf(w.t, w.identity), sec, m, tx, h, w.margins)
 		w.recipient = &r
+		w.reach(r)
 		w.doRecipient(effects)
 	}
 }
@@ -447,6 +464,7 @@ func (w *world) stepRecipient(ev deal.Event) {
 	roundTrip(w.t, next)
 	w.record("Recipient", w.recipient.Phase, ev, next.Phase, effects)
 	w.recipient = &next
+	w.reach(next)
 	w.doRecipient(effects)
 }
 
@@ -515,6 +533,7 @@ func (w *world) release(e deal.Release) {
 	}
 	w.record("Agent", a.state.Phase(), deal.Released{}, next.Phase(), effects)
 	a.state = &next
+	w.reach(next)
 	tau, ok := next.Answer()
 	switch {
 	case a.silent:
