@@ -41,8 +41,8 @@ func TestModel(t *testing.T) {
 			switch c {
 			case badAgent0, badAgent0 << 1:
 				m = worlds[4] // time to turn from it twice
-			case everybody &^ badRecipient:
-				m = worlds[2] // the widest, with nobody to wait for
+			case badAgents, badAgents | badSender:
+				m = worlds[2] // the widest, with no honest agent to wait for
 			}
 			m.explore(c)
 			t.Logf("%v %v: %d states, %d endings", shape, c, len(m.runs), len(m.endings))
@@ -77,6 +77,7 @@ const (
 	badRecipient
 	badAgent0 // badAgent0<<i is agent i
 	everybody = 1<<(2+modelAgents) - 1
+	badAgents = everybody &^ (badSender | badRecipient)
 )
 
 func (c coalition) agent(i int) bool     { return c&(badAgent0<<i) != 0 }
@@ -621,7 +622,7 @@ func (m *model) recipientDoes(n *node, effects []deal.Effect) {
 				m.toRecipient(n, event{kind: evNotRevealed, agent: int8(i), other: int8(code)})
 			}
 		case deal.Open:
-			if n.junk.has(m.index(e.Leaf.Agent)) {
+			if n.junk.has(m.index(e.Leaf.Agent)) || contract.CheckTau(e.Tau, e.Leaf.Point) != nil {
 				m.toRecipient(n, event{kind: evNotOpened})
 			} else {
 				m.toRecipient(n, event{kind: evOpened})
@@ -724,7 +725,7 @@ func (m *model) act() {
 				}
 			}
 			if !m.c.has(badRecipient) {
-				if m.cur.located {
+				if m.cur.located && !m.source(i) { // who is known is passed over
 					recipient(event{kind: evLocated, height: h, set: 1 << i})
 				}
 				if m.cur.fetch.has(i) {
@@ -968,6 +969,11 @@ func (m *model) safe(n *node, ev event) {
 	}
 }
 
+// source reports whether R knows agent i.
+func (m *model) source(i int) bool {
+	return slices.ContainsFunc(m.recipients.states[m.cur.recipient].Sources, func(s deal.Source) bool { return s.Candidate.Agent == m.keys[i] })
+}
+
 // over reports whether nothing changes hands any more.
 func (m *model) over(n *node) bool {
 	if m.c.has(badRecipient) || n.recipient < 0 {
@@ -1101,7 +1107,7 @@ func (m *model) check() {
 		some(per, "it takes σ and claims after R turned to another", func(e ending) bool { return e.read && e.paid == bad|good })
 		some(true, "it takes σ and does not claim", func(e ending) bool { return e.read && e.paid == good && e.released == bad|good || !per })
 		never("an honest agent has it, funded in time, and R does not read it", func(e ending) bool { return e.funded && !e.late && !e.read })
-	case badAgent0 | badAgent0<<1:
+	case badAgents:
 		some(true, "nobody serves: S is refunded", func(e ending) bool { return e.funded && !e.read && e.refunds == m.outputs })
 	case badSender:
 		some(true, "S leaves its own money", func(e ending) bool { return e.open > 0 })

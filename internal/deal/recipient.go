@@ -337,9 +337,6 @@ func (r Recipient) fetched(ev Fetched) (Recipient, []Effect, error) {
 // ReleaseBeforeDeadline). That it is released is recorded before it leaves.
 func (r Recipient) release() (Recipient, []Effect, error) {
 	s := r.source()
-	if tau, ok := r.claimedTau(s); ok {
-		return r.open(r.Current, tau) // it was claimed while the copy came
-	}
 	switch {
 	case r.spent(s) != nil || r.Tip >= before(s.Frozen.Expiry, r.Margins.Release):
 		return r.next() // which passes this one over, until a reorg says otherwise
