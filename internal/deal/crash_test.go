@@ -20,12 +20,13 @@ import (
 // crashStories are what TestCrashEquivalence disturbs, each up to the point
 // from which blocks alone finish it.
 var crashStories = []struct {
-	name  string
-	shape wire.Shape
-	play  func(*town)
+	name    string
+	shape   wire.Shape
+	refused bool // an agent does not take its copy
+	play    func(*town)
 }{
 	{name: "happy", play: func(*town) {}},
-	{name: "refused", play: func(w *town) {}}, // see newTown
+	{name: "refused", refused: true, play: func(*town) {}},
 	{name: "silent agent", play: func(w *town) { w.first().silent = true }},
 	{name: "wrong copy", play: func(w *town) { w.first().garbles = true }},
 	{name: "wrong τ", play: func(w *town) { w.first().wrongTau = true }},
@@ -51,11 +52,11 @@ func TestCrashEquivalence(t *testing.T) {
 	crashes, seen := 0, map[string]bool{}
 	for _, s := range crashStories {
 		t.Run(s.name, func(t *testing.T) {
-			sent := newTown(t, &crash{at: -1}, s.name == "refused", s.shape)
+			sent := newTown(t, &crash{at: -1}, s.refused, s.shape)
 			run := func(c crash) (*town, outcome) {
 				var w *town
 				if c.at >= 0 && c.at < sent.crash.n {
-					w = newTown(t, &c, s.name == "refused", s.shape)
+					w = newTown(t, &c, s.refused, s.shape)
 				} else {
 					w = sent.fork(&c)
 				}

@@ -28,7 +28,11 @@ import (
 // late and repeatedly (lie, replay); and put into the next block whatever spend
 // the leaves let the coalition make, before any honest one (front-run). Blocks
 // reach the honest in either order. Honest transactions confirm in the next
-// block, but for slack blocks in all.
+// block, but for modelSlack blocks in all.
+//
+// Not in this world: reorgs (TestReorgUndo), crashes (TestCrashEquivalence), a
+// recipient that comes late (TestReleaseBeforeDeadline), malformed packages and
+// proofs (TestOnlyTemplateLeaves, TestNoDisclosureBeforeProof), fees.
 func TestModel(t *testing.T) {
 	states := 0
 	for _, shape := range []wire.Shape{wire.PerAgent, wire.OneOfMany} {
@@ -348,8 +352,6 @@ func newModel(t *testing.T, shape wire.Shape, blocks uint32) *model {
 		m.packages[i], m.keys[i] = p.Package, p.Candidate.Agent
 		m.agents[i] = newPool[deal.Agent](m)
 		m.quoted[i] = m.agents[i].id(quotes[m.keys[i]])
-		m.acks[i], err = seal.SealAck(m.sec.AckKey(m.keys[i]), m.identity, ask.E, p.Package.Section.Leaf.Hash(), m.keys[i])
-		must(t, err)
 	}
 	m.expiry = s.Legs[0].Quote.Expiry
 	root := m.marker(&s).Root
@@ -657,10 +659,10 @@ func (m *model) explore(c coalition) {
 			}
 		}
 		if c.has(badRecipient | badSender) {
-			n.sigma, n.acks = 1<<modelAgents-1, 1<<modelAgents-1
+			n.sigma = 1<<modelAgents - 1
 		}
-		if !c.has(badRecipient) {
-			n.acks = 0
+		if c.has(badRecipient) {
+			n.acks = 1<<modelAgents - 1
 		}
 		if !c.has(badSender) {
 			n.sender = m.placing
