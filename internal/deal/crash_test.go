@@ -23,20 +23,21 @@ var crashStories = []struct {
 	name    string
 	shape   wire.Shape
 	refused bool // an agent does not take its copy
+	paid    int  // outputs that agents claim in the end
 	play    func(*town)
 }{
-	{name: "happy", play: func(*town) {}},
-	{name: "refused", refused: true, play: func(*town) {}},
-	{name: "silent agent", play: func(w *town) { w.first().silent = true }},
-	{name: "wrong copy", play: func(w *town) { w.first().garbles = true }},
-	{name: "wrong τ", play: func(w *town) { w.first().wrongTau = true }},
+	{name: "happy", paid: 1, play: func(*town) {}},
+	{name: "refused", paid: 1, refused: true, play: func(*town) {}},
+	{name: "silent agent", paid: 2, play: func(w *town) { w.first().silent = true }},
+	{name: "wrong copy", paid: 1, play: func(w *town) { w.first().garbles = true }},
+	{name: "wrong τ", paid: 2, play: func(w *town) { w.first().wrongTau = true }},
 	{name: "absent recipient", play: func(w *town) { w.present = false }},
-	{name: "one of many", shape: wire.OneOfMany, play: func(*town) {}},
-	{name: "reorg of funding", play: func(w *town) {
+	{name: "one of many", paid: 1, shape: wire.OneOfMany, play: func(*town) {}},
+	{name: "reorg of funding", paid: 1, play: func(w *town) {
 		w.until("read", func() bool { return w.recipient != nil && w.recipient.Phase == deal.RecipientRead })
 		w.drop(w.sender.Txid)
 	}},
-	{name: "reorg of claim", play: func(w *town) {
+	{name: "reorg of claim", paid: 1, play: func(w *town) {
 		a := w.first()
 		w.until("claimed", func() bool { return a.state != nil && a.state.Spend != nil })
 		w.drop(a.state.Spend.Txid)
@@ -66,6 +67,10 @@ func TestCrashEquivalence(t *testing.T) {
 			}
 			calm, want := run(crash{at: -1})
 			t.Logf("%d effects, %+v", calm.crash.n, want)
+			read := s.paid > 0
+			if want.read != read || want.delivered != read || strings.Count(want.coins, "claimed") != s.paid || want.watching != "" || want.reused {
+				t.Fatal("undisturbed, it does not end as it should")
+			}
 			for at, what := range calm.crash.list {
 				seen[what] = true
 				for _, after := range []bool{false, true} {
