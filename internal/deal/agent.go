@@ -413,7 +413,7 @@ func (a Agent) Interest() contract.Interest {
 	}
 	in.Txids, in.Outpoints = []wire.Hash{a.At.Txid}, []wire.Outpoint{a.At}
 	switch {
-	case a.Dropped:
+	case a.Dropped && a.over(): // a reorg may have dug up a claim though the copy is deleted
 		in.Done, in.Forget = true, !a.Funded // what was never paid for leaves nothing behind
 	case a.Sigma != nil && a.Confirmed == nil:
 		in.Wake = 1

@@ -37,6 +37,7 @@ type story struct {
 	depth   int
 	drop    bool // the reorg leaves the latest claim out
 	seen    map[transition]bool
+	reached func(*world, any)
 }
 
 func drawStory(t *rapid.T) (s story) {
@@ -55,7 +56,7 @@ func drawStory(t *rapid.T) (s story) {
 
 func (s story) play(t testing.TB, seed uint64) *world {
 	w := newWorld(t, seed, len(s.faults))
-	w.twice, w.present, w.seen = s.twice, false, s.seen
+	w.twice, w.present, w.seen, w.reached = s.twice, false, s.seen, s.reached
 	for i, f := range s.faults {
 		a := w.agents[i]
 		switch f {

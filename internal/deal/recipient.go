@@ -170,11 +170,12 @@ func (r *Recipient) spent(s *Source) *Seen {
 	return nil
 }
 
-// claimedTau reads τ from the claim of a source that was given σ: a claim
-// always carries it, whatever the agent answered (invariant ClaimImpliesTau).
+// claimedTau reads τ from the claim of a source whose copy is here: a claim
+// always carries it, whatever the agent answered and whoever gave it σ
+// (invariant ClaimImpliesTau).
 func (r *Recipient) claimedTau(s *Source) (wire.Secret, bool) {
 	seen := r.spent(s)
-	if seen == nil || s.Released == 0 {
+	if seen == nil || !s.Held || s.Bad {
 		return wire.Secret{}, false
 	}
 	out, err := contract.NewOutput(s.Frozen)
@@ -204,14 +205,14 @@ func (r Recipient) located(ev Located) (Recipient, []Effect, error) {
 			r.Failure = clean(fmt.Sprintf("agent %s: %v", short(f.Candidate.Agent), err))
 		}
 	}
-	if r.Phase != RecipientFound {
-		return r, nil, nil
-	}
-	if len(r.Sources) == 0 && !ev.Wide {
+	switch {
+	case r.Phase == RecipientFound && len(r.Sources) == 0 && !ev.Wide:
 		// Whoever crowds the place of L must not make the message wait.
 		return r, []Effect{r.locate(true)}, nil
+	case r.Phase == RecipientFound, r.Phase == RecipientReleasing && r.waited():
+		return r.next()
 	}
-	return r.next()
+	return r, nil, nil
 }
 
 // checkProof accepts an agent only where its leaf is under the root of the
@@ -325,7 +326,9 @@ func (r Recipient) fetched(ev Fetched) (Recipient, []Effect, error) {
 	case r.Phase >= RecipientRead:
 		return r, []Effect{DropPayload{}}, nil // too late to be of use
 	}
-	r.Sources[i].Held = true
+	if s := &r.Sources[i]; !s.Held {
+		s.Held, s.Bad = true, false // whatever an earlier answer brought
+	}
 	if r.Phase != RecipientFetching || i != r.Current {
 		return r, nil, nil
 	}
@@ -459,19 +462,34 @@ func (r Recipient) proceed() (Recipient, []Effect, error) {
 		s := r.source()
 		if r.Tip >= r.turnAt(r.FetchedAt, s) {
 			s.Failed = true
-			return r.next()
+			return r.turn()
 		}
 	case RecipientHolding:
 		return r.release()
 	case RecipientReleasing:
-		// Long enough without τ: the next agent, with its own σ. The sender
-		// then pays both.
-		s := r.source()
-		if lost := r.spent(s) != nil; lost || r.Tip >= r.turnAt(s.Released, s) {
-			return r.next()
+		// The next agent, with its own σ. The sender then pays both.
+		if r.waited() {
+			return r.turn()
 		}
 	}
 	return r, nil, nil
+}
+
+// waited reports whether the agent that has σ had long enough to give τ, or
+// can't any more.
+func (r *Recipient) waited() bool {
+	s := r.source()
+	return r.spent(s) != nil || r.Tip >= r.turnAt(s.Released, s)
+}
+
+// turn goes on to the next agent, and where none is known asks around again:
+// one that serves may not have been there the first time.
+func (r Recipient) turn() (Recipient, []Effect, error) {
+	n, effects, err := r.next()
+	if len(effects) == 0 && n.Phase != RecipientHolding && len(n.Sources) < wire.MaxAgents {
+		effects = []Effect{n.locate(true)}
+	}
+	return n, effects, err
 }
 
 // turnAt is the height at which the recipient turns from an agent to the next:

@@ -2,6 +2,7 @@ package deal_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -10,10 +11,12 @@ import (
 	"testing"
 
 	"github.com/btcsuite/btcd/btcec/v2"
+	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/btcsuite/btcd/txscript/v2"
 	btcwire "github.com/btcsuite/btcd/wire/v2"
 	"github.com/zeebo/blake3"
 
+	"github.com/bitgram/bitgram/internal/chain"
 	"github.com/bitgram/bitgram/internal/chain/devchain"
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/deal"
@@ -27,8 +30,9 @@ import (
 type world struct {
 	t       testing.TB
 	rng     *rand.Rand
-	chain   *devchain.Chain
+	chain   blockchain
 	margins deal.Margins
+	policy  deal.Policy
 	miner   []byte
 	body    []byte
 
@@ -47,12 +51,28 @@ type world struct {
 	present   bool // the recipient looks at blocks
 	log       []string
 	seen      map[transition]bool // what steps did, where a test wants to know
+	reached   func(*world, any)   // is shown every state, where a test wants to see it
+	crash     *crash              // who is down, where a test wants that
+}
+
+// blockchain is what a world needs of a chain.
+type blockchain interface {
+	Tip(context.Context) (chain.BlockRef, error)
+	HashAt(context.Context, wire.Height) (chainhash.Hash, error)
+	Block(context.Context, chainhash.Hash) (*btcwire.MsgBlock, wire.Height, error)
+	Broadcast(context.Context, *btcwire.MsgTx) error
+	Mine(ctx context.Context, n int, script []byte) ([]chain.BlockRef, error)
+	MineWith(ctx context.Context, script []byte, txs ...*btcwire.MsgTx) (chain.BlockRef, error)
+	Reorg(ctx context.Context, depth int, script []byte, without ...wire.Hash) error
+	Faucet(context.Context, []byte, wire.Sat) (wire.Outpoint, error)
 }
 
 // agent is one agent with the ways in which it may misbehave.
 type agent struct {
 	*world
+	name     string
 	identity wire.Secret
+	key      wire.Key                 // the identity's
 	quotes   map[wire.Key]*deal.Agent // given, not used
 	state    *deal.Agent              // the deal whose package came last
 	copy     []byte
@@ -71,7 +91,11 @@ func newWorld(t testing.TB, seed uint64, agents int) *world {
 	c, err := devchain.Open(t.TempDir())
 	must(t, err)
 	t.Cleanup(func() { must(t, c.Close()) })
-	w := &world{t: t, rng: rand.New(rand.NewPCG(seed, 0)), chain: c, margins: deal.MarginsFor(wire.Regtest),
+	return newWorldOn(t, c, seed, agents)
+}
+
+func newWorldOn(t testing.TB, c blockchain, seed uint64, agents int) *world {
+	w := &world{t: t, rng: rand.New(rand.NewPCG(seed, 0)), chain: c, margins: deal.MarginsFor(wire.Regtest), policy: policy,
 		miner: append([]byte{0x51, 0x20}, bytes.Repeat([]byte{2}, 32)...), copies: map[wire.Key][]byte{}, present: true}
 	w.body = make([]byte, 1+w.rng.IntN(3000))
 	for i := range w.body {
@@ -79,13 +103,15 @@ func newWorld(t testing.TB, seed uint64, agents int) *world {
 	}
 	w.purse, w.identity = w.secret(), w.secret()
 	key := privkey(t, w.purse)
+	var err error
 	w.change, err = txscript.PayToTaprootScript(txscript.ComputeTaprootKeyNoScript(key))
 	must(t, err)
 	w.purseHas = 1_000_000
 	w.purseAt, err = c.Faucet(t.Context(), w.change, w.purseHas)
 	must(t, err)
-	for range agents {
-		a := &agent{world: w, identity: w.secret(), quotes: map[wire.Key]*deal.Agent{}}
+	for i := range agents {
+		a := &agent{world: w, name: fmt.Sprint("A", i), identity: w.secret(), quotes: map[wire.Key]*deal.Agent{}}
+		a.key = keyOf(t, a.identity)
 		a.script, err = txscript.PayToTaprootScript(privkey(t, w.secret()))
 		must(t, err)
 		w.agents = append(w.agents, a)
@@ -227,17 +253,18 @@ func (w *world) send(n int, shape wire.Shape, blocks uint32) {
 		Key: seal.MessageKey(info.Hash, 0), Agents: n, Shape: shape, MaxCost: 100_000, Blocks: blocks,
 		Seed: w.secret(), RefundKey: w.secret(), RefundTo: w.change, Margins: w.margins}
 	for _, a := range w.agents {
-		terms.Candidates = append(terms.Candidates, deal.Candidate{Agent: keyOf(w.t, a.identity)})
+		terms.Candidates = append(terms.Candidates, deal.Candidate{Agent: a.key})
 	}
 	s, effects, err := deal.NewSender(terms)
 	must(w.t, err)
 	w.sender = s
+	w.reach(s)
 	w.doSender(effects)
 }
 
 func (w *world) agent(k wire.Key) *agent {
 	for _, a := range w.agents {
-		if keyOf(w.t, a.identity) == k {
+		if a.key == k {
 			return a
 		}
 	}
@@ -245,18 +272,37 @@ func (w *world) agent(k wire.Key) *agent {
 	return nil
 }
 
+func (w *world) reach(state any) {
+	if w.reached != nil {
+		w.reached(w, state)
+	}
+}
+
 func (w *world) stepSender(ev deal.Event) {
+	if w.crash.deaf("S") {
+		return
+	}
 	next, effects, err := w.sender.Step(ev)
 	must(w.t, err)
 	roundTrip(w.t, next)
 	w.record("Sender", w.sender.Phase, ev, next.Phase, effects)
 	w.sender = next
+	w.reach(next)
 	w.doSender(effects)
 }
 
 func (w *world) doSender(effects []deal.Effect) {
 	for _, e := range w.repeat(effects) {
-		w.senderEffect(reencode(w.t, e))
+		w.perform("S", e, w.senderEffect)
+	}
+}
+
+// perform carries an effect out, unless whoever asked for it is down.
+func (w *world) perform(who string, e deal.Effect, do func(deal.Effect)) {
+	if e = reencode(w.t, e); w.crash == nil {
+		do(e)
+	} else {
+		w.crash.perform(who, e, do)
 	}
 }
 
@@ -282,9 +328,10 @@ func (w *world) senderEffect(e deal.Effect) {
 			}
 			until := w.tip() + wire.Height(e.Blocks)
 			s, err := deal.NewAgent(&wire.QuoteRequest{Session: deal.SessionFor(e.Seed, c.Agent), E: e.E, Size: e.Size, StoreUntil: until,
-				Expiry: until + wire.Height(e.Slack), Shape: e.Shape}, a.identity, deal.Fresh{Tau: w.secret(), ClaimKey: w.secret()}, policy, w.margins, w.tip(), feeRate)
+				Expiry: until + wire.Height(e.Slack), Shape: e.Shape}, a.identity, deal.Fresh{Tau: w.secret(), ClaimKey: w.secret()}, w.policy, w.margins, w.tip(), feeRate)
 			must(w.t, err)
 			a.quotes[s.Quote.Point] = &s
+			w.reach(s)
 			ev.Quotes = append(ev.Quotes, s.Quote)
 		}
 		w.stepSender(ev)
@@ -321,13 +368,7 @@ func (w *world) senderEffect(e deal.Effect) {
 	case deal.Publish:
 		tx, err := contract.DecodeTx(e.Tx)
 		must(w.t, err)
-		prev := txscript.NewCannedPrevOutputFetcher(w.change, int64(w.purseHas))
-		priv, err := w.purse.PrivKey()
-		must(w.t, err)
-		sig, err := txscript.RawTxInTaprootSignature(tx, txscript.NewTxSigHashes(tx, prev), 0, int64(w.purseHas), w.change, nil, txscript.SigHashDefault, priv)
-		must(w.t, err)
-		tx.TxIn[0].Witness = btcwire.TxWitness{sig}
-		w.stepSender(w.broadcast(tx))
+		w.stepSender(w.broadcast(w.signPurse(tx)))
 	case deal.Broadcast:
 		tx, err := contract.ReadTx(e.Tx)
 		must(w.t, err)
@@ -340,6 +381,17 @@ func (w *world) senderEffect(e deal.Effect) {
 			w.stepSender(deal.NothingNew{})
 		}
 	}
+}
+
+// signPurse signs tx, which spends the sender's one coin.
+func (w *world) signPurse(tx *btcwire.MsgTx) *btcwire.MsgTx {
+	prev := txscript.NewCannedPrevOutputFetcher(w.change, int64(w.purseHas))
+	priv, err := w.purse.PrivKey()
+	must(w.t, err)
+	sig, err := txscript.RawTxInTaprootSignature(tx, txscript.NewTxSigHashes(tx, prev), 0, int64(w.purseHas), w.change, nil, txscript.SigHashDefault, priv)
+	must(w.t, err)
+	tx.TxIn[0].Witness = btcwire.TxWitness{sig}
+	return tx
 }
 
 func (w *world) broadcast(tx *btcwire.MsgTx) deal.Event {
@@ -363,7 +415,7 @@ var policy = deal.Policy{Rate: 20_000_000, MaxSize: 1 << 30, MaxBlocks: 1008, Va
 
 func (a *agent) up() bool {
 	h := a.tip()
-	return (a.deadAt == 0 || h < a.deadAt) && (h < a.offline[0] || h >= a.offline[1])
+	return !a.crash.deaf(a.name) && (a.deadAt == 0 || h < a.deadAt) && (h < a.offline[0] || h >= a.offline[1])
 }
 
 // catchUp tells the agent what it missed.
@@ -374,7 +426,7 @@ func (a *agent) catchUp(from wire.Height) {
 }
 
 func (a *agent) step(ev deal.Event) {
-	if a.state == nil {
+	if a.state == nil || a.crash.deaf(a.name) {
 		return
 	}
 	next, effects, err := a.state.Step(ev)
@@ -382,17 +434,26 @@ func (a *agent) step(ev deal.Event) {
 	roundTrip(a.t, next)
 	a.record("Agent", a.state.Phase(), ev, next.Phase(), effects)
 	a.state = &next
+	a.reach(next)
+	a.do(effects)
+}
+
+func (a *agent) do(effects []deal.Effect) {
 	for _, e := range a.repeat(effects) {
-		switch e := reencode(a.t, e).(type) {
-		case deal.ClaimDue:
-			a.claim(e)
-		case deal.Broadcast:
-			tx, err := contract.ReadTx(e.Tx)
-			must(a.t, err)
-			a.step(a.broadcast(tx))
-		case deal.DropPayload:
-			a.copy = nil
-		}
+		a.perform(a.name, e, a.effect)
+	}
+}
+
+func (a *agent) effect(e deal.Effect) {
+	switch e := e.(type) {
+	case deal.ClaimDue:
+		a.claim(e)
+	case deal.Broadcast:
+		tx, err := contract.ReadTx(e.Tx)
+		must(a.t, err)
+		a.step(a.broadcast(tx))
+	case deal.DropPayload:
+		a.copy = nil
 	}
 }
 
@@ -437,22 +498,27 @@ func (w *world) scan(b *btcwire.MsgBlock, h wire.Height) {
 		}
 		r, effects := deal.NewRecipient(keyOf(w.t, w.identity), sec, m, tx, h, w.margins)
 		w.recipient = &r
+		w.reach(r)
 		w.doRecipient(effects)
 	}
 }
 
 func (w *world) stepRecipient(ev deal.Event) {
+	if w.crash.deaf("R") {
+		return
+	}
 	next, effects, err := w.recipient.Step(ev)
 	must(w.t, err)
 	roundTrip(w.t, next)
 	w.record("Recipient", w.recipient.Phase, ev, next.Phase, effects)
 	w.recipient = &next
+	w.reach(next)
 	w.doRecipient(effects)
 }
 
 func (w *world) doRecipient(effects []deal.Effect) {
 	for _, e := range w.repeat(effects) {
-		w.recipientEffect(reencode(w.t, e))
+		w.perform("R", e, w.recipientEffect)
 	}
 }
 
@@ -462,7 +528,7 @@ func (w *world) recipientEffect(e deal.Effect) {
 		ev := deal.Located{Height: w.tip(), Wide: e.Wide}
 		for _, a := range w.agents {
 			if a.up() && a.state != nil && a.state.Serves() && a.state.Package.Section.Leaf.Key.Locator() == e.Locator {
-				ev.Found = append(ev.Found, deal.Located1{Candidate: deal.Candidate{Agent: keyOf(w.t, a.identity)},
+				ev.Found = append(ev.Found, deal.Located1{Candidate: deal.Candidate{Agent: a.key},
 					Proof: wire.Proof{Outpoint: a.state.At, Frozen: a.state.Package.Frozen, Section: a.state.Package.Section}})
 			}
 		}
@@ -515,6 +581,7 @@ func (w *world) release(e deal.Release) {
 	}
 	w.record("Agent", a.state.Phase(), deal.Released{}, next.Phase(), effects)
 	a.state = &next
+	w.reach(next)
 	tau, ok := next.Answer()
 	switch {
 	case a.silent:
@@ -526,11 +593,7 @@ func (w *world) release(e deal.Release) {
 	default:
 		w.stepRecipient(deal.Revealed{Agent: e.Candidate.Agent, Tau: tau})
 	}
-	for _, eff := range effects {
-		if due, ok := eff.(deal.ClaimDue); ok {
-			a.claim(due)
-		}
-	}
+	a.do(effects)
 }
 
 func (w *world) open(e deal.Open) {

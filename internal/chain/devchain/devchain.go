@@ -91,7 +91,7 @@ func Open(dir string) (c *Chain, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	params := chaincfg.RegressionNetParams // a copy: the global is everybody's
+	params := regtest()
 	c = &Chain{params: &params, subs: map[chan struct{}]bool{}, ending: make(chan struct{})}
 	if c.lock, err = lockDir(dir); err != nil {
 		return nil, err
@@ -120,6 +120,22 @@ func Open(dir string) (c *Chain, err error) {
 		}
 	}
 	return c, nil
+}
+
+// regtest is a copy of the network's parameters with deployments of its own:
+// btcd keeps the clock of whichever chain was opened last in the global ones.
+func regtest() chaincfg.Params {
+	p := chaincfg.RegressionNetParams
+	for i := range p.Deployments {
+		d := &p.Deployments[i]
+		if s, ok := d.DeploymentStarter.(*chaincfg.MedianTimeDeploymentStarter); ok {
+			d.DeploymentStarter = chaincfg.NewMedianTimeDeploymentStarter(s.StartTime())
+		}
+		if e, ok := d.DeploymentEnder.(*chaincfg.MedianTimeDeploymentEnder); ok {
+			d.DeploymentEnder = chaincfg.NewMedianTimeDeploymentEnder(e.EndTime())
+		}
+	}
+	return p
 }
 
 // load opens the block store and brings it up to the journal.

@@ -1,0 +1,386 @@
+package deal_test
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/btcsuite/btcd/chainhash/v2"
+
+	"github.com/bitgram/bitgram/internal/contract"
+	"github.com/bitgram/bitgram/internal/deal"
+	"github.com/bitgram/bitgram/seal"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// crashStories are what TestCrashEquivalence disturbs, each up to the point
+// from which blocks alone finish it.
+var crashStories = []struct {
+	name    string
+	shape   wire.Shape
+	refused bool // an agent does not take its copy
+	paid    int  // outputs that agents claim in the end
+	play    func(*town)
+}{
+	{name: "happy", paid: 1, play: func(*town) {}},
+	{name: "refused", paid: 1, refused: true, play: func(*town) {}},
+	{name: "silent agent", paid: 2, play: func(w *town) { w.first().silent = true }},
+	{name: "wrong copy", paid: 1, play: func(w *town) { w.first().garbles = true }},
+	{name: "wrong τ", paid: 2, play: func(w *town) { w.first().wrongTau = true }},
+	{name: "absent recipient", play: func(w *town) { w.present = false }},
+	{name: "one of many", paid: 1, shape: wire.OneOfMany, play: func(*town) {}},
+	{name: "reorg of funding", paid: 1, play: func(w *town) {
+		w.until("read", func() bool { return w.recipient != nil && w.recipient.Phase == deal.RecipientRead })
+		w.drop(w.sender.Txid)
+	}},
+	{name: "reorg of claim", paid: 1, play: func(w *town) {
+		a := w.first()
+		w.until("claimed", func() bool { return a.state != nil && a.state.Spend != nil })
+		w.drop(a.state.Spend.Txid)
+	}},
+}
+
+// TestCrashEquivalence: whoever crashes at any effect, before it is carried out
+// or after it and before its answer is kept, and comes back at once or two
+// blocks later, everything ends as it would have, and no nonce and no point
+// serves twice. On its return a party is told the blocks that it missed, and
+// then carries out what was pending, as the engine does.
+func TestCrashEquivalence(t *testing.T) {
+	crashes, seen := 0, map[string]bool{}
+	for _, s := range crashStories {
+		t.Run(s.name, func(t *testing.T) {
+			sent := newTown(t, &crash{at: -1}, s.refused, s.shape)
+			run := func(c crash) (*town, outcome) {
+				var w *town
+				if c.at >= 0 && c.at < sent.crash.n {
+					w = newTown(t, &c, s.refused, s.shape)
+				} else {
+					w = sent.fork(&c)
+				}
+				s.play(w)
+				w.end()
+				return w, w.outcome()
+			}
+			calm, want := run(crash{at: -1})
+			t.Logf("%d effects, %+v", calm.crash.n, want)
+			read := s.paid > 0
+			if want.read != read || want.delivered != read || strings.Count(want.coins, "claimed") != s.paid || want.watching != "" || want.reused {
+				t.Fatal("undisturbed, it does not end as it should")
+			}
+			for at, what := range calm.crash.list {
+				seen[what] = true
+				for _, after := range []bool{false, true} {
+					for _, down := range []wire.Height{0, 2} {
+						w, got := run(crash{at: at, after: after, down: down})
+						if got != want {
+							t.Errorf("crash at effect %d (%s), after it %v, down for %d blocks: %+v, undisturbed %+v\n%s",
+								at, what, after, down, got, want, strings.Join(w.crash.list, "\n"))
+						}
+						crashes++
+					}
+				}
+			}
+		})
+	}
+	for _, what := range []string{"S AskQuotes", "S SealCopies", "S LockCoins", "S UnlockCoins", "S Place", "S Publish", "S Broadcast",
+		"S Poll", "S DropPayload", "A ClaimDue", "A Broadcast", "A DropPayload", "R Locate", "R Fetch", "R Release", "R Open", "R LeaveAck", "R DropPayload"} {
+		if !seen[what] {
+			t.Errorf("no story has the effect %s", what)
+		}
+		delete(seen, what)
+	}
+	if len(seen) > 0 {
+		t.Errorf("effects that the list above does not know: %v", seen)
+	}
+	t.Logf("%d crashes", crashes)
+}
+
+// crash says at which effect somebody goes down. A nil crash is none.
+type crash struct {
+	at    int // number of the effect
+	after bool
+	down  wire.Height // blocks
+
+	n       int      // effects so far
+	list    []string // and what they were
+	who     string   // is down, or catches up
+	away    bool     // hears nothing
+	pending []func()
+	used    map[[32]byte]wire.Hash // nonces and points, and the package they serve
+	reused  bool
+}
+
+// deaf reports whether who is down.
+func (c *crash) deaf(who string) bool { return c != nil && c.away && c.who == who }
+
+func (c *crash) perform(who string, e deal.Effect, do func(deal.Effect)) {
+	if who == c.who {
+		c.pending = append(c.pending, func() { c.perform(who, e, do) })
+		return
+	}
+	n := c.n
+	c.n++
+	c.list = append(c.list, who[:1]+" "+strings.TrimPrefix(fmt.Sprintf("%T", e), "deal."))
+	if n == c.at {
+		c.who, c.away = who, true
+		c.pending = append(c.pending, func() { c.perform(who, e, do) })
+		if !c.after {
+			return
+		}
+	}
+	if p, ok := e.(deal.Place); ok {
+		for _, once := range [][32]byte{[32]byte(p.Package.PreSig[1:33]), p.Package.Section.Leaf.Point} {
+			if old, ok := c.used[once]; ok && old != p.Package.Digest() {
+				c.reused = true
+			}
+			c.used[once] = p.Package.Digest()
+		}
+	}
+	do(e)
+}
+
+// town is a world in which somebody may crash. Everybody follows the chain for
+// themselves.
+type town struct {
+	*world
+	parties []string
+	told    map[string][]chainhash.Hash // the blocks that each knows, by height
+	back    wire.Height                 // when who is down comes back
+	last    wire.Height                 // by when all is over
+}
+
+func newTown(t *testing.T, c *crash, refused bool, shape wire.Shape) *town {
+	n := 3
+	if refused {
+		n = 4
+	}
+	w := &town{world: newWorldOn(t, newLedger(), 1, n), told: map[string][]chainhash.Hash{}}
+	c.used = map[[32]byte]wire.Hash{}
+	w.crash = c
+	// A short life, in which two blocks decide nothing: nobody is late for a
+	// deadline, and a recipient that turns from a silent agent does so before
+	// that one claims.
+	w.margins.Turn, w.margins.Slack, w.margins.Release, w.margins.Claim, w.margins.Bump = 4, 16, 8, 4, 3
+	w.policy.Patience = 9
+	var known []chainhash.Hash
+	for h := wire.Height(0); h <= w.tip(); h++ {
+		known = append(known, w.hash(h))
+	}
+	w.parties = []string{"S"}
+	for _, a := range w.agents {
+		w.parties = append(w.parties, a.name)
+	}
+	w.parties = append(w.parties, "R")
+	for _, p := range w.parties {
+		w.told[p] = slices.Clone(known)
+	}
+	if refused { // by the one that is surely chosen
+		first := slices.MinFunc(w.agents, func(a, b *agent) int {
+			return bytes.Compare(a.key[:], b.key[:])
+		})
+		first.refuses = true
+	}
+	const blocks = 8
+	w.last = w.tip() + blocks + wire.Height(w.margins.Slack+w.margins.Final) + 6
+	w.send(3, shape, blocks)
+	w.settle()
+	return w
+}
+
+// fork is the same town, with another crash still to come.
+func (w *town) fork(c *crash) *town {
+	inner, l := *w.world, *w.chain.(*ledger)
+	f := *w
+	l.blocks, l.hashes, l.pool, l.coins = slices.Clone(l.blocks), slices.Clone(l.hashes), slices.Clone(l.pool), maps.Clone(l.coins)
+	inner.chain, inner.crash, inner.copies, inner.log = &l, c, maps.Clone(w.copies), slices.Clone(w.log)
+	inner.rng = rand.New(rand.NewPCG(2, 0))
+	inner.agents = nil
+	for _, a := range w.agents {
+		b := *a
+		b.world, b.quotes = &inner, maps.Clone(a.quotes)
+		inner.agents = append(inner.agents, &b)
+	}
+	f.world, f.told = &inner, map[string][]chainhash.Hash{}
+	for p, known := range w.told {
+		f.told[p] = slices.Clone(known)
+	}
+	c.n, c.list, c.used = w.crash.n, slices.Clone(w.crash.list), maps.Clone(w.crash.used)
+	return &f
+}
+
+func (w *town) hash(h wire.Height) chainhash.Hash {
+	hash, err := w.chain.HashAt(w.t.Context(), h)
+	must(w.t, err)
+	return hash
+}
+
+// first is the agent that the recipient turns to first.
+func (w *town) first() *agent {
+	key := func(a *agent) wire.Secret {
+		sec, err := seal.FromSender(w.sender.Terms.Ephemeral, w.sender.Terms.Recipient)
+		must(w.t, err)
+		return sec.FetchKey(a.key)
+	}
+	return slices.MinFunc(w.agents, func(a, b *agent) int {
+		x, y := key(a), key(b)
+		return bytes.Compare(x[:], y[:])
+	})
+}
+
+// follow brings one party to the chain's tip, as far as it stays up.
+func (w *town) follow(p string) {
+	for {
+		last := wire.Height(len(w.told[p]) - 1)
+		switch {
+		case w.crash.deaf(p):
+			return
+		case last > w.tip() || w.hash(last) != w.told[p][last]:
+			w.told[p] = w.told[p][:last]
+			w.tellOne(p, last, deal.Disconnected{Undo: contract.Undo{Height: last}})
+		case last < w.tip():
+			w.told[p] = append(w.told[p], w.hash(last+1))
+			w.tellOne(p, last+1, deal.Connected{Block: contract.Block{Height: last + 1, FeeRate: feeRate, Txs: w.block(last + 1).Transactions}})
+		default:
+			return
+		}
+	}
+}
+
+func (w *town) tellOne(p string, h wire.Height, ev deal.Event) {
+	hears := func(in contract.Interest) bool {
+		if b, ok := ev.(deal.Connected); ok {
+			return wants(in, b)
+		}
+		return in.Top >= h
+	}
+	if i := slices.IndexFunc(w.agents, func(a *agent) bool { return a.name == p }); i >= 0 {
+		if a := w.agents[i]; a.state != nil && hears(a.state.Interest()) {
+			a.step(ev)
+		}
+		return
+	}
+	_, connected := ev.(deal.Connected)
+	switch {
+	case p == "S" && hears(w.sender.Interest()):
+		w.stepSender(ev)
+	case p == "R" && w.present && w.recipient == nil && connected:
+		w.scan(w.block(h), h)
+	case p == "R" && w.recipient != nil && hears(w.recipient.Interest()):
+		w.stepRecipient(ev)
+	}
+}
+
+// settle tells everybody of the chain, and brings back who was down for long
+// enough.
+func (w *town) settle() {
+	for _, p := range w.parties {
+		w.follow(p)
+	}
+	c := w.crash
+	if !c.away {
+		return
+	}
+	if w.back == 0 {
+		w.back = w.tip() + c.down
+	}
+	if w.tip() < w.back {
+		return
+	}
+	c.away = false
+	w.follow(c.who) // what this asks for comes after what was pending
+	pending := c.pending
+	c.who, c.pending = "", nil
+	for _, do := range pending {
+		do()
+	}
+}
+
+func (w *town) next() {
+	_, err := w.chain.Mine(w.t.Context(), 1, w.miner)
+	must(w.t, err)
+	w.settle()
+}
+
+func (w *town) until(what string, done func() bool) {
+	for range 30 {
+		if done() {
+			return
+		}
+		w.next()
+	}
+	w.t.Fatalf("crash at %d: never %s", w.crash.at, what)
+}
+
+// drop replaces the blocks from the one of a transaction on, without it.
+func (w *town) drop(txid wire.Hash) {
+	for depth := 1; ; depth++ {
+		for _, tx := range w.block(w.tip() - wire.Height(depth-1)).Transactions {
+			if contract.Txid(tx) == txid {
+				must(w.t, w.chain.Reorg(w.t.Context(), depth, w.miner, txid))
+				w.settle()
+				return
+			}
+		}
+	}
+}
+
+// end mines until nothing happens any more.
+func (w *town) end() {
+	for w.tip() < w.last {
+		w.next()
+	}
+}
+
+// outcome is what matters of an end. Coins are named by who got them, which
+// leaves fees out.
+type outcome struct {
+	sender, recipient string // as people are told
+	delivered         bool
+	read              bool // what was sent
+	coins             string
+	watching          string // who has not done with it
+	reused            bool   // a nonce or point
+}
+
+func (w *town) outcome() outcome {
+	o := outcome{sender: w.sender.State(), delivered: w.sender.Delivered(), read: bytes.Equal(w.read, w.body), reused: w.crash.reused}
+	if w.recipient != nil {
+		o.recipient = w.recipient.State()
+		if !w.recipient.Interest().Done {
+			o.watching += "R "
+		}
+	}
+	if !w.sender.Interest().Done {
+		o.watching += "S "
+	}
+	holds, fees := w.holdings()
+	total := holds[string(w.change)] + fees
+	for _, a := range w.agents {
+		total += holds[string(a.script)]
+		if a.state != nil && !a.state.Interest().Done {
+			o.watching += a.name + " "
+		}
+		if holds[string(a.script)] > 0 {
+			o.coins += a.name + " "
+		}
+	}
+	if total != w.purseHas {
+		o.coins += fmt.Sprintf("of %v, %v are accounted for ", w.purseHas, total)
+	}
+	for i, f := range w.sender.Spends {
+		v := w.sender.Values[i]
+		switch {
+		case f == nil:
+			o.coins += fmt.Sprintf("%v locked ", v)
+		case f.Claim >= 0:
+			o.coins += fmt.Sprintf("%v claimed ", v)
+		default:
+			o.coins += fmt.Sprintf("%v refunded ", v)
+		}
+	}
+	return o
+}
