@@ -13,63 +13,54 @@ import (
 
 // Offer is what a provider would do the work for.
 type Offer struct {
-	Agent wire.Key
-	Value wire.Sat
-	Addrs []string // its multiaddrs, in canonical form
+	Agent  wire.Key
+	Value  wire.Sat
+	Prefix string // of the network in which it was reached; empty where nobody knows
 }
 
 // Pick returns the indices of the n best offers, the best first, or of all
 // where there are fewer: the cheapest of distinct network prefixes, and only
 // then others, so that one operator's machines in one place do not hold every
-// copy.
-func Pick(offers []Offer, n int) []int {
+// copy. Where the sum of these does not fit, it returns the n cheapest of all.
+// Equal values are ordered by salt, which no provider can know before: nobody
+// grinds a key to be first.
+func Pick(offers []Offer, n int, salt wire.Hash, fits func(picked []int) bool) []int {
 	order := make([]int, len(offers))
+	ties := make([]wire.Hash, len(offers))
 	for i := range order {
-		order[i] = i
+		order[i], ties[i] = i, wire.Tagged("choose", salt[:], offers[i].Agent[:])
 	}
 	slices.SortStableFunc(order, func(a, b int) int {
-		return cmp.Or(cmp.Compare(offers[a].Value, offers[b].Value), bytes.Compare(offers[a].Agent[:], offers[b].Agent[:]))
+		return cmp.Or(cmp.Compare(offers[a].Value, offers[b].Value), bytes.Compare(ties[a][:], ties[b][:]))
 	})
 	var picked, rest []int
-	taken := map[string]bool{}
+	taken := map[string]bool{"": false}
 	for _, i := range order {
-		prefixes := Prefixes(offers[i].Addrs)
-		if len(picked) == n || slices.ContainsFunc(prefixes, func(p string) bool { return taken[p] }) {
+		p := offers[i].Prefix
+		if len(picked) == n || taken[p] {
 			rest = append(rest, i)
 			continue
 		}
 		picked = append(picked, i)
-		for _, p := range prefixes {
-			taken[p] = true
-		}
+		taken[p] = p != ""
 	}
-	return append(picked, rest[:min(len(rest), n-len(picked))]...)
+	picked = append(picked, rest[:min(len(rest), n-len(picked))]...)
+	if fits == nil || fits(picked) {
+		return picked
+	}
+	return order[:min(n, len(order))]
 }
 
-// Cost is what the n best offers take together; ok is false where there are
-// fewer, or one of them takes more than the most there can be.
-func Cost(offers []Offer, n int) (sum wire.Sat, ok bool) {
-	best := Pick(offers, n)
-	for _, i := range best {
-		if offers[i].Value < 0 || offers[i].Value > wire.MaxSat {
-			return 0, false
-		}
-		sum += offers[i].Value
+// Sum is what some offers take together.
+func Sum(offers []Offer, picked []int) (sum wire.Sat) {
+	for _, i := range picked {
+		sum = min(sum+offers[i].Value, wire.MaxSat+1) // no overflow: each is at most MaxSat+1
 	}
-	return sum, len(best) == n
+	return sum
 }
 
-// Prefixes are the networks that addresses lie in: /16 of IPv4, /32 of IPv6.
-func Prefixes(addrs []string) (list []string) {
-	for _, a := range addrs {
-		if p := prefix(a); p != "" && !slices.Contains(list, p) {
-			list = append(list, p)
-		}
-	}
-	return list
-}
-
-func prefix(addr string) string {
+// Prefix is the network that a multiaddr lies in: /16 of IPv4, /32 of IPv6.
+func Prefix(addr string) string {
 	parts := strings.Split(addr, "/")
 	if len(parts) < 3 {
 		return ""

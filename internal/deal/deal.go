@@ -104,8 +104,9 @@ func clean(s string) string {
 
 // Candidate is an agent that may be asked, with where to reach it.
 type Candidate struct {
-	Agent wire.Key
-	Addrs []string // multiaddrs without the peer ID
+	Agent  wire.Key
+	Addrs  []string // multiaddrs without the peer ID
+	Prefix string   // of the network in which it was reached (choose.Prefix)
 }
 
 // Sent is a transaction that was broadcast, for bumping.

@@ -45,6 +45,7 @@ const (
 	Local    Class = iota // this home and its node: claims, refunds, files
 	Request               // a peer's answer of a few bytes
 	Transfer              // a body to or from a peer or a disk, of any size
+	Search                // many peers' answers, looked for in the DHT
 )
 
 // ClassOf returns e's class.
@@ -52,8 +53,10 @@ func ClassOf(e Effect) Class {
 	switch e.(type) {
 	case SealCopies, Place, Fetch, Open:
 		return Transfer
-	case AskQuotes, Poll, Locate, Release, LeaveAck:
+	case AskQuotes, Poll, Release, LeaveAck:
 		return Request
+	case Locate:
+		return Search
 	}
 	return Local
 }

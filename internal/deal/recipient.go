@@ -73,7 +73,8 @@ type Recipient struct {
 	Locator   wire.Locator
 	Funding   []byte // without witnesses
 	Txid      wire.Hash
-	Outputs   int // of the funding
+	Outputs   int  // of the funding
+	Looking   bool // a Locate is on its way: one at a time
 	Confirmed *contract.Fact
 	Seen      []Seen
 	Sources   []Source
@@ -94,7 +95,8 @@ func NewRecipient(identity wire.Key, sec *seal.Secrets, m seal.Marker, tx contra
 	r := Recipient{Margins: margins, E: m.E, Identity: identity, Shared: sec.Root(), Root: m.Root, Locator: sec.Mask(m.MaskedLocator),
 		Funding: contract.EncodeTx(tx), Txid: contract.Txid(tx), Outputs: min(len(tx.TxOut), maxWatched), Tip: height,
 		Confirmed: &contract.Fact{Height: height, Txid: contract.Txid(tx)}}
-	return r, []Effect{r.locate(false)}
+	effects := r.locate(false)
+	return r, effects
 }
 
 func (r *Recipient) secrets() *seal.Secrets { return seal.FromRoot(r.Shared, r.E, r.Identity) }
@@ -150,7 +152,15 @@ func (r Recipient) Step(ev Event) (Recipient, []Effect, error) {
 	return r, nil, fmt.Errorf("%w: %T to a recipient", ErrWrongPhase, ev)
 }
 
-func (r *Recipient) locate(wide bool) Effect { return Locate{Locator: r.Locator, E: r.E, Wide: wide} }
+// locate asks for a Locate unless one is on its way: lookups are slow, and a
+// recipient that was away is told many blocks at once.
+func (r *Recipient) locate(wide bool) []Effect {
+	if r.Looking {
+		return nil
+	}
+	r.Looking = true
+	return []Effect{Locate{Locator: r.Locator, E: r.E, Wide: wide}}
+}
 
 func (r *Recipient) ack() Effect {
 	s := r.source()
@@ -192,7 +202,7 @@ func (r *Recipient) claimedTau(s *Source) (wire.Secret, bool) {
 
 // located keeps the proofs that hold against the chain and the own secrets.
 func (r Recipient) located(ev Located) (Recipient, []Effect, error) {
-	r.Tip = max(r.Tip, ev.Height)
+	r.Tip, r.Looking = max(r.Tip, ev.Height), false
 	for _, f := range ev.Found {
 		known := func(s Source) bool { return s.Candidate.Agent == f.Candidate.Agent }
 		if slices.ContainsFunc(r.Sources, known) {
@@ -208,7 +218,8 @@ func (r Recipient) located(ev Located) (Recipient, []Effect, error) {
 	switch {
 	case r.Phase == RecipientFound && len(r.Sources) == 0 && !ev.Wide:
 		// Whoever crowds the place of L must not make the message wait.
-		return r, []Effect{r.locate(true)}, nil
+		effects := r.locate(true)
+		return r, effects, nil
 	case r.Phase == RecipientFound, r.Phase == RecipientReleasing && r.waited():
 		return r.next()
 	}
@@ -454,7 +465,7 @@ func (r Recipient) proceed() (Recipient, []Effect, error) {
 		}
 		n, effects, err := r.next()
 		if len(r.Sources) < wire.MaxAgents {
-			effects = append(effects, r.locate(true))
+			effects = append(effects, n.locate(true)...)
 		}
 		return n, effects, err
 	case RecipientFetching:
@@ -487,7 +498,7 @@ func (r *Recipient) waited() bool {
 func (r Recipient) turn() (Recipient, []Effect, error) {
 	n, effects, err := r.next()
 	if len(effects) == 0 && n.Phase != RecipientHolding && len(n.Sources) < wire.MaxAgents {
-		effects = []Effect{n.locate(true)}
+		effects = n.locate(true)
 	}
 	return n, effects, err
 }

@@ -209,23 +209,30 @@ func (s Sender) quoted(ev Quoted) (Sender, []Effect, error) {
 	}
 	var offers []choose.Offer
 	for _, q := range good {
-		offers = append(offers, choose.Offer{Agent: q.Agent, Value: q.Value, Addrs: s.candidate(q.Agent).Addrs})
+		offers = append(offers, choose.Offer{Agent: q.Agent, Value: q.Value, Prefix: s.candidate(q.Agent).Prefix})
 	}
+	price := func(picked []int) (total wire.Sat) {
+		if s.Terms.Shape == wire.PerAgent {
+			return choose.Sum(offers, picked)
+		}
+		for _, i := range picked {
+			total = max(total, offers[i].Value) // the dearest: every agent must find its price
+		}
+		return total
+	}
+	picked := choose.Pick(offers, s.Terms.Agents, wire.Hash(s.seed()), func(p []int) bool { return price(p) <= s.Terms.MaxCost })
+	total := price(picked)
 	s.Legs, s.Values = nil, nil
-	var total, dearest wire.Sat
-	for i, n := range choose.Pick(offers, s.Terms.Agents) {
+	for i, n := range picked {
 		q := good[n]
-		dearest = max(dearest, q.Value)
 		leg := Leg{Candidate: *s.candidate(q.Agent), Quote: q}
 		if s.Terms.Shape == wire.PerAgent {
 			leg.Vout = uint32(i)
 			s.Values = append(s.Values, q.Value)
-			total += q.Value
 		}
 		s.Legs = append(s.Legs, leg)
 	}
 	if s.Terms.Shape == wire.OneOfMany {
-		total = dearest // every agent must find its price
 		s.Values = []wire.Sat{total}
 	}
 	if total > s.Terms.MaxCost {

@@ -296,9 +296,8 @@ func (w *world) seeds() (list []string) {
 func (w *world) close() error {
 	var errs []error
 	for _, a := range w.agents {
-		if a.kill(); a.gone != nil {
-			<-a.gone
-		}
+		a.kill()
+		a.wait()
 	}
 	for _, n := range []*node.Node{w.sender, w.recipient} {
 		if n != nil {

@@ -57,15 +57,23 @@ func (a *agent) isDead() bool {
 
 // revive opens a dead agent from its files.
 func (a *agent) revive() (err error) {
+	a.wait() // without the lock: what is being stopped may want it
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	<-a.gone
 	a.cfg.Intercept = nil
 	if a.node, err = node.Open(a.cfg); err != nil {
 		return fmt.Errorf("%s: %w", a.name, err)
 	}
 	a.dead = false
 	return nil
+}
+
+// wait returns when the agent has stopped; it was killed before.
+func (a *agent) wait() {
+	a.mu.Lock()
+	gone := a.gone
+	a.mu.Unlock()
+	<-gone
 }
 
 // silentAgent takes σ and keeps τ to itself.
@@ -94,7 +102,7 @@ func (d dyingAgent) Copy(ctx context.Context, t *wire.Token, nonce wire.Hash, se
 	}
 	d.a.w.tell(d.a.name, "is asked for the copy, and dies")
 	d.a.kill()
-	<-d.a.gone
+	d.a.wait()
 	return nil, 0, errors.New("dead")
 }
 

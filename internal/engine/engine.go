@@ -466,7 +466,7 @@ const (
 // parallel is how many effects of each class run at once. Each class has its
 // own places, so that no peer that is slow on purpose stands before a claim or
 // a refund.
-var parallel = map[deal.Class]int{deal.Local: 16, deal.Request: 64, deal.Transfer: 16}
+var parallel = map[deal.Class]int{deal.Local: 16, deal.Request: 64, deal.Transfer: 16, deal.Search: 4}
 
 // execute carries one effect out, however often it takes.
 func (e *Engine) execute(ctx context.Context, p PendingEffect) {

@@ -352,7 +352,7 @@ func (x *executor) locate(ctx context.Context, e deal.Locate) (deal.Event, error
 			x.log.Debug("no agent near the locator", "err", err)
 		}
 		for _, f := range near {
-			add(deal.Candidate{Agent: f.Ad.Agent, Addrs: f.Addrs})
+			add(deal.Candidate{Agent: f.Ad.Agent, Addrs: f.Addrs, Prefix: f.Prefix})
 		}
 	})
 	if e.Wide {

@@ -88,19 +88,24 @@ func (r *roster) all() (list []*met) {
 	return list
 }
 
-// seeds are the ways into the DHT: configured, remembered, and the own agent.
+// seeds are the configured ways into the DHT, and the own agent.
 func (n *Node) seeds() []string {
 	list := slices.Clone(n.cfg.Seeds)
 	if own := n.own.Load(); own != nil {
 		list = append(list, *own...)
 	}
-	for _, m := range n.roster.all() {
-		id, err := p2p.PeerID(m.Ad.Agent)
-		if err != nil {
-			continue
-		}
-		for _, a := range m.Addrs {
-			list = append(list, fmt.Sprintf("%s/p2p/%s", a, id))
+	return list
+}
+
+// maxRemembered is how many agents of the roster are offered as seeds at once.
+const maxRemembered = 16
+
+// remembered are some agents of the roster, as seeds.
+func (n *Node) remembered() (list []string) {
+	all := n.roster.all() // in random order
+	for _, m := range all[:min(len(all), maxRemembered)] {
+		if id, err := p2p.PeerID(m.Ad.Agent); err == nil && len(m.Addrs) > 0 {
+			list = append(list, fmt.Sprintf("%s/p2p/%s", m.Addrs[0], id))
 		}
 	}
 	return list
@@ -115,7 +120,7 @@ func (n *Node) loadRoster(ctx context.Context) error {
 			if err := wire.Unmarshal(raw, &ad); err != nil || ad.Check() != nil {
 				return nil // only a memory
 			}
-			n.roster.note([]p2p.Found{{Ad: ad, Addrs: ad.Record.Addrs}}, time.Time{})
+			n.roster.note([]p2p.Found{{Ad: ad, Addrs: ad.Record.Addrs, Prefix: choose.Prefix(ad.Record.Addrs[0])}}, time.Time{})
 			return nil
 		})
 	})
@@ -156,10 +161,9 @@ func (n *Node) saveRoster(ctx context.Context) error {
 	})
 }
 
-// tend keeps the node in the DHT until ctx ends: it enters, an agent publishes
-// what it offers and holds, and everybody looks around from time to time.
+// tend keeps the node in the DHT until ctx ends: an agent publishes what it
+// offers and holds, and everybody looks around from time to time.
 func (n *Node) tend(ctx context.Context) {
-	n.join(ctx)
 	publish, sample := time.NewTicker(publishEvery), time.NewTicker(sampleEvery)
 	defer publish.Stop()
 	defer sample.Stop()
@@ -176,12 +180,18 @@ func (n *Node) tend(ctx context.Context) {
 		case <-n.published.news:
 			again.Reset(0)
 		case <-sample.C:
-			if _, err := n.sample(ctx); err != nil {
-				n.log.Debug("no look around", "err", err)
+			if n.moved() {
+				n.published.clear()
+				again.Reset(0)
 			}
-			if err := n.saveRoster(ctx); err != nil && ctx.Err() == nil {
-				n.log.Warn("agents not remembered", "err", err)
-			}
+			n.running.Go(func() {
+				if _, err := n.sample(ctx); err != nil {
+					n.log.Debug("no look around", "err", err)
+				}
+				if err := n.saveRoster(ctx); err != nil && ctx.Err() == nil {
+					n.log.Warn("agents not remembered", "err", err)
+				}
+			})
 		case <-again.C:
 			if n.host == nil {
 				continue
@@ -197,16 +207,19 @@ func (n *Node) tend(ctx context.Context) {
 	}
 }
 
+// moved reports whether the agent listens elsewhere than it last published.
+func (n *Node) moved() bool {
+	if n.host == nil {
+		return false
+	}
+	p := &n.published
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !slices.Equal(p.addrs, n.host.Public())
+}
+
 // join enters the DHT, however often it takes.
 func (n *Node) join(ctx context.Context) {
-	if n.host != nil {
-		// On offer from the first moment, whoever asks.
-		if ad, err := n.advertisement(ctx); err == nil {
-			n.host.Offer(ad)
-		} else if ctx.Err() == nil {
-			n.log.Error("no advertisement", "err", err)
-		}
-	}
 	for wait := joinRetry; ; wait = min(2*wait, lastJoinRetry) {
 		var err error
 		if n.host != nil {
@@ -225,6 +238,15 @@ func (n *Node) join(ctx context.Context) {
 	}
 }
 
+// offer answers with a fresh advertisement from now on.
+func (n *Node) offer(ctx context.Context) (*wire.Advertisement, error) {
+	ad, err := n.advertisement(ctx)
+	if err == nil {
+		n.host.Offer(ad)
+	}
+	return ad, err
+}
+
 // WaitNetwork returns when the node is in the DHT, or with an error that wraps
 // p2p.ErrUnreachable when ctx ends first.
 func (n *Node) WaitNetwork(ctx context.Context) error {
@@ -240,6 +262,7 @@ func (n *Node) WaitNetwork(ctx context.Context) error {
 type published struct {
 	mu    sync.Mutex
 	ad    bool
+	addrs []string          // that stand in it
 	holds map[wire.Key]bool // by point
 	news  chan struct{}
 }
@@ -269,59 +292,74 @@ func (p *published) change(c engine.Change) {
 }
 
 // publish puts into the DHT what an agent offers and holds, as far as it is not
-// there yet.
+// there yet. What fails does not keep the rest from being published.
 func (n *Node) publish(ctx context.Context) error {
 	p := &n.published
 	p.mu.Lock()
-	adDone := p.ad
+	done := p.ad
 	p.mu.Unlock()
-	if !adDone {
-		ad, err := n.advertisement(ctx)
+	var errs []error
+	if !done {
+		ad, err := n.offer(ctx)
 		if err != nil {
+			n.log.Warn("nothing is advertised", "err", err)
 			return err
 		}
-		if err := n.host.Advertise(ctx, ad); err != nil {
-			return err
-		}
+		err = n.host.Advertise(ctx, ad)
 		p.mu.Lock()
-		p.ad = true
+		p.ad, p.addrs = err == nil, ad.Record.Addrs
 		p.mu.Unlock()
+		errs = append(errs, err)
 	}
-	var due []wire.Grant
-	var points []wire.Key
+	due := map[wire.Key]wire.Grant{}
 	if err := n.store.View(ctx, func(tx engine.Tx) error {
 		return tx.Each(engine.KindAgent, false, func(_ engine.Ref, raw []byte) error {
 			var a deal.Agent
 			if err := wire.Unmarshal(raw, &a); err != nil {
-				return err
+				return nil // the engine tells of it
 			}
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			if a.Serves() && !p.holds[a.Quote.Point] {
-				due, points = append(due, a.Package.Grant), append(points, a.Quote.Point)
+				due[a.Quote.Point] = a.Package.Grant
 			}
 			return nil
 		})
 	}); err != nil {
 		return err
 	}
-	for i, g := range due {
-		rec, err := n.record(ctx)
-		if err != nil {
-			return err
-		}
-		h := &wire.Holding{Grant: g, Record: rec}
-		if h.Sig, err = wire.Sign(n.identity, h.Digest(n.cfg.Network)); err != nil {
-			return err
-		}
-		if err := n.host.Announce(ctx, h); err != nil {
-			return err
-		}
-		p.mu.Lock()
-		p.holds[points[i]] = true
-		p.mu.Unlock()
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	places := make(chan struct{}, 4)
+	for point, g := range due {
+		places <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-places }()
+			err := n.announce(ctx, g)
+			mu.Lock()
+			defer mu.Unlock()
+			if errs = append(errs, err); err == nil {
+				p.mu.Lock()
+				p.holds[point] = true
+				p.mu.Unlock()
+			}
+		})
 	}
-	return nil
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// announce publishes that the message of a grant is held.
+func (n *Node) announce(ctx context.Context, g wire.Grant) error {
+	rec, err := n.record(ctx)
+	if err != nil {
+		return err
+	}
+	h := &wire.Holding{Grant: g, Record: rec}
+	if h.Sig, err = wire.Sign(n.identity, h.Digest(n.cfg.Network)); err != nil {
+		return err
+	}
+	return n.host.Announce(ctx, h)
 }
 
 // advertisement is what the agent offers now.
@@ -336,12 +374,18 @@ func (n *Node) advertisement(ctx context.Context) (*wire.Advertisement, error) {
 	return ad, errors.Join(err, ad.Check())
 }
 
+// ErrNoAddress: an agent listens at no address that others on its network would
+// dial.
+var ErrNoAddress = errors.New("no address that others can reach")
+
 // record is fresh: its sequence number is kept before it is signed, and grows
 // also where the clock went back.
 func (n *Node) record(ctx context.Context) (rec wire.Record, err error) {
 	now := time.Now()
-	addrs := n.host.Addrs()
-	rec = wire.Record{Expires: now.Add(recordLife).Unix(), Addrs: addrs[:min(len(addrs), wire.MaxAddrs)]}
+	rec = wire.Record{Expires: now.Add(recordLife).Unix(), Addrs: n.host.Public()}
+	if len(rec.Addrs) == 0 {
+		return rec, fmt.Errorf("%w: it listens at %v", ErrNoAddress, n.host.Addrs())
+	}
 	err = n.store.Update(ctx, func(tx engine.Tx) error {
 		raw, err := tx.Get(bucketSeq, []byte{0})
 		if err != nil {
@@ -381,13 +425,11 @@ const maxNonce = 256
 
 // neighbourhood chooses where a message is kept: the nonce ν whose agents are
 // best as far as the node knows, and of those that are active there the ones to
-// ask for a quote.
+// ask for a quote: all that would take it.
 func (n *Node) neighbourhood(ctx context.Context, payload wire.Hash, size uint64, l *Letter) (nonce uint64, list []deal.Candidate, err error) {
 	locator := func(nonce uint64) wire.Locator { return seal.MessageKey(payload, nonce).Locator() }
 	if len(n.roster.all()) < l.Agents {
-		if _, err := n.nearest(ctx, locator(0), false); err != nil {
-			return 0, nil, err
-		}
+		_, _ = n.nearest(ctx, locator(0), false) // what it finds counts
 	}
 	nonces := n.rank(locator, size, l)
 	active, fit := 0, 0
@@ -405,35 +447,56 @@ func (n *Node) neighbourhood(ctx context.Context, payload wire.Hash, size uint64
 			}
 		}
 		for _, nonce := range nonces[:min(len(nonces), 3)] {
-			found, err := n.nearest(ctx, locator(nonce), wide)
-			if err != nil {
-				return 0, nil, err
+			var found []p2p.Found
+			if found, err = n.nearest(ctx, locator(nonce), wide); err != nil {
+				continue // another place may be better off
 			}
-			offers := n.offers(found, size, l)
-			active, fit = max(active, len(found)), max(fit, len(offers))
-			if best := choose.Pick(offers, 2*l.Agents+2); len(best) >= l.Agents {
-				for _, i := range best {
-					list = append(list, deal.Candidate{Agent: offers[i].Agent, Addrs: offers[i].Addrs})
+			fits := n.fitting(found, size, l)
+			active, fit = max(active, len(found)), max(fit, len(fits))
+			if offers := n.offers(fits, size, l); len(fits) >= l.Agents && n.affordable(offers, l) {
+				for _, f := range fits {
+					list = append(list, deal.Candidate{Agent: f.Ad.Agent, Addrs: f.Addrs, Prefix: f.Prefix})
 				}
 				return nonce, list, nil
 			}
 		}
 	}
+	if active == 0 && err != nil {
+		return 0, nil, err
+	}
 	return 0, nil, fmt.Errorf("%w: of %d active agents near the message, %d take %d bytes for %d blocks at a price under the cap; %d are wanted",
 		deal.ErrTooFewAgents, active, fit, size, l.Blocks, l.Agents)
 }
 
-// offers are what agents would take for a letter, by their advertisements;
-// those that do not take it are left out.
-func (n *Node) offers(found []p2p.Found, size uint64, l *Letter) (list []choose.Offer) {
+// fitting are those that take a letter, by their advertisements, at a price
+// under its cap.
+func (n *Node) fitting(found []p2p.Found, size uint64, l *Letter) (list []p2p.Found) {
 	for _, f := range found {
-		price, err := wire.StoragePrice(f.Ad.Rate, size, l.Blocks, n.margins.BlocksPerDay)
-		if err != nil || size > f.Ad.Limits.Size || l.Blocks > f.Ad.Limits.Blocks || price.Sat() > l.MaxCost {
-			continue
+		price, err := n.price(&f, size, l)
+		if err == nil && size <= f.Ad.Limits.Size && l.Blocks <= f.Ad.Limits.Blocks && price <= l.MaxCost {
+			list = append(list, f)
 		}
-		list = append(list, choose.Offer{Agent: f.Ad.Agent, Value: price.Sat(), Addrs: f.Addrs})
 	}
 	return list
+}
+
+func (n *Node) price(f *p2p.Found, size uint64, l *Letter) (wire.Sat, error) {
+	price, err := wire.StoragePrice(f.Ad.Rate, size, l.Blocks, n.margins.BlocksPerDay)
+	return price.Sat(), err
+}
+
+func (n *Node) offers(fits []p2p.Found, size uint64, l *Letter) (list []choose.Offer) {
+	for _, f := range fits {
+		price, _ := n.price(&f, size, l) // it has one, or it would not fit
+		list = append(list, choose.Offer{Agent: f.Ad.Agent, Value: price, Prefix: f.Prefix})
+	}
+	return list
+}
+
+// affordable reports whether some of the offers stay under the letter's cap.
+func (n *Node) affordable(offers []choose.Offer, l *Letter) bool {
+	within := func(p []int) bool { return l.Shape == wire.OneOfMany || choose.Sum(offers, p) <= l.MaxCost }
+	return within(choose.Pick(offers, l.Agents, wire.Hash{}, within))
 }
 
 // rank orders nonces by what the agents around their locators would take, as
@@ -458,8 +521,9 @@ func (n *Node) rank(locator func(uint64) wire.Locator, size uint64, l *Letter) [
 		for _, m := range all[:p2p.Width] {
 			near = append(near, m.Found)
 		}
-		if cost, ok := choose.Cost(n.offers(near, size, l), l.Agents); ok {
-			list = append(list, choice{nonce, cost})
+		offers := n.offers(n.fitting(near, size, l), size, l)
+		if best := choose.Pick(offers, l.Agents, wire.Hash{}, nil); len(best) == l.Agents {
+			list = append(list, choice{nonce, choose.Sum(offers, best)})
 		}
 	}
 	slices.SortStableFunc(list, func(a, b choice) int { return cmp.Compare(a.cost, b.cost) })

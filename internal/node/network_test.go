@@ -138,7 +138,7 @@ func someAgents(n int, rate func(i int) wire.Psat) (list []p2p.Found) {
 		}
 		list = append(list, p2p.Found{Ad: wire.Advertisement{Agent: wire.XOnly(priv.PubKey()), Services: wire.Delivery, Rate: rate(i),
 			Limits: wire.Limits{Size: 1 << 20, Blocks: 100}, Record: wire.Record{Expires: time.Now().Unix() + 3600, Addrs: []string{"/ip4/1.2.3.4/tcp/1"}}},
-			Addrs: []string{"/ip4/1.2.3.4/tcp/1"}})
+			Addrs: []string{"/ip4/1.2.3.4/tcp/1"}, Prefix: "ip4/1.2"})
 	}
 	return list
 }
@@ -190,16 +190,22 @@ func TestRank(t *testing.T) {
 	if got := n.rank(locator, 1<<21, l); !slices.Equal(got, []uint64{0}) {
 		t.Errorf("too large for all: %v", got)
 	}
-	for _, o := range n.offers(agents, 1000, &Letter{Agents: 3, MaxCost: 10, Blocks: 24}) {
+	cheap := &Letter{Agents: 3, MaxCost: 10, Blocks: 24}
+	fits := n.fitting(agents, 1000, cheap)
+	for _, o := range n.offers(fits, 1000, cheap) {
 		if o.Value > 10 {
 			t.Errorf("an offer of %v above the cap", o.Value)
 		}
 	}
-	if offers := n.offers(agents, 1000, &Letter{Agents: 3, MaxCost: 1_000_000, Blocks: 101}); len(offers) != 0 {
-		t.Errorf("%d offers for too long", len(offers))
+	if len(fits) == 0 || len(fits) == len(agents) {
+		t.Errorf("%d of %d fit", len(fits), len(agents))
 	}
-	if _, ok := choose.Cost(nil, 3); ok {
-		t.Error("three of none")
+	if fits := n.fitting(agents, 1000, &Letter{Agents: 3, MaxCost: 1_000_000, Blocks: 101}); len(fits) != 0 {
+		t.Errorf("%d fit for too long", len(fits))
+	}
+	dear := []choose.Offer{{Value: 5}, {Value: 5}, {Value: 5}}
+	if n.affordable(dear, cheap) || !n.affordable(dear, &Letter{Agents: 3, MaxCost: 15}) || !n.affordable(dear, &Letter{Agents: 3, MaxCost: 5, Shape: wire.OneOfMany}) {
+		t.Error("15 sat are not what is affordable")
 	}
 }
 
@@ -226,8 +232,8 @@ func TestRoster(t *testing.T) {
 	if got := len(h.node.roster.all()); got != maxRoster {
 		t.Errorf("%d remembered after a restart", got)
 	}
-	if got := len(h.node.seeds()); got != maxRoster+1 { // and the configured one
-		t.Errorf("%d seeds after a restart", got)
+	if got := len(h.node.remembered()); got != maxRemembered {
+		t.Errorf("%d remembered seeds after a restart", got)
 	}
 }
 

@@ -182,11 +182,17 @@ func Open(cfg Config) (n *Node, err error) {
 	}
 	own := n.host.Seed()
 	n.own.Store(&own)
+	// On offer from the first moment, whoever asks.
+	if _, err := n.offer(ctx); errors.Is(err, ErrNoAddress) {
+		n.log.Warn("nobody will find this agent", "err", err)
+	} else if err != nil {
+		return nil, errors.Join(err, n.calls.Close(), n.host.Close())
+	}
 	return n, nil
 }
 
 func (n *Node) dht(serve bool) *p2p.DHT {
-	return &p2p.DHT{Network: n.cfg.Network, Serve: serve, Seeds: n.seeds}
+	return &p2p.DHT{Network: n.cfg.Network, Serve: serve, Seeds: n.seeds, Remembered: n.remembered}
 }
 
 // Start lets the node run until Close.
@@ -194,6 +200,7 @@ func (n *Node) Start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	n.stop = cancel
 	n.running.Go(func() { n.err = n.engine.Run(ctx) })
+	n.running.Go(func() { n.join(ctx) })
 	n.running.Go(func() { n.tend(ctx) })
 }
 

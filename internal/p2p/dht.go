@@ -7,8 +7,11 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
+	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -36,6 +39,9 @@ const (
 	// maxAnswer is the largest answer that is read: Width peers of MaxAddrs
 	// addresses and one value take less.
 	maxAnswer = 32 << 10
+	// enough is how many servers must have taken a value, where there are so
+	// many.
+	enough = 3
 	// Alive is how long a peer has for an answer. Who does not answer in that
 	// time is not active, and not returned by a lookup.
 	Alive = 5 * time.Second
@@ -49,21 +55,21 @@ type DHT struct {
 	Network wire.Network
 	// Serve makes the host a server: for active providers.
 	Serve bool
-	// Seeds are multiaddrs with peer IDs through which the DHT is entered:
-	// compiled in, remembered, or found on the chain.
-	Seeds func() []string
+	// Seeds are multiaddrs with peer IDs by which the DHT is entered: the
+	// configured ones, compiled in or found on the chain. Remembered are some
+	// of those met in earlier lookups. Each may be nil.
+	Seeds, Remembered func() []string
 	// Now is the clock; time.Now where it is nil.
 	Now func() time.Time
 }
 
 // directory is a Host's part in the DHT.
 type directory struct {
-	h     *Host
-	cfg   DHT
-	kad   *kad.IpfsDHT
-	ask   *pb.ProtocolMessenger
-	ad    atomic.Pointer[wire.Advertisement]
-	local bool // loopback and private addresses are as good as any
+	h   *Host
+	cfg DHT
+	kad *kad.IpfsDHT
+	ask *pb.ProtocolMessenger
+	ad  atomic.Pointer[wire.Advertisement]
 }
 
 // protoAd asks a provider for its advertisement: nothing → Reply,
@@ -83,10 +89,7 @@ func joinDHT(h *Host, cfg DHT) (*directory, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	if cfg.Seeds == nil {
-		cfg.Seeds = func() []string { return nil }
-	}
-	d := &directory{h: h, cfg: cfg, local: cfg.Network == wire.Regtest}
+	d := &directory{h: h, cfg: cfg}
 	mode := kad.ModeClient
 	if cfg.Serve {
 		mode = kad.ModeServer
@@ -102,19 +105,19 @@ func joinDHT(h *Host, cfg DHT) (*directory, error) {
 		// about; holdings take their place.
 		kad.DisableProviders(),
 		kad.ProviderStore(noProviders{}),
-		kad.Datastore(newValues(h.h.ID(), maxValues)),
-		kad.BootstrapPeersFunc(d.seeds),
-		kad.AddressFilter(d.reachable),
+		kad.Datastore(newValues(h.h.ID(), maxValues, cfg.Now)),
+		kad.BootstrapPeersFunc(func() []peer.AddrInfo { return slices.Concat(d.seeds(cfg.Seeds), d.seeds(cfg.Remembered)) }),
+		kad.AddressFilter(h.reachable),
 		kad.WithCustomMessageSender(func(hh host.Host, ids []protocol.ID) pb.MessageSenderWithDisconnect {
 			return &sender{d: d, h: hh, ids: ids}
 		}),
 	}
-	if !d.local {
+	if !h.local {
 		// One network prefix fills neither a bucket nor the table.
 		opts = append(opts, kad.RoutingTablePeerDiversityFilter(kad.NewRTPeerDiversityFilter(h.h, 2, 3)))
 	}
 	var err error
-	if d.kad, err = kad.New(context.Background(), h.h, opts...); err != nil {
+	if d.kad, err = kad.New(context.Background(), kadHost{h.h, h}, opts...); err != nil {
 		return nil, err
 	}
 	if d.ask, err = pb.NewProtocolMessenger(d.kad.MessageSender()); err != nil {
@@ -123,51 +126,72 @@ func joinDHT(h *Host, cfg DHT) (*directory, error) {
 	return d, nil
 }
 
-// seeds reads the configured seeds; what is no address of a peer is skipped.
-func (d *directory) seeds() (list []peer.AddrInfo) {
-	for _, s := range d.cfg.Seeds() {
+// seeds reads seeds, one entry a peer, in random order; what is no address of a
+// peer is skipped.
+func (d *directory) seeds(from func() []string) []peer.AddrInfo {
+	if from == nil {
+		return nil
+	}
+	byPeer := map[peer.ID]*peer.AddrInfo{}
+	for _, s := range from() {
 		info, err := peer.AddrInfoFromString(s)
 		if err != nil {
 			d.h.log.Debug("seed skipped", "seed", s, "err", err)
 			continue
 		}
-		if info.ID != d.h.ID() {
-			list = append(list, *info)
+		if known := byPeer[info.ID]; known != nil {
+			known.Addrs = append(known.Addrs, info.Addrs...)
+		} else if info.ID != d.h.ID() {
+			byPeer[info.ID] = info
 		}
+	}
+	list := make([]peer.AddrInfo, 0, len(byPeer))
+	for _, info := range byPeer {
+		list = append(list, *info)
 	}
 	rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 	return list
 }
 
-// Bootstrap enters the DHT through its seeds and fills the routing table. It
-// returns ErrUnreachable where none of the seeds answers; a host without seeds
-// is the first of its network.
+// Bootstrap enters the DHT through some of its seeds, of both kinds, and makes
+// the host known to its neighbours. It returns ErrUnreachable where nobody
+// answers; a server without seeds is the first of its network.
 func (s *Host) Bootstrap(ctx context.Context) error {
-	seeds := s.dir.seeds()
-	ok := len(seeds) == 0
-	const enough = 3
-	for group := range slices.Chunk(seeds, enough) {
-		errs := make(chan error, enough)
-		for _, p := range group {
-			go func() {
-				ctx, cancel := context.WithTimeout(ctx, s.limit.Frame)
-				defer cancel()
-				errs <- s.h.Connect(ctx, p)
-			}()
+	fixed, met := s.dir.seeds(s.dir.cfg.Seeds), s.dir.seeds(s.dir.cfg.Remembered)
+	none := len(fixed)+len(met) == 0
+	for len(fixed)+len(met) > 0 {
+		var group []peer.AddrInfo
+		take := func(list *[]peer.AddrInfo, n int) {
+			n = min(n, len(*list))
+			group, *list = append(group, (*list)[:n]...), (*list)[n:]
 		}
-		for range group {
-			ok = <-errs == nil || ok
-		}
-		if ok {
+		take(&fixed, 2)
+		take(&met, 2)
+		if s.connectAny(ctx, group) {
+			none = true
 			break
 		}
 	}
-	if !ok {
-		return fmt.Errorf("%w: none of %d seeds of the DHT", ErrUnreachable, len(seeds))
+	if !none {
+		return fmt.Errorf("%w: none of the seeds of the DHT", ErrUnreachable)
 	}
 	// A lookup of the own place makes the neighbours known, and known to them.
-	_, err := s.dir.walk(ctx, string(s.h.ID()))
+	_, err := s.dir.walk(ctx, place(s.h.ID()), string(s.h.ID()), s.dir.find)
 	return err
+}
+
+// connectAny dials all of some peers, and reports whether one answers.
+func (s *Host) connectAny(ctx context.Context, peers []peer.AddrInfo) (ok bool) {
+	ctx, cancel := context.WithTimeout(ctx, s.limit.Frame)
+	defer cancel()
+	errs := make(chan error, len(peers))
+	for _, p := range peers {
+		go func() { errs <- s.h.Connect(ctx, p) }()
+	}
+	for range peers {
+		ok = <-errs == nil || ok
+	}
+	return ok
 }
 
 // Known is how many peers the routing table has.
@@ -195,7 +219,8 @@ func (s *Host) Announce(ctx context.Context, h *wire.Holding) error {
 	return s.dir.put(ctx, holdingKey(h.Grant.Owner), h)
 }
 
-func (d *directory) put(ctx context.Context, key string, m wire.Limited) error {
+// put stores a value with the servers nearest to its name.
+func (d *directory) put(ctx context.Context, name string, m wire.Limited) error {
 	if err := m.Check(); err != nil {
 		return err
 	}
@@ -203,11 +228,26 @@ func (d *directory) put(ctx context.Context, key string, m wire.Limited) error {
 	if err != nil {
 		return err
 	}
-	if d.kad.RoutingTable().Size() == 0 {
-		return fmt.Errorf("%w: no peer of the DHT is known", ErrUnreachable)
+	near, err := d.walk(ctx, place(name), name, d.find)
+	if err != nil {
+		return err
 	}
-	if err := d.kad.PutValue(ctx, key, raw); err != nil {
-		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+	near = slices.DeleteFunc(near, func(p peer.ID) bool { return p == d.h.ID() })
+	near = near[:min(len(near), Width)]
+	took, errs := make(chan error, len(near)), []error(nil)
+	for _, p := range near {
+		go func() { took <- d.ask.PutValue(ctx, p, record.MakePutRecord(name, raw)) }()
+	}
+	n := 0
+	for range near {
+		if err := <-took; err != nil {
+			errs = append(errs, err)
+		} else {
+			n++
+		}
+	}
+	if n < min(enough, len(near)) || n == 0 {
+		return fmt.Errorf("%w: of %d servers of the DHT %d took the value: %w", ErrUnreachable, len(near), n, errors.Join(errs...))
 	}
 	return nil
 }
@@ -227,12 +267,34 @@ func (s *Host) Holding(ctx context.Context, owner wire.Key) (*wire.Holding, erro
 // ErrNotFound: the DHT has no such value.
 var ErrNotFound = errors.New("not in the DHT")
 
-func (d *directory) get(ctx context.Context, key string, m any) error {
-	raw, err := d.kad.GetValue(ctx, key)
-	if err != nil {
+// get looks a value up: the best that any server on the way has.
+func (d *directory) get(ctx context.Context, name string, m any) error {
+	var mu sync.Mutex
+	var best []byte
+	v := d.kad.Validator
+	_, err := d.walk(ctx, place(name), name, func(ctx context.Context, p peer.ID, target string) ([]peer.ID, error) {
+		rec, infos, err := d.ask.GetValue(ctx, p, target)
+		if err != nil {
+			return nil, err
+		}
+		if raw := rec.GetValue(); rec != nil && v.Validate(name, raw) == nil {
+			mu.Lock()
+			defer mu.Unlock()
+			if i, err := v.Select(name, [][]byte{raw, best}); best == nil || err == nil && i == 0 {
+				best = raw
+			}
+		}
+		return d.learn(infos), nil
+	})
+	mu.Lock()
+	defer mu.Unlock()
+	switch {
+	case best != nil:
+		return wire.Unmarshal(best, m) // validated already
+	case err != nil:
 		return fmt.Errorf("%w: %w", ErrNotFound, err)
 	}
-	return wire.Unmarshal(raw, m) // validated by the DHT already
+	return ErrNotFound
 }
 
 func (d *directory) serveAd(_ context.Context, st network.Stream) error {
@@ -281,24 +343,39 @@ func (d *directory) dialable(addrs []string) error {
 	return nil
 }
 
-// reachable drops addresses that are not to be dialled: on public networks
-// private ones, and everywhere what is no IP address with TCP or QUIC. A name
-// would let a stranger choose where we connect, later.
-func (d *directory) reachable(list []multiaddr.Multiaddr) []multiaddr.Multiaddr {
-	list = slices.DeleteFunc(slices.Clone(list), func(a multiaddr.Multiaddr) bool { return !d.h.dials(a) })
-	return list[:min(len(list), wire.MaxAddrs)]
-}
-
-// dials reports whether the host would dial an address that a peer names.
+// dials reports whether the host would dial an address that a peer names: an IP
+// address with TCP or QUIC and nothing else, a public one unless on regtest. A
+// name would let a stranger choose where we connect, later.
 func (s *Host) dials(a multiaddr.Multiaddr) bool {
+	parts := a.Protocols()
+	codes := make([]int, len(parts))
+	for i, p := range parts {
+		codes[i] = p.Code
+	}
+	if len(codes) < 2 || codes[0] != multiaddr.P_IP4 && codes[0] != multiaddr.P_IP6 ||
+		!slices.Equal(codes[1:], []int{multiaddr.P_TCP}) && !slices.Equal(codes[1:], []int{multiaddr.P_UDP, multiaddr.P_QUIC_V1}) {
+		return false
+	}
 	ip, err := manet.ToIP(a)
 	if err != nil || ip.IsUnspecified() || ip.IsMulticast() {
 		return false
 	}
-	if _, err := a.ValueForProtocol(multiaddr.P_CIRCUIT); err == nil {
+	return s.local || public(ip) && manet.IsPublicAddr(a)
+}
+
+// public refuses IPv6 addresses that lead to an IPv4 address of any kind: 6to4
+// (RFC 3056), NAT64 (RFC 6052) and Teredo (RFC 4380).
+func public(ip net.IP) bool {
+	a, ok := netip.AddrFromSlice(ip)
+	if !ok {
 		return false
 	}
-	return s.local || manet.IsPublicAddr(a)
+	for _, tunnel := range []netip.Prefix{netip.MustParsePrefix("2002::/16"), netip.MustParsePrefix("64:ff9b::/32"), netip.MustParsePrefix("2001::/32")} {
+		if tunnel.Contains(a) {
+			return false
+		}
+	}
+	return true
 }
 
 // parse reads multiaddrs and keeps those that may be dialled.
@@ -381,10 +458,10 @@ func (d *directory) sanitise(m *pb.Message) error {
 		return fmt.Errorf("%w: answer with %d peers and %d providers", wire.ErrMalformed, len(m.CloserPeers), len(m.ProviderPeers))
 	}
 	m.CloserPeers = slices.DeleteFunc(m.CloserPeers, func(p *pb.Message_Peer) bool {
-		if _, err := peer.IDFromBytes(p.Id); err != nil || len(p.Addrs) > 4*wire.MaxAddrs {
+		if _, err := peer.IDFromBytes(p.Id); err != nil {
 			return true
 		}
-		addrs := d.reachable(p.Addresses())
+		addrs := d.h.reachable(p.Addresses())
 		p.Addrs = nil
 		for _, a := range addrs {
 			p.Addrs = append(p.Addrs, a.Bytes())

@@ -169,6 +169,7 @@ func TestLookup(t *testing.T) {
 	c.grow(few(200))
 	client := c.open(c.fresh(), false)
 	c.settle([]*member{client})
+	right, total := 0, 0
 	for i := range 4 {
 		if testing.Short() && i > 0 {
 			break
@@ -177,8 +178,7 @@ func TestLookup(t *testing.T) {
 			c.kill(c.hosts[c.rand.IntN(len(c.hosts))])
 		}
 		c.grow(10)
-		right, total := 0, 0
-		for range few(100) {
+		for range few(50) {
 			from := client
 			if total%2 == 0 {
 				from = c.hosts[c.rand.IntN(len(c.hosts))]
@@ -197,9 +197,9 @@ func TestLookup(t *testing.T) {
 				right++
 			}
 		}
-		if right < total*99/100 {
-			t.Errorf("round %d: %d of %d lookups are right", i, right, total)
-		}
+	}
+	if right < total*99/100 {
+		t.Errorf("%d of %d lookups are right", right, total)
 	}
 	var m runtime.MemStats
 	runtime.GC()
@@ -207,27 +207,30 @@ func TestLookup(t *testing.T) {
 	t.Logf("%d hosts: heap %d MiB, from the system %d MiB, %d goroutines", len(c.hosts), m.HeapAlloc>>20, m.Sys>>20, runtime.NumGoroutine())
 }
 
-// TestCrowded: twenty identities ground next to a key do not keep an honest
-// agent out of a lookup's answer.
+// TestCrowded: twenty identities ground next to a key do not keep honest agents
+// out of a lookup's answer, however near they are: far nearer than anybody, or
+// just as near as the nearest.
 func TestCrowded(t *testing.T) {
 	c := newCity(t)
 	n := few(100) + 20
 	c.grow(n)
 	client := c.open(c.fresh(), false)
 	c.settle([]*member{client})
-	lookups := few(100)
+	lookups := few(50)
 	honest, hidden := 0, 0
-	var key []byte
-	for range few(5) {
-		// They share nine bits with the key and more; the twentieth of the honest
-		// ones, two or three.
-		key = c.key()
+	for i := range few(5) {
+		key := c.key()
+		at := place(string(key))
+		bits, nearest := 9, place(c.nearest(key)[0])
+		if i%2 == 0 {
+			bits = 0
+		}
 		var liars []*member
 		for len(liars) < 20 {
 			s := c.fresh()
 			id, err := PeerID(keyOf(s))
 			must(t, err)
-			if nearness(place(id), place(string(key))) < 9 {
+			if nearness(place(id), at) < bits || Nearer(at, place(id), nearest) > 0 {
 				continue
 			}
 			m := c.open(s, true)
@@ -236,7 +239,7 @@ func TestCrowded(t *testing.T) {
 		}
 		c.hosts = append(c.hosts, liars...)
 		c.settle(liars)
-		if peers, err := client.dir.walk(t.Context(), string(key)); err != nil {
+		if peers, err := client.dir.walk(t.Context(), at, string(key), client.dir.find); err != nil {
 			t.Error(err)
 		} else if !slices.ContainsFunc(peers[:Width], func(p peer.ID) bool {
 			return slices.ContainsFunc(c.hosts[:n], func(m *member) bool { return m.ID() == p })
@@ -250,11 +253,14 @@ func TestCrowded(t *testing.T) {
 			}
 			found, err := from.Nearest(t.Context(), key, false)
 			must(t, err)
+			good := 0
 			for _, f := range found {
 				if i := slices.IndexFunc(c.hosts, func(m *member) bool { return m.key == f.Ad.Agent }); i >= 0 && c.hosts[i].honest {
-					honest++
-					break
+					good++
 				}
+			}
+			if good >= 3 {
+				honest++
 			}
 		}
 		for _, m := range liars {
@@ -265,6 +271,6 @@ func TestCrowded(t *testing.T) {
 		t.Error("the attack hides nobody: the test shows nothing")
 	}
 	if honest < lookups*99/100 {
-		t.Errorf("%d of %d lookups give an honest agent", honest, lookups)
+		t.Errorf("%d of %d lookups give three honest agents", honest, lookups)
 	}
 }

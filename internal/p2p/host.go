@@ -33,7 +33,7 @@ import (
 // The protocols; a change of any message changes the number.
 const (
 	protoQuote   protocol.ID = "/bitgram/quote/1"   // QuoteRequest → Reply, Quote
-	protoStore   protocol.ID = "/bitgram/store/1"   // Package → Reply; body → Reply, Receipt
+	protoStore   protocol.ID = "/bitgram/store/2"   // Package → Reply; body → Reply, Receipt
 	protoFetch   protocol.ID = "/bitgram/fetch/1"   // Ask → Reply, Proofs; Token → Reply, body
 	protoRelease protocol.ID = "/bitgram/release/1" // Release → Reply, Reveal
 	protoAck     protocol.ID = "/bitgram/ack/1"     // Acknowledge → Reply, Done
@@ -46,7 +46,8 @@ type Limits struct {
 	Frame time.Duration
 	// MinRate is the slowest body that is waited for, bytes a second.
 	MinRate uint64
-	// Streams bounds what a server handles at once; more is told Busy.
+	// Streams bounds what a server handles at once, and a quarter of it what
+	// it handles for one peer; more is told Busy.
 	Streams int
 }
 
@@ -146,9 +147,12 @@ type Host struct {
 	serve Service
 	log   *slog.Logger
 	limit Limits
-	slots chan struct{}
 	dir   *directory // nil without DHT
 	local bool       // loopback and private addresses are dialled as well
+
+	mu     sync.Mutex
+	busy   int // requests that are served now
+	byPeer map[peer.ID]int
 }
 
 // New starts a host.
@@ -200,7 +204,7 @@ func wrap(h host.Host, cfg Config, local bool) (*Host, error) {
 	if limit == (Limits{}) {
 		limit = DefaultLimits
 	}
-	s := &Host{h: h, serve: cfg.Serve, log: cfg.Log, limit: limit, slots: make(chan struct{}, limit.Streams), local: local}
+	s := &Host{h: h, serve: cfg.Serve, log: cfg.Log, limit: limit, local: local, byPeer: map[peer.ID]int{}}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -235,6 +239,15 @@ func (s *Host) ID() peer.ID { return s.h.ID() }
 // Addrs are the addresses that the host listens on, without its peer ID.
 func (s *Host) Addrs() (list []string) {
 	for _, a := range s.h.Addrs() {
+		list = append(list, a.String())
+	}
+	return list
+}
+
+// Public are those of Addrs that others would dial on this network, at most
+// wire.MaxAddrs.
+func (s *Host) Public() (list []string) {
+	for _, a := range s.reachable(s.h.Addrs()) {
 		list = append(list, a.String())
 	}
 	return list
@@ -277,7 +290,11 @@ func (s *Host) call(ctx context.Context, to deal.Candidate, id protocol.ID, f fu
 }
 
 func (s *Host) connect(ctx context.Context, to peer.AddrInfo) error {
-	ctx, cancel := context.WithTimeout(ctx, s.limit.Frame)
+	patience := s.limit.Frame
+	if end, ok := ctx.Deadline(); ok && s.dir != nil {
+		patience = min(patience, time.Until(end)/3) // leave time to look where it is now
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if err := s.h.Connect(ctx, to); err != nil {
 		return fmt.Errorf("%w: %w", ErrUnreachable, err)
@@ -343,14 +360,13 @@ func answer(r io.Reader, m wire.Limited) error {
 func (s *Host) handle(id protocol.ID, f func(context.Context, network.Stream) error) {
 	s.h.SetStreamHandler(id, func(st network.Stream) {
 		_ = st.SetDeadline(time.Now().Add(s.limit.Frame))
-		select {
-		case s.slots <- struct{}{}:
-			defer func() { <-s.slots }()
-		default:
+		free, ok := s.slot(st.Conn().RemotePeer())
+		if !ok {
 			_ = wire.WriteFrame(st, &wire.Reply{Code: wire.Busy})
 			_ = st.Close()
 			return
 		}
+		defer free()
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
 		err := f(ctx, st)
@@ -361,6 +377,26 @@ func (s *Host) handle(id protocol.ID, f func(context.Context, network.Stream) er
 		s.log.Debug("request not served", "protocol", string(id), "peer", st.Conn().RemotePeer().String(), "err", err)
 		_ = st.Reset()
 	})
+}
+
+// slot takes one of the places for requests, of which a peer has at most a
+// quarter.
+func (s *Host) slot(p peer.ID) (free func(), ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.busy >= s.limit.Streams || s.byPeer[p] >= max(1, s.limit.Streams/4) {
+		return nil, false
+	}
+	s.busy++
+	s.byPeer[p]++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.busy--
+		if s.byPeer[p]--; s.byPeer[p] == 0 {
+			delete(s.byPeer, p)
+		}
+	}, true
 }
 
 // reply writes OK and m, or the refusal that err is. An error that is no

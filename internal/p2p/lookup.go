@@ -3,15 +3,18 @@ package p2p
 import (
 	"bytes"
 	"context"
+	crand "crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"math/bits"
-	"math/rand/v2"
 	"slices"
 	"sync"
+	"time"
 
 	kb "github.com/libp2p/go-libp2p-kbucket"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
 
@@ -25,8 +28,17 @@ const (
 	// its own, and no peer is asked in two of them, so that a liar misleads
 	// one (S/Kademlia, Baumgart and Mies 2007).
 	paths = 3
-	// alpha is how many peers a path asks at once.
-	alpha = 3
+	// alpha is how many peers a path asks at once, not counting those that
+	// have been silent for slow; all in all at most maxFlying, each with a
+	// watch.
+	alpha     = 3
+	slow      = 700 * time.Millisecond
+	maxFlying = 2 * 4 * alpha
+	// walkTime is when a walk ends with what it has.
+	walkTime = 6 * time.Second
+	// blame is how many more of the peers that one named may fail than answer
+	// before the rest of them is left alone.
+	blame = 5
 	// maxFound bounds what a lookup returns.
 	maxFound = 64
 	// perPrefix is how many peers of one network prefix are returned, on
@@ -39,6 +51,8 @@ type Found struct {
 	Ad wire.Advertisement
 	// Addrs are multiaddrs of it, the one at which it was reached first.
 	Addrs []string
+	// Prefix is the network in which it was reached (choose.Prefix).
+	Prefix string
 }
 
 // distance is Kademlia's.
@@ -77,32 +91,33 @@ func nearness(a, b [32]byte) int {
 	return 256
 }
 
-// Nearest returns active providers near a key, the nearest first: usually the
-// Width nearest; where somebody has crowded the key's place with peers of its
-// own, or where wide is set, others from around it as well, so that honest ones
-// are among them. ErrUnreachable where nobody answers.
+// Nearest returns active providers near a key, the nearest first: the Width
+// nearest, and some from a subtree beside the key's place; where somebody has
+// crowded the place with peers of its own, or where wide is set, others from
+// all around it as well. So whoever grinds identities next to a key does not
+// keep honest agents out of the answer. The key itself is told to nobody.
+// ErrUnreachable where nobody answers.
 func (s *Host) Nearest(ctx context.Context, key []byte, wide bool) ([]Found, error) {
 	d := s.dir
-	peers, err := d.walk(ctx, string(key))
-	if err != nil {
-		return nil, err
-	}
 	at, expected := place(string(key)), d.expected()
-	near := peers[:min(len(peers), Width)]
-	if wide || crowded(at, near, expected) {
-		near = d.around(ctx, key, near, expected)
+	lists := d.around(ctx, at, expected, 1)
+	if len(lists[0]) == 0 {
+		return nil, fmt.Errorf("%w: no peer of the DHT", ErrUnreachable)
 	}
-	found := d.active(ctx, near)
+	if wide || crowded(at, lists[0][:min(len(lists[0]), Width)], expected) {
+		lists = append(lists[:1], d.around(ctx, at, expected, rings)[1:]...)
+	}
+	found := d.active(ctx, merge(lists, at))
 	if len(found) == 0 {
 		return nil, fmt.Errorf("%w: no active provider", ErrUnreachable)
 	}
 	return found, nil
 }
 
-// expected is how many bits the width-th nearest peer of any place shares with
-// it, from the own routing table: half of the network shares no bit with this
-// host, a quarter one, and so on; the first bucket that is not full was filled
-// with all there are.
+// expected is how many bits the Width-th nearest peer of any place shares with
+// it, rounded down, from the own routing table: half of the network shares no
+// bit with this host, a quarter one, and so on; the first bucket that is not
+// full was filled with all there are.
 func (d *directory) expected() int {
 	rt := d.kad.RoutingTable()
 	self := place(d.h.ID())
@@ -118,57 +133,67 @@ func (d *directory) expected() int {
 	for _, n := range count[full:] {
 		deeper += n
 	}
-	// The network has about deeper·2^full peers, and at least Width/2 of them
-	// are this deep where the bucket before was full.
-	if full > 0 {
-		deeper = max(deeper, Width/2)
-	}
-	return max(0, full+bits.Len(uint(deeper/Width)))
+	// The network has about deeper·2^full peers.
+	return max(0, full+int(math.Floor(math.Log2(float64(max(deeper, 1))/Width))))
 }
 
 // crowded reports whether peers lie nearer to a place than chance would put
-// them: among peers at random, 20 share three bits more than expected in one
-// place of 10^10, half of them four bits more in one of 10^5.
+// them: of peers at random, 20 share three bits more than expected in one place
+// of ten million, half of them four bits more in one of 3,000.
 func crowded(at [32]byte, near []peer.ID, expected int) bool {
 	over := func(n, bits int) bool { return len(near) >= n && nearness(at, place(near[n-1])) >= expected+bits }
 	return over(Width, 3) || over(Width/2, 4)
 }
 
-// around looks up the subtrees that surround a place, each by a key of its own:
-// whoever crowds the place itself is far from each of these.
-func (d *directory) around(ctx context.Context, key []byte, near []peer.ID, expected int) []peer.ID {
-	at := place(string(key))
-	const rings = 7
-	lists := make([][]peer.ID, rings)
+// rings is how many subtrees around a place a wide lookup visits.
+const rings = 7
+
+// around looks up a place and n subtrees beside it, all at once. Each by a key
+// of its own that shares no more of the place than it must: whoever is asked
+// learns some 16 bits of it, and whoever crowds the place itself is far from
+// every subtree. The first list is the place's own.
+func (d *directory) around(ctx context.Context, at [32]byte, expected, n int) [][]peer.ID {
+	first := max(0, expected-1)
+	if n > 1 {
+		first = max(0, expected-2)
+	}
+	lists := make([][]peer.ID, n+1)
 	var wg sync.WaitGroup
-	for i := range rings {
+	wg.Go(func() { lists[0], _ = d.walk(ctx, at, proxy(at, expected+6, false), d.find) }) // what one misses another finds
+	for i := range n {
 		wg.Go(func() {
-			lists[i], _ = d.walk(ctx, beside(key, max(0, expected-2)+i)) // what one misses another finds
+			lists[i+1], _ = d.walk(ctx, at, proxy(at, first+i, true), d.find)
 		})
 	}
 	wg.Wait()
-	out := slices.Clone(near)
-	for n := 0; n < Width; n++ {
-		for _, l := range lists {
-			if n < len(l) && !slices.Contains(out, l[n]) {
+	return lists
+}
+
+// merge takes from each list in turn, the own place's first, and sorts.
+func merge(lists [][]peer.ID, at [32]byte) (out []peer.ID) {
+	out = slices.Clone(lists[0][:min(len(lists[0]), 2*Width)])
+	for n := range Width {
+		for _, l := range lists[1:] {
+			if n < len(l) && len(out) < maxFound && !slices.Contains(out, l[n]) {
 				out = append(out, l[n])
 			}
 		}
 	}
-	out = out[:min(len(out), maxFound)]
 	byDistance(out, at)
 	return out
 }
 
-// beside returns a key whose place shares exactly n bits with key's. It costs
-// 2^(n+1) hashes, so n is bounded: no network has 2^20 hosts.
-func beside(key []byte, n int) string {
-	at := place(string(key))
-	n = min(n, 18)
+// proxy returns a random key whose place shares n bits with at, or exactly n of
+// them. It costs some 2^n hashes, so n is bounded.
+func proxy(at [32]byte, n int, exactly bool) string {
+	const most = 17 // 10 ms
+	n = min(n, most)
+	base := make([]byte, 12)
+	_, _ = crand.Read(base[:8]) // never fails (crypto/rand)
 	for i := uint32(0); ; i++ {
-		k := string(binary.BigEndian.AppendUint32(slices.Clone(key), i))
-		if nearness(at, place(k)) == n {
-			return k
+		binary.BigEndian.PutUint32(base[8:], i)
+		if got := nearness(at, sha256.Sum256(base)); got == n || got > n && !exactly {
+			return string(base)
 		}
 	}
 }
@@ -186,7 +211,7 @@ func (d *directory) active(ctx context.Context, peers []peer.ID) []Found {
 		wg.Go(func() {
 			if p == d.h.ID() {
 				if ad := d.ad.Load(); ad != nil {
-					list[i] = &Found{Ad: *ad, Addrs: ad.Record.Addrs}
+					list[i] = &Found{Ad: *ad, Addrs: ad.Record.Addrs, Prefix: choose.Prefix(ad.Record.Addrs[0])}
 				}
 				return
 			}
@@ -195,46 +220,53 @@ func (d *directory) active(ctx context.Context, peers []peer.ID) []Found {
 				d.h.log.Debug("provider not active", "peer", p.String(), "err", err)
 				return
 			}
-			list[i] = &Found{Ad: *ad, Addrs: d.addrs(p, ad)}
+			addrs, prefix := d.reached(p, ad)
+			list[i] = &Found{Ad: *ad, Addrs: addrs, Prefix: prefix}
 		})
 	}
 	wg.Wait()
 	var found []Found
 	group := map[string]int{}
 	for _, f := range list {
-		if f == nil {
+		if f == nil || !d.h.local && group[f.Prefix] >= perPrefix {
 			continue
 		}
-		most := 0
-		for _, p := range choose.Prefixes(f.Addrs) {
-			group[p]++
-			most = max(most, group[p])
-		}
-		if d.local || most <= perPrefix {
-			found = append(found, *f)
-		}
+		group[f.Prefix]++
+		found = append(found, *f)
 	}
 	return found
 }
 
-// addrs are those that a peer advertises, in canonical form, the one at which it
-// is connected first.
-func (d *directory) addrs(p peer.ID, ad *wire.Advertisement) (list []string) {
+// reached are the addresses that a peer advertises, in canonical form, the one
+// at which we reached it first; and the network prefix of its connection, which
+// is nobody's word.
+func (d *directory) reached(p peer.ID, ad *wire.Advertisement) (list []string, prefix string) {
 	for _, a := range d.h.parse(ad.Record.Addrs) {
 		list = append(list, a.String())
 	}
 	for _, c := range d.h.h.Network().ConnsToPeer(p) {
-		if i := slices.Index(list, c.RemoteMultiaddr().String()); i > 0 {
-			list[0], list[i] = list[i], list[0]
+		at := c.RemoteMultiaddr().String()
+		prefix = choose.Prefix(at)
+		if c.Stat().Direction == network.DirOutbound && d.h.dials(c.RemoteMultiaddr()) {
+			list = slices.DeleteFunc(list, func(a string) bool { return a == at })
+			list = append([]string{at}, list...)
+			break
 		}
 	}
-	return list
+	return list[:min(len(list), wire.MaxAddrs)], prefix
 }
 
-// walk is a lookup: the peers nearest to target that answered, the nearest
-// first.
-func (d *directory) walk(ctx context.Context, target string) ([]peer.ID, error) {
-	w := &walk{d: d, target: target, at: place(target), asked: map[peer.ID]bool{d.h.ID(): true}, alive: map[peer.ID]bool{}}
+// finder asks one peer for those that it knows near target.
+type finder func(ctx context.Context, p peer.ID, target string) ([]peer.ID, error)
+
+// walk is a lookup: the peers found near target that answered, those nearest to
+// the place at first. It ends after walkTime with what it has; ErrUnreachable
+// where that is nothing.
+func (d *directory) walk(ctx context.Context, at [32]byte, target string, ask finder) ([]peer.ID, error) {
+	ctx, cancel := context.WithTimeout(ctx, walkTime)
+	defer cancel()
+	w := &walk{d: d, target: target, at: place(target), ask: ask, asked: map[peer.ID]bool{d.h.ID(): true}, alive: map[peer.ID]bool{},
+		dead: map[peer.ID]bool{}, named: map[peer.ID][]peer.ID{}, score: map[peer.ID]int{}}
 	if d.cfg.Serve {
 		w.alive[d.h.ID()] = true
 	}
@@ -243,9 +275,6 @@ func (d *directory) walk(ctx context.Context, target string) ([]peer.ID, error) 
 		wg.Go(func() { w.path(ctx, seeds) })
 	}
 	wg.Wait()
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
-	}
 	list := make([]peer.ID, 0, len(w.alive))
 	for p := range w.alive {
 		list = append(list, p)
@@ -253,7 +282,7 @@ func (d *directory) walk(ctx context.Context, target string) ([]peer.ID, error) 
 	if len(list) == 0 {
 		return nil, fmt.Errorf("%w: no peer of the DHT", ErrUnreachable)
 	}
-	byDistance(list, w.at)
+	byDistance(list, at)
 	return list, nil
 }
 
@@ -261,39 +290,71 @@ func (d *directory) walk(ctx context.Context, target string) ([]peer.ID, error) 
 type walk struct {
 	d      *directory
 	target string
-	at     [32]byte
+	at     [32]byte // target's place
+	ask    finder
 
 	mu    sync.Mutex
-	asked map[peer.ID]bool // in some path
-	alive map[peer.ID]bool // they answered
+	asked map[peer.ID]bool      // in some path
+	alive map[peer.ID]bool      // they answered
+	dead  map[peer.ID]bool      // they did not
+	named map[peer.ID][]peer.ID // by whom
+	score map[peer.ID]int       // of those that one named: failed less answered
 }
 
-// start deals the nearest peers of the routing table to the paths, and one seed
-// to each, so that a poisoned table misleads none.
+// start deals the nearest peers of the routing table to the paths. The first
+// path begins with a configured seed as well and the second with a remembered
+// one, so that a poisoned table misleads neither; a host that knows hardly
+// anybody yet begins with more of them.
 func (w *walk) start() (seeds [paths][]peer.ID) {
 	known := w.d.kad.RoutingTable().NearestPeers(kb.ConvertKey(w.target), Width)
 	for i, p := range known {
 		seeds[i%paths] = append(seeds[i%paths], p)
 	}
-	extra := w.d.seeds()
-	first := rand.IntN(paths)
-	for i, s := range extra[:min(len(extra), paths)] {
-		w.d.h.h.Peerstore().AddAddrs(s.ID, s.Addrs, peerstore.TempAddrTTL)
-		n := (first + i) % paths
-		seeds[n] = append(seeds[n], s.ID)
+	n := 1
+	if len(known) < paths {
+		n = paths
+	}
+	for i, from := range []func() []string{w.d.cfg.Seeds, w.d.cfg.Remembered} {
+		list := w.d.seeds(from)
+		for j, s := range list[:min(n, len(list))] {
+			w.d.h.h.Peerstore().AddAddrs(s.ID, s.Addrs, peerstore.TempAddrTTL)
+			path := (i + j) % paths
+			seeds[path] = append(seeds[path], s.ID)
+		}
 	}
 	return seeds
 }
 
-// take claims a peer for one path.
+// take claims a peer for one path, unless all who named it named too many that
+// do not answer.
 func (w *walk) take(p peer.ID) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.asked[p] {
+	if w.asked[p] || len(w.named[p]) > 0 && !slices.ContainsFunc(w.named[p], func(by peer.ID) bool { return w.score[by] < blame }) {
 		return false
 	}
 	w.asked[p] = true
 	return true
+}
+
+// tell notes how one peer answered: whom it named.
+func (w *walk) tell(from peer.ID, peers []peer.ID, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.alive[from], w.dead[from] = err == nil, err != nil
+	if err != nil {
+		delete(w.alive, from)
+	}
+	w.blame(from, map[bool]int{true: -1, false: 1}[err == nil])
+	for _, p := range peers {
+		w.named[p] = append(w.named[p], from)
+	}
+}
+
+func (w *walk) blame(p peer.ID, n int) {
+	for _, by := range w.named[p] {
+		w.score[by] += n
+	}
 }
 
 // path asks ever nearer peers until the Width nearest that it knows of are
@@ -304,55 +365,82 @@ func (w *walk) path(ctx context.Context, known []peer.ID) {
 		peers []peer.ID
 		err   error
 	}
-	replies := make(chan reply)
-	dead := map[peer.ID]bool{}
+	replies, late := make(chan reply), make(chan peer.ID)
 	known = slices.Clone(known)
+	waiting := map[peer.ID]bool{} // asked, and not silent for long yet
 	for flying := 0; ; {
+		w.mu.Lock()
+		known = slices.DeleteFunc(known, func(p peer.ID) bool { return w.dead[p] })
+		w.mu.Unlock()
 		byDistance(known, w.at)
 		near := known[:min(len(known), Width)]
-		for i := 0; i < len(near) && flying < alpha && ctx.Err() == nil; i++ {
+		for i := 0; i < len(near) && len(waiting) < alpha && flying < maxFlying && ctx.Err() == nil; i++ {
 			if p := near[i]; w.take(p) {
 				flying++
+				waiting[p] = true
+				done := make(chan struct{})
 				go func() {
-					peers, err := w.d.find(ctx, p, w.target)
+					peers, err := w.ask(ctx, p, w.target)
+					close(done)
 					replies <- reply{p, peers, err}
 				}()
+				go func() {
+					select {
+					case <-time.After(slow):
+						late <- p
+					case <-done:
+						late <- ""
+					}
+				}()
+				flying++ // the watch
 			}
 		}
 		if flying == 0 {
 			return
 		}
-		r := <-replies
-		flying--
-		if r.err != nil {
-			dead[r.from] = true
-		}
-		w.mu.Lock()
-		if r.err == nil {
-			w.alive[r.from] = true
-		}
-		w.mu.Unlock()
-		for _, p := range r.peers {
-			if !slices.Contains(known, p) {
-				known = append(known, p)
+		select {
+		case p := <-late:
+			flying--
+			if p != "" && waiting[p] {
+				delete(waiting, p)
+				w.mu.Lock()
+				w.blame(p, 1) // for as long as it is silent
+				w.mu.Unlock()
+			}
+		case r := <-replies:
+			flying--
+			if !waiting[r.from] { // it was late
+				w.mu.Lock()
+				w.blame(r.from, -1)
+				w.mu.Unlock()
+			}
+			delete(waiting, r.from)
+			w.tell(r.from, r.peers, r.err)
+			for _, p := range r.peers {
+				if !slices.Contains(known, p) {
+					known = append(known, p)
+				}
 			}
 		}
-		known = slices.DeleteFunc(known, func(p peer.ID) bool { return dead[p] })
 	}
 }
 
-// find asks one peer for those that it knows near target.
+// find is the finder of Kademlia's FIND_NODE.
 func (d *directory) find(ctx context.Context, p peer.ID, target string) ([]peer.ID, error) {
 	infos, err := d.ask.GetClosestPeers(ctx, p, peer.ID(target))
 	if err != nil {
 		return nil, err
 	}
-	var list []peer.ID
+	return d.learn(infos), nil
+}
+
+// learn keeps the addresses of peers that were named, for a while.
+func (d *directory) learn(infos []*peer.AddrInfo) (list []peer.ID) {
 	for _, i := range infos {
 		if i.ID != d.h.ID() {
 			d.h.h.Peerstore().AddAddrs(i.ID, i.Addrs, peerstore.TempAddrTTL)
 			list = append(list, i.ID)
 		}
 	}
-	return list, nil
+	return list
 }

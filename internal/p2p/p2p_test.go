@@ -33,7 +33,7 @@ const (
 )
 
 // quick are limits for tests in which somebody waits for them.
-var quick = Limits{Frame: 300 * time.Millisecond, MinRate: 1 << 20, Streams: 8}
+var quick = Limits{Frame: 300 * time.Millisecond, MinRate: 1 << 20, Streams: 64}
 
 func secret(n byte) wire.Secret { return wire.Secret{31: n} }
 
@@ -130,7 +130,8 @@ func section(size int) wire.Section {
 }
 
 func pack(size int) *wire.Package {
-	return &wire.Package{Session: wire.Hash{2}, Funding: []byte("tx"), Frozen: frozen, Section: section(size), FetchKey: secret(9)}
+	return &wire.Package{Session: wire.Hash{2}, Funding: []byte("tx"), Frozen: frozen, Section: section(size), FetchKey: secret(9),
+		Grant: wire.Grant{Owner: keyOf(secret(1)), Agent: keyOf(secret(1))}}
 }
 
 func receipt(p *wire.Package, by wire.Secret) *wire.Receipt {
@@ -474,17 +475,17 @@ func TestBusy(t *testing.T) {
 	gate := make(chan struct{})
 	s := &service{status: func(*wire.StatusRequest) (*wire.Status, error) { <-gate; return &wire.Status{}, nil }}
 	l := DefaultLimits
-	l.Streams = 3
+	l.Streams = 12 // a quarter of it for one peer
 	_, caller, to := pair(t, overTCP, s, l)
 	var wg sync.WaitGroup
-	for range l.Streams {
+	for range l.Streams / 4 {
 		wg.Go(func() {
 			if _, err := caller.Status(t.Context(), to, &wire.StatusRequest{}); err != nil {
 				t.Error(err)
 			}
 		})
 	}
-	for s.calls.Load() < int32(l.Streams) {
+	for s.calls.Load() < int32(l.Streams/4) {
 		time.Sleep(time.Millisecond)
 	}
 	for range 5 {

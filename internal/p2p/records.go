@@ -6,12 +6,16 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
+	"time"
 
 	"github.com/ipfs/go-datastore"
 	dssync "github.com/ipfs/go-datastore/sync"
+	recpb "github.com/libp2p/go-libp2p-record/pb"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-base32"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/bitgram/bitgram/wire"
 )
@@ -102,47 +106,100 @@ func newest(values [][]byte, seq func([]byte) (uint64, error)) (int, error) {
 }
 
 // values keeps what the DHT stores here, in memory and at most limit of them:
-// publishers publish again long before a record expires. When it is full, the
-// value farthest from the own place makes room for a nearer one, so that a
-// flood from elsewhere never drives out what this server is there for.
+// publishers publish again long before a record expires. When it is full, what
+// has expired makes room, and then the value farthest from the own place for a
+// nearer one.
 type values struct {
 	datastore.Batching
+	now   func() time.Time
 	mu    sync.Mutex
 	self  [32]byte
 	limit int
-	held  map[datastore.Key][32]byte // distance
+	held  map[datastore.Key]held
 }
 
-func newValues(self peer.ID, limit int) *values {
-	return &values{Batching: dssync.MutexWrap(datastore.NewMapDatastore()), self: sha256.Sum256([]byte(self)), limit: limit,
-		held: map[datastore.Key][32]byte{}}
+type held struct {
+	distance [32]byte
+	expires  int64
+}
+
+func newValues(self peer.ID, limit int, now func() time.Time) *values {
+	return &values{Batching: dssync.MutexWrap(datastore.NewMapDatastore()), now: now, self: place(self), limit: limit, held: map[datastore.Key]held{}}
 }
 
 var errFull = errors.New("no room for this value")
 
-// Put implements datastore.Write.
-func (v *values) Put(ctx context.Context, k datastore.Key, value []byte) error {
+// Put implements datastore.Write. Of the record nothing is kept but what the
+// validators saw: a stranger may have padded it.
+func (v *values) Put(ctx context.Context, k datastore.Key, raw []byte) error {
+	var in recpb.Record
+	if err := proto.Unmarshal(raw, &in); err != nil {
+		return err
+	}
+	expires, err := expiry(string(in.Key), in.Value)
+	if err != nil {
+		return err
+	}
+	raw, err = proto.Marshal(&recpb.Record{Key: in.Key, Value: in.Value, TimeReceived: in.TimeReceived})
+	if err != nil {
+		return err
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	d := v.distance(k)
+	h := held{v.distance(k), expires}
 	if _, known := v.held[k]; !known && len(v.held) >= v.limit {
-		var farthest datastore.Key
-		var far [32]byte
-		for k, d := range v.held {
-			if bytes.Compare(d[:], far[:]) >= 0 {
-				farthest, far = k, d
-			}
-		}
-		if bytes.Compare(d[:], far[:]) >= 0 {
-			return errFull
-		}
-		delete(v.held, farthest)
-		if err := v.Batching.Delete(ctx, farthest); err != nil {
+		if err := v.makeRoom(ctx, h); err != nil {
 			return err
 		}
 	}
-	v.held[k] = d
-	return v.Batching.Put(ctx, k, value)
+	v.held[k] = h
+	return v.Batching.Put(ctx, k, raw)
+}
+
+// expiry is when a validated value expires.
+func expiry(name string, value []byte) (int64, error) {
+	if strings.HasPrefix(name, "/"+nsAd+"/") {
+		var ad wire.Advertisement
+		err := decode(value, &ad)
+		return ad.Record.Expires, err
+	}
+	var h wire.Holding
+	err := decode(value, &h)
+	return h.Record.Expires, err
+}
+
+// makeRoom drops what has expired, or else the farthest value where the new one
+// is nearer.
+func (v *values) makeRoom(ctx context.Context, h held) error {
+	var drop []datastore.Key
+	var farthest datastore.Key
+	far, now := h, v.now().Unix()
+	for k, o := range v.held {
+		if o.expires <= now {
+			drop = append(drop, k)
+		}
+		if bytes.Compare(o.distance[:], far.distance[:]) > 0 {
+			farthest, far = k, o
+		}
+	}
+	if len(drop) == 0 {
+		if far == h {
+			return errFull
+		}
+		drop = append(drop, farthest)
+	}
+	for _, k := range drop {
+		delete(v.held, k)
+		if err := v.Batching.Delete(ctx, k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Batch implements datastore.Batching: it would write past the limit.
+func (*values) Batch(context.Context) (datastore.Batch, error) {
+	return nil, datastore.ErrBatchUnsupported
 }
 
 // distance is how far a value's place is from the own, as the DHT measures.

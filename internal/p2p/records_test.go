@@ -2,12 +2,17 @@ package p2p
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
+	"runtime"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,6 +24,7 @@ import (
 	"github.com/libp2p/go-msgio"
 	"github.com/multiformats/go-base32"
 	"github.com/multiformats/go-multiaddr"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/bitgram/bitgram/internal/deal"
@@ -115,6 +121,12 @@ func TestValidators(t *testing.T) {
 		"link-local, public":      {open, name, ad(wire.Mainnet, addrs("/ip4/169.254.1.1/tcp/1", "/ip6/fe80::1/tcp/1")), false},
 		"public":                  {open, name, ad(wire.Mainnet, addrs("/ip4/1.2.3.4/udp/1/quic-v1")), true},
 		"public through a relay":  {open, name, ad(wire.Mainnet, addrs("/ip4/1.2.3.4/tcp/1/p2p-circuit")), false},
+		"websocket":               {open, name, ad(wire.Mainnet, addrs("/ip4/1.2.3.4/tcp/80/ws")), false},
+		"no port":                 {open, name, ad(wire.Mainnet, addrs("/ip4/1.2.3.4")), false},
+		"UDP alone":               {open, name, ad(wire.Mainnet, addrs("/ip4/1.2.3.4/udp/53")), false},
+		"6to4":                    {open, name, ad(wire.Mainnet, addrs("/ip6/2002:7f00:1::/tcp/1")), false},
+		"NAT64":                   {open, name, ad(wire.Mainnet, addrs("/ip6/64:ff9b::a00:1/tcp/1")), false},
+		"IPv4 in IPv6":            {open, name, ad(wire.Mainnet, addrs("/ip6/::ffff:a00:1/tcp/1")), false},
 		"public beside a private": {open, name, ad(wire.Mainnet, addrs("/ip4/10.0.0.1/tcp/1", "/ip6/2a00::1/tcp/1")), true},
 	} {
 		if err := (adValidator{c.d}).Validate(c.name, c.raw); (err == nil) != c.ok {
@@ -161,49 +173,69 @@ func TestValidators(t *testing.T) {
 	}
 }
 
-// TestValuesBounded: a flood of values never takes more than its room, and
-// never drives out what lies nearer.
+// TestValuesBounded: a flood of values never takes more than its room, keeps
+// nothing that no validator saw, and never drives out what lies nearer; what has
+// expired makes room for anything.
 func TestValuesBounded(t *testing.T) {
 	ctx := t.Context()
-	self := peer.ID("self")
-	v := newValues(self, 10)
-	key := func(i int) datastore.Key {
-		return datastore.NewKey(base32.RawStdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, uint32(i))))
-	}
-	near := 0
-	for i := range 2000 { // the nearest of them all
-		a, b := v.distance(key(i)), v.distance(key(near))
-		if bytes.Compare(a[:], b[:]) < 0 {
-			near = i
+	now := time.Unix(1_800_000_000, 0)
+	v := newValues(peer.ID("self"), 10, func() time.Time { return now })
+	put := func(i int, expires int64, pad int) (datastore.Key, error) {
+		s := secret(byte(i))
+		s[1] = byte(i >> 8)
+		ad := advertisement(s, someAddr, 1)
+		ad.Record.Expires = expires
+		value, err := wire.Marshal(ad)
+		must(t, err)
+		name := adKey(ad.Agent)
+		rec := record.MakePutRecord(name, value)
+		if pad > 0 {
+			rec.ProtoReflect().SetUnknown(protowire.AppendBytes(protowire.AppendTag(nil, 99, protowire.BytesType), make([]byte, pad)))
 		}
+		raw, err := proto.Marshal(rec)
+		must(t, err)
+		k := datastore.NewKey(base32.RawStdEncoding.EncodeToString([]byte(name)))
+		return k, v.Put(ctx, k, raw)
 	}
-	must(t, v.Put(ctx, key(near), []byte("mine")))
+	const life = 1_800_000_060
+	near, err := put(1, life, 3<<20)
+	must(t, err)
+	raw, err := v.Get(ctx, near)
+	if err != nil || len(raw) > wire.MaxRecord {
+		t.Errorf("%d bytes are kept, %v", len(raw), err)
+	}
 	full := 0
-	for i := range 2000 {
-		if i == near {
-			continue
-		}
-		err := v.Put(ctx, key(i), []byte("flood"))
+	for i := 2; i < 300; i++ {
+		k, err := put(i, life, 0)
 		if errors.Is(err, errFull) {
 			full++
 		} else {
 			must(t, err)
+			a, b := v.distance(k), v.distance(near)
+			if bytes.Compare(a[:], b[:]) < 0 {
+				near = k
+			}
 		}
 		if len(v.held) > 10 {
 			t.Fatal("over its room")
 		}
+		if _, err := v.Get(ctx, near); err != nil {
+			t.Fatal("the nearest is driven out")
+		}
 	}
-	if full < 1000 {
+	if full < 100 {
 		t.Errorf("only %d are refused", full)
 	}
-	raw, err := v.Get(ctx, key(near))
-	if err != nil || string(raw) != "mine" {
-		t.Errorf("driven out: %q, %v", raw, err)
+	now = time.Unix(life, 0)
+	for i := 300; i < 310; i++ {
+		if _, err := put(i, life+60, 0); err != nil {
+			t.Errorf("no room where all has expired: %v", err)
+		}
 	}
-	must(t, v.Put(ctx, key(near), []byte("again"))) // known ones always have room
-	must(t, v.Delete(ctx, key(near)))
-	if len(v.held) != 9 {
-		t.Errorf("%d held", len(v.held))
+	must(t, v.Put(ctx, near, raw)) // what is known always has room
+	must(t, v.Delete(ctx, near))
+	if _, err := v.Batch(ctx); err == nil {
+		t.Error("a batch would pass the limit by")
 	}
 }
 
@@ -354,6 +386,35 @@ func TestBadAnswers(t *testing.T) {
 			}
 		})
 	}
+	t.Run("peers that are silent, others for everybody who asks", func(t *testing.T) {
+		// They accept and never speak.
+		hole, err := net.Listen("tcp", "127.0.0.1:0")
+		must(t, err)
+		defer hole.Close()
+		silent := multiaddr.StringCast(fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", hole.Addr().(*net.TCPAddr).Port)).Bytes()
+		var n atomic.Int32
+		liar.h.SetStreamHandler("/bitgram/regtest/kad/1.0.0", func(st network.Stream) {
+			m := &pb.Message{Type: pb.Message_FIND_NODE}
+			for range Width {
+				s := secret(byte(n.Add(1)))
+				s[1], s[2] = byte(n.Load()>>8), 1
+				id, err := PeerID(keyOf(s))
+				must(t, err)
+				m.CloserPeers = append(m.CloserPeers, &pb.Message_Peer{Id: []byte(id), Addrs: [][]byte{silent}})
+			}
+			answerWith(m)(st)
+		})
+		client := visitor(t, append(good.Seed(), liar.Seed()...)...)
+		must(t, client.Bootstrap(t.Context()))
+		for _, wide := range []bool{false, true} {
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // what a node gives it
+			found, err := client.Nearest(ctx, []byte("somewhere"), wide)
+			cancel()
+			if err != nil || !slices.ContainsFunc(found, func(f Found) bool { return f.Ad.Agent == keyOf(secret(1)) }) {
+				t.Errorf("wide %v: %d found, %v", wide, len(found), err)
+			}
+		}
+	})
 	t.Run("a byte a second", func(t *testing.T) {
 		t.Parallel()
 		liar.h.SetStreamHandler("/bitgram/regtest/kad/1.0.0", func(st network.Stream) {
@@ -411,9 +472,51 @@ func TestStrangersAtServer(t *testing.T) {
 			t.Errorf("%s: taken", name)
 		}
 	}
+	// A length of four bytes is not believed.
+	heap := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	for range 50 {
+		st, err := client.h.NewStream(t.Context(), server.ID(), "/bitgram/regtest/kad/1.0.0")
+		must(t, err)
+		defer st.Reset()
+		_, err = st.Write([]byte{0xff, 0xff, 0xff, 0x01}) // 4 MiB
+		must(t, err)
+	}
+	time.Sleep(100 * time.Millisecond)
+	if after := heap(); after > before+20<<20 {
+		t.Errorf("50 streams of 4 bytes take %d MiB", (after-before)>>20)
+	}
 	// It still serves.
 	if _, err := client.Nearest(t.Context(), []byte("x"), false); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestManyAddresses: peers that name hundreds of addresses do not swell the
+// answers of those who know them until nobody reads them.
+func TestManyAddresses(t *testing.T) {
+	first := provider(t, 1, overTCP)
+	var extra []multiaddr.Multiaddr
+	for i := range 300 {
+		extra = append(extra, multiaddr.StringCast(fmt.Sprintf("/ip4/127.0.9.%d/tcp/%d", i%250+1, i/250+1)))
+	}
+	for n := byte(2); n < 22; n++ {
+		h := provider(t, n, overTCP, first.Seed()...)
+		must(t, h.Bootstrap(t.Context()))
+		id := h.ID()
+		first.h.Peerstore().AddAddrs(id, extra, time.Hour)
+	}
+	eventually(t, func() bool { return first.Known() >= 15 })
+	client := visitor(t, first.Seed()...)
+	must(t, client.Bootstrap(t.Context()))
+	found, err := client.Nearest(t.Context(), []byte("x"), false)
+	if err != nil || len(found) < 15 {
+		t.Errorf("%d found, %v", len(found), err)
 	}
 }
 
@@ -429,7 +532,7 @@ func TestTown(t *testing.T) {
 	}
 	client := visitor(t, hosts[n/2].Seed()...)
 	must(t, client.Bootstrap(t.Context()))
-	right, total := 0, few(100)
+	right, total := 0, few(50)
 	for i := range total {
 		key := fmt.Appendf(nil, "key %d", i)
 		found, err := client.Nearest(t.Context(), key, false)
