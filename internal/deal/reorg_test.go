@@ -169,7 +169,8 @@ func reorgs[S machine[S]](u *undo, w *world, s S, name string) {
 //	Agent      Funded and FundingTx: what was seen once is broadcast again.
 //	           Dropped: the copy is deleted
 //	Recipient  Tau and what follows from it: τ is learnt. Released: σ is out.
-//	           Current, FetchedAt and Failed: whom it asked last. Phase, which
+//	           Current, FetchedAt and Failed: whom it asked last; Looking: a
+//	           lookup is on its way. Phase, which
 //	           says no more than these; Lost: it gave up at T, which is further
 //	           behind the last use of σ than any reorg reaches
 func (u *undo) same(before, after any, d int, what string) {
@@ -213,6 +214,10 @@ func (u *undo) same(before, after any, d int, what string) {
 		case a.Phase == deal.RecipientLost && b.Phase != deal.RecipientLost && a.Tip+maxReorg < a.Sources[0].Frozen.Expiry:
 			bad("given up before T")
 		}
+		if b.Looking && !a.Looking {
+			bad("a lookup that is on its way is forgotten")
+		}
+		b.Looking = a.Looking
 		b.Phase, b.Current, b.FetchedAt, b.Tau, b.Failure = a.Phase, a.Current, a.FetchedAt, a.Tau, a.Failure
 		before = b
 	}
