@@ -72,7 +72,9 @@ func TestCrashEquivalence(t *testing.T) {
 				t.Fatal("undisturbed, it does not end as it should")
 			}
 			for at, what := range calm.crash.list {
-				seen[what] = true
+				if seen[what] = true; testing.Short() && at%10 != 0 {
+					continue
+				}
 				for _, after := range []bool{false, true} {
 					for _, down := range []wire.Height{0, 2} {
 						w, got := run(crash{at: at, after: after, down: down})
