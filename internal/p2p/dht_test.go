@@ -27,11 +27,13 @@ type city struct {
 	hosts []*member // the providers that are alive
 	all   []*member // and the clients
 	made  uint32
+	where func(i uint32) string // the IP address of the i-th host, on a public network; nil for regtest
 }
 
 type member struct {
 	*Host
 	key    wire.Key
+	secret wire.Secret
 	honest bool
 }
 
@@ -74,19 +76,25 @@ func (c *city) open(s wire.Secret, serve bool) *member {
 	must(c.t, err)
 	c.made++
 	ip := c.made
-	addr := fmt.Sprintf("/ip4/10.%d.%d.1/tcp/4001", ip>>8, ip&255)
+	network, addr := wire.Regtest, fmt.Sprintf("/ip4/10.%d.%d.1/tcp/4001", ip>>8, ip&255)
+	if c.where != nil {
+		network, addr = wire.Mainnet, fmt.Sprintf("/ip4/%s/tcp/4001", c.where(ip))
+	}
 	h, err := c.net.AddPeer(key, multiaddr.StringCast(addr))
 	must(c.t, err)
 	for _, m := range c.all {
 		_, err := c.net.LinkPeers(h.ID(), m.ID())
 		must(c.t, err)
 	}
-	host, err := wrap(h, Config{DHT: &DHT{Network: wire.Regtest, Serve: serve, Seeds: func() []string { return seeds }}}, true)
+	host, err := wrap(h, Config{DHT: &DHT{Network: network, Serve: serve, Seeds: func() []string { return seeds }}}, c.where == nil)
 	must(c.t, err)
-	m := &member{Host: host, key: keyOf(s), honest: true}
+	m := &member{Host: host, key: keyOf(s), secret: s, honest: true}
 	c.all = append(c.all, m)
 	if serve {
-		host.dir.ad.Store(advertisement(s, addr, 1))
+		ad := advertisement(s, addr, 1)
+		ad.Sig, err = wire.Sign(s, ad.Digest(network))
+		must(c.t, err)
+		host.Offer(ad)
 	}
 	return m
 }
@@ -272,5 +280,45 @@ func TestCrowded(t *testing.T) {
 	}
 	if honest < lookups*99/100 {
 		t.Errorf("%d of %d lookups give three honest agents", honest, lookups)
+	}
+}
+
+// TestPrefixes: on a public network a lookup returns at most three agents of one
+// network prefix, by where they are reached; who claims the others' prefixes
+// takes nothing from them.
+func TestPrefixes(t *testing.T) {
+	c := newCity(t)
+	const honest = 10
+	c.where = func(i uint32) string {
+		if i > honest && i <= 2*honest {
+			return fmt.Sprintf("20.200.%d.1", i)
+		}
+		return fmt.Sprintf("20.%d.1.1", i)
+	}
+	c.grow(2 * honest)
+	for _, liar := range c.hosts[honest:] {
+		ad := *liar.dir.ad.Load()
+		for _, victim := range c.hosts[:wire.MaxAddrs-1] {
+			ad.Record.Addrs = append(ad.Record.Addrs, victim.Addrs()...)
+		}
+		sig, err := wire.Sign(liar.secret, ad.Digest(wire.Mainnet))
+		must(t, err)
+		ad.Sig = sig
+		liar.Offer(&ad)
+	}
+	client := c.open(c.fresh(), false)
+	c.settle([]*member{client})
+	for range 10 {
+		found, err := client.Nearest(t.Context(), c.key(), true)
+		must(t, err)
+		liars := 0
+		for _, f := range found {
+			if f.Prefix == "ip4/20.200" {
+				liars++
+			}
+		}
+		if liars > perPrefix || len(found)-liars < honest {
+			t.Errorf("%d liars and %d honest agents of %d", liars, len(found)-liars, honest)
+		}
 	}
 }
