@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/btcsuite/btcd/btcutil/v2"
+	"github.com/btcsuite/btcd/chaincfg/v2"
 
 	"github.com/bitgram/bitgram/internal/chain"
 	"github.com/bitgram/bitgram/internal/conform"
@@ -47,6 +48,31 @@ func TestLocked(t *testing.T) {
 	conform.Must(t, c.Close())
 	conform.Must(t, c.Close())
 	open(t, dir)
+}
+
+// TestParamsOwn: no chain writes to what another one, or anybody else, reads.
+// The race detector sees it where two are opened at once.
+func TestParamsOwn(t *testing.T) {
+	var wg sync.WaitGroup
+	for range 2 {
+		dir := t.TempDir()
+		wg.Go(func() {
+			c, err := Open(dir)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for i, d := range c.Params().Deployments {
+				if g := chaincfg.RegressionNetParams.Deployments[i]; d.DeploymentStarter == g.DeploymentStarter || d.DeploymentEnder == g.DeploymentEnder {
+					t.Errorf("deployment %d has everybody's clock", i)
+				}
+			}
+			if err := c.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func TestExport(t *testing.T) {
