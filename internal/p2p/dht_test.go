@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	kb "github.com/libp2p/go-libp2p-kbucket"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 	mocknet "github.com/libp2p/go-libp2p/p2p/net/mock"
@@ -249,7 +250,7 @@ func TestCrowded(t *testing.T) {
 		c.settle(liars)
 		if peers, err := client.dir.walk(t.Context(), at, string(key), client.dir.find); err != nil {
 			t.Error(err)
-		} else if !slices.ContainsFunc(peers[:Width], func(p peer.ID) bool {
+		} else if !slices.ContainsFunc(peers[:min(len(peers), Width)], func(p peer.ID) bool {
 			return slices.ContainsFunc(c.hosts[:n], func(m *member) bool { return m.ID() == p })
 		}) {
 			hidden++
@@ -280,6 +281,31 @@ func TestCrowded(t *testing.T) {
 	}
 	if honest < lookups*99/100 {
 		t.Errorf("%d of %d lookups give three honest agents", honest, lookups)
+	}
+}
+
+// TestDeadTable: all the peers near a key that a client knows die at once. Its
+// next lookup there finds those that live, and forgets the dead it met.
+func TestDeadTable(t *testing.T) {
+	c := newCity(t)
+	c.grow(60)
+	client := c.open(c.fresh(), false)
+	c.settle([]*member{client})
+	key := c.key()
+	table := client.dir.kad.RoutingTable()
+	dead := table.NearestPeers(kb.ConvertKey(string(key)), Width)
+	for _, m := range slices.Clone(c.hosts) {
+		if slices.Contains(dead, m.ID()) {
+			c.kill(m)
+		}
+	}
+	peers, err := client.dir.walk(t.Context(), place(string(key)), string(key), client.dir.find)
+	must(t, err)
+	if want := c.nearest(key); len(peers) < 3 || !slices.Equal(peers[:3], want[:3]) {
+		t.Errorf("%d peers found", len(peers))
+	}
+	if dead = slices.DeleteFunc(dead, func(p peer.ID) bool { return table.Find(p) == "" }); len(dead) > Width/2 {
+		t.Errorf("%d of the dead are still in the table", len(dead))
 	}
 }
 

@@ -276,8 +276,15 @@ func (d *directory) walk(ctx context.Context, at [32]byte, target string, ask fi
 	}
 	wg.Wait()
 	list := make([]peer.ID, 0, len(w.alive))
+	heard := false
 	for p := range w.alive {
 		list = append(list, p)
+		heard = heard || p != d.h.ID()
+	}
+	if heard { // otherwise it is rather we who cannot be heard
+		for _, p := range w.gone {
+			d.kad.RoutingTable().RemovePeer(p)
+		}
 	}
 	if len(list) == 0 {
 		return nil, fmt.Errorf("%w: no peer of the DHT", ErrUnreachable)
@@ -298,6 +305,7 @@ type walk struct {
 	alive map[peer.ID]bool      // they answered
 	dead  map[peer.ID]bool      // they did not
 	named map[peer.ID][]peer.ID // by whom
+	gone  []peer.ID             // dead, and not for want of time
 	score map[peer.ID]int       // of those that one named: failed less answered
 }
 
@@ -306,7 +314,9 @@ type walk struct {
 // one, so that a poisoned table misleads neither; a host that knows hardly
 // anybody yet begins with more of them.
 func (w *walk) start() (seeds [paths][]peer.ID) {
-	known := w.d.kad.RoutingTable().NearestPeers(kb.ConvertKey(w.target), Width)
+	table := w.d.kad.RoutingTable()
+	// All of them: the nearest may be gone.
+	known := table.NearestPeers(kb.ConvertKey(w.target), table.Size())
 	for i, p := range known {
 		seeds[i%paths] = append(seeds[i%paths], p)
 	}
@@ -337,13 +347,17 @@ func (w *walk) take(p peer.ID) bool {
 	return true
 }
 
-// tell notes how one peer answered: whom it named.
-func (w *walk) tell(from peer.ID, peers []peer.ID, err error) {
+// tell notes how one peer answered: whom it named. A failure after the end of
+// the walk is not its fault.
+func (w *walk) tell(from peer.ID, peers []peer.ID, err error, ended bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.alive[from], w.dead[from] = err == nil, err != nil
 	if err != nil {
 		delete(w.alive, from)
+	}
+	if err != nil && !ended {
+		w.gone = append(w.gone, from)
 	}
 	w.blame(from, map[bool]int{true: -1, false: 1}[err == nil])
 	for _, p := range peers {
@@ -415,7 +429,7 @@ func (w *walk) path(ctx context.Context, known []peer.ID) {
 				w.mu.Unlock()
 			}
 			delete(waiting, r.from)
-			w.tell(r.from, r.peers, r.err)
+			w.tell(r.from, r.peers, r.err, ctx.Err() != nil)
 			for _, p := range r.peers {
 				if !slices.Contains(known, p) {
 					known = append(known, p)
