@@ -20,7 +20,8 @@ import (
 
 // Net carries packets between the hosts of a lab.
 type Net struct {
-	sim *simnet.Simnet
+	making sync.Mutex // of endpoints: simnet takes one at a time
+	sim    *simnet.Simnet
 
 	mu      sync.Mutex
 	rand    *rand.Rand
@@ -116,6 +117,8 @@ func (n *Net) transports(ip string) []libp2p.Option {
 			if addr.Port == 0 { // to dial from
 				addr.Port = int(port.Add(1))
 			}
+			n.making.Lock()
+			defer n.making.Unlock()
 			return endpoint{n.sim.NewEndpoint(addr, simnet.NodeBiDiLinkSettings{Downlink: link, Uplink: link}), n, ip}, nil
 		}),
 	}
