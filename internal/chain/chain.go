@@ -1,7 +1,7 @@
 // Package chain is what Bitgram needs of a Bitcoin node: blocks in order,
 // broadcasting, a fee rate, and news of a new tip. Its backends are devchain
-// (embedded regtest), and later bitcoind and neutrino; one conformance suite
-// (internal/conform) holds them equal.
+// (embedded regtest) and bitcoind (a node's JSON-RPC), and later neutrino; one
+// conformance suite (internal/conform) holds them equal.
 package chain
 
 import (
@@ -29,6 +29,8 @@ func (b BlockRef) String() string { return fmt.Sprintf("%d:%s", b.Height, b.Hash
 var (
 	// ErrNotFound: no such block (never seen, or pruned).
 	ErrNotFound = errors.New("no such block")
+	// ErrPruned: also ErrNotFound; the node had the block and deleted it.
+	ErrPruned = fmt.Errorf("%w: pruned", ErrNotFound)
 	// ErrRejected: consensus or policy refuses the transaction, for good as
 	// long as the chain and the mempool stay as they are. The text says why.
 	ErrRejected = errors.New("transaction rejected")
@@ -37,6 +39,24 @@ var (
 	ErrConflict = fmt.Errorf("%w: input missing or spent", ErrRejected)
 	// ErrFeeTooLow: also ErrRejected; a higher fee would pass.
 	ErrFeeTooLow = fmt.Errorf("%w: fee too low", ErrRejected)
+)
+
+// Errors of a node that is somebody else's process. Each also heals when the
+// node does: try again later.
+var (
+	// ErrUnavailable: the node cannot be reached, or answers nothing that makes
+	// sense.
+	ErrUnavailable = errors.New("the Bitcoin node is not available")
+	// ErrCredentials: the node is there and refuses user, password or cookie.
+	ErrCredentials = errors.New("the Bitcoin node refuses the credentials")
+	// ErrWrongNetwork: the node's genesis block is not that of Params.
+	ErrWrongNetwork = errors.New("the Bitcoin node is on another network")
+	// ErrSyncing: the node starts, or reads blocks that others have long had.
+	// Tip fails with it, so that nobody takes an old height for the tip.
+	ErrSyncing = errors.New("the Bitcoin node is still syncing")
+	// ErrStalled: the tip is much older than blocks are apart. A warning that
+	// only Health gives: the node, or the network, may have stopped.
+	ErrStalled = errors.New("the Bitcoin node has seen no new block for long")
 )
 
 // Backend is a Bitcoin node as Bitgram sees it. It is safe for concurrent use.
@@ -69,4 +89,12 @@ type Backend interface {
 	// value soon after each change of tip. Signals may be merged. It is closed
 	// when ctx ends or the node closes.
 	Watch(ctx context.Context) <-chan struct{}
+}
+
+// HealthChecker is a Backend whose node can be unwell while it answers.
+type HealthChecker interface {
+	// Health is the worst of what is wrong with the node, or nil. In this order:
+	// ErrUnavailable or ErrCredentials, ErrWrongNetwork, ErrSyncing, ErrPruned
+	// (a block that Block was asked for is gone and still is), ErrStalled.
+	Health(context.Context) error
 }

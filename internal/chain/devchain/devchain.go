@@ -377,6 +377,9 @@ func (c *Chain) FeeRate(ctx context.Context, _ int) (wire.SatPerKVB, error) {
 	return feeRate, nil
 }
 
+// RelayFee is the least rate that the mempool takes.
+func (c *Chain) RelayFee() wire.SatPerKVB { return relayFee }
+
 // Broadcast implements chain.Backend.
 func (c *Chain) Broadcast(ctx context.Context, tx *btcwire.MsgTx) error {
 	if err := c.begin(ctx); err != nil {

@@ -1,0 +1,571 @@
+// Package bitcoind is a chain.Backend over the JSON-RPC of a full node: Bitcoin
+// Core, btcd, or devchain behind corerpc. The node is trusted for the proof of
+// work and for which chain is the best. What is cheap to check is checked: the
+// genesis block, and each block's hash, merkle root and witness commitment.
+//
+// A node that goes away is no end: calls fail with chain.ErrUnavailable until
+// it is back, and watchers go on.
+package bitcoind
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/btcsuite/btcd/blockchain"
+	"github.com/btcsuite/btcd/btcutil/v2"
+	"github.com/btcsuite/btcd/chaincfg/v2"
+	"github.com/btcsuite/btcd/chainhash/v2"
+	btcwire "github.com/btcsuite/btcd/wire/v2"
+
+	"github.com/bitgram/bitgram/internal/chain"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// Config says where the node is and who we are to it.
+type Config struct {
+	// URL of the RPC server, http://127.0.0.1:8332 for instance. No credentials
+	// in it: errors and logs show it.
+	URL string
+	// User and Password, or CookieFile, which is read anew when the node refuses
+	// what it said: Bitcoin Core writes another at each start.
+	User, Password string
+	CookieFile     string
+	// CACert is a PEM file with what an https URL's certificate must stand on
+	// (btcd's rpc.cert); empty: the system's roots.
+	CACert string
+	// ZMQ is where the node publishes hashblock, as tcp://host:port; empty: the
+	// node is asked. What it says only makes us look; polling goes on.
+	ZMQ string
+	// Poll is how often the tip is looked at; 0: 1 s on regtest, otherwise 5 s.
+	Poll    time.Duration
+	Network wire.Network
+	Log     *slog.Logger // nil: nothing is logged
+}
+
+// ErrClosed: the client is closed.
+var ErrClosed = errors.New("the client of the Bitcoin node is closed")
+
+const (
+	// regtestPoll and defaultPoll are how often the tip is looked at.
+	regtestPoll, defaultPoll = time.Second, 5 * time.Second
+	// ahead is how many headers may be known without their blocks while the node
+	// counts as synced: blocks that are on their way this moment.
+	ahead = 2
+	// maxTipAge is Bitcoin Core's own bound for initialblockdownload, for nodes
+	// that do not tell it.
+	maxTipAge = 24 * time.Hour
+	// stallAge: of 10,000 blocks not one comes 3 hours after the one before.
+	stallAge = 3 * time.Hour
+	// maxStale bounds the walk from a stale block to the active chain.
+	maxStale = 1000
+	// minRate is what nodes before Bitcoin Core 29.1, and btcd, relay. A node
+	// that takes less would be alone with it.
+	minRate wire.SatPerKVB = 1000
+	// maxRate is one bitcoin for 1,000 vB: beyond is an error of the node's.
+	maxRate = 1.0
+	// maxTarget is the most that estimatesmartfee takes, in blocks.
+	maxTarget = 1008
+)
+
+// Client implements chain.Backend and chain.HealthChecker.
+type Client struct {
+	rpc      rpc
+	params   chaincfg.Params
+	regtest  bool
+	zmq      string
+	poll     time.Duration
+	log      *slog.Logger
+	verified atomic.Bool  // the genesis block is right, since the last failure
+	pruned   atomic.Int64 // height of the last block that was asked for and pruned; -1: none
+
+	life context.Context // ends with Close
+	end  context.CancelFunc
+	poke chan struct{} // look at the tip now
+
+	mu        sync.Mutex
+	tip       chainhash.Hash // as last seen by anybody
+	subs      map[chan struct{}]bool
+	following bool
+	closed    bool
+	running   sync.WaitGroup
+}
+
+var (
+	_ chain.Backend       = (*Client)(nil)
+	_ chain.HealthChecker = (*Client)(nil)
+)
+
+// New makes a client. It does not speak to the node yet.
+func New(cfg Config) (*Client, error) {
+	c := &Client{zmq: cfg.ZMQ, poll: cfg.Poll, log: cfg.Log, regtest: cfg.Network == wire.Regtest,
+		subs: map[chan struct{}]bool{}, poke: make(chan struct{}, 1)}
+	switch cfg.Network {
+	case wire.Mainnet:
+		c.params = chaincfg.MainNetParams
+	case wire.Testnet4:
+		c.params = chaincfg.TestNet4Params
+	case wire.Signet:
+		c.params = chaincfg.SigNetParams
+	case wire.Regtest:
+		c.params = chaincfg.RegressionNetParams
+	default:
+		return nil, fmt.Errorf("unknown network %q", cfg.Network)
+	}
+	if c.poll == 0 {
+		c.poll = defaultPoll
+		if c.regtest {
+			c.poll = regtestPoll
+		}
+	}
+	if c.log == nil {
+		c.log = slog.New(slog.DiscardHandler)
+	}
+	if c.zmq != "" {
+		if _, err := zmqAddress(c.zmq); err != nil {
+			return nil, err
+		}
+	}
+	if err := c.rpc.init(cfg); err != nil {
+		return nil, err
+	}
+	c.pruned.Store(-1)
+	c.life, c.end = context.WithCancel(context.Background())
+	return c, nil
+}
+
+// Close ends all calls and watchers. It may be called again.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.end()
+	c.running.Wait()
+	c.rpc.http.CloseIdleConnections()
+	return nil
+}
+
+// call is a call of the RPC within the client's life.
+func (c *Client) call(ctx context.Context, result any, method string, params ...any) error {
+	if c.life.Err() != nil {
+		return ErrClosed
+	}
+	within, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	defer context.AfterFunc(c.life, cancel)()
+	err := c.rpc.call(within, result, method, params)
+	if err == nil {
+		return nil
+	}
+	var node *Error
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("%s: %w", method, ctx.Err())
+	case c.life.Err() != nil:
+		return ErrClosed
+	case errors.As(err, &node) && node.Code == codeWarmup:
+		return fmt.Errorf("%w: %v", chain.ErrSyncing, err) // to callers no answer
+	case errors.As(err, &node):
+		return err
+	}
+	// Who answers next may be another node.
+	c.verified.Store(false)
+	if within.Err() != nil {
+		return fmt.Errorf("%w: no answer to %s within %v", chain.ErrUnavailable, method, callTimeout)
+	}
+	return err
+}
+
+// ask is call, of a node on the right network.
+func (c *Client) ask(ctx context.Context, result any, method string, params ...any) error {
+	if !c.verified.Load() {
+		var genesis hash
+		if err := c.call(ctx, &genesis, "getblockhash", 0); err != nil {
+			return err
+		}
+		if chainhash.Hash(genesis) != *c.params.GenesisHash {
+			return fmt.Errorf("%w: its chain begins with %v, that of %s with %v", chain.ErrWrongNetwork,
+				chainhash.Hash(genesis), c.params.Name, c.params.GenesisHash)
+		}
+		c.verified.Store(true)
+	}
+	return c.call(ctx, result, method, params...)
+}
+
+// nonsense is an answer that no node of good will gives.
+func nonsense(method, format string, args ...any) error {
+	return fmt.Errorf("%w: %s: %s", chain.ErrUnavailable, method, fmt.Sprintf(format, args...))
+}
+
+// hash is a block hash as the RPC writes it.
+type hash chainhash.Hash
+
+func (h *hash) UnmarshalJSON(raw []byte) error {
+	var s string
+	if err := json.Unmarshal(raw, &s); err != nil {
+		return err
+	}
+	if len(s) != 2*len(h) {
+		return fmt.Errorf("%d characters are no hash", len(s))
+	}
+	return chainhash.Decode((*chainhash.Hash)(h), s)
+}
+
+// chainInfo is what we read of getblockchaininfo.
+type chainInfo struct {
+	Blocks               int64
+	Headers              int64
+	BestBlockHash        hash
+	InitialBlockDownload *bool // btcd does not say
+	Pruned               bool
+	PruneHeight          *int64 // the first block that is kept; btcd does not say
+}
+
+func (c *Client) info(ctx context.Context) (i chainInfo, err error) {
+	const method = "getblockchaininfo"
+	if err := c.ask(ctx, &i, method); err != nil {
+		return i, err
+	}
+	if i.Blocks < 0 || i.Blocks > wire.MaxHeight {
+		return i, nonsense(method, "height %d", i.Blocks)
+	}
+	if i.BestBlockHash == (hash{}) {
+		return i, nonsense(method, "no bestblockhash")
+	}
+	return i, nil
+}
+
+// header is what we read of getblockheader.
+type header struct {
+	Height *int64
+	Time   int64 // Unix seconds
+}
+
+// behind is ErrSyncing where the node is.
+func (c *Client) behind(ctx context.Context, i chainInfo) error {
+	if i.Headers > i.Blocks+ahead {
+		return fmt.Errorf("%w: block %d of %d", chain.ErrSyncing, i.Blocks, i.Headers)
+	}
+	if c.regtest {
+		return nil // there an old tip is nothing unusual
+	}
+	if i.InitialBlockDownload == nil {
+		age, err := c.age(ctx, i)
+		if err != nil {
+			return err
+		}
+		old := age > maxTipAge
+		i.InitialBlockDownload = &old
+	}
+	if *i.InitialBlockDownload {
+		return fmt.Errorf("%w: block %d, and more to come", chain.ErrSyncing, i.Blocks)
+	}
+	return nil
+}
+
+// age is how long ago the tip was mined, by its header.
+func (c *Client) age(ctx context.Context, i chainInfo) (time.Duration, error) {
+	const method = "getblockheader"
+	var h header
+	if err := c.ask(ctx, &h, method, chainhash.Hash(i.BestBlockHash).String(), true); err != nil {
+		return 0, err
+	}
+	if h.Time <= 0 {
+		return 0, nonsense(method, "block %d without a time", i.Blocks)
+	}
+	return time.Since(time.Unix(h.Time, 0)), nil
+}
+
+// Health implements chain.HealthChecker.
+func (c *Client) Health(ctx context.Context) error {
+	c.verified.Store(false)
+	i, err := c.info(ctx)
+	if err != nil {
+		return err
+	}
+	if err := c.behind(ctx, i); err != nil {
+		return err
+	}
+	if h := c.pruned.Load(); h >= 0 && i.Pruned && (i.PruneHeight == nil || *i.PruneHeight > h) {
+		return fmt.Errorf("%w: block %d, which is needed", chain.ErrPruned, h)
+	}
+	if c.regtest {
+		return nil
+	}
+	age, err := c.age(ctx, i)
+	if err != nil {
+		return err
+	}
+	if age > stallAge {
+		return fmt.Errorf("%w: block %d is %v old", chain.ErrStalled, i.Blocks, age.Truncate(time.Minute))
+	}
+	return nil
+}
+
+// Params implements chain.Backend.
+func (c *Client) Params() *chaincfg.Params { return &c.params }
+
+// Tip implements chain.Backend. It fails with chain.ErrSyncing as long as the
+// node has not caught up.
+func (c *Client) Tip(ctx context.Context) (chain.BlockRef, error) {
+	i, err := c.info(ctx)
+	if err != nil {
+		return chain.BlockRef{}, err
+	}
+	if err := c.behind(ctx, i); err != nil {
+		return chain.BlockRef{}, err
+	}
+	c.saw(chainhash.Hash(i.BestBlockHash))
+	return chain.BlockRef{Hash: chainhash.Hash(i.BestBlockHash), Height: wire.Height(i.Blocks)}, nil
+}
+
+// HashAt implements chain.Backend.
+func (c *Client) HashAt(ctx context.Context, h wire.Height) (chainhash.Hash, error) {
+	if err := ctx.Err(); err != nil {
+		return chainhash.Hash{}, err
+	}
+	if h > wire.MaxHeight { // nodes read 32 bits with a sign
+		return chainhash.Hash{}, fmt.Errorf("%w: height %d", chain.ErrNotFound, h)
+	}
+	var at hash
+	err := c.ask(ctx, &at, "getblockhash", h)
+	var node *Error
+	if errors.As(err, &node) && (node.Code == codeParameter || node.Code == codeMisc) && strings.Contains(node.Message, "out of range") {
+		return chainhash.Hash{}, fmt.Errorf("%w: height %d", chain.ErrNotFound, h)
+	}
+	return chainhash.Hash(at), err
+}
+
+// Block implements chain.Backend. chain.ErrPruned where the node once had it.
+func (c *Client) Block(ctx context.Context, at chainhash.Hash) (*btcwire.MsgBlock, wire.Height, error) {
+	height, err := c.heightOf(ctx, at)
+	if err != nil {
+		return nil, 0, err
+	}
+	var text string
+	if err := c.ask(ctx, &text, "getblock", at.String(), 0); err != nil {
+		return nil, 0, c.missing(ctx, at, height, err)
+	}
+	b, err := decodeBlock(text, at)
+	if err != nil {
+		return nil, 0, nonsense("getblock", "block %v: %v", at, err)
+	}
+	c.pruned.CompareAndSwap(int64(height), -1)
+	return b, height, nil
+}
+
+// missing says why a block whose header is known could not be had.
+func (c *Client) missing(ctx context.Context, at chainhash.Hash, height wire.Height, err error) error {
+	var node *Error
+	if !errors.As(err, &node) || (node.Code != codeAddressOrKey && node.Code != codeMisc) {
+		return err
+	}
+	pruned := strings.Contains(node.Message, "pruned")
+	if node.Code == codeAddressOrKey { // btcd forgets what it pruned
+		i, err := c.info(ctx)
+		if err != nil {
+			return err
+		}
+		pruned = i.Pruned
+	}
+	if !pruned {
+		return fmt.Errorf("%w: %v: %s", chain.ErrNotFound, at, node.Message)
+	}
+	c.pruned.Store(int64(height))
+	return fmt.Errorf("%w: %d:%v", chain.ErrPruned, height, at)
+}
+
+// heightOf is a block's height, on any branch. btcd tells it on the active
+// chain only: from a stale block we walk back to that.
+func (c *Client) heightOf(ctx context.Context, at chainhash.Hash) (wire.Height, error) {
+	const method = "getblockheader"
+	from := at
+	for depth := range int64(maxStale) {
+		var h header
+		err := c.ask(ctx, &h, method, at.String(), true)
+		if err == nil {
+			if h.Height == nil || *h.Height < 0 || *h.Height > wire.MaxHeight-depth {
+				return 0, nonsense(method, "block %v without a height", at)
+			}
+			return wire.Height(*h.Height + depth), nil
+		}
+		var node *Error
+		if errors.As(err, &node) && node.Code == codeAddressOrKey {
+			return 0, fmt.Errorf("%w: %v", chain.ErrNotFound, at)
+		}
+		if !errors.As(err, &node) || node.Code != codeInternal {
+			return 0, err
+		}
+		var text string
+		if err := c.ask(ctx, &text, method, at.String(), false); err != nil {
+			return 0, err
+		}
+		raw, err := hex.DecodeString(text)
+		if err != nil {
+			return 0, nonsense(method, "%v", err)
+		}
+		var b btcwire.BlockHeader
+		if err := b.Deserialize(bytes.NewReader(raw)); err != nil || b.BlockHash() != at {
+			return 0, nonsense(method, "not the header of %v", at)
+		}
+		at = b.PrevBlock
+	}
+	return 0, nonsense(method, "block %v is %d blocks off the active chain", from, maxStale)
+}
+
+// decodeBlock reads a block and checks that it is the one with that hash,
+// whole and with the witnesses that it was mined with.
+func decodeBlock(text string, want chainhash.Hash) (*btcwire.MsgBlock, error) {
+	raw, err := hex.DecodeString(text)
+	if err != nil {
+		return nil, err
+	}
+	r := bytes.NewReader(raw)
+	b := new(btcwire.MsgBlock)
+	if err := b.Deserialize(r); err != nil {
+		return nil, err
+	}
+	if r.Len() > 0 {
+		return nil, fmt.Errorf("%d bytes after its end", r.Len())
+	}
+	if got := b.BlockHash(); got != want {
+		return nil, fmt.Errorf("it is block %v", got)
+	}
+	if len(b.Transactions) == 0 {
+		return nil, errors.New("no transactions")
+	}
+	txs := make([]*btcutil.Tx, len(b.Transactions))
+	seen := make(map[chainhash.Hash]bool, len(txs))
+	for i, tx := range b.Transactions {
+		txs[i] = btcutil.NewTx(tx)
+		// Repeated at the end they leave the root as it was (CVE-2012-2459).
+		if seen[*txs[i].Hash()] {
+			return nil, errors.New("a transaction twice")
+		}
+		seen[*txs[i].Hash()] = true
+	}
+	if blockchain.CalcMerkleRoot(txs, false) != b.Header.MerkleRoot {
+		return nil, errors.New("another merkle root")
+	}
+	if err := blockchain.ValidateWitnessCommitment(btcutil.NewBlock(b)); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// Broadcast implements chain.Backend. The node's own limit for fees
+// (maxfeerate) is switched off: what a transaction may cost is decided before.
+func (c *Client) Broadcast(ctx context.Context, tx *btcwire.MsgTx) error {
+	var b bytes.Buffer
+	if err := tx.Serialize(&b); err != nil {
+		return err
+	}
+	var txid string
+	return refusal(c.ask(ctx, &txid, "sendrawtransaction", hex.EncodeToString(b.Bytes()), 0))
+}
+
+// What nodes say of a transaction, in lower case. Bitcoin Core gives a reason
+// by a fixed name (validation.cpp), btcd a sentence (mempool.go, policy.go).
+var (
+	saidKnown = []string{"txn-already-in-mempool", "txn-already-known", "already in block chain", "already in utxo set", // Bitcoin Core
+		"already have transaction in mempool", "transaction already exists in blockchain"} // btcd
+	saidFeeTooLow = []string{"min relay fee not met", "mempool min fee not met", "mempool full", "insufficient fee", "replacement-failed", // Bitcoin Core
+		"under the required amount", "insufficient priority", "due to low fees", "insufficient fee rate", "insufficient absolute fee"} // btcd
+	saidConflict = []string{"missing inputs", "inputs missing or spent", "missingorspent", "txn-mempool-conflict", // Bitcoin Core
+		"orphan transaction", "either does not exist or has already been spent", "already spent in mempool"} // btcd
+)
+
+// refusal turns a node's answer to sendrawtransaction into the errors of
+// chain.Backend.
+func refusal(err error) error {
+	var node *Error
+	if !errors.As(err, &node) {
+		return err
+	}
+	switch node.Code {
+	case codeKnown:
+		return nil
+	case codeDecode, codeTransaction, codeRejected:
+	default:
+		return err
+	}
+	text := strings.ToLower(node.Message)
+	said := func(list []string) bool {
+		for _, s := range list {
+			if strings.Contains(text, s) {
+				return true
+			}
+		}
+		return false
+	}
+	switch {
+	case said(saidKnown):
+		return nil
+	case said(saidFeeTooLow):
+		return fmt.Errorf("%w: %s", chain.ErrFeeTooLow, node.Message)
+	case said(saidConflict):
+		return fmt.Errorf("%w: %s", chain.ErrConflict, node.Message)
+	}
+	return fmt.Errorf("%w: %s", chain.ErrRejected, node.Message)
+}
+
+// rate reads a rate in BTC for 1,000 vB; ok where it is one.
+func rate(btc *float64) (r wire.SatPerKVB, ok bool) {
+	if btc == nil || !(*btc > 0 && *btc <= maxRate) {
+		return 0, false
+	}
+	a, err := btcutil.NewAmount(*btc)
+	return wire.SatPerKVB(a), err == nil
+}
+
+// FeeRate implements chain.Backend: the node's estimate, and where it has none,
+// as on regtest, the least that it takes.
+func (c *Client) FeeRate(ctx context.Context, target int) (wire.SatPerKVB, error) {
+	least, err := c.relayMinimum(ctx)
+	if err != nil || c.regtest {
+		return least, err
+	}
+	target = min(max(target, 1), maxTarget)
+	var smart struct{ FeeRate *float64 }
+	var node *Error
+	if err = c.ask(ctx, &smart, "estimatesmartfee", target); errors.As(err, &node) { // not in btcd
+		err = c.ask(ctx, &smart.FeeRate, "estimatefee", target)
+	}
+	if err != nil && !errors.As(err, &node) {
+		return 0, err
+	}
+	if r, ok := rate(smart.FeeRate); ok {
+		return max(r, least), nil
+	}
+	return least, nil
+}
+
+// relayMinimum is the least rate that the node takes now, and no less than
+// minRate.
+func (c *Client) relayMinimum(ctx context.Context) (wire.SatPerKVB, error) {
+	var says struct{ MempoolMinFee, MinRelayTxFee, RelayFee *float64 }
+	for _, method := range []string{"getmempoolinfo", "getnetworkinfo", "getinfo"} { // the last is btcd's
+		var node *Error
+		if err := c.ask(ctx, &says, method); err != nil && !errors.As(err, &node) {
+			return 0, err
+		}
+		least, known := minRate, false
+		for _, btc := range []*float64{says.MempoolMinFee, says.MinRelayTxFee, says.RelayFee} {
+			if r, ok := rate(btc); ok {
+				least, known = max(least, r), true
+			}
+		}
+		if known {
+			return least, nil
+		}
+	}
+	return minRate, nil
+}

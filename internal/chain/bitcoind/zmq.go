@@ -1,0 +1,184 @@
+package bitcoind
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"net/url"
+	"time"
+)
+
+const (
+	zmqTopic    = "hashblock"
+	maxFrame    = 1 << 10 // bytes; a hashblock message has parts of 9, 32 and 4
+	zmqTimeout  = 10 * time.Second
+	zmqRetry    = time.Second // and twice as long after each failure
+	zmqMaxRetry = time.Minute
+)
+
+// zmqAddress reads tcp://host:port.
+func zmqAddress(s string) (string, error) {
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "tcp" || u.Port() == "" {
+		return "", fmt.Errorf("a ZMQ publisher must be like tcp://127.0.0.1:28332, not %q", s)
+	}
+	return u.Host, nil
+}
+
+// listen makes follow look at each block that the node publishes, until Close.
+func (c *Client) listen() {
+	wait := zmqRetry
+	for {
+		if addr := c.publisher(); addr != "" {
+			connected, err := subscribe(c.life, addr, c.look)
+			if connected {
+				wait = zmqRetry
+			}
+			c.log.Debug("ZMQ publisher lost", "addr", addr, "err", err)
+		} else {
+			wait = zmqMaxRetry
+		}
+		if !c.sleep(wait) {
+			return
+		}
+		wait = min(2*wait, zmqMaxRetry)
+	}
+}
+
+// look makes follow look at the tip now.
+func (c *Client) look() {
+	select {
+	case c.poke <- struct{}{}:
+	default:
+	}
+}
+
+// publisher is where the node publishes hashblock; empty where it does not.
+// Only the port is taken from its word: what is published elsewhere is nothing
+// that a node should make us connect to.
+func (c *Client) publisher() string {
+	if c.zmq != "" {
+		addr, _ := zmqAddress(c.zmq) // New looked at it
+		return addr
+	}
+	var offers []struct{ Type, Address string }
+	if err := c.ask(c.life, &offers, "getzmqnotifications"); err != nil { // not in btcd
+		return ""
+	}
+	node, err := url.Parse(c.rpc.url)
+	if err != nil {
+		return ""
+	}
+	for _, o := range offers {
+		offer, err := url.Parse(o.Address)
+		if o.Type != "pub"+zmqTopic || err != nil || offer.Scheme != "tcp" || offer.Port() == "" {
+			continue
+		}
+		if local(offer.Hostname()) && !local(node.Hostname()) {
+			continue
+		}
+		return net.JoinHostPort(node.Hostname(), offer.Port())
+	}
+	return ""
+}
+
+func local(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
+}
+
+// subscribe connects to a publisher and calls news for each block until the
+// connection or ctx ends; connected where it was made at all.
+//
+// The protocol is ZMTP 3.0 (https://rfc.zeromq.org/spec/23/) with the NULL
+// mechanism: both send a greeting of 64 bytes and the command READY, a
+// subscriber sends 1 and its topic, and then messages of frames come. A frame
+// is a byte of flags, its size in one byte or eight, and its body.
+func subscribe(ctx context.Context, addr string, news func()) (connected bool, err error) {
+	conn, err := (&net.Dialer{Timeout: zmqTimeout}).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return false, err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	if err := conn.SetDeadline(time.Now().Add(zmqTimeout)); err != nil {
+		return false, err
+	}
+	var hello [64]byte
+	copy(hello[:], "\xff\x00\x00\x00\x00\x00\x00\x00\x00\x7f\x03\x00NULL")
+	const ready = "\x04\x19\x05READY\x0bSocket-Type\x00\x00\x00\x03SUB"
+	wish := append(hello[:], ready...)
+	wish = append(append(wish, 0, 1+byte(len(zmqTopic)), 1), zmqTopic...)
+	if _, err := conn.Write(wish); err != nil {
+		return false, err
+	}
+	r := bufio.NewReader(conn)
+	var theirs [64]byte
+	if _, err := io.ReadFull(r, theirs[:]); err != nil {
+		return false, err
+	}
+	if theirs[0] != 0xff || theirs[9]&1 == 0 || theirs[10] < 3 || !bytes.Equal(theirs[12:32], hello[12:32]) {
+		return false, errors.New("no ZMTP 3 publisher without a password")
+	}
+	flags, body, err := readFrame(conn, r)
+	if err != nil {
+		return false, err
+	}
+	if flags&flagCommand == 0 || !bytes.HasPrefix(body, []byte("\x05READY")) {
+		return false, errors.New("the ZMQ publisher is not ready")
+	}
+	news() // of what was missed so far
+	for first := true; ; {
+		if first { // the next block may be hours away
+			if err := conn.SetDeadline(time.Time{}); err != nil {
+				return true, err
+			}
+		}
+		flags, body, err := readFrame(conn, r)
+		if err != nil {
+			return true, err
+		}
+		if flags&flagCommand != 0 {
+			continue
+		}
+		if first && string(body) == zmqTopic {
+			news()
+		}
+		first = flags&flagMore == 0
+	}
+}
+
+// The flags of a frame.
+const flagMore, flagLong, flagCommand = 1, 2, 4
+
+// readFrame waits for a frame as long as conn's deadline says; once it has
+// begun it has zmqTimeout to end.
+func readFrame(conn net.Conn, r *bufio.Reader) (flags byte, body []byte, err error) {
+	if flags, err = r.ReadByte(); err != nil {
+		return 0, nil, err
+	}
+	if err := conn.SetDeadline(time.Now().Add(zmqTimeout)); err != nil {
+		return 0, nil, err
+	}
+	var size [8]byte
+	field := size[7:]
+	if flags&flagLong != 0 {
+		field = size[:]
+	}
+	if _, err := io.ReadFull(r, field); err != nil {
+		return 0, nil, err
+	}
+	n := binary.BigEndian.Uint64(size[:])
+	if n > maxFrame {
+		return 0, nil, fmt.Errorf("a ZMQ frame of %d bytes", n)
+	}
+	body = make([]byte, n)
+	_, err = io.ReadFull(r, body)
+	return flags, body, err
+}
