@@ -350,13 +350,15 @@ func backendLoad(t *testing.T, h *ChainHarness) {
 	}
 	h.Mine(3)
 	ctx, cancel := context.WithCancel(t.Context())
-	var wg sync.WaitGroup
+	var sent, wg sync.WaitGroup
 	for i := range n {
 		news := h.Watch(ctx)
+		sent.Add(1)
 		wg.Go(func() {
 			if err := h.Broadcast(ctx, Spend(t, coins[i], value, 1000)); err != nil {
 				t.Errorf("broadcast %d: %v", i, err)
 			}
+			sent.Done()
 			for range news {
 				ref, err := h.Tip(ctx)
 				if err != nil {
@@ -373,6 +375,7 @@ func backendLoad(t *testing.T, h *ChainHarness) {
 		h.Mine(2)
 		h.Reorg(1)
 	}
+	sent.Wait() // blocks may be faster than what goes through a socket
 	cancel()
 	wg.Wait()
 	h.Mine(1)

@@ -153,6 +153,16 @@ func mine(t *testing.T, n *devnode, blocks int) chain.BlockRef {
 	return refs[len(refs)-1]
 }
 
+// signal waits for news.
+func signal(t *testing.T, news <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-news:
+	case <-time.After(10 * time.Second):
+		t.Fatal("no signal")
+	}
+}
+
 func TestConfig(t *testing.T) {
 	empty := filepath.Join(t.TempDir(), "empty.pem")
 	conform.Must(t, os.WriteFile(empty, nil, 0o600))
@@ -234,9 +244,9 @@ func TestNewCookie(t *testing.T) {
 func TestGoneAndBack(t *testing.T) {
 	n := startDevnode(t)
 	news := n.client.Watch(t.Context())
-	<-news // the first look
+	signal(t, news) // the first look
 	mine(t, n, 1)
-	<-news
+	signal(t, news)
 	at := strings.TrimPrefix(n.server.URL(), "http://")
 	conform.Must(t, n.server.Close())
 	want := mine(t, n, 2)
@@ -246,12 +256,12 @@ func TestGoneAndBack(t *testing.T) {
 		time.Sleep(2 * testPoll)
 	}
 	n.serve(t, at)
-	<-news
+	signal(t, news)
 	if got, err := n.client.Tip(t.Context()); err != nil || got != want {
 		t.Errorf("tip %v, %v, want %v", got, err, want)
 	}
 	mine(t, n, 1)
-	<-news
+	signal(t, news)
 }
 
 // TestIdleConnection: a node hangs up connections that it has not heard on for
@@ -279,6 +289,17 @@ func TestWrongNetwork(t *testing.T) {
 	p.pretend(&chaincfg.SigNetParams)
 	p.refuse("getblockheader", codeWarmup, "starts")
 	conform.WantErr(t, c.Health(t.Context()), chain.ErrWrongNetwork)
+	// So is one that came while nobody could be reached.
+	p = startProxy(t)
+	c = newClient(t, Config{URL: p.URL})
+	conform.Must(t, c.Health(t.Context()))
+	p.set("getblockchaininfo", func([]json.RawMessage, json.RawMessage) (any, *Error) { return "nothing", nil })
+	_, err := c.Tip(t.Context())
+	conform.WantErr(t, err, chain.ErrUnavailable)
+	p.set("getblockchaininfo", nil)
+	p.pretend(&chaincfg.SigNetParams)
+	_, err = c.Tip(t.Context())
+	conform.WantErr(t, err, chain.ErrWrongNetwork)
 }
 
 func TestSyncing(t *testing.T) {
@@ -381,7 +402,9 @@ func TestBadBlock(t *testing.T) {
 	coin, err := p.node.chain.Faucet(ctx, conform.KeyScript(t), 100_000)
 	conform.Must(t, err)
 	before := mine(t, p.node, 1)
-	conform.Must(t, p.node.chain.Broadcast(ctx, conform.Spend(t, coin, 100_000, 1000)))
+	tx := conform.Spend(t, coin, 100_000, 1000)
+	conform.Must(t, p.node.chain.Broadcast(ctx, tx))
+	conform.Must(t, p.node.chain.Broadcast(ctx, conform.Spend(t, wire.Outpoint{Txid: wire.Hash(tx.TxHash())}, 99_000, 1000)))
 	at := mine(t, p.node, 1)
 	c := newClient(t, Config{URL: p.URL})
 	good, _, err := c.Block(ctx, at.Hash)
@@ -410,7 +433,8 @@ func TestBadBlock(t *testing.T) {
 		"no coinbase":   edit(func(b *btcwire.MsgBlock) { b.Transactions = b.Transactions[1:] }),
 		"no txs":        edit(func(b *btcwire.MsgBlock) { b.Transactions = nil }),
 		"a tx less":     edit(func(b *btcwire.MsgBlock) { b.Transactions = b.Transactions[:1] }),
-		"a tx twice":    edit(func(b *btcwire.MsgBlock) { b.Transactions = append(b.Transactions, b.Transactions...) }),
+		"a tx twice":    edit(func(b *btcwire.MsgBlock) { b.Transactions = append(b.Transactions, b.Transactions[2]) }), // with the same roots
+		"more subsidy":  edit(func(b *btcwire.MsgBlock) { b.Transactions[0].TxOut[0].Value++ }),
 		"another value": edit(func(b *btcwire.MsgBlock) { b.Transactions[1].TxOut[0].Value++ }),
 		"another witness": edit(func(b *btcwire.MsgBlock) {
 			b.Transactions[1].TxIn[0].Witness = btcwire.TxWitness{{1}}
@@ -670,11 +694,11 @@ func TestSeenByCall(t *testing.T) {
 	p := startProxy(t)
 	c := newClient(t, Config{URL: p.URL, Poll: time.Hour})
 	news := c.Watch(t.Context())
-	<-news
+	signal(t, news)
 	mine(t, p.node, 1)
 	_, err := c.Tip(t.Context())
 	conform.Must(t, err)
-	<-news
+	signal(t, news)
 }
 
 // FuzzAnswer: whatever a server says, nothing panics, and a block is the one

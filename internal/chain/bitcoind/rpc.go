@@ -114,7 +114,7 @@ func (r *rpc) init(cfg Config) error {
 	return nil
 }
 
-// call asks method and reads its result. An *Error is the node's own answer;
+// call asks method and reads its result, if anybody wants it. An *Error is the node's own answer;
 // all else wraps chain.ErrUnavailable or chain.ErrCredentials.
 func (r *rpc) call(ctx context.Context, result any, method string, params []any) error {
 	if params == nil {
@@ -156,6 +156,8 @@ func (r *rpc) call(ctx context.Context, result any, method string, params []any)
 		return fmt.Errorf("%w: %s: %s: not an answer: %w", chain.ErrUnavailable, r.url, method, err)
 	case answer.Error != nil:
 		return &Error{Method: method, Code: answer.Error.Code, Message: clean(answer.Error.Message)}
+	case result == nil:
+		return nil
 	case answer.Result == nil || string(answer.Result) == "null":
 		return fmt.Errorf("%w: %s: %s: an answer without a result", chain.ErrUnavailable, r.url, method)
 	}

@@ -60,8 +60,6 @@ func (c *Client) look() {
 }
 
 // publisher is where the node publishes hashblock; empty where it does not.
-// Only the port is taken from its word: what is published elsewhere is nothing
-// that a node should make us connect to.
 func (c *Client) publisher() string {
 	if c.zmq != "" {
 		addr, _ := zmqAddress(c.zmq) // New looked at it
@@ -71,21 +69,27 @@ func (c *Client) publisher() string {
 	if err := c.ask(c.life, &offers, "getzmqnotifications"); err != nil { // not in btcd
 		return ""
 	}
-	node, err := url.Parse(c.rpc.url)
+	for _, o := range offers {
+		if addr := offered(c.rpc.url, o.Address); o.Type == "pub"+zmqTopic && addr != "" {
+			return addr
+		}
+	}
+	return ""
+}
+
+// offered is where we reach what the node at nodeURL publishes at address, as
+// it sees it; empty: not at all. Only the port is taken from its word: a node
+// has no business to make us connect to somebody else.
+func offered(nodeURL, address string) string {
+	node, err := url.Parse(nodeURL)
 	if err != nil {
 		return ""
 	}
-	for _, o := range offers {
-		offer, err := url.Parse(o.Address)
-		if o.Type != "pub"+zmqTopic || err != nil || offer.Scheme != "tcp" || offer.Port() == "" {
-			continue
-		}
-		if local(offer.Hostname()) && !local(node.Hostname()) {
-			continue
-		}
-		return net.JoinHostPort(node.Hostname(), offer.Port())
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "tcp" || u.Port() == "" || local(u.Hostname()) && !local(node.Hostname()) {
+		return ""
 	}
-	return ""
+	return net.JoinHostPort(node.Hostname(), u.Port())
 }
 
 func local(host string) bool {
@@ -99,7 +103,8 @@ func local(host string) bool {
 // The protocol is ZMTP 3.0 (https://rfc.zeromq.org/spec/23/) with the NULL
 // mechanism: both send a greeting of 64 bytes and the command READY, a
 // subscriber sends 1 and its topic, and then messages of frames come. A frame
-// is a byte of flags, its size in one byte or eight, and its body.
+// is a byte of flags, its size in one byte or eight, and its body. libzmq hangs
+// up on who does not wait for its answer to each step.
 func subscribe(ctx context.Context, addr string, news func()) (connected bool, err error) {
 	conn, err := (&net.Dialer{Timeout: zmqTimeout}).DialContext(ctx, "tcp", addr)
 	if err != nil {
@@ -110,21 +115,20 @@ func subscribe(ctx context.Context, addr string, news func()) (connected bool, e
 	if err := conn.SetDeadline(time.Now().Add(zmqTimeout)); err != nil {
 		return false, err
 	}
-	var hello [64]byte
-	copy(hello[:], "\xff\x00\x00\x00\x00\x00\x00\x00\x00\x7f\x03\x00NULL")
-	const ready = "\x04\x19\x05READY\x0bSocket-Type\x00\x00\x00\x03SUB"
-	wish := append(hello[:], ready...)
-	wish = append(append(wish, 0, 1+byte(len(zmqTopic)), 1), zmqTopic...)
-	if _, err := conn.Write(wish); err != nil {
+	r := bufio.NewReader(conn)
+	var ours, theirs [64]byte
+	copy(ours[:], "\xff\x00\x00\x00\x00\x00\x00\x00\x00\x7f\x03\x00NULL")
+	if _, err := conn.Write(ours[:]); err != nil {
 		return false, err
 	}
-	r := bufio.NewReader(conn)
-	var theirs [64]byte
 	if _, err := io.ReadFull(r, theirs[:]); err != nil {
 		return false, err
 	}
-	if theirs[0] != 0xff || theirs[9]&1 == 0 || theirs[10] < 3 || !bytes.Equal(theirs[12:32], hello[12:32]) {
+	if theirs[0] != 0xff || theirs[9]&1 == 0 || theirs[10] < 3 || !bytes.Equal(theirs[12:32], ours[12:32]) {
 		return false, errors.New("no ZMTP 3 publisher without a password")
+	}
+	if _, err := io.WriteString(conn, "\x04\x19\x05READY\x0bSocket-Type\x00\x00\x00\x03SUB"); err != nil {
+		return false, err
 	}
 	flags, body, err := readFrame(conn, r)
 	if err != nil {
@@ -132,6 +136,9 @@ func subscribe(ctx context.Context, addr string, news func()) (connected bool, e
 	}
 	if flags&flagCommand == 0 || !bytes.HasPrefix(body, []byte("\x05READY")) {
 		return false, errors.New("the ZMQ publisher is not ready")
+	}
+	if _, err := io.WriteString(conn, "\x00\x0a\x01"+zmqTopic); err != nil {
+		return false, err
 	}
 	news() // of what was missed so far
 	for first := true; ; {

@@ -2,6 +2,7 @@ package corerpc
 
 import (
 	"bytes"
+	"context"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -23,6 +24,7 @@ import (
 	"github.com/btcsuite/btcd/txscript/v2"
 	btcwire "github.com/btcsuite/btcd/wire/v2"
 
+	"github.com/bitgram/bitgram/internal/chain"
 	"github.com/bitgram/bitgram/internal/chain/devchain"
 	"github.com/bitgram/bitgram/internal/conform"
 	"github.com/bitgram/bitgram/wire"
@@ -315,6 +317,19 @@ func TestErrors(t *testing.T) {
 	}
 	if status, _ := s.post(t, `{"method":"`+strings.Repeat("x", maxBody)+`"}`); status != http.StatusRequestEntityTooLarge {
 		t.Errorf("large body: status %d", status)
+	}
+}
+
+// syncing is a node that has not caught up.
+type syncing struct{ Node }
+
+func (syncing) Tip(context.Context) (ref chain.BlockRef, err error) { return ref, chain.ErrSyncing }
+
+func TestWarmup(t *testing.T) {
+	s := start(t)
+	s.node = syncing{s.chain}
+	if _, code, _ := s.try(t, "getblockcount", "[]"); code != codeWarmup {
+		t.Errorf("code %d", code)
 	}
 }
 

@@ -25,6 +25,8 @@ import (
 	"time"
 
 	"golang.org/x/net/netutil"
+
+	"github.com/bitgram/bitgram/internal/chain"
 )
 
 const (
@@ -160,6 +162,7 @@ const (
 	codeTransaction    = -25
 	codeRejected       = -26
 	codeKnown          = -27
+	codeWarmup         = -28
 	codeInvalidRequest = -32600
 	codeNoMethod       = -32601
 	codeInternal       = -32603
@@ -311,6 +314,9 @@ func (s *Server) call(ctx context.Context, req request) (any, *failure) {
 	}
 	if errors.As(err, &f) {
 		return nil, f
+	}
+	if errors.Is(err, chain.ErrSyncing) {
+		return nil, fail(codeWarmup, "%v", err)
 	}
 	return nil, fail(codeInternal, "%v", err)
 }

@@ -1,0 +1,181 @@
+package bitcoind
+
+import (
+	"bytes"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/btcsuite/btcd/address/v2"
+	"github.com/btcsuite/btcd/btcec/v2/schnorr"
+	"github.com/btcsuite/btcd/chaincfg/v2"
+	"github.com/btcsuite/btcd/chainhash/v2"
+	"github.com/btcsuite/btcd/txscript/v2"
+	btcwire "github.com/btcsuite/btcd/wire/v2"
+
+	"github.com/bitgram/bitgram/internal/chain"
+	"github.com/bitgram/bitgram/internal/conform"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// btcdProgram is btcd, built at the version that go.mod names as a tool.
+var btcdProgram = sync.OnceValues(func() (string, error) {
+	out, err := exec.Command("go", "tool", "-n", "btcd").Output()
+	return strings.TrimSpace(string(out)), err
+})
+
+// btcd is a process on regtest with no peers, which hears on loopback only.
+// Its blocks pay to conform's key.
+type btcd struct {
+	t      *testing.T
+	client *Client
+	spent  wire.Height // up to there, coinbases are spent
+}
+
+const btcdUser, btcdPassword = "me", "hunter2"
+
+func startBtcd(t *testing.T, secure bool) (b *btcd, cfg Config) {
+	t.Helper()
+	program, err := btcdProgram()
+	conform.Must(t, err)
+	dir := t.TempDir()
+	own := func(name string) string { return filepath.Join(dir, name) }
+	conform.Must(t, os.WriteFile(own("conf"), nil, 0o600))
+	l, err := net.Listen("tcp", "127.0.0.1:0") // for a free port
+	conform.Must(t, err)
+	at := l.Addr().String()
+	conform.Must(t, l.Close())
+	to, err := address.NewAddressTaproot(schnorr.SerializePubKey(txscript.ComputeTaprootKeyNoScript(conform.Key.PubKey())), &chaincfg.RegressionNetParams)
+	conform.Must(t, err)
+	args := []string{"--regtest", "--nolisten", "--nodnsseed", "--nocfilters", "--rejectnonstd", "--debuglevel=error",
+		"--configfile", own("conf"), "--datadir", own("data"), "--logdir", own("log"), "--rpccert", own("rpc.cert"), "--rpckey", own("rpc.key"),
+		"--rpclisten", at, "--rpcuser", btcdUser, "--rpcpass", btcdPassword, "--miningaddr", to.EncodeAddress()}
+	cfg = Config{URL: "http://" + at, User: btcdUser, Password: btcdPassword}
+	if secure {
+		cfg.URL, cfg.CACert = "https://"+at, own("rpc.cert")
+	} else {
+		args = append(args, "--notls")
+	}
+	var said bytes.Buffer
+	cmd := exec.Command(program, args...)
+	cmd.Env = append(os.Environ(), "HOME="+dir)
+	cmd.Stdout, cmd.Stderr = &said, &said
+	conform.Must(t, cmd.Start())
+	ended := make(chan struct{})
+	go func() {
+		_ = cmd.Wait()
+		close(ended)
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		<-ended
+	})
+	for deadline := time.After(30 * time.Second); ; {
+		conn, err := net.Dial("tcp", at)
+		if err == nil {
+			conn.Close()
+			break
+		}
+		select {
+		case <-ended:
+			t.Fatalf("btcd ended: %s", said.String())
+		case <-deadline:
+			t.Fatal("btcd does not listen")
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	b = &btcd{t: t, client: newClient(t, cfg)}
+	conform.Must(t, b.client.Health(t.Context()))
+	return b, cfg
+}
+
+func (b *btcd) mine(n int) {
+	b.t.Helper()
+	var hashes []string
+	conform.Must(b.t, b.client.call(b.t.Context(), &hashes, "generate", n))
+}
+
+// fund pays from the oldest coinbase that is not spent.
+func (b *btcd) fund(script []byte, amount wire.Sat) wire.Outpoint {
+	b.t.Helper()
+	ctx := b.t.Context()
+	b.spent++
+	ref, err := b.client.Tip(ctx)
+	conform.Must(b.t, err)
+	if mature := wire.Height(b.client.params.CoinbaseMaturity) + b.spent; ref.Height < mature {
+		b.mine(int(mature-ref.Height) + 10) // and for ten more
+	}
+	hash, err := b.client.HashAt(ctx, b.spent)
+	conform.Must(b.t, err)
+	block, _, err := b.client.Block(ctx, hash)
+	conform.Must(b.t, err)
+	coinbase := block.Transactions[0]
+	tx := btcwire.NewMsgTx(2)
+	tx.AddTxIn(&btcwire.TxIn{PreviousOutPoint: btcwire.OutPoint{Hash: coinbase.TxHash()}, Sequence: 0xffffffff})
+	value := wire.Sat(coinbase.TxOut[0].Value)
+	tx.AddTxOut(btcwire.NewTxOut(int64(amount), script))
+	tx.AddTxOut(btcwire.NewTxOut(int64(value-amount-1000), conform.KeyScript(b.t)))
+	conform.SignInput(b.t, tx, value)
+	conform.Must(b.t, b.client.Broadcast(ctx, tx))
+	return wire.Outpoint{Txid: wire.Hash(tx.TxHash())}
+}
+
+// reorg takes the last depth blocks for invalid and mines one more. What they
+// held is in the mempool meanwhile.
+func (b *btcd) reorg(depth int) {
+	b.t.Helper()
+	ctx := b.t.Context()
+	ref, err := b.client.Tip(ctx)
+	conform.Must(b.t, err)
+	first, err := b.client.HashAt(ctx, ref.Height+1-wire.Height(depth))
+	conform.Must(b.t, err)
+	conform.Must(b.t, b.client.call(ctx, nil, "invalidateblock", first.String()))
+	b.mine(depth + 1)
+}
+
+func TestConformanceBtcd(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a process for each test")
+	}
+	conform.Backend(t, func(t *testing.T) *conform.ChainHarness {
+		b, _ := startBtcd(t, false)
+		return &conform.ChainHarness{
+			Backend: b.client,
+			Mine:    b.mine,
+			Fund:    b.fund,
+			Reorg:   b.reorg,
+			Close:   func() { b.client.Close() },
+		}
+	})
+}
+
+// TestBtcdSecure: TLS with the certificate that btcd makes for itself, and
+// what it says to strangers.
+func TestBtcdSecure(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a process")
+	}
+	b, cfg := startBtcd(t, true)
+	b.mine(1)
+	if ref, err := b.client.Tip(t.Context()); err != nil || ref.Height != 1 {
+		t.Errorf("tip %v, %v", ref, err)
+	}
+	unknown, wrong := cfg, cfg
+	unknown.CACert = ""
+	conform.WantErr(t, newClient(t, unknown).Health(t.Context()), chain.ErrUnavailable)
+	wrong.Password = "hunter3"
+	conform.WantErr(t, newClient(t, wrong).Health(t.Context()), chain.ErrCredentials)
+	plain := cfg
+	plain.URL = strings.Replace(cfg.URL, "https", "http", 1)
+	conform.WantErr(t, newClient(t, plain).Health(t.Context()), chain.ErrUnavailable)
+	other := cfg
+	other.Network = wire.Signet
+	conform.WantErr(t, newClient(t, other).Health(t.Context()), chain.ErrWrongNetwork)
+	_, _, err := b.client.Block(t.Context(), chainhash.Hash{1})
+	conform.WantErr(t, err, chain.ErrNotFound)
+}
