@@ -162,7 +162,7 @@ func scan(ctx context.Context, w io.Writer) (err error) {
 		seed := make([]byte, 64)
 		_, _ = rand.Read(seed)
 		n++
-		r, operr := node.Open(node.Config{Dir: filepath.Join(dir, fmt.Sprint("recipient-", n)), Network: wire.Regtest, Seed: seed, Chain: chain, Birthday: birthday})
+		r, operr := node.Open(node.Config{Dir: filepath.Join(dir, fmt.Sprint("recipient-", n)), Network: wire.Regtest, Seed: seed, Chain: chain, Birthday: func(context.Context) (wire.Height, error) { return birthday, nil }})
 		if operr != nil {
 			err = errors.Join(err, operr)
 			return

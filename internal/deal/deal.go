@@ -34,16 +34,17 @@ type Margins struct {
 	Claim           uint32   // a claim is broadcast at the latest at T−Claim
 	Bump            uint32   // and bumped in every block from T−Bump
 	Final           uint32   // confirmations after which nothing is undone
-	BlocksPerDay    uint32   // for prices
+	BlocksPerDay    uint32   // for prices, and for storage that is asked for in days
 }
 
 // MarginsFor returns the margins of network n. Regtest's are those of mainnet
-// with the waiting times divided by twelve.
+// with the waiting times divided by twelve, and days by fourteen: what is stored for a
+// week is refunded after some 106 blocks.
 func MarginsFor(n wire.Network) Margins {
 	m := Margins{CacheConf: 1, RevealConf: 3, RevealConfLarge: 6, LargeSat: 100_000,
 		Turn: 36, Slack: 432, Release: 288, Claim: 216, Bump: 144, Final: 6, BlocksPerDay: 144}
 	if n == wire.Regtest {
-		m.Turn, m.Slack, m.Release, m.Claim, m.Bump = 3, 36, 24, 18, 12
+		m.Turn, m.Slack, m.Release, m.Claim, m.Bump, m.BlocksPerDay = 3, 36, 24, 18, 12, 10
 	}
 	return m
 }
@@ -77,6 +78,9 @@ var (
 	ErrBadMessage   = errors.New("message does not open")
 	ErrExpired      = errors.New("expired")
 	ErrRejected     = errors.New("the network refuses the funding")
+	ErrCancelled    = errors.New("cancelled")
+	ErrTooLate      = errors.New("too late for that")
+	ErrTooEarly     = errors.New("too early for that")
 )
 
 // Refusal is an error that is answered to a peer with a code.

@@ -12,7 +12,7 @@ var effectTypes = map[string]reflect.Type{}
 
 func init() {
 	for _, e := range []Effect{AskQuotes{}, SealCopies{}, LockCoins{}, UnlockCoins{}, Place{}, Publish{}, Broadcast{},
-		Poll{}, DropPayload{}, ClaimDue{}, Locate{}, Fetch{}, Release{}, Open{}, LeaveAck{}} {
+		Poll{}, DropPayload{}, DropMessage{}, ClaimDue{}, Locate{}, Fetch{}, Release{}, Open{}, LeaveAck{}} {
 		t := reflect.TypeOf(e)
 		effectTypes[t.Name()] = t
 	}

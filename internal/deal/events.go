@@ -21,6 +21,8 @@ type (
 	// Broadcasted answers Broadcast and Publish. Err is empty, or why the
 	// network refuses the transaction.
 	Broadcasted struct{ Err string }
+	// Discarded: the user wants to see no more of the message.
+	Discarded struct{}
 )
 
 // Events of the sender.
@@ -60,6 +62,8 @@ type (
 	}
 	// NothingNew answers Poll without an acknowledgement.
 	NothingNew struct{}
+	// Cancelled: the user wants it back, before anything is paid.
+	Cancelled struct{}
 )
 
 // Effects of the sender.
@@ -119,6 +123,8 @@ type (
 	// DropPayload deletes the sender's spooled payload, the recipient's copies,
 	// or the agent's copy, with its entry under Find.
 	DropPayload struct{ Find wire.Hash }
+	// DropMessage deletes a message that was read.
+	DropMessage struct{}
 )
 
 // Events of the agent. Its quote comes to life by NewAgent.
@@ -263,6 +269,8 @@ func (Placed) event()       {}
 func (NotPlaced) event()    {}
 func (AckArrived) event()   {}
 func (NothingNew) event()   {}
+func (Cancelled) event()    {}
+func (Discarded) event()    {}
 func (Offered) event()      {}
 func (Released) event()     {}
 func (Acked) event()        {}
@@ -286,6 +294,7 @@ func (Publish) effect()     {}
 func (Broadcast) effect()   {}
 func (Poll) effect()        {}
 func (DropPayload) effect() {}
+func (DropMessage) effect() {}
 func (ClaimDue) effect()    {}
 func (Locate) effect()      {}
 func (Fetch) effect()       {}

@@ -24,9 +24,10 @@ const (
 	RecipientOpening                         // τ is known
 	RecipientRead                            // decrypted, the sender's signature right
 	RecipientLost                            // no agent gave it in time, or it does not open
+	RecipientDiscarded                       // the user wants no more of it
 )
 
-var recipientPhases = []string{"found", "fetching", "holding", "releasing", "opening", "read", "lost"}
+var recipientPhases = []string{"found", "fetching", "holding", "releasing", "opening", "read", "lost", "discarded"}
 
 func (p RecipientPhase) String() string { return name(recipientPhases, uint8(p)) }
 
@@ -103,6 +104,13 @@ func (r *Recipient) secrets() *seal.Secrets { return seal.FromRoot(r.Shared, r.E
 
 // Step is the recipient's transition.
 func (r Recipient) Step(ev Event) (Recipient, []Effect, error) {
+	if r.Phase == RecipientDiscarded {
+		switch ev.(type) {
+		case Fetched, Opened: // was on its way
+			return r, []Effect{DropPayload{}, DropMessage{}}, nil
+		}
+		return r, nil, nil
+	}
 	r.Sources, r.Seen = slices.Clone(r.Sources), slices.Clone(r.Seen)
 	switch ev := ev.(type) {
 	case Located:
@@ -141,6 +149,10 @@ func (r Recipient) Step(ev Event) (Recipient, []Effect, error) {
 			effects = []Effect{DropPayload{}}
 		}
 		return n, effects, err
+	case Discarded:
+		// What stands here keeps the message from being found again.
+		r.Phase, r.Sources, r.Current, r.Seen = RecipientDiscarded, nil, 0, nil
+		return r, []Effect{DropPayload{}, DropMessage{}}, nil
 	case AckLeft:
 		r.Acked = r.Acked || ev.OK
 		return r, nil, nil
@@ -581,7 +593,7 @@ func (r Recipient) Interest() contract.Interest {
 		in.Outpoints = append(in.Outpoints, wire.Outpoint{Txid: r.Txid, Vout: uint32(vout)})
 	}
 	switch r.Phase {
-	case RecipientLost:
+	case RecipientLost, RecipientDiscarded:
 		in.Done = true
 	case RecipientRead:
 		src := r.source()

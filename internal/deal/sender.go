@@ -59,6 +59,7 @@ type Terms struct {
 	Candidates  []Candidate
 	Seed        wire.Secret // of sessions and blindings
 	RefundKey   wire.Secret // S′
+	Subject     string      // for people
 	RefundTo    []byte      // script of the refund's output
 	Margins     Margins
 	Created     int64 // Unix time, for people
@@ -73,7 +74,7 @@ type Leg struct {
 	Vout      uint32
 	Held      bool   // the agent's receipt is here
 	Refused   string // why it did not take the copy
-	Acked     bool   // the recipient's acknowledgement came from it
+	Ack       []byte // the recipient's acknowledgement that came from it, opened (seal.Ack); or empty
 }
 
 // Sender is the sender's side of one message.
@@ -95,6 +96,7 @@ type Sender struct {
 	Refund    *Sent
 	Tip       wire.Height // last block told
 	Failure   string
+	Discarded bool
 	FailedBy  string // names the sentinel: "price", "agents", "funds", "rejected", "cancelled"
 }
 
@@ -170,6 +172,17 @@ func (s Sender) Step(ev Event) (Sender, []Effect, error) {
 	case AckArrived:
 		return s.acked(ev)
 	case NothingNew:
+		return s, nil, nil
+	case Cancelled:
+		if s.Phase >= SenderPublishing {
+			return s, nil, fmt.Errorf("%w: its funding is signed, and may be on its way", ErrTooLate)
+		}
+		return s.fail("cancelled", ErrCancelled)
+	case Discarded:
+		if !s.Interest().Done {
+			return s, nil, fmt.Errorf("%w: it is still on its way, or its money is", ErrTooEarly)
+		}
+		s.Discarded = true
 		return s, nil, nil
 	case Connected:
 		return s.connected(ev)
@@ -335,19 +348,14 @@ func (s Sender) fund(ev CoinsLocked) (Sender, []Effect, error) {
 	if err != nil {
 		return s, nil, err
 	}
+	leaves, hashes := s.leaves(sec)
 	var claims []wire.ClaimLeaf
-	leaves := make([]wire.Leaf, len(s.Legs))
 	for i, l := range s.Legs {
-		agent := l.Candidate.Agent
-		sender, err := sec.SenderKey(agent).PrivKey()
+		sender, err := sec.SenderKey(l.Candidate.Agent).PrivKey()
 		if err != nil {
 			return s, nil, err
 		}
-		sigma := sec.ReleaseSecret(agent)
-		h := wire.Hash(sha256.Sum256(sigma[:]))
-		claims = append(claims, wire.ClaimLeaf{ReleaseHash: h, SenderKey: wire.XOnly(sender.PubKey()), ClaimKey: l.Quote.ClaimKey})
-		leaves[i] = wire.Leaf{Agent: agent, CopyHash: l.CopyHash, Size: l.Quote.Size, Point: l.Quote.Point,
-			ReleaseHash: h, Key: s.Terms.Key}
+		claims = append(claims, wire.ClaimLeaf{ReleaseHash: leaves[i].ReleaseHash, SenderKey: wire.XOnly(sender.PubKey()), ClaimKey: l.Quote.ClaimKey})
 	}
 	s.Frozen = nil
 	for i := range s.Values {
@@ -366,10 +374,6 @@ func (s Sender) fund(ev CoinsLocked) (Sender, []Effect, error) {
 	var frozen []*btcwire.TxOut
 	for i, o := range outputs {
 		frozen = append(frozen, btcwire.NewTxOut(int64(s.Values[i]), o.PkScript()))
-	}
-	hashes := make([]wire.Hash, len(leaves))
-	for i := range leaves {
-		hashes[i] = leaves[i].Hash()
 	}
 	root, err := seal.Root(hashes)
 	if err != nil {
@@ -398,7 +402,7 @@ func (s Sender) fund(ev CoinsLocked) (Sender, []Effect, error) {
 		if l.PreSig, err = contract.PreSign(sec.SenderKey(agent), sec.NonceKey(agent), l.Quote.Point, digest); err != nil {
 			return s, nil, err
 		}
-		path, err := seal.Section(hashes, i)
+		section, err := section(leaves, hashes, i)
 		if err != nil {
 			return s, nil, err
 		}
@@ -408,10 +412,26 @@ func (s Sender) fund(ev CoinsLocked) (Sender, []Effect, error) {
 		}
 		effects = append(effects, Place{Candidate: l.Candidate, Ephemeral: s.Terms.Ephemeral, Package: wire.Package{
 			Session: l.Quote.Session, Funding: s.Funding, Vout: l.Vout, Frozen: s.Frozen[l.Vout],
-			Section: wire.Section{Leaf: leaves[i], Index: uint8(i), Count: uint8(len(leaves)), Path: path},
-			PreSig:  l.PreSig, FetchKey: sec.FetchKey(agent), Grant: grant}})
+			Section: section, PreSig: l.PreSig, FetchKey: sec.FetchKey(agent), Grant: grant}})
 	}
 	return s, effects, nil
+}
+
+// leaves are what the root commits to, one for each leg, with their hashes.
+func (s *Sender) leaves(sec *seal.Secrets) (leaves []wire.Leaf, hashes []wire.Hash) {
+	for _, l := range s.Legs {
+		sigma := sec.ReleaseSecret(l.Candidate.Agent)
+		leaf := wire.Leaf{Agent: l.Candidate.Agent, CopyHash: l.CopyHash, Size: l.Quote.Size, Point: l.Quote.Point,
+			ReleaseHash: wire.Hash(sha256.Sum256(sigma[:])), Key: s.Terms.Key}
+		leaves, hashes = append(leaves, leaf), append(hashes, leaf.Hash())
+	}
+	return leaves, hashes
+}
+
+// section leads from leaf i to the root.
+func section(leaves []wire.Leaf, hashes []wire.Hash, i int) (wire.Section, error) {
+	path, err := seal.Section(hashes, i)
+	return wire.Section{Leaf: leaves[i], Index: uint8(i), Count: uint8(len(leaves)), Path: path}, err
 }
 
 // grant lets the agent of leg i say in the DHT that it holds the message.
@@ -535,7 +555,7 @@ func (s Sender) broadcasted(ev Broadcasted) (Sender, []Effect, error) {
 
 func (s Sender) acked(ev AckArrived) (Sender, []Effect, error) {
 	l := s.leg(ev.Agent)
-	if l == nil || l.Acked || len(s.Frozen) == 0 {
+	if l == nil || len(l.Ack) > 0 || len(s.Frozen) == 0 {
 		return s, nil, nil
 	}
 	sec, err := seal.FromSender(s.Terms.Ephemeral, s.Terms.Recipient)
@@ -550,10 +570,11 @@ func (s Sender) acked(ev AckArrived) (Sender, []Effect, error) {
 	if err != nil {
 		return s, nil, err
 	}
-	if _, err := seal.OpenAck(ev.Blob, sec.AckKey(ev.Agent), s.Terms.Recipient, e, root, ev.Agent); err != nil {
+	ack, err := seal.OpenAck(ev.Blob, sec.AckKey(ev.Agent), s.Terms.Recipient, e, root, ev.Agent)
+	if err != nil {
 		return s, nil, nil // an agent's word alone proves nothing
 	}
-	l.Acked = true
+	l.Ack = ack[:]
 	return s, nil, nil
 }
 
@@ -713,7 +734,7 @@ func (s *Sender) Delivered() bool {
 			return true
 		}
 	}
-	return slices.ContainsFunc(s.Legs, func(l Leg) bool { return l.Acked })
+	return slices.ContainsFunc(s.Legs, func(l Leg) bool { return len(l.Ack) > 0 })
 }
 
 // Stored is how many agents hold the message against a confirmed funding.
@@ -747,7 +768,7 @@ func (s *Sender) State() string {
 
 // Interest implements the engine's view of the contract.
 func (s Sender) Interest() contract.Interest {
-	in := contract.Interest{Top: s.Tip, Done: s.Phase == SenderFailed && len(s.Funding) == 0}
+	in := contract.Interest{Top: s.Tip, Done: s.Phase == SenderFailed && len(s.Funding) == 0, Forget: s.Discarded}
 	if s.Phase < SenderPublishing || len(s.Funding) == 0 {
 		return in
 	}

@@ -440,13 +440,14 @@ func (w *world) receive(ctx context.Context, res *Result) error {
 		return nil
 	}
 	var got *engine.Ref
-	for ref, r := range w.recipient.Received(ctx) {
+	err := w.recipient.Received(ctx, func(ref engine.Ref, r deal.Recipient) error {
 		if r.Phase == deal.RecipientRead {
 			got = &ref
 		}
-	}
-	if got == nil {
 		return nil
+	})
+	if got == nil || err != nil {
+		return err
 	}
 	f, err := w.recipient.Message(*got)
 	if err != nil {

@@ -154,8 +154,9 @@ type Config struct {
 	Chain     chain.Backend
 	Executor  Executor
 	Followers []Follower
-	// Birthday is the height from which a new store follows the chain.
-	Birthday wire.Height
+	// Birthday finds the height from which a new store follows the chain; the
+	// whole chain where it is nil. It is asked once the node has a tip.
+	Birthday func(context.Context) (wire.Height, error)
 	// Observe is called after each commit by whoever committed; it must not
 	// block and must not call the engine.
 	Observe func(Change)
@@ -174,7 +175,8 @@ type Engine struct {
 	rate    wire.SatPerKVB
 	told    chan struct{} // closed and renewed at each new position
 	at      chain.BlockRef
-	synced  bool // the position was the node's tip when last looked
+	synced  bool  // the position was the node's tip when last looked
+	trouble error // of the last look at the node
 }
 
 // New returns an engine; nothing runs yet.
@@ -547,6 +549,20 @@ func (e *Engine) WaitSynced(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// Synced reports whether the position is the node's tip as last looked at.
+func (e *Engine) Synced() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.synced
+}
+
+// Trouble is why the chain cannot be followed at the moment, or nil.
+func (e *Engine) Trouble() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.trouble
 }
 
 // Idle reports whether no effect is waiting or running and the last block of

@@ -28,6 +28,9 @@ func (e *Engine) follow(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
+			e.mu.Lock()
+			e.synced, e.trouble = false, err
+			e.mu.Unlock()
 			e.cfg.Log.Warn("chain not followed, will be tried again", "err", err, "in", wait)
 			select {
 			case <-time.After(wait):
@@ -66,7 +69,13 @@ func (e *Engine) catchUp(ctx context.Context) error {
 		if !ok {
 			// A new store begins behind its birthday without being told of
 			// earlier blocks.
-			start := min(e.cfg.Birthday, tip.Height)
+			start := wire.Height(0)
+			if e.cfg.Birthday != nil {
+				if start, err = e.cfg.Birthday(ctx); err != nil {
+					return err
+				}
+				start = min(start, tip.Height)
+			}
 			hash, err := e.cfg.Chain.HashAt(ctx, start)
 			if err != nil {
 				return err
@@ -110,7 +119,7 @@ func (e *Engine) caughtUp(ctx context.Context, at chain.BlockRef) error {
 		return err
 	}
 	e.mu.Lock()
-	e.rate, e.synced = rate, true
+	e.rate, e.synced, e.trouble = rate, true, nil
 	e.mu.Unlock()
 	e.setPosition(at)
 	return nil

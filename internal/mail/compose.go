@@ -19,8 +19,14 @@ import (
 type Meta struct {
 	From, To string // addresses as bitgram prints them
 	Subject  string
-	Filename string // base name of the file, or empty
+	Filename string // base name of the file that the body is, or empty
 	Date     time.Time
+}
+
+// File is an attachment.
+type File struct {
+	Name string // base name, may be empty
+	Body io.Reader
 }
 
 // maxHeader bounds a received header, bytes.
@@ -30,47 +36,118 @@ const maxHeader = 64 << 10
 var ErrNotMIME = errors.New("not a MIME message")
 
 // Compose returns a reader of the MIME message with body as its one part, the
-// bytes as they are (Content-Transfer-Encoding: binary). It streams; Close
-// frees what a reader that stops early leaves behind.
-func Compose(m Meta, body io.Reader) io.ReadCloser {
+// bytes as they are (Content-Transfer-Encoding: binary); where there are
+// attachments, of a multipart/mixed one that begins with body. It streams;
+// Close frees what a reader that stops early leaves behind.
+func Compose(m Meta, body io.Reader, attachments ...File) io.ReadCloser {
 	r, w := io.Pipe()
-	go func() {
-		var h gomail.Header
-		h.SetDate(m.Date)
-		h.SetAddressList("From", []*gomail.Address{{Address: m.From + "@bitgram"}})
-		h.SetAddressList("To", []*gomail.Address{{Address: m.To + "@bitgram"}})
-		h.SetSubject(m.Subject)
-		h.Set("MIME-Version", "1.0")
-		h.SetContentType("application/octet-stream", nil)
-		h.Set("Content-Transfer-Encoding", "binary")
-		if m.Filename != "" {
-			h.SetContentDisposition("attachment", map[string]string{"filename": m.Filename})
-		}
-		mw, err := message.CreateWriter(w, h.Header)
-		if err == nil {
-			_, err = io.Copy(mw, body)
-			err = errors.Join(err, mw.Close())
-		}
-		w.CloseWithError(err)
-	}()
+	go func() { w.CloseWithError(compose(w, m, body, attachments)) }()
 	return r
 }
 
-// Extract reads the header of a message that Compose made and returns a reader
-// of its body's exact bytes.
-func Extract(r io.Reader) (m Meta, body io.Reader, err error) {
+func compose(w io.Writer, m Meta, body io.Reader, attachments []File) error {
+	var h gomail.Header
+	h.SetDate(m.Date)
+	h.SetAddressList("From", []*gomail.Address{{Address: m.From + "@bitgram"}})
+	h.SetAddressList("To", []*gomail.Address{{Address: m.To + "@bitgram"}})
+	h.SetSubject(m.Subject)
+	h.Set("MIME-Version", "1.0")
+	if len(attachments) == 0 {
+		describe(&h.Header, m.Filename)
+		return part(func() (*message.Writer, error) { return message.CreateWriter(w, h.Header) }, body)
+	}
+	h.SetContentType("multipart/mixed", nil)
+	mw, err := message.CreateWriter(w, h.Header)
+	if err != nil {
+		return err
+	}
+	for _, f := range append([]File{{m.Filename, body}}, attachments...) {
+		var ph message.Header
+		describe(&ph, f.Name)
+		if err := part(func() (*message.Writer, error) { return mw.CreatePart(ph) }, f.Body); err != nil {
+			return err
+		}
+	}
+	return mw.Close()
+}
+
+// describe writes the fields of one part.
+func describe(h *message.Header, filename string) {
+	h.SetContentType("application/octet-stream", nil)
+	h.Set("Content-Transfer-Encoding", "binary")
+	if filename != "" {
+		h.SetContentDisposition("attachment", map[string]string{"filename": filename})
+	}
+}
+
+func part(create func() (*message.Writer, error), body io.Reader) error {
+	w, err := create()
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(w, body)
+	return errors.Join(err, w.Close())
+}
+
+// Message is a received MIME message, read from front to back.
+type Message struct {
+	Meta
+	entity *message.Entity
+	parts  message.MultipartReader // nil where the message has one part
+	done   bool
+}
+
+// Read reads the header of a message: ErrNotMIME.
+func Read(r io.Reader) (*Message, error) {
 	e, err := message.ReadWithOptions(bufio.NewReader(r), &message.ReadOptions{MaxHeaderBytes: maxHeader})
 	if err != nil {
-		return m, nil, fmt.Errorf("%w: %v", ErrNotMIME, err)
+		return nil, fmt.Errorf("%w: %v", ErrNotMIME, err)
 	}
 	h := gomail.Header{Header: e.Header}
+	m := &Message{entity: e, parts: e.MultipartReader()}
 	m.Subject, _ = h.Subject()
 	m.Date, _ = h.Date()
-	if _, params, err := h.ContentDisposition(); err == nil {
-		m.Filename = params["filename"]
-	}
+	m.Filename = filename(&e.Header)
 	m.From, m.To = first(h, "From"), first(h, "To")
-	return m, e.Body, nil
+	return m, nil
+}
+
+// Next is the next part, its bytes as they are; io.EOF behind the last one. A
+// part is to be read before the next.
+func (m *Message) Next() (File, error) {
+	if m.parts == nil {
+		if m.done {
+			return File{}, io.EOF
+		}
+		m.done = true
+		return File{m.Filename, m.entity.Body}, nil
+	}
+	e, err := m.parts.NextPart()
+	if errors.Is(err, io.EOF) {
+		return File{}, io.EOF
+	}
+	if err != nil {
+		return File{}, fmt.Errorf("%w: %v", ErrNotMIME, err)
+	}
+	return File{filename(&e.Header), e.Body}, nil
+}
+
+// Extract is Read and the first part.
+func Extract(r io.Reader) (m Meta, body io.Reader, err error) {
+	msg, err := Read(r)
+	if err != nil {
+		return m, nil, err
+	}
+	f, err := msg.Next()
+	return msg.Meta, f.Body, err
+}
+
+func filename(h *message.Header) string {
+	_, params, err := h.ContentDisposition()
+	if err != nil {
+		return ""
+	}
+	return params["filename"]
 }
 
 func first(h gomail.Header, key string) string {

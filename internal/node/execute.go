@@ -66,7 +66,13 @@ func (x *executor) Do(ctx context.Context, ref engine.Ref, e deal.Effect) (func(
 	if ask, ok := e.(deal.AskQuotes); ok {
 		return x.askQuotes(ctx, ref, ask)
 	}
+	if _, ok := e.(deal.DropMessage); ok {
+		return func(engine.Tx) ([]engine.Delivery, error) { return nil, nil }, remove(x.files.path(dirIncoming, ref.ID, ".eml"))
+	}
 	ev, err := x.answer(ctx, ref, e)
+	if errors.Is(err, os.ErrNotExist) && x.over(ctx, ref) {
+		return nil, nil // its files are gone because it ended meanwhile
+	}
 	if err != nil || ctx.Err() != nil {
 		// What a cancelled context cut short proves nothing: it is done again.
 		return nil, cmp.Or(err, ctx.Err())
@@ -77,6 +83,19 @@ func (x *executor) Do(ctx context.Context, ref engine.Ref, e deal.Effect) (func(
 		}
 		return []engine.Delivery{{Ref: ref, Event: ev}}, nil
 	}, nil
+}
+
+// over reports whether a contract has come to an end in which its files are
+// deleted.
+func (x *executor) over(ctx context.Context, ref engine.Ref) bool {
+	state, err := x.engine.State(ctx, ref)
+	switch s := state.(type) {
+	case deal.Sender:
+		return s.Phase == deal.SenderFailed
+	case deal.Recipient:
+		return s.Phase == deal.RecipientDiscarded
+	}
+	return errors.Is(err, engine.ErrNoContract)
 }
 
 func (x *executor) answer(ctx context.Context, ref engine.Ref, e deal.Effect) (deal.Event, error) {

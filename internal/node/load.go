@@ -15,6 +15,7 @@ import (
 type load struct {
 	mu       sync.Mutex
 	quotes   int    // given, not used
+	messages int    // whose copies are held
 	unfunded uint64 // bytes of copies that nobody paid for yet
 	stored   uint64 // bytes of all copies
 	uploads  map[wire.Key]bool
@@ -45,6 +46,9 @@ func (l *load) add(a *deal.Agent, sign int) {
 	q, u, s := weigh(a)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if s > 0 {
+		l.messages += sign
+	}
 	if sign < 0 {
 		l.quotes, l.unfunded, l.stored = l.quotes-q, l.unfunded-u, l.stored-s
 		return

@@ -420,6 +420,32 @@ func (n *Node) nearest(ctx context.Context, l wire.Locator, wide bool) ([]p2p.Fo
 	return found, err
 }
 
+// Joined reports whether the node is in the DHT.
+func (n *Node) Joined() bool {
+	select {
+	case <-n.joined:
+		return true
+	default:
+		return false
+	}
+}
+
+// Known is how many peers of the DHT the node knows.
+func (n *Node) Known() int { return n.calls.Known() }
+
+// IsAgent reports whether the node serves others.
+func (n *Node) IsAgent() bool { return n.host != nil }
+
+// FindAgent asks the DHT what an agent offers: p2p.ErrNotFound.
+func (n *Node) FindAgent(ctx context.Context, agent wire.Key) (*wire.Advertisement, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookupPatience)
+	defer cancel()
+	if err := n.WaitNetwork(ctx); err != nil {
+		return nil, err
+	}
+	return n.calls.Advertisement(ctx, agent)
+}
+
 // maxNonce is how many neighbourhoods a sender considers for a message.
 const maxNonce = 256
 

@@ -36,10 +36,13 @@ type Config struct {
 	Listen []string
 	// Seeds are multiaddrs with peer IDs by which the DHT is entered.
 	Seeds []string
-	// Birthday is the height from which a new home follows the chain.
-	Birthday wire.Height
+	// Birthday finds the height from which a new home follows the chain; the
+	// whole chain where it is nil.
+	Birthday func(context.Context) (wire.Height, error)
 	// Observe sees every change of a contract; see engine.Config.
 	Observe func(engine.Change)
+	// Tip, where set, is told of the chain's position after new blocks.
+	Tip func(chain.BlockRef)
 	// Progress, where set, is told how many of total bytes some long work has
 	// done; it is called often and from any goroutine.
 	Progress func(what string, done, total uint64)
@@ -77,6 +80,13 @@ type Wallet interface {
 	// no coin of the wallet.
 	Sign(tx wallet.Tx, t *btcwire.MsgTx, fixed bool) error
 	Forget(tx wallet.Tx, txid wire.Hash) error
+	// Send pays an amount, Bump replaces a payment by one that pays more.
+	Send(tx wallet.Tx, script []byte, amount wire.Sat, rate wire.SatPerKVB, tip wire.Height) (*btcwire.MsgTx, error)
+	Bump(tx wallet.Tx, txid wire.Hash, rate wire.SatPerKVB) (*btcwire.MsgTx, error)
+	// History lists confirmed transactions; Unconfirmed the own ones that can
+	// still confirm.
+	History(tx wallet.Tx) ([]wallet.Record, error)
+	Unconfirmed(tx wallet.Tx) ([]*btcwire.MsgTx, error)
 }
 
 // Node is one party.
@@ -202,6 +212,7 @@ func (n *Node) Start() {
 	n.running.Go(func() { n.err = n.engine.Run(ctx) })
 	n.running.Go(func() { n.join(ctx) })
 	n.running.Go(func() { n.tend(ctx) })
+	n.running.Go(func() { n.watchBlocks(ctx) })
 }
 
 // Close stops the node; whatever it was doing goes on at the next Open.
@@ -256,30 +267,18 @@ func (n *Node) Addrs() []string {
 // Engine is the node's engine.
 func (n *Node) Engine() *engine.Engine { return n.engine }
 
-// NewAddress is a fresh bitcoin address of the wallet, with its script.
-func (n *Node) NewAddress(ctx context.Context) (addr string, script []byte, err error) {
-	err = n.store.Update(ctx, func(tx engine.Tx) error {
-		script, err = n.wallet.NewScript(tx, wallet.External)
-		return err
-	})
+// Identity derives an identity's key and address from the entropy of a BIP39
+// mnemonic, and the seed.
+func Identity(network wire.Network, entropy []byte) (seed []byte, address string, err error) {
+	words, err := wallet.NewMnemonic(entropy)
 	if err != nil {
-		return "", nil, err
+		return nil, "", err
 	}
-	addr, err = n.wallet.Address(script)
-	return addr, script, err
-}
-
-// Balance is the wallet's balance.
-func (n *Node) Balance(ctx context.Context) (b wallet.Balance, err error) {
-	err = n.store.View(ctx, func(tx engine.Tx) error {
-		at, _, err := tx.Position()
-		if err != nil {
-			return err
-		}
-		b, err = n.wallet.Balance(tx, at.Height)
-		return err
-	})
-	return b, err
+	if seed, err = wallet.Seed(words, ""); err != nil {
+		return nil, "", err
+	}
+	key, err := KeyOf(seed)
+	return seed, wire.EncodeAddress(network, key), err
 }
 
 // sweep deletes files that no contract knows: something was cut off between the

@@ -4,12 +4,11 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"io"
-	"iter"
-	"os"
 	"time"
 
+	"github.com/bitgram/bitgram/internal/choose"
+	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/mail"
@@ -20,15 +19,16 @@ import (
 
 // Letter is what to send, and on what terms.
 type Letter struct {
-	To       wire.Key
-	Body     io.Reader // read once, to its end
-	Size     uint64    // of Body, for progress; 0 where it is not known
-	Subject  string
-	Filename string
-	Agents   int
-	Shape    wire.Shape
-	MaxCost  wire.Sat
-	Blocks   uint32 // of storage
+	To          wire.Key
+	Body        io.Reader // read once, to its end
+	Size        uint64    // of Body, for progress; 0 where it is not known
+	Subject     string
+	Filename    string
+	Attachments []mail.File
+	Agents      int
+	Shape       wire.Shape
+	MaxCost     wire.Sat
+	Blocks      uint32 // of storage
 }
 
 // ErrEmpty: there is nothing to send.
@@ -53,13 +53,13 @@ func (n *Node) Send(ctx context.Context, l Letter) (engine.Ref, error) {
 	}
 	defer file.discard()
 	mime := mail.Compose(mail.Meta{From: n.Address(), To: wire.EncodeAddress(n.cfg.Network, l.To), Subject: l.Subject,
-		Filename: l.Filename, Date: time.Now()}, body)
+		Filename: l.Filename, Date: time.Now()}, body, l.Attachments...)
 	info, err := sec.Encrypt(file, mime, n.identity)
 	_ = mime.Close()
 	if err != nil {
 		return engine.Ref{}, err
 	}
-	if body.done == 0 {
+	if body.done == 0 && len(l.Attachments) == 0 {
 		return engine.Ref{}, ErrEmpty
 	}
 	nonce, candidates, err := n.neighbourhood(ctx, info.Hash, seal.SealedSize(info.Size), &l)
@@ -72,6 +72,7 @@ func (n *Node) Send(ctx context.Context, l Letter) (engine.Ref, error) {
 		return engine.Ref{}, err
 	}
 	terms.Recipient, terms.PayloadHash, terms.PayloadSize = l.To, info.Hash, info.Size
+	terms.Subject = l.Subject
 	terms.Agents, terms.Shape, terms.MaxCost, terms.Blocks = l.Agents, l.Shape, l.MaxCost, l.Blocks
 	terms.Candidates, terms.Margins, terms.Created = candidates, n.margins, time.Now().Unix()
 	for _, s := range []*wire.Secret{&terms.Seed, &terms.RefundKey} {
@@ -93,14 +94,53 @@ func (n *Node) Send(ctx context.Context, l Letter) (engine.Ref, error) {
 	return ref, nil
 }
 
-// Message opens the MIME message of a received contract whose phase is
-// deal.RecipientRead.
-func (n *Node) Message(ref engine.Ref) (*os.File, error) {
-	f, err := os.Open(n.files.path(dirIncoming, ref.ID, ".eml"))
+// Estimate is what a letter would cost by what agents advertise now; they may
+// quote otherwise.
+type Estimate struct {
+	Agents []wire.Key
+	Frozen wire.Sat // for the agents
+	Fee    wire.Sat // of the funding, with one coin to spend
+}
+
+// Estimate looks for agents and adds up their prices for a payload of size
+// bytes. Nobody is asked for a quote, and nothing is kept.
+func (n *Node) Estimate(ctx context.Context, l Letter, size uint64) (e Estimate, err error) {
+	var payload wire.Hash
+	_, _ = rand.Read(payload[:]) // never fails (crypto/rand)
+	sealed := seal.SealedSize(size)
+	_, candidates, err := n.neighbourhood(ctx, payload, sealed, &l)
 	if err != nil {
-		return nil, fmt.Errorf("message %s is not here: %w", ref, err)
+		return e, err
 	}
-	return f, nil
+	rates := map[wire.Key]wire.Psat{}
+	for _, ad := range n.Roster() {
+		rates[ad.Agent] = ad.Rate
+	}
+	claims, outputs := 1, l.Agents
+	if l.Shape == wire.OneOfMany {
+		claims, outputs = wire.MaxAgents, 1
+	}
+	rate := n.engine.FeeRate()
+	var offers []choose.Offer
+	for _, c := range candidates {
+		price, err := wire.StoragePrice(rates[c.Agent], sealed, l.Blocks, n.margins.BlocksPerDay)
+		if err != nil {
+			continue
+		}
+		value := max(price.Sat()+contract.ClaimReserve(2*rate, 0, claims), contract.Dust)
+		offers = append(offers, choose.Offer{Agent: c.Agent, Value: value, Prefix: c.Prefix})
+	}
+	picked := choose.Pick(offers, l.Agents, payload, nil)
+	for _, i := range picked {
+		e.Agents = append(e.Agents, offers[i].Agent)
+		if l.Shape == wire.OneOfMany {
+			e.Frozen = max(e.Frozen, offers[i].Value)
+		} else {
+			e.Frozen += offers[i].Value
+		}
+	}
+	e.Fee = rate.Fee(contract.VSize(contract.FundingWeight(1, outputs, true)))
+	return e, nil
 }
 
 // meter counts what passes and tells of it.
@@ -130,22 +170,4 @@ func (w *meter) Read(p []byte) (int, error) {
 	w.done += uint64(n)
 	w.tell(w.done, w.total)
 	return n, err
-}
-
-// Received lists the messages that were found, in the order of the chain.
-func (n *Node) Received(ctx context.Context) iter.Seq2[engine.Ref, deal.Recipient] {
-	return func(yield func(engine.Ref, deal.Recipient) bool) {
-		_ = n.store.View(ctx, func(tx engine.Tx) error {
-			return tx.Each(engine.KindRecipient, true, func(ref engine.Ref, raw []byte) error {
-				var r deal.Recipient
-				if err := wire.Unmarshal(raw, &r); err != nil {
-					return err
-				}
-				if !yield(ref, r) {
-					return io.EOF
-				}
-				return nil
-			})
-		})
-	}
 }

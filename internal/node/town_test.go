@@ -204,7 +204,8 @@ func (w *town) balanced(purse wire.Sat) {
 func (w *town) read() []byte {
 	w.t.Helper()
 	n := w.homes["recipient"].node
-	for ref, r := range n.Received(w.t.Context()) {
+	var raw []byte
+	err := n.Received(w.t.Context(), func(ref engine.Ref, r deal.Recipient) error {
 		if r.Phase != deal.RecipientRead {
 			w.t.Fatalf("the message is %v: %s", r.Phase, r.Failure)
 		}
@@ -213,10 +214,12 @@ func (w *town) read() []byte {
 		defer f.Close()
 		_, body, err := mail.Extract(f)
 		must(w.t, err)
-		raw, err := io.ReadAll(body)
-		must(w.t, err)
-		return raw
+		raw, err = io.ReadAll(body)
+		return err
+	})
+	must(w.t, err)
+	if raw == nil {
+		w.t.Fatal("no message")
 	}
-	w.t.Fatal("no message")
-	return nil
+	return raw
 }

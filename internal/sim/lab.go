@@ -322,20 +322,20 @@ func (l *Lab) Follow(m *Message) deal.Sender {
 // it.
 func (l *Lab) Read(h *Home) []byte {
 	l.T.Helper()
-	for ref, r := range h.Node.Received(context.Background()) {
+	var raw []byte
+	l.must(h.Node.Received(context.Background(), func(ref engine.Ref, r deal.Recipient) error {
 		if r.Phase != deal.RecipientRead {
-			continue
+			return nil
 		}
 		f, err := h.Node.Message(ref)
 		l.must(err)
 		defer f.Close()
 		_, body, err := mail.Extract(f)
 		l.must(err)
-		raw, err := io.ReadAll(body)
-		l.must(err)
-		return raw
-	}
-	return nil
+		raw, err = io.ReadAll(body)
+		return err
+	}))
+	return raw
 }
 
 // Balanced requires that what the parties hold and what miners got of fees is

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/btcsuite/btcd/btcec/v2"
 	"github.com/btcsuite/btcd/btcutil/v2/hdkeychain"
@@ -20,6 +21,15 @@ var ErrBadMnemonic = errors.New("not a BIP39 mnemonic: check the words, their or
 
 // NewMnemonic turns 16 or 32 bytes of entropy into 12 or 24 words (BIP39).
 func NewMnemonic(entropy []byte) (string, error) { return bip39.NewMnemonic(entropy) }
+
+// Entropy takes the words back: ErrBadMnemonic.
+func Entropy(mnemonic string) ([]byte, error) {
+	e, err := bip39.EntropyFromMnemonic(strings.ToLower(strings.Join(strings.Fields(mnemonic), " ")))
+	if err != nil {
+		return nil, fmt.Errorf("%w (%v)", ErrBadMnemonic, err)
+	}
+	return e, nil
+}
 
 // Seed is the BIP39 seed of a mnemonic, 64 bytes.
 func Seed(mnemonic, passphrase string) ([]byte, error) {

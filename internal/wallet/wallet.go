@@ -223,15 +223,18 @@ func (w *Wallet) Address(script []byte) (string, error) {
 	return addrs[0].EncodeAddress(), nil
 }
 
-// ParseAddress returns the script of a Bitcoin address of the wallet's
-// network.
-func (w *Wallet) ParseAddress(s string) ([]byte, error) {
-	a, err := address.DecodeAddress(s, w.params)
+// ErrAddress: no bitcoin address of the network.
+var ErrAddress = errors.New("not a bitcoin address")
+
+// ParseAddress returns the script of a bitcoin address of a network:
+// ErrAddress.
+func ParseAddress(s string, params *chaincfg.Params) ([]byte, error) {
+	a, err := address.DecodeAddress(s, params)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %q: %w", ErrAddress, s, err)
 	}
-	if !a.IsForNet(w.params) {
-		return nil, fmt.Errorf("%s is not an address of %s", s, w.params.Name)
+	if !a.IsForNet(params) {
+		return nil, fmt.Errorf("%w of %s: %s", ErrAddress, params.Name, s)
 	}
 	return txscript.PayToAddrScript(a)
 }

@@ -213,13 +213,13 @@ func TestAddresses(t *testing.T) {
 		if got != want {
 			t.Errorf("%v: %s, want %s", p, got, want)
 		}
-		back, err := w.ParseAddress(want)
+		back, err := ParseAddress(want, w.params)
 		if err != nil || !bytes.Equal(back, script) {
 			t.Errorf("%s parses to %x, %v", want, back, err)
 		}
 	}
 	for _, bad := range []string{"", "x", "bcrt1p0xlxvlhemja6c4dqv22uapctqupfhlxm9h8z3k2e72q4k9hcz7vqc8gma6", "tb1qw508d6qejxtdg4y5r3zarvary0c5xw7kxpjzsx"} {
-		if _, err := w.ParseAddress(bad); err == nil {
+		if _, err := ParseAddress(bad, w.params); err == nil {
 			t.Errorf("%q is an address of mainnet", bad)
 		}
 	}

@@ -1,0 +1,141 @@
+package deal_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/bitgram/bitgram/internal/deal"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// TestProof: an acknowledged message has a proof that verifies by itself, and
+// not when any part of it is another's.
+func TestProof(t *testing.T) {
+	w := newWorld(t, 5, 3)
+	w.send(3, wire.PerAgent, 24)
+	if _, err := w.sender.Proof(wire.Regtest); !errors.Is(err, deal.ErrNoProof) {
+		t.Fatalf("a proof before there was anything to prove: %v", err)
+	}
+	w.finish()
+	p, err := w.sender.Proof(wire.Regtest)
+	must(t, err)
+	txid, err := p.Verify()
+	must(t, err)
+	if txid != w.sender.Txid || p.MessageID != w.sender.Terms.Key.ID().String() {
+		t.Fatal("the proof is about something else")
+	}
+	flip := func(s string) string {
+		return s[:len(s)-1] + map[bool]string{true: "1", false: "0"}[strings.HasSuffix(s, "0")]
+	}
+	other := newWorld(t, 6, 3)
+	other.send(3, wire.PerAgent, 24)
+	other.finish()
+	q, err := other.sender.Proof(wire.Regtest)
+	must(t, err)
+	for name, change := range map[string]func(*deal.Proof){
+		"message":       func(p *deal.Proof) { p.MessageID = flip(p.MessageID) },
+		"recipient":     func(p *deal.Proof) { p.Recipient = q.Recipient },
+		"nobody":        func(p *deal.Proof) { p.Recipient = "" },
+		"agent":         func(p *deal.Proof) { p.Agent = flip(p.Agent) },
+		"funding":       func(p *deal.Proof) { p.Funding = q.Funding },
+		"no funding":    func(p *deal.Proof) { p.Funding = "00" },
+		"section":       func(p *deal.Proof) { p.Section = q.Section },
+		"no section":    func(p *deal.Proof) { p.Section = "a0" },
+		"ack":           func(p *deal.Proof) { p.Ack = q.Ack },
+		"ack bit":       func(p *deal.Proof) { p.Ack = flip(p.Ack) },
+		"ack short":     func(p *deal.Proof) { p.Ack = p.Ack[2:] },
+		"no hex":        func(p *deal.Proof) { p.Ack = "x" },
+		"network":       func(p *deal.Proof) { p.Network = wire.Mainnet },
+		"version":       func(p *deal.Proof) { p.Version = 2 },
+		"large funding": func(p *deal.Proof) { p.Funding = strings.Repeat("00", 2<<20) },
+	} {
+		c := *p
+		change(&c)
+		if _, err := c.Verify(); !errors.Is(err, deal.ErrBadReceipt) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestCancel: a message can be taken back as long as its funding is not signed;
+// then its coins are free, and whatever agents still answer changes nothing.
+func TestCancel(t *testing.T) {
+	w := newWorld(t, 7, 3)
+	cancelled := map[deal.SenderPhase]bool{}
+	w.reached = func(_ *world, state any) {
+		s, ok := state.(deal.Sender)
+		if !ok {
+			return
+		}
+		n, effects, err := s.Step(deal.Cancelled{})
+		if s.Phase >= deal.SenderPublishing {
+			if !errors.Is(err, deal.ErrTooLate) {
+				t.Errorf("cancelled while %v: %v", s.Phase, err)
+			}
+			return
+		}
+		must(t, err)
+		cancelled[s.Phase] = true
+		if n.Phase != deal.SenderFailed || n.FailedBy != "cancelled" || !n.Interest().Done || len(effects) != 2 || effects[0] != (deal.UnlockCoins{}) {
+			t.Errorf("cancelled while %v: %v, %v, %v", s.Phase, n.Phase, n.Interest(), effects)
+		}
+		for _, ev := range []deal.Event{deal.Quoted{}, deal.CopiesSealed{}, deal.CoinsLocked{}, deal.NoCoins{}, deal.Placed{}, deal.NotPlaced{}, deal.Broadcasted{}} {
+			if again, effects, err := n.Step(ev); err == nil && (again.Phase != deal.SenderFailed || len(effects) > 0) {
+				t.Errorf("cancelled while %v, then %T: %v, %v", s.Phase, ev, again.Phase, effects)
+			}
+		}
+	}
+	w.send(3, wire.PerAgent, 24)
+	w.finish()
+	for p := deal.SenderQuoting; p < deal.SenderPublishing; p++ {
+		if !cancelled[p] {
+			t.Errorf("never tried while %v", p)
+		}
+	}
+}
+
+// TestDiscard: a sender's record goes only when nothing is at stake; a
+// recipient's message goes at once, and what was on its way goes after it.
+func TestDiscard(t *testing.T) {
+	w := newWorld(t, 8, 3)
+	early := 0
+	w.reached = func(_ *world, state any) {
+		switch s := state.(type) {
+		case deal.Sender:
+			n, _, err := s.Step(deal.Discarded{})
+			if s.Interest().Done != (err == nil) || err == nil && !n.Interest().Forget || err != nil && !errors.Is(err, deal.ErrTooEarly) {
+				t.Errorf("discarded while %v: %v", s.Phase, err)
+			}
+			if err != nil {
+				early++
+			}
+		case deal.Recipient:
+			n, effects, err := s.Step(deal.Discarded{})
+			must(t, err)
+			if n.Phase != deal.RecipientDiscarded || !n.Interest().Done || n.Interest().Forget || len(effects) != 2 {
+				t.Errorf("discarded while %v: %v, %v", s.Phase, n.Phase, effects)
+			}
+			for _, ev := range []deal.Event{deal.Located{}, deal.Fetched{}, deal.NotFetched{}, deal.Revealed{}, deal.NotRevealed{}, deal.Opened{}, deal.NotOpened{},
+				deal.AckLeft{}, deal.Connected{}, deal.Disconnected{}, deal.Discarded{}} {
+				again, effects, err := n.Step(ev)
+				must(t, err)
+				for _, e := range effects {
+					switch e.(type) {
+					case deal.DropPayload, deal.DropMessage:
+					default:
+						t.Errorf("discarded while %v, then %T: %T", s.Phase, ev, e)
+					}
+				}
+				if again.Phase != deal.RecipientDiscarded {
+					t.Errorf("discarded while %v, then %T: %v", s.Phase, ev, again.Phase)
+				}
+			}
+		}
+	}
+	w.send(3, wire.PerAgent, 24)
+	w.finish()
+	if early == 0 {
+		t.Error("never too early")
+	}
+}

@@ -1,0 +1,148 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/bitgram/bitgram/internal/deal"
+	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// ErrNoMessage: no message of that ID is here.
+var ErrNoMessage = errors.New("no such message")
+
+// ErrUnread: the message is on its way, or was lost.
+var ErrUnread = errors.New("the message is not here")
+
+// Sent lists the messages of this sender, in the order in which they were sent.
+func (n *Node) Sent(ctx context.Context, f func(engine.Ref, deal.Sender) error) error {
+	return each(ctx, n.store, engine.KindSender, f)
+}
+
+// Received lists the messages that were found for this recipient, in the order
+// of the chain; not those that the user discarded.
+func (n *Node) Received(ctx context.Context, f func(engine.Ref, deal.Recipient) error) error {
+	return each(ctx, n.store, engine.KindRecipient, func(ref engine.Ref, r deal.Recipient) error {
+		if r.Phase == deal.RecipientDiscarded {
+			return nil
+		}
+		return f(ref, r)
+	})
+}
+
+// each calls f for every contract of a kind, until f fails.
+func each[S any](ctx context.Context, s engine.Store, kind engine.Kind, f func(engine.Ref, S) error) error {
+	return s.View(ctx, func(tx engine.Tx) error {
+		return tx.Each(kind, true, func(ref engine.Ref, raw []byte) error {
+			var state S
+			if err := wire.Unmarshal(raw, &state); err != nil {
+				return fmt.Errorf("%s: %w", ref, err)
+			}
+			return f(ref, state)
+		})
+	})
+}
+
+// ErrAmbiguous: more than one message begins with the given digits.
+var ErrAmbiguous = errors.New("more than one message begins so")
+
+// minPrefix is how many digits of a message ID must be given.
+const minPrefix = 4
+
+// Find finds a message by its ID, or by the first digits of it: the state is a
+// deal.Sender or a deal.Recipient. ErrNoMessage, ErrAmbiguous. One that was sent
+// to oneself is found as received.
+func (n *Node) Find(ctx context.Context, prefix string) (ref engine.Ref, state any, err error) {
+	prefix = strings.ToLower(prefix)
+	if len(prefix) < minPrefix {
+		return ref, nil, fmt.Errorf("%w: %q has fewer than %d digits", ErrNoMessage, prefix, minPrefix)
+	}
+	var id wire.MessageID
+	see := func(r engine.Ref, k wire.MessageKey, s any) error {
+		if k == (wire.MessageKey{}) || !strings.HasPrefix(k.ID().String(), prefix) {
+			return nil
+		}
+		if state != nil && k.ID() != id {
+			return fmt.Errorf("%w: %s", ErrAmbiguous, prefix)
+		}
+		ref, state, id = r, s, k.ID()
+		return nil
+	}
+	if err := n.Sent(ctx, func(r engine.Ref, s deal.Sender) error { return see(r, s.Terms.Key, s) }); err != nil {
+		return ref, nil, err
+	}
+	if err := n.Received(ctx, func(r engine.Ref, s deal.Recipient) error { return see(r, s.Key, s) }); err != nil {
+		return ref, nil, err
+	}
+	if state == nil {
+		return ref, nil, fmt.Errorf("%w: %s", ErrNoMessage, prefix)
+	}
+	return ref, state, nil
+}
+
+// Message opens the MIME message of a received contract: ErrUnread before it is
+// read.
+func (n *Node) Message(ref engine.Ref) (*os.File, error) {
+	f, err := os.Open(n.files.path(dirIncoming, ref.ID, ".eml"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, ErrUnread
+	}
+	return f, err
+}
+
+// Cancel takes a message back before anything is paid: deal.ErrTooLate.
+func (n *Node) Cancel(ctx context.Context, ref engine.Ref) error {
+	_, err := n.engine.Tell(ctx, ref, deal.Cancelled{})
+	return err
+}
+
+// Discard deletes a message that was received, or one that was sent and has
+// come to its end: deal.ErrTooEarly.
+func (n *Node) Discard(ctx context.Context, ref engine.Ref) error {
+	_, err := n.engine.Tell(ctx, ref, deal.Discarded{})
+	return err
+}
+
+// Stored is what an agent holds and has earned.
+type Stored struct {
+	Quotes   int      `json:"quotes"`         // given, not used
+	Messages int      `json:"messages"`       // held now
+	Bytes    uint64   `json:"bytes"`          // of them, on the disk
+	Unpaid   uint64   `json:"unfunded_bytes"` // of those whose funding is not confirmed
+	Claims   int      `json:"claims"`         // that are final
+	Earned   wire.Sat `json:"earned_sat"`     // by them, before fees
+	Pending  wire.Sat `json:"pending_sat"`    // claimed or claimable, not final
+}
+
+// Stored reports on the agent.
+func (n *Node) Stored(ctx context.Context) (s Stored, err error) {
+	err = each(ctx, n.store, engine.KindAgent, func(_ engine.Ref, a deal.Agent) error {
+		switch phase := a.Phase(); {
+		case phase == deal.AgentClaimed && a.Interest().Done:
+			s.Claims++
+			s.Earned += a.Value
+		case phase == deal.AgentClaimed || phase == deal.AgentReleased:
+			s.Pending += a.Value
+		}
+		return nil
+	})
+	n.load.mu.Lock()
+	defer n.load.mu.Unlock()
+	s.Quotes, s.Bytes, s.Unpaid, s.Messages = n.load.quotes, n.load.stored, n.load.unfunded, n.load.messages
+	return s, err
+}
+
+// Roster are the agents that the node has met, by key.
+func (n *Node) Roster() (list []wire.Advertisement) {
+	for _, m := range n.roster.all() {
+		list = append(list, m.Ad)
+	}
+	slices.SortFunc(list, func(a, b wire.Advertisement) int { return bytes.Compare(a.Agent[:], b.Agent[:]) })
+	return list
+}
