@@ -5,10 +5,17 @@ import (
 	"errors"
 	"syscall"
 
+	"github.com/bitgram/bitgram/internal/chain"
+	"github.com/bitgram/bitgram/internal/daemon"
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/demo"
+	"github.com/bitgram/bitgram/internal/devnet"
+	"github.com/bitgram/bitgram/internal/home"
 	"github.com/bitgram/bitgram/internal/node"
+	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/internal/store"
+	"github.com/bitgram/bitgram/internal/wallet"
+	"github.com/bitgram/bitgram/internal/web"
 	"github.com/bitgram/bitgram/seal"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -43,6 +50,7 @@ var errorTable = []struct {
 	hint string
 }{
 	{errInterrupted, "interrupted", exitInterrupted, "run it again; nothing is left half-written"},
+	{errGoesOn, "interrupted", exitInterrupted, "'bitgram status ID' follows it; 'bitgram cancel ID' takes it back before it is paid for"},
 	{errUsage, "usage", exitUsage, "see 'bitgram help'"},
 	{errInput, "input", exitUsage, "check the path and that the file can be read"},
 	{wire.ErrWrongNetwork, "wrong_network", exitUsage, "ask the recipient for an address of this network, or pass --network"},
@@ -58,18 +66,70 @@ var errorTable = []struct {
 	{deal.ErrTooFewAgents, "agents", exitNobody, "run or find more agents, or ask for fewer"},
 	{syscall.ENOSPC, "disk_full", exitFailed, "make room, or point TMPDIR at a larger disk"},
 	{context.DeadlineExceeded, "timeout", exitNobody, "try again"},
+	{errPassphrase, "passphrase", exitUsage, "set BITGRAM_PASSPHRASE or pass --passphrase-file; 'init --no-passphrase' does without"},
+	{home.ErrPassphrase, "passphrase", exitUsage, "try again; without it only the 24 words help ('init --restore')"},
+	{home.ErrNone, "no_home", exitUsage, "create one with 'bitgram init', or choose another with --home"},
+	{home.ErrExists, "home_exists", exitUsage, "choose another with --home"},
+	{home.ErrInUse, "in_use", exitFailed, "speak to that daemon, or choose another home with --home"},
+	{home.ErrNoDaemon, "no_daemon", exitFailed, "start it with 'bitgram up'"},
+	{web.ErrToken, "token", exitUsage, "the token stands in api.token in the daemon's home"},
+	{web.ErrStarting, "starting", exitFailed, "ask again in a moment"},
+	{home.ErrDamaged, "damaged", exitFailed, "restore the home from a backup"},
+	{home.ErrNewer, "newer_home", exitFailed, "upgrade bitgram, or use another home"},
+	{errConfig, "config", exitUsage, "'bitgram up --help' lists the keys and what they take"},
+	{errOutput, "output", exitUsage, "choose a place that exists and can be written to"},
+	{errAmount, "amount", exitUsage, "give a whole number of satoshi"},
+	{daemon.ErrNotLoopback, "usage", exitUsage, "pass --api 127.0.0.1:PORT"},
+	{devnet.ErrAgents, "usage", exitUsage, "see 'bitgram devnet --help'"},
+	{chain.ErrCredentials, "credentials", exitUsage, "pass --rpc-cookie, or --rpc-user and --rpc-password"},
+	{chain.ErrWrongNetwork, "wrong_network", exitUsage, "point --rpc at a node of the home's network"},
+	{chain.ErrPruned, "pruned", exitFailed, "the Bitcoin node has deleted blocks that this home has to read: use one that has them"},
+	{chain.ErrSyncing, "syncing", exitNobody, "wait until the Bitcoin node has all blocks"},
+	{chain.ErrUnavailable, "no_chain", exitNobody, "look whether the Bitcoin node runs, and --rpc is right"},
+	{daemon.ErrNoChain, "no_chain", exitUsage, "pass --rpc URL, or put it into config.toml"},
+	{wallet.ErrBadMnemonic, "mnemonic", exitUsage, "12 or 24 words in one line, as they were written down"},
+	{wallet.ErrNoFunds, "funds", exitMoney, "send money to an address of 'bitgram wallet address'"},
+	{wallet.ErrAddress, "address", exitUsage, "a bitcoin address of the home's network is wanted, not a bitgram one"},
+	{wallet.ErrUnknownTx, "unknown_tx", exitUnknown, "'bitgram wallet history' lists the wallet's transactions"},
+	{wallet.ErrNotBumpable, "not_bumpable", exitFailed, "wait for it, or spend what it pays"},
+	{wallet.ErrAmount, "amount", exitUsage, "it must be more than dust and less than the wallet holds"},
+	{node.ErrNoMessage, "unknown_message", exitUnknown, "'bitgram inbox' and 'bitgram sent' list the messages"},
+	{node.ErrAmbiguous, "ambiguous", exitUsage, "give more digits of the ID"},
+	{node.ErrUnread, "unread", exitFailed, "'bitgram status ID' says how it stands"},
+	{node.ErrSyncing, "syncing", exitNobody, "wait; 'bitgram status' says how far it is"},
+	{deal.ErrTooLate, "too_late", exitFailed, "what nobody picks up is refunded"},
+	{deal.ErrTooEarly, "too_early", exitFailed, "wait until it is delivered or refunded"},
+	{deal.ErrNoProof, "no_proof", exitFailed, "wait until the recipient has read it"},
+	{deal.ErrBadReceipt, "bad_proof", exitUsage, "do not trust whoever showed it"},
+	{deal.ErrCancelled, "cancelled", exitFailed, ""},
+	{chain.ErrRejected, "rejected", exitFailed, "'bitgram wallet balance' shows what can be spent"},
+	{p2p.ErrNotFound, "unknown_agent", exitUnknown, "'bitgram agents' lists those that were met"},
+	{p2p.ErrUnreachable, "unreachable", exitNobody, "look whether the network is up, and the --seed right"},
+	{store.ErrCorrupt, "damaged", exitFailed, "restore the home from a backup"},
 	{store.ErrNewer, "newer_home", exitFailed, "upgrade bitgram, or use another home"},
 }
 
 // explain finds what err means: its code, exit code and hint.
 func explain(err error) (code string, exit int, hint string) {
-	var failed *demo.Failed
-	if errors.As(err, &failed) {
-		for _, r := range errorTable {
-			if r.code == failed.By {
-				return r.code, r.exit, r.hint
-			}
+	var by string // a code that came from elsewhere
+	var played *demo.Failed
+	var sent *failedMessage
+	var told *web.Error
+	switch {
+	case errors.As(err, &played):
+		by = played.By
+	case errors.As(err, &sent):
+		by = sent.by
+	case errors.As(err, &told):
+		by = told.Code
+	}
+	for _, r := range errorTable {
+		if by != "" && r.code == by {
+			return r.code, r.exit, r.hint
 		}
+	}
+	if told != nil {
+		return told.Code, map[bool]int{true: exitUsage, false: exitFailed}[told.Status < 500], told.Hint
 	}
 	for _, r := range errorTable {
 		if errors.Is(err, r.is) {

@@ -13,6 +13,8 @@ import (
 // printer shows a command's progress and outcome, as text for people or as one
 // JSON object a line for scripts.
 type printer interface {
+	// line shows one thing of many: an object of that type, or text.
+	line(kind string, fields any, text func(io.Writer))
 	// event shows something that happened on the way.
 	event(party, text string)
 	// summary ends a command that worked. fields marshal to a JSON object;
@@ -31,7 +33,7 @@ type jsonPrinter struct {
 }
 
 // line writes v as one line with "type" in front.
-func (p *jsonPrinter) line(kind string, v any) {
+func (p *jsonPrinter) line(kind string, v any, _ func(io.Writer)) {
 	body, err := json.Marshal(v)
 	if err != nil {
 		panic(err) // what is printed is ours and marshals
@@ -50,10 +52,10 @@ func (p *jsonPrinter) event(party, text string) {
 	p.line("event", struct {
 		Party string `json:"party"`
 		Text  string `json:"text"`
-	}{party, text})
+	}{party, text}, nil)
 }
 
-func (p *jsonPrinter) summary(fields any, _ func(io.Writer)) { p.line("summary", fields) }
+func (p *jsonPrinter) summary(fields any, _ func(io.Writer)) { p.line("summary", fields, nil) }
 
 func (p *jsonPrinter) fail(err error) {
 	code, _, hint := explain(err)
@@ -61,7 +63,7 @@ func (p *jsonPrinter) fail(err error) {
 		Code    string `json:"code"`
 		Message string `json:"message"`
 		Hint    string `json:"hint"`
-	}{code, err.Error(), hint})
+	}{code, err.Error(), hint}, nil)
 }
 
 func (p *jsonPrinter) progress(string, uint64, uint64) {}
@@ -83,7 +85,9 @@ func (p *textPrinter) event(party, text string) {
 	fmt.Fprintf(p.out, "%5.2fs  %-10s %s\n", time.Since(p.start).Seconds(), party, text)
 }
 
-func (p *textPrinter) summary(_ any, text func(io.Writer)) {
+func (p *textPrinter) summary(_ any, text func(io.Writer)) { p.line("", nil, text) }
+
+func (p *textPrinter) line(_ string, _ any, text func(io.Writer)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.clear()

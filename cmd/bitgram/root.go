@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -19,11 +20,14 @@ type app struct {
 	in      io.Reader
 	out     io.Writer
 	err     io.Writer
+	dir     string // --home
 	network string
-	json    bool
-	verbose bool
-	print   printer
-	start   time.Time
+	// networkGiven: the user said which network, so another is an error.
+	networkGiven bool
+	json         bool
+	verbose      bool
+	print        printer
+	start        time.Time
 }
 
 // run is the program: it returns the exit code.
@@ -38,7 +42,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	if err == nil {
 		return exitDone
 	}
-	if ctx.Err() != nil {
+	if ctx.Err() != nil && !errors.Is(err, errGoesOn) {
 		err = errInterrupted // whatever broke, broke because of it
 	}
 	a.print.fail(err)
@@ -60,7 +64,8 @@ func (a *app) root() *cobra.Command {
 		Short:         "Message delivery that strangers do for bitcoin, without anyone having to trust anyone",
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		PersistentPreRunE: func(*cobra.Command, []string) error {
+		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
+			a.networkGiven = c.Flags().Changed("network")
 			if wire.Network(a.network).HRP() == "" {
 				return fmt.Errorf("%w: no network %q: regtest, signet, testnet4 or mainnet", errUsage, a.network)
 			}
@@ -75,10 +80,13 @@ func (a *app) root() *cobra.Command {
 	root.SetErr(a.err)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
 	f := root.PersistentFlags()
+	f.StringVar(&a.dir, "home", "", "where this identity lives (default $BITGRAM_HOME or ~/.bitgram)")
 	f.StringVar(&a.network, "network", string(wire.Regtest), "regtest, signet, testnet4 or mainnet")
 	f.BoolVar(&a.json, "json", a.json, "one JSON object a line, for scripts")
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "log to standard error")
-	root.AddCommand(a.demoCommand(), a.versionCommand())
+	root.AddCommand(a.initCommand(), a.idCommand(), a.upCommand(), a.sendCommand(), a.listCommand("inbox", "Messages received"),
+		a.listCommand("sent", "Messages sent"), a.statusCommand(), a.readCommand(), a.cancelCommand(), a.deleteCommand(), a.proofCommand(),
+		a.verifyCommand(), a.walletCommand(), a.agentsCommand(), a.devnetCommand(), a.demoCommand(), a.versionCommand())
 	return root
 }
 

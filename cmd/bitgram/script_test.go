@@ -1,19 +1,22 @@
 package main
 
 import (
-	"context"
+	"encoding/json"
 	"errors"
-	"os"
+	"fmt"
 	"os/exec"
+	"regexp"
 	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"bitgram": func() { os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
+		"bitgram": main,
 	})
 }
 
@@ -36,6 +39,32 @@ func TestScripts(t *testing.T) {
 			if strconv.Itoa(code) != args[0] {
 				ts.Fatalf("exit %d, wanted %s", code, args[0])
 			}
+		},
+		// eventually PATTERN COMMAND…: within a minute the command succeeds and
+		// prints what the pattern matches.
+		"eventually": func(ts *testscript.TestScript, neg bool, args []string) {
+			pattern := regexp.MustCompile(args[0])
+			var err error
+			for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
+				if err = ts.Exec(args[1], args[2:]...); err == nil && pattern.MatchString(ts.ReadFile("stdout")) {
+					return
+				}
+			}
+			ts.Fatalf("not within a minute (%v)", err)
+		},
+		// field NAME KEY: the environment variable is that member of the last
+		// line of JSON that was printed.
+		"field": func(ts *testscript.TestScript, neg bool, args []string) {
+			if len(args) != 2 {
+				ts.Fatalf("usage: field NAME KEY")
+			}
+			lines := strings.Split(strings.TrimSpace(ts.ReadFile("stdout")), "\n")
+			var v map[string]any
+			ts.Check(json.Unmarshal([]byte(lines[len(lines)-1]), &v))
+			if v[args[1]] == nil {
+				ts.Fatalf("no %s in %v", args[1], v)
+			}
+			ts.Setenv(args[0], fmt.Sprint(v[args[1]]))
 		},
 	}})
 }

@@ -1,0 +1,198 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/btcsuite/btcd/chainhash/v2"
+	"github.com/spf13/cobra"
+
+	"github.com/bitgram/bitgram/internal/web"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// wireTxid is a txid as people write it.
+func wireTxid(h wire.Hash) string { return chainhash.Hash(h).String() }
+
+func (a *app) walletCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "wallet",
+		Short: "Money on the chain",
+		Args:  usage(cobra.NoArgs),
+		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	c.AddCommand(a.walletAddress(), a.walletBalance(), a.walletSend(), a.walletHistory(), a.walletBump())
+	return c
+}
+
+// simple is a command without flags of its own that asks the daemon.
+func (a *app) simple(use, short string, args cobra.PositionalArgs, run func(*cobra.Command, *web.Client, []string) error) *cobra.Command {
+	return &cobra.Command{Use: use, Short: short, Args: usage(args), RunE: func(c *cobra.Command, args []string) error {
+		client, err := a.dial()
+		if err != nil {
+			return err
+		}
+		return run(c, client, args)
+	}}
+}
+
+func (a *app) walletAddress() *cobra.Command {
+	return a.simple("address", "A fresh bitcoin address to be paid at", cobra.NoArgs, func(c *cobra.Command, client *web.Client, _ []string) error {
+		address, err := client.NewAddress(c.Context())
+		if err != nil {
+			return err
+		}
+		a.print.summary(struct {
+			Address string `json:"address"`
+		}{address}, func(w io.Writer) { fmt.Fprintln(w, address) })
+		return nil
+	})
+}
+
+func (a *app) walletBalance() *cobra.Command {
+	return a.simple("balance", "What the wallet holds", cobra.NoArgs, func(c *cobra.Command, client *web.Client, _ []string) error {
+		b, err := client.Balance(c.Context())
+		if err != nil {
+			return err
+		}
+		a.print.summary(b, func(w io.Writer) {
+			t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+			fmt.Fprintf(t, "spendable\t%v\t\n", b.Confirmed)
+			if b.Locked != 0 {
+				fmt.Fprintf(t, "kept for messages\t%v\t\n", b.Locked)
+			}
+			if b.Pending != 0 {
+				fmt.Fprintf(t, "pending\t%v\t\n", b.Pending)
+			}
+			if b.Immature != 0 {
+				fmt.Fprintf(t, "mined, immature\t%v\t\n", b.Immature)
+			}
+			t.Flush()
+		})
+		return nil
+	})
+}
+
+// errAmount: no amount of satoshi.
+var errAmount = errors.New("not an amount of satoshi")
+
+func satoshi(s string) (int64, error) {
+	n, err := strconv.ParseInt(strings.TrimSuffix(strings.ReplaceAll(s, "_", ""), "sat"), 10, 64)
+	if err != nil || n <= 0 || n > int64(wire.MaxSat) {
+		return 0, fmt.Errorf("%w: %q", errAmount, s)
+	}
+	return n, nil
+}
+
+// perVB reads a fee rate in satoshi per vbyte into satoshi per 1,000.
+func perVB(rate float64) (int64, error) {
+	if !(rate >= 0 && rate <= 100_000) {
+		return 0, fmt.Errorf("%w: a fee rate of %v sat/vB", errUsage, rate)
+	}
+	return int64(math.Ceil(rate * 1000)), nil
+}
+
+func (a *app) walletSend() *cobra.Command {
+	var rate float64
+	c := a.simple("send ADDRESS SATOSHI", "Pay to a bitcoin address", cobra.ExactArgs(2), func(c *cobra.Command, client *web.Client, args []string) error {
+		amount, err := satoshi(args[1])
+		if err != nil {
+			return err
+		}
+		kvb, err := perVB(rate)
+		if err != nil {
+			return err
+		}
+		p, err := client.Pay(c.Context(), args[0], amount, kvb)
+		return a.paid(p, err)
+	})
+	c.Flags().Float64Var(&rate, "rate", 0, "fee in satoshi per vbyte; 0 for the node's estimate")
+	return c
+}
+
+func (a *app) walletBump() *cobra.Command {
+	var rate float64
+	c := a.simple("bump TXID", "Replace a payment that does not confirm by one with a higher fee", cobra.ExactArgs(1), func(c *cobra.Command, client *web.Client, args []string) error {
+		kvb, err := perVB(rate)
+		if err != nil {
+			return err
+		}
+		p, err := client.Bump(c.Context(), args[0], kvb)
+		return a.paid(p, err)
+	})
+	c.Flags().Float64Var(&rate, "rate", 0, "fee in satoshi per vbyte; 0 for twice the node's estimate")
+	return c
+}
+
+func (a *app) paid(p web.Payment, err error) error {
+	if err != nil {
+		return err
+	}
+	a.print.summary(p, func(w io.Writer) { fmt.Fprintln(w, p.Txid) })
+	return nil
+}
+
+func (a *app) walletHistory() *cobra.Command {
+	return a.simple("history", "The wallet's transactions", cobra.NoArgs, func(c *cobra.Command, client *web.Client, _ []string) error {
+		list, err := client.History(c.Context())
+		if err != nil {
+			return err
+		}
+		a.print.summary(struct {
+			Transactions []web.Transaction `json:"transactions"`
+		}{list}, func(w io.Writer) {
+			t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+			for _, r := range list {
+				height, change := "waiting", ""
+				if r.Height != 0 {
+					height, change = fmt.Sprint("block ", r.Height), fmt.Sprintf("%+d sat", int64(r.In-r.Out))
+				}
+				fmt.Fprintf(t, "%s\t%s\t  %s\t\n", height, change, r.Txid)
+			}
+			t.Flush()
+		})
+		return nil
+	})
+}
+
+func (a *app) agentsCommand() *cobra.Command {
+	return a.simple("agents [KEY]", "Agents that this node has met, or what one offers", cobra.MaximumNArgs(1), func(c *cobra.Command, client *web.Client, args []string) error {
+		list := []web.Agent{}
+		if len(args) == 1 {
+			g, err := client.Agent(c.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			list = append(list, g)
+		} else {
+			all, err := client.Agents(c.Context())
+			if err != nil {
+				return err
+			}
+			list = append(list, all...)
+		}
+		a.print.summary(struct {
+			Agents []web.Agent `json:"agents"`
+		}{list}, func(w io.Writer) {
+			if len(list) == 0 {
+				fmt.Fprintln(w, "No agents met yet.")
+				return
+			}
+			t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+			for _, g := range list {
+				addr := ""
+				if len(g.Addrs) > 0 {
+					addr = g.Addrs[0]
+				}
+				fmt.Fprintf(t, "%s\t%g sat/MB-day\t%g days\t%s\n", g.Key, float64(g.Rate)/1e6, g.Days, printable(addr))
+			}
+			t.Flush()
+		})
+		return nil
+	})
+}

@@ -1,0 +1,277 @@
+// Package daemon runs a home: it takes its lock, decrypts its seed, connects it
+// to a chain, opens the node and serves the API, and ends all of it in good
+// order.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"time"
+
+	"github.com/bitgram/bitgram/internal/chain"
+	"github.com/bitgram/bitgram/internal/chain/bitcoind"
+	"github.com/bitgram/bitgram/internal/chain/devchain"
+	"github.com/bitgram/bitgram/internal/deal"
+	"github.com/bitgram/bitgram/internal/home"
+	"github.com/bitgram/bitgram/internal/node"
+	"github.com/bitgram/bitgram/internal/web"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// Config of a daemon.
+type Config struct {
+	Home home.Home
+	// Passphrase is asked where the seed is encrypted.
+	Passphrase func() (string, error)
+	Chain      Chain
+	// Policy makes it an agent, which listens on Listen.
+	Policy *deal.Policy
+	Listen []string
+	// Seeds are multiaddrs with peer IDs by which the DHT is entered.
+	Seeds []string
+	// API is the address that the API listens on: a loopback one.
+	API     string
+	Version string
+	Explain func(error) *web.Error
+	// Ready is told once the daemon answers.
+	Ready func(url string, n *node.Node)
+	Log   *slog.Logger
+}
+
+// ErrNotLoopback: the API would be open to the network.
+var ErrNotLoopback = errors.New("the API listens on loopback only")
+
+// Run runs a home until ctx ends.
+func Run(ctx context.Context, cfg Config) (err error) {
+	if err := loopback(cfg.API); err != nil {
+		return err
+	}
+	lock, err := cfg.Home.Lock()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Release()) }()
+	// What an earlier daemon left is no longer true.
+	if err := cfg.Home.Unpublish(); err != nil {
+		return err
+	}
+	keys, seed, err := open(cfg)
+	if err != nil {
+		return err
+	}
+	backend, closeChain, err := cfg.Chain.open(cfg.Home.Dir, keys.Network, cfg.Log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeChain()) }()
+	token, err := cfg.Home.Token()
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", cfg.API)
+	if err != nil {
+		return fmt.Errorf("the API cannot listen: %w", err)
+	}
+	wc := web.Config{Version: cfg.Version, Network: keys.Network, Token: token, Explain: cfg.Explain, Log: cfg.Log}
+	if h, ok := backend.(chain.HealthChecker); ok {
+		wc.Health = h.Health
+		if err := fit(ctx, h, cfg.Log); err != nil {
+			return errors.Join(err, l.Close())
+		}
+	}
+	api := web.New(wc)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	served := make(chan error, 1)
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	go func() {
+		err := api.Serve(serving, l)
+		if err != nil {
+			cancel(err)
+		}
+		served <- err
+	}()
+	defer func() {
+		stop()
+		err = errors.Join(err, <-served, cfg.Home.Unpublish())
+	}()
+	url := "http://" + l.Addr().String()
+	if err := cfg.Home.Publish(url); err != nil {
+		return err
+	}
+	n, err := node.Open(node.Config{Dir: cfg.Home.Dir, Network: keys.Network, Seed: seed, Chain: backend, Policy: cfg.Policy, Listen: cfg.Listen,
+		Seeds: cfg.Seeds, Birthday: func(ctx context.Context) (wire.Height, error) { return birthday(ctx, backend, keys) }, Observe: api.Observe, Tip: api.Tip, Progress: api.Progress, Log: cfg.Log})
+	if err != nil {
+		return err
+	}
+	n.Start()
+	api.Attach(n)
+	defer func() {
+		api.Attach(nil)
+		err = errors.Join(err, n.Close())
+	}()
+	if err := cfg.Chain.fund(ctx, backend, n, cfg.Log); err != nil {
+		return err
+	}
+	cfg.Log.Info("running", "home", cfg.Home.Dir, "network", string(keys.Network), "address", n.Address(), "agent", cfg.Policy != nil, "api", url)
+	if cfg.Ready != nil {
+		cfg.Ready(url, n)
+	}
+	<-ctx.Done()
+	cfg.Log.Info("stopping")
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+func loopback(addr string) error {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("%w: %q: %w", ErrNotLoopback, addr, err)
+	}
+	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
+		return fmt.Errorf("%w: %q; put a proxy of your own before it", ErrNotLoopback, addr)
+	}
+	return nil
+}
+
+// fit refuses a Bitcoin node that will not do however long we wait; one that is
+// away, or behind, is waited for.
+func fit(ctx context.Context, h chain.HealthChecker, log *slog.Logger) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	err := h.Health(ctx)
+	if errors.Is(err, chain.ErrWrongNetwork) || errors.Is(err, chain.ErrCredentials) {
+		return err
+	}
+	if err != nil {
+		log.Warn("waiting for the Bitcoin node", "err", err)
+	}
+	return nil
+}
+
+// open decrypts the home's seed.
+func open(cfg Config) (*home.Keys, []byte, error) {
+	keys, err := cfg.Home.Keys()
+	if err != nil {
+		return nil, nil, err
+	}
+	pass := ""
+	if keys.Encrypted() {
+		if pass, err = cfg.Passphrase(); err != nil {
+			return nil, nil, err
+		}
+	}
+	entropy, err := keys.Open(pass)
+	if err != nil {
+		return nil, nil, err
+	}
+	seed, address, err := node.Identity(keys.Network, entropy)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: the key file: %w", home.ErrDamaged, err)
+	}
+	if address != keys.Address {
+		return nil, nil, fmt.Errorf("%w: the key file names another address than its seed has", home.ErrDamaged)
+	}
+	return keys, seed, nil
+}
+
+// early is how much before a home's creation its chain is read: block times may
+// be two hours off.
+const early = 3 * time.Hour
+
+// birthday is the height from which a new home follows the chain: the last block
+// that is surely older than the seed. The chain is searched by halves.
+func birthday(ctx context.Context, b chain.Backend, keys *home.Keys) (wire.Height, error) {
+	if keys.Created == 0 || keys.Network == wire.Regtest {
+		return 0, nil
+	}
+	tip, err := b.Tip(ctx)
+	if err != nil {
+		return 0, err
+	}
+	before := keys.Created - int64(early/time.Second)
+	low, high := wire.Height(0), tip.Height
+	for low < high {
+		mid := low + (high-low+1)/2
+		hash, err := b.HashAt(ctx, mid)
+		if err != nil {
+			return 0, err
+		}
+		block, _, err := b.Block(ctx, hash)
+		if err != nil && !errors.Is(err, chain.ErrNotFound) {
+			return 0, err
+		}
+		if err != nil /* pruned: older than what is needed */ || block.Header.Timestamp.Unix() < before {
+			low = mid
+		} else {
+			high = mid - 1
+		}
+	}
+	return low, nil
+}
+
+// Chain says which chain a daemon follows.
+type Chain struct {
+	// URL of a Bitcoin node's JSON-RPC; empty for an embedded regtest chain
+	// below the home, on which a block comes every Interval.
+	URL, User, Password, Cookie, ZMQ string
+	Interval                         time.Duration
+}
+
+// ErrNoChain: a network without an embedded chain needs a Bitcoin node.
+var ErrNoChain = errors.New("no Bitcoin node")
+
+func (c Chain) open(dir string, n wire.Network, log *slog.Logger) (chain.Backend, func() error, error) {
+	if c.URL != "" {
+		b, err := bitcoind.New(bitcoind.Config{URL: c.URL, User: c.User, Password: c.Password, CookieFile: c.Cookie, ZMQ: c.ZMQ, Network: n, Log: log})
+		if err != nil {
+			return nil, nil, fmt.Errorf("%w: %w", ErrNoChain, err)
+		}
+		return b, b.Close, nil
+	}
+	if n != wire.Regtest {
+		return nil, nil, fmt.Errorf("%w: %s has no embedded chain", ErrNoChain, n)
+	}
+	dc, err := devchain.Open(filepath.Join(dir, "chain"))
+	if err != nil {
+		return nil, nil, err
+	}
+	return dc, dc.Close, nil
+}
+
+// mature is when a coinbase can be spent.
+const mature = 100
+
+// fund mines on the embedded chain, to the home's own wallet.
+func (c Chain) fund(ctx context.Context, b chain.Backend, n *node.Node, log *slog.Logger) error {
+	dc, ok := b.(*devchain.Chain)
+	if !ok {
+		return nil
+	}
+	_, script, err := n.NewAddress(ctx)
+	if err != nil {
+		return err
+	}
+	tip, err := dc.Tip(ctx)
+	if err != nil {
+		return err
+	}
+	if tip.Height < mature {
+		if _, err := dc.Mine(ctx, mature+1, script); err != nil {
+			return err
+		}
+	}
+	go func() {
+		if err := dc.MineEvery(ctx, c.Interval, script); err != nil && ctx.Err() == nil {
+			log.Error("no blocks are mined any more", "err", err)
+		}
+	}()
+	return nil
+}

@@ -1,0 +1,158 @@
+package home
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bitgram/bitgram/wire"
+)
+
+const childDir = "BITGRAM_TEST_LOCK"
+
+// TestMain makes the test binary a child that holds a home's lock until it is
+// killed.
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(childDir); dir != "" {
+		h := At(dir)
+		if _, err := h.Lock(); err != nil {
+			os.Stdout.WriteString(err.Error() + "\n")
+			os.Exit(1)
+		}
+		if err := h.Publish("http://127.0.0.1:1"); err != nil {
+			os.Exit(1)
+		}
+		os.Stdout.WriteString("locked\n")
+		time.Sleep(time.Minute)
+	}
+	os.Exit(m.Run())
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func want(t *testing.T, err, is error) {
+	t.Helper()
+	if !errors.Is(err, is) {
+		t.Errorf("%v, want %v", err, is)
+	}
+}
+
+// TestOneDaemon: the second one is refused, in another process too; when the
+// first is killed, its lock is free, and what it published is not believed.
+func TestOneDaemon(t *testing.T) {
+	h := At(filepath.Join(t.TempDir(), "home"))
+	_, err := h.Endpoint()
+	want(t, err, ErrNoDaemon)
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childDir+"="+h.Dir)
+	out, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	line := make([]byte, 7)
+	if _, err := out.Read(line); err != nil || string(line) != "locked\n" {
+		t.Fatalf("the child says %q, %v", line, err)
+	}
+	_, err = h.Lock()
+	want(t, err, ErrInUse)
+	e, err := h.Endpoint()
+	must(t, err)
+	if e.PID != cmd.Process.Pid || e.URL != "http://127.0.0.1:1" || len(e.Token) != 64 {
+		t.Errorf("endpoint %+v", e)
+	}
+	must(t, cmd.Process.Kill())
+	_ = cmd.Wait()
+	_, err = h.Endpoint()
+	want(t, err, ErrNoDaemon)
+	l, err := h.Lock()
+	must(t, err)
+	must(t, l.Release())
+	if s, err := os.Stat(filepath.Join(h.Dir, fileToken)); err != nil || s.Mode().Perm() != 0o600 {
+		t.Errorf("the token's mode: %v, %v", s.Mode(), err)
+	}
+}
+
+func TestKeys(t *testing.T) {
+	entropy := bytes.Repeat([]byte{7}, 32)
+	for _, pass := range []string{"", "correct horse", strings.Repeat("ü", 500)} {
+		h := At(t.TempDir())
+		_, err := h.Keys()
+		want(t, err, ErrNone)
+		k, err := NewKeys(wire.Regtest, "bgrt1x", 5, entropy, pass)
+		must(t, err)
+		must(t, h.Save(k))
+		want(t, h.Save(k), ErrExists)
+		k, err = h.Keys()
+		must(t, err)
+		if k.Encrypted() != (pass != "") || k.Created != 5 {
+			t.Errorf("%+v", k)
+		}
+		got, err := k.Open(pass)
+		must(t, err)
+		if !bytes.Equal(got, entropy) {
+			t.Error("another seed")
+		}
+		raw, err := os.ReadFile(filepath.Join(h.Dir, fileKeys))
+		must(t, err)
+		if pass != "" && bytes.Contains(raw, []byte(strings.Repeat("07", 8))) {
+			t.Error("the seed is readable")
+		}
+		if s, err := os.Stat(filepath.Join(h.Dir, fileKeys)); err != nil || s.Mode().Perm() != 0o600 {
+			t.Errorf("the key file's mode: %v, %v", s.Mode(), err)
+		}
+		if pass == "" {
+			continue
+		}
+		_, err = k.Open("wrong")
+		want(t, err, ErrPassphrase)
+		// Whatever is changed in the file is noticed.
+		for name, change := range map[string]func(*Keys){
+			"address": func(k *Keys) { k.Address = "bgrt1y" }, "created": func(k *Keys) { k.Created = 0 },
+			"network": func(k *Keys) { k.Network = wire.Mainnet }, "memory": func(k *Keys) { k.KDF.Memory = 8 },
+			"sealed": func(k *Keys) { k.Sealed = "00" + k.Sealed[2:] },
+		} {
+			c := *k
+			change(&c)
+			if _, err := c.Open(pass); !errors.Is(err, ErrPassphrase) {
+				t.Errorf("%s changed: %v", name, err)
+			}
+		}
+		for name, change := range map[string]func(*Keys){
+			"absurd memory": func(k *Keys) { k.KDF.Memory = 1 << 31 }, "absurd time": func(k *Keys) { k.KDF.Time = 1 << 30 },
+			"no threads": func(k *Keys) { k.KDF.Threads = 0 }, "no salt": func(k *Keys) { k.KDF.Salt = "" },
+			"other kdf": func(k *Keys) { k.KDF.Name = "md5" }, "nonce": func(k *Keys) { k.Nonce = "00" },
+			"hex": func(k *Keys) { k.Sealed = "x" },
+		} {
+			c := *k
+			change(&c)
+			if _, err := c.Open(pass); !errors.Is(err, ErrDamaged) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+}
+
+func TestParseKeys(t *testing.T) {
+	k, err := NewKeys(wire.Regtest, "a", 0, make([]byte, 32), "")
+	must(t, err)
+	raw, err := json.Marshal(k)
+	must(t, err)
+	for text, is := range map[string]error{
+		"": ErrDamaged, "{}": ErrDamaged, "[]": ErrDamaged, string(raw[:len(raw)/2]): ErrDamaged,
+		strings.Replace(string(raw), `"version":1`, `"version":2`, 1): ErrNewer,
+		strings.Replace(string(raw), `"regtest"`, `"moonnet"`, 1):     ErrDamaged,
+	} {
+		_, err := ParseKeys([]byte(text))
+		want(t, err, is)
+	}
+}

@@ -1,0 +1,77 @@
+package web
+
+import (
+	"sync"
+	"time"
+)
+
+// hub passes events on to whoever listens. A listener that is slow misses some;
+// nobody waits for it.
+type hub struct {
+	mu     sync.Mutex
+	list   map[chan any]bool
+	closed bool
+	told   map[string]time.Time // of progress, by what
+}
+
+// backlog is how many events wait for a listener.
+const backlog = 256
+
+func (h *hub) join() (events <-chan any, leave func()) {
+	c := make(chan any, backlog)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		close(c)
+		return c, func() {}
+	}
+	if h.list == nil {
+		h.list = map[chan any]bool{}
+	}
+	h.list[c] = true
+	return c, func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		delete(h.list, c)
+	}
+}
+
+func (h *hub) send(e any) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for c := range h.list {
+		select {
+		case c <- e:
+		default:
+		}
+	}
+}
+
+// progressEvery is how often progress of one kind is told.
+const progressEvery = 100 * time.Millisecond
+
+func (h *hub) progress(p Progress) {
+	h.mu.Lock()
+	now := time.Now()
+	due := len(h.list) > 0 && (now.Sub(h.told[p.What]) >= progressEvery || p.Done == p.Total)
+	if due {
+		if h.told == nil {
+			h.told = map[string]time.Time{}
+		}
+		h.told[p.What] = now
+	}
+	h.mu.Unlock()
+	if due {
+		h.send(p)
+	}
+}
+
+func (h *hub) close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closed = true
+	for c := range h.list {
+		close(c)
+	}
+	h.list = nil
+}

@@ -1,0 +1,72 @@
+package web
+
+import (
+	"context"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// collector reads the node's numbers when they are asked for.
+type collector struct{ s *Server }
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("bitgram_"+name, help, labels, nil)
+}
+
+// What /metrics shows, beside Go's own.
+var (
+	descInfo     = desc("info", "Always 1.", "version", "network")
+	descUptime   = desc("uptime_seconds", "Time since the daemon's start.")
+	descHeight   = desc("chain_height", "The last block that was read.")
+	descSynced   = desc("chain_synced", "1 where that is the node's tip.")
+	descPeers    = desc("dht_peers", "Peers in the routing table.")
+	descBalance  = desc("wallet_satoshi", "What the wallet holds.", "kind")
+	descMessages = desc("agent_messages", "Messages that the agent holds.")
+	descBytes    = desc("agent_stored_bytes", "Bytes of them on the disk.")
+	descQuotes   = desc("agent_quotes", "Quotes given and not used.")
+	descEarned   = desc("agent_earned_satoshi", "Claimed and final, before fees.")
+	descPending  = desc("agent_pending_satoshi", "Claimed or claimable, not final.")
+)
+
+// Describe implements prometheus.Collector.
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{descInfo, descUptime, descHeight, descSynced, descPeers, descBalance, descMessages, descBytes,
+		descQuotes, descEarned, descPending} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	gauge(descInfo, 1, c.s.cfg.Version, string(c.s.cfg.Network))
+	gauge(descUptime, time.Since(c.s.started).Seconds())
+	n, err := c.s.get()
+	if err != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), headerTime)
+	defer cancel()
+	gauge(descHeight, float64(n.Engine().Position().Height))
+	gauge(descSynced, map[bool]float64{true: 1}[n.Engine().Synced()])
+	gauge(descPeers, float64(n.Known()))
+	if b, err := n.Balance(ctx); err == nil {
+		gauge(descBalance, float64(b.Confirmed), "confirmed")
+		gauge(descBalance, float64(b.Locked), "locked")
+		gauge(descBalance, float64(b.Pending), "pending")
+		gauge(descBalance, float64(b.Immature), "immature")
+	}
+	if !n.IsAgent() {
+		return
+	}
+	if st, err := n.Stored(ctx); err == nil {
+		gauge(descMessages, float64(st.Messages))
+		gauge(descBytes, float64(st.Bytes))
+		gauge(descQuotes, float64(st.Quotes))
+		gauge(descEarned, float64(st.Earned))
+		gauge(descPending, float64(st.Pending))
+	}
+}

@@ -1,0 +1,78 @@
+package web
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/btcsuite/btcd/chainhash/v2"
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/bitgram/bitgram/internal/node"
+	"github.com/bitgram/bitgram/wire"
+)
+
+func (s *Server) walletRoutes(api huma.API) {
+	on(s, api, "GET", "/wallet", "What the wallet holds", func(ctx context.Context, n *node.Node, _ *none) (Balance, error) { return balance(ctx, n) })
+	on(s, api, "POST", "/wallet/address", "A fresh bitcoin address", func(ctx context.Context, n *node.Node, _ *none) (a struct {
+		Address string `json:"address"`
+	}, err error) {
+		a.Address, _, err = n.NewAddress(ctx)
+		return a, err
+	})
+	on(s, api, "GET", "/wallet/history", "The wallet's transactions", func(ctx context.Context, n *node.Node, _ *none) (list struct {
+		Transactions []Transaction `json:"transactions"`
+	}, err error) {
+		list.Transactions = []Transaction{}
+		records, err := n.History(ctx)
+		for _, r := range records {
+			list.Transactions = append(list.Transactions, Transaction{Txid: displayed(r.Txid), Height: uint32(r.Height), In: r.In, Out: r.Out})
+		}
+		return list, err
+	})
+	on(s, api, "POST", "/wallet/send", "Pay to a bitcoin address", func(ctx context.Context, n *node.Node, in *struct {
+		To     string `query:"to" required:"true" doc:"a bitcoin address"`
+		Amount int64  `query:"amount_sat" required:"true" minimum:"1"`
+		Rate   int64  `query:"rate_sat_per_kvb" minimum:"0" maximum:"100000000" doc:"0 for the node's estimate"`
+	}) (Payment, error) {
+		t, err := n.Pay(ctx, in.To, wire.Sat(in.Amount), wire.SatPerKVB(in.Rate))
+		if err != nil {
+			return Payment{}, err
+		}
+		return Payment{t.TxHash().String()}, nil
+	})
+	on(s, api, "POST", "/wallet/bump", "Replace an unconfirmed payment by one with a higher fee", func(ctx context.Context, n *node.Node, in *struct {
+		Txid string `query:"txid" required:"true"`
+		Rate int64  `query:"rate_sat_per_kvb" minimum:"0" maximum:"100000000" doc:"0 for twice the node's estimate"`
+	}) (Payment, error) {
+		h, err := chainhash.NewHashFromStr(in.Txid)
+		if err != nil {
+			return Payment{}, fmt.Errorf("%w: %q is no txid", errRequest, in.Txid)
+		}
+		t, err := n.Bump(ctx, wire.Hash(*h), wire.SatPerKVB(in.Rate))
+		if err != nil {
+			return Payment{}, err
+		}
+		return Payment{t.TxHash().String()}, nil
+	})
+	huma.Register(api, huma.Operation{OperationID: "post-wallet-backup", Method: "POST", Path: "/v1/wallet/backup", MaxBodyBytes: 4096,
+		Summary:   "An encrypted copy of the home: seed, contracts and their secrets",
+		Responses: map[string]*huma.Response{"200": {Description: "the backup", Content: map[string]*huma.MediaType{"application/octet-stream": {}}}},
+	}, func(_ context.Context, in *struct {
+		Body struct {
+			Passphrase string `json:"passphrase" doc:"under which the backup is encrypted; empty for the key in the seed alone"`
+		}
+	}) (*huma.StreamResponse, error) {
+		if _, err := s.get(); err != nil {
+			return nil, s.explained(err)
+		}
+		return &huma.StreamResponse{Body: func(c huma.Context) {
+			c.SetHeader("Content-Type", "application/octet-stream")
+			// The end of the stream is authenticated: one that breaks off
+			// cannot be taken for a whole one.
+			if err := s.cfg.Backup(c.Context(), c.BodyWriter(), in.Body.Passphrase); err != nil && err != io.ErrClosedPipe {
+				s.cfg.Log.Error("backup failed", "err", err)
+			}
+		}}, nil
+	})
+}
