@@ -43,8 +43,9 @@ type (
 		ChangeScript []byte
 		Fee          wire.Sat
 	}
-	// NoCoins: the wallet cannot pay Need.
-	NoCoins struct{ Need, Have wire.Sat }
+	// NoCoins: the wallet cannot pay Need. Soon is what it has when all that is
+	// locked or waits for a block is free again.
+	NoCoins struct{ Need, Have, Soon wire.Sat }
 	// Placed: an agent holds its copy.
 	Placed struct {
 		Height  wire.Height
@@ -62,6 +63,8 @@ type (
 	}
 	// NothingNew answers Poll without an acknowledgement.
 	NothingNew struct{}
+	// CoinsFreed: coins that were not there may be there now.
+	CoinsFreed struct{}
 	// Cancelled: the user wants it back, before anything is paid.
 	Cancelled struct{}
 )
@@ -269,6 +272,7 @@ func (Placed) event()       {}
 func (NotPlaced) event()    {}
 func (AckArrived) event()   {}
 func (NothingNew) event()   {}
+func (CoinsFreed) event()   {}
 func (Cancelled) event()    {}
 func (Discarded) event()    {}
 func (Offered) event()      {}

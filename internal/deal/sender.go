@@ -97,6 +97,7 @@ type Sender struct {
 	Tip       wire.Height // last block told
 	Failure   string
 	Discarded bool
+	Waiting   bool   // for coins, while funding
 	FailedBy  string // names the sentinel: "price", "agents", "funds", "rejected", "cancelled"
 }
 
@@ -160,6 +161,10 @@ func (s Sender) Step(ev Event) (Sender, []Effect, error) {
 		if s.Phase != SenderFunding {
 			return s, nil, nil
 		}
+		if ev.Need <= ev.Soon {
+			s.Waiting = true // each block asks again
+			return s, nil, nil
+		}
 		return s.fail("funds", fmt.Errorf("%w: %v needed, %v there", ErrNoFunds, ev.Need, ev.Have))
 	case CoinsLocked:
 		return s.fund(ev)
@@ -172,6 +177,11 @@ func (s Sender) Step(ev Event) (Sender, []Effect, error) {
 	case AckArrived:
 		return s.acked(ev)
 	case NothingNew:
+		return s, nil, nil
+	case CoinsFreed:
+		if s.Phase == SenderFunding && s.Waiting {
+			return s.again()
+		}
 		return s, nil, nil
 	case Cancelled:
 		if s.Phase >= SenderPublishing {
@@ -330,6 +340,7 @@ func (s Sender) fund(ev CoinsLocked) (Sender, []Effect, error) {
 	if s.Phase != SenderFunding {
 		return s, nil, nil
 	}
+	s.Waiting = false
 	if total := s.amount() + ev.Fee; total > s.Terms.MaxCost {
 		return s.fail("price", fmt.Errorf("%w: %v with the funding's fee, the cap is %v", ErrPrice, total, s.Terms.MaxCost))
 	}
@@ -591,6 +602,9 @@ func (s *Sender) root() (wire.Hash, error) {
 
 func (s Sender) connected(ev Connected) (Sender, []Effect, error) {
 	s.Tip = max(s.Tip, ev.Height)
+	if s.Phase == SenderFunding && s.Waiting {
+		return s.again()
+	}
 	if s.Phase < SenderPublishing || len(s.Frozen) == 0 {
 		return s, nil, nil
 	}
@@ -631,6 +645,19 @@ func (s Sender) connected(ev Connected) (Sender, []Effect, error) {
 		effects = append(effects, s.polls()...)
 	}
 	return s, effects, nil
+}
+
+// again asks once more for coins, or, where the quotes run out, for quotes.
+func (s Sender) again() (Sender, []Effect, error) {
+	s.Waiting = false
+	for _, l := range s.Legs {
+		if s.Tip+wire.Height(2*s.Terms.Margins.RevealConf) > l.Quote.ValidUntil {
+			s.Phase, s.Legs, s.Values = SenderQuoting, nil, nil
+			ask, err := s.ask()
+			return s, []Effect{ask}, err
+		}
+	}
+	return s, []Effect{LockCoins{Amount: s.amount(), Frozen: len(s.Values)}}, nil
 }
 
 // conflicts reports whether tx spends a coin that the funding needs.
@@ -769,6 +796,9 @@ func (s *Sender) State() string {
 // Interest implements the engine's view of the contract.
 func (s Sender) Interest() contract.Interest {
 	in := contract.Interest{Top: s.Tip, Done: s.Phase == SenderFailed && len(s.Funding) == 0, Forget: s.Discarded}
+	if s.Phase == SenderFunding && s.Waiting {
+		in.Wake = 1
+	}
 	if s.Phase < SenderPublishing || len(s.Funding) == 0 {
 		return in
 	}

@@ -139,3 +139,63 @@ func TestDiscard(t *testing.T) {
 		t.Error("never too early")
 	}
 }
+
+// TestWaiting: a message whose coins are in others' hands waits for them, asks
+// for quotes anew where they run out, and fails only where no block can help.
+func TestWaiting(t *testing.T) {
+	w := newWorld(t, 9, 3)
+	polls, dry := 0, true
+	w.reached = func(_ *world, state any) {
+		s, ok := state.(deal.Sender)
+		if !ok || s.Phase != deal.SenderFunding || s.Waiting || !dry {
+			return
+		}
+		dry = false
+		poor, effects, err := s.Step(deal.NoCoins{Need: 100, Have: 10, Soon: 99})
+		must(t, err)
+		if poor.Phase != deal.SenderFailed || poor.FailedBy != "funds" || len(effects) != 2 {
+			t.Errorf("without hope: %v, %v", poor.Phase, effects)
+		}
+		n, effects, err := s.Step(deal.NoCoins{Need: 100, Have: 10, Soon: 100})
+		must(t, err)
+		if n.Phase != deal.SenderFunding || !n.Waiting || len(effects) != 0 || n.Interest().Wake == 0 || n.Interest().Done {
+			t.Fatalf("with hope: %v, %v, %+v", n.Phase, effects, n.Interest())
+		}
+		if c, _, err := n.Step(deal.Cancelled{}); err != nil || c.Phase != deal.SenderFailed || c.Interest().Wake != 0 {
+			t.Errorf("cancelled: %v, %v", c.Phase, err)
+		}
+		for h := n.Legs[0].Quote.From + 1; ; h++ {
+			var ev deal.Connected
+			ev.Height = h
+			next, effects, err := n.Step(ev)
+			must(t, err)
+			if len(effects) != 1 {
+				t.Fatalf("at %d: %v", h, effects)
+			}
+			if _, ok := effects[0].(deal.AskQuotes); ok {
+				if next.Phase != deal.SenderQuoting || h+6 <= n.Legs[0].Quote.ValidUntil {
+					t.Errorf("asked again at %d, valid until %d", h, n.Legs[0].Quote.ValidUntil)
+				}
+				break
+			}
+			if _, ok := effects[0].(deal.LockCoins); !ok {
+				t.Fatalf("at %d: %T", h, effects[0])
+			}
+			polls++
+			if _, freed, err := n.Step(deal.CoinsFreed{}); err != nil || len(freed) != 1 {
+				t.Errorf("coins freed: %v, %v", freed, err)
+			}
+			if _, freed, err := next.Step(deal.CoinsFreed{}); err != nil || len(freed) != 0 {
+				t.Errorf("coins freed while asked for: %v, %v", freed, err)
+			}
+			if next, _, err = next.Step(deal.NoCoins{Need: 100, Have: 10, Soon: 100}); err != nil || !next.Waiting {
+				t.Fatalf("at %d: %v", h, err)
+			}
+			n = next
+		}
+	}
+	w.send(3, wire.PerAgent, 24)
+	if dry || polls < 3 {
+		t.Errorf("%d blocks asked", polls)
+	}
+}

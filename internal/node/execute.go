@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -43,7 +44,10 @@ func (x *executor) Commit(tx engine.Tx, ref engine.Ref, e deal.Effect) (deal.Eve
 		p, err := x.wallet.Lock(tx, ref.ID[:], e.Amount, weight, x.engine.FeeRate(), at.Height)
 		var short *wallet.Short
 		if errors.As(err, &short) {
-			return deal.NoCoins{Need: short.Need, Have: short.Have}, true, nil
+			if err := tx.Put(bucketWaiting, ref.ID[:], []byte{}); err != nil {
+				return nil, true, err
+			}
+			return deal.NoCoins{Need: short.Need, Have: short.Have, Soon: short.Soon}, true, nil
 		}
 		if err != nil {
 			return nil, true, err
@@ -68,6 +72,16 @@ func (x *executor) Do(ctx context.Context, ref engine.Ref, e deal.Effect) (func(
 	}
 	if _, ok := e.(deal.DropMessage); ok {
 		return func(engine.Tx) ([]engine.Delivery, error) { return nil, nil }, remove(x.files.path(dirIncoming, ref.ID, ".eml"))
+	}
+	if p, ok := e.(deal.Publish); ok {
+		ev, err := x.publish(ctx, ref, p)
+		if err != nil || ctx.Err() != nil {
+			return nil, cmp.Or(err, ctx.Err())
+		}
+		return func(tx engine.Tx) ([]engine.Delivery, error) {
+			next, err := nextWaiting(tx)
+			return append([]engine.Delivery{{Ref: ref, Event: ev}}, next...), err
+		}, nil
 	}
 	ev, err := x.answer(ctx, ref, e)
 	if errors.Is(err, os.ErrNotExist) && x.over(ctx, ref) {
@@ -104,8 +118,6 @@ func (x *executor) answer(ctx context.Context, ref engine.Ref, e deal.Effect) (d
 		return x.sealCopies(ref, e)
 	case deal.Place:
 		return x.place(ctx, ref, e)
-	case deal.Publish:
-		return x.publish(ctx, ref, e)
 	case deal.Broadcast:
 		tx, err := contract.ReadTx(e.Tx)
 		if err != nil {
@@ -148,6 +160,25 @@ func (x *executor) answer(ctx context.Context, ref engine.Ref, e deal.Effect) (d
 		return deal.AckLeft{OK: err == nil}, nil
 	}
 	return nil, fmt.Errorf("no way to carry out %T", e)
+}
+
+// bucketWaiting is the messages that wait for coins.
+const bucketWaiting = "sender/waiting"
+
+// nextWaiting wakes a message that waits for coins: some may have become free.
+// The rest asks at the next block.
+func nextWaiting(tx engine.Tx) (list []engine.Delivery, err error) {
+	var first []byte
+	if err := tx.Scan(bucketWaiting, nil, func(key, _ []byte) error {
+		if first == nil {
+			first = bytes.Clone(key)
+		}
+		return nil
+	}); err != nil || first == nil {
+		return nil, err
+	}
+	ref := engine.Ref{Kind: engine.KindSender, ID: wire.Hash(first)}
+	return []engine.Delivery{{Ref: ref, Event: deal.CoinsFreed{}}}, tx.Delete(bucketWaiting, first)
 }
 
 // release asks more than once where the network fails: the next block, when it
@@ -306,6 +337,9 @@ func (x *executor) publish(ctx context.Context, ref engine.Ref, e deal.Publish) 
 		if err := x.store.Update(ctx, func(t engine.Tx) error { return x.wallet.Forget(t, contract.Txid(tx)) }); err != nil {
 			return nil, err
 		}
+	}
+	if b, ok := ev.(deal.Broadcasted); ok && b.Err == "" {
+		err = x.store.Update(ctx, func(t engine.Tx) error { return x.wallet.Accepted(t, contract.Txid(tx)) })
 	}
 	return ev, err
 }

@@ -83,8 +83,13 @@ func (n *Node) pay(ctx context.Context, build func(engine.Tx) (*btcwire.MsgTx, e
 		return nil, errors.Join(err, n.store.Update(ctx, func(tx engine.Tx) error { return n.wallet.Forget(tx, contract.Txid(t)) }))
 	} else if err != nil {
 		n.log.Warn("payment kept, and not broadcast yet", "txid", contract.Txid(t), "err", err)
+		return t, nil
 	}
-	return t, nil
+	return t, n.accepted(ctx, t)
+}
+
+func (n *Node) accepted(ctx context.Context, t *btcwire.MsgTx) error {
+	return n.store.Update(ctx, func(tx engine.Tx) error { return n.wallet.Accepted(tx, contract.Txid(t)) })
 }
 
 // syncWait is how long a command waits for the chain to be read.
@@ -152,7 +157,11 @@ func (n *Node) rebroadcast(ctx context.Context) error {
 	}
 	var errs []error
 	for _, t := range txs {
-		errs = append(errs, n.cfg.Chain.Broadcast(ctx, t))
+		err := n.cfg.Chain.Broadcast(ctx, t)
+		if err == nil {
+			err = n.accepted(ctx, t)
+		}
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }

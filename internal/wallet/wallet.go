@@ -12,6 +12,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/btcsuite/btcd/address/v2"
@@ -46,7 +47,10 @@ var (
 )
 
 // Short is ErrNoFunds with the amounts.
-type Short struct{ Need, Have wire.Sat }
+type Short struct {
+	Need, Have wire.Sat
+	Soon       wire.Sat // Have, and what is locked or waits for a block
+}
 
 func (s *Short) Error() string {
 	return fmt.Sprintf("%v: %v needed, %v there", ErrNoFunds, s.Need, s.Have)
@@ -76,6 +80,9 @@ const (
 	// reorg needs no undo of it.
 	bucketPending = "wallet/pending" // outpoint → txid of our latest spend
 	bucketSent    = "wallet/sent"    // txid → our own transaction
+	// Change that the network has and no block yet; it goes, through the undo
+	// log, when its transaction confirms.
+	bucketChange = "wallet/change" // outpoint → coin
 )
 
 // undoKeep is how many blocks back a reorg can be undone.
@@ -110,6 +117,9 @@ type Sent struct {
 	Fixed  bool // never to be replaced: other signatures depend on its txid
 	// Replaces is the transaction that this one is a bump of, or zero.
 	Replaces wire.Hash
+	// Parents are own transactions that were unconfirmed when this one spent
+	// their change.
+	Parents []wire.Hash
 }
 
 // Wallet is a home's wallet.
@@ -278,6 +288,14 @@ func (w *Wallet) Connect(tx Tx, txs []*btcwire.MsgTx, height wire.Height) error 
 			}
 			r.In += wire.Sat(o.Value)
 			key := wire.Outpoint{Txid: r.Txid, Vout: uint32(vout)}.Bytes()
+			if old, err := tx.Get(bucketChange, key); err != nil {
+				return err
+			} else if old != nil {
+				undo = append(undo, change{bucketChange, key, old})
+				if err := tx.Delete(bucketChange, key); err != nil {
+					return err
+				}
+			}
 			if err := set(bucketCoin, key, coin{Value: wire.Sat(o.Value), Path: p, Height: height, Coinbase: n == 0}); err != nil {
 				return err
 			}
@@ -355,14 +373,20 @@ func heightKey(h wire.Height) []byte { return binary.BigEndian.AppendUint32(nil,
 type Balance struct {
 	Confirmed wire.Sat // spendable now
 	Locked    wire.Sat // kept for contracts that are not published yet
-	Pending   wire.Sat // in own transactions that are not confirmed: change to come is not counted
+	Change    wire.Sat // spendable now too: own change that no block has yet
+	Pending   wire.Sat // in own transactions that are not confirmed, with their change
 	Immature  wire.Sat // coinbases
 }
 
-// unspent walks the coins that are not spent in the chain.
-func (w *Wallet) unspent(tx Tx, tip wire.Height, f func(o wire.Outpoint, c coin, locked, pending, mature bool) error) error {
+// unspent walks the coins that are not spent in the chain; with change, those
+// that are not in the chain yet and whose transaction still can be.
+func (w *Wallet) unspent(tx Tx, tip wire.Height, change bool, f func(o wire.Outpoint, c coin, locked, pending, mature bool) error) error {
 	alive := map[wire.Hash]bool{}
-	return tx.Scan(bucketCoin, nil, func(key, raw []byte) error {
+	bucket := bucketCoin
+	if change {
+		bucket = bucketChange
+	}
+	return tx.Scan(bucket, nil, func(key, raw []byte) error {
 		var c coin
 		if err := wire.Unmarshal(raw, &c); err != nil {
 			return err
@@ -389,6 +413,11 @@ func (w *Wallet) unspent(tx Tx, tip wire.Height, f func(o wire.Outpoint, c coin,
 			pending = alive[txid]
 		}
 		o := wire.Outpoint{Txid: wire.Hash(key[:32]), Vout: binary.LittleEndian.Uint32(key[32:])}
+		if change {
+			if ok, err := w.alive(tx, o.Txid); err != nil || !ok {
+				return err
+			}
+		}
 		return f(o, c, lock != nil, pending, !c.Coinbase || tip+1 >= c.Height+coinbaseMaturity)
 	})
 }
@@ -407,14 +436,14 @@ func (w *Wallet) sent(tx Tx, txid wire.Hash) (*Sent, *btcwire.MsgTx, error) {
 // block spends one of its inputs otherwise. An input whose own transaction a
 // reorg took out may come back, so it is no reason to give up.
 func (w *Wallet) alive(tx Tx, txid wire.Hash) (bool, error) {
-	_, t, err := w.sent(tx, txid)
+	s, t, err := w.sent(tx, txid)
 	if err != nil || t == nil {
 		return false, err
 	}
-	return w.possible(tx, t, txid)
+	return w.possible(tx, s, t, txid)
 }
 
-func (w *Wallet) possible(tx Tx, t *btcwire.MsgTx, txid wire.Hash) (bool, error) {
+func (w *Wallet) possible(tx Tx, s *Sent, t *btcwire.MsgTx, txid wire.Hash) (bool, error) {
 	for _, in := range t.TxIn {
 		var c coin
 		if ok, err := get(tx, bucketCoin, contract.OutpointOf(in.PreviousOutPoint).Bytes(), &c); err != nil {
@@ -423,7 +452,70 @@ func (w *Wallet) possible(tx Tx, t *btcwire.MsgTx, txid wire.Hash) (bool, error)
 			return false, nil
 		}
 	}
+	for _, p := range s.Parents {
+		confirmed, err := tx.Get(bucketHistory, p[:])
+		if err != nil {
+			return false, err
+		}
+		if confirmed != nil {
+			continue
+		}
+		if ok, err := w.alive(tx, p); err != nil || !ok {
+			return false, err
+		}
+	}
 	return true, nil
+}
+
+// maxAncestors is how many unconfirmed transactions of our own one may stand
+// on, itself counted; nodes relay 25 (BIP125's limits, Bitcoin Core's policy).
+const maxAncestors = 20
+
+// ancestors counts a transaction of our own and the unconfirmed ones that it
+// stands on.
+func (w *Wallet) ancestors(tx Tx, txid wire.Hash, seen map[wire.Hash]bool) error {
+	if seen[txid] || len(seen) > maxAncestors {
+		return nil
+	}
+	if confirmed, err := tx.Get(bucketHistory, txid[:]); err != nil || confirmed != nil {
+		return err
+	}
+	seen[txid] = true
+	s, t, err := w.sent(tx, txid)
+	if err != nil || s == nil {
+		return err
+	}
+	for _, in := range t.TxIn { // also those that a reorg took out since
+		p := wire.Hash(in.PreviousOutPoint.Hash)
+		if own, err := tx.Get(bucketSent, p[:]); err != nil {
+			return err
+		} else if own == nil {
+			continue
+		}
+		if err := w.ancestors(tx, p, seen); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Accepted notes that the network has a transaction of our own: from now on its
+// change can be spent.
+func (w *Wallet) Accepted(tx Tx, txid wire.Hash) error {
+	s, t, err := w.sent(tx, txid)
+	if err != nil || s == nil || s.Change < 0 {
+		return err
+	}
+	key := wire.Outpoint{Txid: txid, Vout: uint32(s.Change)}.Bytes()
+	if known, err := tx.Get(bucketCoin, key); err != nil || known != nil {
+		return err
+	}
+	out := t.TxOut[s.Change]
+	c := coin{Value: wire.Sat(out.Value)}
+	if ok, err := get(tx, bucketScript, out.PkScript, &c.Path); err != nil || !ok {
+		return err
+	}
+	return put(tx, bucketChange, key, c)
 }
 
 // current reports whether t is the latest of our transactions over all its
@@ -440,7 +532,19 @@ func (w *Wallet) current(tx Tx, t *btcwire.MsgTx, txid wire.Hash) (bool, error) 
 
 // Balance adds up the coins as of tip.
 func (w *Wallet) Balance(tx Tx, tip wire.Height) (b Balance, err error) {
-	err = w.unspent(tx, tip, func(_ wire.Outpoint, c coin, locked, pending, mature bool) error {
+	if err := w.unspent(tx, tip, true, func(_ wire.Outpoint, c coin, locked, pending, _ bool) error {
+		switch {
+		case pending:
+		case locked:
+			b.Locked += c.Value
+		default:
+			b.Change += c.Value
+		}
+		return nil
+	}); err != nil {
+		return b, err
+	}
+	err = w.unspent(tx, tip, false, func(_ wire.Outpoint, c coin, locked, pending, mature bool) error {
 		switch {
 		case !mature:
 			b.Immature += c.Value
@@ -501,19 +605,44 @@ func (w *Wallet) pick(tx Tx, amount wire.Sat, weight int64, rate wire.SatPerKVB,
 	type choice struct {
 		at    wire.Outpoint
 		value wire.Sat
+		on    map[wire.Hash]bool // unconfirmed transactions that it stands on
 	}
 	var free []choice
-	var have wire.Sat
-	err := w.unspent(tx, tip, func(o wire.Outpoint, c coin, locked, pending, mature bool) error {
-		if !locked && !pending && mature {
-			free = append(free, choice{o, c.Value})
+	var have, soon wire.Sat
+	if err := w.unspent(tx, tip, false, func(o wire.Outpoint, c coin, locked, pending, mature bool) error {
+		switch {
+		case !mature:
+		case locked || pending: // what comes back of it is known when it confirms
+			soon += c.Value
+		default:
+			free = append(free, choice{at: o, value: c.Value})
 			have += c.Value
 		}
 		return nil
-	})
-	if err != nil {
+	}); err != nil {
 		return nil, err
 	}
+	// What stands in no block yet is for when the rest does not suffice.
+	enough := have >= amount+rate.Fee(contract.VSize(weight+int64(len(free))*contract.KeySpendInputWeight))
+	if err := w.unspent(tx, tip, true, func(o wire.Outpoint, c coin, locked, pending, _ bool) error {
+		if enough {
+			return nil
+		}
+		seen := map[wire.Hash]bool{}
+		if err := w.ancestors(tx, o.Txid, seen); err != nil {
+			return err
+		}
+		if locked || pending || len(seen) >= maxAncestors {
+			soon += c.Value
+			return nil
+		}
+		free = append(free, choice{o, c.Value, seen})
+		have += c.Value
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	var err error
 	slices.SortFunc(free, func(a, b choice) int {
 		return cmp.Or(cmp.Compare(b.value, a.value), bytes.Compare(a.at.Bytes(), b.at.Bytes()))
 	})
@@ -530,7 +659,13 @@ func (w *Wallet) pick(tx Tx, amount wire.Sat, weight int64, rate wire.SatPerKVB,
 	}
 	var sum wire.Sat
 	p := &Picked{}
+	on := map[wire.Hash]bool{}
 	for _, c := range free[i:] {
+		all := maps.Clone(on)
+		if maps.Copy(all, c.on); len(all) >= maxAncestors {
+			continue
+		}
+		on = all
 		p.Inputs = append(p.Inputs, c.at)
 		sum += c.value
 		if sum >= amount+fee(len(p.Inputs), false) {
@@ -546,7 +681,7 @@ func (w *Wallet) pick(tx Tx, amount wire.Sat, weight int64, rate wire.SatPerKVB,
 		return p, err
 	}
 	if p.Fee = fee(len(p.Inputs), false); len(p.Inputs) == 0 || sum < amount+p.Fee {
-		return nil, &Short{Need: amount + fee(max(1, len(p.Inputs)), false), Have: have}
+		return nil, &Short{Need: amount + fee(max(1, len(p.Inputs)), false), Have: have, Soon: have + soon}
 	}
 	p.Fee = sum - amount
 	return p, nil
@@ -566,9 +701,16 @@ func (w *Wallet) sign(tx Tx, t *btcwire.MsgTx, s Sent) error {
 	s.Change = -1
 	for i, in := range t.TxIn {
 		key := contract.OutpointOf(in.PreviousOutPoint).Bytes()
-		if ok, err := get(tx, bucketCoin, key, &coins[i]); err != nil {
+		ok, err := get(tx, bucketCoin, key, &coins[i])
+		if err == nil && !ok {
+			if ok, err = get(tx, bucketChange, key, &coins[i]); ok {
+				s.Parents = append(s.Parents, wire.Hash(in.PreviousOutPoint.Hash))
+			}
+		}
+		if err != nil {
 			return err
-		} else if !ok {
+		}
+		if !ok {
 			return fmt.Errorf("%w: input %d", ErrUnknownTx, i)
 		}
 		script, err := w.acct.script(coins[i].Path)
@@ -612,6 +754,15 @@ func (w *Wallet) sign(tx Tx, t *btcwire.MsgTx, s Sent) error {
 	}
 	s.Tx = b.Bytes()
 	txid := contract.Txid(t)
+	if old, _, err := w.sent(tx, txid); err != nil {
+		return err
+	} else if old != nil { // signed before: what has confirmed since may be taken back
+		for _, p := range old.Parents {
+			if !slices.Contains(s.Parents, p) {
+				s.Parents = append(s.Parents, p)
+			}
+		}
+	}
 	for _, in := range t.TxIn {
 		if err := tx.Put(bucketPending, contract.OutpointOf(in.PreviousOutPoint).Bytes(), txid[:]); err != nil {
 			return err
@@ -647,6 +798,11 @@ func (w *Wallet) Forget(tx Tx, txid wire.Hash) error {
 			err = tx.Delete(bucketPending, key)
 		}
 		if err != nil {
+			return err
+		}
+	}
+	if s.Change >= 0 {
+		if err := tx.Delete(bucketChange, wire.Outpoint{Txid: txid, Vout: uint32(s.Change)}.Bytes()); err != nil {
 			return err
 		}
 	}
@@ -686,6 +842,24 @@ func (w *Wallet) Send(tx Tx, script []byte, amount wire.Sat, rate wire.SatPerKVB
 	return t, w.Sign(tx, t, false)
 }
 
+// spentChange reports whether a transaction of our own spends another's change,
+// or is about to.
+func (w *Wallet) spentChange(tx Tx, s *Sent, txid wire.Hash) (bool, error) {
+	if s.Change < 0 {
+		return false, nil
+	}
+	key := wire.Outpoint{Txid: txid, Vout: uint32(s.Change)}.Bytes()
+	lock, err := tx.Get(bucketLock, key)
+	if err != nil || lock != nil {
+		return true, err
+	}
+	spend, err := tx.Get(bucketPending, key)
+	if err != nil || spend == nil {
+		return false, err
+	}
+	return w.alive(tx, wire.Hash(spend))
+}
+
 // Bump replaces an unconfirmed payment by one that pays rate out of its change
 // (BIP125: and at least the relay minimum more than before).
 func (w *Wallet) Bump(tx Tx, txid wire.Hash, rate wire.SatPerKVB) (*btcwire.MsgTx, error) {
@@ -709,7 +883,12 @@ func (w *Wallet) Bump(tx Tx, txid wire.Hash, rate wire.SatPerKVB) (*btcwire.MsgT
 	} else if !ok {
 		return nil, fmt.Errorf("%w: it is replaced already", ErrNotBumpable)
 	}
-	if ok, err := w.possible(tx, t, txid); err != nil {
+	if ok, err := w.spentChange(tx, s, txid); err != nil {
+		return nil, err
+	} else if ok {
+		return nil, fmt.Errorf("%w: another of your transactions spends its change", ErrNotBumpable)
+	}
+	if ok, err := w.possible(tx, s, t, txid); err != nil {
 		return nil, err
 	} else if !ok {
 		return nil, fmt.Errorf("%w: another transaction spent its coins", ErrNotBumpable)
@@ -718,6 +897,9 @@ func (w *Wallet) Bump(tx Tx, txid wire.Hash, rate wire.SatPerKVB) (*btcwire.MsgT
 	fee := max(rate.Fee(vsize), s.Fee+wire.SatPerKVB(1000).Fee(vsize))
 	if s.Change < 0 || wire.Sat(t.TxOut[s.Change].Value)-(fee-s.Fee) < contract.Dust {
 		return nil, fmt.Errorf("%w: its change is too small for %v more", ErrNotBumpable, fee-s.Fee)
+	}
+	if err := tx.Delete(bucketChange, wire.Outpoint{Txid: txid, Vout: uint32(s.Change)}.Bytes()); err != nil {
+		return nil, err
 	}
 	t.TxOut[s.Change].Value -= int64(fee - s.Fee)
 	err = w.sign(tx, t, Sent{Replaces: txid})
@@ -728,26 +910,35 @@ func (w *Wallet) Bump(tx Tx, txid wire.Hash, rate wire.SatPerKVB) (*btcwire.MsgT
 }
 
 // Unconfirmed lists the wallet's own transactions that no block has and that
-// can still confirm, for rebroadcasting; of a bumped one, the latest.
+// can still confirm, for rebroadcasting; of a bumped one, the latest. What one
+// stands on comes before it.
 func (w *Wallet) Unconfirmed(tx Tx) (list []*btcwire.MsgTx, err error) {
+	depths := map[*btcwire.MsgTx]int{}
 	err = tx.Scan(bucketSent, nil, func(key, _ []byte) error {
 		txid := wire.Hash(key)
 		confirmed, err := tx.Get(bucketHistory, key)
 		if err != nil || confirmed != nil {
 			return err
 		}
-		_, t, err := w.sent(tx, txid)
+		s, t, err := w.sent(tx, txid)
 		if err != nil {
 			return err
 		}
-		for _, ask := range []func(Tx, *btcwire.MsgTx, wire.Hash) (bool, error){w.current, w.possible} {
-			if ok, err := ask(tx, t, txid); err != nil || !ok {
-				return err
-			}
+		if ok, err := w.current(tx, t, txid); err != nil || !ok {
+			return err
+		}
+		if ok, err := w.possible(tx, s, t, txid); err != nil || !ok {
+			return err
 		}
 		list = append(list, t)
+		depth := map[wire.Hash]bool{}
+		if err := w.ancestors(tx, txid, depth); err != nil {
+			return err
+		}
+		depths[t] = len(depth)
 		return nil
 	})
+	slices.SortStableFunc(list, func(a, b *btcwire.MsgTx) int { return cmp.Compare(depths[a], depths[b]) })
 	return list, err
 }
 
