@@ -75,6 +75,8 @@ var errorTable = []struct {
 	{web.ErrToken, "token", exitUsage, "the token stands in api.token in the daemon's home"},
 	{web.ErrStarting, "starting", exitFailed, "ask again in a moment"},
 	{home.ErrDamaged, "damaged", exitFailed, "restore the home from a backup"},
+	{home.ErrBackup, "backup", exitUsage, "take another copy of the backup"},
+	{deal.ErrRestored, "restored", exitFailed, "look whether it arrived, and send it again if it did not"},
 	{home.ErrNewer, "newer_home", exitFailed, "upgrade bitgram, or use another home"},
 	{errConfig, "config", exitUsage, "'bitgram up --help' lists the keys and what they take"},
 	{errOutput, "output", exitUsage, "choose a place that exists and can be written to"},

@@ -39,6 +39,8 @@ type upOptions struct {
 	maxDays                                      float64
 	validBlocks, patience                        uint32
 	oneOfMany                                    bool
+	backup                                       string
+	backupEvery                                  time.Duration
 	logLevel, logFormat                          string
 	withParent                                   bool
 }
@@ -67,6 +69,8 @@ func (o *upOptions) flags(f *pflag.FlagSet) {
 	f.Uint32Var(&o.validBlocks, "quote-blocks", 12, "blocks within which a quote must be paid")
 	f.Uint32Var(&o.patience, "claim-blocks", 6, "blocks for which a claim waits for others to share its fee")
 	f.BoolVar(&o.oneOfMany, "one-of-many", true, "take part in messages that pay one of many agents")
+	f.StringVar(&o.backup, "backup", "", "keep an encrypted backup of the home current in this file, on another disk")
+	f.DurationVar(&o.backupEvery, "backup-every", time.Minute, "how often at most it is written")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 	f.BoolVar(&o.withParent, "with-parent", false, "end when standard input does")
@@ -206,6 +210,7 @@ func (a *app) upCommand() *cobra.Command {
 				return err
 			}
 			cfg := daemon.Config{Home: h, Seeds: o.seeds, API: o.api, Version: version(), Explain: apiError,
+				Backup: o.backup, BackupEvery: max(o.backupEvery, time.Second),
 				Passphrase: func() (string, error) { return a.passphrase(o.passphraseFile, "Passphrase", false) },
 				Chain: daemon.Chain{URL: o.rpc, User: o.rpcUser, Password: o.rpcPassword, Cookie: o.rpcCookie, ZMQ: o.rpcZMQ,
 					Interval: max(o.blockTime, 100*time.Millisecond)}}

@@ -12,6 +12,9 @@ import (
 	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/spf13/cobra"
 
+	"github.com/bitgram/bitgram/internal/home"
+	"github.com/bitgram/bitgram/internal/node"
+	"github.com/bitgram/bitgram/internal/wallet"
 	"github.com/bitgram/bitgram/internal/web"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -26,7 +29,7 @@ func (a *app) walletCommand() *cobra.Command {
 		Args:  usage(cobra.NoArgs),
 		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(a.walletAddress(), a.walletBalance(), a.walletSend(), a.walletHistory(), a.walletBump())
+	c.AddCommand(a.walletAddress(), a.walletBalance(), a.walletSend(), a.walletHistory(), a.walletBump(), a.walletBackup(), a.walletRestore())
 	return c
 }
 
@@ -158,6 +161,97 @@ func (a *app) walletHistory() *cobra.Command {
 		})
 		return nil
 	})
+}
+
+func (a *app) walletBackup() *cobra.Command {
+	return a.simple("backup FILE", "Write an encrypted backup of the home: seed, contracts and their secrets, received messages", cobra.ExactArgs(1), func(c *cobra.Command, client *web.Client, args []string) error {
+		if err := checkOutput(args[0], false); err != nil {
+			return err
+		}
+		content, err := client.Backup(c.Context())
+		if err != nil {
+			return err
+		}
+		defer content.Close()
+		var n int64
+		if err := writeWhole(args[0], func(w io.Writer) error {
+			n, err = io.Copy(w, content)
+			return err
+		}); err != nil {
+			return err
+		}
+		a.print.summary(struct {
+			File  string `json:"file"`
+			Bytes int64  `json:"bytes"`
+		}{args[0], n}, func(w io.Writer) {
+			fmt.Fprintf(w, "%d bytes in %s. The home's passphrase, or its words, opens it; nothing else does.\n", n, args[0])
+		})
+		return nil
+	})
+}
+
+func (a *app) walletRestore() *cobra.Command {
+	var file string
+	var words bool
+	c := &cobra.Command{
+		Use:   "restore FILE",
+		Short: "Make a home out of a backup",
+		Long: "Makes the home that --home names out of a backup. What was under way then goes on, as far as it is\n" +
+			"safe: messages that were not paid for yet are given up, since they may have been sent since, and\n" +
+			"quotes are void. What was done after the backup was made is found on the chain where it left a\n" +
+			"trace there: coins, and received messages. Do not run the old home again.",
+		Args: usage(cobra.ExactArgs(1)),
+		RunE: func(c *cobra.Command, args []string) error {
+			h, err := a.at()
+			if err != nil {
+				return err
+			}
+			f, _, err := openInput(args[0])
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			lock, err := h.Lock()
+			if err != nil {
+				return err
+			}
+			defer lock.Release()
+			keys, err := h.Restore(f, func(k *home.Keys) ([]byte, error) {
+				if words {
+					line, err := firstLine(a.in)
+					if err != nil {
+						return nil, fmt.Errorf("%w: %w", errInput, err)
+					}
+					return wallet.Entropy(line)
+				}
+				pass := ""
+				if k.Encrypted() {
+					if pass, err = a.passphrase(file, "Passphrase of the home in the backup", false); err != nil {
+						return nil, err
+					}
+				}
+				return k.Open(pass)
+			}, func(entropy []byte) ([]byte, error) {
+				seed, _, err := node.Identity(wire.Network(a.network), entropy)
+				return seed, err
+			}, func(db string) error { return node.MarkRestored(c.Context(), db) })
+			if err != nil {
+				return err
+			}
+			id, err := identity(keys)
+			if err != nil {
+				return err
+			}
+			a.print.summary(struct {
+				web.Identity
+				Home string `json:"home"`
+			}{id, h.Dir}, func(w io.Writer) { fmt.Fprintf(w, "Restored %s to %s.\n\nNext: bitgram up\n", id.Address, h.Dir) })
+			return nil
+		},
+	}
+	c.Flags().StringVar(&file, "passphrase-file", "", "read the passphrase from the first line of this file (or set BITGRAM_PASSPHRASE)")
+	c.Flags().BoolVar(&words, "words", false, "read the 24 words from standard input instead")
+	return c
 }
 
 func (a *app) agentsCommand() *cobra.Command {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"path/filepath"
@@ -33,6 +34,10 @@ type Config struct {
 	Listen []string
 	// Seeds are multiaddrs with peer IDs by which the DHT is entered.
 	Seeds []string
+	// Backup is a file that is kept current: written anew BackupEvery where a
+	// contract has changed; empty for none.
+	Backup      string
+	BackupEvery time.Duration
 	// API is the address that the API listens on: a loopback one.
 	API     string
 	Version string
@@ -76,7 +81,10 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err != nil {
 		return fmt.Errorf("the API cannot listen: %w", err)
 	}
-	wc := web.Config{Version: cfg.Version, Network: keys.Network, Token: token, Explain: cfg.Explain, Log: cfg.Log}
+	backup := func(ctx context.Context, w io.Writer, snapshot func(context.Context, string) error) error {
+		return cfg.Home.Backup(ctx, w, seed, snapshot)
+	}
+	wc := web.Config{Backup: backup, Version: cfg.Version, Network: keys.Network, Token: token, Explain: cfg.Explain, Log: cfg.Log}
 	if h, ok := backend.(chain.HealthChecker); ok {
 		wc.Health = h.Health
 		if err := fit(ctx, h, cfg.Log); err != nil {
@@ -104,8 +112,9 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err := cfg.Home.Publish(url); err != nil {
 		return err
 	}
+	keeper := &keeper{path: cfg.Backup, every: cfg.BackupEvery, log: cfg.Log}
 	n, err := node.Open(node.Config{Dir: cfg.Home.Dir, Network: keys.Network, Seed: seed, Chain: backend, Policy: cfg.Policy, Listen: cfg.Listen,
-		Seeds: cfg.Seeds, Birthday: func(ctx context.Context) (wire.Height, error) { return birthday(ctx, backend, keys) }, Observe: api.Observe, Tip: api.Tip, Progress: api.Progress, Log: cfg.Log})
+		Seeds: cfg.Seeds, Birthday: func(ctx context.Context) (wire.Height, error) { return birthday(ctx, backend, keys) }, Observe: keeper.observe(api.Observe), Tip: api.Tip, Progress: api.Progress, Log: cfg.Log})
 	if err != nil {
 		return err
 	}
@@ -115,6 +124,11 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		api.Attach(nil)
 		err = errors.Join(err, n.Close())
 	}()
+	if cfg.Backup != "" {
+		keeper.write = func(w io.Writer) error { return backup(ctx, w, n.Snapshot) }
+		keeper.start(ctx)
+		defer keeper.wait()
+	}
 	if err := cfg.Chain.fund(ctx, backend, n, cfg.Log); err != nil {
 		return err
 	}

@@ -62,12 +62,13 @@ type Agent struct {
 	Ack       []byte
 	Tip       wire.Height
 	Dropped   bool // the copy is deleted
+	Void      bool // the quote holds no more
 }
 
 // Phase tells where the deal stands as of the last block told.
 func (a *Agent) Phase() AgentPhase {
 	switch {
-	case a.Package == nil && a.Tip > a.Quote.ValidUntil:
+	case a.Package == nil && (a.Void || a.Tip > a.Quote.ValidUntil):
 		return AgentClosed
 	case a.Package == nil:
 		return AgentQuoted
@@ -152,6 +153,8 @@ func (a Agent) Step(ev Event) (Agent, []Effect, error) {
 		return a.offered(ev)
 	case Released:
 		return a.released(ev)
+	case Restored:
+		return a.restored(ev)
 	case Acked:
 		return a.acked(ev)
 	case ClaimBuilt:
@@ -394,6 +397,20 @@ func (a Agent) disconnected(ev Disconnected) (Agent, []Effect, error) {
 		a.Tip = ev.Height - 1
 	}
 	return a, nil, nil
+}
+
+// restored gives up a quote, which may have been used since, and a copy that is
+// not here any more. What is to be claimed is claimed.
+func (a Agent) restored(ev Restored) (Agent, []Effect, error) {
+	if a.Package == nil {
+		a.Void = true
+		return a, nil, nil
+	}
+	if ev.CopyHere || a.Dropped {
+		return a, nil, nil
+	}
+	a.Dropped = true
+	return a, []Effect{DropPayload{Find: wire.FindKey(a.Package.FetchKey)}}, nil
 }
 
 // Serves reports whether the copy may be handed to its recipient.

@@ -79,6 +79,7 @@ var (
 	ErrExpired      = errors.New("expired")
 	ErrRejected     = errors.New("the network refuses the funding")
 	ErrCancelled    = errors.New("cancelled")
+	ErrRestored     = errors.New("it may have been sent after the backup was made")
 	ErrTooLate      = errors.New("too late for that")
 	ErrTooEarly     = errors.New("too early for that")
 )

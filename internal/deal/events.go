@@ -21,6 +21,9 @@ type (
 	// Broadcasted answers Broadcast and Publish. Err is empty, or why the
 	// network refuses the transaction.
 	Broadcasted struct{ Err string }
+	// Restored: the home was made of a backup. What was done since it was made
+	// is not known. CopyHere tells an agent that the sealed copy is here.
+	Restored struct{ CopyHere bool }
 	// Discarded: the user wants to see no more of the message.
 	Discarded struct{}
 )
@@ -275,6 +278,7 @@ func (NothingNew) event()   {}
 func (CoinsFreed) event()   {}
 func (Cancelled) event()    {}
 func (Discarded) event()    {}
+func (Restored) event()     {}
 func (Offered) event()      {}
 func (Released) event()     {}
 func (Acked) event()        {}

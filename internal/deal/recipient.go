@@ -149,6 +149,8 @@ func (r Recipient) Step(ev Event) (Recipient, []Effect, error) {
 			effects = []Effect{DropPayload{}}
 		}
 		return n, effects, err
+	case Restored:
+		return r.restored()
 	case Discarded:
 		// What stands here keeps the message from being found again.
 		r.Phase, r.Sources, r.Current, r.Seen = RecipientDiscarded, nil, 0, nil
@@ -314,7 +316,7 @@ func (r Recipient) next() (Recipient, []Effect, error) {
 	best := -1
 	var bestKey wire.Secret
 	for i, s := range r.Sources {
-		if s.Failed || s.Bad || s.Released != 0 || r.spent(&s) != nil || r.Tip >= before(s.Frozen.Expiry, r.Margins.Release) {
+		if s.Failed || s.Bad || s.Released != 0 && s.Held || r.spent(&s) != nil || r.Tip >= before(s.Frozen.Expiry, r.Margins.Release) {
 			continue
 		}
 		key := r.secrets().FetchKey(s.Candidate.Agent)
@@ -336,6 +338,20 @@ func (r Recipient) next() (Recipient, []Effect, error) {
 	}
 	return r, []Effect{Fetch{Candidate: s.Candidate, Outpoint: s.Outpoint, Leaf: s.Leaf,
 		FetchKey: r.secrets().FetchKey(s.Candidate.Agent)}}, nil
+}
+
+// restored begins anew: copies are not in a backup. Which agents have σ is kept,
+// and they are asked for their copies again.
+func (r Recipient) restored() (Recipient, []Effect, error) {
+	if r.Phase >= RecipientRead {
+		return r, nil, nil
+	}
+	r.Phase, r.Looking = RecipientFound, false
+	for i := range r.Sources {
+		r.Sources[i].Held, r.Sources[i].Failed = false, false
+	}
+	effects := r.locate(true)
+	return r, effects, nil
 }
 
 // fetched notes a copy, also one that comes after the recipient turned to

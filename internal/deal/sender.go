@@ -98,7 +98,7 @@ type Sender struct {
 	Failure   string
 	Discarded bool
 	Waiting   bool   // for coins, while funding
-	FailedBy  string // names the sentinel: "price", "agents", "funds", "rejected", "cancelled"
+	FailedBy  string // names the sentinel: "price", "agents", "funds", "rejected", "cancelled", "restored"
 }
 
 // NewSender starts a message. The payload is encrypted and kept already.
@@ -177,6 +177,13 @@ func (s Sender) Step(ev Event) (Sender, []Effect, error) {
 	case AckArrived:
 		return s.acked(ev)
 	case NothingNew:
+		return s, nil, nil
+	case Restored:
+		// Agents may have been asked again, and the message paid for, since: a
+		// second funding would pay for it twice.
+		if s.Phase < SenderPublishing {
+			return s.fail("restored", ErrRestored)
+		}
 		return s, nil, nil
 	case CoinsFreed:
 		if s.Phase == SenderFunding && s.Waiting {

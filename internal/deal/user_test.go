@@ -199,3 +199,95 @@ func TestWaiting(t *testing.T) {
 		t.Errorf("%d blocks asked", polls)
 	}
 }
+
+// TestRestored: a home of yesterday takes nothing for granted that may have
+// changed since: no quote, no message that was not paid for, no copy.
+func TestRestored(t *testing.T) {
+	w := newWorld(t, 10, 3)
+	senders, recipients := map[deal.SenderPhase]bool{}, map[deal.RecipientPhase]bool{}
+	quoted, held := 0, 0
+	w.reached = func(w *world, state any) {
+		for _, a := range w.agents {
+			for _, q := range a.quotes {
+				void, effects, err := q.Step(deal.Restored{})
+				must(t, err)
+				if in := void.Interest(); len(effects) != 0 || void.Phase() != deal.AgentClosed || !in.Done || !in.Forget {
+					t.Errorf("a quote after a restore: %v, %v", void.Phase(), effects)
+				}
+				quoted++
+			}
+			if a.state == nil || a.state.Package == nil || a.state.Dropped {
+				continue
+			}
+			same, effects, err := a.state.Step(deal.Restored{CopyHere: true})
+			must(t, err)
+			if len(effects) != 0 || same.Phase() != a.state.Phase() || same.Serves() != a.state.Serves() {
+				t.Errorf("an agent with its copy: %v, %v", same.Phase(), effects)
+			}
+			gone, effects, err := a.state.Step(deal.Restored{})
+			must(t, err)
+			if len(effects) != 1 || gone.Serves() || gone.Phase() != a.state.Phase() || gone.Claimable() != a.state.Claimable() {
+				t.Errorf("an agent without its copy: %v, %v", gone.Phase(), effects)
+			}
+			held++
+		}
+		switch s := state.(type) {
+		case deal.Sender:
+			n, effects, err := s.Step(deal.Restored{})
+			must(t, err)
+			senders[s.Phase] = true
+			if paid := s.Phase >= deal.SenderPublishing; paid != (n.Phase == s.Phase && len(effects) == 0) || !paid && n.FailedBy != "restored" {
+				t.Errorf("a sender while %v: %v, %v", s.Phase, n.Phase, effects)
+			}
+		case deal.Recipient:
+			n, effects, err := s.Step(deal.Restored{})
+			must(t, err)
+			recipients[s.Phase] = true
+			if s.Phase >= deal.RecipientRead {
+				if n.Phase != s.Phase || len(effects) != 0 {
+					t.Errorf("a recipient while %v: %v", s.Phase, n.Phase)
+				}
+				return
+			}
+			if n.Phase != deal.RecipientFound || len(effects) != 1 || n.Tip != s.Tip {
+				t.Errorf("a recipient while %v: %v, %v", s.Phase, n.Phase, effects)
+			}
+			for i := range n.Sources {
+				if n.Sources[i].Held || n.Sources[i].Released != s.Sources[i].Released {
+					t.Errorf("a source while %v: %+v", s.Phase, n.Sources[i])
+				}
+			}
+		}
+	}
+	w.send(3, wire.PerAgent, 24)
+	w.finish()
+	if len(senders) < 5 || len(recipients) < 5 || quoted == 0 || held == 0 {
+		t.Errorf("seen %v, %v, %d quotes, %d copies", senders, recipients, quoted, held)
+	}
+}
+
+// TestRestoredRecipient: a recipient that begins anew at any moment still reads
+// its message, and gives σ to no second agent for it.
+func TestRestoredRecipient(t *testing.T) {
+	for at := deal.RecipientFound; at < deal.RecipientRead; at++ {
+		w := newWorld(t, 11, 3)
+		done := false
+		w.reached = func(w *world, state any) {
+			if r, ok := state.(deal.Recipient); ok && r.Phase == at && !done {
+				done = true
+				w.stepRecipient(deal.Restored{})
+			}
+		}
+		w.send(3, wire.PerAgent, 24)
+		w.finish()
+		released := 0
+		for _, s := range w.recipient.Sources {
+			if s.Released != 0 {
+				released++
+			}
+		}
+		if !done || w.recipient.Phase != deal.RecipientRead || released != 1 {
+			t.Errorf("begun anew while %v (%v): ends %v, σ with %d", at, done, w.recipient.Phase, released)
+		}
+	}
+}

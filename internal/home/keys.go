@@ -163,6 +163,10 @@ func ParseKeys(raw []byte) (*Keys, error) {
 	if err := json.Unmarshal(raw, k); err != nil {
 		return nil, fmt.Errorf("%w: the key file: %w", ErrDamaged, err)
 	}
+	return k.check()
+}
+
+func (k *Keys) check() (*Keys, error) {
 	switch {
 	case k.Version > keysVersion:
 		return nil, ErrNewer

@@ -99,15 +99,15 @@ func (x *executor) Do(ctx context.Context, ref engine.Ref, e deal.Effect) (func(
 	}, nil
 }
 
-// over reports whether a contract has come to an end in which its files are
-// deleted.
+// over reports whether a contract needs no more what an effect found no file
+// for: it has ended, or, after a restore, begun anew.
 func (x *executor) over(ctx context.Context, ref engine.Ref) bool {
 	state, err := x.engine.State(ctx, ref)
 	switch s := state.(type) {
 	case deal.Sender:
 		return s.Phase == deal.SenderFailed
 	case deal.Recipient:
-		return s.Phase == deal.RecipientDiscarded
+		return s.Phase != deal.RecipientOpening
 	}
 	return errors.Is(err, engine.ErrNoContract)
 }

@@ -177,6 +177,9 @@ func Open(cfg Config) (n *Node, err error) {
 	}
 	n.engine = engine.New(engine.Config{Store: n.store, Chain: cfg.Chain, Executor: exec, Followers: []engine.Follower{(*follower)(n)},
 		Birthday: cfg.Birthday, Observe: observe, Log: n.log})
+	if err := n.restored(ctx); err != nil {
+		return nil, err
+	}
 	if cfg.Host == nil {
 		cfg.Host = p2p.New
 	}

@@ -156,6 +156,35 @@ func (s *Store) Close() error {
 	return errors.Join(s.read.Close(), s.write.Close())
 }
 
+// Snapshot writes a copy of the database as it is at one moment to a new file at
+// path, while updates go on.
+func (s *Store) Snapshot(ctx context.Context, path string) error {
+	// On a connection of its own: VACUUM runs in no transaction.
+	c, err := s.read.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if _, err := c.ExecContext(ctx, "PRAGMA query_only(OFF)"); err != nil {
+		return err
+	}
+	_, err = c.ExecContext(ctx, "VACUUM INTO ?", path)
+	_, back := c.ExecContext(context.WithoutCancel(ctx), "PRAGMA query_only(ON)")
+	return errors.Join(err, back)
+}
+
+// Verify reads the whole database: ErrCorrupt.
+func (s *Store) Verify(ctx context.Context) error {
+	var text string
+	if err := s.read.QueryRowContext(ctx, "PRAGMA integrity_check(1)").Scan(&text); err != nil {
+		return damaged(err)
+	}
+	if text != "ok" {
+		return fmt.Errorf("%w: %s", ErrCorrupt, text)
+	}
+	return nil
+}
+
 // Update implements engine.Store.
 func (s *Store) Update(ctx context.Context, f func(engine.Tx) error) error {
 	if err := ctx.Err(); err != nil {

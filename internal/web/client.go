@@ -2,7 +2,6 @@ package web
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -242,12 +241,8 @@ func (c *Client) Bump(ctx context.Context, txid string, rate int64) (p Payment, 
 }
 
 // Backup is POST /v1/wallet/backup; it is to be closed.
-func (c *Client) Backup(ctx context.Context, passphrase string) (io.ReadCloser, error) {
-	raw, err := json.Marshal(map[string]string{"passphrase": passphrase})
-	if err != nil {
-		return nil, err
-	}
-	return c.do(ctx, "POST", "/v1/wallet/backup", nil, "application/json", bytes.NewReader(raw))
+func (c *Client) Backup(ctx context.Context) (io.ReadCloser, error) {
+	return c.do(ctx, "POST", "/v1/wallet/backup", nil, "", nil)
 }
 
 // maxEvent bounds one line of the events' stream.

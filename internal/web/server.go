@@ -78,7 +78,7 @@ type Config struct {
 	// Explain finds an error's code, hint and HTTP status: the one table.
 	Explain func(error) *Error
 	// Backup writes an encrypted copy of the home.
-	Backup func(ctx context.Context, w io.Writer, passphrase string) error
+	Backup func(ctx context.Context, w io.Writer, snapshot func(context.Context, string) error) error
 	// Health is nil where the Bitcoin node serves well.
 	Health func(context.Context) error
 	Log    *slog.Logger
@@ -445,7 +445,8 @@ func (s *Server) letter(t *TermsQuery) (l node.Letter, err error) {
 	if l.Agents > wire.MaxAgents {
 		return l, fmt.Errorf("%w: at most %d agents", errRequest, wire.MaxAgents)
 	}
-	l.Blocks = max(1, uint32(t.Days*float64(s.margins.BlocksPerDay)))
+	// No quote is taken that does not hold for two depths of confirmation.
+	l.Blocks = max(3*s.margins.RevealConf, uint32(t.Days*float64(s.margins.BlocksPerDay)))
 	l.To, err = wire.ParseRecipient(s.cfg.Network, t.To)
 	return l, err
 }

@@ -3,7 +3,7 @@ package web
 import (
 	"context"
 	"fmt"
-	"io"
+	"net/http"
 
 	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/danielgtaylor/huma/v2"
@@ -58,20 +58,18 @@ func (s *Server) walletRoutes(api huma.API) {
 	huma.Register(api, huma.Operation{OperationID: "post-wallet-backup", Method: "POST", Path: "/v1/wallet/backup", MaxBodyBytes: 4096,
 		Summary:   "An encrypted copy of the home: seed, contracts and their secrets",
 		Responses: map[string]*huma.Response{"200": {Description: "the backup", Content: map[string]*huma.MediaType{"application/octet-stream": {}}}},
-	}, func(_ context.Context, in *struct {
-		Body struct {
-			Passphrase string `json:"passphrase" doc:"under which the backup is encrypted; empty for the key in the seed alone"`
-		}
-	}) (*huma.StreamResponse, error) {
-		if _, err := s.get(); err != nil {
+	}, func(_ context.Context, _ *none) (*huma.StreamResponse, error) {
+		n, err := s.get()
+		if err != nil {
 			return nil, s.explained(err)
 		}
 		return &huma.StreamResponse{Body: func(c huma.Context) {
 			c.SetHeader("Content-Type", "application/octet-stream")
 			// The end of the stream is authenticated: one that breaks off
 			// cannot be taken for a whole one.
-			if err := s.cfg.Backup(c.Context(), c.BodyWriter(), in.Body.Passphrase); err != nil && err != io.ErrClosedPipe {
+			if err := s.cfg.Backup(c.Context(), c.BodyWriter(), n.Snapshot); err != nil {
 				s.cfg.Log.Error("backup failed", "err", err)
+				panic(http.ErrAbortHandler) // cuts the answer off, so that it is not taken for whole
 			}
 		}}, nil
 	})

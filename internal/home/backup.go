@@ -1,0 +1,233 @@
+package home
+
+import (
+	"archive/tar"
+	"bufio"
+	"context"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"filippo.io/age"
+	"github.com/btcsuite/btcd/address/v2/bech32"
+)
+
+// A backup is a line of JSON, backupHead, and behind it a tar archive encrypted
+// by age (age-encryption.org/v1) to an X25519 key that is derived from the
+// seed. The line holds the key file: with the passphrase, or with the words,
+// the rest can be read, and by nobody else. The end is authenticated.
+type backupHead struct {
+	Backup int   `json:"bitgram_backup"`
+	Keys   *Keys `json:"keys"`
+}
+
+const backupVersion = 1
+
+// What is in the archive, beside received messages.
+const (
+	backupConfig = FileConfig
+	backupDB     = "bitgram.db"
+	backupMail   = "incoming/"
+)
+
+// maxHead bounds the line of JSON.
+const maxHead = 64 << 10
+
+// ErrBackup: the file is no backup, or is damaged.
+var ErrBackup = errors.New("not a backup, or a damaged one")
+
+// backupKey is the X25519 identity of a seed's backups.
+func backupKey(seed []byte) (*age.X25519Identity, error) {
+	key, err := hkdf.Key(sha256.New, seed, nil, "bitgram/1/backup", 32)
+	if err != nil {
+		return nil, err
+	}
+	five, err := bech32.ConvertBits(key, 8, 5, true)
+	if err != nil {
+		return nil, err
+	}
+	text, err := bech32.Encode("age-secret-key-", five)
+	if err != nil {
+		return nil, err
+	}
+	return age.ParseX25519Identity(strings.ToUpper(text))
+}
+
+// Backup writes the home's backup: snapshot makes a consistent copy of the
+// database at a path.
+func (h Home) Backup(ctx context.Context, w io.Writer, seed []byte, snapshot func(ctx context.Context, path string) error) error {
+	keys, err := h.Keys()
+	if err != nil {
+		return err
+	}
+	tmp, err := os.MkdirTemp(h.Dir, ".backup-*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	db := filepath.Join(tmp, backupDB)
+	if err := snapshot(ctx, db); err != nil {
+		return err
+	}
+	head, err := json.Marshal(backupHead{backupVersion, keys})
+	if err != nil {
+		return err
+	}
+	if _, err := w.Write(append(head, '\n')); err != nil {
+		return err
+	}
+	id, err := backupKey(seed)
+	if err != nil {
+		return err
+	}
+	sealed, err := age.Encrypt(w, id.Recipient())
+	if err != nil {
+		return err
+	}
+	out := tar.NewWriter(sealed)
+	if err := addFile(out, backupDB, db); err != nil {
+		return err
+	}
+	if err := addFile(out, backupConfig, h.path(FileConfig)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	list, err := filepath.Glob(h.path(backupMail + "*.eml"))
+	if err != nil {
+		return err
+	}
+	for _, path := range list {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := addFile(out, backupMail+filepath.Base(path), path); err != nil && !errors.Is(err, fs.ErrNotExist) { // it was deleted meanwhile
+			return err
+		}
+	}
+	return errors.Join(out.Close(), sealed.Close())
+}
+
+func addFile(out *tar.Writer, name, path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	s, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if err := out.WriteHeader(&tar.Header{Name: name, Mode: 0o600, Size: s.Size()}); err != nil {
+		return err
+	}
+	_, err = io.CopyN(out, f, s.Size())
+	return err
+}
+
+// Restore makes the home out of a backup: ErrExists where there is one, or part
+// of one, ErrPassphrase, ErrBackup. entropy opens the key file, for instance by
+// asking for its passphrase; seedOf makes the seed of it. check looks at the
+// database, and marks it as restored, before anything is in its place.
+func (h Home) Restore(r io.Reader, entropy func(*Keys) ([]byte, error), seedOf func([]byte) ([]byte, error), check func(db string) error) (keys *Keys, err error) {
+	for _, name := range []string{fileKeys, backupDB} {
+		if _, err := os.Lstat(h.path(name)); err == nil {
+			return nil, fmt.Errorf("%w: %s", ErrExists, h.path(name))
+		}
+	}
+	in := bufio.NewReaderSize(r, maxHead)
+	line, err := in.ReadSlice('\n')
+	if err != nil {
+		return nil, fmt.Errorf("%w: no head: %v", ErrBackup, err)
+	}
+	var head backupHead
+	if err := json.Unmarshal(line, &head); err != nil || head.Keys == nil {
+		return nil, fmt.Errorf("%w: no head", ErrBackup)
+	}
+	if head.Backup > backupVersion {
+		return nil, fmt.Errorf("%w: the backup", ErrNewer)
+	}
+	if keys, err = head.Keys.check(); err != nil {
+		return nil, err
+	}
+	e, err := entropy(keys)
+	if err != nil {
+		return nil, err
+	}
+	seed, err := seedOf(e)
+	if err != nil {
+		return nil, err
+	}
+	id, err := backupKey(seed)
+	if err != nil {
+		return nil, err
+	}
+	opened, err := age.Decrypt(in, id)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrBackup, err)
+	}
+	if err := h.Make(); err != nil {
+		return nil, err
+	}
+	tmp, err := os.MkdirTemp(h.Dir, ".restore-*")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(tmp)
+	if err := unpack(tmp, opened); err != nil {
+		return nil, err
+	}
+	if err := check(filepath.Join(tmp, backupDB)); err != nil {
+		return nil, fmt.Errorf("%w: its database: %w", ErrBackup, err)
+	}
+	// The key file comes last: a home without one is none.
+	for _, name := range []string{"incoming", backupConfig, backupDB} {
+		from := filepath.Join(tmp, name)
+		if _, err := os.Lstat(from); errors.Is(err, fs.ErrNotExist) && name != backupDB {
+			continue
+		}
+		if err := os.Rename(from, h.path(name)); err != nil {
+			return nil, err
+		}
+	}
+	return keys, h.Save(keys)
+}
+
+// unpack writes an archive's files below dir, and nothing else: to its
+// authenticated end.
+func unpack(dir string, r io.Reader) error {
+	if err := os.Mkdir(filepath.Join(dir, "incoming"), 0o700); err != nil {
+		return err
+	}
+	in := tar.NewReader(r)
+	for {
+		f, err := in.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %v", ErrBackup, err)
+		}
+		base, isMail := strings.CutPrefix(f.Name, backupMail)
+		if f.Typeflag != tar.TypeReg || f.Name != backupDB && f.Name != backupConfig && (!isMail || base != filepath.Base(base) || !strings.HasSuffix(base, ".eml")) {
+			return fmt.Errorf("%w: %q in it", ErrBackup, f.Name)
+		}
+		out, err := os.OpenFile(filepath.Join(dir, f.Name), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(out, in)
+		if err := errors.Join(err, out.Sync(), out.Close()); err != nil {
+			return fmt.Errorf("%w: %w", ErrBackup, err)
+		}
+	}
+	if _, err := io.Copy(io.Discard, r); err != nil { // what tar does not read is authenticated too
+		return fmt.Errorf("%w: %v", ErrBackup, err)
+	}
+	return nil
+}

@@ -1,0 +1,84 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	"github.com/bitgram/bitgram/internal/deal"
+	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/store"
+	"github.com/bitgram/bitgram/internal/wallet"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// bucketHome keeps what concerns the home as a whole: restored, from when it was
+// made of a backup until every contract knows.
+const bucketHome = "home"
+
+var keyRestored = []byte("restored")
+
+// skipAddresses is how many addresses of each branch a restored wallet leaves
+// out: they may have been given away since. Less than the gap limit.
+const skipAddresses = wallet.GapLimit / 2
+
+// MarkRestored checks the database of a backup and marks it, so that the node
+// that opens it next trusts nothing in it that may have changed since.
+func MarkRestored(ctx context.Context, path string) error {
+	s, err := store.Open(path)
+	if err != nil {
+		return err
+	}
+	if err = s.Verify(ctx); err == nil {
+		err = s.Update(ctx, func(tx engine.Tx) error { return tx.Put(bucketHome, keyRestored, []byte{1}) })
+	}
+	return errors.Join(err, s.Close())
+}
+
+// Snapshot writes a copy of the node's database to path.
+func (n *Node) Snapshot(ctx context.Context, path string) error { return n.store.Snapshot(ctx, path) }
+
+// restored tells every contract of a home that was made of a backup. Cut off in
+// the middle, it begins anew.
+func (n *Node) restored(ctx context.Context) error {
+	var refs []engine.Ref
+	marked := false
+	if err := n.store.View(ctx, func(tx engine.Tx) error {
+		mark, err := tx.Get(bucketHome, keyRestored)
+		if marked = mark != nil; err != nil || !marked {
+			return err
+		}
+		for _, kind := range []engine.Kind{engine.KindSender, engine.KindAgent, engine.KindRecipient} {
+			if err := tx.Each(kind, false, func(ref engine.Ref, _ []byte) error {
+				refs = append(refs, ref)
+				return nil
+			}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil || !marked {
+		return err
+	}
+	n.log.Info("restored from a backup", "contracts", len(refs))
+	for _, ref := range refs {
+		var ev deal.Restored
+		if ref.Kind == engine.KindAgent {
+			_, err := os.Stat(n.files.path(dirCopies, wire.Key(ref.ID), ""))
+			ev.CopyHere = err == nil
+		}
+		if _, err := n.engine.Tell(ctx, ref, ev); err != nil {
+			return err
+		}
+	}
+	return n.store.Update(ctx, func(tx engine.Tx) error {
+		for range skipAddresses {
+			for _, branch := range []uint32{wallet.External, wallet.Internal} {
+				if _, err := n.wallet.NewScript(tx, branch); err != nil {
+					return err
+				}
+			}
+		}
+		return tx.Delete(bucketHome, keyRestored)
+	})
+}
