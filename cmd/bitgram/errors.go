@@ -72,6 +72,7 @@ var errorTable = []struct {
 	{home.ErrExists, "home_exists", exitUsage, "choose another with --home"},
 	{home.ErrInUse, "in_use", exitFailed, "speak to that daemon, or choose another home with --home"},
 	{home.ErrNoDaemon, "no_daemon", exitFailed, "start it with 'bitgram up'"},
+	{web.ErrRequest, "request", exitUsage, "the API is described at /openapi.json"},
 	{web.ErrToken, "token", exitUsage, "the token stands in api.token in the daemon's home"},
 	{web.ErrStarting, "starting", exitFailed, "ask again in a moment"},
 	{home.ErrDamaged, "damaged", exitFailed, "restore the home from a backup"},

@@ -227,14 +227,21 @@ func (a *app) idCommand() *cobra.Command {
 		Use:   "id",
 		Short: "Show who this home is",
 		Args:  usage(cobra.NoArgs),
-		RunE: func(*cobra.Command, []string) error {
-			_, k, err := a.keys()
+		RunE: func(c *cobra.Command, _ []string) error {
+			h, k, err := a.keys()
 			if err != nil {
 				return err
 			}
-			id, err := identity(k)
+			// The daemon is asked where there is one; the file says the same.
+			client, err := web.Dial(h)
+			var id web.Identity
+			if err == nil {
+				id, err = client.ID(c.Context())
+			}
 			if err != nil {
-				return err
+				if id, err = identity(k); err != nil {
+					return err
+				}
 			}
 			a.print.summary(id, func(w io.Writer) { fmt.Fprintln(w, id.Address) })
 			return nil

@@ -30,6 +30,7 @@ import (
 	"github.com/bitgram/bitgram/internal/mail"
 	"github.com/bitgram/bitgram/internal/node"
 	"github.com/bitgram/bitgram/internal/p2p"
+	"github.com/bitgram/bitgram/seal"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -443,7 +444,7 @@ func (s *Server) letter(t *TermsQuery) (l node.Letter, err error) {
 		l.Shape = wire.OneOfMany
 	}
 	if l.Agents > wire.MaxAgents {
-		return l, fmt.Errorf("%w: at most %d agents", errRequest, wire.MaxAgents)
+		return l, fmt.Errorf("%w: at most %d agents", ErrRequest, wire.MaxAgents)
 	}
 	// No quote is taken that does not hold for two depths of confirmation.
 	l.Blocks = max(3*s.margins.RevealConf, uint32(t.Days*float64(s.margins.BlocksPerDay)))
@@ -451,7 +452,8 @@ func (s *Server) letter(t *TermsQuery) (l node.Letter, err error) {
 	return l, err
 }
 
-var errRequest = errors.New("bad request")
+// ErrRequest: the request is not what the API takes.
+var ErrRequest = errors.New("bad request")
 
 // sending is a request to send, with its body as a stream.
 type sending struct {
@@ -478,7 +480,7 @@ func (s *Server) send(ctx context.Context, n *node.Node, in *sending) (m Message
 	if len(in.Attach) > 0 {
 		_, params, err := mime.ParseMediaType(in.contentType)
 		if err != nil || params["boundary"] == "" {
-			return m, fmt.Errorf("%w: attachments come as multipart/form-data", errRequest)
+			return m, fmt.Errorf("%w: attachments come as multipart/form-data", ErrRequest)
 		}
 		parts := &parts{r: multipart.NewReader(in.body, params["boundary"])}
 		l.Body = parts.next()
@@ -519,7 +521,7 @@ func (l *lazyPart) Read(b []byte) (int, error) {
 	for l.p.at < l.n {
 		part, err := l.p.r.NextRawPart()
 		if errors.Is(err, io.EOF) {
-			err = fmt.Errorf("%w: fewer parts than names", errRequest)
+			err = fmt.Errorf("%w: fewer parts than names", ErrRequest)
 		}
 		if err != nil {
 			return 0, err
@@ -542,7 +544,7 @@ func (s *Server) estimate(ctx context.Context, n *node.Node, t *TermsQuery, size
 		return e, err
 	}
 	if size > wire.MaxPayload {
-		return e, fmt.Errorf("%w: %d bytes", errTooLarge, size)
+		return e, fmt.Errorf("%w: %d bytes", seal.ErrTooLarge, size)
 	}
 	est, err := n.Estimate(ctx, l, size+envelope)
 	if err != nil {
@@ -552,8 +554,6 @@ func (s *Server) estimate(ctx context.Context, n *node.Node, t *TermsQuery, size
 	e = Estimate{Frozen: est.Frozen, Fee: est.Fee, Total: est.Frozen + est.Fee, Blocks: l.Blocks, Balance: b.Confirmed, Agents: hexes(est.Agents)}
 	return e, err
 }
-
-var errTooLarge = errors.New("too large")
 
 // envelope is about what a MIME header and the encryption add.
 const envelope = 600

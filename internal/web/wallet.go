@@ -47,7 +47,7 @@ func (s *Server) walletRoutes(api huma.API) {
 	}) (Payment, error) {
 		h, err := chainhash.NewHashFromStr(in.Txid)
 		if err != nil {
-			return Payment{}, fmt.Errorf("%w: %q is no txid", errRequest, in.Txid)
+			return Payment{}, fmt.Errorf("%w: %q is no txid", ErrRequest, in.Txid)
 		}
 		t, err := n.Bump(ctx, wire.Hash(*h), wire.SatPerKVB(in.Rate))
 		if err != nil {
