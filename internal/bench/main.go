@@ -6,6 +6,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"context"
@@ -154,5 +155,39 @@ func processes(ctx context.Context, w io.Writer, huge int64) error {
 	row(w, fmt.Sprintf("`demo` with a message of %d MiB", huge>>20), fmt.Sprintf("%.0f s", t.Seconds()), "")
 	row(w, "memory that it takes more than with 4 KiB, all parties together", fmt.Sprintf("%d MiB", (rss-median(small))>>20), "< 64 MiB each")
 	row(w, "peak memory with 4 KiB: a chain, 5 agents, sender, recipient", fmt.Sprintf("%d MiB", median(small)>>20), "")
+	return daemon(ctx, w, bin, filepath.Join(dir, "home"))
+}
+
+// daemon runs one, and a command that speaks to it.
+func daemon(ctx context.Context, w io.Writer, bin, home string) error {
+	if out, err := exec.CommandContext(ctx, bin, "init", "--no-passphrase", "--home", home).CombinedOutput(); err != nil {
+		return fmt.Errorf("init: %w: %s", err, out)
+	}
+	began := time.Now()
+	up := exec.CommandContext(ctx, bin, "up", "--home", home, "--json")
+	out, err := up.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := up.Start(); err != nil {
+		return err
+	}
+	defer func() {
+		_ = up.Process.Signal(os.Interrupt)
+		_ = up.Wait()
+	}()
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		return fmt.Errorf("up: %w", err)
+	}
+	row(w, "daemon of an empty home, from start to ready", fmt.Sprintf("%.0f ms", time.Since(began).Seconds()*1e3), "")
+	var times []float64
+	for range 41 {
+		began := time.Now()
+		if out, err := exec.CommandContext(ctx, bin, "id", "--json", "--home", home).CombinedOutput(); err != nil {
+			return fmt.Errorf("id: %w: %s", err, out)
+		}
+		times = append(times, time.Since(began).Seconds()*1e3)
+	}
+	row(w, "`bitgram id --json` and its running daemon, whole process", fmt.Sprintf("%.0f ms", median(times)), "< 50 ms")
 	return nil
 }
