@@ -13,6 +13,9 @@ import (
 // TestReadme runs the README's session of two people word for word: its first
 // block in one terminal, the others in another.
 func TestReadme(t *testing.T) {
+	if testing.Short() {
+		t.Skip("processes of a network are slow under the race detector")
+	}
 	raw, err := os.ReadFile("../../README.md")
 	if err != nil {
 		t.Fatal(err)
