@@ -157,6 +157,8 @@ type Config struct {
 	// Birthday finds the height from which a new store follows the chain; the
 	// whole chain where it is nil. It is asked once the node has a tip.
 	Birthday func(context.Context) (wire.Height, error)
+	// Account, where it is set, is called in the transaction of every change.
+	Account func(Tx, Change) error
 	// Observe is called after each commit by whoever committed; it must not
 	// block and must not call the engine.
 	Observe func(Change)
@@ -215,9 +217,16 @@ func (e *Engine) CreateWith(ctx context.Context, make func(Tx) (Creation, error)
 // Tell steps a contract by ev and commits. It returns the new state. An error
 // of Step leaves everything as it was.
 func (e *Engine) Tell(ctx context.Context, ref Ref, ev deal.Event) (state any, err error) {
+	return e.TellWith(ctx, ref, ev, func(Tx) error { return nil })
+}
+
+// TellWith is Tell with more to be committed in the same transaction.
+func (e *Engine) TellWith(ctx context.Context, ref Ref, ev deal.Event, more func(Tx) error) (state any, err error) {
 	err = e.update(ctx, func(b *batch) (err error) {
-		state, err = b.step(ref, ev)
-		return err
+		if state, err = b.step(ref, ev); err != nil {
+			return err
+		}
+		return more(b.tx)
 	})
 	return state, err
 }
@@ -346,6 +355,11 @@ func (b *batch) keep(c Change) error {
 		return &machineError{fmt.Errorf("state of %v: %w", c.Ref, err)}
 	}
 	b.changes = append(b.changes, c)
+	if b.e.cfg.Account != nil {
+		if err := b.e.cfg.Account(b.tx, c); err != nil {
+			return err
+		}
+	}
 	return b.tx.Save(c.Ref, raw, interest(c.State))
 }
 

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -24,7 +25,15 @@ import (
 type agent Node
 
 // bucketFind finds an agent's messages: wire.FindKey ‖ point → nothing.
-const bucketFind = "agent/find"
+// bucketCopies keeps the small copies: point → copy.
+const (
+	bucketFind   = "agent/find"
+	bucketCopies = "agent/copies"
+)
+
+// maxSmall is the size in bytes up to which a copy is kept in the database: one
+// commit, shared with others, instead of a file that is synced by itself.
+const maxSmall = 16 << 10
 
 func refuse(code wire.Code, text string) error {
 	return &deal.Refusal{Code: code, Err: errors.New(text)}
@@ -127,41 +136,62 @@ func (a *agent) Store(ctx context.Context, _ peer.ID, p *wire.Package, proceed f
 	if err != nil {
 		return nil, err
 	}
-	file, err := a.files.create()
-	if err != nil {
-		return nil, err
-	}
-	defer file.discard()
-	h := blake3.New()
-	size, err := io.Copy(io.MultiWriter(file, h), body)
-	if err != nil {
-		return nil, err
-	}
-	var sum wire.Hash
-	h.Sum(sum[:0])
-	if sum != p.Section.Leaf.CopyHash || uint64(size) != p.Section.Leaf.Size {
-		return nil, &deal.Refusal{Code: wire.BadRequest, Err: fmt.Errorf("%w: the copy is not the one in the leaf", deal.ErrBadPackage)}
-	}
-	path := a.files.path(dirCopies, point, "")
-	if err := file.keep(path); err != nil {
-		return nil, err
-	}
-	if _, err := a.tell(ctx, point, deal.Offered{Height: a.engine.Position().Height, Package: *p, CopyHash: sum, Size: uint64(size)}); err != nil {
-		// The copy stays only where the deal still lives from an earlier upload.
-		if now, lerr := a.state(ctx, point); lerr != nil || now.Package == nil || now.Dropped {
-			err = errors.Join(err, remove(path))
-		}
-		return nil, err
-	}
-	find := wire.FindKey(p.FetchKey)
-	if err := a.store.Update(ctx, func(tx engine.Tx) error {
-		return tx.Put(bucketFind, append(find[:], point[:]...), []byte{})
-	}); err != nil {
+	if err := a.keep(ctx, p, body); err != nil {
 		return nil, err
 	}
 	r := &wire.Receipt{Agent: a.self, Package: p.Digest()}
 	r.Sig, err = wire.Sign(a.identity, r.Digest())
 	return r, err
+}
+
+// keep stores a copy, and tells the deal of it: a small one in the very
+// transaction, a large one as a file before it.
+func (a *agent) keep(ctx context.Context, p *wire.Package, body io.Reader) error {
+	leaf, find := &p.Section.Leaf, wire.FindKey(p.FetchKey)
+	h := blake3.New()
+	var small bytes.Buffer
+	var into io.Writer = &small
+	var file *partial
+	if leaf.Size > maxSmall {
+		var err error
+		if file, err = a.files.create(); err != nil {
+			return err
+		}
+		defer file.discard()
+		into = file
+	}
+	size, err := io.Copy(io.MultiWriter(into, h), body)
+	if err != nil {
+		return err
+	}
+	var sum wire.Hash
+	h.Sum(sum[:0])
+	if sum != leaf.CopyHash || uint64(size) != leaf.Size {
+		return &deal.Refusal{Code: wire.BadRequest, Err: fmt.Errorf("%w: the copy is not the one in the leaf", deal.ErrBadPackage)}
+	}
+	path := a.files.path(dirCopies, leaf.Point, "")
+	if file != nil {
+		if err := file.keep(path); err != nil {
+			return err
+		}
+	}
+	ev := deal.Offered{Height: a.engine.Position().Height, Package: *p, CopyHash: sum, Size: uint64(size)}
+	_, err = a.engine.TellWith(ctx, agentRef(leaf.Point), ev, func(tx engine.Tx) error {
+		if file == nil {
+			if err := tx.Put(bucketCopies, leaf.Point[:], small.Bytes()); err != nil {
+				return err
+			}
+		}
+		return tx.Put(bucketFind, append(find[:], leaf.Point[:]...), []byte{})
+	})
+	if err == nil {
+		return nil
+	}
+	// The copy stays only where the deal still lives from an earlier upload.
+	if now, lerr := a.state(ctx, leaf.Point); file != nil && (lerr != nil || now.Package == nil || now.Dropped) {
+		return errors.Join(known(err), remove(path))
+	}
+	return known(err)
 }
 
 // Proofs implements p2p.Service.
@@ -208,11 +238,22 @@ func (a *agent) Copy(ctx context.Context, t *wire.Token, nonce wire.Hash, self, 
 	if !hmac.Equal(mac[:], t.MAC[:]) {
 		return nil, 0, refuse(wire.WrongSecret, "not the recipient's token")
 	}
-	f, err := os.Open(a.files.path(dirCopies, t.Point, ""))
-	if err != nil {
+	size := s.Package.Section.Leaf.Size
+	if size > maxSmall {
+		f, err := os.Open(a.files.path(dirCopies, t.Point, ""))
+		return f, size, err
+	}
+	var raw []byte
+	if err := a.store.View(ctx, func(tx engine.Tx) (err error) {
+		raw, err = tx.Get(bucketCopies, t.Point[:])
+		return err
+	}); err != nil {
 		return nil, 0, err
 	}
-	return f, s.Package.Section.Leaf.Size, nil
+	if uint64(len(raw)) != size {
+		return nil, 0, fmt.Errorf("the copy of %s has %d bytes in the database, not %d", t.Point, len(raw), size)
+	}
+	return io.NopCloser(bytes.NewReader(raw)), size, nil
 }
 
 // Release implements p2p.Service: σ is committed before τ is answered.

@@ -202,6 +202,9 @@ func (x *executor) unlist(tx engine.Tx, ref engine.Ref, drop deal.DropPayload) e
 	if ref.Kind != engine.KindAgent {
 		return nil
 	}
+	if err := tx.Delete(bucketCopies, ref.ID[:]); err != nil {
+		return err
+	}
 	return tx.Delete(bucketFind, append(drop.Find[:], ref.ID[:]...))
 }
 

@@ -9,74 +9,130 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// load counts what strangers made an agent keep, so that none of it grows
-// beyond what the operator allows. It is derived from the contracts: Open adds
-// them up, and every change moves it.
-type load struct {
-	mu       sync.Mutex
-	quotes   int    // given, not used
-	messages int    // whose copies are held
-	unfunded uint64 // bytes of copies that nobody paid for yet
-	stored   uint64 // bytes of all copies
-	uploads  map[wire.Key]bool
+// Stored is what an agent holds for strangers, and has earned.
+type Stored struct {
+	_        struct{} `cbor:",toarray"`
+	Quotes   int64    `json:"quotes"`         // given, not used
+	Messages int64    `json:"messages"`       // held now
+	Bytes    uint64   `json:"bytes"`          // of them, on the disk
+	Unpaid   uint64   `json:"unfunded_bytes"` // of those whose funding is not confirmed
+	Claims   int64    `json:"claims"`         // that are final
+	Earned   wire.Sat `json:"earned_sat"`     // by them, before fees
+	Pending  wire.Sat `json:"pending_sat"`    // claimed or claimable, not final
 }
 
-// maxQuotes is how many unused quotes an agent keeps. Each takes some 700
-// bytes until it is no longer valid.
-const maxQuotes = 10_000
-
-// weigh is what one deal counts for.
-func weigh(a *deal.Agent) (quotes int, unfunded, stored uint64) {
+// of is what one deal counts for.
+func of(a *deal.Agent) (s Stored) {
 	switch {
 	case a.Package == nil && a.Phase() == deal.AgentQuoted:
-		return 1, 0, 0
+		s.Quotes = 1
 	case a.Package == nil || a.Dropped:
-		return 0, 0, 0
-	case !a.Funded:
-		return 0, weight(a.Package), weight(a.Package)
+	default:
+		s.Messages, s.Bytes = 1, weight(a.Package)
+		if !a.Funded {
+			s.Unpaid = s.Bytes
+		}
 	}
-	return 0, 0, weight(a.Package)
+	switch phase := a.Phase(); {
+	case phase == deal.AgentClaimed && a.Interest().Done:
+		s.Claims, s.Earned = 1, a.Value
+	case phase == deal.AgentClaimed || phase == deal.AgentReleased:
+		s.Pending = a.Value
+	}
+	return s
 }
 
 // weight is what a package takes on the disk: its copy, its funding in the
 // state, and some for the rest.
 func weight(p *wire.Package) uint64 { return p.Section.Leaf.Size + 2*uint64(len(p.Funding)) + 8192 }
 
-func (l *load) add(a *deal.Agent, sign int) {
-	q, u, s := weigh(a)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if s > 0 {
-		l.messages += sign
-	}
-	if sign < 0 {
-		l.quotes, l.unfunded, l.stored = l.quotes-q, l.unfunded-u, l.stored-s
-		return
-	}
-	l.quotes, l.unfunded, l.stored = l.quotes+q, l.unfunded+u, l.stored+s
+func (s *Stored) add(o Stored) {
+	s.Quotes, s.Messages, s.Bytes, s.Unpaid = s.Quotes+o.Quotes, s.Messages+o.Messages, s.Bytes+o.Bytes, s.Unpaid+o.Unpaid
+	s.Claims, s.Earned, s.Pending = s.Claims+o.Claims, s.Earned+o.Earned, s.Pending+o.Pending
 }
+
+// sub is add's inverse: unsigned sums wrap around and back.
+func (s *Stored) sub(o Stored) {
+	s.Quotes, s.Messages, s.Bytes, s.Unpaid = s.Quotes-o.Quotes, s.Messages-o.Messages, s.Bytes-o.Bytes, s.Unpaid-o.Unpaid
+	s.Claims, s.Earned, s.Pending = s.Claims-o.Claims, s.Earned-o.Earned, s.Pending-o.Pending
+}
+
+// delta is what a change of an agent's deal adds; ok is false for others.
+func delta(c engine.Change) (d Stored, ok bool) {
+	if after, is := c.State.(deal.Agent); is {
+		d, ok = of(&after), true
+		if before, is := c.Before.(deal.Agent); is {
+			d.sub(of(&before))
+		}
+	}
+	return d, ok
+}
+
+// bucketSums keeps the agent's sums, so that none of its deals is read at the
+// start.
+const bucketSums = "agent/sums"
+
+// account moves the sums in the transaction that moves the deal.
+func account(tx engine.Tx, c engine.Change) error {
+	d, ok := delta(c)
+	if !ok || d == (Stored{}) {
+		return nil
+	}
+	s, err := sums(tx)
+	if err != nil {
+		return err
+	}
+	s.add(d)
+	raw, err := wire.Marshal(&s)
+	if err != nil {
+		return err
+	}
+	return tx.Put(bucketSums, []byte{0}, raw)
+}
+
+func sums(tx engine.Tx) (s Stored, err error) {
+	raw, err := tx.Get(bucketSums, []byte{0})
+	if err != nil || raw == nil {
+		return s, err
+	}
+	return s, wire.Unmarshal(raw, &s)
+}
+
+// Stored reports on the agent.
+func (n *Node) Stored(ctx context.Context) (s Stored, err error) {
+	err = n.store.View(ctx, func(tx engine.Tx) error {
+		s, err = sums(tx)
+		return err
+	})
+	return s, err
+}
+
+// load bounds what strangers make an agent keep, so that none of it grows beyond
+// what the operator allows: the sums, and what is being received.
+type load struct {
+	mu      sync.Mutex
+	sums    Stored
+	uploads map[wire.Key]bool
+}
+
+// maxQuotes is how many unused quotes an agent keeps. Each takes some 700
+// bytes until it is no longer valid.
+const maxQuotes = 10_000
 
 // change follows a contract's change.
 func (l *load) change(c engine.Change) {
-	if before, ok := c.Before.(deal.Agent); ok {
-		l.add(&before, -1)
-	}
-	if after, ok := c.State.(deal.Agent); ok {
-		l.add(&after, 1)
+	if d, ok := delta(c); ok {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.sums.add(d)
 	}
 }
 
-// read adds up what a home holds.
+// read takes the sums of a home.
 func (l *load) read(ctx context.Context, s engine.Store) error {
-	return s.View(ctx, func(tx engine.Tx) error {
-		return tx.Each(engine.KindAgent, false, func(_ engine.Ref, raw []byte) error {
-			var a deal.Agent
-			if err := wire.Unmarshal(raw, &a); err != nil {
-				return err
-			}
-			l.add(&a, 1)
-			return nil
-		})
+	return s.View(ctx, func(tx engine.Tx) (err error) {
+		l.sums, err = sums(tx)
+		return err
 	})
 }
 
@@ -84,7 +140,7 @@ func (l *load) read(ctx context.Context, s engine.Store) error {
 func (l *load) quote() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.quotes >= maxQuotes {
+	if l.sums.Quotes >= maxQuotes {
 		return refuse(wire.Busy, "too many quotes are out")
 	}
 	return nil
@@ -113,16 +169,17 @@ func (l *load) upload(point wire.Key) (free func(), err error) {
 func (l *load) reserve(size uint64, p *deal.Policy) (free func(), err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	s := &l.sums
 	switch {
-	case p.MaxStored > 0 && (size > p.MaxStored || l.stored > p.MaxStored-size):
+	case p.MaxStored > 0 && (size > p.MaxStored || s.Bytes > p.MaxStored-size):
 		return nil, refuse(wire.Full, "no room for this copy")
-	case p.MaxUnfunded > 0 && (size > p.MaxUnfunded || l.unfunded > p.MaxUnfunded-size):
+	case p.MaxUnfunded > 0 && (size > p.MaxUnfunded || s.Unpaid > p.MaxUnfunded-size):
 		return nil, refuse(wire.Full, "too much is stored that nobody paid for yet")
 	}
-	l.stored, l.unfunded = l.stored+size, l.unfunded+size
+	s.Bytes, s.Unpaid = s.Bytes+size, s.Unpaid+size
 	return func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.stored, l.unfunded = l.stored-size, l.unfunded-size
+		s.Bytes, s.Unpaid = s.Bytes-size, s.Unpaid-size
 	}, nil
 }

@@ -109,35 +109,6 @@ func (n *Node) Discard(ctx context.Context, ref engine.Ref) error {
 	return err
 }
 
-// Stored is what an agent holds and has earned.
-type Stored struct {
-	Quotes   int      `json:"quotes"`         // given, not used
-	Messages int      `json:"messages"`       // held now
-	Bytes    uint64   `json:"bytes"`          // of them, on the disk
-	Unpaid   uint64   `json:"unfunded_bytes"` // of those whose funding is not confirmed
-	Claims   int      `json:"claims"`         // that are final
-	Earned   wire.Sat `json:"earned_sat"`     // by them, before fees
-	Pending  wire.Sat `json:"pending_sat"`    // claimed or claimable, not final
-}
-
-// Stored reports on the agent.
-func (n *Node) Stored(ctx context.Context) (s Stored, err error) {
-	err = each(ctx, n.store, engine.KindAgent, func(_ engine.Ref, a deal.Agent) error {
-		switch phase := a.Phase(); {
-		case phase == deal.AgentClaimed && a.Interest().Done:
-			s.Claims++
-			s.Earned += a.Value
-		case phase == deal.AgentClaimed || phase == deal.AgentReleased:
-			s.Pending += a.Value
-		}
-		return nil
-	})
-	n.load.mu.Lock()
-	defer n.load.mu.Unlock()
-	s.Quotes, s.Bytes, s.Unpaid, s.Messages = n.load.quotes, n.load.stored, n.load.unfunded, n.load.messages
-	return s, err
-}
-
 // Roster are the agents that the node has met, by key.
 func (n *Node) Roster() (list []wire.Advertisement) {
 	for _, m := range n.roster.all() {

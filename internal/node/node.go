@@ -4,6 +4,7 @@ package node
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -176,7 +177,7 @@ func Open(cfg Config) (n *Node, err error) {
 		exec = cfg.Intercept(exec)
 	}
 	n.engine = engine.New(engine.Config{Store: n.store, Chain: cfg.Chain, Executor: exec, Followers: []engine.Follower{(*follower)(n)},
-		Birthday: cfg.Birthday, Observe: observe, Log: n.log})
+		Birthday: cfg.Birthday, Account: account, Observe: observe, Log: n.log})
 	if err := n.restored(ctx); err != nil {
 		return nil, err
 	}
@@ -292,35 +293,45 @@ func Identity(network wire.Network, entropy []byte) (seed []byte, address string
 func (n *Node) sweep(ctx context.Context) error {
 	return n.store.View(ctx, func(tx engine.Tx) error {
 		for dir, kind := range map[string]engine.Kind{dirCopies: engine.KindAgent, dirOutgoing: engine.KindSender} {
-			known := map[string]bool{}
-			if err := tx.Each(kind, false, func(ref engine.Ref, raw []byte) error {
-				if kind == engine.KindAgent {
-					var a deal.Agent
-					if err := wire.Unmarshal(raw, &a); err != nil {
-						return err
-					}
-					known[ref.ID.String()] = a.Package != nil && !a.Dropped
-					return nil
-				}
-				known[ref.ID.String()] = true
-				return nil
-			}); err != nil {
-				return err
-			}
 			list, err := os.ReadDir(filepath.Join(n.cfg.Dir, dir))
 			if err != nil {
 				return err
 			}
 			for _, f := range list {
-				if !known[f.Name()] {
-					if err := remove(filepath.Join(n.cfg.Dir, dir, f.Name())); err != nil {
-						return err
-					}
+				known, err := wanted(tx, kind, f.Name())
+				if err == nil && !known {
+					err = remove(filepath.Join(n.cfg.Dir, dir, f.Name()))
+				}
+				if err != nil {
+					return err
 				}
 			}
 		}
 		return nil
 	})
+}
+
+// wanted reports whether a contract that is not over needs the file of a name.
+func wanted(tx engine.Tx, kind engine.Kind, name string) (bool, error) {
+	id, err := hex.DecodeString(name)
+	if err != nil || len(id) != len(wire.Hash{}) {
+		return false, nil
+	}
+	raw, err := tx.State(engine.Ref{Kind: kind, ID: wire.Hash(id)})
+	if errors.Is(err, engine.ErrNoContract) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if kind == engine.KindSender {
+		var s deal.Sender
+		err := wire.Unmarshal(raw, &s)
+		return err == nil && !s.Interest().Done, err
+	}
+	var a deal.Agent
+	err = wire.Unmarshal(raw, &a)
+	return err == nil && a.Package != nil && !a.Dropped, err
 }
 
 // files are the node's directories and how it writes below them.

@@ -66,6 +66,13 @@ func (n *Node) restored(ctx context.Context) error {
 		if ref.Kind == engine.KindAgent {
 			_, err := os.Stat(n.files.path(dirCopies, wire.Key(ref.ID), ""))
 			ev.CopyHere = err == nil
+			if err := n.store.View(ctx, func(tx engine.Tx) error {
+				small, err := tx.Get(bucketCopies, ref.ID[:])
+				ev.CopyHere = ev.CopyHere || small != nil
+				return err
+			}); err != nil {
+				return err
+			}
 		}
 		if _, err := n.engine.Tell(ctx, ref, ev); err != nil {
 			return err

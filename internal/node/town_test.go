@@ -169,6 +169,7 @@ func (w *town) balanced(purse wire.Sat) {
 			w.t.Errorf("%s has %v locked and %v pending", h.cfg.Dir, b.Locked, b.Pending)
 		}
 		total += b.Confirmed
+		w.counted(h.node)
 	}
 	// The miner holds the rest: fees over the subsidies, since the faucet paid.
 	tip, err := w.chain.Tip(w.t.Context())
@@ -197,6 +198,24 @@ func (w *town) balanced(purse wire.Sat) {
 	}
 	if total+fees != purse {
 		w.t.Errorf("of %v, the parties hold %v and miners %v: %v are missing", purse, total, fees, purse-total-fees)
+	}
+}
+
+// counted requires that an agent's sums are those of its deals, in the database
+// and in memory.
+func (w *town) counted(n *Node) {
+	w.t.Helper()
+	var want Stored
+	must(w.t, each(w.t.Context(), n.store, engine.KindAgent, func(_ engine.Ref, a deal.Agent) error {
+		want.add(of(&a))
+		return nil
+	}))
+	got, err := n.Stored(w.t.Context())
+	must(w.t, err)
+	n.load.mu.Lock()
+	defer n.load.mu.Unlock()
+	if got != want || n.load.sums != want {
+		w.t.Errorf("%s counts %+v, remembers %+v, has %+v", n.cfg.Dir, got, n.load.sums, want)
 	}
 }
 
