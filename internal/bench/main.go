@@ -155,7 +155,10 @@ func processes(ctx context.Context, w io.Writer, huge int64) error {
 	row(w, fmt.Sprintf("`demo` with a message of %d MiB", huge>>20), fmt.Sprintf("%.0f s", t.Seconds()), "")
 	row(w, "memory that it takes more than with 4 KiB, all parties together", fmt.Sprintf("%d MiB", (rss-median(small))>>20), "< 64 MiB each")
 	row(w, "peak memory with 4 KiB: a chain, 5 agents, sender, recipient", fmt.Sprintf("%d MiB", median(small)>>20), "")
-	return daemon(ctx, w, bin, filepath.Join(dir, "home"))
+	if err := daemon(ctx, w, bin, filepath.Join(dir, "home")); err != nil {
+		return err
+	}
+	return startup(ctx, w, bin, filepath.Join(dir, "agent"))
 }
 
 // daemon runs one, and a command that speaks to it.

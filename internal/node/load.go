@@ -183,3 +183,23 @@ func (l *load) reserve(size uint64, p *deal.Policy) (free func(), err error) {
 		s.Bytes, s.Unpaid = s.Bytes-size, s.Unpaid-size
 	}, nil
 }
+
+// Plant writes an agent's deal with its small copy as if a peer had brought it:
+// for benchmarks of agents that hold very many.
+func Plant(tx engine.Tx, a deal.Agent, small []byte) error {
+	raw, err := wire.Marshal(&a)
+	if err != nil {
+		return err
+	}
+	point, find := a.Quote.Point, wire.FindKey(a.Package.FetchKey)
+	if err := account(tx, engine.Change{State: a}); err != nil {
+		return err
+	}
+	if err := tx.Put(bucketCopies, point[:], small); err != nil {
+		return err
+	}
+	if err := tx.Put(bucketFind, append(find[:], point[:]...), []byte{}); err != nil {
+		return err
+	}
+	return tx.Save(agentRef(point), raw, a.Interest())
+}
