@@ -1,7 +1,7 @@
 # The two commands that matter need no make: go run ./cmd/bitgram demo, and
 # go test ./...
 
-.PHONY: all test race lint fuzz bench vectors
+.PHONY: all test race lint fuzz soak bench vectors
 
 all: lint test
 
@@ -22,6 +22,11 @@ fuzz:
 	    echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
 	  done; \
 	done
+
+# Kills processes of a network at random for SOAKTIME; the seed is printed.
+SOAKTIME ?= 2h
+soak:
+	go test ./internal/soak -run TestKills -v -count 1 -timeout 0 -soak.time $(SOAKTIME) -soak.seed 0
 
 # Measures everything BENCHMARKS.md states and writes it anew.
 bench:

@@ -107,6 +107,8 @@ var errorTable = []struct {
 	{deal.ErrCancelled, "cancelled", exitFailed, ""},
 	{chain.ErrRejected, "rejected", exitFailed, "'bitgram wallet balance' shows what can be spent"},
 	{p2p.ErrNotFound, "unknown_agent", exitUnknown, "'bitgram agents' lists those that were met"},
+	{p2p.ErrListen, "listen", exitFailed, "another program may have the port: choose another with --listen"},
+	{syscall.EADDRINUSE, "listen", exitFailed, "another program has the port: choose another, or 0 for any"},
 	{p2p.ErrUnreachable, "unreachable", exitNobody, "look whether the network is up, and the --seed right"},
 	{store.ErrCorrupt, "damaged", exitFailed, "restore the home from a backup"},
 	{store.ErrNewer, "newer_home", exitFailed, "upgrade bitgram, or use another home"},

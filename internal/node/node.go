@@ -144,12 +144,14 @@ func Open(cfg Config) (n *Node, err error) {
 	if n.files, err = openFiles(cfg.Dir); err != nil {
 		return nil, err
 	}
-	if n.store, err = store.Open(filepath.Join(cfg.Dir, "bitgram.db")); err != nil {
+	db, err := store.Open(filepath.Join(cfg.Dir, "bitgram.db"))
+	if err != nil {
 		return nil, err
 	}
+	n.store = db
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, n.store.Close())
+			err = errors.Join(err, db.Close()) // n is nil by now
 		}
 	}()
 	ctx := context.Background()

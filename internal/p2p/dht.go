@@ -155,10 +155,12 @@ func (d *directory) seeds(from func() []string) []peer.AddrInfo {
 
 // Bootstrap enters the DHT through some of its seeds, of both kinds, and makes
 // the host known to its neighbours. It returns ErrUnreachable where nobody
-// answers; a server without seeds is the first of its network.
+// answers and nobody has found this host; a server without seeds is the first of
+// its network.
 func (s *Host) Bootstrap(ctx context.Context) error {
 	fixed, met := s.dir.seeds(s.dir.cfg.Seeds), s.dir.seeds(s.dir.cfg.Remembered)
 	none := len(fixed)+len(met) == 0
+	var errs []error
 	for len(fixed)+len(met) > 0 {
 		var group []peer.AddrInfo
 		take := func(list *[]peer.AddrInfo, n int) {
@@ -167,31 +169,39 @@ func (s *Host) Bootstrap(ctx context.Context) error {
 		}
 		take(&fixed, 2)
 		take(&met, 2)
-		if s.connectAny(ctx, group) {
+		err := s.connectAny(ctx, group)
+		if err == nil {
 			none = true
 			break
 		}
+		errs = append(errs, err)
 	}
-	if !none {
-		return fmt.Errorf("%w: none of the seeds of the DHT", ErrUnreachable)
+	if !none && s.Known() == 0 { // nobody has found this host either
+		return fmt.Errorf("%w: none of the seeds of the DHT: %w", ErrUnreachable, errors.Join(errs...))
 	}
 	// A lookup of the own place makes the neighbours known, and known to them.
 	_, err := s.dir.walk(ctx, place(s.h.ID()), string(s.h.ID()), s.dir.find)
 	return err
 }
 
-// connectAny dials all of some peers, and reports whether one answers.
-func (s *Host) connectAny(ctx context.Context, peers []peer.AddrInfo) (ok bool) {
-	ctx, cancel := context.WithTimeout(ctx, s.limit.Frame)
+// connectAny dials all of some peers, and fails where none answers.
+func (s *Host) connectAny(ctx context.Context, peers []peer.AddrInfo) error {
+	ctx, cancel := context.WithTimeout(dialNow(ctx), s.limit.Frame)
 	defer cancel()
-	errs := make(chan error, len(peers))
+	answers := make(chan error, len(peers))
 	for _, p := range peers {
-		go func() { errs <- s.h.Connect(ctx, p) }()
+		go func() { answers <- s.h.Connect(ctx, p) }()
 	}
+	var errs []error
 	for range peers {
-		ok = <-errs == nil || ok
+		if err := <-answers; err != nil {
+			errs = append(errs, err)
+		}
 	}
-	return ok
+	if len(errs) < len(peers) {
+		return nil
+	}
+	return errors.Join(errs...)
 }
 
 // Known is how many peers the routing table has.
@@ -247,7 +257,7 @@ func (d *directory) put(ctx context.Context, name string, m wire.Limited) error 
 		}
 	}
 	if n < min(enough, len(near)) || n == 0 {
-		return fmt.Errorf("%w: of %d servers of the DHT %d took the value: %w", ErrUnreachable, len(near), n, errors.Join(errs...))
+		return errors.Join(append([]error{fmt.Errorf("%w: of %d servers of the DHT %d took the value", ErrUnreachable, len(near), n)}, errs...)...)
 	}
 	return nil
 }

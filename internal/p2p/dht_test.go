@@ -2,10 +2,13 @@ package p2p
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -346,5 +349,38 @@ func TestPrefixes(t *testing.T) {
 		if liars > perPrefix || len(found)-liars < honest {
 			t.Errorf("%d liars and %d honest agents of %d", liars, len(found)-liars, honest)
 		}
+	}
+}
+
+// TestSeedsComeBack: a seed that was down is dialled anew as soon as it is asked
+// for again; and a server whose other seeds are all down is in the DHT once
+// somebody has found it.
+func TestSeedsComeBack(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	at := fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", l.Addr().(*net.TCPAddr).Port)
+	must(t, l.Close())
+	id, err := PeerID(keyOf(secret(1)))
+	must(t, err)
+	v, early := visitor(t, at+"/p2p/"+id.String()), provider(t, 2, "/ip4/127.0.0.1/tcp/0", at+"/p2p/"+id.String())
+	for range 2 {
+		for _, h := range []*Host{v, early} {
+			if err := h.Bootstrap(t.Context()); !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "refused") {
+				t.Errorf("while the seed is down: %v", err)
+			}
+		}
+	}
+	must(t, visitor(t, early.Seed()...).Bootstrap(t.Context()))
+	other := provider(t, 3, "/ip4/127.0.0.1/tcp/0", early.Seed()...)
+	must(t, other.Bootstrap(t.Context()))
+	for end := time.Now().Add(10 * time.Second); early.Known() == 0 && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err := early.Bootstrap(t.Context()); err != nil {
+		t.Errorf("a server that others have found: %v", err)
+	}
+	provider(t, 1, at)
+	if err := v.Bootstrap(t.Context()); err != nil {
+		t.Errorf("with the seed up again: %v", err)
 	}
 }

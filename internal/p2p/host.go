@@ -22,6 +22,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/gologshim"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
@@ -29,6 +30,10 @@ import (
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/wire"
 )
+
+// What goes wrong comes back as errors; the library's own log, which would go to
+// standard error, says nothing else that matters.
+func init() { gologshim.SetDefaultHandler(slog.DiscardHandler) }
 
 // The protocols; a change of any message changes the number.
 const (
@@ -155,6 +160,9 @@ type Host struct {
 	byPeer map[peer.ID]int
 }
 
+// ErrListen: a host cannot listen where it is told to.
+var ErrListen = errors.New("the agent cannot listen")
+
 // New starts a host.
 func New(cfg Config) (*Host, error) {
 	opts := cfg.Transports
@@ -188,6 +196,9 @@ func New(cfg Config) (*Host, error) {
 		opts = append(opts, libp2p.ConnectionGater(publicOnly{}))
 	}
 	h, err := libp2p.New(opts...)
+	if err != nil && len(cfg.Listen) > 0 {
+		return nil, fmt.Errorf("%w: %w", ErrListen, err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -294,12 +305,19 @@ func (s *Host) connect(ctx context.Context, to peer.AddrInfo) error {
 	if end, ok := ctx.Deadline(); ok && s.dir != nil {
 		patience = min(patience, time.Until(end)/3) // leave time to look where it is now
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(dialNow(ctx), patience)
 	defer cancel()
 	if err := s.h.Connect(ctx, to); err != nil {
 		return fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
 	return nil
+}
+
+// dialNow has the library dial an address also where it has failed a moment
+// ago: who asks again has waited already, and a process that was restarted is
+// back at once.
+func dialNow(ctx context.Context) context.Context {
+	return network.WithForceDirectDial(ctx, "asked again on purpose")
 }
 
 // stream is call for a peer whose addresses are known.
