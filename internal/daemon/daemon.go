@@ -136,9 +136,12 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if cfg.Ready != nil {
 		cfg.Ready(url, n)
 	}
-	<-ctx.Done()
+	select {
+	case <-ctx.Done():
+	case <-n.Ended(): // Close says why
+	}
 	cfg.Log.Info("stopping")
-	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		return cause
 	}
 	return nil

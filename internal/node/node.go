@@ -116,12 +116,17 @@ type Node struct {
 
 	stop    context.CancelFunc
 	running sync.WaitGroup
-	err     error
+	ended   chan struct{}
+	err     error // why it ended
 }
+
+// Ended is closed when the node has stopped: by Close, or because it cannot go
+// on, and then Close says why.
+func (n *Node) Ended() <-chan struct{} { return n.ended }
 
 // Open opens the home and starts to listen; Start makes it run.
 func Open(cfg Config) (n *Node, err error) {
-	n = &Node{cfg: cfg, margins: deal.MarginsFor(cfg.Network), log: cfg.Log, joined: make(chan struct{})}
+	n = &Node{cfg: cfg, margins: deal.MarginsFor(cfg.Network), log: cfg.Log, joined: make(chan struct{}), ended: make(chan struct{})}
 	n.published.news = make(chan struct{}, 1)
 	n.published.clear()
 	if n.log == nil {
@@ -218,7 +223,24 @@ func (n *Node) dht(serve bool) *p2p.DHT {
 func (n *Node) Start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	n.stop = cancel
-	n.running.Go(func() { n.err = n.engine.Run(ctx) })
+	n.running.Go(func() {
+		select {
+		case <-n.store.Damaged():
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	n.running.Go(func() {
+		defer close(n.ended)
+		if n.err = n.engine.Run(ctx); n.err != nil {
+			return
+		}
+		select {
+		case <-n.store.Damaged():
+			n.err = store.ErrCorrupt
+		default:
+		}
+	})
 	n.running.Go(func() { n.join(ctx) })
 	n.running.Go(func() { n.tend(ctx) })
 	n.running.Go(func() { n.watchBlocks(ctx) })

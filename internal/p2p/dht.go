@@ -421,7 +421,7 @@ func (s *sender) SendMessage(ctx context.Context, p peer.ID, m *pb.Message) erro
 }
 
 func (s *sender) send(ctx context.Context, p peer.ID, m *pb.Message, wait bool) (*pb.Message, error) {
-	ctx, cancel := context.WithTimeout(ctx, Alive)
+	ctx, cancel := context.WithTimeout(dialNow(ctx), Alive)
 	defer cancel()
 	st, err := s.h.NewStream(ctx, p, s.ids...)
 	if err != nil {

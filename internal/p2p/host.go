@@ -322,7 +322,7 @@ func dialNow(ctx context.Context) context.Context {
 
 // stream is call for a peer whose addresses are known.
 func (s *Host) stream(ctx context.Context, p peer.ID, id protocol.ID, f func(network.Stream) error) error {
-	dial, cancel := context.WithTimeout(ctx, s.limit.Frame)
+	dial, cancel := context.WithTimeout(dialNow(ctx), s.limit.Frame)
 	defer cancel()
 	st, err := s.h.NewStream(dial, p, id)
 	if err != nil {

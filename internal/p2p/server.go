@@ -44,12 +44,14 @@ func (s *Host) serveStore(ctx context.Context, st network.Stream) error {
 		return err
 	}
 	size := p.Section.Leaf.Size
+	in := &body{left: int64(size)}
 	r, err := s.serve.Store(ctx, st.Conn().RemotePeer(), &p, func() (io.Reader, error) {
-		if err := wire.WriteFrame(st, &wire.Reply{}); err != nil {
-			return nil, err
-		}
-		return &body{r: s.limit.pace(st, size), left: int64(size)}, nil
+		in.r, in.err = s.limit.pace(st, size), wire.WriteFrame(st, &wire.Reply{})
+		return in, in.err
 	})
+	if in.err != nil {
+		return in.err // the peer's, or the network's
+	}
 	_ = st.SetDeadline(time.Now().Add(s.limit.Frame))
 	return s.reply(st, r, err)
 }
@@ -58,6 +60,7 @@ func (s *Host) serveStore(ctx context.Context, st network.Stream) error {
 type body struct {
 	r    io.Reader
 	left int64
+	err  error // of r
 }
 
 func (b *body) Read(p []byte) (int, error) {
@@ -68,6 +71,9 @@ func (b *body) Read(p []byte) (int, error) {
 	b.left -= int64(n)
 	if err == io.EOF && b.left > 0 {
 		err = io.ErrUnexpectedEOF
+	}
+	if b.left > 0 {
+		b.err = err
 	}
 	return n, err
 }

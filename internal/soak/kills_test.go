@@ -3,6 +3,8 @@ package soak
 import (
 	"context"
 	"math/rand/v2"
+	"net/url"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -24,9 +26,8 @@ func TestKills(t *testing.T) {
 	w := newTown(t, seed, 300*time.Millisecond, 5, "alice", "bob", "carol")
 	w.up()
 	alice, bob, carol := w.users[0], w.users[1], w.users[2]
-	for _, p := range []*party{alice, carol} {
-		w.fund(p, 30, 100_000)
-	}
+	w.fund(alice, 30, 100_000)
+	w.fund(carol, 2, 2_000_000) // who has to wait for its change, or to spend it unconfirmed
 	var letters []*letter
 	for end := time.Now().Add(run); time.Now().Before(end); {
 		letters = append(letters, w.round(alice, bob, carol)...)
@@ -52,7 +53,7 @@ func TestKills(t *testing.T) {
 }
 
 // round sends some letters and kills, meanwhile, one or two processes, which
-// are started again.
+// are started again; sometimes blocks are replaced.
 func (w *town) round(alice, bob, carol *party) (letters []*letter) {
 	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
 	defer cancel()
@@ -92,5 +93,10 @@ func (w *town) round(alice, bob, carol *party) (letters []*letter) {
 		p.start()
 	}
 	<-done
+	if w.rand.IntN(4) == 0 {
+		depth := 1 + w.rand.IntN(2) // less than secrets wait for
+		w.did("reorg of %d blocks", depth)
+		w.call("reorg", url.Values{"depth": {strconv.Itoa(depth)}})
+	}
 	return letters
 }

@@ -19,10 +19,8 @@ func TestMany(t *testing.T) {
 	}
 	w.up()
 	alice, bob, carol, dave := w.users[0], w.users[1], w.users[2], w.users[3]
-	// A coin for each message, and some for those that have to be sent again.
-	for _, p := range []*party{alice, carol} {
-		w.fund(p, n/2+5, 100_000)
-	}
+	w.fund(alice, n/2, 100_000) // a coin for each message
+	w.fund(carol, 3, 5_000_000) // who has to spend its change unconfirmed, and to wait for it
 	var letters []*letter
 	for i := range n {
 		from, to, size := alice, bob, []int{1, 100, 5_000, 70_000}[i/4%4]

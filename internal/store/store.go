@@ -58,6 +58,9 @@ type Store struct {
 	done  chan struct{}
 	once  sync.Once
 
+	broken chan struct{} // closed by the first ErrCorrupt
+	breaks sync.Once
+
 	commits atomic.Int64 // for tests: how well updates share
 }
 
@@ -107,7 +110,7 @@ func Open(path string) (*Store, error) {
 		return nil, err
 	}
 	read.SetMaxOpenConns(4)
-	s := &Store{write: write, read: read, queue: make(chan *update, maxGroup), quit: make(chan struct{}), done: make(chan struct{})}
+	s := &Store{write: write, read: read, queue: make(chan *update, maxGroup), quit: make(chan struct{}), done: make(chan struct{}), broken: make(chan struct{})}
 	go s.writer()
 	return s, nil
 }
@@ -149,6 +152,18 @@ func damaged(err error) error {
 	return err
 }
 
+// Damaged is closed once anything that was read or written has come to
+// ErrCorrupt: nothing more is to be expected of the database then.
+func (s *Store) Damaged() <-chan struct{} { return s.broken }
+
+// noted is damaged, and tells Damaged.
+func (s *Store) noted(err error) error {
+	if err = damaged(err); errors.Is(err, ErrCorrupt) {
+		s.breaks.Do(func() { close(s.broken) })
+	}
+	return err
+}
+
 // Close waits for the updates under way and closes the database.
 func (s *Store) Close() error {
 	s.once.Do(func() { close(s.quit) })
@@ -177,7 +192,7 @@ func (s *Store) Snapshot(ctx context.Context, path string) error {
 func (s *Store) Verify(ctx context.Context) error {
 	var text string
 	if err := s.read.QueryRowContext(ctx, "PRAGMA integrity_check(1)").Scan(&text); err != nil {
-		return damaged(err)
+		return s.noted(err)
 	}
 	if text != "ok" {
 		return fmt.Errorf("%w: %s", ErrCorrupt, text)
@@ -219,10 +234,10 @@ func (s *Store) Update(ctx context.Context, f func(engine.Tx) error) error {
 func (s *Store) View(ctx context.Context, f func(engine.Tx) error) error {
 	t, err := s.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
-		return err
+		return s.noted(err)
 	}
 	defer t.Rollback()
-	return f(&tx{ctx: ctx, tx: t})
+	return s.noted(f(&tx{ctx: ctx, tx: t}))
 }
 
 // writer is the one goroutine that writes.
@@ -264,7 +279,7 @@ func (s *Store) commit(group []*update) {
 	fail := func(err error) {
 		for _, u := range group {
 			if u.err == nil {
-				u.err = damaged(err)
+				u.err = s.noted(err)
 			}
 		}
 	}
@@ -303,7 +318,7 @@ func (s *Store) savepoint(ctx context.Context, t *sql.Tx, u *update) (alive bool
 		if _, rerr := t.ExecContext(ctx, "ROLLBACK TO u; RELEASE u"); rerr != nil {
 			return false, errors.Join(err, rerr)
 		}
-		return true, err
+		return true, s.noted(err)
 	}
 	if _, err := t.ExecContext(ctx, "RELEASE u"); err != nil {
 		return false, err
