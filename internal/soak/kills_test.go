@@ -42,7 +42,7 @@ func TestKills(t *testing.T) {
 	}
 	w.up()
 	delivered := w.settle(2*time.Minute, letters)
-	w.balance(time.Minute)
+	w.balance(2 * time.Minute)
 	t.Logf("%d letters, %d delivered", len(letters), delivered)
 	if delivered < len(letters)/2 {
 		t.Errorf("%d of %d letters were delivered", delivered, len(letters))

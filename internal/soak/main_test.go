@@ -16,7 +16,6 @@ import (
 	"strconv"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/bitgram/bitgram/internal/chain/corerpc"
 	"github.com/bitgram/bitgram/internal/chain/devchain"
@@ -71,8 +70,7 @@ func build(m *testing.M) int {
 // chainConfig is what a chain's process is told.
 type chainConfig struct {
 	Dir, Cookie  string
-	RPC, Control string        // addresses to listen on
-	Every        time.Duration // between blocks; 0 for none but those asked for
+	RPC, Control string // addresses to listen on
 }
 
 // miner's key is nobody's.
@@ -110,11 +108,8 @@ func serveChain(raw string) error {
 			cancel()
 		}
 	}()
-	if cfg.Every > 0 {
-		err = c.MineEvery(ctx, cfg.Every, miner)
-	}
 	<-ctx.Done()
-	return errors.Join(err, srv.Close(), rpc.Close(), c.Close())
+	return errors.Join(srv.Close(), rpc.Close(), c.Close())
 }
 
 // control does what Bitcoin's RPC has no method for: /pay gives an address a

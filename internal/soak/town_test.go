@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -25,6 +26,7 @@ import (
 	"github.com/btcsuite/btcd/chainhash/v2"
 	btcwire "github.com/btcsuite/btcd/wire/v2"
 
+	"github.com/bitgram/bitgram/internal/chain"
 	"github.com/bitgram/bitgram/internal/chain/bitcoind"
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/home"
@@ -47,6 +49,7 @@ type town struct {
 	agents  []*party
 	users   []*party
 	paid    map[wire.Outpoint]bool // by the faucet
+	every   atomic.Int64           // time.Duration between blocks
 
 	mu    sync.Mutex
 	story []string // what was done to it
@@ -105,7 +108,7 @@ func newTown(t *testing.T, seed uint64, every time.Duration, agents int, users .
 	t.Cleanup(w.tell)
 	rpc, control := fmt.Sprintf("127.0.0.1:%d", freePort(t)), fmt.Sprintf("127.0.0.1:%d", freePort(t))
 	w.rpc, w.control, w.cookie = "http://"+rpc, "http://"+control, filepath.Join(w.dir, "cookie")
-	raw, err := json.Marshal(chainConfig{Dir: filepath.Join(w.dir, "chain"), Cookie: w.cookie, RPC: rpc, Control: control, Every: every})
+	raw, err := json.Marshal(chainConfig{Dir: filepath.Join(w.dir, "chain"), Cookie: w.cookie, RPC: rpc, Control: control})
 	must(t, err)
 	self, err := os.Executable()
 	must(t, err)
@@ -130,7 +133,55 @@ func newTown(t *testing.T, seed uint64, every time.Duration, agents int, users .
 		}
 	}
 	w.call("mine", url.Values{"blocks": {"1"}})
+	if every > 0 {
+		w.every.Store(int64(every))
+		w.mine()
+	}
 	return w
+}
+
+// mine lets the chain grow: a block each interval, but not while one that is up is
+// three blocks behind, so that a slow machine has slow blocks.
+func (w *town) mine() {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	w.t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+	go func() {
+		defer close(done)
+		for tip := wire.Height(0); ctx.Err() == nil; time.Sleep(time.Duration(w.every.Load())) {
+			for end := time.Now().Add(20 * time.Second); tip > 3 && !w.level(ctx, tip-3) && time.Now().Before(end); {
+				time.Sleep(20 * time.Millisecond)
+			}
+			resp, err := http.PostForm(w.control+"/mine", url.Values{"blocks": {"1"}})
+			if err != nil {
+				continue // it is down
+			}
+			var refs []chain.BlockRef
+			if err := json.NewDecoder(resp.Body).Decode(&refs); err == nil && len(refs) == 1 {
+				tip = refs[0].Height
+			}
+			_ = resp.Body.Close()
+		}
+	}()
+}
+
+// level reports whether no daemon that answers is behind a height.
+func (w *town) level(ctx context.Context, h wire.Height) bool {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	for _, p := range w.parties() {
+		c, err := web.Dial(p.home)
+		if err != nil {
+			continue
+		}
+		if st, err := c.Status(ctx); err == nil && st.Chain.Height < uint32(h) {
+			return false
+		}
+	}
+	return true
 }
 
 func (w *town) parties() []*party { return slices.Concat(w.agents, w.users) }
@@ -529,6 +580,7 @@ func (w *town) read(l *letter, id string) {
 // back from the chain.
 func (w *town) balance(limit time.Duration) {
 	w.t.Helper()
+	w.every.Store(w.every.Load() / 4) // what is left waits for blocks alone
 	w.until(limit, func() error {
 		paid, fees, coins, tip, err := w.audit()
 		if err != nil {
