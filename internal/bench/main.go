@@ -80,6 +80,11 @@ func report(ctx context.Context, w io.Writer, huge int64) error {
 		return err
 	}
 
+	table(w, "An agent on loopback, with its callers in the same process", "figure", "measured", "wanted")
+	if err := throughput(ctx, w); err != nil {
+		return err
+	}
+
 	table(w, "Network", "figure", "measured", "p90, or absolute", "wanted")
 	for _, f := range []func(context.Context, io.Writer) error{lookups, hosts200, scan} {
 		if err := f(ctx, w); err != nil {

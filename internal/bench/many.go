@@ -3,29 +3,21 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
-	"github.com/bitgram/bitgram/internal/contract"
-	"github.com/bitgram/bitgram/internal/deal"
-	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/node"
-	"github.com/bitgram/bitgram/internal/store"
-	"github.com/bitgram/bitgram/wire"
 )
 
-// held is how many messages the agent of startup holds, each of heldSize bytes.
-const (
-	held     = 100_000
-	heldSize = 1 << 10
-)
+// held is how many messages of 1 KiB the agent of startup holds.
+const held = 100_000
 
 // startup times an agent that holds very many messages.
 func startup(ctx context.Context, w io.Writer, bin, home string) error {
@@ -35,7 +27,7 @@ func startup(ctx context.Context, w io.Writer, bin, home string) error {
 	if _, _, err := runAgent(ctx, bin, home, false); err != nil { // makes chain and database
 		return err
 	}
-	if err := fill(ctx, filepath.Join(home, "bitgram.db")); err != nil {
+	if _, err := goBench(ctx, "./internal/node", "^BenchmarkPlant$", "1x", "BITGRAM_BENCH_DB="+filepath.Join(home, "bitgram.db")); err != nil {
 		return err
 	}
 	took, rss, err := runAgent(ctx, bin, home, true)
@@ -90,32 +82,59 @@ func runAgent(ctx context.Context, bin, home string, wait bool) (took time.Durat
 	return took, rss << 10, err
 }
 
-// fill writes deals that are cached and paid, as an agent keeps them.
-func fill(ctx context.Context, db string) error {
-	s, err := store.Open(db)
+// throughput measures an agent on loopback by benchmarks that need its inside;
+// its callers run in the same process.
+func throughput(ctx context.Context, w io.Writer) error {
+	puts, err := goBench(ctx, "./internal/p2p", "^BenchmarkPut$", "10s")
 	if err != nil {
 		return err
 	}
-	copy := make([]byte, heldSize)
-	for from := 0; from < held && err == nil; from += 1000 {
-		err = s.Update(ctx, func(tx engine.Tx) error {
-			for i := from; i < from+1000; i++ {
-				var point wire.Key
-				binary.BigEndian.PutUint32(point[:], uint32(i))
-				a := deal.Agent{Margins: deal.MarginsFor(wire.Regtest), Funded: true, Value: 1000,
-					Quote: wire.Quote{Point: point, StoreUntil: 1_000_000, Expiry: 1_000_036, ValidUntil: 12},
-					Package: &wire.Package{Funding: make([]byte, 300), Section: wire.Section{Leaf: wire.Leaf{Point: point, Size: heldSize}, Count: 3, Path: make([]wire.Hash, 2)},
-						Frozen: wire.Frozen{Expiry: 1_000_036, Claims: make([]wire.ClaimLeaf, 1)}},
-					At: wire.Outpoint{Txid: wire.Hash(point)}, Confirmed: &contract.Fact{Height: 1}, Tip: 50}
-				if err := node.Plant(tx, a, copy); err != nil {
-					return err
-				}
+	agent, err := goBench(ctx, "./internal/node", "^Benchmark(Store|Fetch)$", "10s")
+	if err != nil {
+		return err
+	}
+	for _, r := range []struct {
+		what, name string
+		from       map[string]float64
+		wanted     string
+	}{
+		{"put of 1 KiB without a contract, durable: 64 connections with one in flight", "BenchmarkPut/conns=64", puts, "≥ 3,500/s, aim 10,000/s"},
+		{"the same with 512 connections", "BenchmarkPut/conns=512", puts, "≥ 6,200/s"},
+		{"a message of 1 KiB stored, with quote, T, pre-signature and receipt: 64 senders", "BenchmarkStore", agent, "≥ 300/s"},
+		{"fetch of 1 KiB over one proven session", "BenchmarkFetch", agent, "≥ 3,000/s"},
+	} {
+		rate, ok := r.from[r.name]
+		if !ok {
+			return fmt.Errorf("no result of %s", r.name)
+		}
+		row(w, r.what, fmt.Sprintf("%.0f/s", rate), r.wanted)
+	}
+	return nil
+}
+
+// goBench runs a package's benchmarks as a process of its own, and returns each
+// one's rate: the metric whose unit ends in "/s".
+func goBench(ctx context.Context, pkg, pattern, benchtime string, env ...string) (map[string]float64, error) {
+	c := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", pattern, "-benchtime", benchtime, pkg)
+	c.Env = append(os.Environ(), env...)
+	out, err := c.CombinedOutput()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: %s", pkg, err, out)
+	}
+	rates := map[string]float64{}
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Fields(line)
+		for i, unit := range fields {
+			if i == 0 || !strings.HasSuffix(unit, "/s") {
+				continue
 			}
-			return nil
-		})
+			rate, err := strconv.ParseFloat(fields[i-1], 64)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %q", pkg, line)
+			}
+			name, _, _ := strings.Cut(fields[0], "-") // the number of CPUs
+			rates[name] = rate
+		}
 	}
-	if cerr := s.Close(); err == nil {
-		err = cerr
-	}
-	return err
+	return rates, nil
 }

@@ -176,13 +176,21 @@ func (a Agent) Step(ev Event) (Agent, []Effect, error) {
 	return a, nil, fmt.Errorf("%w: %T to an agent", ErrWrongPhase, ev)
 }
 
+// Checked is a package that pays the agent of a quote.
+type Checked struct {
+	quote wire.Quote
+	pack  wire.Hash // Package.Digest
+	index int       // of the agent's claim leaf
+	at    wire.Outpoint
+	value wire.Sat
+}
+
 // CheckPackage recomputes everything that pays the agent, byte for byte:
 // leaves, output key, root, marker and pre-signature (invariant
-// OnlyTemplateLeaves). It returns the index of the agent's claim leaf and the
-// value of the output. Its error wraps ErrBadPackage.
-func CheckPackage(q *wire.Quote, p *wire.Package) (index int, at wire.Outpoint, value wire.Sat, err error) {
-	bad := func(format string, a ...any) (int, wire.Outpoint, wire.Sat, error) {
-		return 0, wire.Outpoint{}, 0, fmt.Errorf("%w: "+format, append([]any{ErrBadPackage}, a...)...)
+// OnlyTemplateLeaves). Its error wraps ErrBadPackage.
+func CheckPackage(q *wire.Quote, p *wire.Package) (*Checked, error) {
+	bad := func(format string, a ...any) (*Checked, error) {
+		return nil, fmt.Errorf("%w: "+format, append([]any{ErrBadPackage}, a...)...)
 	}
 	if err := p.Check(); err != nil {
 		return bad("%w", err)
@@ -205,7 +213,7 @@ func CheckPackage(q *wire.Quote, p *wire.Package) (index int, at wire.Outpoint, 
 	if err := p.Grant.Verify(); err != nil {
 		return bad("grant: %w", err)
 	}
-	index = -1
+	index := -1
 	for i, c := range p.Frozen.Claims {
 		if c.ClaimKey != q.ClaimKey {
 			continue
@@ -226,7 +234,8 @@ func CheckPackage(q *wire.Quote, p *wire.Package) (index int, at wire.Outpoint, 
 	if err != nil {
 		return bad("%w", err)
 	}
-	if value, err = out.ValueIn(tx, p.Vout); err != nil {
+	value, err := out.ValueIn(tx, p.Vout)
+	if err != nil {
 		return bad("%w", err)
 	}
 	if value < q.Value {
@@ -246,7 +255,7 @@ func CheckPackage(q *wire.Quote, p *wire.Package) (index int, at wire.Outpoint, 
 	if !underRoot(&p.Section, m.Root) {
 		return bad("leaf is not under the root")
 	}
-	at = wire.Outpoint{Txid: contract.Txid(tx), Vout: p.Vout}
+	at := wire.Outpoint{Txid: contract.Txid(tx), Vout: p.Vout}
 	digest, err := out.ClaimDigest(index, at, value)
 	if err != nil {
 		return bad("%w", err)
@@ -254,7 +263,7 @@ func CheckPackage(q *wire.Quote, p *wire.Package) (index int, at wire.Outpoint, 
 	if err := contract.VerifyPreSignature(p.PreSig, p.Frozen.Claims[index].SenderKey, q.Point, digest); err != nil {
 		return bad("%w", err)
 	}
-	return index, at, value, nil
+	return &Checked{quote: *q, pack: p.Digest(), index: index, at: at, value: value}, nil
 }
 
 func (a Agent) offered(ev Offered) (Agent, []Effect, error) {
@@ -267,15 +276,18 @@ func (a Agent) offered(ev Offered) (Agent, []Effect, error) {
 	if ev.Height > a.Quote.ValidUntil {
 		return a, nil, refuse(wire.TooLate, "the quote was valid until %d", a.Quote.ValidUntil)
 	}
-	index, at, value, err := CheckPackage(&a.Quote, &ev.Package)
-	if err != nil {
-		return a, nil, refuse(wire.BadRequest, "%w", err)
+	ok := ev.Checked
+	if ok == nil || ok.quote != a.Quote || ok.pack != ev.Package.Digest() {
+		var err error
+		if ok, err = CheckPackage(&a.Quote, &ev.Package); err != nil {
+			return a, nil, refuse(wire.BadRequest, "%w", err)
+		}
 	}
 	leaf := &ev.Package.Section.Leaf
 	if ev.CopyHash != leaf.CopyHash || ev.Size != leaf.Size {
 		return a, nil, refuse(wire.BadRequest, "%w: the copy is not the one in the leaf", ErrBadPackage)
 	}
-	a.Package, a.Index, a.At, a.Value, a.Tip = &ev.Package, index, at, value, max(a.Tip, ev.Height)
+	a.Package, a.Index, a.At, a.Value, a.Tip = &ev.Package, ok.index, ok.at, ok.value, max(a.Tip, ev.Height)
 	return a, nil, nil
 }
 

@@ -142,6 +142,9 @@ type (
 		Package  wire.Package
 		CopyHash wire.Hash
 		Size     uint64
+		// Checked is what CheckPackage said of the package; where it is nil, or of
+		// another, the package is checked here.
+		Checked *Checked
 	}
 	// Released brings σ.
 	Released struct {

@@ -324,13 +324,13 @@ func TestOnlyTemplateLeaves(t *testing.T) {
 		w.send(3, shape, 24)
 		a := w.agents[0]
 		p := *a.state.Package
-		if _, _, _, err := deal.CheckPackage(&a.state.Quote, &p); err != nil {
+		if _, err := deal.CheckPackage(&a.state.Quote, &p); err != nil {
 			t.Fatal(err)
 		}
 		n := 0
 		mutations(reflect.ValueOf(&p).Elem(), "Package", func(path string) {
 			n++
-			_, _, _, err := deal.CheckPackage(&a.state.Quote, &p)
+			_, err := deal.CheckPackage(&a.state.Quote, &p)
 			free := path[:len("Package.F")] == "Package.F" && len(path) > 16 && path[:16] == "Package.FetchKey"
 			if free != (err == nil) {
 				t.Errorf("%v, %s changed: %v", shape, path, err)

@@ -17,6 +17,7 @@ import (
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/internal/wallet"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -81,11 +82,11 @@ func (a *agent) tell(ctx context.Context, point wire.Key, ev deal.Event) (deal.A
 }
 
 // Quote implements p2p.Service.
-func (a *agent) Quote(ctx context.Context, _ peer.ID, req *wire.QuoteRequest) (*wire.Quote, error) {
+func (a *agent) Quote(ctx context.Context, from p2p.Caller, req *wire.QuoteRequest) (*wire.Quote, error) {
 	if err := a.ready(ctx); err != nil {
 		return nil, err
 	}
-	if err := a.load.quote(); err != nil {
+	if err := a.load.quote(from); err != nil {
 		return nil, err
 	}
 	var fresh deal.Fresh
@@ -99,14 +100,16 @@ func (a *agent) Quote(ctx context.Context, _ peer.ID, req *wire.QuoteRequest) (*
 		return nil, err
 	}
 	// τ is kept before T leaves.
+	a.load.charge(state.Quote.Point, from)
 	if err := a.engine.Create(ctx, engine.Creation{Ref: agentRef(state.Quote.Point), State: state}); err != nil {
+		a.load.forget(state.Quote.Point)
 		return nil, err
 	}
 	return &state.Quote, nil
 }
 
 // Store implements p2p.Service.
-func (a *agent) Store(ctx context.Context, _ peer.ID, p *wire.Package, proceed func() (io.Reader, error)) (*wire.Receipt, error) {
+func (a *agent) Store(ctx context.Context, p *wire.Package, proceed func() (io.Reader, error)) (*wire.Receipt, error) {
 	point := p.Section.Leaf.Point
 	free, err := a.load.upload(point)
 	if err != nil {
@@ -117,8 +120,9 @@ func (a *agent) Store(ctx context.Context, _ peer.ID, p *wire.Package, proceed f
 	if err != nil {
 		return nil, err
 	}
-	// Checked before the copy is asked for, and again, with it, by Step.
-	if _, _, _, err := deal.CheckPackage(&s.Quote, p); err != nil {
+	// Before the copy is asked for.
+	checked, err := deal.CheckPackage(&s.Quote, p)
+	if err != nil {
 		return nil, &deal.Refusal{Code: wire.BadRequest, Err: err}
 	}
 	if s.Dropped || (s.Package != nil && s.Package.Digest() != p.Digest()) {
@@ -127,7 +131,7 @@ func (a *agent) Store(ctx context.Context, _ peer.ID, p *wire.Package, proceed f
 	if err := a.ready(ctx); err != nil {
 		return nil, err
 	}
-	room, err := a.load.reserve(weight(p), a.cfg.Policy)
+	room, err := a.load.reserve(point, weight(p), a.cfg.Policy)
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +140,7 @@ func (a *agent) Store(ctx context.Context, _ peer.ID, p *wire.Package, proceed f
 	if err != nil {
 		return nil, err
 	}
-	if err := a.keep(ctx, p, body); err != nil {
+	if err := a.keep(ctx, p, checked, body); err != nil {
 		return nil, err
 	}
 	r := &wire.Receipt{Agent: a.self, Package: p.Digest()}
@@ -146,7 +150,7 @@ func (a *agent) Store(ctx context.Context, _ peer.ID, p *wire.Package, proceed f
 
 // keep stores a copy, and tells the deal of it: a small one in the very
 // transaction, a large one as a file before it.
-func (a *agent) keep(ctx context.Context, p *wire.Package, body io.Reader) error {
+func (a *agent) keep(ctx context.Context, p *wire.Package, checked *deal.Checked, body io.Reader) error {
 	leaf, find := &p.Section.Leaf, wire.FindKey(p.FetchKey)
 	h := blake3.New()
 	var small bytes.Buffer
@@ -175,7 +179,7 @@ func (a *agent) keep(ctx context.Context, p *wire.Package, body io.Reader) error
 			return err
 		}
 	}
-	ev := deal.Offered{Height: a.engine.Position().Height, Package: *p, CopyHash: sum, Size: uint64(size)}
+	ev := deal.Offered{Height: a.engine.Position().Height, Package: *p, CopyHash: sum, Size: uint64(size), Checked: checked}
 	_, err = a.engine.TellWith(ctx, agentRef(leaf.Point), ev, func(tx engine.Tx) error {
 		if file == nil {
 			if err := tx.Put(bucketCopies, leaf.Point[:], small.Bytes()); err != nil {

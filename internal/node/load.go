@@ -6,6 +6,7 @@ import (
 
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -108,11 +109,61 @@ func (n *Node) Stored(ctx context.Context) (s Stored, err error) {
 }
 
 // load bounds what strangers make an agent keep, so that none of it grows beyond
-// what the operator allows: the sums, and what is being received.
+// what the operator allows: the sums, and what is being received; and of what
+// nobody has paid for, the shares of peers and networks.
 type load struct {
 	mu      sync.Mutex
 	sums    Stored
 	uploads map[wire.Key]bool
+	// askers are who asked for what is not paid for, by its point, and owed is
+	// what each has so: only Quotes and Unpaid. They start anew with the daemon.
+	askers map[wire.Key]p2p.Caller
+	owed   map[p2p.Caller]Stored
+}
+
+// A peer has at most this part of what an agent keeps without pay, and a network
+// that of several.
+const (
+	peerShare    = 8
+	networkShare = 2
+)
+
+// shares are whose accounts a caller's debts are in.
+func shares(c p2p.Caller) map[p2p.Caller]uint64 {
+	list := map[p2p.Caller]uint64{{Peer: c.Peer}: peerShare}
+	if c.Network != "" {
+		list[p2p.Caller{Network: c.Network}] = networkShare
+	}
+	return list
+}
+
+// charge has what is asked for under a point count for who asks, from its
+// contract's first change on.
+func (l *load) charge(point wire.Key, c p2p.Caller) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.askers == nil {
+		l.askers, l.owed = map[wire.Key]p2p.Caller{}, map[p2p.Caller]Stored{}
+	}
+	l.askers[point] = c
+}
+
+// forget takes charge back.
+func (l *load) forget(point wire.Key) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.askers, point)
+}
+
+// owe moves the accounts of a caller.
+func (l *load) owe(c p2p.Caller, d Stored) {
+	for who := range shares(c) {
+		o := l.owed[who]
+		o.Quotes, o.Unpaid = o.Quotes+d.Quotes, o.Unpaid+d.Unpaid
+		if l.owed[who] = o; o == (Stored{}) {
+			delete(l.owed, who)
+		}
+	}
 }
 
 // maxQuotes is how many unused quotes an agent keeps. Each takes some 700
@@ -125,6 +176,13 @@ func (l *load) change(c engine.Change) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.sums.add(d)
+		after := c.State.(deal.Agent)
+		if c, known := l.askers[after.Quote.Point]; known {
+			l.owe(c, d)
+			if now := of(&after); now.Quotes == 0 && now.Unpaid == 0 {
+				delete(l.askers, after.Quote.Point)
+			}
+		}
 	}
 }
 
@@ -136,12 +194,18 @@ func (l *load) read(ctx context.Context, s engine.Store) error {
 	})
 }
 
-// quote refuses when too many quotes are out.
-func (l *load) quote() error {
+// quote refuses when too many quotes are out, or too many that the caller asked
+// for.
+func (l *load) quote(c p2p.Caller) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.sums.Quotes >= maxQuotes {
-		return refuse(wire.Busy, "too many quotes are out")
+		return refuse(wire.Full, "too many quotes are out")
+	}
+	for who, share := range shares(c) {
+		if l.owed[who].Quotes >= int64(maxQuotes/share) {
+			return refuse(wire.Full, "too many of your quotes are not used")
+		}
 	}
 	return nil
 }
@@ -166,7 +230,7 @@ func (l *load) upload(point wire.Key) (free func(), err error) {
 
 // reserve takes room for a copy while it is received; free gives it back, and
 // the deal counts for itself from then on.
-func (l *load) reserve(size uint64, p *deal.Policy) (free func(), err error) {
+func (l *load) reserve(point wire.Key, size uint64, p *deal.Policy) (free func(), err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := &l.sums
@@ -176,30 +240,28 @@ func (l *load) reserve(size uint64, p *deal.Policy) (free func(), err error) {
 	case p.MaxUnfunded > 0 && (size > p.MaxUnfunded || s.Unpaid > p.MaxUnfunded-size):
 		return nil, refuse(wire.Full, "too much is stored that nobody paid for yet")
 	}
-	s.Bytes, s.Unpaid = s.Bytes+size, s.Unpaid+size
+	c, known := l.askers[point]
+	if known && p.MaxUnfunded > 0 {
+		for who, share := range shares(c) {
+			// A first message may have any size.
+			if owed := l.owed[who].Unpaid; owed > 0 && owed+size > p.MaxUnfunded/share {
+				return nil, refuse(wire.Full, "too much of yours is stored and not paid for")
+			}
+		}
+	}
+	received := Stored{Bytes: size, Unpaid: size}
+	s.add(received)
+	if known {
+		l.owe(c, received)
+	}
 	return func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		s.Bytes, s.Unpaid = s.Bytes-size, s.Unpaid-size
+		s.sub(received)
+		if known {
+			var back Stored
+			back.sub(received)
+			l.owe(c, back)
+		}
 	}, nil
-}
-
-// Plant writes an agent's deal with its small copy as if a peer had brought it:
-// for benchmarks of agents that hold very many.
-func Plant(tx engine.Tx, a deal.Agent, small []byte) error {
-	raw, err := wire.Marshal(&a)
-	if err != nil {
-		return err
-	}
-	point, find := a.Quote.Point, wire.FindKey(a.Package.FetchKey)
-	if err := account(tx, engine.Change{State: a}); err != nil {
-		return err
-	}
-	if err := tx.Put(bucketCopies, point[:], small); err != nil {
-		return err
-	}
-	if err := tx.Put(bucketFind, append(find[:], point[:]...), []byte{}); err != nil {
-		return err
-	}
-	return tx.Save(agentRef(point), raw, a.Interest())
 }

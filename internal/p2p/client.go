@@ -68,7 +68,7 @@ func (s *Host) upload(st network.Stream, body io.Reader, size uint64, m wire.Lim
 		}
 		heard <- err
 	}()
-	n, err := io.Copy(out, in)
+	n, err := io.CopyBuffer(out, in, make([]byte, bufferFor(size)))
 	switch {
 	case in.err != nil:
 		err = fmt.Errorf("%w: %w", errLocal, in.err)
@@ -108,61 +108,78 @@ func (s *source) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Ask asks an agent for proofs that it holds the message whose fetch key,
-// derived for this agent, is known. Only those that it signed for this very
-// channel are returned; nothing is disclosed but wire.FindKey.
-func (s *Host) Ask(ctx context.Context, to deal.Candidate, fetchKey wire.Secret) (proofs []wire.Proof, err error) {
-	err = s.call(ctx, to, protoFetch, func(st network.Stream) error {
-		proofs, _, err = s.prove(st, to, fetchKey)
+// Session is a stream on which an agent has proved itself.
+type Session struct {
+	// Proofs are those that the agent signed for this very channel.
+	Proofs []wire.Proof
+
+	host     *Host
+	st       network.Stream
+	fetchKey wire.Secret
+	nonce    wire.Hash
+}
+
+// Session asks an agent to prove that it holds the message whose fetch key,
+// derived for this agent, is known, and then runs f. Nothing is disclosed but
+// wire.FindKey.
+func (s *Host) Session(ctx context.Context, to deal.Candidate, fetchKey wire.Secret, f func(*Session) error) error {
+	return s.call(ctx, to, protoFetch, func(st network.Stream) error {
+		ask := wire.Ask{Find: wire.FindKey(fetchKey)}
+		_, _ = rand.Read(ask.Nonce[:]) // never fails (crypto/rand)
+		if err := wire.WriteFrame(st, &ask); err != nil {
+			return err
+		}
+		var list wire.Proofs
+		if err := answer(st, &list); err != nil {
+			return err
+		}
+		agent, self := []byte(st.Conn().RemotePeer()), []byte(s.h.ID())
+		list.Proofs = slices.DeleteFunc(list.Proofs, func(p wire.Proof) bool {
+			d := wire.ProofDigest(ask.Nonce, agent, self, p.Outpoint, p.Section.Leaf.Point)
+			return p.Section.Leaf.Agent != to.Agent || to.Agent.Verify(d, p.Sig) != nil
+		})
+		return f(&Session{Proofs: list.Proofs, host: s, st: st, fetchKey: fetchKey, nonce: ask.Nonce})
+	})
+}
+
+// Copy shows the token for a leaf that the agent has proved on this channel, and
+// copies its sealed bytes to w. The caller checks their hash.
+func (c *Session) Copy(at wire.Outpoint, leaf *wire.Leaf, w io.Writer) error {
+	if !slices.ContainsFunc(c.Proofs, func(p wire.Proof) bool { return p.Outpoint == at && p.Section.Leaf == *leaf }) {
+		return fmt.Errorf("%w: the agent does not prove that it holds the message", wire.ErrMalformed)
+	}
+	_ = c.st.SetDeadline(time.Now().Add(c.host.limit.Frame))
+	token := wire.Token{Point: leaf.Point,
+		MAC: wire.TokenMAC(c.fetchKey, c.nonce, []byte(c.st.Conn().RemotePeer()), []byte(c.host.h.ID()), at, leaf.Point)}
+	if err := wire.WriteFrame(c.st, &token); err != nil {
 		return err
+	}
+	if err := answer(c.st, nil); err != nil {
+		return err
+	}
+	_, err := io.CopyN(w, bufio.NewReaderSize(io.LimitReader(c.host.limit.pace(c.st, leaf.Size), int64(leaf.Size)), bufferFor(leaf.Size)), int64(leaf.Size))
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// bufferFor is how much of a body is read or written at once.
+func bufferFor(size uint64) int { return int(min(size, 64<<10)) }
+
+// Ask returns an agent's proofs.
+func (s *Host) Ask(ctx context.Context, to deal.Candidate, fetchKey wire.Secret) (proofs []wire.Proof, err error) {
+	err = s.Session(ctx, to, fetchKey, func(c *Session) error {
+		proofs = c.Proofs
+		return nil
 	})
 	return proofs, err
 }
 
-func (s *Host) prove(st network.Stream, to deal.Candidate, fetchKey wire.Secret) ([]wire.Proof, wire.Hash, error) {
-	ask := wire.Ask{Find: wire.FindKey(fetchKey)}
-	_, _ = rand.Read(ask.Nonce[:]) // never fails (crypto/rand)
-	if err := wire.WriteFrame(st, &ask); err != nil {
-		return nil, ask.Nonce, err
-	}
-	var list wire.Proofs
-	if err := answer(st, &list); err != nil {
-		return nil, ask.Nonce, err
-	}
-	agentPeer, self := []byte(st.Conn().RemotePeer()), []byte(s.h.ID())
-	list.Proofs = slices.DeleteFunc(list.Proofs, func(p wire.Proof) bool {
-		d := wire.ProofDigest(ask.Nonce, agentPeer, self, p.Outpoint, p.Section.Leaf.Point)
-		return p.Section.Leaf.Agent != to.Agent || to.Agent.Verify(d, p.Sig) != nil
-	})
-	return list.Proofs, ask.Nonce, nil
-}
-
-// Fetch has the agent prove itself anew on this channel for the leaf that the
-// recipient verified, and only then shows the token and copies the sealed
-// bytes to w. The caller checks their hash.
+// Fetch has the agent prove itself anew for the leaf that the recipient
+// verified, and then copies the sealed bytes to w.
 func (s *Host) Fetch(ctx context.Context, f *deal.Fetch, w io.Writer) error {
-	return s.call(ctx, f.Candidate, protoFetch, func(st network.Stream) error {
-		proofs, nonce, err := s.prove(st, f.Candidate, f.FetchKey)
-		if err != nil {
-			return err
-		}
-		if !slices.ContainsFunc(proofs, func(p wire.Proof) bool { return p.Outpoint == f.Outpoint && p.Section.Leaf == f.Leaf }) {
-			return fmt.Errorf("%w: the agent no longer proves that it holds the message", wire.ErrMalformed)
-		}
-		token := wire.Token{Point: f.Leaf.Point,
-			MAC: wire.TokenMAC(f.FetchKey, nonce, []byte(st.Conn().RemotePeer()), []byte(s.h.ID()), f.Outpoint, f.Leaf.Point)}
-		if err := wire.WriteFrame(st, &token); err != nil {
-			return err
-		}
-		if err := answer(st, nil); err != nil {
-			return err
-		}
-		_, err = io.CopyN(w, bufio.NewReaderSize(s.limit.pace(st, f.Leaf.Size), 64<<10), int64(f.Leaf.Size))
-		if err == io.EOF {
-			err = io.ErrUnexpectedEOF
-		}
-		return err
-	})
+	return s.Session(ctx, f.Candidate, f.FetchKey, func(c *Session) error { return c.Copy(f.Outpoint, &f.Leaf, w) })
 }
 
 // Release hands over σ and returns what the agent gives for τ, unchecked.

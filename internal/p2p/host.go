@@ -6,14 +6,15 @@
 package p2p
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p"
@@ -39,83 +40,11 @@ func init() { gologshim.SetDefaultHandler(slog.DiscardHandler) }
 const (
 	protoQuote   protocol.ID = "/bitgram/quote/1"   // QuoteRequest → Reply, Quote
 	protoStore   protocol.ID = "/bitgram/store/2"   // Package → Reply; body → Reply, Receipt
-	protoFetch   protocol.ID = "/bitgram/fetch/1"   // Ask → Reply, Proofs; Token → Reply, body
+	protoFetch   protocol.ID = "/bitgram/fetch/1"   // Ask → Reply, Proofs; Token → Reply, body; more tokens
 	protoRelease protocol.ID = "/bitgram/release/1" // Release → Reply, Reveal
 	protoAck     protocol.ID = "/bitgram/ack/1"     // Acknowledge → Reply, Done
 	protoStatus  protocol.ID = "/bitgram/status/1"  // StatusRequest → Reply, Status
 )
-
-// Limits of what a Host waits for and does at once.
-type Limits struct {
-	// Frame bounds a dial, each exchange of frames, and each pause in a body.
-	Frame time.Duration
-	// MinRate is the slowest body that is waited for, bytes a second.
-	MinRate uint64
-	// Streams bounds what a server handles at once, and a quarter of it what
-	// it handles for one peer; more is told Busy.
-	Streams int
-}
-
-// DefaultLimits are for the open network.
-var DefaultLimits = Limits{Frame: 15 * time.Second, MinRate: 16 << 10, Streams: 256}
-
-// body is how long a body of size bytes may take.
-func (l Limits) body(size uint64) time.Duration {
-	return 2*l.Frame + time.Duration(float64(size)/float64(l.MinRate)*float64(time.Second))
-}
-
-// paced is a stream during a body: it must end in time, and never pause for
-// long, so that whoever stalls is dropped long before.
-type paced struct {
-	network.Stream
-	pause time.Duration
-	end   time.Time
-
-	mu      sync.Mutex
-	stopped bool
-}
-
-// errStopped: the other side has said that it wants no more.
-var errStopped = errors.New("stopped")
-
-// stop ends a write that hangs, and all later ones.
-func (p *paced) stop() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.stopped = true
-	_ = p.SetWriteDeadline(time.Now())
-}
-
-func (l Limits) pace(st network.Stream, size uint64) *paced {
-	return &paced{Stream: st, pause: l.Frame, end: time.Now().Add(l.body(size))}
-}
-
-func (p *paced) renew() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.stopped {
-		return errStopped
-	}
-	next := time.Now().Add(p.pause)
-	if next.After(p.end) {
-		next = p.end
-	}
-	return p.SetDeadline(next)
-}
-
-func (p *paced) Read(b []byte) (int, error) {
-	if err := p.renew(); err != nil {
-		return 0, err
-	}
-	return p.Stream.Read(b)
-}
-
-func (p *paced) Write(b []byte) (int, error) {
-	if err := p.renew(); err != nil {
-		return 0, err
-	}
-	return p.Stream.Write(b)
-}
 
 // PeerID is the peer ID of an agent's key: libp2p's identity multihash of the
 // compressed even-y point.
@@ -154,10 +83,7 @@ type Host struct {
 	limit Limits
 	dir   *directory // nil without DHT
 	local bool       // loopback and private addresses are dialled as well
-
-	mu     sync.Mutex
-	busy   int // requests that are served now
-	byPeer map[peer.ID]int
+	guard *guard
 }
 
 // ErrListen: a host cannot listen where it is told to.
@@ -175,6 +101,11 @@ func New(cfg Config) (*Host, error) {
 		libp2p.DisableMetrics(),
 		libp2p.DisableRelay(),
 	)
+	room, err := resources()
+	if err != nil {
+		return nil, err
+	}
+	opts = append(opts, room...)
 	if len(cfg.Listen) == 0 {
 		opts = append(opts, libp2p.NoListenAddrs)
 	} else {
@@ -215,9 +146,13 @@ func wrap(h host.Host, cfg Config, local bool) (*Host, error) {
 	if limit == (Limits{}) {
 		limit = DefaultLimits
 	}
-	s := &Host{h: h, serve: cfg.Serve, log: cfg.Log, limit: limit, local: local, byPeer: map[peer.ID]int{}}
+	s := &Host{h: h, serve: cfg.Serve, log: cfg.Log, limit: limit, local: local}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
+	}
+	var err error
+	if s.guard, err = newGuard(limit, local); err != nil {
+		return nil, err
 	}
 	if s.serve != nil {
 		s.handle(protoQuote, s.serveQuote)
@@ -228,7 +163,6 @@ func wrap(h host.Host, cfg Config, local bool) (*Host, error) {
 		s.handle(protoStatus, s.serveStatus)
 	}
 	if cfg.DHT != nil {
-		var err error
 		if s.dir, err = joinDHT(s, *cfg.DHT); err != nil {
 			return nil, err
 		}
@@ -297,8 +231,26 @@ func (s *Host) call(ctx context.Context, to deal.Candidate, id protocol.ID, f fu
 	if err != nil {
 		return err
 	}
-	return s.stream(ctx, p, id, f)
+	// Who is busy is so for a moment: f has given away nothing but its request.
+	for wait := busyRetry; ; wait *= 2 {
+		err := s.stream(ctx, p, id, f)
+		var refused *Refused
+		if !errors.As(err, &refused) || refused.Code != wire.Busy || wait > lastBusyRetry {
+			return err
+		}
+		select {
+		case <-time.After(wait/2 + rand.N(wait)):
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
+
+// Whoever is told Busy asks again, later and later, for three seconds in all.
+const (
+	busyRetry     = 50 * time.Millisecond
+	lastBusyRetry = 1600 * time.Millisecond
+)
 
 func (s *Host) connect(ctx context.Context, to peer.AddrInfo) error {
 	patience := s.limit.Frame
@@ -378,13 +330,13 @@ func answer(r io.Reader, m wire.Limited) error {
 func (s *Host) handle(id protocol.ID, f func(context.Context, network.Stream) error) {
 	s.h.SetStreamHandler(id, func(st network.Stream) {
 		_ = st.SetDeadline(time.Now().Add(s.limit.Frame))
-		free, ok := s.slot(st.Conn().RemotePeer())
+		leave, ok := s.guard.enter(st.Conn())
 		if !ok {
 			_ = wire.WriteFrame(st, &wire.Reply{Code: wire.Busy})
 			_ = st.Close()
 			return
 		}
-		defer free()
+		defer leave()
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
 		err := f(ctx, st)
@@ -395,26 +347,6 @@ func (s *Host) handle(id protocol.ID, f func(context.Context, network.Stream) er
 		s.log.Debug("request not served", "protocol", string(id), "peer", st.Conn().RemotePeer().String(), "err", err)
 		_ = st.Reset()
 	})
-}
-
-// slot takes one of the places for requests, of which a peer has at most a
-// quarter.
-func (s *Host) slot(p peer.ID) (free func(), ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.busy >= s.limit.Streams || s.byPeer[p] >= max(1, s.limit.Streams/4) {
-		return nil, false
-	}
-	s.busy++
-	s.byPeer[p]++
-	return func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.busy--
-		if s.byPeer[p]--; s.byPeer[p] == 0 {
-			delete(s.byPeer, p)
-		}
-	}, true
 }
 
 // reply writes OK and m, or the refusal that err is. An error that is no
@@ -432,10 +364,17 @@ func (s *Host) reply(st network.Stream, m wire.Limited, err error) error {
 		_ = st.CloseWrite()
 		return nil
 	}
-	if err := wire.WriteFrame(st, &wire.Reply{}); err != nil || m == nil {
+	var both bytes.Buffer // one packet
+	if err := wire.WriteFrame(&both, &wire.Reply{}); err != nil {
 		return err
 	}
-	return wire.WriteFrame(st, m)
+	if m != nil {
+		if err := wire.WriteFrame(&both, m); err != nil {
+			return err
+		}
+	}
+	_, err = st.Write(both.Bytes())
+	return err
 }
 
 // clip shortens text to what a Reply may carry, at a rune boundary.

@@ -34,12 +34,12 @@ func (k kadHost) Peerstore() peerstore.Peerstore { return kadPeers{k.Host.Peerst
 
 func (k kadHost) SetStreamHandler(id protocol.ID, handle network.StreamHandler) {
 	k.Host.SetStreamHandler(id, func(st network.Stream) {
-		free, ok := k.s.slot(st.Conn().RemotePeer())
+		leave, ok := k.s.guard.enter(st.Conn())
 		if !ok {
 			_ = st.Reset()
 			return
 		}
-		defer free()
+		defer leave()
 		_ = st.SetDeadline(time.Now().Add(k.s.limit.Frame))
 		r := msgio.NewVarintReaderSize(st, maxRequest)
 		raw, err := r.ReadMsg()

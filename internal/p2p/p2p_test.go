@@ -57,11 +57,11 @@ type service struct {
 	calls   atomic.Int32
 }
 
-func (s *service) Quote(_ context.Context, _ peer.ID, q *wire.QuoteRequest) (*wire.Quote, error) {
+func (s *service) Quote(_ context.Context, _ Caller, q *wire.QuoteRequest) (*wire.Quote, error) {
 	s.calls.Add(1)
 	return s.quote(q)
 }
-func (s *service) Store(_ context.Context, _ peer.ID, p *wire.Package, proceed func() (io.Reader, error)) (*wire.Receipt, error) {
+func (s *service) Store(_ context.Context, p *wire.Package, proceed func() (io.Reader, error)) (*wire.Receipt, error) {
 	s.calls.Add(1)
 	return s.store(p, proceed)
 }
@@ -488,10 +488,14 @@ func TestBusy(t *testing.T) {
 	for s.calls.Load() < int32(l.Streams/4) {
 		time.Sleep(time.Millisecond)
 	}
+	var more sync.WaitGroup
 	for range 5 {
-		_, err := caller.Status(t.Context(), to, &wire.StatusRequest{})
-		wantRefused(t, err, wire.Busy)
+		more.Go(func() {
+			_, err := caller.Status(t.Context(), to, &wire.StatusRequest{})
+			wantRefused(t, err, wire.Busy)
+		})
 	}
+	more.Wait()
 	close(gate)
 	wg.Wait()
 	_, err := caller.Status(t.Context(), to, &wire.StatusRequest{})

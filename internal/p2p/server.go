@@ -2,6 +2,7 @@ package p2p
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"time"
 
@@ -15,18 +16,33 @@ import (
 // to the peer with its code and text; any other only as an internal error.
 // Requests are decoded and in range.
 type Service interface {
-	Quote(ctx context.Context, from peer.ID, req *wire.QuoteRequest) (*wire.Quote, error)
+	Quote(ctx context.Context, from Caller, req *wire.QuoteRequest) (*wire.Quote, error)
 	// Store checks p, calls proceed for the sealed copy, which has
 	// p.Section.Leaf.Size bytes or ends in an error, and answers when it holds
 	// it durably.
-	Store(ctx context.Context, from peer.ID, p *wire.Package, proceed func() (io.Reader, error)) (*wire.Receipt, error)
+	Store(ctx context.Context, p *wire.Package, proceed func() (io.Reader, error)) (*wire.Receipt, error)
 	// Proofs signs a proof for each message under ask.Find.
 	Proofs(ctx context.Context, ask *wire.Ask, self, from peer.ID) ([]wire.Proof, error)
-	// Copy checks the token, given for nonce, and opens the sealed copy.
+	// Copy checks the token, given for nonce, and opens the sealed copy. A
+	// session may ask for several.
 	Copy(ctx context.Context, t *wire.Token, nonce wire.Hash, self, from peer.ID) (copy io.ReadCloser, size uint64, err error)
 	Release(ctx context.Context, r *wire.Release) (*wire.Reveal, error)
 	Acknowledge(ctx context.Context, a *wire.Acknowledge) error
 	Status(ctx context.Context, r *wire.StatusRequest) (*wire.Status, error)
+}
+
+// Caller is who asks.
+type Caller struct {
+	Peer    peer.ID
+	Network string // of its address; "" where all hosts are in one
+}
+
+func (s *Host) caller(st network.Stream) Caller {
+	c := Caller{Peer: st.Conn().RemotePeer()}
+	if !s.local {
+		c.Network = networkOf(ipOf(st.Conn())).String()
+	}
+	return c
 }
 
 func (s *Host) serveQuote(ctx context.Context, st network.Stream) error {
@@ -34,7 +50,7 @@ func (s *Host) serveQuote(ctx context.Context, st network.Stream) error {
 	if err := wire.ReadFrame(st, &req); err != nil {
 		return err
 	}
-	q, err := s.serve.Quote(ctx, st.Conn().RemotePeer(), &req)
+	q, err := s.serve.Quote(ctx, s.caller(st), &req)
 	return s.reply(st, q, err)
 }
 
@@ -45,7 +61,7 @@ func (s *Host) serveStore(ctx context.Context, st network.Stream) error {
 	}
 	size := p.Section.Leaf.Size
 	in := &body{left: int64(size)}
-	r, err := s.serve.Store(ctx, st.Conn().RemotePeer(), &p, func() (io.Reader, error) {
+	r, err := s.serve.Store(ctx, &p, func() (io.Reader, error) {
 		in.r, in.err = s.limit.pace(st, size), wire.WriteFrame(st, &wire.Reply{})
 		return in, in.err
 	})
@@ -88,23 +104,36 @@ func (s *Host) serveFetch(ctx context.Context, st network.Stream) error {
 	if err := s.reply(st, &wire.Proofs{Proofs: proofs}, err); err != nil || len(proofs) == 0 {
 		return err
 	}
-	var t wire.Token
-	if err := wire.ReadFrame(st, &t); err != nil {
-		if err == io.EOF {
-			return nil // only asked
+	for {
+		_ = st.SetDeadline(time.Now().Add(s.limit.Frame))
+		var t wire.Token
+		if err := wire.ReadFrame(st, &t); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
 		}
-		return err
+		copy, size, err := s.serve.Copy(ctx, &t, ask.Nonce, self, from)
+		if err != nil {
+			return s.reply(st, nil, err)
+		}
+		if err := s.send(st, copy, size); err != nil {
+			return err
+		}
 	}
-	copy, size, err := s.serve.Copy(ctx, &t, ask.Nonce, self, from)
-	if err != nil {
-		return s.reply(st, nil, err)
-	}
-	defer copy.Close()
+}
+
+// send answers with a body of size bytes.
+func (s *Host) send(st network.Stream, body io.ReadCloser, size uint64) error {
+	defer body.Close()
 	if err := s.reply(st, nil, nil); err != nil {
 		return err
 	}
-	_, err = io.Copy(s.limit.pace(st, size), copy)
-	return err
+	if n, err := io.Copy(s.limit.pace(st, size), body); err != nil {
+		return err
+	} else if uint64(n) != size {
+		return fmt.Errorf("a copy of %d bytes has %d", size, n)
+	}
+	return nil
 }
 
 func (s *Host) serveRelease(ctx context.Context, st network.Stream) error {

@@ -65,7 +65,7 @@ func (g garbles) Copy(ctx context.Context, t *wire.Token, nonce wire.Hash, self,
 // refuses takes no copies.
 type refuses struct{ p2p.Service }
 
-func (refuses) Store(context.Context, peer.ID, *wire.Package, func() (io.Reader, error)) (*wire.Receipt, error) {
+func (refuses) Store(context.Context, *wire.Package, func() (io.Reader, error)) (*wire.Receipt, error) {
 	return nil, &deal.Refusal{Code: wire.Full, Err: errors.New("no room")}
 }
 

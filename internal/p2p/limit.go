@@ -1,0 +1,230 @@
+package p2p
+
+import (
+	"errors"
+	"net/netip"
+	"sync"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
+	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
+	subnets "github.com/libp2p/go-libp2p/x/rate"
+	manet "github.com/multiformats/go-multiaddr/net"
+	"golang.org/x/time/rate"
+)
+
+// Limits of what a Host waits for and does at once.
+type Limits struct {
+	// Frame bounds a dial, each exchange of frames, and each pause in a body.
+	Frame time.Duration
+	// MinRate is the slowest body that is waited for, bytes a second.
+	MinRate uint64
+	// Streams bounds what a server handles at once, a quarter of it what it
+	// handles for one peer, and half of it for one network; more is told Busy.
+	Streams int
+	// Rate is how many requests a second a server takes from one peer, after
+	// Burst at once; from one network (a /24 of IPv4, a /56 of IPv6) four
+	// times as many. 0 for any number. More is told Busy.
+	Rate  float64
+	Burst int
+}
+
+// DefaultLimits are for the open network.
+var DefaultLimits = Limits{Frame: 15 * time.Second, MinRate: 16 << 10, Streams: 1024, Rate: 200, Burst: 1000}
+
+// perNetwork is how many peers' rates one network has.
+const perNetwork = 4
+
+// maxConns is how many connections a server has: from maxConns − 100 on, the
+// idle ones are closed.
+const maxConns = 2048
+
+// resources are the library's limits of connections, streams and memory, with
+// room for maxConns.
+func resources() ([]libp2p.Option, error) {
+	scaled := rcmgr.DefaultLimits
+	libp2p.SetDefaultServiceLimits(&scaled)
+	limits := rcmgr.PartialLimitConfig{
+		System:    rcmgr.ResourceLimits{Conns: 2 * maxConns, ConnsInbound: maxConns, StreamsInbound: 8 * maxConns, Streams: 16 * maxConns, FD: 2 * maxConns},
+		Transient: rcmgr.ResourceLimits{Conns: maxConns / 4, ConnsInbound: maxConns / 4},
+	}.Build(scaled.AutoScale())
+	resources, err := rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(limits), rcmgr.WithMetricsDisabled())
+	if err != nil {
+		return nil, err
+	}
+	conns, err := connmgr.NewConnManager(maxConns-200, maxConns-100)
+	return []libp2p.Option{libp2p.ResourceManager(resources), libp2p.ConnectionManager(conns)}, err
+}
+
+// guard decides which requests a server takes.
+type guard struct {
+	limit Limits
+	// local: all hosts are in one network, and none has a share.
+	local bool
+
+	mu     sync.Mutex
+	busy   int // requests that are served now
+	byPeer map[peer.ID]int
+	byNet  map[netip.Prefix]int
+
+	peers *lru.Cache[peer.ID, *rate.Limiter] // of those who asked last
+	nets  subnets.SubnetLimiter
+}
+
+func newGuard(l Limits, local bool) (*guard, error) {
+	const remembered = 10_000
+	peers, err := lru.New[peer.ID, *rate.Limiter](remembered)
+	if err != nil {
+		return nil, err
+	}
+	each := subnets.Limit{RPS: perNetwork * l.Rate, Burst: perNetwork * l.Burst}
+	return &guard{limit: l, local: local, byPeer: map[peer.ID]int{}, byNet: map[netip.Prefix]int{}, peers: peers, nets: subnets.SubnetLimiter{
+		IPv4SubnetLimits: []subnets.SubnetLimit{{PrefixLength: v4Prefix, Limit: each}},
+		IPv6SubnetLimits: []subnets.SubnetLimit{{PrefixLength: v6Prefix, Limit: each}},
+		GracePeriod:      time.Minute,
+	}}, nil
+}
+
+// The networks that have shares.
+const (
+	v4Prefix = 24
+	v6Prefix = 56
+)
+
+// ipOf is the address behind a connection, the zero Addr where it has none.
+func ipOf(c network.Conn) netip.Addr {
+	ip, err := manet.ToIP(c.RemoteMultiaddr())
+	if err != nil {
+		return netip.Addr{}
+	}
+	a, _ := netip.AddrFromSlice(ip)
+	return a.Unmap()
+}
+
+// networkOf is the network that has a share, the zero Prefix where there is no
+// address.
+func networkOf(a netip.Addr) netip.Prefix {
+	bits := v6Prefix
+	if a.Is4() {
+		bits = v4Prefix
+	}
+	p, _ := a.Prefix(bits)
+	return p
+}
+
+// enter takes one of the places for requests. ok is false where there is none
+// for this caller now.
+func (g *guard) enter(c network.Conn) (leave func(), ok bool) {
+	p, ip := c.RemotePeer(), ipOf(c)
+	net := networkOf(ip)
+	if !g.take(p, net) {
+		return nil, false
+	}
+	leave = func() { g.leave(p, net) }
+	if g.limit.Rate > 0 && !g.allow(p, ip) {
+		leave()
+		return nil, false
+	}
+	return leave, true
+}
+
+func (g *guard) take(p peer.ID, net netip.Prefix) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.busy >= g.limit.Streams || g.byPeer[p] >= max(1, g.limit.Streams/4) || !g.local && g.byNet[net] >= max(1, g.limit.Streams/2) {
+		return false
+	}
+	g.busy++
+	g.byPeer[p]++
+	g.byNet[net]++
+	return true
+}
+
+func (g *guard) leave(p peer.ID, net netip.Prefix) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.busy--
+	if g.byPeer[p]--; g.byPeer[p] == 0 {
+		delete(g.byPeer, p)
+	}
+	if g.byNet[net]--; g.byNet[net] == 0 {
+		delete(g.byNet, net)
+	}
+}
+
+// allow reports whether a peer and its network are within their rates.
+func (g *guard) allow(p peer.ID, ip netip.Addr) bool {
+	one, ok := g.peers.Get(p)
+	if !ok {
+		one = rate.NewLimiter(rate.Limit(g.limit.Rate), g.limit.Burst)
+		if first, ok, _ := g.peers.PeekOrAdd(p, one); ok {
+			one = first
+		}
+	}
+	if !one.Allow() {
+		return false
+	}
+	return g.local || g.nets.Allow(ip, time.Now())
+}
+
+// body is how long a body of size bytes may take.
+func (l Limits) body(size uint64) time.Duration {
+	return 2*l.Frame + time.Duration(float64(size)/float64(l.MinRate)*float64(time.Second))
+}
+
+// paced is a stream during a body: it must end in time, and never pause for
+// long, so that whoever stalls is dropped long before.
+type paced struct {
+	network.Stream
+	pause time.Duration
+	end   time.Time
+
+	mu      sync.Mutex
+	stopped bool
+}
+
+// errStopped: the other side has said that it wants no more.
+var errStopped = errors.New("stopped")
+
+// stop ends a write that hangs, and all later ones.
+func (p *paced) stop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stopped = true
+	_ = p.SetWriteDeadline(time.Now())
+}
+
+func (l Limits) pace(st network.Stream, size uint64) *paced {
+	return &paced{Stream: st, pause: l.Frame, end: time.Now().Add(l.body(size))}
+}
+
+func (p *paced) renew() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stopped {
+		return errStopped
+	}
+	next := time.Now().Add(p.pause)
+	if next.After(p.end) {
+		next = p.end
+	}
+	return p.SetDeadline(next)
+}
+
+func (p *paced) Read(b []byte) (int, error) {
+	if err := p.renew(); err != nil {
+		return 0, err
+	}
+	return p.Stream.Read(b)
+}
+
+func (p *paced) Write(b []byte) (int, error) {
+	if err := p.renew(); err != nil {
+		return 0, err
+	}
+	return p.Stream.Write(b)
+}
