@@ -22,6 +22,8 @@ import (
 // protoPut is protoStore without a contract: Ask → Reply; body → Reply, Done.
 const protoPut protocol.ID = "/bitgram/bench/1"
 
+func init() { keeps[protoPut] = true }
+
 // BenchmarkPut stores copies of 1 KiB without any contract: the store and the
 // wire alone. Every put is durable when it is answered. Each connection, of a
 // host of its own, has one in flight.

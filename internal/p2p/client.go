@@ -81,8 +81,6 @@ func (s *Host) upload(st network.Stream, body io.Reader, size uint64, m wire.Lim
 		return err
 	case uint64(n) != size:
 		err = fmt.Errorf("%w: sealed copy has %d bytes, wanted %d", errLocal, n, size)
-	default:
-		err = st.CloseWrite()
 	}
 	if err != nil {
 		_ = st.Reset()

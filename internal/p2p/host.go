@@ -84,6 +84,7 @@ type Host struct {
 	dir   *directory // nil without DHT
 	local bool       // loopback and private addresses are dialled as well
 	guard *guard
+	idle  idle
 }
 
 // ErrListen: a host cannot listen where it is told to.
@@ -272,42 +273,6 @@ func dialNow(ctx context.Context) context.Context {
 	return network.WithForceDirectDial(ctx, "asked again on purpose")
 }
 
-// stream is call for a peer whose addresses are known.
-func (s *Host) stream(ctx context.Context, p peer.ID, id protocol.ID, f func(network.Stream) error) error {
-	dial, cancel := context.WithTimeout(dialNow(ctx), s.limit.Frame)
-	defer cancel()
-	st, err := s.h.NewStream(dial, p, id)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrUnreachable, err)
-	}
-	// A cancelled context ends a read or write that hangs.
-	stop := context.AfterFunc(ctx, func() { _ = st.Reset() })
-	defer stop()
-	if err := st.SetDeadline(time.Now().Add(s.limit.Frame)); err != nil {
-		_ = st.Reset()
-		return err
-	}
-	if err := f(st); err != nil {
-		var refused *Refused
-		if errors.As(err, &refused) {
-			_ = st.Close()
-			return err
-		}
-		_ = st.Reset()
-		if errors.Is(err, wire.ErrMalformed) || errors.Is(err, wire.ErrTooBig) || errors.Is(err, errLocal) {
-			return err
-		}
-		if ctx.Err() != nil {
-			return fmt.Errorf("%w: %w", ErrUnreachable, ctx.Err())
-		}
-		return fmt.Errorf("%w: %w", ErrUnreachable, err)
-	}
-	// The answer is here. Over QUIC, closing fails when the peer has closed its
-	// own side first.
-	_ = st.Close()
-	return nil
-}
-
 // errLocal marks failures on this side: a disk, a bad proof.
 var errLocal = errors.New("local")
 
@@ -326,31 +291,12 @@ func answer(r io.Reader, m wire.Limited) error {
 	return wire.ReadFrame(r, m)
 }
 
-// handle registers f with the limits that every request has.
-func (s *Host) handle(id protocol.ID, f func(context.Context, network.Stream) error) {
-	s.h.SetStreamHandler(id, func(st network.Stream) {
-		_ = st.SetDeadline(time.Now().Add(s.limit.Frame))
-		leave, ok := s.guard.enter(st.Conn())
-		if !ok {
-			_ = wire.WriteFrame(st, &wire.Reply{Code: wire.Busy})
-			_ = st.Close()
-			return
-		}
-		defer leave()
-		ctx, cancel := context.WithCancel(context.Background())
-		defer cancel()
-		err := f(ctx, st)
-		if err == nil {
-			_ = st.Close()
-			return
-		}
-		s.log.Debug("request not served", "protocol", string(id), "peer", st.Conn().RemotePeer().String(), "err", err)
-		_ = st.Reset()
-	})
-}
+// errRefused: the caller has been told, and the stream ends.
+var errRefused = errors.New("refused")
 
-// reply writes OK and m, or the refusal that err is. An error that is no
-// refusal is the server's own trouble, and its text stays here.
+// reply writes OK and m, or the refusal that err is, and returns errRefused then.
+// An error that is no refusal is the server's own trouble, and its text stays
+// here.
 func (s *Host) reply(st network.Stream, m wire.Limited, err error) error {
 	if err != nil {
 		var refusal *deal.Refusal
@@ -361,8 +307,7 @@ func (s *Host) reply(st network.Stream, m wire.Limited, err error) error {
 			s.log.Error("request failed", "err", err)
 		}
 		_ = wire.WriteFrame(st, &out)
-		_ = st.CloseWrite()
-		return nil
+		return errRefused
 	}
 	var both bytes.Buffer // one packet
 	if err := wire.WriteFrame(&both, &wire.Reply{}); err != nil {

@@ -412,11 +412,13 @@ func TestSizes(t *testing.T) {
 		t.Errorf("%d requests served", n)
 	}
 	st := raw(t, caller, agent, protoStore)
-	must(t, wire.WriteFrame(st, pack(5)))
-	must(t, answer(st, nil))
-	_, err := st.Write([]byte("12345 and more"))
-	must(t, err)
-	must(t, answer(st, new(wire.Receipt)))
+	for range 3 { // one request after another
+		must(t, wire.WriteFrame(st, pack(5)))
+		must(t, answer(st, nil))
+		_, err := st.Write([]byte("12345"))
+		must(t, err)
+		must(t, answer(st, new(wire.Receipt)))
+	}
 }
 
 // TestLocalTrouble: a copy that cannot be read, or is has not the size of its
