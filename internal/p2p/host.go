@@ -68,8 +68,8 @@ type Config struct {
 	Log   *slog.Logger
 	// Limits are DefaultLimits where they are zero.
 	Limits Limits
-	// Transports replace TCP and QUIC over real sockets: the laboratory's
-	// network.
+	// Transports replace TCP and QUIC over real sockets, and their limits: the
+	// laboratory's network.
 	Transports []libp2p.Option
 	// DHT makes the host take part in one; nil for none.
 	DHT *DHT
@@ -94,7 +94,11 @@ var ErrListen = errors.New("the agent cannot listen")
 func New(cfg Config) (*Host, error) {
 	opts := cfg.Transports
 	if opts == nil {
-		opts = []libp2p.Option{libp2p.Transport(tcp.NewTCPTransport), libp2p.Transport(quic.NewTransport)}
+		room, err := resources()
+		if err != nil {
+			return nil, err
+		}
+		opts = append(room, libp2p.Transport(tcp.NewTCPTransport), libp2p.Transport(quic.NewTransport))
 	}
 	opts = append(slices.Clone(opts),
 		libp2p.Security(noise.ID, noise.New),
@@ -102,11 +106,6 @@ func New(cfg Config) (*Host, error) {
 		libp2p.DisableMetrics(),
 		libp2p.DisableRelay(),
 	)
-	room, err := resources()
-	if err != nil {
-		return nil, err
-	}
-	opts = append(opts, room...)
 	if len(cfg.Listen) == 0 {
 		opts = append(opts, libp2p.NoListenAddrs)
 	} else {
