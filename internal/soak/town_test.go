@@ -44,6 +44,7 @@ type town struct {
 	rand    *rand.Rand
 	chain   *proc
 	rpc     string // URL
+	near    string // the same as the parties reach it
 	cookie  string
 	control string // URL
 	agents  []*party
@@ -61,7 +62,9 @@ type party struct {
 	*proc
 	home home.Home
 	keys *home.Keys
+	ip   string // of an agent
 	port int
+	away atomic.Bool // blocks do not reach it
 }
 
 // proc is a process that is started, killed and started again.
@@ -71,7 +74,8 @@ type proc struct {
 	path string
 	args []string
 	env  []string
-	log  string // its output
+	log  string                // its output
+	run  func(*exec.Cmd) error // starts it
 
 	mu    sync.Mutex
 	cmd   *exec.Cmd // nil while it is down
@@ -112,32 +116,38 @@ func newTown(t *testing.T, seed uint64, every time.Duration, agents int, users .
 	must(t, err)
 	self, err := os.Executable()
 	must(t, err)
-	w.chain = &proc{t: t, name: "chain", path: self, env: append(os.Environ(), chainEnv+"="+string(raw)), log: filepath.Join(w.dir, "chain.log")}
+	w.near = w.rpc
+	w.chain = &proc{t: t, name: "chain", path: self, env: append(os.Environ(), chainEnv+"="+string(raw)), log: filepath.Join(w.dir, "chain.log"), run: (*exec.Cmd).Start}
 	w.chain.start()
-	var seeds []string
 	for i := range agents {
 		a := w.party(fmt.Sprintf("agent-%d", i+1))
-		a.port = freePort(t)
+		a.ip, a.port = "127.0.0.1", freePort(t)
 		w.agents = append(w.agents, a)
-		if i < 3 {
-			seeds = append(seeds, "--seed", a.seed())
-		}
 	}
 	for _, name := range users {
 		w.users = append(w.users, w.party(name))
 	}
-	for i, p := range w.parties() {
-		p.args = append([]string{"up", "--home", p.home.Dir, "--with-parent", "--rpc", w.rpc, "--rpc-cookie", w.cookie}, seeds...)
-		if i < agents {
-			p.args = append(p.args, "--agent", "--listen", p.listen(), "--rate", strconv.Itoa(20+i))
-		}
-	}
+	w.arrange()
 	w.call("mine", url.Values{"blocks": {"1"}})
 	if every > 0 {
 		w.every.Store(int64(every))
 		w.mine()
 	}
 	return w
+}
+
+// arrange writes the parties' command lines.
+func (w *town) arrange() {
+	var seeds []string
+	for _, a := range w.agents[:min(3, len(w.agents))] {
+		seeds = append(seeds, "--seed", a.seed())
+	}
+	for i, p := range w.parties() {
+		p.args = append([]string{"up", "--home", p.home.Dir, "--with-parent", "--rpc", w.near, "--rpc-cookie", w.cookie}, seeds...)
+		if i < len(w.agents) {
+			p.args = append(p.args, "--agent", "--listen", p.listen(), "--rate", strconv.Itoa(20+i))
+		}
+	}
 }
 
 // mine lets the chain grow: a block each interval, but not while one that is up is
@@ -168,16 +178,16 @@ func (w *town) mine() {
 	}()
 }
 
-// level reports whether no daemon that answers is behind a height.
+// level reports whether no daemon that could know better is behind a height.
 func (w *town) level(ctx context.Context, h wire.Height) bool {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	for _, p := range w.parties() {
 		c, err := web.Dial(p.home)
-		if err != nil {
+		if err != nil || p.away.Load() {
 			continue
 		}
-		if st, err := c.Status(ctx); err == nil && st.Chain.Height < uint32(h) {
+		if st, err := c.Status(ctx); err == nil && st.Chain.Error == "" && st.Chain.Height < uint32(h) {
 			return false
 		}
 	}
@@ -199,10 +209,10 @@ func (w *town) party(name string) *party {
 	must(w.t, err)
 	h := home.At(filepath.Join(w.dir, name))
 	must(w.t, h.Save(k))
-	return &party{home: h, keys: k, proc: &proc{t: w.t, name: name, path: binary, env: os.Environ(), log: filepath.Join(w.dir, name+".log")}}
+	return &party{home: h, keys: k, proc: &proc{t: w.t, name: name, path: binary, env: os.Environ(), log: filepath.Join(w.dir, name+".log"), run: (*exec.Cmd).Start}}
 }
 
-func (p *party) listen() string { return fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", p.port) }
+func (p *party) listen() string { return fmt.Sprintf("/ip4/%s/tcp/%d", p.ip, p.port) }
 
 func (p *party) seed() string {
 	key, err := wire.ParseRecipient(wire.Regtest, p.keys.Address)
@@ -224,7 +234,7 @@ func (p *proc) start() {
 	cmd.Stdout, cmd.Stderr, cmd.Env = log, log, p.env
 	in, err := cmd.StdinPipe()
 	must(p.t, err)
-	must(p.t, cmd.Start())
+	must(p.t, p.run(cmd))
 	ended := make(chan struct{})
 	p.cmd, p.ended = cmd, ended
 	go func() {
