@@ -214,10 +214,14 @@ func (w *town) party(name string) *party {
 
 func (p *party) listen() string { return fmt.Sprintf("/ip4/%s/tcp/%d", p.ip, p.port) }
 
-func (p *party) seed() string {
+func (p *party) key() wire.Key {
 	key, err := wire.ParseRecipient(wire.Regtest, p.keys.Address)
 	must(p.t, err)
-	id, err := p2p.PeerID(key)
+	return key
+}
+
+func (p *party) seed() string {
+	id, err := p2p.PeerID(p.key())
 	must(p.t, err)
 	return fmt.Sprintf("%s/p2p/%s", p.listen(), id)
 }
@@ -459,13 +463,14 @@ type letter struct {
 	name     string // its subject
 	body     []byte
 	days     float64
+	agents   int
 	// ids are its messages: those before the last have failed before anything
 	// was paid.
 	ids []string
 }
 
 func (w *town) letter(from, to *party, size int) *letter {
-	l := &letter{from: from, to: to, name: fmt.Sprintf("letter-%x", w.rand.Uint64()), body: make([]byte, size), days: 2}
+	l := &letter{from: from, to: to, name: fmt.Sprintf("letter-%x", w.rand.Uint64()), body: make([]byte, size), days: 2, agents: 3}
 	for i := range l.body {
 		l.body[i] = byte(w.rand.Uint32())
 	}
@@ -489,7 +494,7 @@ func (w *town) post(ctx context.Context, l *letter) error {
 			return nil
 		}
 	}
-	m, err := c.Send(ctx, web.Terms{To: l.to.keys.Address, Subject: l.name, Filename: "letter", Days: l.days, Agents: 3, MaxSat: 100_000}, uint64(len(l.body)), bytes.NewReader(l.body))
+	m, err := c.Send(ctx, web.Terms{To: l.to.keys.Address, Subject: l.name, Filename: "letter", Days: l.days, Agents: l.agents, MaxSat: 100_000}, uint64(len(l.body)), bytes.NewReader(l.body))
 	if err == nil {
 		l.ids = append(l.ids, m.ID)
 	}
@@ -722,4 +727,30 @@ func spend(t *btcwire.MsgTx, coins map[wire.Outpoint]wire.Sat, ours func(wire.Ou
 		}
 	}
 	return fee, nil
+}
+
+// health asks a daemon for it.
+func (w *town) health(p *party) (status int, body string) {
+	w.t.Helper()
+	at, err := p.home.Endpoint()
+	must(w.t, err)
+	resp, err := http.Get(at.URL + "/health")
+	must(w.t, err)
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(resp.Body)
+	must(w.t, err)
+	return resp.StatusCode, string(raw)
+}
+
+// bitgram runs a command at a party's home.
+func (p *party) bitgram(args ...string) (out string, code int) {
+	p.t.Helper()
+	cmd := exec.Command(p.path, append([]string{"--home", p.home.Dir}, args...)...)
+	cmd.Env = p.env
+	raw, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		p.t.Fatal(err)
+	}
+	return string(raw), cmd.ProcessState.ExitCode()
 }
