@@ -15,6 +15,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/libp2p/go-libp2p"
@@ -293,15 +294,18 @@ func answer(r io.Reader, m wire.Limited) error {
 // errRefused: the caller has been told, and the stream ends.
 var errRefused = errors.New("refused")
 
-// reply writes OK and m, or the refusal that err is, and returns errRefused then.
-// An error that is no refusal is the server's own trouble, and its text stays
-// here.
+// reply writes OK and m, or the refusal that err is, a full disk's among them, and
+// returns errRefused then. Any other error is the server's own trouble, and its
+// text stays here.
 func (s *Host) reply(st network.Stream, m wire.Limited, err error) error {
 	if err != nil {
 		var refusal *deal.Refusal
 		out := wire.Reply{Code: wire.Internal}
 		if errors.As(err, &refusal) {
 			out = wire.Reply{Code: refusal.Code, Text: clip(refusal.Err.Error())}
+		} else if errors.Is(err, syscall.ENOSPC) {
+			out = wire.Reply{Code: wire.Full, Text: "the disk is full"}
+			s.log.Warn("request refused", "err", err)
 		} else {
 			s.log.Error("request failed", "err", err)
 		}
