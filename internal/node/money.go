@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 
 	btcwire "github.com/btcsuite/btcd/wire/v2"
@@ -98,8 +99,12 @@ const syncWait = 20 * time.Second
 // ErrSyncing: the chain is not read to its tip yet.
 var ErrSyncing = errors.New("still catching up with the chain")
 
-// Synced waits until the chain is read to its tip: ErrSyncing.
+// Synced waits until the chain is read to its tip: ErrSyncing, or
+// syscall.ENOSPC where there is no room to go on.
 func (n *Node) Synced(ctx context.Context) error {
+	if err := n.engine.Trouble(); errors.Is(err, syscall.ENOSPC) {
+		return err
+	}
 	wait, cancel := context.WithTimeout(ctx, syncWait)
 	defer cancel()
 	if err := n.engine.WaitSynced(wait); err != nil {

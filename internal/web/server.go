@@ -226,16 +226,31 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request) {
 	if err == nil && !n.Engine().Synced() {
 		err = errors.Join(node.ErrSyncing, n.Engine().Trouble())
 	}
-	if err == nil && s.cfg.Health != nil {
-		ctx, cancel := context.WithTimeout(r.Context(), headerTime)
-		defer cancel()
-		err = s.cfg.Health(ctx)
+	if err == nil {
+		err = s.nodeHealth(r.Context())
 	}
 	if err != nil {
 		writeJSON(w, http.StatusServiceUnavailable, health{Reason: err.Error()})
 		return
 	}
 	writeJSON(w, http.StatusOK, health{OK: true})
+}
+
+// healthTime is how long the Bitcoin node has to say how it is.
+const healthTime = 5 * time.Second
+
+// nodeHealth asks the Bitcoin node, which may be stalled.
+func (s *Server) nodeHealth(ctx context.Context) error {
+	if s.cfg.Health == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, healthTime)
+	defer cancel()
+	err := s.cfg.Health(ctx)
+	if ctx.Err() != nil {
+		err = fmt.Errorf("%w: no answer within %v", chain.ErrUnavailable, healthTime)
+	}
+	return err
 }
 
 // explained turns an error into the API's.
@@ -473,8 +488,10 @@ func (s *Server) send(ctx context.Context, n *node.Node, in *sending) (m Message
 	if err != nil {
 		return m, err
 	}
-	if err := n.Synced(ctx); err != nil {
-		return m, err
+	if !errors.Is(n.Engine().Trouble(), chain.ErrUnavailable) { // then it waits for the node to be back
+		if err := n.Synced(ctx); err != nil {
+			return m, err
+		}
 	}
 	l.Body = in.body
 	if len(in.Attach) > 0 {
@@ -580,10 +597,8 @@ func (s *Server) status(ctx context.Context, n *node.Node, _ *none) (st Status, 
 	st.Chain = Chain{Height: uint32(at.Height), Hash: at.Hash.String(), Synced: n.Engine().Synced()}
 	if err := n.Engine().Trouble(); err != nil {
 		st.Chain.Error = err.Error()
-	} else if s.cfg.Health != nil {
-		if err := s.cfg.Health(ctx); err != nil {
-			st.Chain.Error = err.Error()
-		}
+	} else if err := s.nodeHealth(ctx); err != nil {
+		st.Chain.Error = err.Error()
 	}
 	st.Joined, st.Peers = n.Joined(), n.Known()
 	st.Listen, st.Seeds = n.Addrs(), n.Seed()
