@@ -3,7 +3,6 @@ package soak
 import (
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -91,7 +90,7 @@ func TestFullDisk(t *testing.T) {
 	w := newTown(t, 9, 300*time.Millisecond, 4, "alice", "bob")
 	alice, bob, agent := w.users[0], w.users[1], w.agents[0]
 	for _, a := range w.agents[1:] {
-		a.args = append(a.args, "--rate", "200") // it is much cheaper than they are
+		a.args = append(a.args, "--rate", "200") // the first is much cheaper
 	}
 	const size = 24 << 20
 	hers, its := w.small(alice, size), w.small(agent, size)
@@ -101,7 +100,7 @@ func TestFullDisk(t *testing.T) {
 	var letters []*letter
 	write := func(size, agents int) *letter {
 		l := w.letter(alice, bob, size)
-		l.days, l.agents = 8, agents
+		l.days, l.agents = 3, agents
 		letters = append(letters, l)
 		return l
 	}
@@ -132,6 +131,7 @@ func TestFullDisk(t *testing.T) {
 		}
 	}
 
+	w.did("two letters are with the agent")
 	// A sender without room for the message.
 	hers.fill(1 << 20)
 	before := hers.free()
@@ -147,6 +147,7 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("%d bytes were free, and %d are after what failed", before, after)
 	}
 
+	w.did("alice had no room for a message")
 	// With room for nothing, in the middle of something.
 	hers.room()
 	must(t, w.post(t.Context(), write(50_000, 3)))
@@ -160,6 +161,7 @@ func TestFullDisk(t *testing.T) {
 	w.did("alice's disk has room")
 	w.ready(alice)
 
+	w.did("alice goes on")
 	// An agent without room for a copy.
 	its.fill(1 << 20)
 	w.did("the agent's disk has no room for a copy")
@@ -172,6 +174,7 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("without the agent's disk it fails by %+v, %v", m, err)
 	}
 
+	w.did("the agent had no room for a copy")
 	// And for nothing.
 	its.fill(0)
 	w.did("the agent's disk is full")
@@ -183,15 +186,13 @@ func TestFullDisk(t *testing.T) {
 	w.did("the agent's disk has room")
 	w.ready(agent)
 
+	w.did("the agent goes on")
 	bob.start()
 	w.ready(bob)
 	if n := w.settle(time.Minute, letters); n != len(letters) {
 		t.Errorf("%d of %d letters were delivered", n, len(letters))
 	}
-	for range 30 {
-		w.call("mine", url.Values{"blocks": {"1"}})
-		time.Sleep(100 * time.Millisecond)
-	}
+	w.did("settled")
 	w.balance(time.Minute)
 	t.Log(time.Since(w.start))
 	for _, p := range w.parties() {

@@ -1,7 +1,6 @@
 package soak
 
 import (
-	"net/url"
 	"sync"
 	"testing"
 	"time"
@@ -51,10 +50,6 @@ func TestPartition(t *testing.T) {
 	n.part()
 	sending.Wait()
 	delivered := w.settle(time.Minute, letters)
-	for range 30 { // so that refunds need not be waited for
-		w.call("mine", url.Values{"blocks": {"1"}})
-		time.Sleep(100 * time.Millisecond)
-	}
 	w.balance(time.Minute)
 	t.Logf("%d of %d letters were delivered; %d packets were lost; %v", delivered, len(letters), n.lost, time.Since(w.start).Round(time.Second))
 	if delivered < len(letters)/2 {

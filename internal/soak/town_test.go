@@ -271,6 +271,14 @@ func (p *proc) stop(limit time.Duration) {
 	}
 }
 
+// signal tells a process that runs something.
+func (p *proc) signal(s os.Signal) {
+	p.t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	must(p.t, p.cmd.Process.Signal(s))
+}
+
 func (p *proc) end(s os.Signal, limit time.Duration) error {
 	p.t.Helper()
 	p.mu.Lock()
