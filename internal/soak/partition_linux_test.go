@@ -51,7 +51,7 @@ func TestPartition(t *testing.T) {
 	sending.Wait()
 	delivered := w.settle(time.Minute, letters)
 	w.balance(time.Minute)
-	t.Logf("%d of %d letters were delivered; %d packets were lost; %v", delivered, len(letters), n.lost, time.Since(w.start).Round(time.Second))
+	t.Logf("%d of %d letters were delivered; %d packets were lost; %v", delivered, len(letters), n.lost.Load(), time.Since(w.start).Round(time.Second))
 	if delivered < len(letters)/2 {
 		t.Errorf("%d of %d letters were delivered", delivered, len(letters))
 	}
