@@ -223,11 +223,15 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request) {
 		Reason string `json:"reason,omitempty"`
 	}
 	n, err := s.get()
-	if err == nil && !n.Engine().Synced() {
-		err = errors.Join(node.ErrSyncing, n.Engine().Trouble())
-	}
 	if err == nil {
-		err = s.nodeHealth(r.Context())
+		trouble := n.Engine().Trouble()
+		if trouble == nil {
+			trouble = s.nodeHealth(r.Context())
+		}
+		if !n.Engine().Synced() {
+			err = node.ErrSyncing
+		}
+		err = errors.Join(err, trouble)
 	}
 	if err != nil {
 		writeJSON(w, http.StatusServiceUnavailable, health{Reason: err.Error()})
@@ -487,11 +491,6 @@ func (s *Server) send(ctx context.Context, n *node.Node, in *sending) (m Message
 	l, err := s.letter(&in.TermsQuery)
 	if err != nil {
 		return m, err
-	}
-	if !errors.Is(n.Engine().Trouble(), chain.ErrUnavailable) { // then it waits for the node to be back
-		if err := n.Synced(ctx); err != nil {
-			return m, err
-		}
 	}
 	l.Body = in.body
 	if len(in.Attach) > 0 {
