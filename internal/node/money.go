@@ -79,6 +79,8 @@ func (n *Node) pay(ctx context.Context, build func(engine.Tx) (*btcwire.MsgTx, e
 	}); err != nil {
 		return nil, err
 	}
+	// It is kept: whoever asked may be gone, and must not take it for undone.
+	ctx = context.WithoutCancel(ctx)
 	if err := n.cfg.Chain.Broadcast(ctx, t); errors.Is(err, chain.ErrRejected) {
 		err = fmt.Errorf("the network refuses the payment: %w", err)
 		return nil, errors.Join(err, n.store.Update(ctx, func(tx engine.Tx) error { return n.wallet.Forget(tx, contract.Txid(t)) }))

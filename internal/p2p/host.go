@@ -84,7 +84,8 @@ type Host struct {
 	limit Limits
 	dir   *directory // nil without DHT
 	local bool       // loopback and private addresses are dialled as well
-	guard *guard
+	guard *guard // of requests
+	open  *guard // of streams, most of which wait for one
 	idle  idle
 }
 
@@ -153,6 +154,9 @@ func wrap(h host.Host, cfg Config, local bool) (*Host, error) {
 	}
 	var err error
 	if s.guard, err = newGuard(limit, local); err != nil {
+		return nil, err
+	}
+	if s.open, err = newGuard(Limits{Streams: openShare * limit.Streams}, local); err != nil {
 		return nil, err
 	}
 	if s.serve != nil {
