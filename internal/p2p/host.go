@@ -84,8 +84,8 @@ type Host struct {
 	limit Limits
 	dir   *directory // nil without DHT
 	local bool       // loopback and private addresses are dialled as well
-	guard *guard // of requests
-	open  *guard // of streams, most of which wait for one
+	guard *guard     // of requests
+	open  *guard     // of streams, most of which wait for one
 	idle  idle
 }
 
