@@ -120,18 +120,14 @@ func TestRates(t *testing.T) {
 
 // TestBusyAgain: whoever is told Busy asks again by itself, for a while.
 func TestBusyAgain(t *testing.T) {
-	calls := 0
-	s := &service{status: func(*wire.StatusRequest) (*wire.Status, error) {
-		calls++
-		return &wire.Status{State: 2}, nil
-	}}
+	s := &service{status: func(*wire.StatusRequest) (*wire.Status, error) { return &wire.Status{State: 2}, nil }}
 	_, caller, to := pair(t, overTCP, s, Limits{Frame: quick.Frame, MinRate: quick.MinRate, Streams: 64, Rate: 10, Burst: 1})
 	for range 3 {
 		_, err := caller.Status(t.Context(), to, &wire.StatusRequest{Point: keyOf(secret(6))})
 		must(t, err)
 	}
-	if calls != 3 {
-		t.Errorf("%d calls", calls)
+	if n := s.calls.Load(); n != 3 {
+		t.Errorf("%d calls", n)
 	}
 }
 
