@@ -117,7 +117,7 @@ func Revert(undo []byte) (changes []Change, err error) {
 		if n == 0 || len(undo) < 1+n+2 {
 			return nil, fmt.Errorf("%w: undo", ErrCorrupt)
 		}
-		c := Change{Key: undo[1 : 1+n]}
+		c := Change{Key: undo[1 : 1+n : 1+n]}
 		size := int(binary.BigEndian.Uint16(undo[1+n:]))
 		undo = undo[1+n+2:]
 		if size > len(undo) {

@@ -63,8 +63,8 @@ func Largest(r Reader, tld string, n int) ([]Entry, error) {
 // Closest returns the n entries of a TLD, TLD and seed hints together, that are
 // closest to a place in the DHT, the closest first. place is 64 lower-case hex
 // digits. A distance is the exclusive or; a DHT prefix is as far as the
-// farthest place that begins with it. Of equal distances the larger burn is
-// closer, then the TLD hint.
+// farthest place that begins with it. Of equal distances the longer prefix is
+// closer, then the larger burn, then the TLD hint.
 func Closest(r Reader, tld, place string, n int) ([]Entry, error) {
 	if len(place) != MaxDHT || strings.Trim(place, hexDigits) != "" {
 		return nil, fmt.Errorf("%w: a place has 64 lower-case hex digits", ErrMalformed)
@@ -86,7 +86,8 @@ func Closest(r Reader, tld, place string, n int) ([]Entry, error) {
 
 const hexDigits = "0123456789abcdef"
 
-// compareDistance compares the distances of two DHT prefixes from a place.
+// compareDistance compares the distances of two DHT prefixes from a place; of
+// equal ones the longer prefix comes first.
 func compareDistance(place, a, b string) int {
 	for i := range len(place) {
 		x, y := byte(15), byte(15)
@@ -100,7 +101,7 @@ func compareDistance(place, a, b string) int {
 			return cmp.Compare(x, y)
 		}
 	}
-	return 0
+	return cmp.Compare(len(b), len(a))
 }
 
 // walk collects the entries of one kind and TLD, closest first.
