@@ -100,95 +100,81 @@ func Parse(data []byte) (Hint, error) {
 	if len(data) > MaxSize {
 		return Hint{}, malformed("longer than 80 bytes")
 	}
-	h := Hint{Kind: Kind(data[1])}
-	var err error
-	switch body := data[2:]; h.Kind {
-	case Host, Authority:
-		if len(body) < ipDigits {
-			return Hint{}, malformed("too short")
-		}
-		name, tail := body[:len(body)-ipDigits], body[len(body)-ipDigits:]
-		var id [4]byte
-		if !unhex(id[:], tail) {
-			return Hint{}, malformed("the last 8 bytes are not lower-case hex")
-		}
-		if err = CheckName(name); err != nil {
-			return Hint{}, err
-		}
-		h.Name = string(name)
-		if h.Kind == Authority {
-			h.ID = id
-		} else {
-			h.Addr = netip.AddrPortFrom(netip.AddrFrom4(id), 0)
-		}
-	case Domain:
-		var name []byte
-		if name, h.Addr, err = cutAddrPort(body); err != nil {
-			return Hint{}, err
-		}
-		if err = checkDomain(name); err != nil {
-			return Hint{}, err
-		}
-		h.Name = string(name)
-	case TLD:
-		var name []byte
-		if name, h.Addr, err = cutAddrPort(body); err != nil {
-			return Hint{}, err
-		}
-		if err = h.setPlace(name); err != nil {
-			return Hint{}, err
-		}
-	case Seed:
-		i := 0
-		for i < len(body) && body[i] != '/' {
-			i++
-		}
-		if err = h.setPlace(body[:i]); err != nil {
-			return Hint{}, err
-		}
-		h.Multiaddr = string(body[i:])
-		if err = checkMultiaddr(h.Multiaddr); err != nil {
-			return Hint{}, err
-		}
-	}
-	return h, nil
+	return parse(string(data))
 }
 
 // begins reports whether data begins as a hint does.
 func begins(data []byte) bool { return len(data) >= 2 && data[0] == '*' && Kind(data[1]).known() }
 
-// cutAddrPort cuts the address and port off the end of body.
-func cutAddrPort(body []byte) (name []byte, at netip.AddrPort, err error) {
-	n := len(body) - ipDigits - portDigits
+// parse reads what begins as a hint and is not too long. The hint's strings are
+// parts of text.
+func parse(text string) (h Hint, err error) {
+	kind, body := Kind(text[1]), text[2:]
+	switch kind {
+	case Host, Authority:
+		var b [4]byte
+		if body, err = cutHex(body, b[:]); err != nil {
+			return Hint{}, err
+		}
+		h = Hint{Kind: kind, Name: body}
+		if kind == Authority {
+			h.ID = b
+		} else {
+			h.Addr = netip.AddrPortFrom(netip.AddrFrom4(b), 0)
+		}
+		err = CheckName(body)
+	case Domain, TLD:
+		var b [6]byte
+		if body, err = cutHex(body, b[:]); err != nil {
+			return Hint{}, err
+		}
+		h = Hint{Kind: kind, Name: body, Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[:4])), uint16(b[4])<<8|uint16(b[5]))}
+		if h.Addr.Port() == 0 {
+			return Hint{}, malformed("port 0")
+		}
+		if kind == Domain {
+			err = checkDomain(body)
+		} else {
+			err = h.setPlace(body)
+		}
+	case Seed:
+		i := max(0, strings.IndexByte(body, '/'))
+		h = Hint{Kind: kind, Multiaddr: body[i:]}
+		if err = h.setPlace(body[:i]); err == nil {
+			err = checkMultiaddr(h.Multiaddr)
+		}
+	}
+	if err != nil {
+		return Hint{}, err
+	}
+	return h, nil
+}
+
+// cutHex cuts len(dst) bytes in hex off the end of body.
+func cutHex(body string, dst []byte) (front string, err error) {
+	n := len(body) - 2*len(dst)
 	if n < 0 {
-		return nil, at, malformed("too short")
+		return "", malformed("too short")
 	}
-	var b [6]byte
-	if !unhex(b[:], body[n:]) {
-		return nil, at, malformed("the last 12 bytes are not lower-case hex")
+	for i := range dst {
+		hi, lo := nibble(body[n+2*i]), nibble(body[n+2*i+1])
+		if hi|lo > 15 {
+			return "", malformed("the address, port or id at the end is not lower-case hex")
+		}
+		dst[i] = hi<<4 | lo
 	}
-	port := uint16(b[4])<<8 | uint16(b[5])
-	if port == 0 {
-		return nil, at, malformed("port 0")
-	}
-	return body[:n], netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[:4])), port), nil
+	return body[:n], nil
 }
 
 // setPlace reads the TLD and the DHT prefix. Neither can hold a dot, so the
 // first one is the one between them.
-func (h *Hint) setPlace(b []byte) error {
-	i := 0
-	for i < len(b) && b[i] != '.' {
-		i++
-	}
-	if i == len(b) {
+func (h *Hint) setPlace(s string) error {
+	tld, dht, ok := strings.Cut(s, ".")
+	if !ok {
 		return malformed("no dot between the TLD and the DHT prefix")
 	}
-	if err := checkPlace(b[:i], b[i+1:]); err != nil {
-		return err
-	}
-	h.Name, h.DHT = string(b[:i]), string(b[i+1:])
-	return nil
+	h.Name, h.DHT = tld, dht
+	return checkPlace(tld, dht)
 }
 
 // Encode returns the hint's text, what an OP_RETURN output carries in its one
@@ -260,28 +246,20 @@ func (h Hint) append(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// unhex reads len(dst)*2 lower-case hex digits.
-func unhex(dst, src []byte) bool {
-	for i := range dst {
-		hi, lo := nibble(src[2*i]), nibble(src[2*i+1])
-		if hi > 15 || lo > 15 {
-			return false
-		}
-		dst[i] = hi<<4 | lo
-	}
-	return true
-}
-
 // nibble is the value of a lower-case hex digit, 255 for anything else.
-func nibble(c byte) byte {
-	switch {
-	case '0' <= c && c <= '9':
-		return c - '0'
-	case 'a' <= c && c <= 'f':
-		return c - 'a' + 10
+func nibble(c byte) byte { return nibbles[c] }
+
+const hexDigits = "0123456789abcdef"
+
+var nibbles = func() (t [256]byte) {
+	for i := range t {
+		t[i] = 255
 	}
-	return 255
-}
+	for i, c := range []byte(hexDigits) {
+		t[c] = byte(i)
+	}
+	return t
+}()
 
 // checkMultiaddr checks a seed's address: /ip6/, /dns/, /dns4/ or /dns6/, then
 // /tcp/PORT or /udp/PORT/quic-v1, in the one form that each has.

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+
+	btcwire "github.com/btcsuite/btcd/wire/v2"
 )
 
 func v4(s string) netip.AddrPort {
@@ -172,21 +174,27 @@ func TestCheckName(t *testing.T) {
 	}
 }
 
-// Neither a script that holds no hint nor a bad hint costs an allocation.
+// Neither scripts that hold no hint nor bad hints cost an allocation each.
 func TestAllocations(t *testing.T) {
 	bad := append([]byte{opReturn, 12}, "*!A.b0102030"...)
 	other := append([]byte{opReturn, 4}, "abcd"...)
-	var b Block
+	tx := btcwire.NewMsgTx(2)
+	for range 1000 {
+		tx.AddTxOut(&btcwire.TxOut{PkScript: bad})
+		tx.AddTxOut(&btcwire.TxOut{PkScript: other})
+	}
 	if n := testing.AllocsPerRun(100, func() {
 		if _, ok := FromScript(bad); !ok {
 			t.Fatal("no data")
 		}
-		b.add(bad, 0)
-		b.add(other, 0)
 	}); n != 0 {
-		t.Errorf("%v allocations", n)
+		t.Errorf("FromScript: %v allocations", n)
 	}
-	if b.Malformed != 101 || len(b.Hints) != 0 {
-		t.Errorf("%d malformed, %d hints", b.Malformed, len(b.Hints))
+	if n := testing.AllocsPerRun(100, func() {
+		if b := Scan([]*btcwire.MsgTx{tx}); b.Malformed != 1000 || len(b.Hints) != 0 {
+			t.Fatal(b)
+		}
+	}); n > 3 {
+		t.Errorf("%v allocations", n)
 	}
 }

@@ -252,7 +252,7 @@ func TestReorgUndo(t *testing.T) {
 	})
 }
 
-func parse(t testing.TB, s string) Hint {
+func hintOf(t testing.TB, s string) Hint {
 	t.Helper()
 	h, err := Parse([]byte(s))
 	if err != nil {
@@ -270,7 +270,7 @@ func burns(t testing.TB, lines ...string) (b Block) {
 		if _, err := fmt.Sscan(l, &value, &text); err != nil {
 			t.Fatal(err)
 		}
-		b.Hints = append(b.Hints, Found{parse(t, text), wire.Sat(value), wire.Outpoint{Vout: uint32(i)}})
+		b.Hints = append(b.Hints, Found{hintOf(t, text), wire.Sat(value), wire.Outpoint{Vout: uint32(i)}})
 	}
 	return b
 }
@@ -364,7 +364,7 @@ func TestSumsAreBounded(t *testing.T) {
 		t.Error("not undone")
 	}
 	for _, v := range []wire.Sat{-1, wire.MaxSat + 1} {
-		b := Block{Hints: []Found{{Hint: parse(t, one), Value: v}}}
+		b := Block{Hints: []Found{{Hint: hintOf(t, one), Value: v}}}
 		if _, _, err := Apply(c.index.Get, 1, b); !errors.Is(err, ErrValue) {
 			t.Errorf("%d: %v", int64(v), err)
 		}

@@ -12,20 +12,28 @@ const (
 // nor third and fourth, where it marks encodings such as xn--: so what a name
 // shows is what it is. The last label is no number, decimal or 0x and hex, that
 // could be taken for a part of an IPv4 address.
-func CheckName[T ~string | ~[]byte](name T) error {
+func CheckName(name string) error {
 	_, err := labels(name)
 	return err
 }
 
+// nameBytes are the bytes of labels.
+var nameBytes = func() (t [256]bool) {
+	for _, c := range []byte("abcdefghijklmnopqrstuvwxyz0123456789-") {
+		t[c] = true
+	}
+	return t
+}()
+
 // labels counts the labels of a name that CheckName takes.
-func labels[T ~string | ~[]byte](name T) (n int, err error) {
+func labels(name string) (n int, err error) {
 	if len(name) > maxName {
 		return 0, malformed("name longer than 253 bytes")
 	}
 	start := 0
 	for i := 0; ; i++ {
 		if i < len(name) && name[i] != '.' {
-			if c := name[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+			if !nameBytes[name[i]] {
 				return 0, malformed("a byte in the name that is not a to z, 0 to 9, hyphen or dot")
 			}
 			continue
@@ -54,7 +62,7 @@ func labels[T ~string | ~[]byte](name T) (n int, err error) {
 
 // number reports whether the label from start on reads as a number: all
 // digits, or 0x and hex digits, if any.
-func number[T ~string | ~[]byte](name T, start int) bool {
+func number(name string, start int) bool {
 	base := byte(10)
 	if len(name)-start >= 2 && name[start] == '0' && name[start+1] == 'x' {
 		start, base = start+2, 16
@@ -68,7 +76,7 @@ func number[T ~string | ~[]byte](name T, start int) bool {
 }
 
 // checkDomain checks a name of at least two labels.
-func checkDomain[T ~string | ~[]byte](name T) error {
+func checkDomain(name string) error {
 	n, err := labels(name)
 	if err == nil && n < 2 {
 		err = malformed("a domain has at least two labels")
@@ -77,7 +85,7 @@ func checkDomain[T ~string | ~[]byte](name T) error {
 }
 
 // checkPlace checks a TLD and a DHT prefix.
-func checkPlace[T ~string | ~[]byte](tld, dht T) error {
+func checkPlace(tld, dht string) error {
 	n, err := labels(tld)
 	if err != nil {
 		return err

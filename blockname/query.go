@@ -84,8 +84,6 @@ func Closest(r Reader, tld, place string, n int) ([]Entry, error) {
 	return all[:min(n, len(all))], nil
 }
 
-const hexDigits = "0123456789abcdef"
-
 // compareDistance compares the distances of two DHT prefixes from a place; of
 // equal ones the longer prefix comes first.
 func compareDistance(place, a, b string) int {

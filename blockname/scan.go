@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"strings"
 
 	btcwire "github.com/btcsuite/btcd/wire/v2"
 
@@ -56,7 +57,8 @@ func FromScript(pkScript []byte) (data []byte, ok bool) {
 	return rest, uint64(len(rest)) == size
 }
 
-// Found is a hint in a block.
+// Found is a hint in a block. The hints of a block share the memory of their
+// strings.
 type Found struct {
 	Hint  Hint
 	Value wire.Sat      // burned by its output
@@ -69,42 +71,85 @@ type Block struct {
 	Malformed int     // outputs that begin as hints do and are none
 }
 
-// add takes an output and reports whether it was a hint. Its Out is not yet
-// set.
-func (b *Block) add(pkScript []byte, value int64) bool {
-	data, ok := FromScript(pkScript)
-	if !ok || !begins(data) {
-		return false
+// Scan finds the hints of a block's transactions.
+func Scan(txs []*btcwire.MsgTx) Block {
+	var s scanner
+	for _, tx := range txs {
+		for _, out := range tx.TxOut {
+			s.count(out.PkScript)
+		}
 	}
-	h, err := Parse(data)
-	if err != nil || value < 0 || wire.Sat(value) > wire.MaxSat {
-		b.Malformed++
-		return false
+	if s.outputs == 0 {
+		return Block{}
 	}
-	b.Hints = append(b.Hints, Found{Hint: h, Value: wire.Sat(value)})
-	return true
+	for _, tx := range txs {
+		first := len(s.block.Hints)
+		for i, out := range tx.TxOut {
+			s.add(out.PkScript, out.Value, uint32(i))
+		}
+		if len(s.block.Hints) > first {
+			s.name(first, wire.Hash(tx.TxHash()))
+		}
+	}
+	return s.block
 }
 
-// Scan finds the hints of a block's transactions.
-func Scan(txs []*btcwire.MsgTx) (b Block) {
-	for _, tx := range txs {
-		first := len(b.Hints)
-		for i, out := range tx.TxOut {
-			if b.add(out.PkScript, out.Value) {
-				b.Hints[len(b.Hints)-1].Out.Vout = uint32(i)
-			}
-		}
-		if len(b.Hints) > first {
-			b.name(first, wire.Hash(tx.TxHash()))
+// scanner collects the hints of a block in two passes: the first one counts,
+// so that the second one needs two allocations and not two for each hint.
+type scanner struct {
+	outputs int // that begin as hints do, and are still to come
+	size    int // of their data
+	text    strings.Builder
+	block   Block
+}
+
+// hintData returns the data of an output that begins as a hint does.
+func hintData(pkScript []byte) (data []byte, ok bool) {
+	data, ok = FromScript(pkScript)
+	return data, ok && begins(data)
+}
+
+// count takes an output in the first pass.
+func (s *scanner) count(pkScript []byte) {
+	if data, ok := hintData(pkScript); ok {
+		s.outputs++
+		if len(data) <= MaxSize {
+			s.size += len(data)
 		}
 	}
-	return b
+}
+
+// add takes an output in the second pass. The txid is not yet set.
+func (s *scanner) add(pkScript []byte, value int64, index uint32) {
+	data, ok := hintData(pkScript)
+	if !ok {
+		return
+	}
+	left := s.outputs
+	s.outputs--
+	if len(data) > MaxSize || value < 0 || wire.Sat(value) > wire.MaxSat {
+		s.block.Malformed++
+		return
+	}
+	s.text.Grow(s.size) // once: then there is room
+	at := s.text.Len()
+	s.text.Write(data)
+	s.size -= len(data)
+	h, err := parse(s.text.String()[at:])
+	if err != nil {
+		s.block.Malformed++
+		return
+	}
+	if s.block.Hints == nil {
+		s.block.Hints = make([]Found, 0, left)
+	}
+	s.block.Hints = append(s.block.Hints, Found{Hint: h, Value: wire.Sat(value), Out: wire.Outpoint{Vout: index}})
 }
 
 // name sets the txid of the hints from first on.
-func (b *Block) name(first int, txid wire.Hash) {
-	for i := first; i < len(b.Hints); i++ {
-		b.Hints[i].Out.Txid = txid
+func (s *scanner) name(first int, txid wire.Hash) {
+	for i := first; i < len(s.block.Hints); i++ {
+		s.block.Hints[i].Out.Txid = txid
 	}
 }
 
@@ -112,76 +157,126 @@ func (b *Block) name(first int, txid wire.Hash) {
 // transactions, without making them. ErrBlock is what is no block of at most
 // 4,000,000 bytes, or a block and more; whether the block is valid otherwise
 // is for others to know.
-func ScanRaw(raw []byte) (b Block, err error) {
+func ScanRaw(raw []byte) (Block, error) {
 	const header = 80
 	if len(raw) < header || len(raw) > maxBlock {
 		return Block{}, ErrBlock
 	}
+	var s scanner
 	c := cursor{b: raw, i: header}
 	for n := c.varint(); n > 0 && !c.bad; n-- {
-		b.rawTx(&c)
+		s.countRaw(&c)
 	}
 	if c.bad || c.i != len(raw) {
 		return Block{}, ErrBlock
 	}
-	return b, nil
+	if s.outputs == 0 {
+		return Block{}, nil
+	}
+	c = cursor{b: raw, i: header}
+	for n := c.varint(); n > 0; n-- {
+		s.addRaw(&c)
+	}
+	return s.block, nil
 }
 
-// rawTx reads one transaction (BIP144).
-func (b *Block) rawTx(c *cursor) {
-	version := c.i
-	c.skip(4)
-	body := c.i
-	ins := c.varint()
-	witness := ins == 0
-	if witness { // the marker
-		if flag := c.take(1); c.bad || flag[0] != 1 {
-			c.bad = true
+// countRaw takes a transaction in the first pass.
+func (s *scanner) countRaw(c *cursor) {
+	t := c.tx()
+	for range t.outputs {
+		if c.bad {
 			return
 		}
-		body = c.i
-		ins = c.varint()
+		c.skip(8)
+		if script := c.take(c.varint()); len(script) > 1 && script[0] == opReturn {
+			s.count(script)
+		}
 	}
-	for n := ins; n > 0 && !c.bad; n-- {
+	c.end(&t)
+}
+
+// addRaw takes a transaction in the second pass: it is well-formed.
+func (s *scanner) addRaw(c *cursor) {
+	t := c.tx()
+	first := len(s.block.Hints)
+	for i := range t.outputs {
+		value := c.take(8)
+		if script := c.take(c.varint()); len(script) > 1 && script[0] == opReturn {
+			s.add(script, int64(binary.LittleEndian.Uint64(value)), uint32(i))
+		}
+	}
+	c.end(&t)
+	if len(s.block.Hints) > first {
+		s.name(first, t.txid(c))
+	}
+}
+
+// rawTx is where the parts of a transaction are (BIP144).
+type rawTx struct {
+	version int    // of 4 bytes
+	body    int    // the inputs and outputs
+	witness int    // what of the witness there is
+	lock    int    // of 4 bytes
+	marked  bool   // has a witness
+	inputs  uint64 // how many
+	outputs uint64
+}
+
+// tx reads a transaction up to its first output.
+func (c *cursor) tx() (t rawTx) {
+	t.version = c.i
+	c.skip(4)
+	t.body = c.i
+	t.inputs = c.varint()
+	if t.marked = t.inputs == 0; t.marked {
+		if flag := c.take(1); len(flag) == 0 || flag[0] != 1 {
+			c.bad = true
+			return t
+		}
+		t.body = c.i
+		t.inputs = c.varint()
+	}
+	for n := t.inputs; n > 0 && !c.bad; n-- {
 		c.skip(36) // outpoint
 		c.skip(c.varint())
 		c.skip(4) // sequence
 	}
-	first := len(b.Hints)
-	outs := c.varint()
-	for i := uint64(0); i < outs && !c.bad; i++ {
-		value := c.take(8)
-		script := c.take(c.varint())
-		if len(script) > 0 && script[0] == opReturn && b.add(script, int64(binary.LittleEndian.Uint64(value))) {
-			b.Hints[len(b.Hints)-1].Out.Vout = uint32(i)
-		}
-	}
-	end := c.i
-	if witness {
+	t.outputs = c.varint()
+	return t
+}
+
+// end reads what stands behind the outputs. A marked transaction of empty
+// witnesses has another form and is refused.
+func (c *cursor) end(t *rawTx) {
+	t.witness = c.i
+	if t.marked {
 		empty := true
-		for n := ins; n > 0 && !c.bad; n-- {
+		for n := t.inputs; n > 0 && !c.bad; n-- {
 			items := c.varint()
 			empty = empty && items == 0
 			for ; items > 0 && !c.bad; items-- {
 				c.skip(c.varint())
 			}
 		}
-		if empty {
-			c.bad = true
-		}
+		c.bad = c.bad || empty
 	}
-	lock := c.i
+	t.lock = c.i
 	c.skip(4)
-	if c.bad || len(b.Hints) == first {
-		return
+}
+
+// txid hashes the transaction without its witness.
+func (t *rawTx) txid(c *cursor) wire.Hash {
+	var once [32]byte
+	if t.marked {
+		s := sha256.New()
+		s.Write(c.b[t.version:][:4])
+		s.Write(c.b[t.body:t.witness])
+		s.Write(c.b[t.lock:][:4])
+		s.Sum(once[:0])
+	} else {
+		once = sha256.Sum256(c.b[t.version:c.i])
 	}
-	s := sha256.New()
-	s.Write(c.b[version : version+4])
-	s.Write(c.b[body:end])
-	s.Write(c.b[lock:c.i])
-	var txid wire.Hash
-	txid = sha256.Sum256(s.Sum(txid[:0]))
-	b.name(first, txid)
+	return sha256.Sum256(once[:])
 }
 
 // cursor reads a block. Once bad, it stays where it is and gives zeros.
