@@ -86,11 +86,6 @@ type Hint struct {
 	ID [4]byte
 }
 
-const (
-	ipDigits   = 8 // an IPv4 address or a notary's id in hex
-	portDigits = 4
-)
-
 // Parse reads the data of an OP_RETURN push. The error is ErrNotHint or wraps
 // ErrMalformed.
 func Parse(data []byte) (Hint, error) {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	btcwire "github.com/btcsuite/btcd/wire/v2"
+	ma "github.com/multiformats/go-multiaddr"
 )
 
 func v4(s string) netip.AddrPort {
@@ -51,6 +52,19 @@ func examples() []example {
 		{"*@bitgram.00/dns4/a/udp/443/quic-v1", Hint{Kind: Seed, Name: "bitgram", DHT: "00", Multiaddr: "/dns4/a/udp/443/quic-v1"}},
 		{"*@b-1.abc/dns6/a.b/tcp/443", Hint{Kind: Seed, Name: "b-1", DHT: "abc", Multiaddr: "/dns6/a.b/tcp/443"}},
 		{"*!" + strings.Repeat("a", 63) + ".bcdefg01020304", Hint{Kind: Host, Name: strings.Repeat("a", 63) + ".bcdefg", Addr: v4("1.2.3.4")}},
+	}
+}
+
+// TestMultiaddrs: a seed's multiaddr is one for libp2p too, in its one form.
+func TestMultiaddrs(t *testing.T) {
+	for _, x := range examples() {
+		if x.Hint.Kind != Seed {
+			continue
+		}
+		a, err := ma.NewMultiaddr(x.Hint.Multiaddr)
+		if err != nil || a.String() != x.Hint.Multiaddr {
+			t.Errorf("%s: %v, %v", x.Hint.Multiaddr, a, err)
+		}
 	}
 }
 
