@@ -35,6 +35,17 @@ const (
 // errUsage marks what the user typed wrong.
 var errUsage = errors.New("wrong usage")
 
+// errMaybe: the daemon was asked for something that is not to be asked for twice.
+var errMaybe = errors.New("interrupted before the daemon had answered: it may have been done")
+
+// maybe is errMaybe where a request was interrupted.
+func maybe(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return errMaybe
+	}
+	return err
+}
+
 // errInterrupted is what a signal makes of any command.
 var errInterrupted = errors.New("interrupted")
 
@@ -50,6 +61,7 @@ var errorTable = []struct {
 	hint string
 }{
 	{errInterrupted, "interrupted", exitInterrupted, "run it again; nothing is left half-written"},
+	{errMaybe, "interrupted", exitInterrupted, "look at 'bitgram wallet history' and 'bitgram sent' before you run it again"},
 	{errGoesOn, "interrupted", exitInterrupted, "'bitgram status ID' follows it; 'bitgram cancel ID' takes it back before it is paid for"},
 	{errUsage, "usage", exitUsage, "see 'bitgram help'"},
 	{errInput, "input", exitUsage, "check the path and that the file can be read"},

@@ -200,7 +200,7 @@ func (a *app) sendOne(ctx context.Context, client *web.Client, open func() (io.R
 		files = append(files, mail.File{Name: filepath.Base(p), Body: f})
 	}
 	if m, err = client.Send(ctx, o.terms, size, a.watch("encrypting", body, size), files...); err != nil || o.queue {
-		return m, err
+		return m, maybe(ctx, err)
 	}
 	id := m.ID
 	if m, err = a.follow(ctx, client, id); ctx.Err() != nil {
@@ -255,26 +255,35 @@ func (a *app) follow(ctx context.Context, client *web.Client, id string) (m web.
 func (a *app) until(ctx context.Context, client *web.Client, concerns func(web.Message) bool, look func() bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	done := false
-	err := client.Events(ctx, func() {
-		if done = look(); done { // before anybody listened
-			cancel()
-		}
-	}, func(e any) bool {
-		switch e := e.(type) {
-		case web.Progress:
-			a.print.progress(e.What, e.Done, e.Total)
-		case web.Message:
-			if concerns(e) {
-				done = look()
+	for done, heard := false, false; ; {
+		// A stream that ends may have been too slow for all that happened: as long
+		// as a new one opens, nothing is lost.
+		heard = false
+		err := client.Events(ctx, func() {
+			heard = true
+			if done = look(); done { // before anybody listened
+				cancel()
 			}
+		}, func(e any) bool {
+			switch e := e.(type) {
+			case web.Progress:
+				a.print.progress(e.What, e.Done, e.Total)
+			case web.Tip:
+				done = look()
+			case web.Message:
+				if concerns(e) {
+					done = look()
+				}
+			}
+			return !done
+		})
+		if done {
+			return nil
 		}
-		return !done
-	})
-	if done {
-		return nil
+		if !heard || ctx.Err() != nil {
+			return err
+		}
 	}
-	return err
 }
 
 func (a *app) estimate(ctx context.Context, client *web.Client, recipients []string, size uint64, o *sendOptions) error {
@@ -634,7 +643,7 @@ func (a *app) read(ctx context.Context, client *web.Client, id, out, dir string,
 		path := ""
 		if dir != "" {
 			path = filepath.Join(dir, fileName(part.Name, len(saved)))
-			if err := writeNew(path, part.Body); err != nil {
+			if path, err = writeNew(path, part.Body); err != nil {
 				return err
 			}
 		} else if _, err := io.Copy(io.Discard, part.Body); err != nil {
@@ -834,26 +843,34 @@ func checkOutput(path string, dir bool) error {
 // errOutput marks a place that cannot be written to.
 var errOutput = errors.New("cannot write the output")
 
-// writeWhole writes a file that appears whole or not at all.
+// writeWhole writes a file that appears whole or not at all, and is the user's
+// alone: it holds mail, or the way to money.
 func writeWhole(path string, fill func(io.Writer) error) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".bitgram-*")
 	if err != nil {
 		return fmt.Errorf("%w: %w", errOutput, err)
 	}
 	defer os.Remove(f.Name())
-	if err := errors.Join(fill(f), f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
+	if err := errors.Join(fill(f), f.Sync(), f.Close()); err != nil {
 		return err
 	}
 	return os.Rename(f.Name(), path)
 }
 
-// writeNew writes a file under a name that a stranger chose, and overwrites
-// nothing.
-func writeNew(path string, r io.Reader) error {
-	if _, err := os.Lstat(path); err == nil {
-		return fmt.Errorf("%w: %s is there already", errOutput, path)
+// writeNew writes a file under a name that a stranger chose, or one like it where
+// that is taken, and returns the name: nothing is overwritten.
+func writeNew(path string, r io.Reader) (string, error) {
+	ext := filepath.Ext(path)
+	stem := strings.TrimSuffix(path, ext)
+	for n := 2; ; n++ {
+		if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
+			break
+		} else if err != nil {
+			return "", fmt.Errorf("%w: %w", errOutput, err)
+		}
+		path = fmt.Sprintf("%s-%d%s", stem, n, ext)
 	}
-	return writeWhole(path, func(w io.Writer) error {
+	return path, writeWhole(path, func(w io.Writer) error {
 		_, err := io.Copy(w, r)
 		return err
 	})

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/bitgram/bitgram/internal/store"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -42,7 +43,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	if err == nil {
 		return exitDone
 	}
-	if ctx.Err() != nil && !errors.Is(err, errGoesOn) {
+	if told := errors.Is(err, errGoesOn) || errors.Is(err, errMaybe) || errors.Is(err, store.ErrCorrupt); ctx.Err() != nil && !told {
 		err = errInterrupted // whatever broke, broke because of it
 	}
 	a.print.fail(err)

@@ -112,7 +112,7 @@ func (a *app) walletSend() *cobra.Command {
 			return err
 		}
 		p, err := client.Pay(c.Context(), args[0], amount, kvb)
-		return a.paid(p, err)
+		return a.paid(p, maybe(c.Context(), err))
 	})
 	c.Flags().Float64Var(&rate, "rate", 0, "fee in satoshi per vbyte; 0 for the node's estimate")
 	return c
@@ -126,7 +126,7 @@ func (a *app) walletBump() *cobra.Command {
 			return err
 		}
 		p, err := client.Bump(c.Context(), args[0], kvb)
-		return a.paid(p, err)
+		return a.paid(p, maybe(c.Context(), err))
 	})
 	c.Flags().Float64Var(&rate, "rate", 0, "fee in satoshi per vbyte; 0 for twice the node's estimate")
 	return c
@@ -184,7 +184,7 @@ func (a *app) walletBackup() *cobra.Command {
 			File  string `json:"file"`
 			Bytes int64  `json:"bytes"`
 		}{args[0], n}, func(w io.Writer) {
-			fmt.Fprintf(w, "%d bytes in %s. The home's passphrase, or its words, opens it; nothing else does.\n", n, args[0])
+			fmt.Fprintf(w, "%d bytes in %s. The home's words open it, and its passphrase; without a passphrase whoever has the file has the money.\n", n, args[0])
 		})
 		return nil
 	})

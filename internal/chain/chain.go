@@ -86,8 +86,8 @@ type Backend interface {
 	FeeRate(ctx context.Context, target int) (wire.SatPerKVB, error)
 
 	// Watch returns a channel that receives, without ever blocking the node, a
-	// value soon after each change of tip. Signals may be merged. It is closed
-	// when ctx ends or the node closes.
+	// value soon after each change of tip, and where the node fails or is back.
+	// Signals may be merged. It is closed when ctx ends or the node closes.
 	Watch(ctx context.Context) <-chan struct{}
 }
 

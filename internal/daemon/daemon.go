@@ -125,9 +125,12 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		err = errors.Join(err, n.Close())
 	}()
 	if cfg.Backup != "" {
-		keeper.write = func(w io.Writer) error { return backup(ctx, w, n.Snapshot) }
+		keeper.write = func(ctx context.Context, w io.Writer) error { return backup(ctx, w, n.Snapshot) }
 		keeper.start(ctx)
-		defer keeper.wait()
+		defer func() {
+			cancel(nil)
+			keeper.wait()
+		}()
 	}
 	if err := cfg.Chain.fund(ctx, backend, n, cfg.Log); err != nil {
 		return err

@@ -351,6 +351,9 @@ func (n *network) keep(ctx context.Context, p *party) error {
 		if err := p.start(n.opt.Binary); err != nil {
 			return err
 		}
+		if ctx.Err() != nil {
+			p.signal(os.Interrupt) // stop has signalled the one before
+		}
 	}
 }
 

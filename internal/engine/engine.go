@@ -436,13 +436,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	wg.Go(func() {
-		// Effects lean on heights and fees: none is carried out before both are
-		// those of the node's tip.
-		if e.WaitSynced(ctx) == nil {
-			e.work(ctx)
-		}
-	})
+	wg.Go(func() { e.work(ctx) })
 	return e.follow(ctx)
 }
 
@@ -498,6 +492,10 @@ func (e *Engine) execute(ctx context.Context, p PendingEffect) {
 	}
 	slots := e.slots[deal.ClassOf(eff)]
 	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
+		// It leans on heights and fees: they have to be those of the node's tip.
+		if e.WaitSynced(ctx) != nil {
+			return
+		}
 		select {
 		case slots <- struct{}{}:
 		case <-ctx.Done():

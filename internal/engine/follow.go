@@ -17,13 +17,14 @@ import (
 // confirmTarget is within how many blocks our transactions want to confirm.
 const confirmTarget = 6
 
-// follow tells blocks one by one, reverts first, until ctx ends. A node that
-// fails is asked again later.
+// follow tells blocks one by one, reverts first, until ctx ends. What fails is
+// tried again later, or when there is news.
 func (e *Engine) follow(ctx context.Context) error {
 	news := e.cfg.Chain.Watch(ctx)
 	wait := firstRetry
 	for {
 		err := e.catchUp(ctx)
+		var again <-chan time.Time
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -32,16 +33,13 @@ func (e *Engine) follow(ctx context.Context) error {
 			e.synced, e.trouble = false, err
 			e.mu.Unlock()
 			e.cfg.Log.Warn("chain not followed, will be tried again", "err", err, "in", wait)
-			select {
-			case <-time.After(wait):
-			case <-ctx.Done():
-				return nil
-			}
+			again = time.After(wait)
 			wait = min(2*wait, lastRetry)
-			continue
+		default:
+			wait = firstRetry
 		}
-		wait = firstRetry
 		select {
+		case <-again:
 		case _, ok := <-news:
 			if !ok {
 				news = nil
@@ -55,8 +53,12 @@ func (e *Engine) follow(ctx context.Context) error {
 	}
 }
 
-// catchUp brings the position to the node's tip.
+// catchUp brings the position to the node's tip. Nothing is synced while the node
+// does not answer.
 func (e *Engine) catchUp(ctx context.Context) error {
+	e.mu.Lock()
+	e.synced = false
+	e.mu.Unlock()
 	for {
 		tip, err := e.cfg.Chain.Tip(ctx)
 		if err != nil {
@@ -90,9 +92,6 @@ func (e *Engine) catchUp(ctx context.Context) error {
 		if at == tip {
 			return e.caughtUp(ctx, at)
 		}
-		e.mu.Lock()
-		e.synced = false
-		e.mu.Unlock()
 		hash, err := e.cfg.Chain.HashAt(ctx, at.Height)
 		switch {
 		case errors.Is(err, chain.ErrNotFound) || (err == nil && hash != at.Hash):

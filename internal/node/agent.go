@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -64,6 +65,9 @@ const syncPatience = 3 * time.Second
 // ready refuses while the chain is being caught up with: heights are old then,
 // and promises that hang on them would be too.
 func (a *agent) ready(ctx context.Context) error {
+	if err := a.engine.Trouble(); errors.Is(err, syscall.ENOSPC) {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, syncPatience)
 	defer cancel()
 	if a.engine.WaitSynced(ctx) != nil {

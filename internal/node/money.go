@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 
 	btcwire "github.com/btcsuite/btcd/wire/v2"
@@ -78,6 +79,8 @@ func (n *Node) pay(ctx context.Context, build func(engine.Tx) (*btcwire.MsgTx, e
 	}); err != nil {
 		return nil, err
 	}
+	// It is kept: whoever asked may be gone, and must not take it for undone.
+	ctx = context.WithoutCancel(ctx)
 	if err := n.cfg.Chain.Broadcast(ctx, t); errors.Is(err, chain.ErrRejected) {
 		err = fmt.Errorf("the network refuses the payment: %w", err)
 		return nil, errors.Join(err, n.store.Update(ctx, func(tx engine.Tx) error { return n.wallet.Forget(tx, contract.Txid(t)) }))
@@ -98,8 +101,12 @@ const syncWait = 20 * time.Second
 // ErrSyncing: the chain is not read to its tip yet.
 var ErrSyncing = errors.New("still catching up with the chain")
 
-// Synced waits until the chain is read to its tip: ErrSyncing.
+// Synced waits until the chain is read to its tip: ErrSyncing, or
+// syscall.ENOSPC where there is no room to go on.
 func (n *Node) Synced(ctx context.Context) error {
+	if err := n.engine.Trouble(); errors.Is(err, syscall.ENOSPC) {
+		return err
+	}
 	wait, cancel := context.WithTimeout(ctx, syncWait)
 	defer cancel()
 	if err := n.engine.WaitSynced(wait); err != nil {

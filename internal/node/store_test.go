@@ -204,3 +204,57 @@ func TestStoreKilled(t *testing.T) {
 		}
 	}
 }
+
+// TestDiskLimit: an agent takes what fits and no more, forgets what nobody pays
+// for in time, with its copy, and then takes again.
+func TestDiskLimit(t *testing.T) {
+	w := newTown(t, 1)
+	const limit = 300_000
+	a := w.open("small", &deal.Policy{Rate: 20_000_000, MaxSize: 1 << 20, MaxBlocks: 1008, ValidFor: 12, MaxStored: limit})
+	h, err := p2p.New(p2p.Config{})
+	must(t, err)
+	defer h.Close()
+	_, recipient := secret(t)
+	to := deal.Candidate{Agent: a.node.Key(), Addrs: a.node.Addrs()}
+	fill := func() (n int) {
+		for ; ; n++ {
+			size := 10_000
+			if n%2 == 0 {
+				size = 3 * maxSmall
+			}
+			if _, err := storeOne(t, h, to, recipient, a.node.Engine().Position().Height, size); err != nil {
+				var r *p2p.Refused
+				if !errors.As(err, &r) || r.Code != wire.Full {
+					t.Fatalf("after %d messages: %v", n, err)
+				}
+				return n
+			}
+		}
+	}
+	held := func() (files, rows int) {
+		entries, err := os.ReadDir(filepath.Join(a.cfg.Dir, dirCopies))
+		must(t, err)
+		must(t, a.node.store.View(t.Context(), func(tx engine.Tx) error {
+			return tx.Scan(bucketCopies, nil, func(_, _ []byte) error { rows++; return nil })
+		}))
+		return len(entries), rows
+	}
+	first := fill()
+	s, err := a.node.Stored(t.Context())
+	must(t, err)
+	files, rows := held()
+	if first < 4 || s.Bytes > limit || s.Messages != int64(first) || files+rows != first {
+		t.Errorf("%d messages, %d files, %d rows; %+v", first, files, rows, s)
+	}
+	w.mine(20)
+	w.settle()
+	if s, err = a.node.Stored(t.Context()); err != nil || s != (Stored{}) {
+		t.Errorf("left: %+v, %v", s, err)
+	}
+	if files, rows := held(); files+rows != 0 {
+		t.Errorf("%d files and %d rows are left", files, rows)
+	}
+	if again := fill(); again != first {
+		t.Errorf("%d messages were taken then, %d before", again, first)
+	}
+}

@@ -31,7 +31,8 @@ type city struct {
 	hosts []*member // the providers that are alive
 	all   []*member // and the clients
 	made  uint32
-	where func(i uint32) string // the IP address of the i-th host, on a public network; nil for regtest
+	where func(i uint32) string        // the IP address of the i-th host, on a public network; nil for regtest
+	ahead func(i uint32) time.Duration // of the true time is the i-th host; nil for none
 }
 
 type member struct {
@@ -90,12 +91,17 @@ func (c *city) open(s wire.Secret, serve bool) *member {
 		_, err := c.net.LinkPeers(h.ID(), m.ID())
 		must(c.t, err)
 	}
-	host, err := wrap(h, Config{DHT: &DHT{Network: network, Serve: serve, Seeds: func() []string { return seeds }}}, c.where == nil)
+	now := time.Now
+	if c.ahead != nil {
+		now = func() time.Time { return time.Now().Add(c.ahead(ip)) }
+	}
+	host, err := wrap(h, Config{DHT: &DHT{Network: network, Serve: serve, Seeds: func() []string { return seeds }, Now: now}}, c.where == nil)
 	must(c.t, err)
 	m := &member{Host: host, key: keyOf(s), secret: s, honest: true}
 	c.all = append(c.all, m)
 	if serve {
 		ad := advertisement(s, addr, 1)
+		ad.Record.Expires = now().Add(recordLife).Unix()
 		ad.Sig, err = wire.Sign(s, ad.Digest(network))
 		must(c.t, err)
 		host.Offer(ad)
@@ -163,6 +169,9 @@ func advertisement(s wire.Secret, addr string, seq uint64) *wire.Advertisement {
 	return ad
 }
 
+// recordLife is how long what an agent publishes is valid.
+const recordLife = 24 * time.Hour
+
 // few is a number of hosts or lookups, smaller where the race detector makes
 // everything ten times as slow.
 func few(n int) int {
@@ -217,6 +226,37 @@ func TestLookup(t *testing.T) {
 	runtime.GC()
 	runtime.ReadMemStats(&m)
 	t.Logf("%d hosts: heap %d MiB, from the system %d MiB, %d goroutines", len(c.hosts), m.HeapAlloc>>20, m.Sys>>20, runtime.NumGoroutine())
+}
+
+// TestClocks: hosts whose clocks are an hour ahead or behind find each other, and
+// what the others publish.
+func TestClocks(t *testing.T) {
+	c := newCity(t)
+	c.ahead = func(i uint32) time.Duration { return time.Duration(int(i%3)-1) * time.Hour }
+	c.grow(9)
+	client := c.open(c.fresh(), false)
+	c.settle([]*member{client})
+	owners := map[*member]wire.Secret{}
+	for _, m := range c.hosts {
+		must(t, m.Advertise(t.Context(), m.dir.ad.Load()))
+		owners[m] = c.fresh()
+		must(t, m.Announce(t.Context(), holding(owners[m], m.secret, 1, m.dir.cfg.Now().Add(recordLife).Unix(), m.Addrs()[0])))
+	}
+	for i, from := range c.all {
+		found, err := from.Nearest(t.Context(), c.key(), true)
+		must(t, err)
+		if len(found) < len(c.hosts)-1 { // it does not find itself
+			t.Errorf("host %d finds %d others", i, len(found))
+		}
+		for j, m := range c.hosts {
+			if ad, err := from.Advertisement(t.Context(), m.key); err != nil || ad.Agent != m.key {
+				t.Errorf("host %d looks for the advertisement of %d: %v", i, j, err)
+			}
+			if h, err := from.Holding(t.Context(), keyOf(owners[m])); err != nil || h.Grant.Agent != m.key {
+				t.Errorf("host %d looks for the holding of %d: %v", i, j, err)
+			}
+		}
+	}
 }
 
 // TestCrowded: twenty identities ground next to a key do not keep honest agents

@@ -15,6 +15,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/libp2p/go-libp2p"
@@ -83,7 +84,8 @@ type Host struct {
 	limit Limits
 	dir   *directory // nil without DHT
 	local bool       // loopback and private addresses are dialled as well
-	guard *guard
+	guard *guard // of requests
+	open  *guard // of streams, most of which wait for one
 	idle  idle
 }
 
@@ -152,6 +154,9 @@ func wrap(h host.Host, cfg Config, local bool) (*Host, error) {
 	}
 	var err error
 	if s.guard, err = newGuard(limit, local); err != nil {
+		return nil, err
+	}
+	if s.open, err = newGuard(Limits{Streams: openShare * limit.Streams}, local); err != nil {
 		return nil, err
 	}
 	if s.serve != nil {
@@ -293,15 +298,18 @@ func answer(r io.Reader, m wire.Limited) error {
 // errRefused: the caller has been told, and the stream ends.
 var errRefused = errors.New("refused")
 
-// reply writes OK and m, or the refusal that err is, and returns errRefused then.
-// An error that is no refusal is the server's own trouble, and its text stays
-// here.
+// reply writes OK and m, or the refusal that err is, a full disk's among them, and
+// returns errRefused then. Any other error is the server's own trouble, and its
+// text stays here.
 func (s *Host) reply(st network.Stream, m wire.Limited, err error) error {
 	if err != nil {
 		var refusal *deal.Refusal
 		out := wire.Reply{Code: wire.Internal}
 		if errors.As(err, &refusal) {
 			out = wire.Reply{Code: refusal.Code, Text: clip(refusal.Err.Error())}
+		} else if errors.Is(err, syscall.ENOSPC) {
+			out = wire.Reply{Code: wire.Full, Text: "the disk is full"}
+			s.log.Warn("request refused", "err", err)
 		} else {
 			s.log.Error("request failed", "err", err)
 		}

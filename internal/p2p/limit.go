@@ -43,14 +43,21 @@ const perNetwork = 4
 // idle ones are closed.
 const maxConns = 2048
 
+// openShare is how many streams may be open for each request that is served at
+// once: most wait for their next request.
+const openShare = 4
+
 // resources are the library's limits of connections, streams and memory, with
-// room for maxConns.
+// room for maxConns and more streams than a guard lets anybody have.
 func resources() ([]libp2p.Option, error) {
 	scaled := rcmgr.DefaultLimits
 	libp2p.SetDefaultServiceLimits(&scaled)
 	limits := rcmgr.PartialLimitConfig{
-		System:    rcmgr.ResourceLimits{Conns: 2 * maxConns, ConnsInbound: maxConns, StreamsInbound: 8 * maxConns, Streams: 16 * maxConns, FD: 2 * maxConns},
-		Transient: rcmgr.ResourceLimits{Conns: maxConns / 4, ConnsInbound: maxConns / 4},
+		System:              rcmgr.ResourceLimits{Conns: 2 * maxConns, ConnsInbound: maxConns, StreamsInbound: 8 * maxConns, Streams: 16 * maxConns, FD: 2 * maxConns},
+		ProtocolDefault:     rcmgr.ResourceLimits{StreamsInbound: 8 * maxConns, Streams: 8 * maxConns},
+		ProtocolPeerDefault: rcmgr.ResourceLimits{StreamsInbound: maxConns, Streams: maxConns},
+		PeerDefault:         rcmgr.ResourceLimits{StreamsInbound: maxConns, Streams: maxConns},
+		Transient:           rcmgr.ResourceLimits{Conns: maxConns / 4, ConnsInbound: maxConns / 4},
 	}.Build(scaled.AutoScale())
 	resources, err := rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(limits), rcmgr.WithMetricsDisabled())
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -273,6 +274,14 @@ func TestRefusals(t *testing.T) {
 	}
 	answer = &deal.Refusal{Code: wire.Full, Err: errors.New(strings.Repeat("é", 500))}
 	wantRefused(t, ask["quote"](), wire.Full)
+	answer = fmt.Errorf("write /home/agent: %w", syscall.ENOSPC)
+	for name, f := range ask {
+		err := f()
+		wantRefused(t, err, wire.Full)
+		if strings.Contains(fmt.Sprint(err), "/home") {
+			t.Errorf("%s tells where the agent's files are: %v", name, err)
+		}
+	}
 	answer = errors.New("password of the database")
 	for name, f := range ask {
 		err := f()

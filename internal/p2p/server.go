@@ -13,7 +13,8 @@ import (
 )
 
 // Service is what an agent answers. An error that wraps *deal.Refusal is told
-// to the peer with its code and text; any other only as an internal error.
+// to the peer with its code and text, syscall.ENOSPC as wire.Full; any other only
+// as an internal error.
 // Requests are decoded and in range.
 type Service interface {
 	Quote(ctx context.Context, from Caller, req *wire.QuoteRequest) (*wire.Quote, error)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 	"time"
 
@@ -97,7 +98,7 @@ func (s *Host) stream(ctx context.Context, p peer.ID, id protocol.ID, f func(net
 		// sent, which waits for an answer.
 		heard := &listener{Stream: st}
 		err := s.request(ctx, r, heard, f)
-		if err == nil || heard.any || ctx.Err() != nil {
+		if err == nil || heard.any || ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
 		}
 	}
@@ -163,6 +164,13 @@ var keeps = map[protocol.ID]bool{protoQuote: true, protoStore: true, protoReleas
 // request has.
 func (s *Host) handle(id protocol.ID, f func(context.Context, network.Stream) error) {
 	s.h.SetStreamHandler(id, func(st network.Stream) {
+		leave, ok := s.open.enter(st.Conn())
+		if !ok {
+			_ = wire.WriteFrame(st, &wire.Reply{Code: wire.Busy})
+			_ = st.Close()
+			return
+		}
+		defer leave()
 		err := s.serveOne(id, st, s.limit.Frame, f)
 		for err == nil {
 			err = s.serveOne(id, st, 2*keepIdle, f)

@@ -83,6 +83,9 @@ func TestDamagedDatabase(t *testing.T) {
 // TestDamagedCopies: a copy that is not what the agent was given is noticed by
 // the recipient, who turns to another agent.
 func TestDamagedCopies(t *testing.T) {
+	if testing.Short() {
+		t.Skip("[short] five processes")
+	}
 	t.Parallel()
 	w := newTown(t, 5, 300*time.Millisecond, 3, "alice", "bob")
 	w.up()

@@ -8,11 +8,11 @@ import (
 
 // TestMany sends 200 messages at once through five agents.
 func TestMany(t *testing.T) {
-	t.Parallel()
-	n := 200
 	if testing.Short() {
-		n = 40
+		t.Skip("[short] nine processes and 200 messages")
 	}
+	t.Parallel()
+	const n = 200
 	w := newTown(t, 2, 500*time.Millisecond, 5, "alice", "bob", "carol", "dave")
 	for _, a := range w.agents {
 		a.args = append(a.args, "--quote-blocks", "60") // quotes outlast the rush

@@ -44,6 +44,7 @@ type town struct {
 	rand    *rand.Rand
 	chain   *proc
 	rpc     string // URL
+	near    string // the same as the parties reach it
 	cookie  string
 	control string // URL
 	agents  []*party
@@ -61,7 +62,9 @@ type party struct {
 	*proc
 	home home.Home
 	keys *home.Keys
+	ip   string // of an agent
 	port int
+	away atomic.Bool // blocks do not reach it
 }
 
 // proc is a process that is started, killed and started again.
@@ -71,7 +74,8 @@ type proc struct {
 	path string
 	args []string
 	env  []string
-	log  string // its output
+	log  string                // its output
+	run  func(*exec.Cmd) error // starts it
 
 	mu    sync.Mutex
 	cmd   *exec.Cmd // nil while it is down
@@ -112,32 +116,38 @@ func newTown(t *testing.T, seed uint64, every time.Duration, agents int, users .
 	must(t, err)
 	self, err := os.Executable()
 	must(t, err)
-	w.chain = &proc{t: t, name: "chain", path: self, env: append(os.Environ(), chainEnv+"="+string(raw)), log: filepath.Join(w.dir, "chain.log")}
+	w.near = w.rpc
+	w.chain = &proc{t: t, name: "chain", path: self, env: append(os.Environ(), chainEnv+"="+string(raw)), log: filepath.Join(w.dir, "chain.log"), run: (*exec.Cmd).Start}
 	w.chain.start()
-	var seeds []string
 	for i := range agents {
 		a := w.party(fmt.Sprintf("agent-%d", i+1))
-		a.port = freePort(t)
+		a.ip, a.port = "127.0.0.1", freePort(t)
 		w.agents = append(w.agents, a)
-		if i < 3 {
-			seeds = append(seeds, "--seed", a.seed())
-		}
 	}
 	for _, name := range users {
 		w.users = append(w.users, w.party(name))
 	}
-	for i, p := range w.parties() {
-		p.args = append([]string{"up", "--home", p.home.Dir, "--with-parent", "--rpc", w.rpc, "--rpc-cookie", w.cookie}, seeds...)
-		if i < agents {
-			p.args = append(p.args, "--agent", "--listen", p.listen(), "--rate", strconv.Itoa(20+i))
-		}
-	}
+	w.arrange()
 	w.call("mine", url.Values{"blocks": {"1"}})
 	if every > 0 {
 		w.every.Store(int64(every))
 		w.mine()
 	}
 	return w
+}
+
+// arrange writes the parties' command lines.
+func (w *town) arrange() {
+	var seeds []string
+	for _, a := range w.agents[:min(3, len(w.agents))] {
+		seeds = append(seeds, "--seed", a.seed())
+	}
+	for i, p := range w.parties() {
+		p.args = append([]string{"up", "--home", p.home.Dir, "--with-parent", "--rpc", w.near, "--rpc-cookie", w.cookie}, seeds...)
+		if i < len(w.agents) {
+			p.args = append(p.args, "--agent", "--listen", p.listen(), "--rate", strconv.Itoa(20+i))
+		}
+	}
 }
 
 // mine lets the chain grow: a block each interval, but not while one that is up is
@@ -168,16 +178,16 @@ func (w *town) mine() {
 	}()
 }
 
-// level reports whether no daemon that answers is behind a height.
+// level reports whether no daemon that could know better is behind a height.
 func (w *town) level(ctx context.Context, h wire.Height) bool {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	for _, p := range w.parties() {
 		c, err := web.Dial(p.home)
-		if err != nil {
+		if err != nil || p.away.Load() {
 			continue
 		}
-		if st, err := c.Status(ctx); err == nil && st.Chain.Height < uint32(h) {
+		if st, err := c.Status(ctx); err == nil && st.Chain.Error == "" && st.Chain.Height < uint32(h) {
 			return false
 		}
 	}
@@ -199,15 +209,19 @@ func (w *town) party(name string) *party {
 	must(w.t, err)
 	h := home.At(filepath.Join(w.dir, name))
 	must(w.t, h.Save(k))
-	return &party{home: h, keys: k, proc: &proc{t: w.t, name: name, path: binary, env: os.Environ(), log: filepath.Join(w.dir, name+".log")}}
+	return &party{home: h, keys: k, proc: &proc{t: w.t, name: name, path: binary, env: os.Environ(), log: filepath.Join(w.dir, name+".log"), run: (*exec.Cmd).Start}}
 }
 
-func (p *party) listen() string { return fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", p.port) }
+func (p *party) listen() string { return fmt.Sprintf("/ip4/%s/tcp/%d", p.ip, p.port) }
 
-func (p *party) seed() string {
+func (p *party) key() wire.Key {
 	key, err := wire.ParseRecipient(wire.Regtest, p.keys.Address)
 	must(p.t, err)
-	id, err := p2p.PeerID(key)
+	return key
+}
+
+func (p *party) seed() string {
+	id, err := p2p.PeerID(p.key())
 	must(p.t, err)
 	return fmt.Sprintf("%s/p2p/%s", p.listen(), id)
 }
@@ -224,7 +238,7 @@ func (p *proc) start() {
 	cmd.Stdout, cmd.Stderr, cmd.Env = log, log, p.env
 	in, err := cmd.StdinPipe()
 	must(p.t, err)
-	must(p.t, cmd.Start())
+	must(p.t, p.run(cmd))
 	ended := make(chan struct{})
 	p.cmd, p.ended = cmd, ended
 	go func() {
@@ -255,6 +269,14 @@ func (p *proc) stop(limit time.Duration) {
 	if err := p.end(os.Interrupt, limit); err != nil {
 		p.t.Errorf("%s: %v\n%s", p.name, err, tail(p.log))
 	}
+}
+
+// signal tells a process that runs something.
+func (p *proc) signal(s os.Signal) {
+	p.t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	must(p.t, p.cmd.Process.Signal(s))
 }
 
 func (p *proc) end(s os.Signal, limit time.Duration) error {
@@ -389,16 +411,19 @@ func (w *town) fund(p *party, coins int, each wire.Sat) {
 	})
 }
 
+// busy is how much longer all takes where other tests have the processors, too.
+const busy = 3
+
 // until tries f until it works.
 func (w *town) until(limit time.Duration, f func() error) {
 	w.t.Helper()
 	var err error
-	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(busy * limit); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		if err = f(); err == nil {
 			return
 		}
 	}
-	w.t.Fatalf("not within %v: %v", limit, err)
+	w.t.Fatalf("not within %v: %v", busy*limit, err)
 }
 
 // up starts all that are down, and waits until they are ready.
@@ -449,13 +474,14 @@ type letter struct {
 	name     string // its subject
 	body     []byte
 	days     float64
+	agents   int
 	// ids are its messages: those before the last have failed before anything
 	// was paid.
 	ids []string
 }
 
 func (w *town) letter(from, to *party, size int) *letter {
-	l := &letter{from: from, to: to, name: fmt.Sprintf("letter-%x", w.rand.Uint64()), body: make([]byte, size), days: 2}
+	l := &letter{from: from, to: to, name: fmt.Sprintf("letter-%x", w.rand.Uint64()), body: make([]byte, size), days: 2, agents: 3}
 	for i := range l.body {
 		l.body[i] = byte(w.rand.Uint32())
 	}
@@ -479,7 +505,7 @@ func (w *town) post(ctx context.Context, l *letter) error {
 			return nil
 		}
 	}
-	m, err := c.Send(ctx, web.Terms{To: l.to.keys.Address, Subject: l.name, Filename: "letter", Days: l.days, Agents: 3, MaxSat: 100_000}, uint64(len(l.body)), bytes.NewReader(l.body))
+	m, err := c.Send(ctx, web.Terms{To: l.to.keys.Address, Subject: l.name, Filename: "letter", Days: l.days, Agents: l.agents, MaxSat: 100_000}, uint64(len(l.body)), bytes.NewReader(l.body))
 	if err == nil {
 		l.ids = append(l.ids, m.ID)
 	}
@@ -712,4 +738,30 @@ func spend(t *btcwire.MsgTx, coins map[wire.Outpoint]wire.Sat, ours func(wire.Ou
 		}
 	}
 	return fee, nil
+}
+
+// health asks a daemon for it.
+func (w *town) health(p *party) (status int, body string) {
+	w.t.Helper()
+	at, err := p.home.Endpoint()
+	must(w.t, err)
+	resp, err := http.Get(at.URL + "/health")
+	must(w.t, err)
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(resp.Body)
+	must(w.t, err)
+	return resp.StatusCode, string(raw)
+}
+
+// bitgram runs a command at a party's home.
+func (p *party) bitgram(args ...string) (out string, code int) {
+	p.t.Helper()
+	cmd := exec.Command(p.path, append([]string{"--home", p.home.Dir}, args...)...)
+	cmd.Env = p.env
+	raw, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		p.t.Fatal(err)
+	}
+	return string(raw), cmd.ProcessState.ExitCode()
 }

@@ -18,6 +18,7 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"modernc.org/sqlite" // and its driver named "sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -90,6 +91,14 @@ func Open(path string) (*Store, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}
+	// SQLite gives its other files the mode of this one. It holds secrets.
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Close(); err != nil {
+		return nil, err
+	}
 	dsn := func(extra string) string {
 		u := url.URL{Scheme: "file", Opaque: url.PathEscape(path), RawQuery: "_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)" +
 			"&_pragma=synchronous(FULL)&_pragma=foreign_keys(ON)&_pragma=temp_store(MEMORY)" + extra}
@@ -102,7 +111,7 @@ func Open(path string) (*Store, error) {
 	write.SetMaxOpenConns(1)
 	if err := migrate(write); err != nil {
 		write.Close()
-		return nil, fmt.Errorf("%s: %w", path, damaged(err))
+		return nil, fmt.Errorf("%s: %w", path, meaning(err))
 	}
 	read, err := sql.Open("sqlite", dsn("&_pragma=query_only(ON)"))
 	if err != nil {
@@ -140,13 +149,16 @@ func migrate(db *sql.DB) error {
 	return tx.Commit()
 }
 
-// damaged adds ErrCorrupt to those of SQLite's errors that mean it.
-func damaged(err error) error {
+// meaning adds what those of SQLite's errors mean that something is to be done
+// about: ErrCorrupt, and syscall.ENOSPC where the disk is full.
+func meaning(err error) error {
 	var e *sqlite.Error
 	if errors.As(err, &e) {
 		switch e.Code() & 0xff {
 		case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
 			return fmt.Errorf("%w: %w", ErrCorrupt, err)
+		case sqlite3.SQLITE_FULL:
+			return fmt.Errorf("%w: %w", syscall.ENOSPC, err)
 		}
 	}
 	return err
@@ -156,9 +168,9 @@ func damaged(err error) error {
 // ErrCorrupt: nothing more is to be expected of the database then.
 func (s *Store) Damaged() <-chan struct{} { return s.broken }
 
-// noted is damaged, and tells Damaged.
+// noted is meaning, and tells Damaged.
 func (s *Store) noted(err error) error {
-	if err = damaged(err); errors.Is(err, ErrCorrupt) {
+	if err = meaning(err); errors.Is(err, ErrCorrupt) {
 		s.breaks.Do(func() { close(s.broken) })
 	}
 	return err
@@ -291,8 +303,8 @@ func (s *Store) commit(group []*update) {
 	defer t.Rollback()
 	any := false
 	for _, u := range group {
-		var alive bool
-		if alive, u.err = s.savepoint(ctx, t, u); !alive {
+		alive, err := s.savepoint(ctx, t, u)
+		if u.err = s.noted(err); !alive {
 			fail(fmt.Errorf("%w: %w", errGroup, u.err))
 			return
 		}
@@ -318,7 +330,7 @@ func (s *Store) savepoint(ctx context.Context, t *sql.Tx, u *update) (alive bool
 		if _, rerr := t.ExecContext(ctx, "ROLLBACK TO u; RELEASE u"); rerr != nil {
 			return false, errors.Join(err, rerr)
 		}
-		return true, s.noted(err)
+		return true, err
 	}
 	if _, err := t.ExecContext(ctx, "RELEASE u"); err != nil {
 		return false, err

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -329,6 +330,41 @@ func TestWholeRollback(t *testing.T) {
 		}
 		return nil
 	}))
+}
+
+// TestFull: what there is no room for is syscall.ENOSPC to all who share its
+// commit, and none of it is there; with room the store goes on.
+func TestFull(t *testing.T) {
+	s, _ := openTest(t)
+	var pages int
+	conform.Must(t, s.write.QueryRow("PRAGMA page_count").Scan(&pages))
+	limit := func(n int) {
+		_, err := s.write.Exec(fmt.Sprintf("PRAGMA max_page_count = %d", n))
+		conform.Must(t, err)
+	}
+	limit(pages)
+	var group []*update
+	for i := range 3 {
+		value := make([]byte, 1)
+		if i == 1 {
+			value = make([]byte, 100_000)
+		}
+		group = append(group, &update{f: func(x engine.Tx) error { return x.Put("b", []byte{byte(i)}, value) }})
+	}
+	s.commit(group)
+	if !errors.Is(group[1].err, syscall.ENOSPC) {
+		t.Errorf("without room: %v", group[1].err)
+	}
+	limit(pages + 1000)
+	conform.Must(t, s.View(t.Context(), func(tx engine.Tx) error {
+		for i, u := range group {
+			if v, _ := tx.Get("b", []byte{byte(i)}); (v != nil) != (u.err == nil) {
+				t.Errorf("update %d: %v, and %d bytes of it", i, u.err, len(v))
+			}
+		}
+		return nil
+	}))
+	conform.Must(t, s.Update(t.Context(), group[1].f))
 }
 
 func TestClosed(t *testing.T) {

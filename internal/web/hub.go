@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// hub passes events on to whoever listens. A listener that is slow misses some;
-// nobody waits for it.
+// hub passes events on to whoever listens. Nobody waits for a listener that is
+// slow: it gets no progress while it has much to read, and is left, so that it
+// knows, where it would miss something.
 type hub struct {
 	mu     sync.Mutex
 	list   map[chan any]bool
@@ -40,9 +41,15 @@ func (h *hub) send(e any) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for c := range h.list {
+		_, progress := e.(Progress)
+		if progress && len(c) > backlog/2 {
+			continue
+		}
 		select {
 		case c <- e:
 		default:
+			close(c)
+			delete(h.list, c)
 		}
 	}
 }

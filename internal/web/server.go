@@ -23,6 +23,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/sse"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
 
 	"github.com/bitgram/bitgram/internal/chain"
 	"github.com/bitgram/bitgram/internal/deal"
@@ -161,6 +162,7 @@ const (
 	headerTime = 10 * time.Second
 	maxHeader  = 64 << 10
 	stopTime   = 3 * time.Second
+	maxConns   = 256
 )
 
 // Serve answers on l until ctx ends.
@@ -178,7 +180,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			_ = srv.Close()
 		}
 	}()
-	err := srv.Serve(l)
+	err := srv.Serve(netutil.LimitListener(l, maxConns))
 	if errors.Is(err, http.ErrServerClosed) {
 		<-stopped
 		return nil
@@ -190,10 +192,6 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 // name in Host must be an address, so that no foreign name leads here (DNS
 // rebinding), and browsers send Origin.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path == "/health" {
-		s.health(w, r)
-		return
-	}
 	host, _, err := net.SplitHostPort(r.Host)
 	if err != nil {
 		host = r.Host
@@ -202,6 +200,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.Header.Get("Origin") != "" || net.ParseIP(strings.Trim(host, "[]")) == nil && host != "localhost":
 		s.deny(w, http.StatusForbidden, "this API is not for web pages")
+	case r.URL.Path == "/health":
+		hurry(w)
+		s.health(w, r)
 	case subtle.ConstantTimeCompare([]byte(token), []byte(s.cfg.Token)) != 1:
 		w.Header().Set("WWW-Authenticate", "Bearer")
 		s.deny(w, http.StatusUnauthorized, ErrToken.Error())
@@ -213,9 +214,20 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // ErrToken: the API does not take the token.
 var ErrToken = errors.New("wrong API token")
 
+// hurry keeps a caller without a token from holding the connection by a body
+// that never comes.
+func hurry(w http.ResponseWriter) {
+	w.Header().Set("Connection", "close")
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(time.Second))
+}
+
 func (s *Server) deny(w http.ResponseWriter, status int, text string) {
+	hurry(w)
 	writeJSON(w, status, &Error{Code: "token", Message: text, Hint: "the token stands in api.token in the daemon's home"})
 }
+
+// ErrEnded: the node has stopped by itself, and the daemon is about to.
+var ErrEnded = errors.New("the node has stopped")
 
 func (s *Server) health(w http.ResponseWriter, r *http.Request) {
 	type health struct {
@@ -223,19 +235,43 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request) {
 		Reason string `json:"reason,omitempty"`
 	}
 	n, err := s.get()
-	if err == nil && !n.Engine().Synced() {
-		err = errors.Join(node.ErrSyncing, n.Engine().Trouble())
-	}
-	if err == nil && s.cfg.Health != nil {
-		ctx, cancel := context.WithTimeout(r.Context(), headerTime)
-		defer cancel()
-		err = s.cfg.Health(ctx)
+	if err == nil {
+		trouble := n.Engine().Trouble()
+		if trouble == nil {
+			trouble = s.nodeHealth(r.Context())
+		}
+		if !n.Engine().Synced() {
+			err = node.ErrSyncing
+		}
+		select {
+		case <-n.Ended():
+			err = errors.Join(ErrEnded, err)
+		default:
+		}
+		err = errors.Join(err, trouble)
 	}
 	if err != nil {
 		writeJSON(w, http.StatusServiceUnavailable, health{Reason: err.Error()})
 		return
 	}
 	writeJSON(w, http.StatusOK, health{OK: true})
+}
+
+// healthTime is how long the Bitcoin node has to say how it is.
+const healthTime = 5 * time.Second
+
+// nodeHealth asks the Bitcoin node, which may be stalled.
+func (s *Server) nodeHealth(ctx context.Context) error {
+	if s.cfg.Health == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, healthTime)
+	defer cancel()
+	err := s.cfg.Health(ctx)
+	if ctx.Err() != nil {
+		err = fmt.Errorf("%w: no answer within %v", chain.ErrUnavailable, healthTime)
+	}
+	return err
 }
 
 // explained turns an error into the API's.
@@ -473,9 +509,6 @@ func (s *Server) send(ctx context.Context, n *node.Node, in *sending) (m Message
 	if err != nil {
 		return m, err
 	}
-	if err := n.Synced(ctx); err != nil {
-		return m, err
-	}
 	l.Body = in.body
 	if len(in.Attach) > 0 {
 		_, params, err := mime.ParseMediaType(in.contentType)
@@ -580,10 +613,8 @@ func (s *Server) status(ctx context.Context, n *node.Node, _ *none) (st Status, 
 	st.Chain = Chain{Height: uint32(at.Height), Hash: at.Hash.String(), Synced: n.Engine().Synced()}
 	if err := n.Engine().Trouble(); err != nil {
 		st.Chain.Error = err.Error()
-	} else if s.cfg.Health != nil {
-		if err := s.cfg.Health(ctx); err != nil {
-			st.Chain.Error = err.Error()
-		}
+	} else if err := s.nodeHealth(ctx); err != nil {
+		st.Chain.Error = err.Error()
 	}
 	st.Joined, st.Peers = n.Joined(), n.Known()
 	st.Listen, st.Seeds = n.Addrs(), n.Seed()
@@ -612,26 +643,31 @@ func (s *Server) agent(ad wire.Advertisement) Agent {
 }
 
 // newest cuts a page out of a list in which the newest comes last.
-func newest(list []Message, p *page) messages {
-	m := messages{Messages: []Message{}, Total: len(list)}
-	for i := len(list) - 1 - p.Offset; i >= 0 && len(m.Messages) < p.Limit; i-- {
-		m.Messages = append(m.Messages, list[i])
+func newest[T any](list []T, p *page) []T {
+	some := []T{}
+	for i := len(list) - 1 - p.Offset; i >= 0 && len(some) < p.Limit; i-- {
+		some = append(some, list[i])
 	}
-	return m
+	return some
 }
 
 func (s *Server) inbox(ctx context.Context, n *node.Node, p *page) (messages, error) {
-	var list []Message
-	var refs []engine.Ref
-	var states []deal.Recipient
-	err := n.Received(ctx, func(ref engine.Ref, r deal.Recipient) error {
-		refs, states = append(refs, ref), append(states, r)
-		return nil
-	})
-	for i := range refs {
-		list = append(list, s.received(n, refs[i], states[i]))
+	type one struct {
+		ref   engine.Ref
+		state deal.Recipient
 	}
-	return newest(list, p), err
+	var list []one
+	if err := n.Received(ctx, func(ref engine.Ref, r deal.Recipient) error {
+		list = append(list, one{ref, r})
+		return nil
+	}); err != nil {
+		return messages{}, err
+	}
+	m := messages{Messages: []Message{}, Total: len(list)}
+	for _, o := range newest(list, p) { // whose files are opened, and no others
+		m.Messages = append(m.Messages, s.received(n, o.ref, o.state))
+	}
+	return m, nil
 }
 
 func (s *Server) listSent(ctx context.Context, n *node.Node, p *page) (messages, error) {
@@ -640,7 +676,7 @@ func (s *Server) listSent(ctx context.Context, n *node.Node, p *page) (messages,
 		list = append(list, s.sent(st))
 		return nil
 	})
-	return newest(list, p), err
+	return messages{newest(list, p), len(list)}, err
 }
 
 func (s *Server) find(ctx context.Context, n *node.Node, id string) (m Message, ref engine.Ref, err error) {

@@ -240,7 +240,8 @@ func TestNewCookie(t *testing.T) {
 	conform.Must(t, c.Health(t.Context()))
 }
 
-// TestGoneAndBack: a node that is away for a while costs errors, no watcher.
+// TestGoneAndBack: a node that is away for a while costs errors, no watcher, and
+// who watches is told.
 func TestGoneAndBack(t *testing.T) {
 	n := startDevnode(t)
 	news := n.client.Watch(t.Context())
@@ -249,6 +250,7 @@ func TestGoneAndBack(t *testing.T) {
 	signal(t, news)
 	at := strings.TrimPrefix(n.server.URL(), "http://")
 	conform.Must(t, n.server.Close())
+	signal(t, news) // that it is gone
 	want := mine(t, n, 2)
 	for range 3 {
 		_, err := n.client.Tip(t.Context())

@@ -47,10 +47,14 @@ func (c *Client) Watch(ctx context.Context) <-chan struct{} {
 func (c *Client) saw(tip chainhash.Hash) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if tip == c.tip {
-		return
+	if tip != c.tip {
+		c.tip = tip
+		c.tell()
 	}
-	c.tip = tip
+}
+
+// tell has whoever watches look at the node. c.mu is held.
+func (c *Client) tell() {
 	for ch := range c.subs {
 		select {
 		case ch <- struct{}{}:
@@ -59,7 +63,8 @@ func (c *Client) saw(tip chainhash.Hash) {
 	}
 }
 
-// follow looks at the tip until Close. A node that fails is looked at again.
+// follow looks at the tip until Close. A node that fails is looked at again; who
+// watches is told that it is gone, and that it is back.
 func (c *Client) follow() {
 	t := time.NewTicker(c.poll)
 	defer t.Stop()
@@ -77,8 +82,14 @@ func (c *Client) follow() {
 		case err == nil && down:
 			c.log.Info("the Bitcoin node is back")
 		}
-		if down = err != nil; !down {
+		if err == nil {
 			c.saw(chainhash.Hash(tip))
+		}
+		if down != (err != nil) {
+			down = !down
+			c.mu.Lock()
+			c.tell()
+			c.mu.Unlock()
 		}
 		select {
 		case <-t.C:
