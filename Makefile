@@ -34,5 +34,5 @@ bench:
 
 # What of spec is written by the code, anew; review the difference.
 vectors:
-	go test ./seal ./internal/contract -run Vectors -update
+	go test ./seal ./blockname ./internal/contract -run Vectors -update
 	go test ./internal/deal -run StateTables -update

@@ -424,7 +424,7 @@ func storeKV(t *testing.T, h *StoreHarness) {
 			{[]byte("c"), ``},
 		} {
 			got := ""
-			Must(t, tx.Scan("x", c.prefix, func(k, v []byte) error {
+			Must(t, tx.Scan("x", c.prefix, 0, func(k, v []byte) error {
 				if string(v) != "v"+string(k) {
 					t.Errorf("%q has %q", k, v)
 				}
@@ -435,13 +435,20 @@ func storeKV(t *testing.T, h *StoreHarness) {
 				t.Errorf("scan of %q: %s, want %s", c.prefix, got, c.want)
 			}
 		}
-		WantErr(t, tx.Scan("x", nil, func(_, _ []byte) error { return errWanted }), errWanted)
+		for limit := 1; limit < 3; limit++ {
+			n := 0
+			Must(t, tx.Scan("x", nil, limit, func(_, _ []byte) error { n++; return nil }))
+			if n != limit {
+				t.Errorf("%d keys of the first %d", n, limit)
+			}
+		}
+		WantErr(t, tx.Scan("x", nil, 0, func(_, _ []byte) error { return errWanted }), errWanted)
 		return nil
 	}))
 	// The function may write to what it walks.
 	update(t, h, func(tx engine.Tx) error {
 		n := 0
-		Must(t, tx.Scan("x", []byte("a"), func(k, _ []byte) error {
+		Must(t, tx.Scan("x", []byte("a"), 0, func(k, _ []byte) error {
 			n++
 			Must(t, tx.Put("x", append(slices.Clone(k), 'z'), nil))
 			return tx.Delete("x", k)
@@ -717,7 +724,7 @@ func (m *model) compare(r *rapid.T, tx engine.Tx) {
 	for _, b := range []string{"", "a", "aa", "b"} {
 		for _, prefix := range []string{"", "a", "a\xff", "\xff"} {
 			var got, want []string
-			err := tx.Scan(b, []byte(prefix), func(k, v []byte) error { got = append(got, string(k)+"="+string(v)); return nil })
+			err := tx.Scan(b, []byte(prefix), 0, func(k, v []byte) error { got = append(got, string(k)+"="+string(v)); return nil })
 			for _, k := range slices.Sorted(maps.Keys(m.kv[b])) {
 				if bytes.HasPrefix([]byte(k), []byte(prefix)) {
 					want = append(want, k+"="+m.kv[b][k])

@@ -94,11 +94,12 @@ type Tx interface {
 	Retreat() error
 
 	// Get, Put, Delete and Scan are a small ordered key-value face for what
-	// shares the transaction, such as the wallet. Get of a missing key is nil.
+	// shares the transaction, such as the wallet. Get of a missing key is nil;
+	// Scan reads the first limit keys with a prefix, in order, all where it is 0.
 	Get(bucket string, key []byte) ([]byte, error)
 	Put(bucket string, key, value []byte) error
 	Delete(bucket string, key []byte) error
-	Scan(bucket string, prefix []byte, f func(key, value []byte) error) error
+	Scan(bucket string, prefix []byte, limit int, f func(key, value []byte) error) error
 }
 
 // Delivery is an event for a contract.

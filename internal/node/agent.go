@@ -206,7 +206,7 @@ func (a *agent) keep(ctx context.Context, p *wire.Package, checked *deal.Checked
 func (a *agent) Proofs(ctx context.Context, ask *wire.Ask, self, from peer.ID) (proofs []wire.Proof, err error) {
 	var points []wire.Key
 	err = a.store.View(ctx, func(tx engine.Tx) error {
-		return tx.Scan(bucketFind, ask.Find[:], func(key, _ []byte) error {
+		return tx.Scan(bucketFind, ask.Find[:], 0, func(key, _ []byte) error {
 			points = append(points, wire.Key(key[len(ask.Find):]))
 			return nil
 		})

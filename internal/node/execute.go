@@ -169,7 +169,7 @@ const bucketWaiting = "sender/waiting"
 // The rest asks at the next block.
 func nextWaiting(tx engine.Tx) (list []engine.Delivery, err error) {
 	var first []byte
-	if err := tx.Scan(bucketWaiting, nil, func(key, _ []byte) error {
+	if err := tx.Scan(bucketWaiting, nil, 0, func(key, _ []byte) error {
 		if first == nil {
 			first = bytes.Clone(key)
 		}

@@ -115,7 +115,7 @@ func (n *Node) remembered() (list []string) {
 func (n *Node) loadRoster(ctx context.Context) error {
 	n.roster.list = map[wire.Key]*met{}
 	return n.store.View(ctx, func(tx engine.Tx) error {
-		return tx.Scan(bucketRoster, nil, func(_, raw []byte) error {
+		return tx.Scan(bucketRoster, nil, 0, func(_, raw []byte) error {
 			var ad wire.Advertisement
 			if err := wire.Unmarshal(raw, &ad); err != nil || ad.Check() != nil {
 				return nil // only a memory
@@ -137,7 +137,7 @@ func (n *Node) saveRoster(ctx context.Context) error {
 	list := n.roster.all()
 	return n.store.Update(ctx, func(tx engine.Tx) error {
 		var old [][]byte
-		if err := tx.Scan(bucketRoster, nil, func(key, _ []byte) error {
+		if err := tx.Scan(bucketRoster, nil, 0, func(key, _ []byte) error {
 			old = append(old, bytes.Clone(key))
 			return nil
 		}); err != nil {

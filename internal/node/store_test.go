@@ -235,7 +235,7 @@ func TestDiskLimit(t *testing.T) {
 		entries, err := os.ReadDir(filepath.Join(a.cfg.Dir, dirCopies))
 		must(t, err)
 		must(t, a.node.store.View(t.Context(), func(tx engine.Tx) error {
-			return tx.Scan(bucketCopies, nil, func(_, _ []byte) error { rows++; return nil })
+			return tx.Scan(bucketCopies, nil, 0, func(_, _ []byte) error { rows++; return nil })
 		}))
 		return len(entries), rows
 	}

@@ -153,7 +153,7 @@ func TestKill(t *testing.T) {
 		}
 		conform.Must(t, s.View(t.Context(), func(tx engine.Tx) error {
 			there := map[uint32]int{}
-			conform.Must(t, tx.Scan("n", nil, func(k, _ []byte) error { there[binary.BigEndian.Uint32(k)]++; return nil }))
+			conform.Must(t, tx.Scan("n", nil, 0, func(k, _ []byte) error { there[binary.BigEndian.Uint32(k)]++; return nil }))
 			keys := len(there)
 			for n := range told {
 				if there[n] != 1 {
@@ -243,7 +243,7 @@ func TestCorrupt(t *testing.T) {
 		}
 		err = errors.Join(s.View(t.Context(), func(tx engine.Tx) error {
 			_, _, err := tx.Position()
-			return errors.Join(err, tx.Scan("b", nil, func(_, _ []byte) error { return nil }))
+			return errors.Join(err, tx.Scan("b", nil, 0, func(_, _ []byte) error { return nil }))
 		}), s.Update(t.Context(), func(tx engine.Tx) error { return tx.Put("b", []byte("x"), []byte("y")) }))
 		if err != nil {
 			failed++

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -238,10 +239,10 @@ func (t *tx) Delete(bucket string, key []byte) error {
 
 // Scan implements engine.Tx. f may write to the bucket: the rows are read
 // before it is called.
-func (t *tx) Scan(bucket string, prefix []byte, f func(key, value []byte) error) error {
+func (t *tx) Scan(bucket string, prefix []byte, limit int, f func(key, value []byte) error) error {
 	type row struct{ k, v []byte }
 	var found []row
-	if err := t.rows("SELECT key, value FROM kv WHERE bucket = ? AND key >= ? ORDER BY key", []any{bucket, blob(prefix)}, func(r *sql.Rows) error {
+	if err := t.rows("SELECT key, value FROM kv WHERE bucket = ? AND key >= ? ORDER BY key LIMIT ?", []any{bucket, blob(prefix), cmp.Or(limit, -1)}, func(r *sql.Rows) error {
 		var x row
 		if err := r.Scan(&x.k, &x.v); err != nil {
 			return err

@@ -25,12 +25,12 @@ import (
 )
 
 // Tx is what the wallet needs of a transaction of the store: an ordered
-// key-value face. Get of a missing key is nil.
+// key-value face. Get of a missing key is nil; a Scan's limit of 0 is none.
 type Tx interface {
 	Get(bucket string, key []byte) ([]byte, error)
 	Put(bucket string, key, value []byte) error
 	Delete(bucket string, key []byte) error
-	Scan(bucket string, prefix []byte, f func(key, value []byte) error) error
+	Scan(bucket string, prefix []byte, limit int, f func(key, value []byte) error) error
 }
 
 // Errors of the wallet.
@@ -386,7 +386,7 @@ func (w *Wallet) unspent(tx Tx, tip wire.Height, change bool, f func(o wire.Outp
 	if change {
 		bucket = bucketChange
 	}
-	return tx.Scan(bucket, nil, func(key, raw []byte) error {
+	return tx.Scan(bucket, nil, 0, func(key, raw []byte) error {
 		var c coin
 		if err := wire.Unmarshal(raw, &c); err != nil {
 			return err
@@ -589,7 +589,7 @@ func (w *Wallet) Lock(tx Tx, holder []byte, amount wire.Sat, weight int64, rate 
 
 // Unlock frees holder's coins.
 func (w *Wallet) Unlock(tx Tx, holder []byte) error {
-	return tx.Scan(bucketLock, nil, func(key, value []byte) error {
+	return tx.Scan(bucketLock, nil, 0, func(key, value []byte) error {
 		if !bytes.Equal(value, holder) {
 			return nil
 		}
@@ -914,7 +914,7 @@ func (w *Wallet) Bump(tx Tx, txid wire.Hash, rate wire.SatPerKVB) (*btcwire.MsgT
 // stands on comes before it.
 func (w *Wallet) Unconfirmed(tx Tx) (list []*btcwire.MsgTx, err error) {
 	depths := map[*btcwire.MsgTx]int{}
-	err = tx.Scan(bucketSent, nil, func(key, _ []byte) error {
+	err = tx.Scan(bucketSent, nil, 0, func(key, _ []byte) error {
 		txid := wire.Hash(key)
 		confirmed, err := tx.Get(bucketHistory, key)
 		if err != nil || confirmed != nil {
@@ -944,7 +944,7 @@ func (w *Wallet) Unconfirmed(tx Tx) (list []*btcwire.MsgTx, err error) {
 
 // History lists the confirmed transactions by height.
 func (w *Wallet) History(tx Tx) (list []Record, err error) {
-	err = tx.Scan(bucketHistory, nil, func(_, raw []byte) error {
+	err = tx.Scan(bucketHistory, nil, 0, func(_, raw []byte) error {
 		var r Record
 		if err := wire.Unmarshal(raw, &r); err != nil {
 			return err

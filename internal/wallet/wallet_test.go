@@ -448,7 +448,7 @@ func (h *home) snapshot() string {
 	var b bytes.Buffer
 	h.do(func(tx Tx) error {
 		for _, bucket := range []string{bucketCoin, bucketHistory, bucketUndo, bucketLock, bucketPending, bucketSent} {
-			must(h, tx.Scan(bucket, nil, func(k, v []byte) error { _, err := fmt.Fprintf(&b, "%s %x %x\n", bucket, k, v); return err }))
+			must(h, tx.Scan(bucket, nil, 0, func(k, v []byte) error { _, err := fmt.Fprintf(&b, "%s %x %x\n", bucket, k, v); return err }))
 		}
 		return nil
 	})

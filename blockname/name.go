@@ -1,0 +1,105 @@
+package blockname
+
+// The longest name and label of DNS. A hint has no room for the former.
+const (
+	maxName  = 253
+	maxLabel = 63
+)
+
+// CheckName reports what is wrong with a host name, wrapping ErrMalformed. A
+// name is one or more labels with dots between them, at most 253 bytes; a label
+// is 1 to 63 of a to z, 0 to 9 and the hyphen, which is neither first nor last,
+// nor third and fourth, where it marks encodings such as xn--: so what a name
+// shows is what it is. The last label is no number, decimal or 0x and hex, that
+// could be taken for a part of an IPv4 address.
+func CheckName(name string) error {
+	_, err := labels(name)
+	return err
+}
+
+// nameBytes are the bytes of labels.
+var nameBytes = func() (t [256]bool) {
+	for _, c := range []byte("abcdefghijklmnopqrstuvwxyz0123456789-") {
+		t[c] = true
+	}
+	return t
+}()
+
+// labels counts the labels of a name that CheckName takes.
+func labels(name string) (n int, err error) {
+	if len(name) > maxName {
+		return 0, malformed("name longer than 253 bytes")
+	}
+	start := 0
+	for i := 0; ; i++ {
+		if i < len(name) && name[i] != '.' {
+			if !nameBytes[name[i]] {
+				return 0, malformed("a byte in the name that is not a to z, 0 to 9, hyphen or dot")
+			}
+			continue
+		}
+		switch l := i - start; {
+		case l == 0:
+			return 0, malformed("empty name or label")
+		case l > maxLabel:
+			return 0, malformed("label longer than 63 bytes")
+		case name[start] == '-' || name[i-1] == '-':
+			return 0, malformed("label with a hyphen first or last")
+		case l >= 4 && name[start+2] == '-' && name[start+3] == '-':
+			return 0, malformed("label with hyphens third and fourth")
+		}
+		n++
+		if i == len(name) {
+			break
+		}
+		start = i + 1
+	}
+	if number(name, start) {
+		return 0, malformed("the last label is a number")
+	}
+	return n, nil
+}
+
+// number reports whether the label from start on reads as a number: all
+// digits, or 0x and hex digits, if any.
+func number(name string, start int) bool {
+	base := byte(10)
+	if len(name)-start >= 2 && name[start] == '0' && name[start+1] == 'x' {
+		start, base = start+2, 16
+	}
+	for ; start < len(name); start++ {
+		if nibble(name[start]) >= base {
+			return false
+		}
+	}
+	return true
+}
+
+// checkDomain checks a name of at least two labels.
+func checkDomain(name string) error {
+	n, err := labels(name)
+	if err == nil && n < 2 {
+		err = malformed("a domain has at least two labels")
+	}
+	return err
+}
+
+// checkPlace checks a TLD and a DHT prefix.
+func checkPlace(tld, dht string) error {
+	n, err := labels(tld)
+	if err != nil {
+		return err
+	}
+	if n != 1 {
+		return malformed("a TLD has one label")
+	}
+	if len(dht) < 1 || len(dht) > MaxDHT {
+		return malformed("a DHT prefix has 1 to 64 digits")
+	}
+	for i := range len(dht) {
+		if nibble(dht[i]) > 15 {
+			return malformed("a DHT prefix is lower-case hex")
+		}
+	}
+	return nil
+}

@@ -1,0 +1,295 @@
+// Package names keeps the index of blockname hints over the chain, with a
+// position of its own: it starts where hints may be, not where the own messages
+// may be.
+package names
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/bitgram/bitgram/blockname"
+	"github.com/bitgram/bitgram/internal/chain"
+	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// The index in the database: entries and ranks by blockname's keys; by height in
+// 8 bytes the blocks that were read and what takes them back.
+const (
+	bucketIndex  = "names/index"
+	bucketBlocks = "names/blocks"
+	bucketUndo   = "names/undo"
+)
+
+// keepUndo is how many blocks can be taken back: more than any reorg that
+// contracts survive.
+const keepUndo = 2016
+
+// Config of an Index.
+type Config struct {
+	Store engine.Store
+	Chain chain.Backend
+	// From is the first block that is read.
+	From wire.Height
+	Log  *slog.Logger
+}
+
+// Index is the hints of a chain.
+type Index struct {
+	cfg       Config
+	malformed atomic.Int64 // since the start
+
+	mu   sync.Mutex
+	at   wire.Height
+	read chan struct{} // closed and made anew with every block, and at the tip
+	tip  bool          // it was read to its end
+}
+
+// New returns an index; Follow fills it.
+func New(cfg Config) *Index {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Index{cfg: cfg, read: make(chan struct{})}
+}
+
+// ErrTooDeep: the chain was replaced further back than can be taken back.
+var ErrTooDeep = errors.New("the chain was replaced too far back for the index of names: delete it with 'bitgram name scan --again'")
+
+func rowKey(h wire.Height) []byte { return binary.BigEndian.AppendUint64(nil, uint64(h)) }
+
+// position is the last block that was read; ok is false before the first.
+func position(tx engine.Tx) (at chain.BlockRef, ok bool, err error) {
+	raw, err := tx.Get(bucketBlocks, nil)
+	if err != nil || raw == nil {
+		return at, false, err
+	}
+	if len(raw) != 8 {
+		return at, false, fmt.Errorf("position of the index of names: %d bytes", len(raw))
+	}
+	at.Height = wire.Height(binary.BigEndian.Uint64(raw))
+	hash, err := tx.Get(bucketBlocks, raw)
+	if err == nil && len(hash) != len(at.Hash) {
+		err = fmt.Errorf("block %d of the index of names: %d bytes", at.Height, len(hash))
+	}
+	copy(at.Hash[:], hash)
+	return at, err == nil, err
+}
+
+// Follow reads the chain until ctx ends. A node that fails is asked again later.
+func (x *Index) Follow(ctx context.Context) error {
+	news := x.cfg.Chain.Watch(ctx)
+	const first, last = 100 * time.Millisecond, time.Minute
+	for wait := first; ; {
+		err := x.catchUp(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, ErrTooDeep):
+			return err
+		case err != nil:
+			x.cfg.Log.Debug("names not read, will be tried again", "err", err, "in", wait)
+			select {
+			case <-time.After(wait):
+			case <-ctx.Done():
+			}
+			wait = min(2*wait, last)
+			continue
+		}
+		wait = first
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-news:
+		case <-time.After(last):
+		}
+	}
+}
+
+// catchUp reads what there is.
+func (x *Index) catchUp(ctx context.Context) error {
+	for {
+		var at chain.BlockRef
+		var begun bool
+		if err := x.cfg.Store.View(ctx, func(tx engine.Tx) (err error) {
+			at, begun, err = position(tx)
+			return err
+		}); err != nil {
+			return err
+		}
+		tip, err := x.cfg.Chain.Tip(ctx)
+		if err != nil {
+			return err
+		}
+		next := x.cfg.From
+		if begun {
+			hash, err := x.cfg.Chain.HashAt(ctx, at.Height)
+			if err != nil && !errors.Is(err, chain.ErrNotFound) {
+				return err
+			}
+			if err != nil || hash != at.Hash {
+				if err := x.disconnect(ctx, at); err != nil {
+					return err
+				}
+				continue
+			}
+			next = at.Height + 1
+		}
+		if next > tip.Height {
+			x.told(at.Height, true)
+			return nil
+		}
+		hash, err := x.cfg.Chain.HashAt(ctx, next)
+		if errors.Is(err, chain.ErrNotFound) {
+			continue // replaced meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		if err := x.connect(ctx, at, begun, chain.BlockRef{Hash: hash, Height: next}); err != nil {
+			return err
+		}
+		x.told(next, false)
+	}
+}
+
+// connect reads a block, whose predecessor must be the last one that was read.
+func (x *Index) connect(ctx context.Context, last chain.BlockRef, begun bool, b chain.BlockRef) error {
+	msg, _, err := x.cfg.Chain.Block(ctx, b.Hash)
+	if err != nil {
+		return err
+	}
+	if begun && msg.Header.PrevBlock != last.Hash {
+		return nil // replaced meanwhile: the next round takes back
+	}
+	block := blockname.Scan(msg.Transactions)
+	x.malformed.Add(int64(block.Malformed))
+	return x.cfg.Store.Update(ctx, func(tx engine.Tx) error {
+		changes, undo, err := blockname.Apply(func(key []byte) ([]byte, error) { return tx.Get(bucketIndex, key) }, b.Height, block)
+		if err != nil {
+			return err
+		}
+		if err := put(tx, changes); err != nil {
+			return err
+		}
+		row := rowKey(b.Height)
+		if err := tx.Put(bucketUndo, row, undo); err != nil {
+			return err
+		}
+		if err := tx.Put(bucketBlocks, row, b.Hash[:]); err != nil {
+			return err
+		}
+		if b.Height > keepUndo {
+			old := rowKey(b.Height - keepUndo)
+			if err := errors.Join(tx.Delete(bucketUndo, old), tx.Delete(bucketBlocks, old)); err != nil {
+				return err
+			}
+		}
+		return tx.Put(bucketBlocks, nil, row)
+	})
+}
+
+// disconnect takes the last block back.
+func (x *Index) disconnect(ctx context.Context, at chain.BlockRef) error {
+	return x.cfg.Store.Update(ctx, func(tx engine.Tx) error {
+		row := rowKey(at.Height)
+		undo, err := tx.Get(bucketUndo, row)
+		if err != nil {
+			return err
+		}
+		if undo == nil {
+			return ErrTooDeep
+		}
+		changes, err := blockname.Revert(undo)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(put(tx, changes), tx.Delete(bucketUndo, row), tx.Delete(bucketBlocks, row)); err != nil {
+			return err
+		}
+		if at.Height == x.cfg.From {
+			return tx.Delete(bucketBlocks, nil)
+		}
+		before, err := tx.Get(bucketBlocks, rowKey(at.Height-1))
+		if err != nil {
+			return err
+		}
+		if before == nil {
+			return ErrTooDeep
+		}
+		return tx.Put(bucketBlocks, nil, rowKey(at.Height-1))
+	})
+}
+
+func put(tx engine.Tx, changes []blockname.Change) error {
+	for _, c := range changes {
+		var err error
+		if c.Value == nil {
+			err = tx.Delete(bucketIndex, c.Key)
+		} else {
+			err = tx.Put(bucketIndex, c.Key, c.Value)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// told notes how far the chain is read.
+func (x *Index) told(h wire.Height, tip bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.at, x.tip = h, tip
+	close(x.read)
+	x.read = make(chan struct{})
+}
+
+// Read is the height of the last block that was read; tip whether it was the
+// chain's last.
+func (x *Index) Read() (h wire.Height, tip bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.at, x.tip
+}
+
+// Wait returns when the chain is read to its tip, of height h or above.
+func (x *Index) Wait(ctx context.Context, h wire.Height) error {
+	for {
+		x.mu.Lock()
+		done, next := x.tip && x.at >= h, x.read
+		x.mu.Unlock()
+		if done {
+			return nil
+		}
+		select {
+		case <-next:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Malformed is how many outputs looked like hints and were none, since the
+// start.
+func (x *Index) Malformed() int64 { return x.malformed.Load() }
+
+// View answers from the index.
+func (x *Index) View(ctx context.Context, f func(blockname.Reader) error) error {
+	return x.cfg.Store.View(ctx, func(tx engine.Tx) error { return f(reader{tx}) })
+}
+
+// reader is the index as blockname reads it.
+type reader struct{ tx engine.Tx }
+
+func (r reader) Get(key []byte) ([]byte, error) { return r.tx.Get(bucketIndex, key) }
+
+func (r reader) Scan(prefix []byte, limit int, f func(key, value []byte) error) error {
+	return r.tx.Scan(bucketIndex, prefix, limit, f)
+}
