@@ -130,28 +130,28 @@ func TestRootShape(t *testing.T) {
 }
 
 func TestAck(t *testing.T) {
-	root, agent, E := wire.Hash{1}, public("agent"), public("ephemeral")
-	ack, err := SealAck(recipient(t).AckKey(agent), key("recipient"), E, root, agent)
+	root, leaf, agent, E := wire.Hash{1}, wire.Hash{3}, public("agent"), public("ephemeral")
+	ack, err := SealAck(recipient(t).AckKey(agent), key("recipient"), E, root, leaf)
 	if err != nil || len(ack) != AckSize {
 		t.Fatal(len(ack), err)
 	}
 	ackKey := sender(t).AckKey(agent)
-	a, err := OpenAck(ack, ackKey, public("recipient"), E, root, agent)
+	a, err := OpenAck(ack, ackKey, public("recipient"), E, root, leaf)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := VerifyAck(a, public("recipient"), E, root, agent); err != nil {
+	if err := VerifyAck(a, public("recipient"), E, root, leaf); err != nil {
 		t.Fatal(err)
 	}
 	for name, f := range map[string]func() (Ack, error){
-		"agent":     func() (Ack, error) { return OpenAck(ack, ackKey, public("recipient"), E, root, public("agent 2")) },
-		"root":      func() (Ack, error) { return OpenAck(ack, ackKey, public("recipient"), E, wire.Hash{2}, agent) },
-		"E":         func() (Ack, error) { return OpenAck(ack, ackKey, public("recipient"), agent, root, agent) },
-		"recipient": func() (Ack, error) { return OpenAck(ack, ackKey, public("stranger"), E, root, agent) },
-		"key":       func() (Ack, error) { return OpenAck(ack, key("x"), public("recipient"), E, root, agent) },
-		"nil":       func() (Ack, error) { return OpenAck(nil, ackKey, public("recipient"), E, root, agent) },
-		"short":     func() (Ack, error) { return OpenAck(ack[:79], ackKey, public("recipient"), E, root, agent) },
-		"long":      func() (Ack, error) { return OpenAck(append(ack, 0), ackKey, public("recipient"), E, root, agent) },
+		"leaf":      func() (Ack, error) { return OpenAck(ack, ackKey, public("recipient"), E, root, root) },
+		"root":      func() (Ack, error) { return OpenAck(ack, ackKey, public("recipient"), E, wire.Hash{2}, leaf) },
+		"E":         func() (Ack, error) { return OpenAck(ack, ackKey, public("recipient"), agent, root, leaf) },
+		"recipient": func() (Ack, error) { return OpenAck(ack, ackKey, public("stranger"), E, root, leaf) },
+		"key":       func() (Ack, error) { return OpenAck(ack, key("x"), public("recipient"), E, root, leaf) },
+		"nil":       func() (Ack, error) { return OpenAck(nil, ackKey, public("recipient"), E, root, leaf) },
+		"short":     func() (Ack, error) { return OpenAck(ack[:79], ackKey, public("recipient"), E, root, leaf) },
+		"long":      func() (Ack, error) { return OpenAck(append(ack, 0), ackKey, public("recipient"), E, root, leaf) },
 	} {
 		if _, err := f(); !errors.Is(err, ErrCorrupt) {
 			t.Errorf("wrong %s: %v", name, err)
@@ -160,30 +160,30 @@ func TestAck(t *testing.T) {
 	for i := range ack {
 		b := bytes.Clone(ack)
 		b[i] ^= 1
-		if _, err := OpenAck(b, ackKey, public("recipient"), E, root, agent); !errors.Is(err, ErrCorrupt) {
+		if _, err := OpenAck(b, ackKey, public("recipient"), E, root, leaf); !errors.Is(err, ErrCorrupt) {
 			t.Fatalf("byte %d: %v", i, err)
 		}
 	}
 	// Whoever has the key but not R's: another signer under R's key.
-	st := ackStream(ackKey, E, public("recipient"), root, agent)
+	st := ackStream(ackKey, E, public("recipient"), root, leaf)
 	priv, err := key("stranger").PrivKey()
 	if err != nil {
 		t.Fatal(err)
 	}
-	sig, err := sign(priv, ackDigest(E, public("recipient"), root, agent))
+	sig, err := sign(priv, ackDigest(E, public("recipient"), root, leaf))
 	if err != nil {
 		t.Fatal(err)
 	}
 	forged := st.seal(append(sig[:], make([]byte, tagSize)...), signatureSize, true)
-	if _, err := OpenAck(forged, ackKey, public("recipient"), E, root, agent); !errors.Is(err, ErrSignature) {
+	if _, err := OpenAck(forged, ackKey, public("recipient"), E, root, leaf); !errors.Is(err, ErrSignature) {
 		t.Errorf("forged: %v", err)
 	}
 	// The same key under two roots repeats no keystream.
-	other, err := SealAck(ackKey, key("recipient"), E, wire.Hash{2}, agent)
+	other, err := SealAck(ackKey, key("recipient"), E, wire.Hash{2}, leaf)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := OpenAck(other, ackKey, public("recipient"), E, wire.Hash{2}, agent)
+	b, err := OpenAck(other, ackKey, public("recipient"), E, wire.Hash{2}, leaf)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,6 +193,21 @@ func TestAck(t *testing.T) {
 	}
 	if same {
 		t.Error("keystream repeated")
+	}
+}
+
+// A key is the payload's under any nonce that recipients accept, and no other's.
+func TestCheckKey(t *testing.T) {
+	p := wire.Hash{1}
+	for _, nonce := range []uint64{0, 1, 77, MaxNonce} {
+		if err := CheckKey(MessageKey(p, nonce), p); err != nil {
+			t.Errorf("nonce %d: %v", nonce, err)
+		}
+	}
+	for name, k := range map[string]wire.MessageKey{"none": {}, "another": MessageKey(wire.Hash{2}, 0), "far": MessageKey(p, MaxNonce+1)} {
+		if err := CheckKey(k, p); !errors.Is(err, ErrKey) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

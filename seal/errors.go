@@ -25,6 +25,9 @@ var (
 	// ErrSignature means a signature that does not verify.
 	ErrSignature = errors.New("bad signature")
 
+	// ErrKey means a message key that is not the payload's.
+	ErrKey = errors.New("the message key is another payload's")
+
 	// ErrMarker means data that is no funding marker.
 	ErrMarker = errors.New("not a funding marker")
 

@@ -152,7 +152,7 @@ func FuzzOpenAck(f *testing.F) {
 	agent, E := public("agent"), public("ephemeral")
 	k := sender(f).AckKey(agent)
 	mk := func(t testing.TB, root uint64) []byte {
-		b, err := SealAck(k, key("recipient"), E, ackRoot(root), agent)
+		b, err := SealAck(k, key("recipient"), E, ackRoot(root), ackRoot(7))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -164,14 +164,14 @@ func FuzzOpenAck(f *testing.F) {
 	}
 	f.Add([]byte{}, uint64(0))
 	f.Fuzz(func(t *testing.T, data []byte, root uint64) {
-		a, err := OpenAck(data, k, public("recipient"), E, ackRoot(root), agent)
+		a, err := OpenAck(data, k, public("recipient"), E, ackRoot(root), ackRoot(7))
 		if err != nil {
 			return
 		}
 		if !bytes.Equal(mk(t, root), data) {
 			t.Fatal("an acknowledgement has two forms")
 		}
-		if err := VerifyAck(a, public("recipient"), E, ackRoot(root), agent); err != nil {
+		if err := VerifyAck(a, public("recipient"), E, ackRoot(root), ackRoot(7)); err != nil {
 			t.Fatal(err)
 		}
 	})

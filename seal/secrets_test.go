@@ -281,7 +281,7 @@ func TestBadKeys(t *testing.T) {
 			"NewScanner":    func() error { _, err := NewScanner(bad); return err },
 			"SealKey":       func() error { _, err := SealKey(bad, pub, pub, wire.MessageKey{}); return err },
 			"UnsealKey":     func() error { _, err := UnsealKey(bad, pub, pub, wire.MessageKey{}); return err },
-			"SealAck":       func() error { _, err := SealAck(good, bad, pub, wire.Hash{}, pub); return err },
+			"SealAck":       func() error { _, err := SealAck(good, bad, pub, wire.Hash{}, wire.Hash{}); return err },
 			"Encrypt":       func() error { _, err := sender(t).Encrypt(nil, nil, bad); return err },
 		} {
 			if err := f(); !errors.Is(err, wire.ErrBadKey) {
@@ -299,7 +299,7 @@ func TestBadKeys(t *testing.T) {
 		"zero SealTo":   func() error { _, err := SealTo(nil, nil, wire.Secret{}); return err },
 		"zero Reader":   func() error { _, err := SealReader(nil, wire.Secret{}).Read(make([]byte, 1)); return err },
 		"zero Unseal":   func() error { _, err := Unseal(nil, nil, wire.Secret{}); return err },
-		"zero SealAck":  func() error { _, err := SealAck(wire.Secret{}, good, pub, wire.Hash{}, pub); return err },
+		"zero SealAck":  func() error { _, err := SealAck(wire.Secret{}, good, pub, wire.Hash{}, wire.Hash{}); return err },
 	} {
 		if err := f(); !errors.Is(err, wire.ErrBadKey) {
 			t.Errorf("%s: %v", name, err)

@@ -148,7 +148,7 @@ func vectors(t *testing.T) vectorFile {
 			v.Agents[i].Section = append(v.Agents[i].Section, h[:]...)
 		}
 		agent := wire.Key(v.Agents[i].Agent)
-		if v.Agents[i].Ack, err = SealAck(s.AckKey(agent), r, publicOf(e), root, agent); err != nil {
+		if v.Agents[i].Ack, err = SealAck(s.AckKey(agent), r, publicOf(e), root, wire.Hash(v.Agents[i].Leaf)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -114,8 +114,8 @@ type (
 	Publish struct {
 		Tx       []byte
 		RefundTo []byte // an address that counts as used from now on
-		// Until is the height at which it is too late to publish for the first
-		// time; 0 for a funding that is out already.
+		// Until is the height from which it is too late: a funding that no node
+		// has accepted by then is not published any more.
 		Until wire.Height
 	}
 	// Broadcast broadcasts a signed transaction. Answered by Broadcasted.
@@ -262,7 +262,7 @@ type (
 		Candidate Candidate
 		E         wire.Key
 		Root      wire.Hash
-		Point     wire.Key
+		Leaf      wire.Leaf
 		FetchKey  wire.Secret
 	}
 )

@@ -362,7 +362,7 @@ func newModel(t *testing.T, shape wire.Shape, blocks uint32) *model {
 	m.expiry = s.Legs[0].Quote.Expiry
 	root := m.marker(&s).Root
 	for i := range modelAgents {
-		m.acks[i], err = seal.SealAck(m.sec.AckKey(m.keys[i]), m.identity, ask.E, root, m.keys[i])
+		m.acks[i], err = seal.SealAck(m.sec.AckKey(m.keys[i]), m.identity, ask.E, root, m.packages[i].Section.Leaf.Hash())
 		must(t, err)
 		s, _, err = s.Step(deal.Placed{Height: modelStart, Receipt: wire.Receipt{Agent: m.keys[i], Package: m.packages[i].Digest()}})
 		must(t, err)
@@ -542,7 +542,7 @@ func (m *model) senderDoes(n *node, effects []deal.Effect) {
 				m.toSender(n, event{kind: evPlaced, agent: int8(i), height: n.height})
 			}
 		case deal.Publish:
-			if e.Until != 0 && n.height >= e.Until {
+			if !n.out && n.height >= e.Until {
 				m.toSender(n, event{kind: evNotBroadcasted})
 				continue
 			}

@@ -11,8 +11,8 @@ import (
 )
 
 // Proof shows anybody, offline, that a recipient acknowledged a message:
-// recipient signed root, root commits to the message and the agent that served
-// it, and the funding transaction carries root. (A claim on the chain shows its
+// recipient signed root and a leaf, the leaf names the message and the agent that
+// served it, and the funding transaction carries root. (A claim on the chain shows its
 // sender as much, and nobody else: the sender knows σ too.)
 type Proof struct {
 	Version   int          `json:"bitgram_proof"`
@@ -25,7 +25,7 @@ type Proof struct {
 	Ack       string       `json:"acknowledge"` // BIP340 signature by the recipient, hex
 }
 
-const proofVersion = 1
+const proofVersion = 2 // 1 signed the agent instead of its leaf
 
 // Errors of proofs.
 var (
@@ -115,7 +115,7 @@ func (p *Proof) Verify() (funding wire.Hash, err error) {
 	case len(parts[2]) != len(seal.Ack{}):
 		return bad("acknowledgement", errors.New("wrong size"))
 	}
-	if err := seal.VerifyAck(seal.Ack(parts[2]), recipient, m.E, m.Root, s.Leaf.Agent); err != nil {
+	if err := seal.VerifyAck(seal.Ack(parts[2]), recipient, m.E, m.Root, s.Leaf.Hash()); err != nil {
 		return bad("acknowledgement", err)
 	}
 	return contract.Txid(tx), nil

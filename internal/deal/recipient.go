@@ -178,7 +178,7 @@ func (r *Recipient) locate(wide bool) []Effect {
 
 func (r *Recipient) ack() Effect {
 	s := r.source()
-	return LeaveAck{Candidate: s.Candidate, E: r.E, Root: r.Root, Point: s.Leaf.Point,
+	return LeaveAck{Candidate: s.Candidate, E: r.E, Root: r.Root, Leaf: s.Leaf,
 		FetchKey: r.secrets().FetchKey(s.Candidate.Agent)}
 }
 

@@ -180,9 +180,12 @@ func (s Sender) Step(ev Event) (Sender, []Effect, error) {
 		return s, nil, nil
 	case Restored:
 		// Agents may have been asked again, and the message paid for, since: a
-		// second funding would pay for it twice.
+		// second funding would pay for it twice. One that was built may be out:
+		// it stays watched, and what it froze comes back.
 		if s.Phase < SenderPublishing {
-			return s.fail("restored", ErrRestored)
+			n, effects, err := s.fail("restored", ErrRestored)
+			n.Funding = s.Funding
+			return n, effects, err
 		}
 		return s, nil, nil
 	case CoinsFreed:
@@ -588,7 +591,9 @@ func (s Sender) acked(ev AckArrived) (Sender, []Effect, error) {
 	if err != nil {
 		return s, nil, err
 	}
-	ack, err := seal.OpenAck(ev.Blob, sec.AckKey(ev.Agent), s.Terms.Recipient, e, root, ev.Agent)
+	_, hashes := s.leaves(sec)
+	i := slices.IndexFunc(s.Legs, func(l Leg) bool { return l.Candidate.Agent == ev.Agent })
+	ack, err := seal.OpenAck(ev.Blob, sec.AckKey(ev.Agent), s.Terms.Recipient, e, root, hashes[i])
 	if err != nil {
 		return s, nil, nil // an agent's word alone proves nothing
 	}
@@ -640,8 +645,11 @@ func (s Sender) connected(ev Connected) (Sender, []Effect, error) {
 	case s.Confirmed == nil && s.Conflict.Depth(s.Tip) >= s.Terms.Margins.Final:
 		n, more, err := s.fail("rejected", fmt.Errorf("%w: its coins were spent by %s", ErrRejected, s.Conflict.Txid))
 		return n, append(effects, more...), err
+	case s.Confirmed == nil && ev.Height >= s.Frozen[0].Expiry:
+		n, more, err := s.fail("rejected", fmt.Errorf("%w: no block took its funding in time", ErrRejected))
+		return n, append(effects, more...), err
 	case s.Confirmed == nil:
-		effects = append(effects, Publish{Tx: s.Funding, RefundTo: s.Terms.RefundTo})
+		effects = append(effects, Publish{Tx: s.Funding, RefundTo: s.Terms.RefundTo, Until: s.publishUntil()})
 	case ev.Height >= s.Frozen[0].Expiry && slices.Contains(s.Spends, nil):
 		refund, err := s.refund(ev)
 		if err != nil {
@@ -825,6 +833,15 @@ func (s Sender) Interest() contract.Interest {
 	final := last + wire.Height(s.Terms.Margins.Final) - 1
 	switch {
 	case s.Confirmed == nil && s.Phase == SenderFailed:
+		// Over when it can't be paid for any more, or nobody did in all its time.
+		end := s.Frozen[0].Expiry
+		if s.Conflict != nil {
+			end = s.Conflict.Height
+		}
+		end += wire.Height(s.Terms.Margins.Final) - 1
+		if in.Done = s.Tip >= end; !in.Done {
+			in.Wake = end
+		}
 	case s.Confirmed == nil:
 		in.Wake = 1
 	case open && s.Delivered():

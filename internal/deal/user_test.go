@@ -1,11 +1,16 @@
 package deal_test
 
 import (
+	"encoding/hex"
 	"errors"
 	"strings"
 	"testing"
 
+	btcwire "github.com/btcsuite/btcd/wire/v2"
+
+	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/deal"
+	"github.com/bitgram/bitgram/seal"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -47,7 +52,7 @@ func TestProof(t *testing.T) {
 		"ack short":     func(p *deal.Proof) { p.Ack = p.Ack[2:] },
 		"no hex":        func(p *deal.Proof) { p.Ack = "x" },
 		"network":       func(p *deal.Proof) { p.Network = wire.Mainnet },
-		"version":       func(p *deal.Proof) { p.Version = 2 },
+		"version":       func(p *deal.Proof) { p.Version = 1 },
 		"large funding": func(p *deal.Proof) { p.Funding = strings.Repeat("00", 2<<20) },
 	} {
 		c := *p
@@ -56,6 +61,58 @@ func TestProof(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// TestProofOfAnother: a sender whose key names another message than the one that
+// it seals gets no acknowledgement for it; nor does one that shows another leaf
+// than the one that was read.
+func TestProofOfAnother(t *testing.T) {
+	w := newWorld(t, 14, 3)
+	w.lie = wire.Hash{1}
+	w.send(3, wire.PerAgent, 24)
+	w.finish()
+	if w.recipient == nil || w.recipient.Phase != deal.RecipientLost || len(w.read) > 0 {
+		t.Errorf("read: %+v", w.recipient)
+	}
+	if _, err := w.sender.Proof(wire.Regtest); !errors.Is(err, deal.ErrNoProof) {
+		t.Errorf("proof: %v", err)
+	}
+
+	w = newWorld(t, 14, 3)
+	w.send(3, wire.PerAgent, 24)
+	w.finish()
+	p, err := w.sender.Proof(wire.Regtest)
+	must(t, err)
+	raw, err := hex.DecodeString(p.Section)
+	must(t, err)
+	var s wire.Section
+	must(t, wire.Unmarshal(raw, &s))
+	must(t, seal.VerifyAck(ackOf(t, p), keyOf(t, w.identity), ephemeral(t, w), root(t, w), s.Leaf.Hash()))
+	s.Leaf.Key = seal.MessageKey(wire.Hash{1}, 0)
+	if err := seal.VerifyAck(ackOf(t, p), keyOf(t, w.identity), ephemeral(t, w), root(t, w), s.Leaf.Hash()); !errors.Is(err, seal.ErrSignature) {
+		t.Errorf("another leaf of the same agent: %v", err)
+	}
+}
+
+func ackOf(t *testing.T, p *deal.Proof) seal.Ack {
+	raw, err := hex.DecodeString(p.Ack)
+	must(t, err)
+	return seal.Ack(raw)
+}
+
+func ephemeral(t *testing.T, w *world) wire.Key {
+	e, err := w.sender.Terms.E()
+	must(t, err)
+	return e
+}
+
+func root(t *testing.T, w *world) wire.Hash {
+	tx, err := contract.DecodeTx(w.sender.Funding)
+	must(t, err)
+	data, _ := contract.Marker(tx)
+	m, err := seal.DecodeMarker(data)
+	must(t, err)
+	return m.Root
 }
 
 // TestCancel: a message can be taken back as long as its funding is not signed;
@@ -239,6 +296,9 @@ func TestRestored(t *testing.T) {
 			if paid := s.Phase >= deal.SenderPublishing; paid != (n.Phase == s.Phase && len(effects) == 0) || !paid && n.FailedBy != "restored" {
 				t.Errorf("a sender while %v: %v, %v", s.Phase, n.Phase, effects)
 			}
+			if s.Phase <= deal.SenderPlacing && n.Interest().Done != (s.Phase < deal.SenderPlacing) {
+				t.Errorf("a sender while %v: %+v", s.Phase, n.Interest())
+			}
 		case deal.Recipient:
 			n, effects, err := s.Step(deal.Restored{})
 			must(t, err)
@@ -288,6 +348,104 @@ func TestRestoredRecipient(t *testing.T) {
 		}
 		if !done || w.recipient.Phase != deal.RecipientRead || released != 1 {
 			t.Errorf("begun anew while %v (%v): ends %v, σ with %d", at, done, w.recipient.Phase, released)
+		}
+	}
+}
+
+// TestRestoredRefund: a home of the moment before its funding was published
+// finds it in the chain, and takes back what nobody earned.
+func TestRestoredRefund(t *testing.T) {
+	w := newWorld(t, 12, 3)
+	var restored *deal.Sender
+	w.reached = func(w *world, state any) {
+		if s, ok := state.(deal.Sender); ok && s.Phase == deal.SenderPlacing && restored == nil {
+			n, _, err := s.Step(deal.Restored{})
+			must(t, err)
+			restored = &n
+		}
+	}
+	w.present = false
+	from := w.tip()
+	w.send(3, wire.PerAgent, 24)
+	w.finish()
+	if w.sender.State() != "refunded" || restored == nil {
+		t.Fatalf("%s, %v", w.sender.State(), restored)
+	}
+	sent := 0
+	for h := from + 1; h <= w.tip(); h++ {
+		ev := deal.Connected{Block: contract.Block{Height: h, FeeRate: feeRate, Txs: w.block(h).Transactions}}
+		if !wants(restored.Interest(), ev) {
+			continue
+		}
+		n, effects, err := restored.Step(ev)
+		must(t, err)
+		restored = &n
+		for _, e := range effects {
+			if _, ok := e.(deal.Broadcast); ok {
+				sent++
+			}
+		}
+	}
+	if restored.State() != "refunded" || !restored.Interest().Done || sent == 0 || restored.Refund.Txid != w.sender.Refund.Txid {
+		t.Errorf("%s, %+v, %d refunds", restored.State(), restored.Interest(), sent)
+	}
+}
+
+// TestNeverConfirmed: a message whose funding no block takes is over once its
+// coins went elsewhere, or its time is up; and is refunded if one takes it after
+// all.
+func TestNeverConfirmed(t *testing.T) {
+	w := newWorld(t, 13, 3)
+	var s deal.Sender
+	w.reached = func(w *world, state any) {
+		if n, ok := state.(deal.Sender); ok && n.Phase == deal.SenderPublishing && s.Phase == 0 {
+			s = n
+		}
+	}
+	w.send(3, wire.PerAgent, 24)
+	expiry, final := s.Frozen[0].Expiry, wire.Height(s.Terms.Margins.Final)
+	other := btcwire.NewMsgTx(2)
+	at := contract.OutPoint(s.Inputs[0])
+	other.AddTxIn(btcwire.NewTxIn(&at, nil, nil))
+	for name, c := range map[string]struct {
+		refused bool
+		other   wire.Height // in this block
+		end     wire.Height
+	}{
+		"refused":            {true, 0, expiry + final - 1},
+		"refused and spent":  {true, s.Tip + 20, s.Tip + 20 + final - 1},
+		"never taken":        {false, 0, expiry + final - 1},
+		"spent by something": {false, s.Tip + 20, s.Tip + 20 + final - 1},
+	} {
+		var ev deal.Broadcasted
+		if c.refused {
+			ev.Err = "no"
+		}
+		n, _, err := s.Step(ev)
+		must(t, err)
+		var end wire.Height
+		for h := s.Tip + 1; end == 0 && h < expiry+100; h++ {
+			ev := deal.Connected{Block: contract.Block{Height: h, FeeRate: feeRate}}
+			if h == c.other {
+				ev.Txs = []*btcwire.MsgTx{other}
+			}
+			if !wants(n.Interest(), ev) {
+				continue
+			}
+			var effects []deal.Effect
+			n, effects, err = n.Step(ev)
+			must(t, err)
+			for _, e := range effects {
+				if p, ok := e.(deal.Publish); ok && (c.refused || p.Until == 0 || p.Until > n.Legs[0].Quote.ValidUntil) {
+					t.Errorf("%s: published at %d, until %d", name, h, p.Until)
+				}
+			}
+			if n.Interest().Done {
+				end = h
+			}
+		}
+		if end != c.end || n.State() != "failed" || n.FailedBy != "rejected" {
+			t.Errorf("%s: over at %d, not %d: %s by %s", name, end, c.end, n.State(), n.FailedBy)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package deal_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -41,6 +42,7 @@ type world struct {
 	purseHas  wire.Sat
 	change    []byte
 	payload   []byte
+	lie       wire.Hash // the payload that the sender's key names, where it is not the sent one
 	sender    deal.Sender
 	identity  wire.Secret // R
 	recipient *deal.Recipient
@@ -250,7 +252,7 @@ func (w *world) send(n int, shape wire.Shape, blocks uint32) {
 	must(w.t, err)
 	w.payload = p.Bytes()
 	terms := deal.Terms{Recipient: keyOf(w.t, w.identity), Ephemeral: e, PayloadHash: info.Hash, PayloadSize: info.Size,
-		Key: seal.MessageKey(info.Hash, 0), Agents: n, Shape: shape, MaxCost: 100_000, Blocks: blocks,
+		Key: seal.MessageKey(cmp.Or(w.lie, info.Hash), 7), Agents: n, Shape: shape, MaxCost: 100_000, Blocks: blocks,
 		Seed: w.secret(), RefundKey: w.secret(), RefundTo: w.change, Margins: w.margins}
 	for _, a := range w.agents {
 		terms.Candidates = append(terms.Candidates, deal.Candidate{Agent: a.key})
@@ -554,10 +556,10 @@ func (w *world) recipientEffect(e deal.Effect) {
 		a := w.agent(e.Candidate.Agent)
 		sec, err := seal.FromRecipient(w.identity, e.E)
 		must(w.t, err)
-		blob, err := seal.SealAck(sec.AckKey(e.Candidate.Agent), w.identity, e.E, e.Root, e.Candidate.Agent)
+		blob, err := seal.SealAck(sec.AckKey(e.Candidate.Agent), w.identity, e.E, e.Root, e.Leaf.Hash())
 		must(w.t, err)
 		if a.up() {
-			a.step(deal.Acked{MAC: wire.AckMAC(e.FetchKey, e.Point, blob), Blob: blob})
+			a.step(deal.Acked{MAC: wire.AckMAC(e.FetchKey, e.Leaf.Point, blob), Blob: blob})
 		}
 		w.stepRecipient(deal.AckLeft{OK: a.up()})
 	}
@@ -606,7 +608,11 @@ func (w *world) open(e deal.Open) {
 		w.stepRecipient(deal.NotOpened{Why: err.Error()})
 		return
 	}
+	payload := wire.Hash(blake3.Sum256(p.Bytes()))
 	m, err := sec.Decrypt(&body, &p)
+	if err == nil {
+		err = seal.CheckKey(e.Leaf.Key, payload)
+	}
 	if err != nil {
 		w.stepRecipient(deal.NotOpened{Why: err.Error()})
 		return

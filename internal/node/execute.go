@@ -152,11 +152,11 @@ func (x *executor) answer(ctx context.Context, ref engine.Ref, e deal.Effect) (d
 		if err != nil {
 			return nil, err
 		}
-		blob, err := seal.SealAck(sec.AckKey(e.Candidate.Agent), x.identity, e.E, e.Root, e.Candidate.Agent)
+		blob, err := seal.SealAck(sec.AckKey(e.Candidate.Agent), x.identity, e.E, e.Root, e.Leaf.Hash())
 		if err != nil {
 			return nil, err
 		}
-		err = x.calls.Acknowledge(ctx, e.Candidate, &wire.Acknowledge{Point: e.Point, MAC: wire.AckMAC(e.FetchKey, e.Point, blob), Blob: blob})
+		err = x.calls.Acknowledge(ctx, e.Candidate, &wire.Acknowledge{Point: e.Leaf.Point, MAC: wire.AckMAC(e.FetchKey, e.Leaf.Point, blob), Blob: blob})
 		return deal.AckLeft{OK: err == nil}, nil
 	}
 	return nil, fmt.Errorf("no way to carry out %T", e)
@@ -312,11 +312,13 @@ func (x *executor) publish(ctx context.Context, ref engine.Ref, e deal.Publish) 
 	if err != nil {
 		return nil, err
 	}
-	first := e.Until != 0
-	if first && x.engine.Position().Height >= e.Until {
-		return deal.Broadcasted{Err: "it would confirm too late for the agents' quotes"}, nil
-	}
-	err = x.store.Update(ctx, func(t engine.Tx) error {
+	txid := contract.Txid(tx)
+	late := x.engine.Position().Height >= e.Until
+	out := false
+	err = x.store.Update(ctx, func(t engine.Tx) (err error) {
+		if out, err = x.wallet.IsOut(t, txid); err != nil || late && !out {
+			return err
+		}
 		if err := x.wallet.Unlock(t, ref.ID[:]); err != nil {
 			return err
 		}
@@ -325,27 +327,33 @@ func (x *executor) publish(ctx context.Context, ref engine.Ref, e deal.Publish) 
 		}
 		return x.wallet.Sign(t, tx, true)
 	})
-	if errors.Is(err, wallet.ErrUnknownTx) {
-		// A coin that a reorg took away: it may come back, and until then there
-		// is nothing to broadcast.
-		return deal.Broadcasted{Err: err.Error()}, nil
-	}
-	if err != nil {
+	var refused error
+	switch {
+	case errors.Is(err, wallet.ErrUnknownTx):
+		refused = err // a coin that a reorg took away
+	case err != nil:
 		return nil, err
-	}
-	ev, err := broadcasted(x.cfg.Chain.Broadcast(ctx, tx))
-	if b, ok := ev.(deal.Broadcasted); ok && b.Err != "" && first {
-		// Nobody has it: its coins are free again. A funding that was out once
-		// keeps them whatever a node thinks of it today.
-		if err := x.store.Update(ctx, func(t engine.Tx) error { return x.wallet.Forget(t, contract.Txid(tx)) }); err != nil {
+	case late && !out:
+		refused = errLate
+	default:
+		if err = x.cfg.Chain.Broadcast(ctx, tx); errors.Is(err, chain.ErrRejected) {
+			refused = err
+		} else if err != nil {
 			return nil, err
 		}
 	}
-	if b, ok := ev.(deal.Broadcasted); ok && b.Err == "" {
-		err = x.store.Update(ctx, func(t engine.Tx) error { return x.wallet.Accepted(t, contract.Txid(tx)) })
+	switch {
+	case refused == nil:
+		return deal.Broadcasted{}, x.store.Update(ctx, func(t engine.Tx) error { return x.wallet.Accepted(t, txid) })
+	case out:
+		return deal.Broadcasted{}, nil // it was out once: the chain tells what becomes of it
 	}
-	return ev, err
+	// Nobody has it, as far as is known: its coins are free again.
+	return deal.Broadcasted{Err: refused.Error()}, x.store.Update(ctx, func(t engine.Tx) error { return x.wallet.Forget(t, txid) })
 }
+
+// errLate: a funding can't confirm before the agents' quotes end.
+var errLate = errors.New("it would confirm too late for the agents' quotes")
 
 // broadcasted turns the node's answer into an event; a node that is not there
 // is no answer.
@@ -514,9 +522,13 @@ func (x *executor) open(ref engine.Ref, e deal.Open) (deal.Event, error) {
 			_, err := seal.Unseal(pw, x.watched("opening", sealed), kappa)
 			pw.CloseWithError(err)
 		}()
-		m, err = sec.Decrypt(f, pr)
+		h := blake3.New()
+		m, err = sec.Decrypt(f, io.TeeReader(pr, h))
 		pr.CloseWithError(err)
-		for _, e := range []error{seal.ErrCorrupt, seal.ErrSignature, seal.ErrVersion, seal.ErrTooLarge} {
+		if err == nil {
+			err = seal.CheckKey(e.Leaf.Key, wire.Hash(h.Sum(nil)))
+		}
+		for _, e := range []error{seal.ErrCorrupt, seal.ErrSignature, seal.ErrVersion, seal.ErrTooLarge, seal.ErrKey} {
 			if errors.Is(err, e) {
 				bad = err
 			}

@@ -55,29 +55,38 @@ var ErrAmbiguous = errors.New("more than one message begins so")
 // minPrefix is how many digits of a message ID must be given.
 const minPrefix = 4
 
-// Find finds a message by its ID, or by the first digits of it: the state is a
-// deal.Sender or a deal.Recipient. ErrNoMessage, ErrAmbiguous. One that was sent
-// to oneself is found as received.
-func (n *Node) Find(ctx context.Context, prefix string) (ref engine.Ref, state any, err error) {
+// Find finds a message by its ID, or by the first digits of it, among those of
+// the first of kinds that has one: the state is a deal.Sender or a
+// deal.Recipient. ErrNoMessage, ErrAmbiguous. An ID may be both sent and
+// received: of a message to oneself, or because a stranger repeats a key that he
+// saw; the latter can't be read.
+func (n *Node) Find(ctx context.Context, prefix string, kinds ...engine.Kind) (ref engine.Ref, state any, err error) {
 	prefix = strings.ToLower(prefix)
 	if len(prefix) < minPrefix {
 		return ref, nil, fmt.Errorf("%w: %q has fewer than %d digits", ErrNoMessage, prefix, minPrefix)
 	}
 	var id wire.MessageID
-	see := func(r engine.Ref, k wire.MessageKey, s any) error {
-		if k == (wire.MessageKey{}) || !strings.HasPrefix(k.ID().String(), prefix) {
+	best := -1
+	see := func(r engine.Ref, k wire.MessageKey, s any, read bool) error {
+		rank := 2 * slices.Index(kinds, r.Kind)
+		if k == (wire.MessageKey{}) || rank < 0 || !strings.HasPrefix(k.ID().String(), prefix) {
 			return nil
 		}
 		if state != nil && k.ID() != id {
 			return fmt.Errorf("%w: %s", ErrAmbiguous, prefix)
 		}
-		ref, state, id = r, s, k.ID()
+		if !read {
+			rank++
+		}
+		if state == nil || rank < best {
+			ref, state, id, best = r, s, k.ID(), rank
+		}
 		return nil
 	}
-	if err := n.Sent(ctx, func(r engine.Ref, s deal.Sender) error { return see(r, s.Terms.Key, s) }); err != nil {
+	if err := n.Sent(ctx, func(r engine.Ref, s deal.Sender) error { return see(r, s.Terms.Key, s, true) }); err != nil {
 		return ref, nil, err
 	}
-	if err := n.Received(ctx, func(r engine.Ref, s deal.Recipient) error { return see(r, s.Key, s) }); err != nil {
+	if err := n.Received(ctx, func(r engine.Ref, s deal.Recipient) error { return see(r, s.Key, s, s.Phase == deal.RecipientRead) }); err != nil {
 		return ref, nil, err
 	}
 	if state == nil {

@@ -446,9 +446,6 @@ func (n *Node) FindAgent(ctx context.Context, agent wire.Key) (*wire.Advertiseme
 	return n.calls.Advertisement(ctx, agent)
 }
 
-// maxNonce is how many neighbourhoods a sender considers for a message.
-const maxNonce = 256
-
 // neighbourhood chooses where a message is kept: the nonce ν whose agents are
 // best as far as the node knows, and of those that are active there the ones to
 // ask for a quote: all that would take it.
@@ -540,7 +537,7 @@ func (n *Node) rank(locator func(uint64) wire.Locator, size uint64, l *Letter) [
 		cost  wire.Sat
 	}
 	var list []choice
-	for nonce := range uint64(maxNonce) {
+	for nonce := range uint64(seal.MaxNonce + 1) {
 		at := p2p.PlaceOf(locator(nonce))
 		slices.SortFunc(all, func(a, b *met) int { return p2p.Nearer(at, a.place, b.place) })
 		var near []p2p.Found

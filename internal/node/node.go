@@ -81,6 +81,8 @@ type Wallet interface {
 	// no coin of the wallet.
 	Sign(tx wallet.Tx, t *btcwire.MsgTx, fixed bool) error
 	Forget(tx wallet.Tx, txid wire.Hash) error
+	// IsOut reports whether a transaction was Accepted.
+	IsOut(tx wallet.Tx, txid wire.Hash) (bool, error)
 	// Accepted makes the change of a transaction spendable that the network
 	// has.
 	Accepted(tx wallet.Tx, txid wire.Hash) error

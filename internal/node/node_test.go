@@ -7,10 +7,14 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 
+	btcwire "github.com/btcsuite/btcd/wire/v2"
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/bitgram/bitgram/internal/chain"
+	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/p2p"
@@ -104,6 +108,80 @@ func TestFailuresCostNothing(t *testing.T) {
 		l.Agents = 4
 		few(t, l)
 	})
+}
+
+// moody is a chain whose node may refuse what others take.
+type moody struct {
+	chain.Backend
+	refuses atomic.Bool
+}
+
+func (m *moody) Broadcast(ctx context.Context, tx *btcwire.MsgTx) error {
+	if m.refuses.Load() {
+		return chain.ErrRejected
+	}
+	return m.Backend.Broadcast(ctx, tx)
+}
+
+// TestPublish: a funding goes out in time or not at all; one that no node ever
+// had gives its coins back, and one that a node had keeps them.
+func TestPublish(t *testing.T) {
+	w := newTown(t, 1)
+	const purse = 1_000_000
+	w.fund(w.homes["sender"], purse)
+	h := w.homes["sender"]
+	must(t, h.node.Close())
+	moody := &moody{Backend: h.cfg.Chain}
+	h.cfg.Chain = moody
+	h.open()
+	n := h.node
+	must(t, n.Synced(t.Context()))
+	ref := engine.Ref{Kind: engine.KindSender, ID: wire.Hash{1}}
+	tip := n.Engine().Position().Height
+	funding := func(over wire.Sat) (tx *btcwire.MsgTx) {
+		must(t, n.store.Update(t.Context(), func(x engine.Tx) error {
+			picked, err := n.wallet.Lock(x, ref.ID[:], 10_000, 1000, 1000, tip)
+			if err != nil {
+				return err
+			}
+			tx, err = contract.Funding(picked.Inputs, nil, []byte("marker"), btcwire.NewTxOut(int64(picked.Change+over), picked.ChangeScript))
+			return err
+		}))
+		return tx
+	}
+	publish := func(tx *btcwire.MsgTx, until wire.Height, ok bool, free wire.Sat) {
+		t.Helper()
+		ev, err := (*executor)(n).publish(t.Context(), ref, deal.Publish{Tx: contract.EncodeTx(tx), RefundTo: tx.TxOut[len(tx.TxOut)-1].PkScript, Until: until})
+		must(t, err)
+		if (ev.(deal.Broadcasted).Err == "") != ok {
+			t.Errorf("until %d: %+v", until, ev)
+		}
+		must(t, n.store.Update(t.Context(), func(x engine.Tx) error { return n.wallet.Unlock(x, ref.ID[:]) }))
+		b, err := n.Balance(t.Context())
+		must(t, err)
+		if b.Confirmed != free {
+			t.Errorf("until %d: %v free, not %v", until, b.Confirmed, free)
+		}
+		txs := 0
+		must(t, n.store.View(t.Context(), func(x engine.Tx) error {
+			list, err := n.wallet.Unconfirmed(x)
+			txs = len(list)
+			return err
+		}))
+		if (txs == 0) != (free > 0) {
+			t.Errorf("until %d: %d to be sent again", until, txs)
+		}
+	}
+	publish(funding(0), tip, false, purse)       // late, never signed
+	publish(funding(purse), tip+1, false, purse) // spends what is not there
+	signed := funding(0)
+	must(t, n.store.Update(t.Context(), func(x engine.Tx) error { return n.wallet.Sign(x, signed, true) }))
+	publish(signed, tip, false, purse) // late, signed before a crash
+	tx := funding(0)
+	publish(tx, tip+1, true, 0)
+	publish(tx, tip, true, 0) // it is out: never too late
+	moody.refuses.Store(true)
+	publish(tx, tip, true, 0) // and never given up because a node refuses it
 }
 
 // silence takes σ and answers nothing, or something wrong.

@@ -120,6 +120,8 @@ type Sent struct {
 	// Parents are own transactions that were unconfirmed when this one spent
 	// their change.
 	Parents []wire.Hash
+	// Accepted: the network had it once.
+	Accepted bool
 }
 
 // Wallet is a home's wallet.
@@ -499,12 +501,27 @@ func (w *Wallet) ancestors(tx Tx, txid wire.Hash, seen map[wire.Hash]bool) error
 	return nil
 }
 
+// IsOut reports whether the network had a transaction of our own once.
+func (w *Wallet) IsOut(tx Tx, txid wire.Hash) (bool, error) {
+	s, _, err := w.sent(tx, txid)
+	return s != nil && s.Accepted, err
+}
+
 // Accepted notes that the network has a transaction of our own: from now on its
 // change can be spent.
 func (w *Wallet) Accepted(tx Tx, txid wire.Hash) error {
 	s, t, err := w.sent(tx, txid)
-	if err != nil || s == nil || s.Change < 0 {
+	if err != nil || s == nil {
 		return err
+	}
+	if !s.Accepted {
+		s.Accepted = true
+		if err := put(tx, bucketSent, txid[:], s); err != nil {
+			return err
+		}
+	}
+	if s.Change < 0 {
+		return nil
 	}
 	key := wire.Outpoint{Txid: txid, Vout: uint32(s.Change)}.Bytes()
 	if known, err := tx.Get(bucketCoin, key); err != nil || known != nil {
@@ -757,6 +774,7 @@ func (w *Wallet) sign(tx Tx, t *btcwire.MsgTx, s Sent) error {
 	if old, _, err := w.sent(tx, txid); err != nil {
 		return err
 	} else if old != nil { // signed before: what has confirmed since may be taken back
+		s.Accepted = old.Accepted
 		for _, p := range old.Parents {
 			if !slices.Contains(s.Parents, p) {
 				s.Parents = append(s.Parents, p)

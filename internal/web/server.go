@@ -328,11 +328,11 @@ func (s *Server) routes(api huma.API) {
 	on(s, api, "GET", "/inbox", "Messages received", s.inbox)
 	on(s, api, "GET", "/sent", "Messages sent", s.listSent)
 	on(s, api, "GET", "/messages/{id}", "One message", func(ctx context.Context, n *node.Node, in *byID) (Message, error) {
-		m, _, err := s.find(ctx, n, in.ID)
+		m, _, err := s.find(ctx, n, in.ID, engine.KindSender, engine.KindRecipient)
 		return m, err
 	})
 	on(s, api, "POST", "/messages/{id}/cancel", "Take a message back before it is paid for", func(ctx context.Context, n *node.Node, in *byID) (Message, error) {
-		m, ref, err := s.find(ctx, n, in.ID)
+		m, ref, err := s.find(ctx, n, in.ID, engine.KindSender, engine.KindRecipient)
 		if err != nil {
 			return m, err
 		}
@@ -342,18 +342,18 @@ func (s *Server) routes(api huma.API) {
 		if err := n.Cancel(ctx, ref); err != nil {
 			return m, err
 		}
-		m, _, err = s.find(ctx, n, in.ID)
+		m, _, err = s.find(ctx, n, in.ID, engine.KindSender)
 		return m, err
 	})
-	on(s, api, "DELETE", "/messages/{id}", "Delete a message that was received, or one that was sent and has come to its end", func(ctx context.Context, n *node.Node, in *byID) (Message, error) {
-		m, ref, err := s.find(ctx, n, in.ID)
+	on(s, api, "DELETE", "/messages/{id}", "Delete a message that was received, or else one that was sent and has come to its end", func(ctx context.Context, n *node.Node, in *byID) (Message, error) {
+		m, ref, err := s.find(ctx, n, in.ID, engine.KindRecipient, engine.KindSender)
 		if err != nil {
 			return m, err
 		}
 		return m, n.Discard(ctx, ref)
 	})
 	on(s, api, "GET", "/messages/{id}/proof", "A proof of delivery that anybody can check offline", func(ctx context.Context, n *node.Node, in *byID) (*deal.Proof, error) {
-		_, state, err := n.Find(ctx, in.ID)
+		_, state, err := n.Find(ctx, in.ID, engine.KindSender, engine.KindRecipient)
 		if err != nil {
 			return nil, err
 		}
@@ -417,7 +417,7 @@ func (s *Server) routes(api huma.API) {
 		if err != nil {
 			return nil, s.explained(err)
 		}
-		ref, state, err := n.Find(ctx, in.ID)
+		ref, state, err := n.Find(ctx, in.ID, engine.KindRecipient, engine.KindSender)
 		if err != nil {
 			return nil, s.explained(err)
 		}
@@ -679,8 +679,8 @@ func (s *Server) listSent(ctx context.Context, n *node.Node, p *page) (messages,
 	return messages{newest(list, p), len(list)}, err
 }
 
-func (s *Server) find(ctx context.Context, n *node.Node, id string) (m Message, ref engine.Ref, err error) {
-	ref, state, err := n.Find(ctx, id)
+func (s *Server) find(ctx context.Context, n *node.Node, id string, kinds ...engine.Kind) (m Message, ref engine.Ref, err error) {
+	ref, state, err := n.Find(ctx, id, kinds...)
 	if err != nil {
 		return m, ref, err
 	}
