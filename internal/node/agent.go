@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -319,8 +320,11 @@ func (a *agent) buildClaims(tx engine.Tx, ref engine.Ref, due deal.ClaimDue) ([]
 	}
 	tip := a.engine.Position().Height
 	resend := []engine.Delivery{{Ref: ref, Event: deal.ClaimBuilt{Sent: sentOr(first.Claim), Broadcast: true}}}
+	if first.Claim != nil && !a.firstOf(first.Claim.Txid, due.Urgent, ref, tip) {
+		return nil, nil // another deal of the batch was here first
+	}
 	if first.Claim != nil && first.Claim.Height >= tip {
-		return resend, nil // another deal of the batch was here first
+		return resend, nil
 	}
 	group, whole, err := a.claimGroup(tx, ref, &first)
 	if err != nil {
@@ -367,6 +371,34 @@ func (a *agent) buildClaims(tx engine.Tx, ref engine.Ref, due deal.ClaimDue) ([]
 	return deliveries, nil
 }
 
+// looked remembers which deal looked after each claim transaction at a height.
+type looked struct {
+	mu     sync.Mutex
+	height wire.Height
+	by     map[look]engine.Ref
+}
+
+type look struct {
+	txid   wire.Hash
+	urgent bool
+}
+
+// firstOf reports whether a deal is the one that looks after its claim
+// transaction in this block: one of a batch is enough.
+func (a *agent) firstOf(txid wire.Hash, urgent bool, ref engine.Ref, tip wire.Height) bool {
+	l := &a.looked
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.height != tip || l.by == nil {
+		l.height, l.by = tip, map[look]engine.Ref{}
+	}
+	k := look{txid, urgent}
+	if _, ok := l.by[k]; !ok {
+		l.by[k] = ref
+	}
+	return l.by[k] == ref
+}
+
 func sentOr(s *deal.Sent) deal.Sent {
 	if s == nil {
 		return deal.Sent{}
@@ -381,25 +413,33 @@ type ready struct {
 }
 
 // claimGroup gathers what may share first's transaction: the members of the
-// one that it is in already, or else all that are in none. A deal in 1-of-many
-// claims alone, so that a sibling that wins its output takes nobody with it.
-// whole tells whether every input of the earlier transaction is still there to
-// be claimed; otherwise that transaction is dead.
+// one that it is in already, or else all that are in none. whole tells whether
+// every input of the earlier transaction is still there to be claimed; otherwise
+// that transaction is dead. What cannot be read stops nobody else's claim.
 func (a *agent) claimGroup(tx engine.Tx, ref engine.Ref, first *deal.Agent) (group []ready, whole bool, err error) {
 	group = []ready{{ref, *first}}
 	if first.Quote.Shape == wire.PerAgent {
-		if err := tx.Each(engine.KindAgent, false, func(r engine.Ref, raw []byte) error {
-			var s deal.Agent
-			if err := wire.Unmarshal(raw, &s); err != nil {
-				return err
-			}
-			same := first.Claim == nil && s.Claim == nil || first.Claim != nil && s.Claim != nil && s.Claim.Txid == first.Claim.Txid
-			if r != ref && same && s.Quote.Shape == wire.PerAgent && s.Claimable() && len(group) < maxClaims {
-				group = append(group, ready{r, s})
+		txid := sentOr(first.Claim).Txid
+		var points []wire.Key
+		if err := tx.Scan(bucketClaimable, txid[:], maxClaims, func(key, _ []byte) error {
+			if p := wire.Key(key[len(txid):]); p != first.Quote.Point {
+				points = append(points, p)
 			}
 			return nil
 		}); err != nil {
 			return nil, false, err
+		}
+		for _, p := range points[:min(len(points), maxClaims-1)] {
+			r, s, err := agentRef(p), deal.Agent{}, error(nil)
+			raw, err := tx.State(r)
+			if err == nil {
+				err = wire.Unmarshal(raw, &s)
+			}
+			if err != nil {
+				a.log.Warn("a deal that cannot be read is left out of a claim", "deal", r, "err", err)
+				continue
+			}
+			group = append(group, ready{r, s})
 		}
 	}
 	if first.Claim == nil {

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"sync"
 
@@ -69,12 +70,41 @@ func delta(c engine.Change) (d Stored, ok bool) {
 	return d, ok
 }
 
+// bucketClaimable lists what may share a claim transaction: the txid of the one
+// that a deal is in, or zeros ‖ point → nothing.
+const bucketClaimable = "agent/claimable"
+
+// claimKey is where a contract stands in bucketClaimable, nil for nowhere. A
+// deal in 1-of-many claims alone, so that a sibling that wins its output takes
+// nobody with it.
+func claimKey(state any) []byte {
+	a, ok := state.(deal.Agent)
+	if !ok || a.Quote.Shape != wire.PerAgent || !a.Claimable() {
+		return nil
+	}
+	txid := sentOr(a.Claim).Txid
+	return append(txid[:], a.Quote.Point[:]...)
+}
+
 // bucketSums keeps the agent's sums, so that none of its deals is read at the
 // start.
 const bucketSums = "agent/sums"
 
-// account moves the sums in the transaction that moves the deal.
+// account moves the sums and the index of claimable deals in the transaction
+// that moves the deal.
 func account(tx engine.Tx, c engine.Change) error {
+	if before, after := claimKey(c.Before), claimKey(c.State); !bytes.Equal(before, after) {
+		if before != nil {
+			if err := tx.Delete(bucketClaimable, before); err != nil {
+				return err
+			}
+		}
+		if after != nil {
+			if err := tx.Put(bucketClaimable, after, []byte{}); err != nil {
+				return err
+			}
+		}
+	}
 	d, ok := delta(c)
 	if !ok || d == (Stored{}) {
 		return nil

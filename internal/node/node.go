@@ -109,6 +109,7 @@ type Node struct {
 	scanner  *seal.Scanner
 	files    files
 	load     load
+	looked   looked
 	log      *slog.Logger
 
 	own       atomic.Pointer[[]string] // the own agent's seeds, once it listens

@@ -202,14 +202,30 @@ func (w *town) balanced(purse wire.Sat) {
 }
 
 // counted requires that an agent's sums are those of its deals, in the database
-// and in memory.
+// and in memory, and that its index has exactly those that can be claimed.
 func (w *town) counted(n *Node) {
 	w.t.Helper()
 	var want Stored
+	claimable := map[string]bool{}
 	must(w.t, each(w.t.Context(), n.store, engine.KindAgent, func(_ engine.Ref, a deal.Agent) error {
 		want.add(of(&a))
+		if k := claimKey(a); k != nil {
+			claimable[string(k)] = true
+		}
 		return nil
 	}))
+	must(w.t, n.store.View(w.t.Context(), func(tx engine.Tx) error {
+		return tx.Scan(bucketClaimable, nil, 0, func(key, _ []byte) error {
+			if !claimable[string(key)] {
+				w.t.Errorf("%s would claim %x", n.cfg.Dir, key)
+			}
+			delete(claimable, string(key))
+			return nil
+		})
+	}))
+	if len(claimable) > 0 {
+		w.t.Errorf("%s misses %d claims", n.cfg.Dir, len(claimable))
+	}
 	got, err := n.Stored(w.t.Context())
 	must(w.t, err)
 	n.load.mu.Lock()
