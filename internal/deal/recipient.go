@@ -396,8 +396,8 @@ func (r *Recipient) releaseTo(s *Source) Effect {
 
 func (r Recipient) revealed(ev Revealed) (Recipient, []Effect, error) {
 	i := slices.IndexFunc(r.Sources, func(s Source) bool { return s.Candidate.Agent == ev.Agent })
-	if i < 0 || r.Phase >= RecipientOpening || r.Sources[i].Released == 0 {
-		return r, nil, nil
+	if i < 0 || r.Phase >= RecipientOpening || r.Sources[i].Released == 0 || !r.Sources[i].Held {
+		return r, nil, nil // without its copy, after a restore: asked for again once that is here
 	}
 	if contract.CheckTau(ev.Tau, r.Sources[i].Leaf.Point) != nil {
 		r.Sources[i].Silent = true

@@ -84,8 +84,13 @@ func (x *executor) Do(ctx context.Context, ref engine.Ref, e deal.Effect) (func(
 		}, nil
 	}
 	ev, err := x.answer(ctx, ref, e)
-	if errors.Is(err, os.ErrNotExist) && x.over(ctx, ref) {
-		return nil, nil // its files are gone because it ended meanwhile
+	if errors.Is(err, os.ErrNotExist) {
+		if x.over(ctx, ref) {
+			return nil, nil // its files are gone because it ended meanwhile
+		}
+		if _, ok := e.(deal.Open); ok {
+			ev, err = deal.Restored{}, nil // somebody deleted the copy: it is fetched again
+		}
 	}
 	if err != nil || ctx.Err() != nil {
 		// What a cancelled context cut short proves nothing: it is done again.

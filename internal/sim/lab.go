@@ -60,8 +60,10 @@ type Home struct {
 	Cfg  node.Config
 	// Plan, where set, kills the node at an effect.
 	Plan *Plan
-	lab  *Lab
-	ips  []string // of its hosts, in the order in which they are made
+	// Backup, where set, takes a backup, and later makes the home anew of it.
+	Backup *Backup
+	lab    *Lab
+	ips    []string // of its hosts, in the order in which they are made
 }
 
 // epoch is when a lab begins: btcd's clock must be past its blocks'.
@@ -167,6 +169,9 @@ func (h *Home) Open() {
 	if h.Plan != nil {
 		cfg.Intercept = func(e engine.Executor) engine.Executor { return killer{e, h.Plan} }
 	}
+	if h.Backup != nil {
+		h.watch(&cfg)
+	}
 	n, err := node.Open(cfg)
 	h.lab.must(err)
 	h.Node = n
@@ -203,6 +208,7 @@ func (l *Lab) Settle() {
 	for end := time.Now().Add(time.Hour); ; time.Sleep(50 * time.Millisecond) {
 		synctest.Wait()
 		l.reopen()
+		l.restore()
 		busy := ""
 		for _, h := range l.Up() {
 			if !h.Node.Engine().Idle(tip.Height) {
@@ -342,6 +348,14 @@ func (l *Lab) Read(h *Home) []byte {
 // the purse: no satoshi is lost or made.
 func (l *Lab) Balanced(purse wire.Sat) {
 	l.T.Helper()
+	if missing := l.Missing(purse); missing != 0 {
+		l.T.Errorf("of %v, %v are missing", purse, missing)
+	}
+}
+
+// Missing is what of the purse neither the parties hold nor miners got.
+func (l *Lab) Missing(purse wire.Sat) wire.Sat {
+	l.T.Helper()
 	ctx := context.Background()
 	total := wire.Sat(0)
 	for _, h := range l.Up() {
@@ -352,9 +366,7 @@ func (l *Lab) Balanced(purse wire.Sat) {
 		}
 		total += b.Confirmed
 	}
-	if fees := l.Fees(); total+fees != purse {
-		l.T.Errorf("of %v, the parties hold %v and miners %v: %v are missing", purse, total, fees, purse-total-fees)
-	}
+	return purse - total - l.Fees()
 }
 
 // Fees adds up what transactions paid after the first one, the faucet's.

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -15,9 +17,11 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/internal/sim"
+	"github.com/bitgram/bitgram/seal"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -79,6 +83,10 @@ type story struct {
 	// during happens once the message is stored and its funding confirmed.
 	during func(l *sim.Lab, m *sim.Message)
 	want   string
+	// restored is whose home is made anew of a backup, and lossy whether that
+	// may know nothing of a funding.
+	restored string
+	lossy    bool
 }
 
 var stories = map[string]story{
@@ -112,6 +120,18 @@ var stories = map[string]story{
 			}
 		}
 	}, want: "refunded"},
+	"the fetched copy is deleted": {during: func(l *sim.Lab, m *sim.Message) {
+		l.Settle()
+		copies, err := filepath.Glob(filepath.Join(m.To.Cfg.Dir, "incoming", "*.sealed"))
+		if err != nil || len(copies) == 0 {
+			l.T.Errorf("%d copies, %v", len(copies), err)
+		}
+		for _, path := range copies {
+			if err := os.Remove(path); err != nil {
+				l.T.Error(err)
+			}
+		}
+	}, want: "delivered"},
 	"the network is cut for hours": {during: func(l *sim.Lab, m *sim.Message) {
 		l.Net.Cut(m.To)
 		l.Mine(2)
@@ -156,6 +176,27 @@ func (s story) play(l *sim.Lab, before func(l *sim.Lab)) {
 		s.during(l, m)
 	}
 	end := l.Follow(m)
+	if s.restored != "" {
+		// A sender gives up what it had not paid for; a recipient may find that
+		// nobody has the message any more, and agents that they have no copy.
+		switch end.State() {
+		case "delivered", "refunded", "failed":
+		default:
+			l.T.Errorf("it ends %s: %s", end.State(), end.Failure)
+		}
+		l.Mine(10)
+		l.Skip(3 * sim.StoreBlocks)
+		l.Mine(10)
+		if !s.absent && end.State() == "delivered" {
+			if got := l.Read(to); !bytes.Equal(got, m.Body) {
+				l.T.Errorf("read %q", got)
+			}
+		}
+		if lost := l.Missing(purse); lost < 0 || lost > 0 && !s.lossy || lost > sim.MaxCost {
+			l.T.Errorf("%v are missing", lost)
+		}
+		return
+	}
 	if end.State() != s.want {
 		l.T.Errorf("%s, wanted %s: %s", end.State(), s.want, end.Failure)
 	}
@@ -266,6 +307,134 @@ func crash(t *testing.T, s story, who, effect string, n int, after bool) (killed
 		}
 	})
 	return killed
+}
+
+// witness sees what passes between senders and agents, and fails the test where
+// a secret serves twice: a point for two messages (PointOnce), a nonce for two
+// digests (NonceOnce), or an ephemeral key for two fundings.
+type witness struct {
+	t        *testing.T
+	mu       sync.Mutex
+	points   map[wire.Key]wire.Hash // T → session of its quote
+	packages map[wire.Key]wire.Hash // T → package
+	nonces   map[wire.Key]wire.Hash // nonce point of a pre-signature → package
+	fundings map[wire.Key]wire.Hash // E → funding
+}
+
+type witnessed struct {
+	p2p.Service
+	*witness
+}
+
+func once(t *testing.T, m map[wire.Key]wire.Hash, what string, k wire.Key, v wire.Hash) {
+	if old, ok := m[k]; ok && old != v {
+		t.Errorf("a %s serves twice: %v", what, k)
+	}
+	m[k] = v
+}
+
+func (w witnessed) Quote(ctx context.Context, from p2p.Caller, r *wire.QuoteRequest) (*wire.Quote, error) {
+	q, err := w.Service.Quote(ctx, from, r)
+	if err == nil {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		once(w.t, w.points, "point", q.Point, q.Session)
+	}
+	return q, err
+}
+
+func (w witnessed) Store(ctx context.Context, p *wire.Package, proceed func() (io.Reader, error)) (*wire.Receipt, error) {
+	r, err := w.Service.Store(ctx, p, proceed)
+	if err == nil {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		once(w.t, w.packages, "point", p.Section.Leaf.Point, p.Digest())
+		once(w.t, w.nonces, "nonce", wire.Key(p.PreSig[1:33]), p.Digest())
+		tx, err := contract.DecodeTx(p.Funding)
+		if err != nil {
+			return nil, err
+		}
+		data, _ := contract.Marker(tx)
+		m, err := seal.DecodeMarker(data)
+		if err != nil {
+			return nil, err
+		}
+		once(w.t, w.fundings, "ephemeral key", m.E, contract.Txid(tx))
+	}
+	return r, err
+}
+
+// TestRestore loses each party's disk after each kind of effect and of answer,
+// at once or blocks later, and makes the home anew of a backup from before it:
+// nothing serves twice, and the books balance. What a backup cannot know is a
+// funding that was built after it; then no more is missing than that froze.
+func TestRestore(t *testing.T) {
+	var mu sync.Mutex
+	hit := map[string]bool{}
+	points := map[string][]string{
+		"sender":    effects["sender"],
+		"agent":     append([]string{"Quote", "Store", "Release", "Acknowledge"}, effects["agent"]...),
+		"recipient": effects["recipient"],
+	}
+	t.Cleanup(func() {
+		for who, list := range points {
+			for _, at := range list {
+				if !hit[who+" "+at] && !testing.Short() && !t.Failed() {
+					t.Errorf("no %s was restored from before %s", who, at)
+				}
+			}
+		}
+	})
+	laters := []wire.Height{0, 3}
+	if testing.Short() {
+		laters = laters[1:]
+	}
+	for who, list := range points {
+		for _, at := range list {
+			t.Run(fmt.Sprintf("%s/%s", who, at), func(t *testing.T) {
+				t.Parallel()
+				for _, later := range laters {
+					name := "happy"
+					if who == "sender" && at == "deal.Broadcast" {
+						name = "absent-recipient"
+					}
+					if restore(t, stories[name], who, at, later) {
+						mu.Lock()
+						hit[who+" "+at] = true
+						mu.Unlock()
+					}
+					if t.Failed() {
+						t.Fatalf("restored %d blocks later", later)
+					}
+				}
+			})
+		}
+	}
+}
+
+// restore plays a story in which the parties of a role, of agents the first,
+// are made anew of a backup, and reports whether it came to that.
+func restore(t *testing.T, s story, who, at string, later wire.Height) (restored bool) {
+	sim.Run(t, 1, func(l *sim.Lab) {
+		w := &witness{t: t, points: map[wire.Key]wire.Hash{}, packages: map[wire.Key]wire.Hash{}, nonces: map[wire.Key]wire.Hash{}, fundings: map[wire.Key]wire.Hash{}}
+		s.serve = func(_ int, svc p2p.Service) p2p.Service { return witnessed{svc, w} }
+		s.restored = who
+		// The funding is built when the copies are sealed and the coins locked.
+		s.lossy = who == "sender" && (at == "deal.AskQuotes" || at == "deal.SealCopies")
+		var backups []*sim.Backup
+		s.play(l, func(l *sim.Lab) {
+			for _, h := range l.Homes() {
+				if h.Name == who || who == "agent" && h.Agent() {
+					h.Backup = &sim.Backup{At: at, N: 1, Later: later}
+					backups = append(backups, h.Backup)
+				}
+			}
+		})
+		for _, b := range backups {
+			restored = restored || b.Restored()
+		}
+	})
+	return restored
 }
 
 // TestReorgUndo: a reorg of every depth to six, after each of the first ten
