@@ -341,7 +341,7 @@ func (x *executor) publish(ctx context.Context, ref engine.Ref, e deal.Publish) 
 	case late && !out:
 		refused = errLate
 	default:
-		if err = x.cfg.Chain.Broadcast(ctx, tx); errors.Is(err, chain.ErrRejected) {
+		if err = (*Node)(x).broadcast(ctx, tx); errors.Is(err, chain.ErrRejected) {
 			refused = err
 		} else if err != nil {
 			return nil, err

@@ -81,7 +81,7 @@ func (n *Node) pay(ctx context.Context, build func(engine.Tx) (*btcwire.MsgTx, e
 	}
 	// It is kept: whoever asked may be gone, and must not take it for undone.
 	ctx = context.WithoutCancel(ctx)
-	if err := n.cfg.Chain.Broadcast(ctx, t); errors.Is(err, chain.ErrRejected) {
+	if err := n.broadcast(ctx, t); errors.Is(err, chain.ErrRejected) {
 		err = fmt.Errorf("the network refuses the payment: %w", err)
 		return nil, errors.Join(err, n.store.Update(ctx, func(tx engine.Tx) error { return n.wallet.Forget(tx, contract.Txid(t)) }))
 	} else if err != nil {
@@ -89,6 +89,20 @@ func (n *Node) pay(ctx context.Context, build func(engine.Tx) (*btcwire.MsgTx, e
 		return t, nil
 	}
 	return t, n.accepted(ctx, t)
+}
+
+// broadcast gives the network a transaction of the wallet. A node that misses
+// what it stands on may have lost its mempool: it gets all that the wallet has
+// unconfirmed, and then that transaction once more.
+func (n *Node) broadcast(ctx context.Context, t *btcwire.MsgTx) error {
+	err := n.cfg.Chain.Broadcast(ctx, t)
+	if !errors.Is(err, chain.ErrConflict) {
+		return err
+	}
+	if err := n.rebroadcast(ctx); err != nil {
+		n.log.Debug("not broadcast again", "err", err)
+	}
+	return n.cfg.Chain.Broadcast(ctx, t)
 }
 
 func (n *Node) accepted(ctx context.Context, t *btcwire.MsgTx) error {

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/btcsuite/btcd/chainhash/v2"
 	btcwire "github.com/btcsuite/btcd/wire/v2"
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -110,32 +111,72 @@ func TestFailuresCostNothing(t *testing.T) {
 	})
 }
 
-// moody is a chain whose node may refuse what others take.
+// moody is a chain whose node may refuse what others take, or forget a
+// transaction of its mempool until that is broadcast again.
 type moody struct {
 	chain.Backend
 	refuses atomic.Bool
+	forgot  atomic.Pointer[chainhash.Hash]
 }
 
 func (m *moody) Broadcast(ctx context.Context, tx *btcwire.MsgTx) error {
 	if m.refuses.Load() {
 		return chain.ErrRejected
 	}
+	if f := m.forgot.Load(); f != nil {
+		for _, in := range tx.TxIn {
+			if in.PreviousOutPoint.Hash == *f {
+				return chain.ErrConflict
+			}
+		}
+		if tx.TxHash() == *f {
+			m.forgot.Store(nil)
+		}
+	}
 	return m.Backend.Broadcast(ctx, tx)
+}
+
+// moodyTown is a town whose sender has money, and a moody node.
+func moodyTown(t *testing.T, purse wire.Sat) (*town, *Node, *moody) {
+	w := newTown(t, 1)
+	w.fund(w.homes["sender"], purse)
+	h := w.homes["sender"]
+	must(t, h.node.Close())
+	m := &moody{Backend: h.cfg.Chain}
+	h.cfg.Chain = m
+	h.open()
+	must(t, h.node.Synced(t.Context()))
+	return w, h.node, m
+}
+
+// TestMempoolLost: a payment from change goes out though the node has forgotten
+// what it stands on.
+func TestMempoolLost(t *testing.T) {
+	w, n, moody := moodyTown(t, 1_000_000)
+	addr, _, err := w.homes["recipient"].node.NewAddress(t.Context())
+	must(t, err)
+	first, err := n.Pay(t.Context(), addr, 10_000, 0)
+	must(t, err)
+	forgot := first.TxHash()
+	moody.forgot.Store(&forgot)
+	second, err := n.Pay(t.Context(), addr, 20_000, 0)
+	must(t, err)
+	if second.TxIn[0].PreviousOutPoint.Hash != forgot {
+		t.Fatal("it stands on nothing")
+	}
+	w.mine(1)
+	b, err := w.homes["recipient"].node.Balance(t.Context())
+	must(t, err)
+	if b.Confirmed != 30_000 {
+		t.Errorf("%+v came", b)
+	}
 }
 
 // TestPublish: a funding goes out in time or not at all; one that no node ever
 // had gives its coins back, and one that a node had keeps them.
 func TestPublish(t *testing.T) {
-	w := newTown(t, 1)
 	const purse = 1_000_000
-	w.fund(w.homes["sender"], purse)
-	h := w.homes["sender"]
-	must(t, h.node.Close())
-	moody := &moody{Backend: h.cfg.Chain}
-	h.cfg.Chain = moody
-	h.open()
-	n := h.node
-	must(t, n.Synced(t.Context()))
+	_, n, moody := moodyTown(t, purse)
 	ref := engine.Ref{Kind: engine.KindSender, ID: wire.Hash{1}}
 	tip := n.Engine().Position().Height
 	funding := func(over wire.Sat) (tx *btcwire.MsgTx) {
