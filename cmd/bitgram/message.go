@@ -476,7 +476,7 @@ func printStatus(w io.Writer, s *web.Status) {
 	}
 	fmt.Fprintf(t, "%s\t%s\n", s.Network, chain)
 	fmt.Fprintf(t, "DHT\t%s, %d peers known\n", map[bool]string{true: "joined", false: "not joined"}[s.Joined], s.Peers)
-	fmt.Fprintf(t, "wallet\t%v", s.Balance.Confirmed)
+	fmt.Fprintf(t, "wallet\t%v", s.Balance.Spendable)
 	for _, p := range []struct {
 		name string
 		sat  wire.Sat

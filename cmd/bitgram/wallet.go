@@ -65,7 +65,7 @@ func (a *app) walletBalance() *cobra.Command {
 		}
 		a.print.summary(b, func(w io.Writer) {
 			t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-			fmt.Fprintf(t, "spendable\t%v\t\n", b.Confirmed)
+			fmt.Fprintf(t, "spendable\t%v\t\n", b.Spendable)
 			if b.Locked != 0 {
 				fmt.Fprintf(t, "kept for messages\t%v\t\n", b.Locked)
 			}

@@ -91,6 +91,13 @@ type Backend interface {
 	Watch(ctx context.Context) <-chan struct{}
 }
 
+// HeaderReader is a Backend that gives headers alone, also of blocks that its
+// node has pruned.
+type HeaderReader interface {
+	// Header is a block's header by hash; ErrNotFound.
+	Header(context.Context, chainhash.Hash) (*btcwire.BlockHeader, error)
+}
+
 // HealthChecker is a Backend whose node can be unwell while it answers.
 type HealthChecker interface {
 	// Health is the worst of what is wrong with the node, or nil. In this order:

@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/btcsuite/btcd/chainhash/v2"
+
 	"github.com/bitgram/bitgram/internal/chain"
 	"github.com/bitgram/bitgram/internal/chain/bitcoind"
 	"github.com/bitgram/bitgram/internal/chain/devchain"
@@ -224,17 +226,34 @@ func birthday(ctx context.Context, b chain.Backend, keys *home.Keys) (wire.Heigh
 		if err != nil {
 			return 0, err
 		}
-		block, _, err := b.Block(ctx, hash)
+		made, err := timeOf(ctx, b, hash)
 		if err != nil && !errors.Is(err, chain.ErrNotFound) {
 			return 0, err
 		}
-		if err != nil /* pruned: older than what is needed */ || block.Header.Timestamp.Unix() < before {
+		if err != nil /* pruned: older than what is needed */ || made.Unix() < before {
 			low = mid
 		} else {
 			high = mid - 1
 		}
 	}
 	return low, nil
+}
+
+// timeOf is when a block was made. Where the node gives headers no block is asked
+// for: it may have pruned it, and a home does not need the blocks before its own.
+func timeOf(ctx context.Context, b chain.Backend, hash chainhash.Hash) (time.Time, error) {
+	if r, ok := b.(chain.HeaderReader); ok {
+		h, err := r.Header(ctx, hash)
+		if err != nil {
+			return time.Time{}, err
+		}
+		return h.Timestamp, nil
+	}
+	block, _, err := b.Block(ctx, hash)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return block.Header.Timestamp, nil
 }
 
 // Chain says which chain a daemon follows.

@@ -390,7 +390,7 @@ func (n *network) up(ctx context.Context, p *party) error {
 
 // fund fills a user's purse from the faucet.
 func (n *network) fund(ctx context.Context, p *party, client *web.Client, st web.Status) error {
-	for st.Balance.Confirmed < low {
+	for st.Balance.Spendable < low {
 		address, err := client.NewAddress(ctx)
 		if err != nil {
 			return err
@@ -402,7 +402,7 @@ func (n *network) fund(ctx context.Context, p *party, client *web.Client, st web
 		if _, err := n.chain.Faucet(ctx, script, purse); err != nil {
 			return err
 		}
-		for deadline := time.Now().Add(upTime); st.Balance.Confirmed < low; {
+		for deadline := time.Now().Add(upTime); st.Balance.Spendable < low; {
 			if st, err = client.Status(ctx); err != nil {
 				return err
 			}
@@ -412,7 +412,7 @@ func (n *network) fund(ctx context.Context, p *party, client *web.Client, st web
 			time.Sleep(20 * time.Millisecond)
 		}
 	}
-	n.opt.Tell(UserUp{p.name, p.home.Dir, st.Address, st.Balance.Confirmed, client.PID()})
+	n.opt.Tell(UserUp{p.name, p.home.Dir, st.Address, st.Balance.Spendable, client.PID()})
 	return nil
 }
 

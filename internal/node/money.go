@@ -50,12 +50,15 @@ func (n *Node) Pay(ctx context.Context, to string, amount wire.Sat, rate wire.Sa
 	if err != nil {
 		return nil, err
 	}
+	if rate == 0 {
+		rate = n.engine.FeeRate()
+	}
 	return n.pay(ctx, func(tx engine.Tx) (*btcwire.MsgTx, error) {
 		at, _, err := tx.Position()
 		if err != nil {
 			return nil, err
 		}
-		return n.wallet.Send(tx, script, amount, max(rate, n.engine.FeeRate()), at.Height)
+		return n.wallet.Send(tx, script, amount, rate, at.Height)
 	})
 }
 

@@ -149,6 +149,33 @@ func moodyTown(t *testing.T, purse wire.Sat) (*town, *Node, *moody) {
 	return w, h.node, m
 }
 
+// TestRate: a payment pays the rate that is asked for, also below the estimate;
+// one that no node relays is refused, and its coins are free.
+func TestRate(t *testing.T) {
+	w, n, _ := moodyTown(t, 1_000_000)
+	addr, _, err := w.homes["recipient"].node.NewAddress(t.Context())
+	must(t, err)
+	if _, err := n.Pay(t.Context(), addr, 10_000, 500); !errors.Is(err, chain.ErrFeeTooLow) {
+		t.Errorf("half the relay minimum: %v", err)
+	}
+	if b, err := n.Balance(t.Context()); err != nil || b.Confirmed != 1_000_000 {
+		t.Errorf("%+v, %v after a refusal", b, err)
+	}
+	tx, err := n.Pay(t.Context(), addr, 10_000, 1000)
+	must(t, err)
+	fee := wire.Sat(1_000_000)
+	for _, o := range tx.TxOut {
+		fee -= wire.Sat(o.Value)
+	}
+	vsize := contract.VSize(int64(tx.SerializeSizeStripped()*3 + tx.SerializeSize()))
+	if b, err := n.Balance(t.Context()); err != nil || b.Spendable() != 990_000-fee || b.Leaving() != 10_000+fee {
+		t.Errorf("%v spendable, %v leaving, fee %v, %v", b.Spendable(), b.Leaving(), fee, err)
+	}
+	if n.Engine().FeeRate() <= 1000 || fee < wire.SatPerKVB(1000).Fee(vsize) || fee > wire.SatPerKVB(1000).Fee(vsize)+2 {
+		t.Errorf("%v for %d vB at an estimate of %v", fee, vsize, n.Engine().FeeRate())
+	}
+}
+
 // TestMempoolLost: a payment from change goes out though the node has forgotten
 // what it stands on.
 func TestMempoolLost(t *testing.T) {

@@ -404,8 +404,8 @@ func (w *town) fund(p *party, coins int, each wire.Sat) {
 	want := wire.Sat(coins) * each
 	w.until(time.Minute, func() error {
 		b, err := c.Balance(w.t.Context())
-		if err == nil && b.Confirmed < want {
-			err = fmt.Errorf("%s has %v of %v", p.name, b.Confirmed, want)
+		if err == nil && b.Spendable < want {
+			err = fmt.Errorf("%s has %v of %v", p.name, b.Spendable, want)
 		}
 		return err
 	})
@@ -621,8 +621,8 @@ func (w *town) balance(limit time.Duration) {
 			if b.Locked != 0 || b.Pending != 0 {
 				return fmt.Errorf("%s: %v locked, %v pending", p.name, b.Locked, b.Pending)
 			}
-			sum += b.Confirmed
-			list += fmt.Sprintf("\n  %s holds %v", p.name, b.Confirmed)
+			sum += b.Spendable
+			list += fmt.Sprintf("\n  %s holds %v", p.name, b.Spendable)
 		}
 		left, messages, err := w.left(coins, tip)
 		if err != nil {

@@ -380,6 +380,12 @@ type Balance struct {
 	Immature  wire.Sat // coinbases
 }
 
+// Spendable is what can be spent now.
+func (b Balance) Spendable() wire.Sat { return b.Confirmed + b.Change }
+
+// Leaving is what is pending and does not come back as spendable change.
+func (b Balance) Leaving() wire.Sat { return max(b.Pending-b.Change, 0) }
+
 // unspent walks the coins that are not spent in the chain; with change, those
 // that are not in the chain yet and whose transaction still can be.
 func (w *Wallet) unspent(tx Tx, tip wire.Height, change bool, f func(o wire.Outpoint, c coin, locked, pending, mature bool) error) error {

@@ -55,8 +55,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descPeers, float64(n.Known()))
 	if b, err := n.Balance(ctx); err == nil {
 		gauge(descBalance, float64(b.Confirmed), "confirmed")
+		gauge(descBalance, float64(b.Change), "change")
 		gauge(descBalance, float64(b.Locked), "locked")
-		gauge(descBalance, float64(b.Pending), "pending")
+		gauge(descBalance, float64(b.Leaving()), "pending")
 		gauge(descBalance, float64(b.Immature), "immature")
 	}
 	if !n.IsAgent() {

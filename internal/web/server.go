@@ -584,7 +584,7 @@ func (s *Server) estimate(ctx context.Context, n *node.Node, t *TermsQuery, size
 		return e, err
 	}
 	b, err := n.Balance(ctx)
-	e = Estimate{Frozen: est.Frozen, Fee: est.Fee, Total: est.Frozen + est.Fee, Blocks: l.Blocks, Balance: b.Confirmed, Agents: hexes(est.Agents)}
+	e = Estimate{Frozen: est.Frozen, Fee: est.Fee, Total: est.Frozen + est.Fee, Blocks: l.Blocks, Balance: b.Spendable(), Agents: hexes(est.Agents)}
 	return e, err
 }
 
@@ -633,7 +633,7 @@ func (s *Server) status(ctx context.Context, n *node.Node, _ *none) (st Status, 
 
 func balance(ctx context.Context, n *node.Node) (Balance, error) {
 	b, err := n.Balance(ctx)
-	return Balance{Confirmed: b.Confirmed, Locked: b.Locked, Pending: b.Pending, Immature: b.Immature}, err
+	return Balance{Spendable: b.Spendable(), Change: b.Change, Locked: b.Locked, Pending: b.Leaving(), Immature: b.Immature}, err
 }
 
 func (s *Server) agent(ad wire.Advertisement) Agent {

@@ -41,9 +41,10 @@ type Status struct {
 
 // Balance is what the wallet holds.
 type Balance struct {
-	Confirmed wire.Sat `json:"balance_sat" doc:"spendable now"`
+	Spendable wire.Sat `json:"balance_sat" doc:"spendable now"`
+	Change    wire.Sat `json:"change_sat" doc:"of that, own change that no block has yet"`
 	Locked    wire.Sat `json:"locked_sat" doc:"kept for messages that are not published yet"`
-	Pending   wire.Sat `json:"pending_sat" doc:"in own transactions that are not confirmed"`
+	Pending   wire.Sat `json:"pending_sat" doc:"in own transactions that are not confirmed, without that change"`
 	Immature  wire.Sat `json:"immature_sat" doc:"mined, and not spendable yet"`
 }
 

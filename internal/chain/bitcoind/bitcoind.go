@@ -383,6 +383,28 @@ func (c *Client) missing(ctx context.Context, at chainhash.Hash, height wire.Hei
 	return fmt.Errorf("%w: %d:%v", chain.ErrPruned, height, at)
 }
 
+// Header implements chain.HeaderReader.
+func (c *Client) Header(ctx context.Context, at chainhash.Hash) (*btcwire.BlockHeader, error) {
+	const method = "getblockheader"
+	var text string
+	if err := c.ask(ctx, &text, method, at.String(), false); err != nil {
+		var node *Error
+		if errors.As(err, &node) && node.Code == codeAddressOrKey {
+			return nil, fmt.Errorf("%w: %v", chain.ErrNotFound, at)
+		}
+		return nil, err
+	}
+	raw, err := hex.DecodeString(text)
+	if err != nil {
+		return nil, nonsense(method, "%v", err)
+	}
+	var b btcwire.BlockHeader
+	if err := b.Deserialize(bytes.NewReader(raw)); err != nil || b.BlockHash() != at {
+		return nil, nonsense(method, "not the header of %v", at)
+	}
+	return &b, nil
+}
+
 // heightOf is a block's height, on any branch. btcd tells it on the active
 // chain only: from a stale block we walk back to that.
 func (c *Client) heightOf(ctx context.Context, at chainhash.Hash) (wire.Height, error) {
@@ -404,17 +426,9 @@ func (c *Client) heightOf(ctx context.Context, at chainhash.Hash) (wire.Height, 
 		if !errors.As(err, &node) || node.Code != codeInternal {
 			return 0, err
 		}
-		var text string
-		if err := c.ask(ctx, &text, method, at.String(), false); err != nil {
-			return 0, err
-		}
-		raw, err := hex.DecodeString(text)
+		b, err := c.Header(ctx, at)
 		if err != nil {
-			return 0, nonsense(method, "%v", err)
-		}
-		var b btcwire.BlockHeader
-		if err := b.Deserialize(bytes.NewReader(raw)); err != nil || b.BlockHash() != at {
-			return 0, nonsense(method, "not the header of %v", at)
+			return 0, err
 		}
 		at = b.PrevBlock
 	}

@@ -370,6 +370,12 @@ func TestPruned(t *testing.T) {
 	p.fields(info, map[string]any{"pruned": true, "pruneheight": 4})
 	conform.Must(t, c.Health(t.Context())) // nobody asked for what is gone
 	p.refuse("getblock", codeMisc, "Block not available (pruned data)")
+	h, err := c.Header(t.Context(), at.Hash) // it has that still
+	conform.Must(t, err)
+	if h.BlockHash() != at.Hash {
+		t.Errorf("header %v", h)
+	}
+	conform.Must(t, c.Health(t.Context()))
 	conform.WantErr(t, block(), chain.ErrPruned)
 	conform.WantErr(t, block(), chain.ErrNotFound)
 	conform.WantErr(t, c.Health(t.Context()), chain.ErrPruned)
