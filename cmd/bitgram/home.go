@@ -107,6 +107,18 @@ func (a *app) passphrase(file, prompt string, twice bool) (string, error) {
 	return string(p), nil
 }
 
+// newPassphrase is one for a new home, or none where open is set.
+func (a *app) newPassphrase(file string, open bool) (string, error) {
+	if open {
+		return "", nil
+	}
+	pass, err := a.passphrase(file, "Passphrase for the new home", true)
+	if err == nil && pass == "" {
+		err = fmt.Errorf("%w: an empty passphrase protects nothing: pass --no-passphrase if you mean it", errUsage)
+	}
+	return pass, err
+}
+
 func firstLine(r io.Reader) (string, error) {
 	line, err := bufio.NewReader(io.LimitReader(r, maxSecret)).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -121,8 +133,8 @@ func (a *app) initCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "init",
 		Short: "Create an identity and its wallet",
-		Long: "Creates the home: a key for messages and a bitcoin wallet, both made of 24 words that are shown\n" +
-			"once. Write them down: with them everything but messages can be restored on any machine. On disk\n" +
+		Long: "Creates the home: a key for messages and a bitcoin wallet, both made of 24 words. Write\n" +
+			"them down: with them everything but messages can be restored on any machine. On disk\n" +
 			"they are encrypted under a passphrase.\n\n" +
 			"--restore reads 12 or 24 words of an earlier identity from standard input.",
 		Args: usage(cobra.NoArgs),
@@ -151,14 +163,9 @@ func (a *app) initCommand() *cobra.Command {
 					return err
 				}
 			}
-			pass := ""
-			if !open {
-				if pass, err = a.passphrase(file, "Passphrase for the new home", true); err != nil {
-					return err
-				}
-				if pass == "" {
-					return fmt.Errorf("%w: an empty passphrase protects nothing: pass --no-passphrase if you mean it", errUsage)
-				}
+			pass, err := a.newPassphrase(file, open)
+			if err != nil {
+				return err
 			}
 			network := wire.Network(a.network)
 			_, address, err := node.Identity(network, entropy)
@@ -193,7 +200,7 @@ func (a *app) initCommand() *cobra.Command {
 			}{id, h.Dir, words}, func(w io.Writer) {
 				fmt.Fprintf(w, "Created %s.\n\nYour address, for others to write to:\n\n  %s\n", h.Dir, id.Address)
 				if words != "" {
-					fmt.Fprintf(w, "\nWrite these words down, in their order, and keep them safe. They are shown this once:\n\n  %s\n", words)
+					fmt.Fprintf(w, "\nWrite these words down, in their order, and keep them safe. 'bitgram wallet words' shows them again, as long as this home is there:\n\n  %s\n", words)
 				}
 				fmt.Fprintf(w, "\nNext: bitgram up\n")
 			})

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/bitgram/bitgram/internal/deal"
+	"github.com/bitgram/bitgram/internal/home"
 	"github.com/bitgram/bitgram/internal/mail"
 	"github.com/bitgram/bitgram/internal/node"
 	"github.com/bitgram/bitgram/internal/web"
@@ -845,17 +846,7 @@ var errOutput = errors.New("cannot write the output")
 
 // writeWhole writes a file that appears whole or not at all, and is the user's
 // alone: it holds mail, or the way to money.
-func writeWhole(path string, fill func(io.Writer) error) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".bitgram-*")
-	if err != nil {
-		return fmt.Errorf("%w: %w", errOutput, err)
-	}
-	defer os.Remove(f.Name())
-	if err := errors.Join(fill(f), f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
-}
+func writeWhole(path string, fill func(io.Writer) error) error { return home.WriteFile(path, fill) }
 
 // writeNew writes a file under a name that a stranger chose, or one like it where
 // that is taken, and returns the name: nothing is overwritten.

@@ -29,7 +29,7 @@ func (a *app) walletCommand() *cobra.Command {
 		Args:  usage(cobra.NoArgs),
 		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(a.walletAddress(), a.walletBalance(), a.walletSend(), a.walletHistory(), a.walletBump(), a.walletBackup(), a.walletRestore())
+	c.AddCommand(a.walletAddress(), a.walletBalance(), a.walletSend(), a.walletHistory(), a.walletBump(), a.walletBackup(), a.walletRestore(), a.walletWords())
 	return c
 }
 
@@ -192,14 +192,16 @@ func (a *app) walletBackup() *cobra.Command {
 
 func (a *app) walletRestore() *cobra.Command {
 	var file string
-	var words bool
+	var words, open bool
 	c := &cobra.Command{
 		Use:   "restore FILE",
 		Short: "Make a home out of a backup",
 		Long: "Makes the home that --home names out of a backup. What was under way then goes on, as far as it is\n" +
 			"safe: messages that were not paid for yet are given up, since they may have been sent since, and\n" +
 			"quotes are void. What was done after the backup was made is found on the chain where it left a\n" +
-			"trace there: coins, and received messages. Do not run the old home again.",
+			"trace there: coins, and received messages. Do not run the old home again.\n\n" +
+			"The backup is opened by the passphrase that its home had. With --words it is opened by the 24 words\n" +
+			"instead, from standard input, and the new home gets a new passphrase.",
 		Args: usage(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
 			h, err := a.at()
@@ -216,21 +218,18 @@ func (a *app) walletRestore() *cobra.Command {
 				return err
 			}
 			defer lock.Release()
-			keys, err := h.Restore(f, func(k *home.Keys) ([]byte, error) {
+			keys, err := h.Restore(f, func(k *home.Keys) ([]byte, *home.Keys, error) {
 				if words {
-					line, err := firstLine(a.in)
-					if err != nil {
-						return nil, fmt.Errorf("%w: %w", errInput, err)
-					}
-					return wallet.Entropy(line)
+					return a.byWords(k, file, open)
 				}
 				pass := ""
 				if k.Encrypted() {
 					if pass, err = a.passphrase(file, "Passphrase of the home in the backup", false); err != nil {
-						return nil, err
+						return nil, nil, err
 					}
 				}
-				return k.Open(pass)
+				entropy, err := k.Open(pass)
+				return entropy, k, err
 			}, func(entropy []byte) ([]byte, error) {
 				seed, _, err := node.Identity(wire.Network(a.network), entropy)
 				return seed, err
@@ -250,7 +249,70 @@ func (a *app) walletRestore() *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&file, "passphrase-file", "", "read the passphrase from the first line of this file (or set BITGRAM_PASSPHRASE)")
-	c.Flags().BoolVar(&words, "words", false, "read the 24 words from standard input instead")
+	c.Flags().BoolVar(&words, "words", false, "read the 24 words from standard input instead, and set a new passphrase")
+	c.Flags().BoolVar(&open, "no-passphrase", false, "with --words, leave the seed on the disk as it is, for whoever reads the disk")
+	return c
+}
+
+// byWords opens a backup for who has its words and not its passphrase, which is
+// why the key file is sealed anew.
+func (a *app) byWords(k *home.Keys, file string, open bool) ([]byte, *home.Keys, error) {
+	if a.tty() {
+		fmt.Fprintln(a.err, "The words, in one line:")
+	}
+	line, err := firstLine(a.in)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", errInput, err)
+	}
+	entropy, err := wallet.Entropy(line)
+	if err != nil {
+		return nil, nil, err
+	}
+	if _, address, err := node.Identity(k.Network, entropy); err != nil {
+		return nil, nil, err
+	} else if address != k.Address {
+		return nil, nil, fmt.Errorf("%w: these are the words of %s, and the backup is of %s", home.ErrPassphrase, address, k.Address)
+	}
+	pass, err := a.newPassphrase(file, open)
+	if err != nil {
+		return nil, nil, err
+	}
+	sealed, err := home.NewKeys(k.Network, k.Address, k.Created, entropy, pass)
+	return entropy, sealed, err
+}
+
+func (a *app) walletWords() *cobra.Command {
+	var file string
+	c := &cobra.Command{
+		Use:   "words",
+		Short: "Show the words that the home can be made anew from",
+		Args:  usage(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			_, k, err := a.keys()
+			if err != nil {
+				return err
+			}
+			pass := ""
+			if k.Encrypted() {
+				if pass, err = a.passphrase(file, "Passphrase", false); err != nil {
+					return err
+				}
+			}
+			entropy, err := k.Open(pass)
+			if err != nil {
+				return err
+			}
+			words, err := wallet.NewMnemonic(entropy)
+			if err != nil {
+				return err
+			}
+			a.print.summary(struct {
+				Mnemonic string `json:"mnemonic"`
+			}{words}, func(w io.Writer) { fmt.Fprintln(w, words) })
+			return nil
+		},
+	}
+	c.Flags().StringVar(&file, "passphrase-file", "", "read the passphrase from the first line of this file (or set BITGRAM_PASSPHRASE)")
 	return c
 }
 

@@ -62,8 +62,8 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, lock.Release()) }()
-	// What an earlier daemon left is no longer true.
-	if err := cfg.Home.Unpublish(); err != nil {
+	// What an earlier daemon left is no longer true, or half done.
+	if err := errors.Join(cfg.Home.Unpublish(), cfg.Home.Sweep(cfg.Backup)); err != nil {
 		return err
 	}
 	keys, seed, err := open(cfg)
@@ -114,26 +114,29 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err := cfg.Home.Publish(url); err != nil {
 		return err
 	}
-	keeper := &keeper{path: cfg.Backup, every: cfg.BackupEvery, log: cfg.Log}
 	n, err := node.Open(node.Config{Dir: cfg.Home.Dir, Network: keys.Network, Seed: seed, Chain: backend, Policy: cfg.Policy, Listen: cfg.Listen,
-		Seeds: cfg.Seeds, Birthday: func(ctx context.Context) (wire.Height, error) { return birthday(ctx, backend, keys) }, Observe: keeper.observe(api.Observe), Tip: api.Tip, Progress: api.Progress, Log: cfg.Log})
+		Seeds: cfg.Seeds, Birthday: func(ctx context.Context) (wire.Height, error) { return birthday(ctx, backend, keys) }, Observe: api.Observe, Tip: api.Tip, Progress: api.Progress, Log: cfg.Log})
 	if err != nil {
 		return err
 	}
 	n.Start()
 	api.Attach(n)
-	defer func() {
-		api.Attach(nil)
-		err = errors.Join(err, n.Close())
-	}()
+	keeper := &keeper{path: cfg.Backup, every: cfg.BackupEvery, commits: n.Commits, log: cfg.Log,
+		write: func(ctx context.Context, w io.Writer) error { return backup(ctx, w, n.Snapshot) }}
 	if cfg.Backup != "" {
-		keeper.write = func(ctx context.Context, w io.Writer) error { return backup(ctx, w, n.Snapshot) }
 		keeper.start(ctx)
-		defer func() {
-			cancel(nil)
-			keeper.wait()
-		}()
 	}
+	defer func() {
+		cancel(nil)
+		keeper.wait()
+		api.Attach(nil)
+		failed := n.Close()
+		if err = errors.Join(err, failed); cfg.Backup != "" && failed == nil { // a damaged database does not replace a good backup
+			keeper.finish(func(ctx context.Context, w io.Writer) error {
+				return backup(ctx, w, func(ctx context.Context, path string) error { return node.SnapshotClosed(ctx, cfg.Home.Dir, path) })
+			})
+		}
+	}()
 	if err := cfg.Chain.fund(ctx, backend, n, cfg.Log); err != nil {
 		return err
 	}

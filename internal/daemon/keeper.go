@@ -1,46 +1,34 @@
 package daemon
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"io"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/home"
 )
 
 // keeper keeps a backup file current.
 type keeper struct {
-	path  string
-	every time.Duration
-	write func(context.Context, io.Writer) error
-	log   *slog.Logger
+	path    string
+	every   time.Duration
+	commits func() int64 // of the node
+	write   func(context.Context, io.Writer) error
+	log     *slog.Logger
 
-	dirty   atomic.Bool
+	saved   int64 // commits that are in the file; -1: none
 	running sync.WaitGroup
-}
-
-// observe notices changes on their way to whoever else looks.
-func (k *keeper) observe(next func(engine.Change)) func(engine.Change) {
-	return func(c engine.Change) {
-		k.dirty.Store(true)
-		next(c)
-	}
 }
 
 // lastSave is how long the last backup of a daemon that stops may take.
 const lastSave = 10 * time.Second
 
 // start writes a first backup, and another each time there is news, until ctx
-// ends; what is news then goes into a last one.
+// ends.
 func (k *keeper) start(ctx context.Context) {
-	k.dirty.Store(true)
+	k.saved = -1
 	k.running.Go(func() {
 		t := time.NewTicker(k.every)
 		defer t.Stop()
@@ -49,9 +37,6 @@ func (k *keeper) start(ctx context.Context) {
 			select {
 			case <-t.C:
 			case <-ctx.Done():
-				last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastSave)
-				defer cancel()
-				k.update(last)
 				return
 			}
 		}
@@ -59,29 +44,24 @@ func (k *keeper) start(ctx context.Context) {
 }
 
 func (k *keeper) update(ctx context.Context) {
-	if !k.dirty.Swap(false) {
+	n := k.commits()
+	if n == k.saved {
 		return
 	}
-	if err := k.save(ctx); err != nil {
-		k.dirty.Store(true)
-		if ctx.Err() == nil {
-			k.log.Error("backup not written", "file", k.path, "err", err)
-		}
+	if err := home.WriteFile(k.path, func(w io.Writer) error { return k.write(ctx, w) }); err == nil {
+		k.saved = n
+	} else if ctx.Err() == nil {
+		k.log.Error("backup not written", "file", k.path, "err", err)
 	}
+}
+
+// finish writes what is news since into a last backup, when the node has ended
+// and nothing can change any more.
+func (k *keeper) finish(write func(context.Context, io.Writer) error) {
+	ctx, cancel := context.WithTimeout(context.Background(), lastSave)
+	defer cancel()
+	k.write = write
+	k.update(ctx)
 }
 
 func (k *keeper) wait() { k.running.Wait() }
-
-// save replaces the file by a whole one.
-func (k *keeper) save(ctx context.Context) error {
-	f, err := os.CreateTemp(filepath.Dir(k.path), ".bitgram-backup-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	out := bufio.NewWriter(f)
-	if err := errors.Join(k.write(ctx, out), out.Flush(), f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), k.path)
-}

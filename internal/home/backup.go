@@ -34,7 +34,8 @@ const backupVersion = 1
 const (
 	backupConfig = FileConfig
 	backupDB     = "bitgram.db"
-	backupMail   = "incoming/"
+	backupMail   = dirIncoming + "/"
+	dirIncoming  = "incoming"
 )
 
 // maxHead bounds the line of JSON.
@@ -131,14 +132,23 @@ func addFile(out *tar.Writer, name, path string) error {
 }
 
 // Restore makes the home out of a backup: ErrExists where there is one, or part
-// of one, ErrPassphrase, ErrBackup. entropy opens the key file, for instance by
-// asking for its passphrase; seedOf makes the seed of it. check looks at the
-// database, and marks it as restored, before anything is in its place.
-func (h Home) Restore(r io.Reader, entropy func(*Keys) ([]byte, error), seedOf func([]byte) ([]byte, error), check func(db string) error) (keys *Keys, err error) {
+// of one, ErrPassphrase, ErrBackup. open opens the key file, for instance by
+// asking for its passphrase, and returns the entropy with the key file that the
+// home gets: the same, or one under another passphrase. seedOf makes the seed of
+// the entropy. check looks at the database, and marks it as restored, before
+// anything is in its place. Cut off, it can be done again. The caller holds the
+// lock.
+func (h Home) Restore(r io.Reader, open func(*Keys) ([]byte, *Keys, error), seedOf func([]byte) ([]byte, error), check func(db string) error) (keys *Keys, err error) {
+	if err := h.undoRestore(); err != nil {
+		return nil, err
+	}
 	for _, name := range []string{fileKeys, backupDB} {
 		if _, err := os.Lstat(h.path(name)); err == nil {
 			return nil, fmt.Errorf("%w: %s", ErrExists, h.path(name))
 		}
+	}
+	if err := os.Remove(h.path(dirIncoming)); err != nil && !errors.Is(err, fs.ErrNotExist) { // an empty one goes
+		return nil, fmt.Errorf("%w: %s", ErrExists, h.path(dirIncoming))
 	}
 	in := bufio.NewReaderSize(r, maxHead)
 	line, err := in.ReadSlice('\n')
@@ -155,7 +165,7 @@ func (h Home) Restore(r io.Reader, entropy func(*Keys) ([]byte, error), seedOf f
 	if keys, err = head.Keys.check(); err != nil {
 		return nil, err
 	}
-	e, err := entropy(keys)
+	e, keys, err := open(keys)
 	if err != nil {
 		return nil, err
 	}
@@ -185,8 +195,17 @@ func (h Home) Restore(r io.Reader, entropy func(*Keys) ([]byte, error), seedOf f
 	if err := check(filepath.Join(tmp, backupDB)); err != nil {
 		return nil, fmt.Errorf("%w: its database: %w", ErrBackup, err)
 	}
+	if _, err := os.Lstat(filepath.Join(tmp, backupDB+"-wal")); err == nil {
+		return nil, fmt.Errorf("%w: its database is not whole on the disk", ErrBackup)
+	}
 	// The key file comes last: a home without one is none.
-	for _, name := range []string{"incoming", backupConfig, backupDB} {
+	if err := writeFile(h.path(fileRestoring), nil); err != nil {
+		return nil, err
+	}
+	if err := h.removeLogs(); err != nil {
+		return nil, err
+	}
+	for _, name := range []string{dirIncoming, backupConfig, backupDB} {
 		from := filepath.Join(tmp, name)
 		if _, err := os.Lstat(from); errors.Is(err, fs.ErrNotExist) && name != backupDB {
 			continue
@@ -195,13 +214,51 @@ func (h Home) Restore(r io.Reader, entropy func(*Keys) ([]byte, error), seedOf f
 			return nil, err
 		}
 	}
-	return keys, h.Save(keys)
+	if err := errors.Join(syncDir(h.path(dirIncoming)), syncDir(h.Dir)); err != nil {
+		return nil, err
+	}
+	if err := h.save(keys); err != nil {
+		return nil, err
+	}
+	return keys, os.Remove(h.path(fileRestoring))
+}
+
+// undoRestore takes away what a restore that was cut off has put in place.
+func (h Home) undoRestore() error {
+	if _, err := os.Lstat(h.path(fileRestoring)); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	if _, err := os.Lstat(h.path(fileKeys)); err == nil {
+		return nil // it was done
+	}
+	if err := errors.Join(os.RemoveAll(h.path(dirIncoming)), h.removeLogs()); err != nil {
+		return err
+	}
+	for _, name := range []string{backupDB, fileRestoring} {
+		if err := os.Remove(h.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeLogs removes what SQLite would replay into a database that is not here
+// any more.
+func (h Home) removeLogs() error {
+	for _, ext := range []string{"-wal", "-shm"} {
+		if err := os.Remove(h.path(backupDB + ext)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // unpack writes an archive's files below dir, and nothing else: to its
 // authenticated end.
 func unpack(dir string, r io.Reader) error {
-	if err := os.Mkdir(filepath.Join(dir, "incoming"), 0o700); err != nil {
+	if err := os.Mkdir(filepath.Join(dir, dirIncoming), 0o700); err != nil {
 		return err
 	}
 	in := tar.NewReader(r)

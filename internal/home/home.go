@@ -4,12 +4,14 @@
 package home
 
 import (
+	"bufio"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,6 +25,8 @@ const (
 	fileLock  = "lock"
 	fileToken = "api.token"
 	fileAPI   = "api.json"
+	// fileRestoring is there while a restore puts files in their places.
+	fileRestoring = ".restoring"
 )
 
 // FileConfig is the configuration, which the commands read.
@@ -186,26 +190,81 @@ func (h Home) Unpublish() error {
 	return nil
 }
 
-// writeFile writes a file for its owner only that appears whole or not at all,
-// durably.
-func writeFile(path string, data []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+// WriteFile writes a file for its owner only that appears whole or not at all,
+// durably, over an earlier one. What a killed process leaves is .NAME-*, beside
+// it.
+func WriteFile(path string, fill func(io.Writer) error) error {
+	return write(path, fill, os.Rename)
+}
+
+func writeFile(path string, data []byte) error {
+	return WriteFile(path, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+}
+
+// createFile is writeFile for a file that must not be there: fs.ErrExist.
+func createFile(path string, data []byte) error {
+	return write(path, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	}, func(from, to string) error {
+		err := os.Link(from, to)
+		if err == nil || errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		// A file system without links. Two at once are kept apart by nothing there.
+		if _, err := os.Lstat(to); err == nil {
+			return fs.ErrExist
+		}
+		return os.Rename(from, to)
+	})
+}
+
+func write(path string, fill func(io.Writer) error, place func(from, to string) error) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
 	if err != nil {
 		return err
 	}
 	defer os.Remove(f.Name())
-	_, err = f.Write(data)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+	out := bufio.NewWriterSize(f, 64<<10)
+	if err := errors.Join(fill(out), out.Flush(), f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
+	if err := place(f.Name(), path); err != nil {
 		return err
 	}
-	d, err := os.Open(filepath.Dir(path))
+	return syncDir(filepath.Dir(path))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
+}
+
+// Sweep deletes what killed processes left half done beside what they wrote: in
+// the home, and for the file outside of it. Only the holder of the lock may.
+func (h Home) Sweep(file string) error {
+	patterns := []string{h.path(".backup-*"), h.path(".restore-*"), h.path(fileRestoring)}
+	for _, name := range []string{fileKeys, fileToken, fileAPI, FileConfig} {
+		patterns = append(patterns, h.path("."+name+"-*"))
+	}
+	if file != "" {
+		patterns = append(patterns, filepath.Join(filepath.Dir(file), "."+filepath.Base(file)+"-*"))
+	}
+	var errs []error
+	for _, p := range patterns {
+		list, err := filepath.Glob(p)
+		errs = append(errs, err)
+		for _, path := range list {
+			errs = append(errs, os.RemoveAll(path))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // readFile reads a file of at most limit bytes.

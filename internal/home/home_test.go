@@ -92,6 +92,23 @@ func TestKeys(t *testing.T) {
 		must(t, err)
 		must(t, h.Save(k))
 		want(t, h.Save(k), ErrExists)
+		// Of two at once, one wins.
+		race := At(filepath.Join(t.TempDir(), "new"))
+		results := make(chan error, 4)
+		for range 4 {
+			go func() { results <- race.Save(k) }()
+		}
+		saved := 0
+		for range 4 {
+			if err := <-results; err == nil {
+				saved++
+			} else {
+				want(t, err, ErrExists)
+			}
+		}
+		if saved != 1 {
+			t.Errorf("%d seeds were saved", saved)
+		}
 		k, err = h.Keys()
 		must(t, err)
 		if k.Encrypted() != (pass != "") || k.Created != 5 {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
 	"golang.org/x/crypto/argon2"
@@ -129,20 +130,27 @@ func NewKeys(n wire.Network, address string, created int64, entropy []byte, pass
 	return k, k.seal(entropy, passphrase)
 }
 
-// Save writes a home's first key file: ErrExists where there is one. The one
-// thing that must never be overwritten is a seed.
+// Save writes a new home's key file: ErrExists where there is one, or a database
+// whose key file is gone. The one thing that must never be overwritten is a seed.
 func (h Home) Save(k *Keys) error {
 	if err := h.Make(); err != nil {
 		return err
 	}
-	if _, err := os.Lstat(h.path(fileKeys)); err == nil {
-		return fmt.Errorf("%w: %s", ErrExists, h.Dir)
+	if _, err := os.Lstat(h.path(backupDB)); err == nil {
+		return fmt.Errorf("%w: %s is of an identity whose %s is not here", ErrExists, h.path(backupDB), fileKeys)
 	}
+	return h.save(k)
+}
+
+func (h Home) save(k *Keys) error {
 	raw, err := json.MarshalIndent(k, "", "  ")
 	if err != nil {
 		return err
 	}
-	return writeFile(h.path(fileKeys), append(raw, '\n'))
+	if err = createFile(h.path(fileKeys), append(raw, '\n')); errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%w: %s", ErrExists, h.Dir)
+	}
+	return err
 }
 
 // Keys reads the key file: ErrNone, ErrNewer, ErrDamaged.

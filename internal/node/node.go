@@ -152,7 +152,7 @@ func Open(cfg Config) (n *Node, err error) {
 	if n.files, err = openFiles(cfg.Dir); err != nil {
 		return nil, err
 	}
-	db, err := store.Open(filepath.Join(cfg.Dir, "bitgram.db"))
+	db, err := store.Open(filepath.Join(cfg.Dir, fileDB))
 	if err != nil {
 		return nil, err
 	}

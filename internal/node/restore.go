@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
@@ -37,6 +38,22 @@ func MarkRestored(ctx context.Context, path string) error {
 
 // Snapshot writes a copy of the node's database to path.
 func (n *Node) Snapshot(ctx context.Context, path string) error { return n.store.Snapshot(ctx, path) }
+
+// Commits counts what the node has committed since it was opened.
+func (n *Node) Commits() int64 { return n.store.Commits() }
+
+// SnapshotClosed writes a copy of the database of a home, on which no node runs,
+// to path.
+func SnapshotClosed(ctx context.Context, dir, path string) error {
+	s, err := store.Open(filepath.Join(dir, fileDB))
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.Snapshot(ctx, path), s.Close())
+}
+
+// fileDB is the database in a home.
+const fileDB = "bitgram.db"
 
 // restored tells every contract of a home that was made of a backup. Cut off in
 // the middle, it begins anew.

@@ -62,7 +62,7 @@ type Store struct {
 	broken chan struct{} // closed by the first ErrCorrupt
 	breaks sync.Once
 
-	commits atomic.Int64 // for tests: how well updates share
+	commits atomic.Int64
 }
 
 type update struct {
@@ -182,6 +182,9 @@ func (s *Store) Close() error {
 	<-s.done
 	return errors.Join(s.read.Close(), s.write.Close())
 }
+
+// Commits counts what was committed since the store was opened.
+func (s *Store) Commits() int64 { return s.commits.Load() }
 
 // Snapshot writes a copy of the database as it is at one moment to a new file at
 // path, while updates go on.
