@@ -35,7 +35,7 @@ type upOptions struct {
 	agent                                        bool
 	listen                                       []string
 	rate                                         float64
-	maxMessage, disk, unpaid                     string
+	maxMessage, disk, unpaid, inboxMax           string
 	maxDays                                      float64
 	validBlocks, patience                        uint32
 	oneOfMany                                    bool
@@ -62,6 +62,7 @@ func (o *upOptions) flags(f *pflag.FlagSet) {
 	f.BoolVar(&o.agent, "agent", false, "store messages for others, for pay")
 	f.StringSliceVar(&o.listen, "listen", []string{"/ip4/0.0.0.0/tcp/4001", "/ip4/0.0.0.0/udp/4001/quic-v1"}, "multiaddrs on which the agent listens")
 	f.Float64Var(&o.rate, "rate", 20, "the agent's price: satoshi for a megabyte and a day")
+	f.StringVar(&o.inboxMax, "inbox-max-message", "5GiB", "the largest message that is fetched for this home; larger ones stay with their agents, until you raise it or they run out")
 	f.StringVar(&o.maxMessage, "max-message", "1GiB", "the largest copy that the agent takes")
 	f.Float64Var(&o.maxDays, "max-days", 30, "for how long at most")
 	f.StringVar(&o.disk, "disk", "10GiB", "the disk space that the agent gives to messages")
@@ -214,6 +215,9 @@ func (a *app) upCommand() *cobra.Command {
 				Passphrase: func() (string, error) { return a.passphrase(o.passphraseFile, "Passphrase", false) },
 				Chain: daemon.Chain{URL: o.rpc, User: o.rpcUser, Password: o.rpcPassword, Cookie: o.rpcCookie, ZMQ: o.rpcZMQ,
 					Interval: max(o.blockTime, 100*time.Millisecond)}}
+			if cfg.MaxMessage, err = bytesOf("inbox-max-message", o.inboxMax); err != nil {
+				return err
+			}
 			if o.agent {
 				if cfg.Policy, err = o.policy(keys.Network); err != nil {
 					return err

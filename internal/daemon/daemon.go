@@ -33,7 +33,9 @@ type Config struct {
 	Chain      Chain
 	// Policy makes it an agent, which listens on Listen.
 	Policy *deal.Policy
-	Listen []string
+	// MaxMessage is the largest copy that is fetched for the home, bytes.
+	MaxMessage uint64
+	Listen     []string
 	// Seeds are multiaddrs with peer IDs by which the DHT is entered.
 	Seeds []string
 	// Backup is a file that is kept current: written anew BackupEvery where a
@@ -114,7 +116,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err := cfg.Home.Publish(url); err != nil {
 		return err
 	}
-	n, err := node.Open(node.Config{Dir: cfg.Home.Dir, Network: keys.Network, Seed: seed, Chain: backend, Policy: cfg.Policy, Listen: cfg.Listen,
+	n, err := node.Open(node.Config{Dir: cfg.Home.Dir, Network: keys.Network, Seed: seed, Chain: backend, Policy: cfg.Policy, MaxMessage: cfg.MaxMessage, Listen: cfg.Listen,
 		Seeds: cfg.Seeds, Birthday: func(ctx context.Context) (wire.Height, error) { return birthday(ctx, backend, keys) }, Observe: api.Observe, Tip: api.Tip, Progress: api.Progress, Log: cfg.Log})
 	if err != nil {
 		return err

@@ -141,6 +141,15 @@ func (a *agent) Store(ctx context.Context, p *wire.Package, proceed func() (io.R
 		return nil, err
 	}
 	defer room()
+	give, err := a.space.take(a.files.dir, weight(p))
+	if errors.Is(err, errNoSpace) {
+		a.log.Warn("a copy is refused", "err", err)
+		return nil, refuse(wire.Full, "no room for this copy")
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer give()
 	body, err := proceed()
 	if err != nil {
 		return nil, err

@@ -473,7 +473,21 @@ func (x *executor) holders(ctx context.Context, sec *seal.Secrets, add func(deal
 func (x *executor) fetch(ctx context.Context, ref engine.Ref, e deal.Fetch) (deal.Event, error) {
 	h := blake3.New()
 	wrong := false
-	err := x.files.write(x.sealed(ref, e.Leaf.Point), func(f *os.File) error {
+	height := x.engine.Position().Height
+	if limit := x.cfg.MaxMessage; limit > 0 && e.Leaf.Size > limit {
+		return deal.NotFetched{Height: height, Agent: e.Candidate.Agent, Why: fmt.Sprintf("it has %d bytes, and this inbox takes %d", e.Leaf.Size, limit)}, nil
+	}
+	// Opened, it is there twice for a moment.
+	give, err := x.space.take(x.files.dir, 2*e.Leaf.Size)
+	if errors.Is(err, errNoSpace) {
+		x.log.Warn("a message is not fetched", "err", err)
+		return deal.NotFetched{Height: height, Agent: e.Candidate.Agent, Why: err.Error()}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer give()
+	err = x.files.write(x.sealed(ref, e.Leaf.Point), func(f *os.File) error {
 		h.Reset()
 		meter := (*Node)(x).watched("fetching", nil, e.Leaf.Size)
 		if err := x.calls.Fetch(ctx, &e, io.MultiWriter(f, h, meter)); err != nil {
@@ -486,7 +500,7 @@ func (x *executor) fetch(ctx context.Context, ref engine.Ref, e deal.Fetch) (dea
 		}
 		return nil
 	})
-	height := x.engine.Position().Height
+	height = x.engine.Position().Height
 	if err == nil {
 		return deal.Fetched{Height: height, Agent: e.Candidate.Agent}, nil
 	}

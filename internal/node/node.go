@@ -33,6 +33,9 @@ type Config struct {
 	Chain   chain.Backend
 	// Policy makes the node an agent; nil for sender and recipient only.
 	Policy *deal.Policy
+	// MaxMessage is the largest sealed copy that is fetched for this home, in
+	// bytes; 0 for no limit but the format's.
+	MaxMessage uint64
 	// Listen are an agent's multiaddrs.
 	Listen []string
 	// Seeds are multiaddrs with peer IDs by which the DHT is entered.
@@ -109,6 +112,7 @@ type Node struct {
 	scanner  *seal.Scanner
 	files    files
 	load     load
+	space    space
 	looked   looked
 	log      *slog.Logger
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -396,5 +397,37 @@ func TestWrongCopies(t *testing.T) {
 			}
 			w.balanced(purse)
 		})
+	}
+}
+
+// TestInboxLimit: a message that is larger than its recipient wants is not
+// fetched, and says so; with another limit it is read.
+func TestInboxLimit(t *testing.T) {
+	w := newTown(t, 3)
+	w.fund(w.homes["sender"], 1_000_000)
+	h := w.homes["recipient"]
+	must(t, h.node.Close())
+	h.cfg.MaxMessage = 600
+	h.open()
+	body := bytes.Repeat([]byte("large "), 1000)
+	w.send(body, wire.PerAgent)
+	w.mine(4)
+	seen := 0
+	must(t, h.node.Received(t.Context(), func(ref engine.Ref, r deal.Recipient) error {
+		seen++
+		if r.Phase != deal.RecipientFound || !strings.Contains(r.Failure, "this inbox takes 600") {
+			t.Errorf("%v: %s", r.Phase, r.Failure)
+		}
+		return nil
+	}))
+	if left, err := os.ReadDir(filepath.Join(h.cfg.Dir, dirIncoming)); err != nil || len(left) > 0 || seen != 1 {
+		t.Errorf("%d messages, %d files, %v", seen, len(left), err)
+	}
+	must(t, h.node.Close())
+	h.cfg.MaxMessage = 1 << 20
+	h.open()
+	w.mine(2)
+	if got := w.read(); !bytes.Equal(got, body) {
+		t.Errorf("read %d bytes", len(got))
 	}
 }

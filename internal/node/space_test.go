@@ -1,0 +1,50 @@
+package node
+
+import (
+	"errors"
+	"os"
+	"testing"
+)
+
+// TestSpace: files take turns on a disk, and never all of it.
+func TestSpace(t *testing.T) {
+	dir := t.TempDir()
+	var s space
+	if _, err := s.take(dir, 1<<62); !errors.Is(err, errNoSpace) {
+		t.Errorf("more than there is: %v", err)
+	}
+	if _, err := s.take(dir+"/none", 1); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("nowhere: %v", err)
+	}
+	// Two that fit one by one, and not together.
+	low, high := uint64(0), uint64(1<<62)
+	for high-low > 1<<28 {
+		mid := low + (high-low)/2
+		if give, err := s.take(dir, mid); err == nil {
+			low = mid
+			give()
+		} else {
+			high = mid
+		}
+	}
+	if low < 1<<30 {
+		t.Skipf("only %d bytes are free here", low)
+	}
+	first, err := s.take(dir, low/3*2)
+	must(t, err)
+	if _, err := s.take(dir, low/3*2); !errors.Is(err, errNoSpace) {
+		t.Errorf("two thirds twice: %v", err)
+	}
+	first()
+	second, err := s.take(dir, low/3*2)
+	must(t, err)
+	second()
+	if s.promised != 0 {
+		t.Errorf("%d bytes are still promised", s.promised)
+	}
+	for total, want := range map[uint64]uint64{64 << 20: 3355443, 10 << 30: 536870912, 1 << 40: 1 << 30} {
+		if got := reserved(total); got != want {
+			t.Errorf("of %d, %d stay free", total, got)
+		}
+	}
+}
