@@ -320,6 +320,11 @@ type machineError struct{ error }
 
 func (m *machineError) Unwrap() error { return m.error }
 
+// ErrContract: what failed concerns one contract alone, which is as it was.
+var ErrContract = errors.New("a contract's own failure")
+
+func (m *machineError) Is(target error) bool { return target == ErrContract }
+
 // own reports whether err is one contract's own failure.
 func own(err error) bool {
 	var m *machineError
@@ -375,7 +380,9 @@ func (b *batch) carry(ref Ref, effects []deal.Effect) error {
 		if done {
 			if answer != nil {
 				if _, err := b.step(ref, answer); err != nil {
-					return err
+					// Not the machine's own failure any more, which would leave the
+					// contract as it was: its step is taken, and must be taken back.
+					return fmt.Errorf("%T: %v", answer, err)
 				}
 			}
 			continue

@@ -52,9 +52,9 @@ func (x *executor) Commit(tx engine.Tx, ref engine.Ref, e deal.Effect) (deal.Eve
 		if err != nil {
 			return nil, true, err
 		}
-		return deal.CoinsLocked{Inputs: p.Inputs, Change: p.Change, ChangeScript: p.ChangeScript, Fee: p.Fee}, true, nil
+		return deal.CoinsLocked{Inputs: p.Inputs, Change: p.Change, ChangeScript: p.ChangeScript, Fee: p.Fee}, true, tx.Delete(bucketWaiting, ref.ID[:])
 	case deal.UnlockCoins:
-		return nil, true, x.wallet.Unlock(tx, ref.ID[:])
+		return nil, true, errors.Join(x.wallet.Unlock(tx, ref.ID[:]), tx.Delete(bucketWaiting, ref.ID[:]))
 	}
 	return nil, false, nil
 }
@@ -65,7 +65,12 @@ func (x *executor) Do(ctx context.Context, ref engine.Ref, e deal.Effect) (func(
 		return func(tx engine.Tx) ([]engine.Delivery, error) { return (*agent)(x).buildClaims(tx, ref, due) }, nil
 	}
 	if drop, ok := e.(deal.DropPayload); ok {
-		return func(tx engine.Tx) ([]engine.Delivery, error) { return nil, x.unlist(tx, ref, drop) }, x.drop(ref)
+		return func(tx engine.Tx) ([]engine.Delivery, error) {
+			if ref.Kind == engine.KindSender {
+				return nextWaiting(tx) // it may have given its coins back
+			}
+			return nil, x.unlist(tx, ref, drop)
+		}, x.drop(ref)
 	}
 	if ask, ok := e.(deal.AskQuotes); ok {
 		return x.askQuotes(ctx, ref, ask)
@@ -174,10 +179,8 @@ const bucketWaiting = "sender/waiting"
 // The rest asks at the next block.
 func nextWaiting(tx engine.Tx) (list []engine.Delivery, err error) {
 	var first []byte
-	if err := tx.Scan(bucketWaiting, nil, 0, func(key, _ []byte) error {
-		if first == nil {
-			first = bytes.Clone(key)
-		}
+	if err := tx.Scan(bucketWaiting, nil, 1, func(key, _ []byte) error {
+		first = bytes.Clone(key)
 		return nil
 	}); err != nil || first == nil {
 		return nil, err

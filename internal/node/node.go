@@ -330,10 +330,14 @@ func (n *Node) sweep(ctx context.Context) error {
 			}
 			for _, f := range list {
 				known, err := wanted(tx, kind, f.Name())
-				if err == nil && !known {
-					err = remove(filepath.Join(n.cfg.Dir, dir, f.Name()))
+				if err != nil { // what cannot be read keeps its file, and keeps no other from starting
+					n.log.Error("a contract cannot be read", "file", filepath.Join(dir, f.Name()), "err", err)
+					continue
 				}
-				if err != nil {
+				if known {
+					continue
+				}
+				if err := remove(filepath.Join(n.cfg.Dir, dir, f.Name())); err != nil {
 					return err
 				}
 			}

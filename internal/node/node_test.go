@@ -20,6 +20,7 @@ import (
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/p2p"
+	"github.com/bitgram/bitgram/internal/store"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -429,5 +430,44 @@ func TestInboxLimit(t *testing.T) {
 	w.mine(2)
 	if got := w.read(); !bytes.Equal(got, body) {
 		t.Errorf("read %d bytes", len(got))
+	}
+}
+
+// TestUnreadable: a contract that cannot be read keeps its files, and keeps
+// neither the node from starting, also after a restore, nor others from being
+// read.
+func TestUnreadable(t *testing.T) {
+	w := newTown(t, 3)
+	w.fund(w.homes["sender"], 1_000_000)
+	w.fund(w.homes["sender"], 1_000_000)
+	bad := w.send([]byte("one"), wire.PerAgent)
+	h := w.homes["sender"]
+	must(t, h.node.Close())
+	path := filepath.Join(h.cfg.Dir, fileDB)
+	st, err := store.Open(path)
+	must(t, err)
+	must(t, st.Update(t.Context(), func(tx engine.Tx) error {
+		return tx.Save(bad, []byte("junk"), contract.Interest{Wake: 1, Txids: []wire.Hash{{1}}})
+	}))
+	must(t, st.Close())
+	must(t, MarkRestored(t.Context(), path))
+	h.open()
+	w.send([]byte("two"), wire.PerAgent)
+	w.mine(6)
+	if _, err := os.Stat(h.node.files.path(dirOutgoing, bad.ID, "")); err != nil {
+		t.Errorf("its payload: %v", err)
+	}
+	if _, err := h.node.Engine().State(t.Context(), bad); err == nil {
+		t.Error("it can be read")
+	}
+	read := 0
+	must(t, w.homes["recipient"].node.Received(t.Context(), func(_ engine.Ref, r deal.Recipient) error {
+		if r.Phase == deal.RecipientRead {
+			read++
+		}
+		return nil
+	}))
+	if read < 1 {
+		t.Errorf("%d messages are read", read)
 	}
 }

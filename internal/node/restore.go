@@ -91,7 +91,9 @@ func (n *Node) restored(ctx context.Context) error {
 				return err
 			}
 		}
-		if _, err := n.engine.Tell(ctx, ref, ev); err != nil {
+		if _, err := n.engine.Tell(ctx, ref, ev); errors.Is(err, engine.ErrContract) {
+			n.log.Error("a contract cannot be read", "contract", ref, "err", err)
+		} else if err != nil {
 			return err
 		}
 	}
