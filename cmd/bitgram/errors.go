@@ -11,6 +11,7 @@ import (
 	"github.com/bitgram/bitgram/internal/demo"
 	"github.com/bitgram/bitgram/internal/devnet"
 	"github.com/bitgram/bitgram/internal/home"
+	"github.com/bitgram/bitgram/internal/mail"
 	"github.com/bitgram/bitgram/internal/node"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/internal/store"
@@ -92,6 +93,8 @@ var errorTable = []struct {
 	{deal.ErrRestored, "restored", exitFailed, "look whether it arrived, and send it again if it did not"},
 	{home.ErrNewer, "newer_home", exitFailed, "upgrade bitgram, or use another home"},
 	{errConfig, "config", exitUsage, "'bitgram up --help' lists the keys and what they take"},
+	{mail.ErrNotMIME, "not_mime", exitFailed, "pass --mime to have it as it came"},
+	{errBinary, "binary", exitUsage, "pass -o FILE, or pipe it to a program"},
 	{errOutput, "output", exitUsage, "choose a place that exists and can be written to"},
 	{errAmount, "amount", exitUsage, "give a whole number of satoshi"},
 	{daemon.ErrNotLoopback, "usage", exitUsage, "pass --api 127.0.0.1:PORT"},

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,8 +15,10 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/home"
@@ -334,7 +338,7 @@ func (a *app) listCommand(box, short string) *cobra.Command {
 				}
 			}
 			if watch {
-				return a.watchMessages(c.Context(), client, box, list)
+				return a.watchMessages(c.Context(), client, box, limit)
 			}
 			a.print.summary(struct {
 				Messages []web.Message `json:"messages"`
@@ -398,6 +402,48 @@ func short(address string) string {
 	return address
 }
 
+func terminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// errBinary: a terminal is no place for it.
+var errBinary = errors.New("this is no text")
+
+// showText copies text, without what a terminal would act on: errBinary where it
+// begins like something else.
+func showText(w io.Writer, r io.Reader) (n int64, err error) {
+	in, out := bufio.NewReaderSize(r, 4096), bufio.NewWriter(w)
+	start, _ := in.Peek(4096)
+	for len(start) > 0 {
+		c, size := utf8.DecodeRune(start)
+		if c == 0 || c == utf8.RuneError && size == 1 && len(start) > utf8.UTFMax {
+			return 0, errBinary
+		}
+		start = start[size:]
+	}
+	for {
+		c, size, err := in.ReadRune()
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				err = nil
+			}
+			return n, errors.Join(err, out.Flush())
+		}
+		n += int64(size)
+		s := string(c)
+		if c != '\n' && c != '\t' {
+			s = printable(s)
+		}
+		if c == '\r' {
+			s = ""
+		}
+		if _, err := out.WriteString(s); err != nil {
+			return n, err
+		}
+	}
+}
+
 // printable takes out of a stranger's text what a terminal would act on.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
@@ -408,26 +454,43 @@ func printable(s string) string {
 	}, s)
 }
 
-// watchMessages shows what there is, and then every change.
-func (a *app) watchMessages(ctx context.Context, client *web.Client, box string, list []web.Message) error {
+// watchMessages shows what there is, and then every change. A stream that ends
+// may have been too slow for all that happened: then it looks again.
+func (a *app) watchMessages(ctx context.Context, client *web.Client, box string, limit int) error {
+	shown := map[string]string{}
 	show := func(m web.Message) {
+		key := cmp.Or(m.ID, m.Funding)
+		raw, err := json.Marshal(m)
+		if err != nil || key != "" && shown[key] == string(raw) {
+			return
+		}
+		shown[key] = string(raw)
 		a.print.line("message", m, func(w io.Writer) { printLine(w, &m) })
 	}
-	for i := len(list) - 1; i >= 0; i-- {
-		show(list[i])
-	}
 	direction := map[string]string{"inbox": "received", "sent": "sent"}[box]
-	return client.Events(ctx, func() {}, func(e any) bool {
-		m, ok := e.(web.Message)
-		if !ok || m.Direction != direction {
-			return true
+	for {
+		heard := false
+		var lost error
+		look := func() {
+			list, _, err := client.List(ctx, box, limit) // with their subjects
+			for _, m := range slices.Backward(list) {
+				show(m)
+			}
+			lost = err
 		}
-		if full, err := client.Message(ctx, m.ID); m.ID != "" && err == nil {
-			m = full // with its subject
+		err := client.Events(ctx, func() {
+			heard = true
+			look()
+		}, func(e any) bool {
+			if m, ok := e.(web.Message); ok && m.Direction == direction {
+				look()
+			}
+			return lost == nil
+		})
+		if !heard || lost != nil || ctx.Err() != nil {
+			return cmp.Or(lost, err)
 		}
-		show(m)
-		return true
-	})
+	}
 }
 
 func (a *app) statusCommand() *cobra.Command {
@@ -626,6 +689,8 @@ func (a *app) read(ctx context.Context, client *web.Client, id, out, dir string,
 		})
 	case a.json:
 		n, err = io.Copy(io.Discard, body) // standard output is for JSON
+	case terminal(a.out):
+		n, err = showText(a.out, body)
 	default:
 		n, err = io.Copy(a.out, body)
 	}

@@ -28,21 +28,21 @@ import (
 
 // upOptions are the flags of up; config.toml has the same.
 type upOptions struct {
-	api, passphraseFile                          string
-	rpc, rpcUser, rpcPassword, rpcCookie, rpcZMQ string
-	blockTime                                    time.Duration
-	seeds                                        []string
-	agent                                        bool
-	listen                                       []string
-	rate                                         float64
-	maxMessage, disk, unpaid, inboxMax           string
-	maxDays                                      float64
-	validBlocks, patience                        uint32
-	oneOfMany                                    bool
-	backup                                       string
-	backupEvery                                  time.Duration
-	logLevel, logFormat                          string
-	withParent                                   bool
+	api, passphraseFile                                 string
+	rpc, rpcUser, rpcPassword, rpcCookie, rpcZMQ, rpcCA string
+	blockTime                                           time.Duration
+	seeds                                               []string
+	agent                                               bool
+	listen                                              []string
+	rate                                                float64
+	maxMessage, disk, unpaid, inboxMax                  string
+	maxDays                                             float64
+	validBlocks, patience                               uint32
+	oneOfMany                                           bool
+	backup                                              string
+	backupEvery                                         time.Duration
+	logLevel, logFormat                                 string
+	withParent                                          bool
 }
 
 // errConfig: the configuration file is not what up takes.
@@ -56,6 +56,7 @@ func (o *upOptions) flags(f *pflag.FlagSet) {
 	f.StringVar(&o.rpcUser, "rpc-user", "", "its user, where it has no cookie")
 	f.StringVar(&o.rpcPassword, "rpc-password", "", "its password")
 	f.StringVar(&o.rpcCookie, "rpc-cookie", "", "its cookie file")
+	f.StringVar(&o.rpcCA, "rpc-ca", "", "a PEM file that its certificate must stand on, such as btcd's rpc.cert")
 	f.StringVar(&o.rpcZMQ, "rpc-zmq", "", "its ZMQ address for hashblock, such as tcp://127.0.0.1:28332; blocks are noticed at once")
 	f.DurationVar(&o.blockTime, "block-time", 10*time.Second, "how often the embedded chain has a block")
 	f.StringSliceVar(&o.seeds, "seed", nil, "multiaddrs with peer IDs by which the DHT is entered")
@@ -69,7 +70,7 @@ func (o *upOptions) flags(f *pflag.FlagSet) {
 	f.StringVar(&o.unpaid, "unpaid", "1GiB", "how much of it to messages whose payment is not confirmed")
 	f.Uint32Var(&o.validBlocks, "quote-blocks", 12, "blocks within which a quote must be paid")
 	f.Uint32Var(&o.patience, "claim-blocks", 6, "blocks for which a claim waits for others to share its fee")
-	f.BoolVar(&o.oneOfMany, "one-of-many", true, "take part in messages that pay one of many agents")
+	f.BoolVar(&o.oneOfMany, "one-of-many", false, "take part in messages that pay one of many agents: all store, and the one that delivers is paid")
 	f.StringVar(&o.backup, "backup", "", "keep an encrypted backup of the home current in this file, on another disk")
 	f.DurationVar(&o.backupEvery, "backup-every", time.Minute, "how often at most it is written")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
@@ -213,7 +214,7 @@ func (a *app) upCommand() *cobra.Command {
 			cfg := daemon.Config{Home: h, Seeds: o.seeds, API: o.api, Version: version(), Explain: apiError,
 				Backup: o.backup, BackupEvery: max(o.backupEvery, time.Second),
 				Passphrase: func() (string, error) { return a.passphrase(o.passphraseFile, "Passphrase", false) },
-				Chain: daemon.Chain{URL: o.rpc, User: o.rpcUser, Password: o.rpcPassword, Cookie: o.rpcCookie, ZMQ: o.rpcZMQ,
+				Chain: daemon.Chain{URL: o.rpc, User: o.rpcUser, Password: o.rpcPassword, Cookie: o.rpcCookie, CA: o.rpcCA, ZMQ: o.rpcZMQ,
 					Interval: max(o.blockTime, 100*time.Millisecond)}}
 			if cfg.MaxMessage, err = bytesOf("inbox-max-message", o.inboxMax); err != nil {
 				return err

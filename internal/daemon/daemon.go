@@ -265,8 +265,8 @@ func timeOf(ctx context.Context, b chain.Backend, hash chainhash.Hash) (time.Tim
 type Chain struct {
 	// URL of a Bitcoin node's JSON-RPC; empty for an embedded regtest chain
 	// below the home, on which a block comes every Interval.
-	URL, User, Password, Cookie, ZMQ string
-	Interval                         time.Duration
+	URL, User, Password, Cookie, CA, ZMQ string
+	Interval                             time.Duration
 }
 
 // ErrNoChain: a network without an embedded chain needs a Bitcoin node.
@@ -274,7 +274,7 @@ var ErrNoChain = errors.New("no Bitcoin node")
 
 func (c Chain) open(dir string, n wire.Network, log *slog.Logger) (chain.Backend, func() error, error) {
 	if c.URL != "" {
-		b, err := bitcoind.New(bitcoind.Config{URL: c.URL, User: c.User, Password: c.Password, CookieFile: c.Cookie, ZMQ: c.ZMQ, Network: n, Log: log})
+		b, err := bitcoind.New(bitcoind.Config{URL: c.URL, User: c.User, Password: c.Password, CookieFile: c.Cookie, CACert: c.CA, ZMQ: c.ZMQ, Network: n, Log: log})
 		if err != nil {
 			return nil, nil, fmt.Errorf("%w: %w", ErrNoChain, err)
 		}

@@ -211,7 +211,7 @@ func (n *network) prepare() error {
 			p.args = append(p.args, "--seed", s)
 		}
 		if p.agent {
-			p.args = append(p.args, "--agent", "--listen", p.listen(), "--rate", fmt.Sprint(p.rate))
+			p.args = append(p.args, "--agent", "--one-of-many", "--listen", p.listen(), "--rate", fmt.Sprint(p.rate))
 		}
 	}
 	return n.savePorts(ports)

@@ -100,7 +100,7 @@ type Message struct {
 // Read reads the header of a message: ErrNotMIME.
 func Read(r io.Reader) (*Message, error) {
 	e, err := message.ReadWithOptions(bufio.NewReader(r), &message.ReadOptions{MaxHeaderBytes: maxHeader})
-	if err != nil {
+	if err = foreign(err); err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrNotMIME, err)
 	}
 	h := gomail.Header{Header: e.Header}
@@ -110,6 +110,15 @@ func Read(r io.Reader) (*Message, error) {
 	m.Filename = filename(&e.Header)
 	m.From, m.To = first(h, "From"), first(h, "To")
 	return m, nil
+}
+
+// foreign passes over what is no error: a part whose character set or encoding is
+// not known is handed on as it is.
+func foreign(err error) error {
+	if message.IsUnknownCharset(err) || message.IsUnknownEncoding(err) {
+		return nil
+	}
+	return err
 }
 
 // Next is the next part, its bytes as they are; io.EOF behind the last one. A
@@ -126,7 +135,7 @@ func (m *Message) Next() (File, error) {
 	if errors.Is(err, io.EOF) {
 		return File{}, io.EOF
 	}
-	if err != nil {
+	if err = foreign(err); err != nil {
 		return File{}, fmt.Errorf("%w: %v", ErrNotMIME, err)
 	}
 	return File{filename(&e.Header), e.Body}, nil

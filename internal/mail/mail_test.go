@@ -71,6 +71,37 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+// TestForeign: what other programs write is read, also in a character set or an
+// encoding that nobody knows here, and without a date.
+func TestForeign(t *testing.T) {
+	for name, head := range map[string]string{
+		"latin 1":  "Content-Type: text/plain; charset=iso-8859-1\r\n",
+		"charset":  "Content-Type: text/plain; charset=klingon\r\n",
+		"encoding": "Content-Transfer-Encoding: x-klingon\r\n",
+		"nothing":  "",
+	} {
+		for _, multi := range []bool{false, true} {
+			raw := "Subject: s\r\n" + head + "\r\nbody"
+			if multi {
+				raw = "Subject: s\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n" + head + "\r\nbody\r\n--x--\r\n"
+			}
+			m, err := Read(strings.NewReader(raw))
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+				continue
+			}
+			f, err := m.Next()
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+				continue
+			}
+			if b, err := io.ReadAll(f.Body); err != nil || string(b) != "body" || m.Subject != "s" || !m.Date.IsZero() {
+				t.Errorf("%s: %q, %v, %+v", name, b, err, m.Meta)
+			}
+		}
+	}
+}
+
 // TestBad: what is no such message is an error, and never more than that.
 func TestBad(t *testing.T) {
 	for _, raw := range []string{"", "no header", "A: b\r\n" + strings.Repeat("X", maxHeader+10) + ": c\r\n\r\n", "\x00\x01: \r\n\r\n"} {

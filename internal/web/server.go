@@ -753,7 +753,10 @@ func (s *Server) received(n *node.Node, ref engine.Ref, r deal.Recipient) Messag
 	if f, err := n.Message(ref); err == nil {
 		defer f.Close()
 		if msg, err := mail.Read(f); err == nil {
-			m.Subject, m.Filename, m.Created = msg.Subject, msg.Filename, msg.Date.Unix()
+			m.Subject, m.Filename = msg.Subject, msg.Filename
+			if !msg.Date.IsZero() {
+				m.Created = msg.Date.Unix()
+			}
 		}
 	}
 	return m
