@@ -29,7 +29,7 @@ func (a *app) walletCommand() *cobra.Command {
 		Args:  usage(cobra.NoArgs),
 		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(a.walletAddress(), a.walletBalance(), a.walletSend(), a.walletHistory(), a.walletBump(), a.walletBackup(), a.walletRestore(), a.walletWords())
+	c.AddCommand(a.walletAddress(), a.walletBalance(), a.walletSend(), a.walletHistory(), a.walletBump(), a.walletAbandon(), a.walletBackup(), a.walletRestore(), a.walletWords())
 	return c
 }
 
@@ -120,7 +120,7 @@ func (a *app) walletSend() *cobra.Command {
 
 func (a *app) walletBump() *cobra.Command {
 	var rate float64
-	c := a.simple("bump TXID", "Replace a payment that does not confirm by one with a higher fee", cobra.ExactArgs(1), func(c *cobra.Command, client *web.Client, args []string) error {
+	c := a.simple("bump TXID", "Raise the fee of a payment that does not confirm, or of a message's funding", cobra.ExactArgs(1), func(c *cobra.Command, client *web.Client, args []string) error {
 		kvb, err := perVB(rate)
 		if err != nil {
 			return err
@@ -130,6 +130,12 @@ func (a *app) walletBump() *cobra.Command {
 	})
 	c.Flags().Float64Var(&rate, "rate", 0, "fee in satoshi per vbyte; 0 for twice the node's estimate")
 	return c
+}
+
+func (a *app) walletAbandon() *cobra.Command {
+	return a.simple("abandon TXID", "Take back a payment that no node has taken yet", cobra.ExactArgs(1), func(c *cobra.Command, client *web.Client, args []string) error {
+		return a.paid(client.Abandon(c.Context(), args[0]))
+	})
 }
 
 func (a *app) paid(p web.Payment, err error) error {
@@ -152,6 +158,9 @@ func (a *app) walletHistory() *cobra.Command {
 			t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 			for _, r := range list {
 				height, change := "waiting", ""
+				if r.Kept {
+					height = "not taken"
+				}
 				if r.Height != 0 {
 					height, change = fmt.Sprint("block ", r.Height), fmt.Sprintf("%+d sat", int64(r.In-r.Out))
 				}

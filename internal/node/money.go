@@ -71,6 +71,12 @@ func (n *Node) Bump(ctx context.Context, txid wire.Hash, rate wire.SatPerKVB) (*
 	return n.pay(ctx, func(tx engine.Tx) (*btcwire.MsgTx, error) { return n.wallet.Bump(tx, txid, rate) })
 }
 
+// Abandon takes back a payment that no node has taken: one that was made while
+// the node was away, and that it refuses now. wallet.ErrOut, wallet.ErrUnknownTx.
+func (n *Node) Abandon(ctx context.Context, txid wire.Hash) error {
+	return n.store.Update(ctx, func(tx engine.Tx) error { return n.wallet.Abandon(tx, txid) })
+}
+
 // pay keeps a transaction of the wallet, and then broadcasts it.
 func (n *Node) pay(ctx context.Context, build func(engine.Tx) (*btcwire.MsgTx, error)) (t *btcwire.MsgTx, err error) {
 	if err := n.Synced(ctx); err != nil {
@@ -144,7 +150,11 @@ func (n *Node) History(ctx context.Context) (list []wallet.Record, err error) {
 		}
 		txs, err := n.wallet.Unconfirmed(tx)
 		for _, t := range txs {
-			list = append(list, wallet.Record{Txid: contract.Txid(t)})
+			out, err := n.wallet.IsOut(tx, contract.Txid(t))
+			if err != nil {
+				return err
+			}
+			list = append(list, wallet.Record{Txid: contract.Txid(t), Kept: !out})
 		}
 		return err
 	})

@@ -89,6 +89,8 @@ type Wallet interface {
 	// Accepted makes the change of a transaction spendable that the network
 	// has.
 	Accepted(tx wallet.Tx, txid wire.Hash) error
+	// Abandon takes back a payment that no node has taken.
+	Abandon(tx wallet.Tx, txid wire.Hash) error
 	// Send pays an amount, Bump replaces a payment by one that pays more.
 	Send(tx wallet.Tx, script []byte, amount wire.Sat, rate wire.SatPerKVB, tip wire.Height) (*btcwire.MsgTx, error)
 	Bump(tx wallet.Tx, txid wire.Hash, rate wire.SatPerKVB) (*btcwire.MsgTx, error)

@@ -21,6 +21,7 @@ import (
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/internal/store"
+	"github.com/bitgram/bitgram/internal/wallet"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -118,12 +119,16 @@ func TestFailuresCostNothing(t *testing.T) {
 type moody struct {
 	chain.Backend
 	refuses atomic.Bool
+	away    atomic.Bool // for broadcasts
 	forgot  atomic.Pointer[chainhash.Hash]
 }
 
 func (m *moody) Broadcast(ctx context.Context, tx *btcwire.MsgTx) error {
 	if m.refuses.Load() {
 		return chain.ErrRejected
+	}
+	if m.away.Load() {
+		return chain.ErrUnavailable
 	}
 	if f := m.forgot.Load(); f != nil {
 		for _, in := range tx.TxIn {
@@ -175,6 +180,54 @@ func TestRate(t *testing.T) {
 	}
 	if n.Engine().FeeRate() <= 1000 || fee < wire.SatPerKVB(1000).Fee(vsize) || fee > wire.SatPerKVB(1000).Fee(vsize)+2 {
 		t.Errorf("%v for %d vB at an estimate of %v", fee, vsize, n.Engine().FeeRate())
+	}
+}
+
+// TestAbandon: a payment that was made while the node was away, and is refused
+// later, is shown and can be taken back; one that is out can't.
+func TestAbandon(t *testing.T) {
+	w, n, moody := moodyTown(t, 1_000_000)
+	addr, _, err := w.homes["recipient"].node.NewAddress(t.Context())
+	must(t, err)
+	moody.away.Store(true)
+	tx, err := n.Pay(t.Context(), addr, 10_000, 0)
+	must(t, err)
+	kept := func() (n1, all int) {
+		list, err := n.History(t.Context())
+		must(t, err)
+		for _, r := range list {
+			if r.Kept {
+				n1++
+			}
+		}
+		return n1, len(list)
+	}
+	if k, _ := kept(); k != 1 {
+		t.Errorf("%d payments are kept", k)
+	}
+	must(t, n.Abandon(t.Context(), contract.Txid(tx)))
+	if b, err := n.Balance(t.Context()); err != nil || b.Spendable() != 1_000_000 {
+		t.Errorf("%+v, %v", b, err)
+	}
+	if err := n.Abandon(t.Context(), contract.Txid(tx)); !errors.Is(err, wallet.ErrUnknownTx) {
+		t.Errorf("twice: %v", err)
+	}
+	moody.away.Store(false)
+	tx, err = n.Pay(t.Context(), addr, 10_000, 0)
+	must(t, err)
+	if k, _ := kept(); k != 0 {
+		t.Errorf("%d payments are kept", k)
+	}
+	if err := n.Abandon(t.Context(), contract.Txid(tx)); !errors.Is(err, wallet.ErrOut) {
+		t.Errorf("one that is out: %v", err)
+	}
+	bumped, err := n.Bump(t.Context(), contract.Txid(tx), 0)
+	must(t, err)
+	w.mine(1)
+	for _, txid := range []wire.Hash{contract.Txid(tx), contract.Txid(bumped)} {
+		if err := n.Abandon(t.Context(), txid); !errors.Is(err, wallet.ErrOut) {
+			t.Errorf("%v: %v", txid, err)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 
 	btcwire "github.com/btcsuite/btcd/wire/v2"
 
+	"github.com/bitgram/bitgram/internal/conform"
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/wire"
@@ -89,6 +90,85 @@ func TestChange(t *testing.T) {
 	if n := len(h.unconfirmed()); n != 0 {
 		t.Errorf("%d still wait", n)
 	}
+}
+
+// TestChild: what must not be replaced is bumped by a child, and what stands on
+// a transaction that pays too little pays for that too.
+func TestChild(t *testing.T) {
+	h := newHome(t, nil)
+	h.fund(1_000_000)
+	h.mine(1)
+	var fixed *btcwire.MsgTx
+	h.do(func(x Tx) error {
+		p, err := h.pick(x, 20_000, contract.FundingWeight(0, 1, false), 1000, h.tip())
+		must(t, err)
+		fixed = btcwire.NewMsgTx(2)
+		fixed.AddTxIn(&btcwire.TxIn{PreviousOutPoint: contract.OutPoint(p.Inputs[0]), Sequence: contract.Sequence})
+		fixed.AddTxOut(btcwire.NewTxOut(20_000, conform.KeyScript(t)))
+		fixed.AddTxOut(btcwire.NewTxOut(int64(p.Change), p.ChangeScript))
+		return h.Sign(x, fixed, true)
+	})
+	h.accept(fixed)
+	pays := func(txs ...*btcwire.MsgTx) (rate float64) {
+		var fee wire.Sat
+		var size int64
+		for _, tx := range txs {
+			h.do(func(x Tx) error {
+				s, _, err := h.sent(x, contract.Txid(tx))
+				fee, size = fee+s.Fee, size+vsize(tx)
+				return err
+			})
+		}
+		return float64(fee) / float64(size)
+	}
+	bump := func(old *btcwire.MsgTx, r wire.SatPerKVB) (tx *btcwire.MsgTx, err error) {
+		h.do(func(x Tx) error { tx, err = h.Bump(x, contract.Txid(old), r); return nil })
+		return
+	}
+	child, err := bump(fixed, 20_000)
+	must(t, err)
+	h.accept(child)
+	if got := pays(fixed, child); got < 20 || got > 20.2 {
+		t.Errorf("parent and child pay %.2f sat/vB", got)
+	}
+	_, err = bump(fixed, 30_000)
+	wantErr(t, err, ErrNotBumpable) // its child can be
+	again, err := bump(child, 60_000)
+	must(t, err)
+	h.accept(again)
+	if h.waits(child) || !h.waits(again) || !h.waits(fixed) {
+		t.Error("the child was not replaced")
+	}
+	h.mine(1)
+	if b := h.funds(); b.Pending != 0 || b.Change != 0 || b.Confirmed != wire.Sat(again.TxOut[0].Value) {
+		t.Errorf("balance %+v", b)
+	}
+
+	// A payment from the change of one that pays less.
+	var low, next *btcwire.MsgTx
+	h.do(func(x Tx) (err error) { low, err = h.Send(x, conform.KeyScript(t), 10_000, 1000, h.tip()); return err })
+	h.accept(low)
+	h.do(func(x Tx) (err error) { next, err = h.Send(x, conform.KeyScript(t), 10_000, 9000, h.tip()); return err })
+	h.accept(next)
+	if got := pays(low, next); got < 9 || got > 9.2 {
+		t.Errorf("the two pay %.2f sat/vB", got)
+	}
+	// And of one that pays more, no less.
+	h.do(func(x Tx) (err error) { next, err = h.Send(x, conform.KeyScript(t), 10_000, 2000, h.tip()); return err })
+	h.accept(next)
+	if got := pays(next); got < 2 || got > 2.1 {
+		t.Errorf("it pays %.2f sat/vB", got)
+	}
+	// No change, no child.
+	var whole *btcwire.MsgTx
+	h.do(func(x Tx) error {
+		whole = btcwire.NewMsgTx(2)
+		whole.AddTxIn(&btcwire.TxIn{PreviousOutPoint: contract.OutPoint(wire.Outpoint{Txid: contract.Txid(next), Vout: 1}), Sequence: contract.Sequence})
+		whole.AddTxOut(btcwire.NewTxOut(900_000, conform.KeyScript(t)))
+		return h.Sign(x, whole, true)
+	})
+	_, err = bump(whole, 90_000)
+	wantErr(t, err, ErrNotBumpable)
 }
 
 // TestChangeGone: when a transaction is given up, or can confirm no more, so is

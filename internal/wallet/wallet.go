@@ -35,6 +35,8 @@ type Tx interface {
 
 // Errors of the wallet.
 var (
+	// ErrOut: a payment cannot be taken back.
+	ErrOut = errors.New("it is out")
 	// ErrNoFunds: not enough unlocked, confirmed coins. The error is a *Short.
 	ErrNoFunds = errors.New("not enough money")
 	// ErrUnknownTx: not a transaction that this wallet sent.
@@ -102,6 +104,8 @@ type Record struct {
 	Height wire.Height // 0 while unconfirmed
 	In     wire.Sat    // received by outputs of ours
 	Out    wire.Sat    // spent from coins of ours
+	// Kept: unconfirmed, and no node has taken it yet.
+	Kept bool
 }
 
 type change struct {
@@ -669,12 +673,13 @@ func (w *Wallet) pick(tx Tx, amount wire.Sat, weight int64, rate wire.SatPerKVB,
 	slices.SortFunc(free, func(a, b choice) int {
 		return cmp.Or(cmp.Compare(b.value, a.value), bytes.Compare(a.at.Bytes(), b.at.Bytes()))
 	})
+	on := map[wire.Hash]bool{}
 	fee := func(inputs int, change bool) wire.Sat {
 		total := weight + int64(inputs)*contract.KeySpendInputWeight
 		if change {
 			total += contract.P2TROutputWeight
 		}
-		return rate.Fee(contract.VSize(total))
+		return rate.Fee(contract.VSize(total)) + w.shortfall(tx, on, rate)
 	}
 	i := 0
 	for i+1 < len(free) && free[i+1].value >= amount+fee(1, true) {
@@ -682,7 +687,6 @@ func (w *Wallet) pick(tx Tx, amount wire.Sat, weight int64, rate wire.SatPerKVB,
 	}
 	var sum wire.Sat
 	p := &Picked{}
-	on := map[wire.Hash]bool{}
 	for _, c := range free[i:] {
 		all := maps.Clone(on)
 		if maps.Copy(all, c.on); len(all) >= maxAncestors {
@@ -708,6 +712,23 @@ func (w *Wallet) pick(tx Tx, amount wire.Sat, weight int64, rate wire.SatPerKVB,
 	}
 	p.Fee = sum - amount
 	return p, nil
+}
+
+// shortfall is what unconfirmed transactions of our own pay together less than
+// rate: miners take what stands on them no earlier than them.
+func (w *Wallet) shortfall(tx Tx, txids map[wire.Hash]bool, rate wire.SatPerKVB) wire.Sat {
+	var fees wire.Sat
+	var size int64
+	for txid := range txids {
+		if s, t, err := w.sent(tx, txid); err == nil && s != nil {
+			fees, size = fees+s.Fee, size+vsize(t)
+		}
+	}
+	return max(rate.Fee(size)-fees, 0)
+}
+
+func vsize(t *btcwire.MsgTx) int64 {
+	return contract.VSize(int64(t.SerializeSizeStripped()*3 + t.SerializeSize()))
 }
 
 // Sign signs every input of t, all of which must be coins of this wallet, with
@@ -833,6 +854,27 @@ func (w *Wallet) Forget(tx Tx, txid wire.Hash) error {
 	return tx.Delete(bucketSent, txid[:])
 }
 
+// Abandon takes back a payment that no node has taken: ErrOut where one has, or
+// where it is a message's; ErrUnknownTx.
+func (w *Wallet) Abandon(tx Tx, txid wire.Hash) error {
+	s, _, err := w.sent(tx, txid)
+	if err != nil {
+		return err
+	}
+	confirmed, err := tx.Get(bucketHistory, txid[:])
+	switch {
+	case err != nil:
+		return err
+	case s == nil:
+		return ErrUnknownTx
+	case s.Accepted || confirmed != nil:
+		return fmt.Errorf("%w: the network has it", ErrOut)
+	case s.Fixed:
+		return fmt.Errorf("%w: it pays for a message", ErrOut)
+	}
+	return w.Forget(tx, txid)
+}
+
 // dust is the smallest output to script that nodes relay: at Bitcoin Core's
 // default dust rate of 3,000 sat/kvB, what the output and an input that spends
 // it weigh; 67 vbytes for a witness program, 148 for any other.
@@ -885,7 +927,9 @@ func (w *Wallet) spentChange(tx Tx, s *Sent, txid wire.Hash) (bool, error) {
 }
 
 // Bump replaces an unconfirmed payment by one that pays rate out of its change
-// (BIP125: and at least the relay minimum more than before).
+// (BIP125: and at least the relay minimum more than before). A fixed transaction
+// stays as it is, and a child that spends its change pays for both; that can be
+// bumped in its turn.
 func (w *Wallet) Bump(tx Tx, txid wire.Hash, rate wire.SatPerKVB) (*btcwire.MsgTx, error) {
 	s, t, err := w.sent(tx, txid)
 	if err != nil {
@@ -898,9 +942,6 @@ func (w *Wallet) Bump(tx Tx, txid wire.Hash, rate wire.SatPerKVB) (*btcwire.MsgT
 		return nil, err
 	} else if raw != nil {
 		return nil, fmt.Errorf("%w: it is confirmed", ErrNotBumpable)
-	}
-	if s.Fixed {
-		return nil, fmt.Errorf("%w: agents hold signatures over it", ErrNotBumpable)
 	}
 	if ok, err := w.current(tx, t, txid); err != nil {
 		return nil, err
@@ -917,8 +958,11 @@ func (w *Wallet) Bump(tx Tx, txid wire.Hash, rate wire.SatPerKVB) (*btcwire.MsgT
 	} else if !ok {
 		return nil, fmt.Errorf("%w: another transaction spent its coins", ErrNotBumpable)
 	}
-	vsize := contract.VSize(int64(t.SerializeSizeStripped()*3 + t.SerializeSize()))
-	fee := max(rate.Fee(vsize), s.Fee+wire.SatPerKVB(1000).Fee(vsize))
+	if s.Fixed {
+		return w.child(tx, txid, s, t, rate)
+	}
+	size := vsize(t)
+	fee := max(rate.Fee(size), s.Fee+wire.SatPerKVB(1000).Fee(size))
 	if s.Change < 0 || wire.Sat(t.TxOut[s.Change].Value)-(fee-s.Fee) < contract.Dust {
 		return nil, fmt.Errorf("%w: its change is too small for %v more", ErrNotBumpable, fee-s.Fee)
 	}
@@ -931,6 +975,37 @@ func (w *Wallet) Bump(tx Tx, txid wire.Hash, rate wire.SatPerKVB) (*btcwire.MsgT
 		return nil, fmt.Errorf("%w: a reorg took out what it spends", ErrNotBumpable)
 	}
 	return t, err
+}
+
+// child spends the change of a transaction that must not be replaced, so that
+// both, with what they stand on, pay rate.
+func (w *Wallet) child(tx Tx, txid wire.Hash, s *Sent, parent *btcwire.MsgTx, rate wire.SatPerKVB) (*btcwire.MsgTx, error) {
+	if s.Change < 0 {
+		return nil, fmt.Errorf("%w: agents hold signatures over it, and it has no change that a child could spend", ErrNotBumpable)
+	}
+	on := map[wire.Hash]bool{}
+	if err := w.ancestors(tx, txid, on); err != nil {
+		return nil, err
+	}
+	size := contract.VSize(contract.TxOverheadWeight + contract.KeySpendInputWeight + contract.P2TROutputWeight)
+	fee := rate.Fee(size) + w.shortfall(tx, on, rate)
+	rest := wire.Sat(parent.TxOut[s.Change].Value) - fee
+	if rest < contract.Dust {
+		return nil, fmt.Errorf("%w: its change is too small for %v", ErrNotBumpable, fee)
+	}
+	script, err := w.PeekScript(tx, Internal)
+	if err != nil {
+		return nil, err
+	}
+	t := btcwire.NewMsgTx(contract.TxVersion)
+	t.AddTxIn(&btcwire.TxIn{PreviousOutPoint: contract.OutPoint(wire.Outpoint{Txid: txid, Vout: uint32(s.Change)}), Sequence: contract.Sequence})
+	t.AddTxOut(btcwire.NewTxOut(int64(rest), script))
+	if err := w.Sign(tx, t, false); errors.Is(err, ErrUnknownTx) {
+		return nil, fmt.Errorf("%w: no node has taken it yet", ErrNotBumpable)
+	} else if err != nil {
+		return nil, err
+	}
+	return t, nil
 }
 
 // Unconfirmed lists the wallet's own transactions that no block has and that

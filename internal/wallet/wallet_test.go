@@ -579,7 +579,7 @@ func TestBump(t *testing.T) {
 		return h.Sign(x, fixed, true)
 	})
 	_, err = bump(fixed, 10_000)
-	wantErr(t, err, ErrNotBumpable)
+	wantErr(t, err, ErrNotBumpable) // no node has it
 	// Signing again gives the same bytes.
 	again := fixed.Copy()
 	h.do(func(x Tx) error { return h.Sign(x, again, true) })

@@ -235,6 +235,11 @@ func (c *Client) Pay(ctx context.Context, to string, amount, rate int64) (p Paym
 		"rate_sat_per_kvb": {strconv.FormatInt(rate, 10)}}, &p)
 }
 
+// Abandon is POST /v1/wallet/abandon.
+func (c *Client) Abandon(ctx context.Context, txid string) (p Payment, err error) {
+	return p, c.call(ctx, "POST", "/v1/wallet/abandon", url.Values{"txid": {txid}}, &p)
+}
+
 // Bump is POST /v1/wallet/bump.
 func (c *Client) Bump(ctx context.Context, txid string, rate int64) (p Payment, err error) {
 	return p, c.call(ctx, "POST", "/v1/wallet/bump", url.Values{"txid": {txid}, "rate_sat_per_kvb": {strconv.FormatInt(rate, 10)}}, &p)

@@ -116,6 +116,7 @@ type Estimate struct {
 type Transaction struct {
 	Txid   string   `json:"txid"`
 	Height uint32   `json:"height" doc:"0 while unconfirmed"`
+	Kept   bool     `json:"kept" doc:"unconfirmed, and no node has taken it yet"`
 	In     wire.Sat `json:"received_sat"`
 	Out    wire.Sat `json:"spent_sat"`
 }

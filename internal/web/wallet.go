@@ -26,7 +26,7 @@ func (s *Server) walletRoutes(api huma.API) {
 		list.Transactions = []Transaction{}
 		records, err := n.History(ctx)
 		for _, r := range records {
-			list.Transactions = append(list.Transactions, Transaction{Txid: displayed(r.Txid), Height: uint32(r.Height), In: r.In, Out: r.Out})
+			list.Transactions = append(list.Transactions, Transaction{Txid: displayed(r.Txid), Height: uint32(r.Height), Kept: r.Kept, In: r.In, Out: r.Out})
 		}
 		return list, err
 	})
@@ -41,15 +41,24 @@ func (s *Server) walletRoutes(api huma.API) {
 		}
 		return Payment{t.TxHash().String()}, nil
 	})
-	on(s, api, "POST", "/wallet/bump", "Replace an unconfirmed payment by one with a higher fee", func(ctx context.Context, n *node.Node, in *struct {
+	on(s, api, "POST", "/wallet/abandon", "Take back a payment that no node has taken", func(ctx context.Context, n *node.Node, in *struct {
+		Txid string `query:"txid" required:"true"`
+	}) (Payment, error) {
+		h, err := txidOf(in.Txid)
+		if err != nil {
+			return Payment{}, err
+		}
+		return Payment{in.Txid}, n.Abandon(ctx, h)
+	})
+	on(s, api, "POST", "/wallet/bump", "Raise the fee of an unconfirmed payment by replacing it, of a message's funding by a child", func(ctx context.Context, n *node.Node, in *struct {
 		Txid string `query:"txid" required:"true"`
 		Rate int64  `query:"rate_sat_per_kvb" minimum:"0" maximum:"100000000" doc:"0 for twice the node's estimate"`
 	}) (Payment, error) {
-		h, err := chainhash.NewHashFromStr(in.Txid)
+		h, err := txidOf(in.Txid)
 		if err != nil {
-			return Payment{}, fmt.Errorf("%w: %q is no txid", ErrRequest, in.Txid)
+			return Payment{}, err
 		}
-		t, err := n.Bump(ctx, wire.Hash(*h), wire.SatPerKVB(in.Rate))
+		t, err := n.Bump(ctx, h, wire.SatPerKVB(in.Rate))
 		if err != nil {
 			return Payment{}, err
 		}
@@ -73,4 +82,12 @@ func (s *Server) walletRoutes(api huma.API) {
 			}
 		}}, nil
 	})
+}
+
+func txidOf(s string) (wire.Hash, error) {
+	h, err := chainhash.NewHashFromStr(s)
+	if err != nil || len(s) != 2*len(h) {
+		return wire.Hash{}, fmt.Errorf("%w: %q is no txid", ErrRequest, s)
+	}
+	return wire.Hash(*h), nil
 }
