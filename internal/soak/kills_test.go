@@ -14,7 +14,7 @@ func TestKills(t *testing.T) {
 	t.Parallel()
 	run := *soakTime
 	if run == 0 {
-		if run = 15 * time.Second; testing.Short() {
+		if run = time.Minute; testing.Short() {
 			run = 8 * time.Second
 		}
 	}
