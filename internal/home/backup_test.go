@@ -16,7 +16,7 @@ import (
 // backup that is cut, changed or another's makes no home at all.
 func TestBackup(t *testing.T) {
 	entropy, seed := bytes.Repeat([]byte{9}, 32), bytes.Repeat([]byte{8}, 64)
-	h := At(t.TempDir())
+	h := At(filepath.Join(t.TempDir(), "a [home*")) // no pattern
 	k, err := NewKeys(wire.Regtest, "bgrt1x", 5, entropy, "pass")
 	must(t, err)
 	must(t, h.Save(k))
