@@ -99,7 +99,7 @@ func (h Home) Backup(ctx context.Context, w io.Writer, seed []byte, snapshot fun
 	if err := addFile(out, backupConfig, h.path(FileConfig)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	list, err := os.ReadDir(h.path(dirMail))
+	list, err := os.ReadDir(h.path(dirIncoming))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
