@@ -51,6 +51,7 @@ type town struct {
 	users   []*party
 	paid    map[wire.Outpoint]bool // by the faucet
 	every   atomic.Int64           // time.Duration between blocks
+	lag     atomic.Int64           // how many blocks the slowest may be behind
 
 	mu    sync.Mutex
 	story []string // what was done to it
@@ -131,6 +132,7 @@ func newTown(t *testing.T, seed uint64, every time.Duration, agents int, users .
 	w.call("mine", url.Values{"blocks": {"1"}})
 	if every > 0 {
 		w.every.Store(int64(every))
+		w.lag.Store(3)
 		w.mine()
 	}
 	return w
@@ -162,7 +164,8 @@ func (w *town) mine() {
 	go func() {
 		defer close(done)
 		for tip := wire.Height(0); ctx.Err() == nil; time.Sleep(time.Duration(w.every.Load())) {
-			for end := time.Now().Add(20 * time.Second); tip > 3 && !w.level(ctx, tip-3) && time.Now().Before(end); {
+			lag := wire.Height(w.lag.Load())
+			for end := time.Now().Add(20 * time.Second); tip > lag && !w.level(ctx, tip-lag) && time.Now().Before(end); {
 				time.Sleep(20 * time.Millisecond)
 			}
 			resp, err := http.PostForm(w.control+"/mine", url.Values{"blocks": {"1"}})
@@ -606,7 +609,8 @@ func (w *town) read(l *letter, id string) {
 // back from the chain.
 func (w *town) balance(limit time.Duration) {
 	w.t.Helper()
-	w.every.Store(w.every.Load() / 4) // what is left waits for blocks alone
+	w.every.Store(w.every.Load() / 4) // what is left waits for blocks alone,
+	w.lag.Store(0)                    // and each of them for who is slow: nobody acts while it is behind
 	w.until(limit, func() error {
 		paid, fees, coins, tip, err := w.audit()
 		if err != nil {
@@ -623,6 +627,9 @@ func (w *town) balance(limit time.Duration) {
 			}
 			sum += b.Spendable
 			list += fmt.Sprintf("\n  %s holds %v", p.name, b.Spendable)
+			if st, err := p.client().Status(w.t.Context()); err == nil {
+				list += fmt.Sprintf(" at block %d of %d %s", st.Chain.Height, tip, st.Chain.Error)
+			}
 		}
 		left, messages, err := w.left(coins, tip)
 		if err != nil {
