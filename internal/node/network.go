@@ -218,12 +218,24 @@ func (n *Node) moved() bool {
 	return !slices.Equal(p.addrs, n.host.Public())
 }
 
-// join enters the DHT, however often it takes.
+// join enters the DHT, however often it takes. Who knows nobody waits for what
+// the chain says.
 func (n *Node) join(ctx context.Context) {
+	if n.names != nil && len(n.cfg.Seeds)+len(n.remembered()) == 0 {
+		select {
+		case <-n.hints.ready:
+		case <-n.hints.news:
+		case <-ctx.Done():
+			return
+		}
+	}
 	for wait := joinRetry; ; wait = min(2*wait, lastJoinRetry) {
 		var err error
-		if n.host != nil {
+		switch {
+		case n.host != nil:
 			err = n.host.Bootstrap(ctx)
+		case n.names != nil && len(n.seeds())+len(n.remembered())+len(n.hinted()) == 0:
+			err = fmt.Errorf("%w: no seed, and none on the chain", p2p.ErrUnreachable)
 		}
 		if err = errors.Join(err, n.calls.Bootstrap(ctx)); err == nil {
 			close(n.joined)
@@ -232,6 +244,7 @@ func (n *Node) join(ctx context.Context) {
 		n.log.Debug("not in the DHT, will be tried again", "err", err, "in", wait)
 		select {
 		case <-time.After(wait):
+		case <-n.hints.news:
 		case <-ctx.Done():
 			return
 		}
