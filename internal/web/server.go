@@ -95,7 +95,13 @@ type Server struct {
 	margins deal.Margins
 
 	mu   sync.Mutex
-	node *node.Node // nil until Serve
+	node *node.Node // nil until Attach
+
+	asked struct { // the Bitcoin node, how it is
+		mu  sync.Mutex
+		at  time.Time
+		err error
+	}
 }
 
 // New makes a server. It answers only once it has a node; its Observe, Tip and
@@ -197,13 +203,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		host = r.Host
 	}
 	token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+	known := subtle.ConstantTimeCompare([]byte(token), []byte(s.cfg.Token)) == 1
 	switch {
 	case r.Header.Get("Origin") != "" || net.ParseIP(strings.Trim(host, "[]")) == nil && host != "localhost":
 		s.deny(w, http.StatusForbidden, "this API is not for web pages")
 	case r.URL.Path == "/health":
 		hurry(w)
-		s.health(w, r)
-	case subtle.ConstantTimeCompare([]byte(token), []byte(s.cfg.Token)) != 1:
+		s.health(w, r, known)
+	case !known:
 		w.Header().Set("WWW-Authenticate", "Bearer")
 		s.deny(w, http.StatusUnauthorized, ErrToken.Error())
 	default:
@@ -229,9 +236,12 @@ func (s *Server) deny(w http.ResponseWriter, status int, text string) {
 // ErrEnded: the node has stopped by itself, and the daemon is about to.
 var ErrEnded = errors.New("the node has stopped")
 
-func (s *Server) health(w http.ResponseWriter, r *http.Request) {
+// health tells whoever asks whether all is well and, as a code, what is not; and
+// the rest to who has the token.
+func (s *Server) health(w http.ResponseWriter, r *http.Request, known bool) {
 	type health struct {
 		OK     bool   `json:"ok"`
+		Code   string `json:"code,omitempty"`
 		Reason string `json:"reason,omitempty"`
 	}
 	n, err := s.get()
@@ -251,7 +261,11 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request) {
 		err = errors.Join(err, trouble)
 	}
 	if err != nil {
-		writeJSON(w, http.StatusServiceUnavailable, health{Reason: err.Error()})
+		h := health{Code: s.cfg.Explain(err).Code}
+		if known {
+			h.Reason = err.Error()
+		}
+		writeJSON(w, http.StatusServiceUnavailable, h)
 		return
 	}
 	writeJSON(w, http.StatusOK, health{OK: true})
@@ -260,12 +274,23 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request) {
 // healthTime is how long the Bitcoin node has to say how it is.
 const healthTime = 5 * time.Second
 
-// nodeHealth asks the Bitcoin node, which may be stalled.
+// nodeHealth asks the Bitcoin node, which may be stalled, once a second at most.
 func (s *Server) nodeHealth(ctx context.Context) error {
 	if s.cfg.Health == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, healthTime)
+	s.asked.mu.Lock()
+	defer s.asked.mu.Unlock()
+	if time.Since(s.asked.at) < time.Second {
+		return s.asked.err
+	}
+	err := s.askHealth(ctx)
+	s.asked.at, s.asked.err = time.Now(), err
+	return err
+}
+
+func (s *Server) askHealth(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), healthTime) // the answer is others' too
 	defer cancel()
 	err := s.cfg.Health(ctx)
 	if ctx.Err() != nil {
