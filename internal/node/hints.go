@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -17,10 +18,12 @@ import (
 	"github.com/btcsuite/btcd/txscript/v2"
 	btcwire "github.com/btcsuite/btcd/wire/v2"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 
 	"github.com/bitgram/bitgram/blockname"
 	"github.com/bitgram/bitgram/internal/choose"
+	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/names"
 	"github.com/bitgram/bitgram/internal/p2p"
@@ -294,4 +297,108 @@ func (n *Node) Register(ctx context.Context, h blockname.Hint, burn wire.Sat, ra
 		}
 		return n.wallet.Burn(tx, script, burn, rate, at.Height)
 	})
+}
+
+// ownDHT is how many digits of its place an agent's hint has: enough to be its
+// own, and the hint has no more bytes than the reference writes.
+const ownDHT = 16
+
+// ownHint is the hint of the agent's first TCP address that others can dial:
+// ErrNoAddress.
+func (n *Node) ownHint() (h blockname.Hint, err error) {
+	id, err := p2p.PeerID(n.self)
+	if err != nil {
+		return h, err
+	}
+	h = blockname.Hint{Name: TLD, DHT: PlaceOf(id)[:ownDHT]}
+	for _, a := range n.host.Public() {
+		m, err := multiaddr.NewMultiaddr(a)
+		if err != nil {
+			continue
+		}
+		t, err := manet.ToNetAddr(m)
+		if err != nil {
+			continue
+		}
+		tcp, ok := t.(*net.TCPAddr)
+		if !ok {
+			continue
+		}
+		at := tcp.AddrPort()
+		if ip := at.Addr().Unmap(); ip.Is4() {
+			h.Kind, h.Addr, h.Multiaddr = blockname.TLD, netip.AddrPortFrom(ip, at.Port()), ""
+			return h, nil
+		}
+		h.Kind, h.Multiaddr = blockname.Seed, fmt.Sprintf("/ip6/%s/tcp/%d", at.Addr(), at.Port())
+	}
+	if h.Kind == 0 {
+		return h, ErrNoAddress
+	}
+	return h, nil
+}
+
+// advertise keeps the agent's own hint on the chain, the first at its place, until
+// ctx ends.
+func (n *Node) advertise(ctx context.Context) {
+	var last error
+	for at := wire.Height(0); n.names.Wait(ctx, at) == nil; {
+		at, _ = n.names.Read()
+		at++
+		err := n.advertiseOnce(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil && (last == nil || err.Error() != last.Error()) {
+			n.log.Warn("the agent's hint is not on the chain, and it cannot be put there", "err", err)
+		}
+		last = err
+	}
+}
+
+// advertiseOnce puts the hint there unless it is, or is on its way.
+func (n *Node) advertiseOnce(ctx context.Context) error {
+	h, err := n.ownHint()
+	if err != nil {
+		return err
+	}
+	e, needed, err := n.Entry(ctx, h)
+	switch {
+	case err != nil:
+		return err
+	case len(e) > 0 && e[0].Hint == h:
+		return nil
+	case needed > n.cfg.Advertise.MaxBurn:
+		return fmt.Errorf("%w: %v for %s, and %v is the limit", ErrOutbid, needed, h.DHT, n.cfg.Advertise.MaxBurn)
+	}
+	waiting := false
+	if err := n.store.View(ctx, func(tx engine.Tx) error {
+		txid, err := tx.Get(bucketHome, keyAnnounced)
+		if err != nil || txid == nil {
+			return err
+		}
+		txs, err := n.wallet.Unconfirmed(tx)
+		waiting = slices.ContainsFunc(txs, func(t *btcwire.MsgTx) bool { return bytes.Equal(txid, txidOf(t)) })
+		return err
+	}); err != nil || waiting {
+		return err
+	}
+	t, err := n.Register(ctx, h, needed, 0)
+	if err != nil {
+		return err
+	}
+	n.log.Info("the agent's hint is on its way to the chain", "hint", h.DHT, "burned", needed, "txid", t.TxHash())
+	return n.store.Update(ctx, func(tx engine.Tx) error { return tx.Put(bucketHome, keyAnnounced, txidOf(t)) })
+}
+
+// keyAnnounced has the transaction of the agent's last hint.
+var keyAnnounced = []byte("announced")
+
+func txidOf(t *btcwire.MsgTx) []byte {
+	id := contract.Txid(t)
+	return id[:]
+}
+
+// Advertise says that an agent keeps its own hint on the chain.
+type Advertise struct {
+	MaxBurn wire.Sat // what it burns at most, where others stand at its place
 }

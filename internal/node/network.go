@@ -572,3 +572,16 @@ func (n *Node) rank(locator func(uint64) wire.Locator, size uint64, l *Letter) [
 	}
 	return nonces
 }
+
+// Closest are active agents near a target, the closest first: p2p.ErrUnreachable
+// where nobody answers.
+func (n *Node) Closest(ctx context.Context, target []byte) ([]p2p.Found, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookupPatience)
+	defer cancel()
+	if err := n.WaitNetwork(ctx); err != nil {
+		return nil, err
+	}
+	found, err := n.calls.Nearest(ctx, target, false)
+	n.roster.note(slices.DeleteFunc(slices.Clone(found), func(f p2p.Found) bool { return f.Ad.Agent == n.self }), time.Now())
+	return found, err
+}

@@ -44,6 +44,9 @@ type Config struct {
 	// Hints, where set, is the first block that is read for hints: names, and
 	// seeds of the DHT.
 	Hints *wire.Height
+	// Advertise, where set, puts an agent's own hint on the chain, and again where
+	// its address changes or somebody takes its place. It needs Hints.
+	Advertise *Advertise
 	// Birthday finds the height from which a new home follows the chain; the
 	// whole chain where it is nil.
 	Birthday func(context.Context) (wire.Height, error)
@@ -269,6 +272,9 @@ func (n *Node) Start() {
 			}
 		})
 		n.running.Go(func() { n.seek(ctx) })
+		if n.host != nil && n.cfg.Advertise != nil {
+			n.running.Go(func() { n.advertise(ctx) })
+		}
 	}
 	n.running.Go(func() { n.join(ctx) })
 	n.running.Go(func() { n.tend(ctx) })
