@@ -84,6 +84,7 @@ var errorTable = []struct {
 	{home.ErrPassphrase, "passphrase", exitUsage, "try again; without it only the 24 words help ('init --restore')"},
 	{home.ErrNone, "no_home", exitUsage, "create one with 'bitgram init', or choose another with --home"},
 	{home.ErrExists, "home_exists", exitUsage, "choose another with --home"},
+	{home.ErrOpen, "open_home", exitUsage, "choose another with --home, or take it from others: chmod 700"},
 	{home.ErrInUse, "in_use", exitFailed, "speak to that daemon, or choose another home with --home"},
 	{home.ErrNoDaemon, "no_daemon", exitFailed, "start it with 'bitgram up'"},
 	{web.ErrRequest, "request", exitUsage, "the API is described at /openapi.json"},

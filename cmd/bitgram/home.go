@@ -40,6 +40,18 @@ func (a *app) at() (home.Home, error) {
 	return home.At(abs), err
 }
 
+// lock takes a home that is made, and tells what was mended about it.
+func (a *app) lock(h home.Home) (release func() error, err error) {
+	l, err := h.Lock()
+	if err != nil {
+		return nil, err
+	}
+	if l.Note != "" && !a.json {
+		fmt.Fprintln(a.err, "note:", l.Note)
+	}
+	return l.Release, nil
+}
+
 // keys reads the home's key file, and holds its network against the flag's.
 func (a *app) keys() (h home.Home, k *home.Keys, err error) {
 	if h, err = a.at(); err != nil {
@@ -180,6 +192,11 @@ func (a *app) initCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			release, err := a.lock(h)
+			if err != nil {
+				return err
+			}
+			defer release()
 			if err := h.Save(k); err != nil {
 				return err
 			}

@@ -60,7 +60,7 @@ type sendOptions struct {
 
 func (a *app) sendCommand() *cobra.Command {
 	var o sendOptions
-	var max int64
+	var most int64
 	c := &cobra.Command{
 		Use:   "send TO[,TO…] [FILE|-]",
 		Short: "Send a message",
@@ -73,7 +73,7 @@ func (a *app) sendCommand() *cobra.Command {
 			if o.terms.Days, err = days(o.ttl); err != nil {
 				return err
 			}
-			o.terms.Subject, o.terms.MaxSat = o.subject, wire.Sat(max)
+			o.terms.Subject, o.terms.MaxSat = o.subject, wire.Sat(most)
 			_, keys, err := a.keys()
 			if err != nil {
 				return err
@@ -97,7 +97,7 @@ func (a *app) sendCommand() *cobra.Command {
 	f.StringVar(&o.ttl, "ttl", "7d", "how long it is kept for the recipient")
 	f.IntVar(&o.terms.Agents, "agents", 3, "how many agents keep it")
 	f.BoolVar(&o.terms.OneOfMany, "one-of-many", false, "one frozen output for all agents instead of one each")
-	f.Int64Var(&max, "max-sat", 100_000, "what it may cost at most, fees included")
+	f.Int64Var(&most, "max-sat", 100_000, "what it may cost at most, fees included")
 	f.BoolVar(&o.dry, "dry-run", false, "say what it would cost, and send nothing")
 	f.BoolVar(&o.queue, "no-wait", false, "return as soon as the daemon has it")
 	return c

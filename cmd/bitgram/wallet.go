@@ -222,11 +222,11 @@ func (a *app) walletRestore() *cobra.Command {
 				return err
 			}
 			defer f.Close()
-			lock, err := h.Lock()
+			release, err := a.lock(h)
 			if err != nil {
 				return err
 			}
-			defer lock.Release()
+			defer release()
 			keys, err := h.Restore(f, func(k *home.Keys) ([]byte, *home.Keys, error) {
 				if words {
 					return a.byWords(k, file, open)

@@ -68,6 +68,9 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, lock.Release()) }()
+	if lock.Note != "" {
+		cfg.Log.Warn(lock.Note)
+	}
 	// What an earlier daemon left is no longer true, or half done.
 	if err := errors.Join(cfg.Home.Unpublish(), cfg.Home.Sweep(cfg.Backup)); err != nil {
 		return err

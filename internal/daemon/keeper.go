@@ -61,7 +61,9 @@ func (k *keeper) finish(write func(context.Context, io.Writer) error) {
 	ctx, cancel := context.WithTimeout(context.Background(), lastSave)
 	defer cancel()
 	k.write = write
-	k.update(ctx)
+	if k.update(ctx); ctx.Err() != nil {
+		k.log.Error("the last backup took too long; the one before it stays", "file", k.path)
+	}
 }
 
 func (k *keeper) wait() { k.running.Wait() }

@@ -126,6 +126,9 @@ func Run(ctx context.Context, opt Options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, lock.Release()) }()
+	if lock.Note != "" {
+		opt.Tell(Note{lock.Note})
+	}
 	n := &network{opt: opt, cookie: filepath.Join(opt.Dir, "rpc.cookie")}
 	if n.chain, err = devchain.Open(filepath.Join(opt.Dir, "chain")); err != nil {
 		return err

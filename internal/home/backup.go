@@ -99,15 +99,18 @@ func (h Home) Backup(ctx context.Context, w io.Writer, seed []byte, snapshot fun
 	if err := addFile(out, backupConfig, h.path(FileConfig)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	list, err := filepath.Glob(h.path(backupMail + "*.eml"))
-	if err != nil {
+	list, err := os.ReadDir(h.path(dirIncoming))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	for _, path := range list {
+	for _, f := range list {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := addFile(out, backupMail+filepath.Base(path), path); err != nil && !errors.Is(err, fs.ErrNotExist) { // it was deleted meanwhile
+		if !strings.HasSuffix(f.Name(), ".eml") {
+			continue
+		}
+		if err := addFile(out, backupMail+f.Name(), h.path(backupMail+f.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) { // it was deleted meanwhile
 			return err
 		}
 	}

@@ -16,7 +16,7 @@ import (
 // backup that is cut, changed or another's makes no home at all.
 func TestBackup(t *testing.T) {
 	entropy, seed := bytes.Repeat([]byte{9}, 32), bytes.Repeat([]byte{8}, 64)
-	h := At(t.TempDir())
+	h := At(filepath.Join(t.TempDir(), "a [home*")) // no pattern
 	k, err := NewKeys(wire.Regtest, "bgrt1x", 5, entropy, "pass")
 	must(t, err)
 	must(t, h.Save(k))
@@ -158,17 +158,18 @@ func TestRestoreCut(t *testing.T) {
 
 // TestSweep: what killed processes left is deleted, and nothing else.
 func TestSweep(t *testing.T) {
-	h, out := At(t.TempDir()), t.TempDir()
+	h, out := At(filepath.Join(t.TempDir(), "a [home")), t.TempDir()
+	must(t, h.Make())
 	mine := filepath.Join(out, "kept")
 	for _, dir := range []string{".backup-1", ".restore-2"} {
 		must(t, os.MkdirAll(filepath.Join(h.Dir, dir), 0o700))
 		must(t, os.WriteFile(filepath.Join(h.Dir, dir, backupDB), []byte("all of it"), 0o600))
 	}
-	for _, path := range []string{h.path(".keys.json-3"), h.path(".api.json-4"), h.path(".restoring"), filepath.Join(out, ".kept-5"), filepath.Join(out, ".other-6"), mine, h.path("keys.json")} {
+	for _, path := range []string{h.path(".keys.json-3"), h.path(".api.json-4"), h.path(".restoring"), filepath.Join(out, ".kept-5"), filepath.Join(out, ".other-6"), filepath.Join(out, ".kept-two-7"), mine, h.path("keys.json")} {
 		must(t, os.WriteFile(path, nil, 0o600))
 	}
 	must(t, h.Sweep(mine))
-	for dir, want := range map[string]string{h.Dir: "keys.json", out: ".other-6 kept"} {
+	for dir, want := range map[string]string{h.Dir: "keys.json", out: ".kept-two-7 .other-6 kept"} {
 		list, err := os.ReadDir(dir)
 		must(t, err)
 		var names []string

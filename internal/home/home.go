@@ -52,6 +52,8 @@ var (
 	ErrNoDaemon = errors.New("no daemon is running on this home")
 	// ErrPassphrase: the seed cannot be decrypted with it.
 	ErrPassphrase = errors.New("wrong passphrase")
+	// ErrOpen: others can read the directory, and it may be meant so.
+	ErrOpen = errors.New("others can read this directory, and it holds other things than a home")
 	// ErrDamaged: a file of the home is not what Bitgram wrote.
 	ErrDamaged = errors.New("damaged")
 	// ErrNewer: the home was written by a newer version.
@@ -71,11 +73,19 @@ func (h Home) Make() error { return os.MkdirAll(h.Dir, 0o700) }
 
 // Lock is held by the one daemon of a home; the kernel frees it however the
 // process ends.
-type Lock struct{ f *os.File }
+type Lock struct {
+	f *os.File
+	// Note tells the user what was found wrong and mended; empty for nothing.
+	Note string
+}
 
-// Lock takes the home, or fails with ErrInUse.
+// Lock takes the home, or fails with ErrInUse; ErrOpen.
 func (h Home) Lock() (*Lock, error) {
 	if err := h.Make(); err != nil {
+		return nil, err
+	}
+	note, err := h.shut()
+	if err != nil {
 		return nil, err
 	}
 	f, err := os.OpenFile(h.path(fileLock), os.O_RDWR|os.O_CREATE, 0o600)
@@ -97,7 +107,32 @@ func (h Home) Lock() (*Lock, error) {
 		f.Close()
 		return nil, err
 	}
-	return &Lock{f}, nil
+	return &Lock{f, note}, nil
+}
+
+// shut takes the directory from all but its owner, where it is a home or was
+// empty; note tells of it. The files in it are their owner's anyway, as long as
+// nobody copies them about.
+func (h Home) shut() (note string, err error) {
+	s, err := os.Stat(h.Dir)
+	if err != nil || s.Mode().Perm()&0o077 == 0 {
+		return "", err
+	}
+	list, err := os.ReadDir(h.Dir)
+	if err != nil {
+		return "", err
+	}
+	own := len(list) == 0
+	for _, f := range list {
+		own = own || f.Name() == fileKeys || f.Name() == fileRestoring || f.Name() == fileLock
+	}
+	if !own {
+		return "", fmt.Errorf("%w: %s", ErrOpen, h.Dir)
+	}
+	if err := os.Chmod(h.Dir, 0o700); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("others could read %s (mode %#o); it is its owner's alone now", h.Dir, s.Mode().Perm()), nil
 }
 
 // lockTries is how often the lock is tried, for half a second in all.
@@ -249,19 +284,31 @@ func syncDir(dir string) error {
 // Sweep deletes what killed processes left half done beside what they wrote: in
 // the home, and for the file outside of it. Only the holder of the lock may.
 func (h Home) Sweep(file string) error {
-	patterns := []string{h.path(".backup-*"), h.path(".restore-*"), h.path(fileRestoring)}
+	names := []string{".backup-", ".restore-"}
 	for _, name := range []string{fileKeys, fileToken, fileAPI, FileConfig} {
-		patterns = append(patterns, h.path("."+name+"-*"))
+		names = append(names, "."+name+"-")
 	}
+	err := errors.Join(sweep(h.Dir, names...), os.RemoveAll(h.path(fileRestoring)))
 	if file != "" {
-		patterns = append(patterns, filepath.Join(filepath.Dir(file), "."+filepath.Base(file)+"-*"))
+		err = errors.Join(err, sweep(filepath.Dir(file), "."+filepath.Base(file)+"-"))
+	}
+	return err
+}
+
+// sweep deletes what os.CreateTemp and os.MkdirTemp have named so: a beginning,
+// and digits.
+func sweep(dir string, names ...string) error {
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		return err
 	}
 	var errs []error
-	for _, p := range patterns {
-		list, err := filepath.Glob(p)
-		errs = append(errs, err)
-		for _, path := range list {
-			errs = append(errs, os.RemoveAll(path))
+	for _, f := range list {
+		for _, name := range names {
+			rest, ok := strings.CutPrefix(f.Name(), name)
+			if ok && rest != "" && strings.Trim(rest, "0123456789") == "" {
+				errs = append(errs, os.RemoveAll(filepath.Join(dir, f.Name())))
+			}
 		}
 	}
 	return errors.Join(errs...)

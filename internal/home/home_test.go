@@ -173,3 +173,39 @@ func TestParseKeys(t *testing.T) {
 		want(t, err, is)
 	}
 }
+
+// TestShut: a home is its owner's alone; a directory that is others' too, with
+// what is in it, is not touched.
+func TestShut(t *testing.T) {
+	for name, c := range map[string]struct {
+		mode   os.FileMode
+		file   string
+		is     error
+		noted  bool
+		wanted os.FileMode
+	}{
+		"empty":     {0o755, "", nil, true, 0o700},
+		"home":      {0o750, fileKeys, nil, true, 0o700},
+		"shut":      {0o700, "notes.txt", nil, false, 0o700},
+		"others'":   {0o755, "notes.txt", ErrOpen, false, 0o755},
+		"sticky":    {0o777 | os.ModeSticky, "notes.txt", ErrOpen, false, 0o777},
+		"traversed": {0o711, fileKeys, nil, true, 0o700},
+	} {
+		h := At(filepath.Join(t.TempDir(), "home"))
+		must(t, h.Make())
+		if c.file != "" {
+			must(t, os.WriteFile(h.path(c.file), nil, 0o600))
+		}
+		must(t, os.Chmod(h.Dir, c.mode))
+		l, err := h.Lock()
+		if !errors.Is(err, c.is) || err == nil && (l.Note != "") != c.noted {
+			t.Errorf("%s: %+v, %v", name, l, err)
+		}
+		if err == nil {
+			must(t, l.Release())
+		}
+		if s, err := os.Stat(h.Dir); err != nil || s.Mode().Perm() != c.wanted {
+			t.Errorf("%s: mode %v, %v", name, s.Mode(), err)
+		}
+	}
+}

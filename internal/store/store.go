@@ -304,16 +304,16 @@ func (s *Store) commit(group []*update) {
 		return
 	}
 	defer t.Rollback()
-	any := false
+	worked := false
 	for _, u := range group {
 		alive, err := s.savepoint(ctx, t, u)
 		if u.err = s.noted(err); !alive {
 			fail(fmt.Errorf("%w: %w", errGroup, u.err))
 			return
 		}
-		any = any || u.err == nil
+		worked = worked || u.err == nil
 	}
-	if !any {
+	if !worked {
 		return
 	}
 	s.commits.Add(1)

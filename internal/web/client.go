@@ -2,6 +2,7 @@ package web
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -33,7 +34,7 @@ func Dial(h home.Home) (*Client, error) {
 		return nil, err
 	}
 	// No proxy stands between a command and its daemon.
-	t := &http.Transport{DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext, ResponseHeaderTimeout: 0}
+	t := &http.Transport{DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext}
 	return &Client{at: at, http: &http.Client{Transport: t}}, nil
 }
 
@@ -313,19 +314,10 @@ func (c *Client) Events(ctx context.Context, ready func(), f func(any) bool) err
 			}
 		}
 	}
-	if err := cmpErr(lines.Err(), ctx.Err()); err != nil {
+	if err := cmp.Or(lines.Err(), ctx.Err()); err != nil {
 		return err
 	}
 	return fmt.Errorf("%w: it stopped", home.ErrNoDaemon)
-}
-
-func cmpErr(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func event[T any](raw string) any {

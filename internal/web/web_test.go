@@ -239,12 +239,11 @@ func TestHub(t *testing.T) {
 		t.Error("told after the end")
 	}
 	leaveFast()
-	if _, ok := <-must2(h.join()); ok {
+	late, _ := h.join()
+	if _, ok := <-late; ok {
 		t.Error("joined after the end")
 	}
 }
-
-func must2(c <-chan any, _ func()) <-chan any { return c }
 
 // TestServe: it stops within a moment although somebody listens to events and
 // somebody else says nothing.

@@ -96,9 +96,10 @@ func Open(dir string) (c *Chain, err error) {
 	if c.lock, err = lockDir(dir); err != nil {
 		return nil, err
 	}
+	opened := c
 	defer func() {
 		if err != nil {
-			c.shut()
+			err = errors.Join(err, opened.shut()) // c is nil by now
 		}
 	}()
 	var blocks []*btcutil.Block

@@ -50,6 +50,16 @@ func TestLocked(t *testing.T) {
 	open(t, dir)
 }
 
+// TestUnusable: a chain that cannot be opened is an error, and its lock is free.
+func TestUnusable(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a [chain") // btcd's store takes its path for a pattern
+	for range 2 {
+		if c, err := Open(dir); err == nil || errors.Is(err, ErrLocked) {
+			t.Errorf("%v, %v", c, err)
+		}
+	}
+}
+
 // TestParamsOwn: no chain writes to what another one, or anybody else, reads.
 // The race detector sees it where two are opened at once.
 func TestParamsOwn(t *testing.T) {
