@@ -248,7 +248,11 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request, known bool) {
 	if err == nil {
 		trouble := n.Engine().Trouble()
 		if trouble == nil {
-			trouble = s.nodeHealth(r.Context())
+			ask := s.oldHealth
+			if known {
+				ask = s.nodeHealth
+			}
+			trouble = ask(r.Context())
 		}
 		if !n.Engine().Synced() {
 			err = node.ErrSyncing
@@ -274,29 +278,30 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request, known bool) {
 // healthTime is how long the Bitcoin node has to say how it is.
 const healthTime = 5 * time.Second
 
-// nodeHealth asks the Bitcoin node, which may be stalled, once a second at most.
+// nodeHealth asks the Bitcoin node, which may be stalled.
 func (s *Server) nodeHealth(ctx context.Context) error {
 	if s.cfg.Health == nil {
 		return nil
 	}
-	s.asked.mu.Lock()
-	defer s.asked.mu.Unlock()
-	if time.Since(s.asked.at) < time.Second {
-		return s.asked.err
-	}
-	err := s.askHealth(ctx)
-	s.asked.at, s.asked.err = time.Now(), err
-	return err
-}
-
-func (s *Server) askHealth(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), healthTime) // the answer is others' too
+	ctx, cancel := context.WithTimeout(ctx, healthTime)
 	defer cancel()
 	err := s.cfg.Health(ctx)
 	if ctx.Err() != nil {
 		err = fmt.Errorf("%w: no answer within %v", chain.ErrUnavailable, healthTime)
 	}
 	return err
+}
+
+// oldHealth is nodeHealth for callers without a token, asked once a second at
+// most.
+func (s *Server) oldHealth(ctx context.Context) error {
+	s.asked.mu.Lock()
+	defer s.asked.mu.Unlock()
+	if time.Since(s.asked.at) >= time.Second {
+		s.asked.err = s.nodeHealth(context.WithoutCancel(ctx)) // the answer is others' too
+		s.asked.at = time.Now()
+	}
+	return s.asked.err
 }
 
 // explained turns an error into the API's.
