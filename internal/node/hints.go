@@ -265,15 +265,21 @@ func (n *Node) Entry(ctx context.Context, h blockname.Hint) (e blockname.Entry, 
 // Names is the index of hints; nil where the node does not read them.
 func (n *Node) Names() *names.Index { return n.names }
 
-// Register burns an amount for a hint, at a rate as Pay's: ErrOutbid where that
-// would not make it the first of its entry as of now, wallet.ErrNoFunds, or an
-// error that wraps blockname.ErrMalformed.
-func (n *Node) Register(ctx context.Context, h blockname.Hint, burn wire.Sat, rate wire.SatPerKVB) (*btcwire.MsgTx, error) {
+// HintScript is the output script of a hint; an error wraps
+// blockname.ErrMalformed.
+func HintScript(h blockname.Hint) ([]byte, error) {
 	data, err := h.Encode()
 	if err != nil {
 		return nil, err
 	}
-	script, err := txscript.NewScriptBuilder().AddOp(txscript.OP_RETURN).AddData(data).Script()
+	return txscript.NewScriptBuilder().AddOp(txscript.OP_RETURN).AddData(data).Script()
+}
+
+// Register burns an amount for a hint, at a rate as Pay's: ErrOutbid where that
+// would not make it the first of its entry as of now, wallet.ErrNoFunds, or an
+// error that wraps blockname.ErrMalformed.
+func (n *Node) Register(ctx context.Context, h blockname.Hint, burn wire.Sat, rate wire.SatPerKVB) (*btcwire.MsgTx, error) {
+	script, err := HintScript(h)
 	if err != nil {
 		return nil, err
 	}
@@ -303,9 +309,12 @@ func (n *Node) Register(ctx context.Context, h blockname.Hint, burn wire.Sat, ra
 // own, and the hint has no more bytes than the reference writes.
 const ownDHT = 16
 
-// ownHint is the hint of the agent's first TCP address that others can dial:
-// ErrNoAddress.
-func (n *Node) ownHint() (h blockname.Hint, err error) {
+// Hint is the hint by which others find this agent, at its first TCP address that
+// they can dial: ErrNoAddress.
+func (n *Node) Hint() (h blockname.Hint, err error) {
+	if n.host == nil {
+		return h, ErrNoAddress
+	}
 	id, err := p2p.PeerID(n.self)
 	if err != nil {
 		return h, err
@@ -357,7 +366,7 @@ func (n *Node) advertise(ctx context.Context) {
 
 // advertiseOnce puts the hint there unless it is, or is on its way.
 func (n *Node) advertiseOnce(ctx context.Context) error {
-	h, err := n.ownHint()
+	h, err := n.Hint()
 	if err != nil {
 		return err
 	}
