@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -34,9 +35,10 @@ import (
 const TLD = "bitgram"
 
 const (
-	// maxHinted is how many entries of the chain are tried as seeds, those that
-	// burned most.
-	maxHinted = 64
+	// maxHinted is how many entries of the chain are tried as seeds: those that
+	// burned most, and maxRandom around a place drawn by this node, so that nobody
+	// buys all of them.
+	maxHinted, maxRandom = 48, 16
 	// seekers is how many are tried at a time.
 	seekers = 8
 	// seekEvery is how often those that failed are tried again, at first, by a
@@ -49,6 +51,7 @@ const (
 // hints are the seeds of the DHT that stand on the chain and have proved to be
 // what their hint says.
 type hints struct {
+	place string // in the DHT, hex, drawn at the start
 	mu    sync.Mutex
 	seeds []string // the larger burn first
 	tried map[blockname.Hint]tried
@@ -62,7 +65,9 @@ type tried struct {
 }
 
 func newHints() hints {
-	return hints{tried: map[blockname.Hint]tried{}, news: make(chan struct{}, 1), ready: make(chan struct{})}
+	var place [32]byte
+	_, _ = rand.Read(place[:]) // never fails (crypto/rand)
+	return hints{place: hex.EncodeToString(place[:]), tried: map[blockname.Hint]tried{}, news: make(chan struct{}, 1), ready: make(chan struct{})}
 }
 
 // hinted are the ways into the DHT that stand on the chain.
@@ -103,7 +108,15 @@ func (n *Node) seek(ctx context.Context) {
 func (n *Node) candidates(ctx context.Context) (list []blockname.Hint) {
 	var entries []blockname.Entry
 	if err := n.names.View(ctx, func(r blockname.Reader) (err error) {
-		entries, err = blockname.Largest(r, TLD, maxHinted)
+		if entries, err = blockname.Largest(r, TLD, maxHinted); err != nil {
+			return err
+		}
+		more, err := blockname.Closest(r, TLD, n.hints.place, maxRandom)
+		for _, e := range more {
+			if !slices.ContainsFunc(entries, func(o blockname.Entry) bool { return o[0].Hint == e[0].Hint }) {
+				entries = append(entries, e)
+			}
+		}
 		return err
 	}); err != nil {
 		n.log.Debug("no hints read", "err", err)
