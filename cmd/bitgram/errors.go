@@ -65,6 +65,7 @@ var errorTable = []struct {
 	{errInterrupted, "interrupted", exitInterrupted, "run it again; nothing is left half-written"},
 	{errMaybe, "interrupted", exitInterrupted, "look at 'bitgram wallet history' and 'bitgram sent' before you run it again"},
 	{errGoesOn, "interrupted", exitInterrupted, "'bitgram status ID' follows it; 'bitgram cancel ID' takes it back before it is paid for"},
+	{errNameGoesOn, "interrupted", exitInterrupted, "the payment goes on: 'bitgram name register --dry-run' says what stands there"},
 	{errUsage, "usage", exitUsage, "see 'bitgram help'"},
 	{errInput, "input", exitUsage, "check the path and that the file can be read"},
 	{wire.ErrWrongNetwork, "wrong_network", exitUsage, "ask the recipient for an address of this network, or pass --network"},

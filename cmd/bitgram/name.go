@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -145,7 +146,7 @@ func (a *app) nameRegister() *cobra.Command {
 	var burn int64
 	var rate float64
 	var dht, notary string
-	var dry bool
+	var dry, wait bool
 	c := a.simple("register NAME ADDR", "Put a hint on the chain", cobra.RangeArgs(1, 2), func(c *cobra.Command, client *web.Client, args []string) error {
 		h, err := hintOf(args, dht, notary)
 		if err != nil {
@@ -174,7 +175,17 @@ func (a *app) nameRegister() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		a.print.summary(o, func(w io.Writer) { fmt.Fprintf(w, "%s, burning %v: %s\n", o.Text, o.Burned, o.Txid) })
+		if wait {
+			if o.Now, err = a.untilNamed(c.Context(), client, o.Text); err != nil {
+				return err
+			}
+		}
+		a.print.summary(o, func(w io.Writer) {
+			fmt.Fprintf(w, "%s, burning %v: %s\n", o.Text, o.Burned, o.Txid)
+			if wait {
+				fmt.Fprintf(w, "It stands there as of block %d.\n", o.Now[0].Height)
+			}
+		})
 		return nil
 	})
 	c.Long = "Puts a hint on the chain, in a transaction of this home's wallet:\n\n" +
@@ -189,9 +200,31 @@ func (a *app) nameRegister() *cobra.Command {
 	f.Float64Var(&rate, "rate", 0, "fee in satoshi per vbyte; 0 for the node's estimate")
 	f.StringVar(&dht, "dht", "", "hex digits with which the SHA-256 of the seed's peer ID begins")
 	f.StringVar(&notary, "notary", "", "8 hex digits")
+	f.BoolVar(&wait, "wait", false, "return once it stands first")
 	f.BoolVar(&dry, "dry-run", false, "say what stands there and what it takes, and send nothing")
 	return c
 }
+
+// untilNamed waits until a hint stands first, and returns its entry.
+func (a *app) untilNamed(ctx context.Context, client *web.Client, hint string) ([]web.Bid, error) {
+	for {
+		o, err := client.OfferName(ctx, hint)
+		if err != nil {
+			return nil, err
+		}
+		if len(o.Now) > 0 && o.Now[0].Text == hint {
+			return o.Now, nil
+		}
+		select {
+		case <-time.After(300 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, errNameGoesOn
+		}
+	}
+}
+
+// errNameGoesOn: the wait was interrupted, not the payment.
+var errNameGoesOn = errors.New("interrupted while waiting for a block")
 
 // hintOf is the hint of register's arguments.
 func hintOf(args []string, dht, notary string) (h blockname.Hint, err error) {
