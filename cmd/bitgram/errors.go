@@ -5,6 +5,7 @@ import (
 	"errors"
 	"syscall"
 
+	"github.com/bitgram/bitgram/blockname"
 	"github.com/bitgram/bitgram/internal/chain"
 	"github.com/bitgram/bitgram/internal/daemon"
 	"github.com/bitgram/bitgram/internal/deal"
@@ -64,6 +65,7 @@ var errorTable = []struct {
 	{errInterrupted, "interrupted", exitInterrupted, "run it again; nothing is left half-written"},
 	{errMaybe, "interrupted", exitInterrupted, "look at 'bitgram wallet history' and 'bitgram sent' before you run it again"},
 	{errGoesOn, "interrupted", exitInterrupted, "'bitgram status ID' follows it; 'bitgram cancel ID' takes it back before it is paid for"},
+	{errNameGoesOn, "interrupted", exitInterrupted, "the payment goes on: 'bitgram name register --dry-run' says what stands there"},
 	{errUsage, "usage", exitUsage, "see 'bitgram help'"},
 	{errInput, "input", exitUsage, "check the path and that the file can be read"},
 	{wire.ErrWrongNetwork, "wrong_network", exitUsage, "ask the recipient for an address of this network, or pass --network"},
@@ -123,6 +125,11 @@ var errorTable = []struct {
 	{deal.ErrBadReceipt, "bad_proof", exitUsage, "do not trust whoever showed it"},
 	{deal.ErrCancelled, "cancelled", exitFailed, ""},
 	{chain.ErrRejected, "rejected", exitFailed, "'bitgram wallet balance' shows what can be spent"},
+	{blockname.ErrNotHint, "no_hint", exitUsage, "a hint begins with *! *. *# *+ or *@ (spec/blockname.md)"},
+	{blockname.ErrMalformed, "bad_hint", exitUsage, "names have a to z, 0 to 9 and hyphens, in lower case (spec/blockname.md)"},
+	{node.ErrOutbid, "outbid", exitMoney, "'bitgram name register --dry-run' says what it takes"},
+	{node.ErrNoNames, "no_names", exitFailed, "start the daemon with --names"},
+	{errNoName, "unknown_name", exitUnknown, "'bitgram name list' shows what there is"},
 	{p2p.ErrNotFound, "unknown_agent", exitUnknown, "'bitgram agents' lists those that were met"},
 	{p2p.ErrListen, "listen", exitFailed, "another program may have the port: choose another with --listen"},
 	{syscall.EADDRINUSE, "listen", exitFailed, "another program has the port: choose another, or 0 for any"},

@@ -43,7 +43,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	if err == nil {
 		return exitDone
 	}
-	if told := errors.Is(err, errGoesOn) || errors.Is(err, errMaybe) || errors.Is(err, store.ErrCorrupt); ctx.Err() != nil && !told {
+	if told := errors.Is(err, errGoesOn) || errors.Is(err, errNameGoesOn) || errors.Is(err, errMaybe) || errors.Is(err, store.ErrCorrupt); ctx.Err() != nil && !told {
 		err = errInterrupted // whatever broke, broke because of it
 	}
 	a.print.fail(err)
@@ -87,7 +87,7 @@ func (a *app) root() *cobra.Command {
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "log to standard error")
 	root.AddCommand(a.initCommand(), a.idCommand(), a.upCommand(), a.sendCommand(), a.listCommand("inbox", "Messages received"),
 		a.listCommand("sent", "Messages sent"), a.statusCommand(), a.readCommand(), a.cancelCommand(), a.deleteCommand(), a.proofCommand(),
-		a.verifyCommand(), a.walletCommand(), a.agentsCommand(), a.devnetCommand(), a.demoCommand(), a.versionCommand())
+		a.verifyCommand(), a.walletCommand(), a.agentsCommand(), a.nameCommand(), a.devnetCommand(), a.demoCommand(), a.versionCommand())
 	return root
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -38,12 +39,19 @@ type upOptions struct {
 	maxMessage, disk, unpaid, inboxMax                  string
 	maxDays                                             float64
 	validBlocks, patience                               uint32
+	names, advertise                                    bool
+	namesFrom                                           uint32
+	maxBurn                                             int64
 	oneOfMany                                           bool
 	backup                                              string
 	backupEvery                                         time.Duration
 	logLevel, logFormat                                 string
 	withParent                                          bool
 }
+
+// hintsFrom is the first block that is read for hints: no seed of .bitgram is
+// older.
+var hintsFrom = map[wire.Network]uint32{wire.Mainnet: 970_000, wire.Signet: 280_000, wire.Testnet4: 100_000}
 
 // errConfig: the configuration file is not what up takes.
 var errConfig = errors.New("the configuration")
@@ -60,6 +68,10 @@ func (o *upOptions) flags(f *pflag.FlagSet) {
 	f.StringVar(&o.rpcZMQ, "rpc-zmq", "", "its ZMQ address for hashblock, such as tcp://127.0.0.1:28332; blocks are noticed at once")
 	f.DurationVar(&o.blockTime, "block-time", 10*time.Second, "how often the embedded chain has a block")
 	f.StringSliceVar(&o.seeds, "seed", nil, "multiaddrs with peer IDs by which the DHT is entered")
+	f.BoolVar(&o.names, "names", true, "read names and seeds of the DHT from the chain")
+	f.Uint32Var(&o.namesFrom, "names-from", 0, "the first block that is read for them, for a home that has read none; 0 for the network's own")
+	f.BoolVar(&o.advertise, "advertise", false, "keep the agent's address on the chain, for those who know nobody yet; its wallet pays")
+	f.Int64Var(&o.maxBurn, "max-burn", 10_000, "satoshi that are burned for that at most, where others stand at the agent's place")
 	f.BoolVar(&o.agent, "agent", false, "store messages for others, for pay")
 	f.StringSliceVar(&o.listen, "listen", []string{"/ip4/0.0.0.0/tcp/4001", "/ip4/0.0.0.0/udp/4001/quic-v1"}, "multiaddrs on which the agent listens")
 	f.Float64Var(&o.rate, "rate", 20, "the agent's price: satoshi for a megabyte and a day")
@@ -218,6 +230,16 @@ func (a *app) upCommand() *cobra.Command {
 					Interval: max(o.blockTime, 100*time.Millisecond)}}
 			if cfg.MaxMessage, err = bytesOf("inbox-max-message", o.inboxMax); err != nil {
 				return err
+			}
+			if o.names {
+				from := wire.Height(cmp.Or(o.namesFrom, hintsFrom[keys.Network]))
+				cfg.Hints = &from
+			}
+			if o.advertise && (!o.agent || !o.names || o.maxBurn < 0) {
+				return fmt.Errorf("%w: --advertise is for agents that read names, and --max-burn no less than 0", errUsage)
+			}
+			if o.advertise {
+				cfg.Advertise = &node.Advertise{MaxBurn: wire.Sat(o.maxBurn)}
 			}
 			if o.agent {
 				if cfg.Policy, err = o.policy(keys.Network); err != nil {

@@ -348,15 +348,7 @@ func (a *app) agentsCommand() *cobra.Command {
 				fmt.Fprintln(w, "No agents met yet.")
 				return
 			}
-			t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-			for _, g := range list {
-				addr := ""
-				if len(g.Addrs) > 0 {
-					addr = g.Addrs[0]
-				}
-				fmt.Fprintf(t, "%s\t%g sat/MB-day\t%g days\t%s\n", g.Key, float64(g.Rate)/1e6, g.Days, printable(addr))
-			}
-			t.Flush()
+			printAgents(w, list)
 		})
 		return nil
 	})

@@ -98,6 +98,12 @@ type HeaderReader interface {
 	Header(context.Context, chainhash.Hash) (*btcwire.BlockHeader, error)
 }
 
+// Pruner is a Backend whose node may have deleted old blocks.
+type Pruner interface {
+	// First is the first block that the node has, as far as it says.
+	First(context.Context) (wire.Height, error)
+}
+
 // HealthChecker is a Backend whose node can be unwell while it answers.
 type HealthChecker interface {
 	// Health is the worst of what is wrong with the node, or nil. In this order:

@@ -205,6 +205,9 @@ func (w *world) open(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	if err := w.hint(ctx); err != nil {
+		return err
+	}
 	if w.sender, err = node.Open(w.config("sender")); err != nil {
 		return err
 	}
@@ -251,7 +254,7 @@ func (w *world) running() (list []*node.Node) {
 func (w *world) config(name string) node.Config {
 	seed := make([]byte, 64)
 	_, _ = rand.Read(seed) // never fails (crypto/rand)
-	return node.Config{Dir: filepath.Join(w.dir, name), Network: wire.Regtest, Seed: seed, Chain: w.chain, Seeds: w.seeds(), Log: w.opt.Log,
+	return node.Config{Dir: filepath.Join(w.dir, name), Network: wire.Regtest, Seed: seed, Chain: w.chain, Hints: new(wire.Height), Log: w.opt.Log,
 		Observe: func(c engine.Change) { w.observe(name, c) }, Progress: w.opt.Progress}
 }
 
@@ -285,13 +288,28 @@ func (w *world) agent(name string, rate wire.Psat) (err error) {
 	return nil
 }
 
-// seeds are the first agents, by which all others enter the DHT.
-func (w *world) seeds() (list []string) {
+// hint puts hints of the first agents on the chain: all others find the network
+// by these, and by nothing else.
+func (w *world) hint(ctx context.Context) error {
 	for _, a := range w.agents[:min(len(w.agents), 3)] {
-		list = append(list, a.node.Seed()...)
+		h, err := a.node.Hint()
+		if err != nil {
+			return err
+		}
+		script, err := node.HintScript(h)
+		if err != nil {
+			return err
+		}
+		if _, err := w.chain.Faucet(ctx, script, hintBurn); err != nil {
+			return err
+		}
 	}
-	return list
+	_, err := w.chain.Mine(ctx, 1, w.miner)
+	return err
 }
+
+// hintBurn is what is burned for each.
+const hintBurn wire.Sat = 1000
 
 func (w *world) close() error {
 	var errs []error

@@ -79,10 +79,13 @@ const (
 	MaxAgents = 50
 	purse     = wire.Sat(10_000_000) // each user's
 	low       = purse / 10           // below which it is filled up
-	baseRate  = 20                   // sat per MB-day of the first agent; the others ask one more each
-	upTime    = 60 * time.Second     // for a daemon to answer
-	stopTime  = 10 * time.Second     // for all of them to end
-	maxLog    = 16 << 20             // a log that is longer is begun anew
+	// Each agent's, to put its hint on the chain.
+	agentPurse = wire.Sat(100_000)
+	agentLow   = agentPurse / 10
+	baseRate   = 20               // sat per MB-day of the first agent; the others ask one more each
+	upTime     = 60 * time.Second // for a daemon to answer
+	stopTime   = 10 * time.Second // for all of them to end
+	maxLog     = 16 << 20         // a log that is longer is begun anew
 )
 
 // ErrAgents: a number of agents that is not run.
@@ -187,7 +190,6 @@ func (n *network) prepare() error {
 		n.parties = append(n.parties, &party{name: fmt.Sprintf("agent-%d", i+1), agent: true, rate: baseRate + i})
 	}
 	n.parties = append(n.parties, &party{name: "alice"}, &party{name: "bob"})
-	var seeds []string
 	for _, p := range n.parties {
 		p.home = home.At(filepath.Join(n.opt.Dir, p.name))
 		if p.keys, err = identity(p.home); err != nil {
@@ -200,21 +202,12 @@ func (n *network) prepare() error {
 			return err
 		}
 		ports[p.name] = p.port
-		if len(seeds) < 3 {
-			seed, err := p.seed()
-			if err != nil {
-				return err
-			}
-			seeds = append(seeds, seed)
-		}
 	}
 	for _, p := range n.parties {
 		p.args = []string{"up", "--home", p.home.Dir, "--with-parent", "--rpc", n.rpc.URL(), "--rpc-cookie", n.cookie}
-		for _, s := range seeds {
-			p.args = append(p.args, "--seed", s)
-		}
+		// They find one another by the chain, and by nothing else.
 		if p.agent {
-			p.args = append(p.args, "--agent", "--one-of-many", "--listen", p.listen(), "--rate", fmt.Sprint(p.rate))
+			p.args = append(p.args, "--agent", "--advertise", "--one-of-many", "--listen", p.listen(), "--rate", fmt.Sprint(p.rate))
 		}
 	}
 	return n.savePorts(ports)
@@ -374,6 +367,11 @@ func (n *network) up(ctx context.Context, p *party) error {
 		}
 		if err == nil && st.Chain.Synced && st.Joined {
 			if p.agent {
+				if st.Balance.Spendable < agentLow {
+					if err := n.pay(wait, client, agentPurse); err != nil {
+						return err
+					}
+				}
 				seed, err := p.seed()
 				n.opt.Tell(AgentUp{p.name, p.home.Dir, st.Address, seed, client.PID()})
 				return err
@@ -391,20 +389,27 @@ func (n *network) up(ctx context.Context, p *party) error {
 	}
 }
 
+// pay pays a party from the faucet.
+func (n *network) pay(ctx context.Context, client *web.Client, amount wire.Sat) error {
+	address, err := client.NewAddress(ctx)
+	if err != nil {
+		return err
+	}
+	script, err := wallet.ParseAddress(address, n.chain.Params())
+	if err != nil {
+		return err
+	}
+	_, err = n.chain.Faucet(ctx, script, amount)
+	return err
+}
+
 // fund fills a user's purse from the faucet.
 func (n *network) fund(ctx context.Context, p *party, client *web.Client, st web.Status) error {
 	for st.Balance.Spendable < low {
-		address, err := client.NewAddress(ctx)
-		if err != nil {
+		if err := n.pay(ctx, client, purse); err != nil {
 			return err
 		}
-		script, err := wallet.ParseAddress(address, n.chain.Params())
-		if err != nil {
-			return err
-		}
-		if _, err := n.chain.Faucet(ctx, script, purse); err != nil {
-			return err
-		}
+		var err error
 		for deadline := time.Now().Add(upTime); st.Balance.Spendable < low; {
 			if st, err = client.Status(ctx); err != nil {
 				return err

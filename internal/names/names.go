@@ -114,6 +114,15 @@ func (x *Index) Follow(ctx context.Context) error {
 
 // catchUp reads what there is.
 func (x *Index) catchUp(ctx context.Context) error {
+	// A block that the node has pruned is not asked for: others would take the
+	// node for unwell.
+	var first wire.Height
+	if p, ok := x.cfg.Chain.(chain.Pruner); ok {
+		var err error
+		if first, err = p.First(ctx); err != nil {
+			return err
+		}
+	}
 	for {
 		var at chain.BlockRef
 		var begun bool
@@ -140,6 +149,25 @@ func (x *Index) catchUp(ctx context.Context) error {
 				continue
 			}
 			next = at.Height + 1
+		}
+		if p, ok := x.cfg.Chain.(chain.Pruner); ok {
+			first, err := p.First(ctx)
+			switch {
+			case err != nil:
+				return err
+			case next < first && begun: // not asked for: the node would be thought unwell
+				return fmt.Errorf("%w: %d", chain.ErrPruned, next)
+			case next < first:
+				x.cfg.Log.Warn("the Bitcoin node has pruned old blocks: hints in them are not known", "from", first)
+				next = first
+			}
+		}
+		if next < first {
+			if begun {
+				return fmt.Errorf("hints: %w: %d", chain.ErrPruned, next)
+			}
+			x.cfg.Log.Warn("the Bitcoin node has pruned old blocks: hints in them are not known", "from", first)
+			next = first
 		}
 		if next > tip.Height {
 			x.told(at.Height, true)

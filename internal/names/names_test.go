@@ -233,3 +233,45 @@ func TestFollowing(t *testing.T) {
 	cancel()
 	must(t, <-done)
 }
+
+// pruned is a node that has deleted its first blocks.
+type pruned struct {
+	chain.Backend
+	t     *testing.T
+	first wire.Height
+}
+
+func (p pruned) First(context.Context) (wire.Height, error) { return p.first, nil }
+
+func (p pruned) Block(ctx context.Context, hash chainhash.Hash) (*btcwire.MsgBlock, wire.Height, error) {
+	b, h, err := p.Backend.Block(ctx, hash)
+	if err == nil && h < p.first {
+		p.t.Errorf("block %d was asked for", h)
+	}
+	return b, h, err
+}
+
+// TestPruned: blocks that the node does not have are left out, and not asked for.
+func TestPruned(t *testing.T) {
+	c, err := devchain.Open(t.TempDir())
+	must(t, err)
+	defer c.Close()
+	_, err = c.Mine(t.Context(), 20, anyone)
+	must(t, err)
+	s, err := store.Open(filepath.Join(t.TempDir(), "db"))
+	must(t, err)
+	defer s.Close()
+	p := pruned{c, t, 12}
+	x := New(Config{Store: s, Chain: p})
+	must(t, x.catchUp(t.Context()))
+	if h, tip := x.Read(); h != 20 || !tip {
+		t.Errorf("read to %d, %v", h, tip)
+	}
+	_, err = c.Mine(t.Context(), 20, anyone)
+	must(t, err)
+	p.first = 30
+	x.cfg.Chain = p
+	if err := x.catchUp(t.Context()); !errors.Is(err, chain.ErrPruned) {
+		t.Errorf("a gap: %v", err)
+	}
+}

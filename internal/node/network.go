@@ -218,12 +218,24 @@ func (n *Node) moved() bool {
 	return !slices.Equal(p.addrs, n.host.Public())
 }
 
-// join enters the DHT, however often it takes.
+// join enters the DHT, however often it takes. Who knows nobody waits for what
+// the chain says.
 func (n *Node) join(ctx context.Context) {
+	if n.names != nil && len(n.cfg.Seeds)+len(n.remembered()) == 0 {
+		select {
+		case <-n.hints.ready:
+		case <-n.hints.news:
+		case <-ctx.Done():
+			return
+		}
+	}
 	for wait := joinRetry; ; wait = min(2*wait, lastJoinRetry) {
 		var err error
-		if n.host != nil {
+		switch {
+		case n.host != nil:
 			err = n.host.Bootstrap(ctx)
+		case n.names != nil && len(n.seeds())+len(n.remembered())+len(n.hinted()) == 0:
+			err = fmt.Errorf("%w: no seed, and none on the chain", p2p.ErrUnreachable)
 		}
 		if err = errors.Join(err, n.calls.Bootstrap(ctx)); err == nil {
 			close(n.joined)
@@ -232,6 +244,7 @@ func (n *Node) join(ctx context.Context) {
 		n.log.Debug("not in the DHT, will be tried again", "err", err, "in", wait)
 		select {
 		case <-time.After(wait):
+		case <-n.hints.news:
 		case <-ctx.Done():
 			return
 		}
@@ -558,4 +571,17 @@ func (n *Node) rank(locator func(uint64) wire.Locator, size uint64, l *Letter) [
 		nonces = append(nonces, 0) // those met are too dear or too small: others may be there
 	}
 	return nonces
+}
+
+// Closest are active agents near a target, the closest first: p2p.ErrUnreachable
+// where nobody answers.
+func (n *Node) Closest(ctx context.Context, target []byte) ([]p2p.Found, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookupPatience)
+	defer cancel()
+	if err := n.WaitNetwork(ctx); err != nil {
+		return nil, err
+	}
+	found, err := n.calls.Nearest(ctx, target, false)
+	n.roster.note(slices.DeleteFunc(slices.Clone(found), func(f p2p.Found) bool { return f.Ad.Agent == n.self }), time.Now())
+	return found, err
 }

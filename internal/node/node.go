@@ -18,6 +18,7 @@ import (
 	"github.com/bitgram/bitgram/internal/chain"
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/names"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/internal/store"
 	"github.com/bitgram/bitgram/internal/wallet"
@@ -40,6 +41,12 @@ type Config struct {
 	Listen []string
 	// Seeds are multiaddrs with peer IDs by which the DHT is entered.
 	Seeds []string
+	// Hints, where set, is the first block that is read for hints: names, and
+	// seeds of the DHT.
+	Hints *wire.Height
+	// Advertise, where set, puts an agent's own hint on the chain, and again where
+	// its address changes or somebody takes its place. It needs Hints.
+	Advertise *Advertise
 	// Birthday finds the height from which a new home follows the chain; the
 	// whole chain where it is nil.
 	Birthday func(context.Context) (wire.Height, error)
@@ -91,6 +98,8 @@ type Wallet interface {
 	Accepted(tx wallet.Tx, txid wire.Hash) error
 	// Abandon takes back a payment that no node has taken.
 	Abandon(tx wallet.Tx, txid wire.Hash) error
+	// Burn pays an amount, 0 too, to a script that nobody can spend.
+	Burn(tx wallet.Tx, script []byte, amount wire.Sat, rate wire.SatPerKVB, tip wire.Height) (*btcwire.MsgTx, error)
 	// Send pays an amount, Bump replaces a payment by one that pays more.
 	Send(tx wallet.Tx, script []byte, amount wire.Sat, rate wire.SatPerKVB, tip wire.Height) (*btcwire.MsgTx, error)
 	Bump(tx wallet.Tx, txid wire.Hash, rate wire.SatPerKVB) (*btcwire.MsgTx, error)
@@ -122,6 +131,8 @@ type Node struct {
 	roster    roster
 	joined    chan struct{} // closed once the node is in the DHT
 	published published
+	names     *names.Index // nil where no hints are read
+	hints     hints
 
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -197,6 +208,10 @@ func Open(cfg Config) (n *Node, err error) {
 	if err := n.restored(ctx); err != nil {
 		return nil, err
 	}
+	n.hints = newHints()
+	if cfg.Hints != nil {
+		n.names = names.New(names.Config{Store: n.store, Chain: cfg.Chain, From: *cfg.Hints, Log: n.log})
+	}
 	if cfg.Host == nil {
 		cfg.Host = p2p.New
 	}
@@ -225,7 +240,7 @@ func Open(cfg Config) (n *Node, err error) {
 }
 
 func (n *Node) dht(serve bool) *p2p.DHT {
-	return &p2p.DHT{Network: n.cfg.Network, Serve: serve, Seeds: n.seeds, Remembered: n.remembered}
+	return &p2p.DHT{Network: n.cfg.Network, Serve: serve, Hinted: n.hinted, Remembered: n.remembered, Seeds: n.seeds}
 }
 
 // Start lets the node run until Close.
@@ -250,6 +265,17 @@ func (n *Node) Start() {
 		default:
 		}
 	})
+	if n.names != nil {
+		n.running.Go(func() {
+			if err := n.names.Follow(ctx); err != nil {
+				n.log.Error("names are not read any more", "err", err)
+			}
+		})
+		n.running.Go(func() { n.seek(ctx) })
+		if n.host != nil && n.cfg.Advertise != nil {
+			n.running.Go(func() { n.advertise(ctx) })
+		}
+	}
 	n.running.Go(func() { n.join(ctx) })
 	n.running.Go(func() { n.tend(ctx) })
 	n.running.Go(func() { n.watchBlocks(ctx) })

@@ -26,6 +26,7 @@ type town struct {
 	miner []byte
 	homes map[string]*home
 	seeds []string
+	hints *wire.Height // from where homes read them; nil for not at all
 }
 
 // home is one node, which may be closed and opened again.
@@ -36,16 +37,7 @@ type home struct {
 }
 
 func newTown(t testing.TB, agents int) *town {
-	dir := t.TempDir()
-	chain, err := devchain.Open(filepath.Join(dir, "chain"))
-	must(t, err)
-	w := &town{t: t, dir: dir, chain: chain, miner: append([]byte{0x51, 0x20}, bytes.Repeat([]byte{2}, 32)...), homes: map[string]*home{}}
-	t.Cleanup(func() {
-		for _, h := range w.homes {
-			must(t, h.node.Close())
-		}
-		must(t, chain.Close())
-	})
+	w := emptyTown(t)
 	for i := range agents {
 		h := w.open(fmt.Sprintf("agent-%d", i), &deal.Policy{Rate: 20_000_000 + wire.Psat(i), MaxSize: 1 << 30, MaxBlocks: 1008, ValidFor: 12, Patience: 4,
 			OneOfMany: true, MaxStored: 1 << 30, MaxUnfunded: 1 << 28})
@@ -59,6 +51,21 @@ func newTown(t testing.TB, agents int) *town {
 	return w
 }
 
+// emptyTown is a chain without nodes.
+func emptyTown(t testing.TB) *town {
+	dir := t.TempDir()
+	chain, err := devchain.Open(filepath.Join(dir, "chain"))
+	must(t, err)
+	w := &town{t: t, dir: dir, chain: chain, miner: append([]byte{0x51, 0x20}, bytes.Repeat([]byte{2}, 32)...), homes: map[string]*home{}}
+	t.Cleanup(func() {
+		for _, h := range w.homes {
+			must(t, h.node.Close())
+		}
+		must(t, chain.Close())
+	})
+	return w
+}
+
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
@@ -67,23 +74,36 @@ func must(t testing.TB, err error) {
 }
 
 func (w *town) open(name string, p *deal.Policy) *home {
+	h := w.openApart(name, p)
+	must(w.t, h.node.WaitNetwork(w.t.Context()))
+	return h
+}
+
+// openApart opens a node that may have no way into the DHT yet.
+func (w *town) openApart(name string, p *deal.Policy) *home {
 	seed := make([]byte, 64)
 	_, _ = rand.Read(seed)
-	h := &home{town: w, cfg: Config{Dir: filepath.Join(w.dir, name), Network: wire.Regtest, Seed: seed, Chain: w.chain, Policy: p, Seeds: slices.Clone(w.seeds)}}
+	h := &home{town: w, cfg: Config{Dir: filepath.Join(w.dir, name), Network: wire.Regtest, Seed: seed, Chain: w.chain, Policy: p, Seeds: slices.Clone(w.seeds), Hints: w.hints}}
 	if p != nil {
 		h.cfg.Listen = []string{"/ip4/127.0.0.1/tcp/0"}
 	}
 	w.homes[name] = h
-	h.open()
+	h.start()
 	return h
 }
 
-func (h *home) open() {
+func (h *home) start() {
 	h.town.t.Helper()
 	n, err := Open(h.cfg)
 	must(h.town.t, err)
 	h.node = n
 	n.Start()
+}
+
+func (h *home) open() {
+	h.town.t.Helper()
+	h.start()
+	n := h.node
 	must(h.town.t, n.WaitNetwork(h.town.t.Context()))
 }
 

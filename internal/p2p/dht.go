@@ -55,10 +55,10 @@ type DHT struct {
 	Network wire.Network
 	// Serve makes the host a server: for active providers.
 	Serve bool
-	// Seeds are multiaddrs with peer IDs by which the DHT is entered: the
-	// configured ones, compiled in or found on the chain. Remembered are some
-	// of those met in earlier lookups. Each may be nil.
-	Seeds, Remembered func() []string
+	// Hinted, Remembered and Seeds are multiaddrs with peer IDs by which the DHT
+	// is entered: found on the chain, the first to be asked first; some of those
+	// met in earlier lookups; configured or compiled in. Each may be nil.
+	Hinted, Remembered, Seeds func() []string
 	// Now is the clock; time.Now where it is nil.
 	Now func() time.Time
 }
@@ -106,7 +106,7 @@ func joinDHT(h *Host, cfg DHT) (*directory, error) {
 		kad.DisableProviders(),
 		kad.ProviderStore(noProviders{}),
 		kad.Datastore(newValues(h.h.ID(), maxValues, cfg.Now)),
-		kad.BootstrapPeersFunc(func() []peer.AddrInfo { return slices.Concat(d.seeds(cfg.Seeds), d.seeds(cfg.Remembered)) }),
+		kad.BootstrapPeersFunc(func() []peer.AddrInfo { return slices.Concat(d.sources()...) }),
 		kad.AddressFilter(h.reachable),
 		kad.WithCustomMessageSender(func(hh host.Host, ids []protocol.ID) pb.MessageSenderWithDisconnect {
 			return &sender{d: d, h: hh, ids: ids}
@@ -126,49 +126,55 @@ func joinDHT(h *Host, cfg DHT) (*directory, error) {
 	return d, nil
 }
 
-// seeds reads seeds, one entry a peer, in random order; what is no address of a
-// peer is skipped.
+// sources are the seeds of each kind. Those found on the chain stay in their
+// order; of the others none comes first.
+func (d *directory) sources() [][]peer.AddrInfo {
+	list := [][]peer.AddrInfo{d.seeds(d.cfg.Hinted), d.seeds(d.cfg.Remembered), d.seeds(d.cfg.Seeds)}
+	for _, s := range list[1:] {
+		rand.Shuffle(len(s), func(i, j int) { s[i], s[j] = s[j], s[i] })
+	}
+	return list
+}
+
+// seeds reads seeds, one entry a peer; what is no address of a peer is skipped.
 func (d *directory) seeds(from func() []string) []peer.AddrInfo {
 	if from == nil {
 		return nil
 	}
-	byPeer := map[peer.ID]*peer.AddrInfo{}
+	var list []peer.AddrInfo
 	for _, s := range from() {
 		info, err := peer.AddrInfoFromString(s)
 		if err != nil {
 			d.h.log.Debug("seed skipped", "seed", s, "err", err)
 			continue
 		}
-		if known := byPeer[info.ID]; known != nil {
-			known.Addrs = append(known.Addrs, info.Addrs...)
+		if i := slices.IndexFunc(list, func(o peer.AddrInfo) bool { return o.ID == info.ID }); i >= 0 {
+			list[i].Addrs = append(list[i].Addrs, info.Addrs...)
 		} else if info.ID != d.h.ID() {
-			byPeer[info.ID] = info
+			list = append(list, *info)
 		}
 	}
-	list := make([]peer.AddrInfo, 0, len(byPeer))
-	for _, info := range byPeer {
-		list = append(list, *info)
-	}
-	rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 	return list
 }
 
-// Bootstrap enters the DHT through some of its seeds, of both kinds, and makes
+// Bootstrap enters the DHT through some of its seeds, of every kind, and makes
 // the host known to its neighbours. It returns ErrUnreachable where nobody
 // answers and nobody has found this host; a server without seeds is the first of
 // its network.
 func (s *Host) Bootstrap(ctx context.Context) error {
-	fixed, met := s.dir.seeds(s.dir.cfg.Seeds), s.dir.seeds(s.dir.cfg.Remembered)
-	none := len(fixed)+len(met) == 0
+	sources := s.dir.sources()
+	none := true
 	var errs []error
-	for len(fixed)+len(met) > 0 {
+	for {
 		var group []peer.AddrInfo
-		take := func(list *[]peer.AddrInfo, n int) {
-			n = min(n, len(*list))
-			group, *list = append(group, (*list)[:n]...), (*list)[n:]
+		for i, list := range sources {
+			n := min(2, len(list))
+			group, sources[i] = append(group, list[:n]...), list[n:]
 		}
-		take(&fixed, 2)
-		take(&met, 2)
+		if len(group) == 0 {
+			break
+		}
+		none = false
 		err := s.connectAny(ctx, group)
 		if err == nil {
 			none = true

@@ -309,9 +309,9 @@ type walk struct {
 	score map[peer.ID]int       // of those that one named: failed less answered
 }
 
-// start deals the nearest peers of the routing table to the paths. The first
-// path begins with a configured seed as well and the second with a remembered
-// one, so that a poisoned table misleads neither; a host that knows hardly
+// start deals the nearest peers of the routing table to the paths. Each begins
+// with a seed of another kind as well, so that a poisoned table misleads none of
+// them; a host that knows hardly
 // anybody yet begins with more of them.
 func (w *walk) start() (seeds [paths][]peer.ID) {
 	table := w.d.kad.RoutingTable()
@@ -324,8 +324,7 @@ func (w *walk) start() (seeds [paths][]peer.ID) {
 	if len(known) < paths {
 		n = paths
 	}
-	for i, from := range []func() []string{w.d.cfg.Seeds, w.d.cfg.Remembered} {
-		list := w.d.seeds(from)
+	for i, list := range w.d.sources() {
 		for j, s := range list[:min(n, len(list))] {
 			w.d.h.h.Peerstore().AddAddrs(s.ID, s.Addrs, peerstore.TempAddrTTL)
 			path := (i + j) % paths

@@ -626,7 +626,7 @@ func (w *Wallet) Unlock(tx Tx, holder []byte) error {
 
 // pick takes the smallest coin that suffices alone, else the largest first.
 func (w *Wallet) pick(tx Tx, amount wire.Sat, weight int64, rate wire.SatPerKVB, tip wire.Height) (*Picked, error) {
-	if amount <= 0 || amount > wire.MaxSat {
+	if amount < 0 || amount > wire.MaxSat {
 		return nil, fmt.Errorf("%w: %v", ErrAmount, amount)
 	}
 	type choice struct {
@@ -893,6 +893,18 @@ func (w *Wallet) Send(tx Tx, script []byte, amount wire.Sat, rate wire.SatPerKVB
 	if least := dust(script); amount < least {
 		return nil, fmt.Errorf("%w: %v is dust, send at least %v", ErrAmount, amount, least)
 	}
+	return w.send(tx, script, amount, rate, tip)
+}
+
+// Burn builds and signs a payment, of 0 too, to a script that nobody can spend.
+func (w *Wallet) Burn(tx Tx, script []byte, amount wire.Sat, rate wire.SatPerKVB, tip wire.Height) (*btcwire.MsgTx, error) {
+	if !txscript.IsUnspendable(script) {
+		return nil, fmt.Errorf("%w: somebody could spend it", ErrAmount)
+	}
+	return w.send(tx, script, amount, rate, tip)
+}
+
+func (w *Wallet) send(tx Tx, script []byte, amount wire.Sat, rate wire.SatPerKVB, tip wire.Height) (*btcwire.MsgTx, error) {
 	p, err := w.pick(tx, amount, contract.TxOverheadWeight+4*int64(9+len(script)), rate, tip)
 	if err != nil {
 		return nil, err

@@ -241,6 +241,32 @@ func (c *Client) Abandon(ctx context.Context, txid string) (p Payment, err error
 	return p, c.call(ctx, "POST", "/v1/wallet/abandon", url.Values{"txid": {txid}}, &p)
 }
 
+// Names is GET /v1/names.
+func (c *Client) Names(ctx context.Context) (v Scan, err error) {
+	return v, c.call(ctx, "GET", "/v1/names", nil, &v)
+}
+
+// ListNames is GET /v1/names/list.
+func (c *Client) ListNames(ctx context.Context, kind, prefix string, limit int) ([]Bid, error) {
+	var v Names
+	return v.Names, c.call(ctx, "GET", "/v1/names/list", url.Values{"kind": {kind}, "prefix": {prefix}, "limit": {strconv.Itoa(limit)}}, &v)
+}
+
+// Resolve is GET /v1/names/resolve/{name}.
+func (c *Client) Resolve(ctx context.Context, name string, agents int) (v Answer, err error) {
+	return v, c.call(ctx, "GET", "/v1/names/resolve/"+url.PathEscape(name), url.Values{"agents": {strconv.Itoa(agents)}}, &v)
+}
+
+// OfferName is GET /v1/names/offer.
+func (c *Client) OfferName(ctx context.Context, hint string) (v Offer, err error) {
+	return v, c.call(ctx, "GET", "/v1/names/offer", url.Values{"hint": {hint}}, &v)
+}
+
+// Register is POST /v1/names.
+func (c *Client) Register(ctx context.Context, hint string, burn, rate int64) (v Offer, err error) {
+	return v, c.call(ctx, "POST", "/v1/names", url.Values{"hint": {hint}, "burn_sat": {strconv.FormatInt(burn, 10)}, "rate_sat_per_kvb": {strconv.FormatInt(rate, 10)}}, &v)
+}
+
 // Bump is POST /v1/wallet/bump.
 func (c *Client) Bump(ctx context.Context, txid string, rate int64) (p Payment, err error) {
 	return p, c.call(ctx, "POST", "/v1/wallet/bump", url.Values{"txid": {txid}, "rate_sat_per_kvb": {strconv.FormatInt(rate, 10)}}, &p)

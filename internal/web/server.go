@@ -422,6 +422,7 @@ func (s *Server) routes(api huma.API) {
 		return s.agent(*ad), nil
 	})
 	s.walletRoutes(api)
+	s.nameRoutes(api)
 
 	huma.Register(api, huma.Operation{OperationID: "post-messages", Method: "POST", Path: "/v1/messages", Summary: "Send a message",
 		Description: "The body is the message's bytes; or, where the query names attachments, multipart/form-data with the message first and the attachments behind it in their order. It answers when the message is queued.",

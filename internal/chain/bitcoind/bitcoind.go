@@ -405,6 +405,15 @@ func (c *Client) Header(ctx context.Context, at chainhash.Hash) (*btcwire.BlockH
 	return &b, nil
 }
 
+// First implements chain.Pruner. btcd does not say where it has pruned.
+func (c *Client) First(ctx context.Context) (wire.Height, error) {
+	i, err := c.info(ctx)
+	if err != nil || !i.Pruned || i.PruneHeight == nil || *i.PruneHeight < 0 || *i.PruneHeight > wire.MaxHeight {
+		return 0, err
+	}
+	return wire.Height(*i.PruneHeight), nil
+}
+
 // heightOf is a block's height, on any branch. btcd tells it on the active
 // chain only: from a stale block we walk back to that.
 func (c *Client) heightOf(ctx context.Context, at chainhash.Hash) (wire.Height, error) {

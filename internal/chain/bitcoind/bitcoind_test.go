@@ -369,6 +369,9 @@ func TestPruned(t *testing.T) {
 	const info = "getblockchaininfo"
 	p.fields(info, map[string]any{"pruned": true, "pruneheight": 4})
 	conform.Must(t, c.Health(t.Context())) // nobody asked for what is gone
+	if first, err := c.First(t.Context()); err != nil || first != 4 {
+		t.Errorf("the first block is %d, %v", first, err)
+	}
 	p.refuse("getblock", codeMisc, "Block not available (pruned data)")
 	h, err := c.Header(t.Context(), at.Hash) // it has that still
 	conform.Must(t, err)

@@ -1,0 +1,517 @@
+// Package dnsd is a DNS server for stub resolvers: ordinary names go to an
+// upstream server, names that it does not have are looked for among the hints on
+// the chain, and those under .bitgram, which never leave the machine, lead to the
+// closest active agents and their rate.
+package dnsd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/miekg/dns"
+	"golang.org/x/time/rate"
+)
+
+// Zone is the TLD of agents.
+const Zone = "bitgram."
+
+// Agent is an active agent.
+type Agent struct {
+	Label string // under Zone, which leads to it alone: its address
+	Key   string // hex
+	Rate  uint64 // psat per byte-day
+	At    []netip.AddrPort
+	Addrs []string // multiaddrs
+}
+
+// Domain is a name server on the chain.
+type Domain struct {
+	Name   string
+	Server netip.AddrPort
+}
+
+// Source knows agents and hints. Names have no final dot.
+type Source interface {
+	// Agents are the active ones closest to a name under Zone, the closest first.
+	Agents(ctx context.Context, name string) ([]Agent, error)
+	// Host is the address that a host hint gives a name; not valid for none.
+	Host(ctx context.Context, name string) (netip.Addr, error)
+	// Domain is the name server that a domain hint gives a name; a zero one for
+	// none.
+	Domain(ctx context.Context, name string) (Domain, error)
+}
+
+// Config of a Server.
+type Config struct {
+	Source Source
+	// Upstream are servers for ordinary names, host:port, in order; none where
+	// only hints are to be asked.
+	Upstream []string
+	// Private allows name servers and hosts at addresses that are not public:
+	// for networks of one machine.
+	Private bool
+	// PerSecond is how many questions one client network may ask: 100 where 0.
+	PerSecond int
+	Log       *slog.Logger
+}
+
+const (
+	// agentsTTL is how long an agent counts as active, seconds.
+	agentsTTL = 30
+	// hintTTL is for what stands on the chain: about a block.
+	hintTTL = 600
+	// nothingTTL is for what is not there, seconds; failures are not kept.
+	nothingTTL = 30
+	// maxTTL bounds what upstream says, seconds.
+	maxTTL = 86400
+	// maxCache is how many answers are kept, maxClients how many clients'
+	// rates.
+	maxCache   = 20_000
+	maxClients = 8192
+	// maxUDP is the largest answer by UDP (DNS Flag Day 2020).
+	maxUDP = 1232
+	// amplify is how much larger than its question an answer by UDP may be that
+	// goes to another machine: whoever has a forged address gains nothing by us.
+	amplify = 3
+	// maxLookups is how many questions are looked after at a time; more are
+	// refused.
+	maxLookups = 256
+	// patience is for one question, and askPatience for one server.
+	patience    = 8 * time.Second
+	askPatience = 2 * time.Second
+)
+
+// Server answers questions; it is a dns.Handler.
+type Server struct {
+	cfg     Config
+	cache   *lru.Cache[question, *answer]
+	clients *lru.Cache[netip.Prefix, *rate.Limiter]
+	places  chan struct{}
+	udp     *dns.Client
+	tcp     *dns.Client
+
+	mu      sync.Mutex
+	waiting map[question]chan struct{} // closed when it is answered
+}
+
+type question struct {
+	name  string // lower case, with its dot
+	qtype uint16
+}
+
+// answer is one that was given, without its question and OPT.
+type answer struct {
+	msg   *dns.Msg
+	until time.Time
+	at    time.Time
+
+	once sync.Once
+	// raw is msg packed with and without OPT, and where its TTLs are.
+	raw [2]packed
+}
+
+// New makes a server.
+func New(cfg Config) (*Server, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.PerSecond == 0 {
+		cfg.PerSecond = 100
+	}
+	for _, u := range cfg.Upstream {
+		if _, _, err := net.SplitHostPort(u); err != nil {
+			return nil, fmt.Errorf("upstream %q: %w", u, err)
+		}
+	}
+	cache, err := lru.New[question, *answer](maxCache)
+	if err != nil {
+		return nil, err
+	}
+	clients, err := lru.New[netip.Prefix, *rate.Limiter](maxClients)
+	if err != nil {
+		return nil, err
+	}
+	return &Server{cfg: cfg, cache: cache, clients: clients, places: make(chan struct{}, maxLookups), waiting: map[question]chan struct{}{},
+		udp: &dns.Client{Net: "udp", Timeout: askPatience, UDPSize: maxUDP}, tcp: &dns.Client{Net: "tcp", Timeout: askPatience}}, nil
+}
+
+// Serve answers on an address, by UDP and TCP, until ctx ends. ready is called
+// with the address once both listen.
+func (s *Server) Serve(ctx context.Context, addr string, ready func(net.Addr)) error {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	p, err := net.ListenPacket("udp", l.Addr().String())
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	servers := []*dns.Server{
+		{Listener: l, Handler: s, ReadTimeout: askPatience, IdleTimeout: func() time.Duration { return patience }, MaxTCPQueries: 128},
+		{PacketConn: p, Handler: s, UDPSize: maxUDP},
+	}
+	errs := make(chan error, len(servers))
+	var started sync.WaitGroup
+	for _, d := range servers {
+		started.Add(1)
+		d.NotifyStartedFunc = started.Done
+		go func() { errs <- d.ActivateAndServe() }()
+	}
+	started.Wait()
+	if ready != nil {
+		ready(l.Addr())
+	}
+	var first error
+	done := 0
+	select {
+	case <-ctx.Done():
+	case first = <-errs:
+		done++
+	}
+	for _, d := range servers {
+		_ = d.Shutdown()
+	}
+	for ; done < len(servers); done++ {
+		<-errs
+	}
+	return first
+}
+
+// ServeDNS implements dns.Handler.
+func (s *Server) ServeDNS(w dns.ResponseWriter, r *dns.Msg) {
+	from, stream := addrOf(w.RemoteAddr())
+	if !s.allowed(from) {
+		if !stream && rand.IntN(2) == 0 {
+			s.short(w, r, dns.RcodeSuccess, true) // who is really there asks by TCP
+		}
+		return
+	}
+	rcode := dns.RcodeSuccess
+	switch {
+	case r.Opcode != dns.OpcodeQuery:
+		rcode = dns.RcodeNotImplemented
+	case len(r.Question) != 1 || r.Response || len(r.Answer)+len(r.Ns) > 0:
+		rcode = dns.RcodeFormatError
+	case r.IsEdns0() != nil && r.IsEdns0().Version() != 0:
+		rcode = dns.RcodeBadVers
+	case r.Question[0].Qclass != dns.ClassINET || refused(r.Question[0].Qtype):
+		rcode = dns.RcodeRefused
+	}
+	if rcode != dns.RcodeSuccess {
+		s.short(w, r, rcode, false)
+		return
+	}
+	q := question{strings.ToLower(r.Question[0].Name), r.Question[0].Qtype}
+	a := s.cached(q)
+	if a == nil {
+		a = s.look(q)
+	}
+	if a == nil {
+		s.short(w, r, dns.RcodeServerFailure, false)
+		return
+	}
+	raw, err := a.reply(r, time.Now())
+	if err != nil {
+		s.short(w, r, dns.RcodeServerFailure, false)
+		return
+	}
+	if !stream {
+		limit := dns.MinMsgSize
+		if o := r.IsEdns0(); o != nil {
+			limit = min(max(int(o.UDPSize()), dns.MinMsgSize), maxUDP)
+		}
+		if !from.IsLoopback() {
+			limit = min(limit, amplify*r.Len())
+		}
+		if len(raw) > limit {
+			s.short(w, r, dns.RcodeSuccess, true)
+			return
+		}
+	}
+	_, _ = w.Write(raw)
+}
+
+// refused are types that are asked to amplify, or to copy a zone.
+func refused(t uint16) bool {
+	return t == dns.TypeANY || t == dns.TypeAXFR || t == dns.TypeIXFR || t == dns.TypeMAILA || t == dns.TypeMAILB
+}
+
+// short answers without records; with truncated, for the client to ask by TCP.
+func (s *Server) short(w dns.ResponseWriter, r *dns.Msg, rcode int, truncated bool) {
+	m := new(dns.Msg)
+	m.SetRcode(r, rcode)
+	m.Truncated, m.RecursionAvailable = truncated, true
+	if r.IsEdns0() != nil {
+		m.SetEdns0(maxUDP, false)
+	}
+	_ = w.WriteMsg(m)
+}
+
+func addrOf(a net.Addr) (ip netip.Addr, stream bool) {
+	switch a := a.(type) {
+	case *net.UDPAddr:
+		return a.AddrPort().Addr().Unmap(), false
+	case *net.TCPAddr:
+		return a.AddrPort().Addr().Unmap(), true
+	}
+	return netip.Addr{}, true
+}
+
+// allowed keeps one client's network from using up the server; this machine may.
+func (s *Server) allowed(from netip.Addr) bool {
+	if from.IsLoopback() {
+		return true
+	}
+	bits := 24
+	if from.Is6() {
+		bits = 56
+	}
+	net, err := from.Prefix(bits)
+	if err != nil {
+		return false
+	}
+	l, ok := s.clients.Get(net)
+	if !ok {
+		l = rate.NewLimiter(rate.Limit(s.cfg.PerSecond), 2*s.cfg.PerSecond)
+		s.clients.Add(net, l)
+	}
+	return l.Allow()
+}
+
+func (s *Server) cached(q question) *answer {
+	a, ok := s.cache.Get(q)
+	if !ok || time.Now().After(a.until) {
+		return nil
+	}
+	return a
+}
+
+// look finds an answer, one at a time for a question; nil where it cannot be
+// found now.
+func (s *Server) look(q question) *answer {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for {
+		s.mu.Lock()
+		other := s.waiting[q]
+		if other == nil {
+			break
+		}
+		s.mu.Unlock()
+		select {
+		case <-other:
+			if a := s.cached(q); a != nil {
+				return a
+			}
+			return nil // it failed a moment ago
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	mine := make(chan struct{})
+	s.waiting[q] = mine
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		delete(s.waiting, q)
+		s.mu.Unlock()
+		close(mine)
+	}()
+	select {
+	case s.places <- struct{}{}:
+		defer func() { <-s.places }()
+	default:
+		return nil
+	}
+	m, ttl, err := s.resolve(ctx, q)
+	if err != nil {
+		s.cfg.Log.Debug("not answered", "name", q.name, "type", dns.TypeToString[q.qtype], "err", err)
+		return nil
+	}
+	now := time.Now()
+	a := &answer{msg: m, at: now, until: now.Add(time.Duration(ttl) * time.Second)}
+	s.cache.Add(q, a)
+	return a
+}
+
+// resolve asks whoever is to know, in their order.
+func (s *Server) resolve(ctx context.Context, q question) (*dns.Msg, uint32, error) {
+	if q.name == Zone || strings.HasSuffix(q.name, "."+Zone) {
+		return s.agents(ctx, q)
+	}
+	m := new(dns.Msg)
+	m.Rcode = dns.RcodeNameError
+	if len(s.cfg.Upstream) > 0 {
+		up, err := s.forward(ctx, q, true, s.cfg.Upstream...)
+		if err != nil {
+			return nil, 0, err
+		}
+		// Only where ordinary DNS says that there is no such name, hints count.
+		if up.Rcode != dns.RcodeNameError {
+			return up, ttlOf(up), nil
+		}
+		m = up
+	}
+	if hint, ttl, err := s.hints(ctx, q); hint != nil || err != nil {
+		return hint, ttl, err
+	}
+	return m, min(ttlOf(m), nothingTTL), nil
+}
+
+// hints looks for a name on the chain: a name server of its domain, the longest
+// first, or its address.
+func (s *Server) hints(ctx context.Context, q question) (*dns.Msg, uint32, error) {
+	name := strings.TrimSuffix(q.name, ".")
+	for domain := name; strings.Contains(domain, "."); _, domain, _ = strings.Cut(domain, ".") {
+		d, err := s.cfg.Source.Domain(ctx, domain)
+		if err != nil {
+			return nil, 0, err
+		}
+		if d.Server.IsValid() && s.usable(d.Server.Addr()) {
+			m, err := s.forward(ctx, q, false, d.Server.String())
+			if err != nil {
+				return nil, 0, err
+			}
+			return m, min(ttlOf(m), hintTTL), nil
+		}
+	}
+	ip, err := s.cfg.Source.Host(ctx, name)
+	if err != nil || !ip.IsValid() || !s.usable(ip) {
+		return nil, 0, err
+	}
+	m := new(dns.Msg)
+	if q.qtype == dns.TypeA {
+		m.Answer = append(m.Answer, address(q.name, ip, hintTTL))
+	}
+	return m, hintTTL, nil
+}
+
+// usable: a stranger must not make us speak to, or name, a machine behind the
+// firewall.
+func (s *Server) usable(ip netip.Addr) bool {
+	return s.cfg.Private || ip.IsGlobalUnicast() && !ip.IsPrivate() && !shared.Contains(ip)
+}
+
+// shared is the address space of RFC 6598.
+var shared = netip.MustParsePrefix("100.64.0.0/10")
+
+// forward asks servers in turn, by TCP where UDP does not suffice.
+func (s *Server) forward(ctx context.Context, q question, recurse bool, servers ...string) (*dns.Msg, error) {
+	ask := new(dns.Msg)
+	ask.SetQuestion(q.name, q.qtype)
+	ask.RecursionDesired = recurse
+	ask.SetEdns0(maxUDP, false)
+	var errs []error
+	for _, at := range servers {
+		m, _, err := s.udp.ExchangeContext(ctx, ask, at)
+		if err == nil && m.Truncated {
+			m, _, err = s.tcp.ExchangeContext(ctx, ask, at)
+		}
+		if err == nil && (m.Rcode == dns.RcodeServerFailure || m.Rcode == dns.RcodeRefused) {
+			err = fmt.Errorf("%s: %s", at, dns.RcodeToString[m.Rcode])
+		}
+		if err == nil {
+			clean := new(dns.Msg)
+			clean.Rcode, clean.Answer, clean.Ns, clean.Extra = m.Rcode, m.Answer, m.Ns, nil
+			return clean, nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, errors.Join(errs...)
+}
+
+// ttlOf is how long an answer of others may be kept, seconds.
+func ttlOf(m *dns.Msg) uint32 {
+	ttl, any := uint32(maxTTL), false
+	for _, list := range [][]dns.RR{m.Answer, m.Ns} {
+		for _, rr := range list {
+			least := rr.Header().Ttl
+			if soa, ok := rr.(*dns.SOA); ok {
+				least = min(least, soa.Minttl)
+			}
+			ttl, any = min(ttl, least), true
+		}
+	}
+	if !any {
+		return nothingTTL
+	}
+	return ttl
+}
+
+// agents answers a question under Zone.
+func (s *Server) agents(ctx context.Context, q question) (*dns.Msg, uint32, error) {
+	m := new(dns.Msg)
+	m.Authoritative = true
+	soa := &dns.SOA{Hdr: header(Zone, dns.TypeSOA, nothingTTL), Ns: Zone, Mbox: "hostmaster." + Zone, Serial: 1, Refresh: 3600, Retry: 600, Expire: 86400, Minttl: nothingTTL}
+	name := strings.TrimSuffix(q.name, ".")
+	// _bitgram._tcp.NAME is asked by who looks for the service (RFC 2782).
+	name = strings.TrimPrefix(name, "_bitgram._tcp.")
+	list, err := s.cfg.Source.Agents(ctx, name)
+	if err != nil {
+		return nil, 0, err
+	}
+	if len(list) == 0 {
+		m.Ns = append(m.Ns, soa)
+		return m, nothingTTL, nil
+	}
+	label, _, _ := strings.Cut(name, ".")
+	alone := label == list[0].Label
+	for i, a := range list {
+		switch q.qtype {
+		case dns.TypeA, dns.TypeAAAA:
+			if i > 0 && alone {
+				continue // an agent's own name has its addresses, and no others'
+			}
+			for _, at := range a.At {
+				if at.Addr().Is4() == (q.qtype == dns.TypeA) {
+					m.Answer = append(m.Answer, address(q.name, at.Addr(), agentsTTL))
+				}
+			}
+		case dns.TypeSRV:
+			for j, at := range a.At {
+				target := a.Label + "." + Zone
+				if j == 0 {
+					m.Answer = append(m.Answer, &dns.SRV{Hdr: header(q.name, dns.TypeSRV, agentsTTL), Priority: uint16(i), Port: at.Port(), Target: target})
+				}
+				m.Extra = append(m.Extra, address(target, at.Addr(), agentsTTL))
+			}
+		case dns.TypeTXT:
+			text := []string{"agent=" + a.Key, fmt.Sprintf("rate=%d psat/byte-day", a.Rate)}
+			if len(a.Addrs) > 0 && len(a.Addrs[0]) < 240 {
+				text = append(text, "addr="+a.Addrs[0])
+			}
+			m.Answer = append(m.Answer, &dns.TXT{Hdr: header(q.name, dns.TypeTXT, agentsTTL), Txt: text})
+		case dns.TypeSOA:
+			if i == 0 && q.name == Zone {
+				m.Answer = append(m.Answer, soa)
+			}
+		}
+	}
+	m.Answer = dedup(m.Answer)
+	if len(m.Answer) == 0 {
+		m.Ns = append(m.Ns, soa)
+	}
+	return m, agentsTTL, nil
+}
+
+func dedup(list []dns.RR) []dns.RR { return dns.Dedup(list, nil) }
+
+func header(name string, t uint16, ttl uint32) dns.RR_Header {
+	return dns.RR_Header{Name: name, Rrtype: t, Class: dns.ClassINET, Ttl: ttl}
+}
+
+func address(name string, ip netip.Addr, ttl uint32) dns.RR {
+	if ip.Is4() {
+		return &dns.A{Hdr: header(name, dns.TypeA, ttl), A: ip.AsSlice()}
+	}
+	return &dns.AAAA{Hdr: header(name, dns.TypeAAAA, ttl), AAAA: ip.AsSlice()}
+}
