@@ -26,7 +26,7 @@ const Zone = "bitgram."
 
 // Agent is an active agent.
 type Agent struct {
-	Label string // under Zone, which leads to it alone: its address
+	Label string // under Zone, which leads to it alone: its address; in two labels where it is too long for one
 	Key   string // hex
 	Rate  uint64 // psat per byte-day
 	At    []netip.AddrPort
@@ -463,8 +463,7 @@ func (s *Server) agents(ctx context.Context, q question) (*dns.Msg, uint32, erro
 		m.Ns = append(m.Ns, soa)
 		return m, nothingTTL, nil
 	}
-	label, _, _ := strings.Cut(name, ".")
-	alone := label == list[0].Label
+	alone := strings.ReplaceAll(strings.TrimSuffix(name, ".bitgram"), ".", "") == list[0].Label
 	for i, a := range list {
 		switch q.qtype {
 		case dns.TypeA, dns.TypeAAAA:
@@ -478,7 +477,7 @@ func (s *Server) agents(ctx context.Context, q question) (*dns.Msg, uint32, erro
 			}
 		case dns.TypeSRV:
 			for j, at := range a.At {
-				target := a.Label + "." + Zone
+				target := domain(a.Label)
 				if j == 0 {
 					m.Answer = append(m.Answer, &dns.SRV{Hdr: header(q.name, dns.TypeSRV, agentsTTL), Priority: uint16(i), Port: at.Port(), Target: target})
 				}
@@ -501,6 +500,15 @@ func (s *Server) agents(ctx context.Context, q question) (*dns.Msg, uint32, erro
 		m.Ns = append(m.Ns, soa)
 	}
 	return m, agentsTTL, nil
+}
+
+// domain is an agent's own name, in labels that DNS allows (RFC 1035 §2.3.4).
+func domain(label string) string {
+	const most = 63
+	if len(label) > most {
+		label = label[:most] + "." + label[most:]
+	}
+	return label + "." + Zone
 }
 
 func dedup(list []dns.RR) []dns.RR { return dns.Dedup(list, nil) }

@@ -163,6 +163,15 @@ func TestAgents(t *testing.T) {
 	if len(r.Answer) != 3 || !slices.Contains(r.Answer[1].(*dns.TXT).Txt, "rate=20000001 psat/byte-day") {
 		t.Errorf("TXT: %v", r)
 	}
+	long := strings.Repeat("x", 64)
+	c.agents[0].Label = long
+	own := long[:63] + ".x.bitgram."
+	if r := ask(t, at, "tcp", "long.bitgram", dns.TypeSRV); len(r.Answer) != 3 || r.Answer[0].(*dns.SRV).Target != own {
+		t.Errorf("SRV to an address of 64 letters: %v", r)
+	}
+	if r := ask(t, at, "udp", own, dns.TypeA); len(r.Answer) != 1 {
+		t.Errorf("an agent's own name, in two labels: %v", r)
+	}
 	for _, qtype := range []uint16{dns.TypeMX, dns.TypeNS, dns.TypeHTTPS, 65280} {
 		if r := ask(t, at, "udp", "alice.bitgram", qtype); r.Rcode != dns.RcodeSuccess || len(r.Answer) > 0 || len(r.Ns) != 1 {
 			t.Errorf("type %d: %v", qtype, r)

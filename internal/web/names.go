@@ -86,9 +86,6 @@ type Offer struct {
 	Burned wire.Sat `json:"burned_sat"`
 }
 
-// maxNames bounds a list of hints.
-const maxNames = 1000
-
 func (s *Server) nameRoutes(api huma.API) {
 	on(s, api, "GET", "/names", "How far the chain was read for hints", func(ctx context.Context, n *node.Node, _ *none) (v Scan, err error) {
 		if n.Names() == nil {
@@ -142,9 +139,9 @@ func (s *Server) nameRoutes(api huma.API) {
 		return o, err
 	})
 	on(s, api, "POST", "/names", "Register a hint", func(ctx context.Context, n *node.Node, in *struct {
-		hinted
-		Burn int64 `query:"burn_sat" minimum:"0"`
-		Rate int64 `query:"rate_sat_per_kvb" minimum:"0" maximum:"100000000" doc:"0 for the node's estimate"`
+		Hint string `query:"hint" required:"true" maxLength:"80" doc:"as it is to stand on the chain"`
+		Burn int64  `query:"burn_sat" minimum:"0"`
+		Rate int64  `query:"rate_sat_per_kvb" minimum:"0" maximum:"100000000" doc:"0 for the node's estimate"`
 	}) (Offer, error) {
 		o, h, err := s.offer(ctx, n, in.Hint)
 		if err != nil {
