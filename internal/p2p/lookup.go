@@ -311,8 +311,7 @@ type walk struct {
 
 // start deals the nearest peers of the routing table to the paths. Each begins
 // with a seed of another kind as well, so that a poisoned table misleads none of
-// them; a host that knows hardly
-// anybody yet begins with more of them.
+// them; a host that knows hardly anybody yet begins with more of them.
 func (w *walk) start() (seeds [paths][]peer.ID) {
 	table := w.d.kad.RoutingTable()
 	// All of them: the nearest may be gone.

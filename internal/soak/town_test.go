@@ -66,6 +66,9 @@ type party struct {
 	ip   string // of an agent
 	port int
 	away atomic.Bool // blocks do not reach it
+
+	mu   sync.Mutex
+	conn *web.Client
 }
 
 // proc is a process that is started, killed and started again.
@@ -186,7 +189,7 @@ func (w *town) level(ctx context.Context, h wire.Height) bool {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	for _, p := range w.parties() {
-		c, err := web.Dial(p.home)
+		c, err := p.dial()
 		if err != nil || p.away.Load() {
 			continue
 		}
@@ -451,7 +454,7 @@ func (w *town) ready(p *party) {
 			w.t.Fatalf("%s ended: %v\n%s", p.name, p.err, tail(p.log))
 		default:
 		}
-		c, err := web.Dial(p.home)
+		c, err := p.dial()
 		if err != nil {
 			return err
 		}
@@ -466,9 +469,24 @@ func (w *town) ready(p *party) {
 // client speaks to the daemon that runs now.
 func (p *party) client() *web.Client {
 	p.t.Helper()
-	c, err := web.Dial(p.home)
+	c, err := p.dial()
 	must(p.t, err)
 	return c
+}
+
+// dial is for its daemon: the client that was there before where that is the
+// same process, whose connections are used again; a daemon takes 256.
+func (p *party) dial() (*web.Client, error) {
+	c, err := web.Dial(p.home)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.conn == nil || p.conn.PID() != c.PID() {
+		p.conn = c
+	}
+	return p.conn, nil
 }
 
 // letter is what somebody wants to send.
@@ -483,6 +501,14 @@ type letter struct {
 	ids []string
 }
 
+// last is the newest of l's messages; empty where there is none.
+func (l *letter) last() string {
+	if len(l.ids) == 0 {
+		return ""
+	}
+	return l.ids[len(l.ids)-1]
+}
+
 func (w *town) letter(from, to *party, size int) *letter {
 	l := &letter{from: from, to: to, name: fmt.Sprintf("letter-%x", w.rand.Uint64()), body: make([]byte, size), days: 2, agents: 3}
 	for i := range l.body {
@@ -494,7 +520,7 @@ func (w *town) letter(from, to *party, size int) *letter {
 // post has the daemon take a letter; where it is not known whether it did, its
 // list says so.
 func (w *town) post(ctx context.Context, l *letter) error {
-	c, err := web.Dial(l.from.home)
+	c, err := l.from.dial()
 	if err != nil {
 		return err
 	}
@@ -543,12 +569,12 @@ func (w *town) settle(limit time.Duration, letters []*letter) (delivered int) {
 		count = map[string]int{}
 		for l := range open {
 			s := "not sent"
-			if len(l.ids) > 0 {
-				s = state[l.ids[len(l.ids)-1]]
+			if id := l.last(); id != "" {
+				s = state[id]
 			}
 			count[s]++
 			switch {
-			case s == "not sent", s == "failed: agents", s == "failed: funds":
+			case s == "not sent", s == "failed: agents", s == "failed: funds", strings.Contains(why[l.last()], "too late for the agents"):
 				if err := w.post(w.t.Context(), l); err != nil {
 					return err
 				}
@@ -559,7 +585,7 @@ func (w *town) settle(limit time.Duration, letters []*letter) (delivered int) {
 			case s == "refunded":
 				delete(open, l)
 			case strings.HasPrefix(s, "failed"):
-				w.t.Fatalf("%s %s: %s", l.name, s, why[l.ids[len(l.ids)-1]])
+				w.t.Fatalf("%s %s: %s", l.name, s, why[l.last()])
 			}
 		}
 		if len(open) > 0 {
@@ -568,7 +594,7 @@ func (w *town) settle(limit time.Duration, letters []*letter) (delivered int) {
 		return nil
 	})
 	for _, l := range letters {
-		id := l.ids[len(l.ids)-1]
+		id := l.last()
 		if state[id] == "delivered" {
 			w.read(l, id)
 		}

@@ -34,7 +34,7 @@ func Dial(h home.Home) (*Client, error) {
 		return nil, err
 	}
 	// No proxy stands between a command and its daemon.
-	t := &http.Transport{DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext}
+	t := &http.Transport{DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext, IdleConnTimeout: 30 * time.Second}
 	return &Client{at: at, http: &http.Client{Transport: t}}, nil
 }
 
