@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -194,18 +193,14 @@ func (n *Node) prove(ctx context.Context, hint blockname.Hint) (seed string, err
 	if err != nil {
 		return "", err
 	}
-	for _, a := range addrs {
+	for _, at := range addrs {
 		var id peer.ID
-		if id, err = n.calls.Probe(ctx, a); err != nil {
+		if id, err = n.calls.Probe(ctx, at); err != nil {
 			continue
 		}
 		if !strings.HasPrefix(PlaceOf(id), hint.DHT) {
 			err = p2p.ErrNotFound
 			continue
-		}
-		at, err := manet.FromNetAddr(net.TCPAddrFromAddrPort(a))
-		if err != nil {
-			return "", err
 		}
 		return at.String() + "/p2p/" + id.String(), nil
 	}
@@ -219,37 +214,34 @@ func PlaceOf(id peer.ID) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// errTransport: what a hint names cannot be asked who it is.
-var errTransport = errors.New("not reached by TCP")
-
 // hostsOf is where a hint leads; a DNS name to two addresses at most.
-func hostsOf(ctx context.Context, h blockname.Hint) ([]netip.AddrPort, error) {
+func hostsOf(ctx context.Context, h blockname.Hint) ([]multiaddr.Multiaddr, error) {
 	if h.Kind == blockname.TLD {
-		return []netip.AddrPort{h.Addr}, nil
+		at, err := manet.FromNetAddr(net.TCPAddrFromAddrPort(h.Addr))
+		return []multiaddr.Multiaddr{at}, err
 	}
-	// By the grammar: "", where, host, how, port.
-	parts := strings.Split(h.Multiaddr, "/")
-	if len(parts) != 5 || parts[3] != "tcp" {
-		return nil, errTransport
-	}
-	port, err := strconv.ParseUint(parts[4], 10, 16)
+	m, err := multiaddr.NewMultiaddr(h.Multiaddr)
 	if err != nil {
 		return nil, err
 	}
-	kinds := map[string]string{"dns": "ip", "dns4": "ip4", "dns6": "ip6"}
-	if kinds[parts[1]] == "" {
-		ip, err := netip.ParseAddr(parts[2])
-		return []netip.AddrPort{netip.AddrPortFrom(ip, uint16(port))}, err
+	name, rest := multiaddr.SplitFirst(m)
+	kind := map[int]string{multiaddr.P_DNS: "ip", multiaddr.P_DNS4: "ip4", multiaddr.P_DNS6: "ip6"}[name.Protocol().Code]
+	if kind == "" {
+		return []multiaddr.Multiaddr{m}, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, p2p.Alive)
 	defer cancel()
-	ips, err := net.DefaultResolver.LookupNetIP(ctx, kinds[parts[1]], parts[2])
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, kind, name.Value())
 	if err != nil {
 		return nil, err
 	}
-	var list []netip.AddrPort
+	var list []multiaddr.Multiaddr
 	for _, ip := range ips[:min(len(ips), 2)] {
-		list = append(list, netip.AddrPortFrom(ip.Unmap(), uint16(port)))
+		at, err := manet.FromIP(ip.Unmap().AsSlice())
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, at.Encapsulate(rest))
 	}
 	return list, nil
 }
@@ -323,7 +315,7 @@ func (n *Node) Register(ctx context.Context, h blockname.Hint, burn wire.Sat, ra
 const ownDHT = 16
 
 // Hint is the hint by which others find this agent, at its first TCP address that
-// they can dial: ErrNoAddress.
+// they can dial, or where it has none by QUIC: ErrNoAddress.
 func (n *Node) Hint() (h blockname.Hint, err error) {
 	if n.host == nil {
 		return h, ErrNoAddress
@@ -332,7 +324,7 @@ func (n *Node) Hint() (h blockname.Hint, err error) {
 	if err != nil {
 		return h, err
 	}
-	h = blockname.Hint{Name: TLD, DHT: PlaceOf(id)[:ownDHT]}
+	name := blockname.Hint{Name: TLD, DHT: PlaceOf(id)[:ownDHT]}
 	for _, a := range n.host.Public() {
 		m, err := multiaddr.NewMultiaddr(a)
 		if err != nil {
@@ -343,15 +335,17 @@ func (n *Node) Hint() (h blockname.Hint, err error) {
 			continue
 		}
 		tcp, ok := t.(*net.TCPAddr)
-		if !ok {
-			continue
+		if ok && tcp.IP.To4() != nil {
+			at := tcp.AddrPort()
+			name.Kind, name.Addr = blockname.TLD, netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+			return name, nil
 		}
-		at := tcp.AddrPort()
-		if ip := at.Addr().Unmap(); ip.Is4() {
-			h.Kind, h.Addr, h.Multiaddr = blockname.TLD, netip.AddrPortFrom(ip, at.Port()), ""
-			return h, nil
+		seed := name
+		seed.Kind, seed.Multiaddr = blockname.Seed, a
+		// IPv4 by QUIC alone has no hint.
+		if _, err := seed.Encode(); err == nil && (ok || h.Kind == 0) {
+			h = seed
 		}
-		h.Kind, h.Multiaddr = blockname.Seed, fmt.Sprintf("/ip6/%s/tcp/%d", at.Addr(), at.Port())
 	}
 	if h.Kind == 0 {
 		return h, ErrNoAddress

@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -14,31 +15,39 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// seedHint is the hint of an agent's own first TCP address.
-func seedHint(t *testing.T, h *home, digits int) blockname.Hint {
+// hintOf is an agent's own hint.
+func hintOf(t *testing.T, h *home) blockname.Hint {
 	t.Helper()
-	id, err := p2p.PeerID(h.node.Key())
+	hint, err := h.node.Hint()
 	must(t, err)
-	for _, a := range h.node.Addrs() {
-		parts := strings.Split(a, "/")
-		if len(parts) == 5 && parts[1] == "ip4" && parts[3] == "tcp" {
-			at, err := netip.ParseAddrPort(parts[2] + ":" + parts[4])
-			must(t, err)
-			return blockname.Hint{Kind: blockname.TLD, Name: TLD, DHT: PlaceOf(id)[:digits], Addr: at}
-		}
-	}
-	t.Fatalf("no TCP among %v", h.node.Addrs())
-	return blockname.Hint{}
+	return hint
 }
 
-// TestOnlyTheChain: nodes that know nothing but a chain find one another by the
-// hints on it, past false ones, and a message is delivered among them.
+// TestOnlyTheChain: fifty agents and two users that know nothing but a chain find
+// one another by the hints of four of them, past false ones; each agent is found
+// under its own key, and a message is delivered.
 func TestOnlyTheChain(t *testing.T) {
 	w := emptyTown(t)
 	genesis := wire.Height(0)
 	w.hints = &genesis
-	for i := range 3 {
-		w.open(fmt.Sprintf("agent-%d", i), &deal.Policy{Rate: 20_000_000, MaxSize: 1 << 30, MaxBlocks: 1008, ValidFor: 12, Patience: 4, MaxStored: 1 << 30, MaxUnfunded: 1 << 28})
+	agents := 50
+	if testing.Short() {
+		agents = 10
+	}
+	var list []*home
+	for i := range agents {
+		h := w.home(fmt.Sprintf("agent-%d", i), &deal.Policy{Rate: 20_000_000, MaxSize: 1 << 30, MaxBlocks: 1008, ValidFor: 12, Patience: 4, MaxStored: 1 << 30, MaxUnfunded: 1 << 28})
+		if i == 3 {
+			h.cfg.Listen = []string{"/ip6/::1/udp/0/quic-v1"}
+			if c, err := net.ListenPacket("udp", "[::1]:0"); err != nil {
+				t.Logf("no IPv6 here, and no seed by QUIC: %v", err)
+				h.cfg.Listen = []string{"/ip4/127.0.0.1/tcp/0"}
+			} else {
+				must(t, c.Close())
+			}
+		}
+		h.start()
+		list = append(list, h)
 	}
 	rich := w.openApart("rich", nil)
 	w.fund(rich, 1_000_000)
@@ -50,12 +59,12 @@ func TestOnlyTheChain(t *testing.T) {
 	}
 	// Nobody listens there; somebody else does; a name that leads nowhere.
 	register(blockname.Hint{Kind: blockname.TLD, Name: TLD, DHT: "00", Addr: netip.MustParseAddrPort("127.0.0.1:1")}, 30_000)
-	false1 := seedHint(t, w.homes["agent-0"], 16)
+	false1 := hintOf(t, list[0])
 	false1.DHT = strings.Repeat("0", 16)
 	register(false1, 20_000)
 	register(blockname.Hint{Kind: blockname.Seed, Name: TLD, DHT: "ab", Multiaddr: "/dns/nowhere.invalid/tcp/4001"}, 10_000)
-	for i := range 3 {
-		register(seedHint(t, w.homes[fmt.Sprintf("agent-%d", i)], 16), wire.Sat(i))
+	for i, h := range list[:4] {
+		register(hintOf(t, h), wire.Sat(i))
 	}
 	for _, name := range []string{"sender", "recipient"} {
 		w.openApart(name, nil)
@@ -63,8 +72,24 @@ func TestOnlyTheChain(t *testing.T) {
 	}
 	w.fund(w.homes["sender"], 1_000_000)
 	got := w.homes["sender"].node.hinted()
-	if len(got) != 3 {
+	if len(got) != 4 {
 		t.Errorf("hinted: %v", got)
+	}
+	for end := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		found := 0
+		for _, h := range list {
+			id, err := p2p.PeerID(h.node.Key())
+			must(t, err)
+			if near, err := w.homes["sender"].node.Closest(t.Context(), []byte(id)); err == nil && len(near) > 0 && near[0].Ad.Agent == h.node.Key() {
+				found++
+			}
+		}
+		if found == agents {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%d of %d agents are found under their keys", found, agents)
+		}
 	}
 	body := []byte("from the chain alone")
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(100 * time.Millisecond) {

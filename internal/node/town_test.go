@@ -81,6 +81,13 @@ func (w *town) open(name string, p *deal.Policy) *home {
 
 // openApart opens a node that may have no way into the DHT yet.
 func (w *town) openApart(name string, p *deal.Policy) *home {
+	h := w.home(name, p)
+	h.start()
+	return h
+}
+
+// home is of a node that does not run yet.
+func (w *town) home(name string, p *deal.Policy) *home {
 	seed := make([]byte, 64)
 	_, _ = rand.Read(seed)
 	h := &home{town: w, cfg: Config{Dir: filepath.Join(w.dir, name), Network: wire.Regtest, Seed: seed, Chain: w.chain, Policy: p, Seeds: slices.Clone(w.seeds), Hints: w.hints}}
@@ -88,7 +95,6 @@ func (w *town) openApart(name string, p *deal.Policy) *home {
 		h.cfg.Listen = []string{"/ip4/127.0.0.1/tcp/0"}
 	}
 	w.homes[name] = h
-	h.start()
 	return h
 }
 

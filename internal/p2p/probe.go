@@ -3,49 +3,64 @@ package p2p
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
+	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
+	"github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 	"github.com/multiformats/go-multistream"
+	"github.com/quic-go/quic-go"
 )
 
-// Probe asks who listens at a TCP address: it returns the peer ID that the Noise
-// handshake proves. A throw-away key asks. ErrUnreachable where nobody answers,
-// or at an address that this host would not dial.
-func (s *Host) Probe(ctx context.Context, at netip.AddrPort) (peer.ID, error) {
-	unreachable := func(err error) (peer.ID, error) { return "", fmt.Errorf("%w: %s: %w", ErrUnreachable, at, err) }
-	addr, err := manet.FromNetAddr(net.TCPAddrFromAddrPort(at))
-	if err != nil {
-		return unreachable(err)
-	}
+// Probe asks who listens at an address, /ip4 or /ip6 with /tcp or with /udp and
+// /quic-v1: it returns the peer ID that the handshake proves, Noise or QUIC's TLS.
+// A throw-away key asks. ErrUnreachable where nobody answers, or at an address
+// that this host would not dial.
+func (s *Host) Probe(ctx context.Context, addr multiaddr.Multiaddr) (id peer.ID, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("%w: %s: %w", ErrUnreachable, addr, err)
+		}
+	}()
 	if !s.dials(addr) {
-		return unreachable(fmt.Errorf("not a public address"))
+		return "", errors.New("not a public address")
+	}
+	network, at, err := manet.DialArgs(addr)
+	if err != nil {
+		return "", err
+	}
+	key, _, err := crypto.GenerateEd25519Key(rand.Reader)
+	if err != nil {
+		return "", err
 	}
 	ctx, cancel := context.WithTimeout(ctx, min(s.limit.Frame, 5*time.Second))
 	defer cancel()
-	c, err := new(net.Dialer).DialContext(ctx, "tcp", at.String())
+	if network == "udp4" || network == "udp6" {
+		return probeQUIC(ctx, key, at)
+	}
+	return probeNoise(ctx, key, at)
+}
+
+func probeNoise(ctx context.Context, key crypto.PrivKey, at string) (peer.ID, error) {
+	c, err := new(net.Dialer).DialContext(ctx, "tcp", at)
 	if err != nil {
-		return unreachable(err)
+		return "", err
 	}
 	defer c.Close()
 	if end, ok := ctx.Deadline(); ok {
 		if err := c.SetDeadline(end); err != nil {
-			return unreachable(err)
+			return "", err
 		}
 	}
 	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
 	defer stop()
 	if err := multistream.SelectProtoOrFail(noise.ID, c); err != nil {
-		return unreachable(err)
-	}
-	key, _, err := crypto.GenerateEd25519Key(rand.Reader)
-	if err != nil {
 		return "", err
 	}
 	t, err := noise.New(noise.ID, key, nil)
@@ -58,7 +73,26 @@ func (s *Host) Probe(ctx context.Context, at netip.AddrPort) (peer.ID, error) {
 	}
 	sec, err := anyone.SecureOutbound(ctx, c, "")
 	if err != nil {
-		return unreachable(err)
+		return "", err
 	}
 	return sec.RemotePeer(), nil
+}
+
+func probeQUIC(ctx context.Context, key crypto.PrivKey, at string) (peer.ID, error) {
+	own, err := libp2ptls.NewIdentity(key)
+	if err != nil {
+		return "", err
+	}
+	conf, keys := own.ConfigForPeer("") // anyone's
+	c, err := quic.DialAddr(ctx, at, conf, nil)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = c.CloseWithError(0, "") }()
+	// The certificate was verified before the handshake was complete.
+	pub, ok := <-keys
+	if !ok {
+		return "", errors.New("no key in its certificate")
+	}
+	return peer.IDFromPublicKey(pub)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"net"
-	"net/netip"
 	"testing"
 	"time"
 
@@ -12,25 +11,28 @@ import (
 	manet "github.com/multiformats/go-multiaddr/net"
 )
 
-func addrPort(t *testing.T, text string) netip.AddrPort {
+func addr(t *testing.T, text string) multiaddr.Multiaddr {
 	t.Helper()
 	m, err := multiaddr.NewMultiaddr(text)
 	must(t, err)
-	a, err := manet.ToNetAddr(m)
-	must(t, err)
-	at, err := netip.ParseAddrPort(a.String())
-	must(t, err)
-	return at
+	return m
 }
 
 // TestProbe: whoever listens says who it is; who is silent, talks nonsense or is
 // not there does not keep the caller.
 func TestProbe(t *testing.T) {
-	agent := newHost(t, Config{Identity: secret(1), Listen: []string{overTCP}})
 	caller := newHost(t, Config{Limits: quick})
-	id, err := caller.Probe(t.Context(), addrPort(t, agent.Addrs()[0]))
-	if must(t, err); id != agent.ID() {
-		t.Errorf("%s, wanted %s", id, agent.ID())
+	for i, listen := range []string{overTCP, overQUIC} {
+		agent := newHost(t, Config{Identity: secret(byte(i + 1)), Listen: []string{listen}})
+		at := addr(t, agent.Addrs()[0])
+		id, err := caller.Probe(t.Context(), at)
+		if must(t, err); id != agent.ID() {
+			t.Errorf("%s: %s, wanted %s", at, id, agent.ID())
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, err = caller.Probe(ctx, at)
+		wantErr(t, err, ErrUnreachable)
 	}
 	for name, serve := range map[string]func(net.Conn){
 		"silent":   func(net.Conn) {},
@@ -56,17 +58,44 @@ func TestProbe(t *testing.T) {
 			}
 		}()
 		start := time.Now()
-		_, err = caller.Probe(t.Context(), netip.MustParseAddrPort(l.Addr().String()))
+		at, err := manet.FromNetAddr(l.Addr())
+		must(t, err)
+		_, err = caller.Probe(t.Context(), at)
 		wantErr(t, err, ErrUnreachable)
 		if took := time.Since(start); took > 10*quick.Frame {
 			t.Errorf("%s: it took %v", name, took)
 		}
 		must(t, l.Close())
-		_, err = caller.Probe(t.Context(), netip.MustParseAddrPort(l.Addr().String())) // nobody is there
+		_, err = caller.Probe(t.Context(), at) // nobody is there
 		wantErr(t, err, ErrUnreachable)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	_, err = caller.Probe(ctx, addrPort(t, agent.Addrs()[0]))
-	wantErr(t, err, ErrUnreachable)
+	for name, answer := range map[string][]byte{"silent": nil, "nonsense": make([]byte, 1200)} {
+		l, err := net.ListenPacket("udp", "127.0.0.1:0")
+		must(t, err)
+		go func() {
+			buf := make([]byte, 2048)
+			for {
+				_, from, err := l.ReadFrom(buf)
+				if err != nil {
+					return
+				}
+				if answer != nil {
+					_, _ = l.WriteTo(answer, from)
+				}
+			}
+		}()
+		start := time.Now()
+		at, err := manet.FromNetAddr(l.LocalAddr())
+		must(t, err)
+		_, err = caller.Probe(t.Context(), at.Encapsulate(addr(t, "/quic-v1")))
+		wantErr(t, err, ErrUnreachable)
+		if took := time.Since(start); took > 10*quick.Frame {
+			t.Errorf("%s, by UDP: it took %v", name, took)
+		}
+		must(t, l.Close())
+	}
+	for _, not := range []string{"/dns4/example.org/tcp/1", "/ip4/127.0.0.1/udp/1", "/ip4/0.0.0.0/tcp/1", "/ip4/127.0.0.1/tcp/1/ws"} {
+		_, err := caller.Probe(t.Context(), addr(t, not))
+		wantErr(t, err, ErrUnreachable)
+	}
 }
