@@ -4,6 +4,7 @@
 package names
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -59,8 +60,8 @@ func New(cfg Config) *Index {
 	return &Index{cfg: cfg, read: make(chan struct{})}
 }
 
-// ErrTooDeep: the chain was replaced further back than can be taken back.
-var ErrTooDeep = errors.New("the chain was replaced too far back for the index of names: delete it with 'bitgram name scan --again'")
+// errTooDeep: the chain was replaced further back than can be taken back.
+var errTooDeep = errors.New("the chain was replaced too far back for the index of names")
 
 func rowKey(h wire.Height) []byte { return binary.BigEndian.AppendUint64(nil, uint64(h)) }
 
@@ -83,18 +84,26 @@ func position(tx engine.Tx) (at chain.BlockRef, ok bool, err error) {
 }
 
 // Follow reads the chain until ctx ends. A node that fails is asked again later.
-func (x *Index) Follow(ctx context.Context) error {
+func (x *Index) Follow(ctx context.Context) {
 	news := x.cfg.Chain.Watch(ctx)
 	const first, last = 100 * time.Millisecond, time.Minute
 	for wait := first; ; {
 		err := x.catchUp(ctx)
+		if errors.Is(err, errTooDeep) {
+			x.cfg.Log.Warn("the index of names is made anew", "err", err)
+			if err = x.clear(ctx); err == nil {
+				continue
+			}
+		}
 		switch {
 		case ctx.Err() != nil:
-			return nil
-		case errors.Is(err, ErrTooDeep):
-			return err
+			return
 		case err != nil:
-			x.cfg.Log.Debug("names not read, will be tried again", "err", err, "in", wait)
+			level := slog.LevelDebug
+			if errors.Is(err, chain.ErrPruned) && wait == first {
+				level = slog.LevelWarn
+			}
+			x.cfg.Log.Log(ctx, level, "names not read, will be tried again", "err", err, "in", wait)
 			select {
 			case <-time.After(wait):
 			case <-ctx.Done():
@@ -105,7 +114,7 @@ func (x *Index) Follow(ctx context.Context) error {
 		wait = first
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-news:
 		case <-time.After(last):
 		}
@@ -149,18 +158,6 @@ func (x *Index) catchUp(ctx context.Context) error {
 				continue
 			}
 			next = at.Height + 1
-		}
-		if p, ok := x.cfg.Chain.(chain.Pruner); ok {
-			first, err := p.First(ctx)
-			switch {
-			case err != nil:
-				return err
-			case next < first && begun: // not asked for: the node would be thought unwell
-				return fmt.Errorf("%w: %d", chain.ErrPruned, next)
-			case next < first:
-				x.cfg.Log.Warn("the Bitcoin node has pruned old blocks: hints in them are not known", "from", first)
-				next = first
-			}
 		}
 		if next < first {
 			if begun {
@@ -232,7 +229,7 @@ func (x *Index) disconnect(ctx context.Context, at chain.BlockRef) error {
 			return err
 		}
 		if undo == nil {
-			return ErrTooDeep
+			return errTooDeep
 		}
 		changes, err := blockname.Revert(undo)
 		if err != nil {
@@ -249,9 +246,30 @@ func (x *Index) disconnect(ctx context.Context, at chain.BlockRef) error {
 			return err
 		}
 		if before == nil {
-			return ErrTooDeep
+			return errTooDeep
 		}
 		return tx.Put(bucketBlocks, nil, rowKey(at.Height-1))
+	})
+}
+
+// clear forgets everything, for the chain to be read from the beginning.
+func (x *Index) clear(ctx context.Context) error {
+	return x.cfg.Store.Update(ctx, func(tx engine.Tx) error {
+		for _, bucket := range []string{bucketIndex, bucketUndo, bucketBlocks} {
+			var keys [][]byte
+			if err := tx.Scan(bucket, nil, 0, func(key, _ []byte) error {
+				keys = append(keys, bytes.Clone(key))
+				return nil
+			}); err != nil {
+				return err
+			}
+			for _, key := range keys {
+				if err := tx.Delete(bucket, key); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
 	})
 }
 

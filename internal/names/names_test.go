@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -216,8 +217,8 @@ func TestFollowing(t *testing.T) {
 	s := openStore(t)
 	x := New(Config{Store: s, Chain: flaky{l.chain, rand.New(rand.NewPCG(1, 1))}, From: 1})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	done := make(chan error, 1)
-	go func() { done <- x.Follow(ctx) }()
+	var following sync.WaitGroup
+	following.Go(func() { x.Follow(ctx) })
 	for range 3 {
 		l.mine(3)
 		tip, err := l.chain.Tip(t.Context())
@@ -230,8 +231,20 @@ func TestFollowing(t *testing.T) {
 	if !maps.Equal(content(t, s), l.reference(1)) {
 		t.Error("another index")
 	}
+	// What would take a block back is lost, as after two thousand others.
+	must(t, s.Update(t.Context(), func(tx engine.Tx) error {
+		h, _ := x.Read()
+		return tx.Delete(bucketUndo, rowKey(h-2))
+	}))
+	must(t, l.chain.Reorg(t.Context(), 4, anyone))
+	tip, err := l.chain.Tip(t.Context())
+	must(t, err)
+	must(t, x.Wait(ctx, tip.Height))
+	if !maps.Equal(content(t, s), l.reference(1)) {
+		t.Error("another index after a deep reorg")
+	}
 	cancel()
-	must(t, <-done)
+	following.Wait()
 }
 
 // pruned is a node that has deleted its first blocks.

@@ -266,11 +266,7 @@ func (n *Node) Start() {
 		}
 	})
 	if n.names != nil {
-		n.running.Go(func() {
-			if err := n.names.Follow(ctx); err != nil {
-				n.log.Error("names are not read any more", "err", err)
-			}
-		})
+		n.running.Go(func() { n.names.Follow(ctx) })
 		n.running.Go(func() { n.seek(ctx) })
 		if n.host != nil && n.cfg.Advertise != nil {
 			n.running.Go(func() { n.advertise(ctx) })
