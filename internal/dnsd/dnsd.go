@@ -12,12 +12,14 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/miekg/dns"
+	"golang.org/x/net/netutil"
 	"golang.org/x/time/rate"
 )
 
@@ -82,9 +84,14 @@ const (
 	// amplify is how much larger than its question an answer by UDP may be that
 	// goes to another machine: whoever has a forged address gains nothing by us.
 	amplify = 3
-	// maxLookups is how many questions are looked after at a time; more are
-	// refused.
+	// maxLookups is how many questions are looked after at a time, and maxWaiting
+	// how many wait for an answer; more are refused.
 	maxLookups = 256
+	maxWaiting = 4096
+	// maxKept is the size of the largest answer that is kept.
+	maxKept = 4096
+	// maxConns is how many speak by TCP at a time.
+	maxConns = 512
 	// patience is for one question, and askPatience for one server.
 	patience    = 8 * time.Second
 	askPatience = 2 * time.Second
@@ -100,7 +107,14 @@ type Server struct {
 	tcp     *dns.Client
 
 	mu      sync.Mutex
-	waiting map[question]chan struct{} // closed when it is answered
+	lookups map[question]*lookup
+	waiting int
+}
+
+// lookup is one that is under way.
+type lookup struct {
+	done   chan struct{}
+	answer *answer // when it is done
 }
 
 type question struct {
@@ -140,7 +154,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Server{cfg: cfg, cache: cache, clients: clients, places: make(chan struct{}, maxLookups), waiting: map[question]chan struct{}{},
+	return &Server{cfg: cfg, cache: cache, clients: clients, places: make(chan struct{}, maxLookups), lookups: map[question]*lookup{},
 		udp: &dns.Client{Net: "udp", Timeout: askPatience, UDPSize: maxUDP}, tcp: &dns.Client{Net: "tcp", Timeout: askPatience}}, nil
 }
 
@@ -156,7 +170,7 @@ func (s *Server) Serve(ctx context.Context, addr string, ready func(net.Addr)) e
 		return errors.Join(err, l.Close())
 	}
 	servers := []*dns.Server{
-		{Listener: l, Handler: s, ReadTimeout: askPatience, IdleTimeout: func() time.Duration { return patience }, MaxTCPQueries: 128},
+		{Listener: netutil.LimitListener(l, maxConns), Handler: s, ReadTimeout: askPatience, IdleTimeout: func() time.Duration { return patience }, MaxTCPQueries: 128},
 		{PacketConn: p, Handler: s, UDPSize: maxUDP},
 	}
 	errs := make(chan error, len(servers))
@@ -298,49 +312,55 @@ func (s *Server) cached(q question) *answer {
 // look finds an answer, one at a time for a question; nil where it cannot be
 // found now.
 func (s *Server) look(q question) *answer {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	for {
-		s.mu.Lock()
-		other := s.waiting[q]
-		if other == nil {
-			break
-		}
+	s.mu.Lock()
+	if s.waiting >= maxWaiting {
 		s.mu.Unlock()
-		select {
-		case <-other:
-			if a := s.cached(q); a != nil {
-				return a
-			}
-			return nil // it failed a moment ago
-		case <-ctx.Done():
-			return nil
-		}
+		return nil
 	}
-	mine := make(chan struct{})
-	s.waiting[q] = mine
+	s.waiting++
+	l, other := s.lookups[q]
+	if !other {
+		l = &lookup{done: make(chan struct{})}
+		s.lookups[q] = l
+	}
 	s.mu.Unlock()
 	defer func() {
 		s.mu.Lock()
-		delete(s.waiting, q)
+		s.waiting--
 		s.mu.Unlock()
-		close(mine)
 	}()
+	if other {
+		<-l.done // within patience
+		return l.answer
+	}
+	defer func() {
+		s.mu.Lock()
+		delete(s.lookups, q)
+		s.mu.Unlock()
+		close(l.done)
+	}()
+	if l.answer = s.cached(q); l.answer != nil {
+		return l.answer // found a moment ago
+	}
 	select {
 	case s.places <- struct{}{}:
 		defer func() { <-s.places }()
 	default:
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
 	m, ttl, err := s.resolve(ctx, q)
 	if err != nil {
 		s.cfg.Log.Debug("not answered", "name", q.name, "type", dns.TypeToString[q.qtype], "err", err)
 		return nil
 	}
 	now := time.Now()
-	a := &answer{msg: m, at: now, until: now.Add(time.Duration(ttl) * time.Second)}
-	s.cache.Add(q, a)
-	return a
+	l.answer = &answer{msg: m, at: now, until: now.Add(time.Duration(ttl) * time.Second)}
+	if m.Len() <= maxKept {
+		s.cache.Add(q, l.answer)
+	}
+	return l.answer
 }
 
 // resolve asks whoever is to know, in their order.
@@ -381,6 +401,7 @@ func (s *Server) hints(ctx context.Context, q question) (*dns.Msg, uint32, error
 			if err != nil {
 				return nil, 0, err
 			}
+			m.Answer, m.Ns = s.within(domain, m.Answer), s.within(domain, m.Ns)
 			return m, min(ttlOf(m), hintTTL), nil
 		}
 	}
@@ -393,6 +414,22 @@ func (s *Server) hints(ctx context.Context, q question) (*dns.Msg, uint32, error
 		m.Answer = append(m.Answer, address(q.name, ip, hintTTL))
 	}
 	return m, hintTTL, nil
+}
+
+// within are the records that a stranger's name server may speak of: those of its
+// domain, and no addresses of machines behind the firewall.
+func (s *Server) within(domain string, list []dns.RR) []dns.RR {
+	return slices.DeleteFunc(list, func(rr dns.RR) bool {
+		var ip net.IP
+		switch rr := rr.(type) {
+		case *dns.A:
+			ip = rr.A
+		case *dns.AAAA:
+			ip = rr.AAAA
+		}
+		at, ok := netip.AddrFromSlice(ip)
+		return !dns.IsSubDomain(dns.Fqdn(domain), rr.Header().Name) || ok && !s.usable(at.Unmap())
+	})
 }
 
 // usable: a stranger must not make us speak to, or name, a machine behind the
@@ -415,6 +452,9 @@ func (s *Server) forward(ctx context.Context, q question, recurse bool, servers 
 		m, _, err := s.udp.ExchangeContext(ctx, ask, at)
 		if err == nil && m.Truncated {
 			m, _, err = s.tcp.ExchangeContext(ctx, ask, at)
+		}
+		if err == nil && (len(m.Question) != 1 || !strings.EqualFold(m.Question[0].Name, q.name) || m.Question[0].Qtype != q.qtype) {
+			err = fmt.Errorf("%s answers something else", at)
 		}
 		if err == nil && (m.Rcode == dns.RcodeServerFailure || m.Rcode == dns.RcodeRefused) {
 			err = fmt.Errorf("%s: %s", at, dns.RcodeToString[m.Rcode])

@@ -229,6 +229,24 @@ func TestOrder(t *testing.T) {
 	}
 }
 
+// TestWithin: a stranger's name server speaks of its own domain, and of no machine
+// behind the firewall.
+func TestWithin(t *testing.T) {
+	list := func() []dns.RR {
+		return []dns.RR{rr(t, "shop.chain. 60 IN A 203.0.113.9"), rr(t, "www.shop.chain. 60 IN CNAME bank.example."), rr(t, "bank.example. 60 IN A 203.0.113.9"),
+			rr(t, "myshop.chain. 60 IN A 203.0.113.9"), rr(t, "Shop.Chain. 60 IN A 192.168.1.1"), rr(t, "shop.chain. 60 IN AAAA fe80::1"), rr(t, "shop.chain. 60 IN AAAA ::ffff:10.0.0.1")}
+	}
+	for private, want := range map[bool]int{false: 2, true: 5} {
+		s, err := New(Config{Private: private})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := s.within("shop.chain", list()); len(got) != want {
+			t.Errorf("%v: %v", private, got)
+		}
+	}
+}
+
 // TestCache: an answer is found once and given until its time is up, less what
 // has passed, whatever the case of the question's letters and its ID.
 func TestCache(t *testing.T) {
@@ -263,6 +281,27 @@ func TestCache(t *testing.T) {
 	ask(t, at, "udp", "many.bitgram", dns.TypeTXT)
 	if n := c.asked.Load(); n != 2 {
 		t.Errorf("asked %d times", n)
+	}
+}
+
+// TestKept: large answers are found anew each time, so that nobody fills the
+// memory with them.
+func TestKept(t *testing.T) {
+	var many []dns.RR
+	for i := range 400 {
+		many = append(many, rr(t, fmt.Sprintf("large.example. 60 IN A 198.51.100.%d", i%256)))
+	}
+	up := &upstream{names: map[string][]dns.RR{"large.example.": many, "small.example.": many[:1]}}
+	s, at := serve(t, Config{Source: &chainOf{}, Upstream: []string{start(t, up)}})
+	for _, name := range []string{"large.example", "small.example"} {
+		for range 3 {
+			if r := ask(t, at, "tcp", name, dns.TypeA); len(r.Answer) == 0 {
+				t.Errorf("%s: %v", name, r)
+			}
+		}
+	}
+	if s.cache.Len() != 1 {
+		t.Errorf("%d answers are kept", s.cache.Len())
 	}
 }
 
