@@ -91,7 +91,9 @@ func report(ctx context.Context, w io.Writer, huge int64) error {
 			return err
 		}
 	}
-	return nil
+
+	table(w, "Discovery", "figure", "measured", "wanted")
+	return discovery(ctx, w)
 }
 
 func table(w io.Writer, title string, cols ...string) {
