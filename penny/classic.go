@@ -1,0 +1,65 @@
+package penny
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+
+	"golang.org/x/crypto/ripemd160" //lint:ignore SA1019 OP_HASH160 has it
+)
+
+// ID names pence: the HASH160 of the last preimage of its digest.
+type ID [ripemd160.Size]byte
+
+func (id ID) String() string { return hex.EncodeToString(id[:]) }
+
+// Pence is a chain from its secret end.
+type Pence struct {
+	Chain
+	N  uint32 // its pennies; at most MaxSeq
+	P0 Secret
+}
+
+// Last is p_N, which is public.
+func (p *Pence) Last() Penny { return p.Forward(Penny{Secret: p.P0}, p.N) }
+
+// Sum is what pence are rolled up to.
+type Sum struct {
+	Last     Penny
+	Preimage []byte   // whose HASH160 is the ID: what satisfies it in a script
+	Digest   [32]byte // d_N, its SHA-256
+	ID       ID
+}
+
+// Sum walks all pennies:
+//
+//	d₀ = SHA256(p₀)
+//	dⱼ = SHA256(dⱼ₋₁ ‖ nonce ‖ seq₃(j) ‖ pⱼ₋₁)
+//	ID = RIPEMD160(d_N)
+func (p *Pence) Sum() Sum {
+	out := Sum{Preimage: append([]byte(nil), p.P0[:p.Size]...)}
+	out.Digest = sha256.Sum256(out.Preimage)
+	// The roll-up has the message of the next penny in it.
+	m := p.message(&p.P0)
+	var buf [sha256.Size + len(m.buf)]byte
+	for j := uint32(1); j <= p.N; j++ {
+		m.seq(j)
+		copy(buf[:], out.Digest[:])
+		n := sha256.Size + copy(buf[sha256.Size:], m.buf[:m.n])
+		if j == p.N {
+			out.Preimage = append([]byte(nil), buf[:n]...)
+		}
+		out.Digest = sha256.Sum256(buf[:n])
+		sum := sha256.Sum256(m.buf[:m.n])
+		copy(m.buf[NonceSize+seqSize:m.n], sum[:])
+	}
+	out.Last.Seq = p.N
+	copy(out.Last.Secret[:], m.buf[NonceSize+seqSize:m.n])
+	h := ripemd160.New()
+	_, _ = h.Write(out.Digest[:]) // never fails
+	copy(out.ID[:], h.Sum(nil))
+	return out
+}
+
+// Global names a penny everywhere: the ID and the penny, 28 bytes in the classic
+// form.
+func (c *Chain) Global(id ID, p Penny) []byte { return c.Encode(id[:], p) }

@@ -1,0 +1,294 @@
+package penny
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/big"
+	"os"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/bitgram/bitgram/wire"
+)
+
+func unhex(t testing.TB, s string) []byte {
+	t.Helper()
+	b, err := hex.DecodeString(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// TestVectors: pence of the linked specification, as another implementation has
+// them.
+func TestVectors(t *testing.T) {
+	raw, err := os.ReadFile("../spec/vectors/pence_classic.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []struct {
+		N                         uint32
+		Nonce, P0, PN, Digest, ID string
+		Pennies                   []string
+	}
+	if err := json.Unmarshal(raw, &list); err != nil || len(list) < 7 {
+		t.Fatalf("%d vectors, %v", len(list), err)
+	}
+	for _, v := range list {
+		p := Pence{Chain: Chain{Nonce(unhex(t, v.Nonce)), ClassicSize}, N: v.N}
+		copy(p.P0[:], unhex(t, v.P0))
+		s := p.Sum()
+		got := []string{hex.EncodeToString(s.Last.Secret[:ClassicSize]), hex.EncodeToString(s.Digest[:]), s.ID.String()}
+		if want := []string{v.PN, v.Digest, v.ID}; fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("N=%d: %v, wanted %v", v.N, got, want)
+		}
+		if sha256.Sum256(s.Preimage) != s.Digest || p.Last() != s.Last {
+			t.Errorf("N=%d: the preimage, or the last penny", v.N)
+		}
+		u := NewPurse(p)
+		for j, text := range v.Pennies {
+			if got := u.At(uint32(j)); !bytes.Equal(got.Secret[:ClassicSize], unhex(t, text)) || got.Seq != uint32(j) {
+				t.Errorf("N=%d: penny %d is %x", v.N, j, got.Secret[:ClassicSize])
+			}
+		}
+		last := p.Encode(nil, s.Last)
+		if len(last) != 8 || len(p.Global(s.ID, s.Last)) != 28 {
+			t.Errorf("N=%d: %d bytes", v.N, len(last))
+		}
+	}
+}
+
+func drawPence(t *rapid.T) Pence {
+	p := Pence{N: rapid.Uint32Range(0, 400).Draw(t, "n")}
+	p.Size = rapid.SampledFrom([]int{ClassicSize, MinSize, 20, MaxSize}).Draw(t, "size")
+	copy(p.Nonce[:], rapid.SliceOfN(rapid.Byte(), NonceSize, NonceSize).Draw(t, "nonce"))
+	copy(p.P0[:], rapid.SliceOfN(rapid.Byte(), p.Size, p.Size).Draw(t, "p0"))
+	return p
+}
+
+// slow is penny j as the definition reads.
+func slow(p Pence, j uint32) Secret {
+	s := p.P0
+	for i := uint32(1); i <= j; i++ {
+		sum := sha256.Sum256(bytes.Join([][]byte{p.Nonce[:], {byte(i >> 16), byte(i >> 8), byte(i)}, s[:p.Size]}, nil))
+		s = Secret{}
+		copy(s[:p.Size], sum[:])
+	}
+	return s
+}
+
+// TestChain: a purse gives what the definition says in any order; each penny is
+// verified by every higher one, and by nothing else.
+func TestChain(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := drawPence(t)
+		u := NewPurse(p)
+		for range 20 {
+			j := rapid.Uint32Range(0, p.N).Draw(t, "j")
+			low := u.At(j)
+			if want := (Penny{j, slow(p, j)}); low != want {
+				t.Fatalf("penny %d: %v", j, low)
+			}
+			back, err := p.Decode(p.Encode(nil, low))
+			if err != nil || back != low {
+				t.Fatal(back, err)
+			}
+			high := u.At(rapid.Uint32Range(j, p.N).Draw(t, "high"))
+			if err := p.Verify(high, low); high.Seq == j && !errors.Is(err, ErrSpent) || high.Seq > j && err != nil {
+				t.Fatal(err)
+			}
+			if err := p.Verify(low, high); !errors.Is(err, ErrSpent) {
+				t.Fatal(err)
+			}
+			bad := low
+			bad.Secret[rapid.IntRange(0, p.Size-1).Draw(t, "at")] ^= byte(rapid.IntRange(1, 255).Draw(t, "bit"))
+			if err := p.Verify(high, bad); err == nil {
+				t.Fatal("a false penny")
+			}
+		}
+	})
+}
+
+// TestDecode: nothing but the one length is a penny.
+func TestDecode(t *testing.T) {
+	for _, size := range []int{ClassicSize, MinSize, MaxSize} {
+		c := Chain{Size: size}
+		for n := range 64 {
+			if _, err := c.Decode(make([]byte, n)); (err == nil) != (n == size+3) || err != nil && !errors.Is(err, ErrMalformed) {
+				t.Errorf("%d of %d bytes: %v", n, size+3, err)
+			}
+		}
+	}
+	for _, size := range []int{-1, 0, 4, 6, 15, 33} {
+		if (Chain{Size: size}).Check() == nil {
+			t.Errorf("secrets of %d bytes", size)
+		}
+	}
+}
+
+// TestSet: an honest set passes whichever is picked; a false one among the opened
+// is named.
+func TestSet(t *testing.T) {
+	c := Chain{Nonce{7}, ClassicSize}
+	var p0 [SetSize]Secret
+	for i := range p0 {
+		p0[i] = Secret{byte(i), 1}
+	}
+	o := NewOffer(c, 50, &p0)
+	for _, pick := range []int{0, 42, 99} {
+		opened := Open(&p0, pick)
+		if opened[pick] != (Secret{}) {
+			t.Error("the picked pence is told")
+		}
+		if err := o.CheckOpened(pick, opened); err != nil {
+			t.Error(err)
+		}
+	}
+	wantFalse := func(o Offer, i int) {
+		t.Helper()
+		var f *FalseSetError
+		if err := o.CheckOpened(42, Open(&p0, 42)); !errors.As(err, &f) || f.Index != i {
+			t.Errorf("%v, wanted %d", err, i)
+		}
+	}
+	bad := *o
+	bad.IDs[7][0]++
+	wantFalse(bad, 7)
+	bad = *o
+	bad.Last[8][0]++
+	wantFalse(bad, 8)
+	bad = *o
+	bad.N++
+	wantFalse(bad, 0)
+	bad = *o
+	bad.IDs[42] = bad.IDs[3]
+	wantFalse(bad, 42)
+	for _, pick := range []int{-1, SetSize} {
+		if o.CheckOpened(pick, &p0) == nil {
+			t.Errorf("pick %d", pick)
+		}
+	}
+}
+
+// TestValue: the example of the linked specification, 65 Ghash to the satoshi and
+// 17 satoshi to a penny of 40 bits before the margin; and at today's difficulty.
+func TestValue(t *testing.T) {
+	// Difficulty 40,007,470,271.271 at 25 bitcoin.
+	one := new(big.Int).Lsh(big.NewInt(0xffff), 208)
+	target := new(big.Int).Quo(one, big.NewInt(40_007_470_271))
+	h := HashesPerSat(target, 25*100_000_000)
+	if f, _ := h.Float64(); f < 64e9 || f > 69e9*1.01 {
+		t.Errorf("%.3g hashes to the satoshi", f)
+	}
+	v := MaxValue(40, h)
+	if f, _ := v.Float64(); f*margin < 15.5 || f*margin > 17.5 {
+		t.Errorf("%.3g sat", f*margin)
+	}
+	for _, h := range []*big.Rat{HashesPerSat(nil, 1), HashesPerSat(target, 0), HashesPerSat(big.NewInt(-1), 1)} {
+		if MaxValue(40, h).Sign() != 0 {
+			t.Error("a value without work")
+		}
+	}
+}
+
+// TestLadder: what the payer gets falls from rung to rung by nearly equal steps,
+// from all to dust, at values where 64 bits do not hold the product.
+func TestLadder(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		l := Ladder{Rungs: rapid.Uint32Range(1, MaxRungs).Draw(t, "rungs")}
+		l.PerRung = rapid.Uint32Range(1, MaxSeq/l.Rungs).Draw(t, "per")
+		l.Value = wire.Sat(rapid.Int64Range(int64(Dust)+int64(l.Rungs), int64(wire.MaxSat)).Draw(t, "value"))
+		if err := l.Check(); err != nil {
+			t.Fatal(err)
+		}
+		if l.Change(0) != l.Value || l.Change(l.Rungs) != Dust || l.Share(l.Rungs) != l.Value-Dust {
+			t.Fatal(l)
+		}
+		step := (l.Value - Dust) / wire.Sat(l.Rungs)
+		for g := uint32(1); g <= l.Rungs; g++ {
+			if d := l.Change(g-1) - l.Change(g); d < step || d > step+1 {
+				t.Fatalf("rung %d takes %v, not %v", g, d, step)
+			}
+			exact := new(big.Int).Mul(big.NewInt(int64(l.Value-Dust)), big.NewInt(int64(l.Rungs-g)))
+			if exact.Quo(exact, big.NewInt(int64(l.Rungs))); exact.Int64() != int64(l.Change(g)-Dust) {
+				t.Fatalf("rung %d leaves %v", g, l.Change(g))
+			}
+			if p := l.Seq(g); l.Rung(l.N()-p) != g || l.Rung(l.N()-p-1) != g-1 {
+				t.Fatalf("rung %d is penny %d", g, p)
+			}
+		}
+		if l.Paid(l.N()) != wire.Msat(1000*(l.Value-Dust)) || l.Paid(0) != 0 {
+			t.Fatal(l.Paid(l.N()))
+		}
+	})
+	for _, l := range []Ladder{{}, {1000, 0, 1}, {1000, 1, 0}, {1000, MaxRungs + 1, 1}, {431, 102, 1}, {wire.MaxSat + 1, 1, 1}, {1e6, 1000, 16778}, {1e6, 1 << 16, 1 << 16}, {-5, 1, 1}} {
+		if err := l.Check(); !errors.Is(err, ErrLadder) {
+			t.Errorf("%+v: %v", l, err)
+		}
+	}
+}
+
+// TestVerifyAllocates: a jump costs hashes and no memory.
+func TestVerifyAllocates(t *testing.T) {
+	p := Pence{Chain: Chain{Size: MinSize}, N: 1000}
+	last := p.Last()
+	if n := testing.AllocsPerRun(20, func() {
+		if err := p.Verify(last, Penny{Secret: p.P0}); err != nil {
+			t.Fatal(err)
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add(5, make([]byte, 8))
+	f.Add(16, make([]byte, 19))
+	f.Fuzz(func(t *testing.T, size int, raw []byte) {
+		c := Chain{Size: size}
+		if c.Check() != nil {
+			return
+		}
+		p, err := c.Decode(raw)
+		if err == nil && !bytes.Equal(c.Encode(nil, p), raw) {
+			t.Errorf("%v", p)
+		}
+	})
+}
+
+// BenchmarkVerify beside one SHA-256 of the same length.
+func BenchmarkVerify(b *testing.B) {
+	p := Pence{Chain: Chain{Size: MinSize}, N: 1000}
+	u := NewPurse(p)
+	b.Run("sha256", func(b *testing.B) {
+		buf := make([]byte, NonceSize+seqSize+MinSize)
+		for b.Loop() {
+			sum := sha256.Sum256(buf)
+			buf[0] = sum[0]
+		}
+	})
+	b.Run("penny", func(b *testing.B) {
+		high, low := u.At(500), u.At(499)
+		b.ReportAllocs()
+		for b.Loop() {
+			if err := p.Verify(high, low); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("jump-1000", func(b *testing.B) {
+		high, low := u.At(1000), u.At(0)
+		b.ReportAllocs()
+		for b.Loop() {
+			if err := p.Verify(high, low); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
