@@ -230,9 +230,9 @@ func (o *Output) ReadSpend(w btcwire.TxWitness) (Spend, error) {
 	return Spend{}, ErrNotOurs
 }
 
-// signLeaf signs input n of tx by leaf i with SIGHASH_DEFAULT.
-func (o *Output) signLeaf(tx *btcwire.MsgTx, hashes *txscript.TxSigHashes, prev txscript.PrevOutputFetcher, n, i int, key wire.Secret) ([]byte, error) {
-	d, err := txscript.CalcTapscriptSignaturehash(hashes, txscript.SigHashDefault, tx, n, prev, o.leaves[i])
+// signLeaf signs input n of tx by a leaf with SIGHASH_DEFAULT.
+func signLeaf(tx *btcwire.MsgTx, hashes *txscript.TxSigHashes, prev txscript.PrevOutputFetcher, n int, leaf txscript.TapLeaf, key wire.Secret) ([]byte, error) {
+	d, err := txscript.CalcTapscriptSignaturehash(hashes, txscript.SigHashDefault, tx, n, prev, leaf)
 	if err != nil {
 		return nil, err
 	}

@@ -149,7 +149,7 @@ func BuildClaim(claims []Claim, script []byte, rate wire.SatPerKVB, minFee wire.
 	}
 	hashes := txscript.NewTxSigHashes(tx, prev)
 	for n, c := range claims {
-		agentSig, err := c.Output.signLeaf(tx, hashes, prev, n, c.Index, c.ClaimKey)
+		agentSig, err := signLeaf(tx, hashes, prev, n, c.Output.leaves[c.Index], c.ClaimKey)
 		if err != nil {
 			return nil, 0, err
 		}
@@ -200,7 +200,7 @@ func BuildRefund(refunds []Refund, script []byte, rate wire.SatPerKVB, minFee wi
 	hashes := txscript.NewTxSigHashes(tx, prev)
 	for n, r := range refunds {
 		i := len(r.Output.leaves) - 1
-		sig, err := r.Output.signLeaf(tx, hashes, prev, n, i, r.Key)
+		sig, err := signLeaf(tx, hashes, prev, n, r.Output.leaves[i], r.Key)
 		if err != nil {
 			return nil, 0, err
 		}
@@ -214,9 +214,7 @@ func payRest(tx *btcwire.MsgTx, script []byte, total wire.Sat, weight int64, rat
 	if len(tx.TxIn) == 0 {
 		return 0, errors.New("no inputs")
 	}
-	if len(tx.TxIn) >= 253 {
-		weight += 4 * 2
-	}
+	weight += manyWeight(len(tx.TxIn))
 	fee := max(rate.Fee(VSize(weight)), minFee)
 	if total-fee < Dust {
 		return 0, fmt.Errorf("%w: %v of inputs, %v of fee", ErrUneconomic, total, fee)

@@ -59,6 +59,50 @@ func RefundInputWeight(expiry wire.Height, n int) int64 {
 	return inputBaseWeight + 1 + (1 + 64) + (1 + script) + (1 + 33) + 32*pathLen(n, n+1)
 }
 
+// manyWeight is what a count of inputs or outputs takes beyond its one byte.
+func manyWeight(n int) int64 {
+	if n >= 253 {
+		return 4 * 2
+	}
+	return 0
+}
+
+// RungInputWeight is the weight of an input that closes a bank of n rungs by leaf
+// i: item count 1, payee's signature 1+64, payer's with its hash type 1+65, penny
+// 1+16, script, control block.
+func RungInputWeight(i, n int) int64 {
+	const script = 1 + 21 + 1 + 33 + 1 + 33 + 1
+	return inputBaseWeight + 1 + (1 + 64) + (1 + 65) + (1 + wire.PennySize) + (1 + script) + (1 + 33) + 32*pathLen(i, n+2) + longControl(pathLen(i, n+2))
+}
+
+// TogetherInputWeight is the weight of an input that closes a bank of n rungs
+// with both signatures.
+func TogetherInputWeight(n int) int64 {
+	const script = 33 + 1 + 33 + 1
+	return inputBaseWeight + 1 + 2*(1+64) + (1 + script) + (1 + 33) + 32*pathLen(n, n+2) + longControl(pathLen(n, n+2))
+}
+
+// BankRefundInputWeight is the weight of an input that takes back a bank of n
+// rungs.
+func BankRefundInputWeight(expiry wire.Height, n int) int64 {
+	script := int64(len(RefundScript(expiry, wire.Key{})))
+	return inputBaseWeight + 1 + (1 + 64) + (1 + script) + (1 + 33) + 32*pathLen(n+1, n+2) + longControl(pathLen(n+1, n+2))
+}
+
+// ChangeInputWeight is the weight of an input that spends the payer's change.
+func ChangeInputWeight() int64 {
+	script := int64(len(ChangeScript(wire.Key{})))
+	return inputBaseWeight + 1 + (1 + 64) + (1 + script) + (1 + 33)
+}
+
+// longControl is what the length of a control block takes beyond its one byte.
+func longControl(path int64) int64 {
+	if 33+32*path >= 253 {
+		return 2
+	}
+	return 0
+}
+
 // pathLen is the depth of leaf i of n in the tree of merge.
 func pathLen(i, n int) int64 {
 	if n == 1 {

@@ -1,0 +1,397 @@
+package contract
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/btcsuite/btcd/btcec/v2"
+	"github.com/btcsuite/btcd/btcec/v2/schnorr"
+	"github.com/btcsuite/btcd/txscript/v2"
+	btcwire "github.com/btcsuite/btcd/wire/v2"
+	"golang.org/x/crypto/ripemd160" //lint:ignore SA1019 OP_HASH160 has it
+
+	"github.com/bitgram/bitgram/penny"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// RungHashType is what the payer signs each rung with, SINGLE|ANYONECANPAY: the
+// change at the same index and nothing else, so that the payee adds inputs and
+// outputs, and sets the fee, as it likes.
+const RungHashType = txscript.SigHashSingle | txscript.SigHashAnyOneCanPay
+
+// RungScript is the tapscript of a rung, 91 bytes:
+//
+//	HASH160 <h_g> EQUALVERIFY <payer> CHECKSIGVERIFY <payee> CHECKSIG
+func RungScript(lock [20]byte, payer, payee wire.Key) []byte {
+	return build(txscript.NewScriptBuilder().
+		AddOp(txscript.OP_HASH160).AddData(lock[:]).AddOp(txscript.OP_EQUALVERIFY).
+		AddData(payer[:]).AddOp(txscript.OP_CHECKSIGVERIFY).
+		AddData(payee[:]).AddOp(txscript.OP_CHECKSIG))
+}
+
+// TogetherScript is the tapscript of a cooperative close, 68 bytes.
+func TogetherScript(payer, payee wire.Key) []byte {
+	return build(txscript.NewScriptBuilder().
+		AddData(payer[:]).AddOp(txscript.OP_CHECKSIGVERIFY).
+		AddData(payee[:]).AddOp(txscript.OP_CHECKSIG))
+}
+
+// ChangeScript is the tapscript of the payer's change, 36 bytes: it waits a
+// block, so that it can't be used to pin the close.
+func ChangeScript(payer wire.Key) []byte {
+	return build(txscript.NewScriptBuilder().
+		AddInt64(1).AddOp(txscript.OP_CHECKSEQUENCEVERIFY).AddOp(txscript.OP_DROP).
+		AddData(payer[:]).AddOp(txscript.OP_CHECKSIG))
+}
+
+// Lock is a rung's h_g, the HASH160 of its penny's secret.
+func Lock(secret []byte) (h [20]byte) {
+	sum := sha256.Sum256(secret)
+	r := ripemd160.New()
+	_, _ = r.Write(sum[:]) // never fails
+	copy(h[:], r.Sum(nil))
+	return h
+}
+
+// Bank is a penny bank's output with its script tree computed: rungs in order,
+// together, refund.
+type Bank struct {
+	terms    wire.BankTerms
+	ladder   penny.Ladder
+	leaves   []txscript.TapLeaf
+	control  [][]byte
+	pkScript []byte
+
+	changeLeaf    txscript.TapLeaf
+	changeControl []byte
+	changeScript  []byte
+}
+
+// NewBank computes the output of terms byte for byte. Its error wraps
+// wire.ErrMalformed, wire.ErrBadKey or penny.ErrLadder.
+func NewBank(b wire.BankTerms) (*Bank, error) {
+	if err := b.Check(); err != nil {
+		return nil, err
+	}
+	o := &Bank{terms: b, ladder: penny.Ladder{Value: b.Value, Rungs: uint32(len(b.Locks)), PerRung: b.PerRung}}
+	if err := o.ladder.Check(); err != nil {
+		return nil, err
+	}
+	internal, err := InternalKey(b.Blinding)
+	if err != nil {
+		return nil, err
+	}
+	for _, h := range b.Locks {
+		o.leaves = append(o.leaves, txscript.NewBaseTapLeaf(RungScript(h, b.Payer, b.Payee)))
+	}
+	o.leaves = append(o.leaves, txscript.NewBaseTapLeaf(TogetherScript(b.Payer, b.Payee)),
+		txscript.NewBaseTapLeaf(RefundScript(b.Expiry, b.Payer)))
+	if o.pkScript, o.control, err = assemble(internal, o.leaves); err != nil {
+		return nil, err
+	}
+	return o, o.setChange(internal)
+}
+
+func (b *Bank) setChange(internal *btcec.PublicKey) error {
+	b.changeLeaf = txscript.NewBaseTapLeaf(ChangeScript(b.terms.Payer))
+	script, control, err := assemble(internal, []txscript.TapLeaf{b.changeLeaf})
+	if err == nil {
+		b.changeScript, b.changeControl = script, control[0]
+	}
+	return err
+}
+
+// Terms are what the output was computed from.
+func (b *Bank) Terms() wire.BankTerms { return b.terms }
+
+// Ladder is how its value is shared.
+func (b *Bank) Ladder() penny.Ladder { return b.ladder }
+
+// Chain is that of its pennies.
+func (b *Bank) Chain() penny.Chain {
+	return penny.Chain{Nonce: b.terms.Nonce, Size: wire.PennySize}
+}
+
+// Last is its public penny.
+func (b *Bank) Last() penny.Penny {
+	p := penny.Penny{Seq: b.ladder.N()}
+	copy(p.Secret[:], b.terms.Last[:])
+	return p
+}
+
+// PkScript is the output's script, and Change that of the payer's change.
+func (b *Bank) PkScript() []byte { return b.pkScript }
+
+// Change is the payer's output of a close at rung g.
+func (b *Bank) Change(g uint32) *btcwire.TxOut {
+	return btcwire.NewTxOut(int64(b.ladder.Change(g)), b.changeScript)
+}
+
+// together and refund are the leaves behind the rungs.
+func (b *Bank) together() int { return len(b.terms.Locks) }
+func (b *Bank) refund() int   { return len(b.terms.Locks) + 1 }
+
+// ErrNotIn: a transaction's output is not the one that it is said to be.
+var ErrNotIn = errors.New("not the output of these terms")
+
+// In checks that output vout of tx is this bank, byte for byte and satoshi for
+// satoshi: ErrNotIn.
+func (b *Bank) In(tx Tx, vout uint32) error {
+	if uint64(vout) >= uint64(len(tx.TxOut)) {
+		return fmt.Errorf("%w: no output %d", ErrNotIn, vout)
+	}
+	if out := tx.TxOut[vout]; !bytes.Equal(out.PkScript, b.pkScript) || out.Value != int64(b.terms.Value) {
+		return ErrNotIn
+	}
+	return nil
+}
+
+// Opens checks that a rung's penny opens its lock; rung 1 is the first.
+func (b *Bank) Opens(g uint32, secret []byte) bool {
+	return g >= 1 && g <= b.ladder.Rungs && Lock(secret) == b.terms.Locks[g-1]
+}
+
+// RungDigest is the BIP341 digest that the payer signs for rung g: over the
+// outpoint, the value, the leaf, version, locktime, sequence and the change.
+func (b *Bank) RungDigest(g uint32, at wire.Outpoint) (wire.Hash, error) {
+	if g < 1 || g > b.ladder.Rungs {
+		return wire.Hash{}, fmt.Errorf("no rung %d", g)
+	}
+	tx := btcwire.NewMsgTx(TxVersion)
+	tx.AddTxIn(&btcwire.TxIn{PreviousOutPoint: OutPoint(at), Sequence: Sequence})
+	tx.AddTxOut(b.Change(g))
+	prev := txscript.NewCannedPrevOutputFetcher(b.pkScript, int64(b.terms.Value))
+	d, err := txscript.CalcTapscriptSignaturehash(txscript.NewTxSigHashes(tx, prev), RungHashType, tx, 0, prev, b.leaves[g-1])
+	return wire.Hash(d), err
+}
+
+// SignRungs is the payer's side of opening: its signatures of all rungs. They are
+// the whole bank; nothing is signed again.
+func (b *Bank) SignRungs(at wire.Outpoint, payer wire.Secret) ([]wire.Signature, error) {
+	priv, err := payer.PrivKey()
+	if err != nil {
+		return nil, err
+	}
+	if wire.XOnly(priv.PubKey()) != b.terms.Payer {
+		return nil, fmt.Errorf("payer: %w", wire.ErrBadKey)
+	}
+	list := make([]wire.Signature, b.ladder.Rungs)
+	for g := range list {
+		d, err := b.RungDigest(uint32(g+1), at)
+		if err != nil {
+			return nil, err
+		}
+		sig, err := schnorr.Sign(priv, d[:])
+		if err != nil {
+			return nil, err
+		}
+		copy(list[g][:], sig.Serialize())
+	}
+	return list, nil
+}
+
+// ErrRungSignature: a rung's signature is false.
+var ErrRungSignature = errors.New("false signature of a rung")
+
+// VerifyRungs checks all of them, as the payee does before it takes a penny:
+// ErrRungSignature.
+func (b *Bank) VerifyRungs(at wire.Outpoint, sigs []wire.Signature) error {
+	if len(sigs) != len(b.terms.Locks) {
+		return fmt.Errorf("%w: %d for %d rungs", ErrRungSignature, len(sigs), len(b.terms.Locks))
+	}
+	for g, sig := range sigs {
+		d, err := b.RungDigest(uint32(g+1), at)
+		if err != nil {
+			return err
+		}
+		if b.terms.Payer.Verify(d, sig) != nil {
+			return fmt.Errorf("%w: rung %d", ErrRungSignature, g+1)
+		}
+	}
+	return nil
+}
+
+// BankClose is one bank in a close by its payee alone.
+type BankClose struct {
+	Bank   *Bank
+	At     wire.Outpoint
+	Rung   uint32
+	Sig    wire.Signature // the payer's of that rung
+	Secret []byte         // the rung's penny
+	Payee  wire.Secret
+}
+
+// Coin is an output that pays for a fee: by its key, BIP86.
+type Coin struct {
+	At  wire.Outpoint
+	Out *btcwire.TxOut
+}
+
+// BuildClose builds one transaction that closes banks, each at its rung, and pays
+// what is the payee's to script at rate, or at a fee of at least minFee. Each
+// input's change stands at the input's own index. The payee's inputs are signed;
+// those of coins, which pay for what the banks do not, are not. It returns the
+// fee. ErrUneconomic where what is left would be dust.
+func BuildClose(closes []BankClose, coins []Coin, script []byte, rate wire.SatPerKVB, minFee wire.Sat) (*btcwire.MsgTx, wire.Sat, error) {
+	if len(closes) == 0 {
+		return nil, 0, errors.New("no bank to close")
+	}
+	tx := btcwire.NewMsgTx(TxVersion)
+	prev := txscript.NewMultiPrevOutFetcher(nil)
+	weight := TxOverheadWeight + P2TROutputWeight + int64(len(coins))*KeySpendInputWeight
+	var total wire.Sat
+	for _, c := range closes {
+		if !c.Bank.Opens(c.Rung, c.Secret) {
+			return nil, 0, fmt.Errorf("rung %d: %w", c.Rung, penny.ErrFalse)
+		}
+		op := OutPoint(c.At)
+		tx.AddTxIn(&btcwire.TxIn{PreviousOutPoint: op, Sequence: Sequence})
+		tx.AddTxOut(c.Bank.Change(c.Rung))
+		prev.AddPrevOut(op, btcwire.NewTxOut(int64(c.Bank.terms.Value), c.Bank.pkScript))
+		weight += RungInputWeight(int(c.Rung-1), len(c.Bank.terms.Locks)) + P2TROutputWeight
+		total += c.Bank.ladder.Share(c.Rung)
+	}
+	for _, c := range coins {
+		tx.AddTxIn(&btcwire.TxIn{PreviousOutPoint: OutPoint(c.At), Sequence: Sequence})
+		prev.AddPrevOut(OutPoint(c.At), c.Out)
+		total += wire.Sat(c.Out.Value)
+	}
+	weight += manyWeight(len(tx.TxOut) + 1)
+	fee, err := payRest(tx, script, total, weight, rate, minFee)
+	if err != nil {
+		return nil, 0, err
+	}
+	hashes := txscript.NewTxSigHashes(tx, prev)
+	for n, c := range closes {
+		leaf := int(c.Rung - 1)
+		sig, err := signLeaf(tx, hashes, prev, n, c.Bank.leaves[leaf], c.Payee)
+		if err != nil {
+			return nil, 0, err
+		}
+		tx.TxIn[n].Witness = btcwire.TxWitness{sig, append(slices.Clone(c.Sig[:]), byte(RungHashType)),
+			slices.Clone(c.Secret), c.Bank.leaves[leaf].Script, c.Bank.control[leaf]}
+	}
+	return tx, fee, nil
+}
+
+// Together builds the unsigned cooperative close of a bank: to the payer, waiting
+// a block, what is left of it, and the rest less the fee to the payee's script.
+// ErrUneconomic where one of them would be dust, or the payer's less than at the
+// rung.
+func (b *Bank) Together(at wire.Outpoint, rung uint32, payer wire.Sat, script []byte, fee wire.Sat) (*btcwire.MsgTx, error) {
+	rest := b.terms.Value - payer - fee
+	if payer < b.ladder.Change(rung) || payer > b.terms.Value || fee < 0 || fee > b.terms.Value || rest < Dust {
+		return nil, fmt.Errorf("%w: %v to the payer, %v of fee, %v in the bank", ErrUneconomic, payer, fee, b.terms.Value)
+	}
+	tx := btcwire.NewMsgTx(TxVersion)
+	tx.AddTxIn(&btcwire.TxIn{PreviousOutPoint: OutPoint(at), Sequence: Sequence})
+	tx.AddTxOut(btcwire.NewTxOut(int64(payer), b.changeScript))
+	tx.AddTxOut(btcwire.NewTxOut(int64(rest), script))
+	return tx, nil
+}
+
+// SignTogether is one side's signature of a cooperative close.
+func (b *Bank) SignTogether(tx Tx, key wire.Secret) (sig wire.Signature, err error) {
+	prev := txscript.NewCannedPrevOutputFetcher(b.pkScript, int64(b.terms.Value))
+	raw, err := signLeaf(tx, txscript.NewTxSigHashes(tx, prev), prev, 0, b.leaves[b.together()], key)
+	copy(sig[:], raw)
+	return sig, err
+}
+
+// TogetherDigest is what both sides sign.
+func (b *Bank) TogetherDigest(tx Tx) (wire.Hash, error) {
+	prev := txscript.NewCannedPrevOutputFetcher(b.pkScript, int64(b.terms.Value))
+	d, err := txscript.CalcTapscriptSignaturehash(txscript.NewTxSigHashes(tx, prev), txscript.SigHashDefault, tx, 0, prev, b.leaves[b.together()])
+	return wire.Hash(d), err
+}
+
+// Join puts both signatures of a cooperative close into it.
+func (b *Bank) Join(tx Tx, payer, payee wire.Signature) {
+	i := b.together()
+	tx.TxIn[0].Witness = btcwire.TxWitness{slices.Clone(payee[:]), slices.Clone(payer[:]), b.leaves[i].Script, b.control[i]}
+}
+
+// BankRefund is an output that its payer takes back: a bank after its expiry, or
+// the change of a close a block after it.
+type BankRefund struct {
+	Bank   *Bank
+	At     wire.Outpoint
+	Value  wire.Sat // of a change; the bank's own otherwise
+	Change bool
+	Payer  wire.Secret
+}
+
+// BuildBankRefund builds and signs one transaction that takes them back to script
+// at rate, or at a fee of at least minFee. It is final once the highest expiry
+// has a block, and the changes one more. ErrUneconomic.
+func BuildBankRefund(refunds []BankRefund, script []byte, rate wire.SatPerKVB, minFee wire.Sat) (*btcwire.MsgTx, wire.Sat, error) {
+	tx := btcwire.NewMsgTx(TxVersion)
+	prev := txscript.NewMultiPrevOutFetcher(nil)
+	weight := int64(TxOverheadWeight) + P2TROutputWeight
+	var total wire.Sat
+	for _, r := range refunds {
+		in, out := &btcwire.TxIn{PreviousOutPoint: OutPoint(r.At), Sequence: Sequence}, btcwire.NewTxOut(int64(r.Bank.terms.Value), r.Bank.pkScript)
+		if r.Change {
+			in.Sequence, out = 1, btcwire.NewTxOut(int64(r.Value), r.Bank.changeScript)
+			weight += ChangeInputWeight()
+		} else {
+			tx.LockTime = max(tx.LockTime, uint32(r.Bank.terms.Expiry))
+			weight += BankRefundInputWeight(r.Bank.terms.Expiry, len(r.Bank.terms.Locks))
+		}
+		tx.AddTxIn(in)
+		prev.AddPrevOut(in.PreviousOutPoint, out)
+		total += wire.Sat(out.Value)
+	}
+	fee, err := payRest(tx, script, total, weight, rate, minFee)
+	if err != nil {
+		return nil, 0, err
+	}
+	hashes := txscript.NewTxSigHashes(tx, prev)
+	for n, r := range refunds {
+		leaf, control := r.Bank.changeLeaf, r.Bank.changeControl
+		if !r.Change {
+			leaf, control = r.Bank.leaves[r.Bank.refund()], r.Bank.control[r.Bank.refund()]
+		}
+		sig, err := signLeaf(tx, hashes, prev, n, leaf, r.Payer)
+		if err != nil {
+			return nil, 0, err
+		}
+		tx.TxIn[n].Witness = btcwire.TxWitness{sig, leaf.Script, control}
+	}
+	return tx, fee, nil
+}
+
+// BankSpend is what an input did to a bank.
+type BankSpend struct {
+	Rung     uint32 // that it was closed at; 0 for the two others
+	Secret   []byte // the rung's penny
+	Together bool   // by both sides; the refund otherwise
+}
+
+// ReadSpend tells by which leaf a confirmed input spent the bank: ErrNotOurs. The
+// witness is taken to be valid: consensus checked it.
+func (b *Bank) ReadSpend(w btcwire.TxWitness) (BankSpend, error) {
+	// BIP341: a last element that starts with 0x50 is an annex.
+	if n := len(w); n >= 2 && len(w[n-1]) > 0 && w[n-1][0] == txscript.TaprootAnnexTag {
+		w = w[:n-1]
+	}
+	if len(w) < 3 {
+		return BankSpend{}, ErrNotOurs
+	}
+	script, args := w[len(w)-2], w[:len(w)-2]
+	i := slices.IndexFunc(b.leaves, func(l txscript.TapLeaf) bool { return bytes.Equal(l.Script, script) })
+	switch {
+	case i < 0:
+		return BankSpend{}, ErrNotOurs
+	case i == b.refund():
+		return BankSpend{}, nil
+	case i == b.together():
+		return BankSpend{Together: true}, nil
+	case len(args) != 3:
+		return BankSpend{}, ErrNotOurs
+	}
+	return BankSpend{Rung: uint32(i + 1), Secret: slices.Clone(args[2])}, nil
+}
