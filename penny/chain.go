@@ -10,7 +10,8 @@ import (
 const (
 	// NonceSize is the length of a chain's nonce, bytes.
 	NonceSize = 24
-	// ClassicSize is the length of a secret in the classic form, bytes.
+	// ClassicSize is the length of a secret in the classic form, bytes; shorter
+	// ones are for study: they can be found by work.
 	ClassicSize = 5
 	// MinSize and MaxSize bound the length of a secret where money depends on
 	// it, bytes.
@@ -55,13 +56,13 @@ type Penny struct {
 // with j in 3 bytes, big-endian.
 type Chain struct {
 	Nonce Nonce
-	Size  int // of a secret, bytes: ClassicSize, or MinSize to MaxSize
+	Size  int // of a secret, bytes: up to ClassicSize, or MinSize to MaxSize
 }
 
 // Check returns an error for a size that no chain has.
 func (c Chain) Check() error {
-	if c.Size != ClassicSize && (c.Size < MinSize || c.Size > MaxSize) {
-		return fmt.Errorf("a penny's secret has %d bytes, or %d to %d, not %d", ClassicSize, MinSize, MaxSize, c.Size)
+	if c.Size < 1 || c.Size > ClassicSize && c.Size < MinSize || c.Size > MaxSize {
+		return fmt.Errorf("a penny's secret has 1 to %d bytes, or %d to %d, not %d", ClassicSize, MinSize, MaxSize, c.Size)
 	}
 	return nil
 }

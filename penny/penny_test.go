@@ -66,7 +66,7 @@ func TestVectors(t *testing.T) {
 
 func drawPence(t *rapid.T) Pence {
 	p := Pence{N: rapid.Uint32Range(0, 400).Draw(t, "n")}
-	p.Size = rapid.SampledFrom([]int{ClassicSize, MinSize, 20, MaxSize}).Draw(t, "size")
+	p.Size = rapid.SampledFrom([]int{1, 3, ClassicSize, MinSize, 20, MaxSize}).Draw(t, "size")
 	copy(p.Nonce[:], rapid.SliceOfN(rapid.Byte(), NonceSize, NonceSize).Draw(t, "nonce"))
 	copy(p.P0[:], rapid.SliceOfN(rapid.Byte(), p.Size, p.Size).Draw(t, "p0"))
 	return p
@@ -108,7 +108,7 @@ func TestChain(t *testing.T) {
 			}
 			bad := low
 			bad.Secret[rapid.IntRange(0, p.Size-1).Draw(t, "at")] ^= byte(rapid.IntRange(1, 255).Draw(t, "bit"))
-			if err := p.Verify(high, bad); err == nil {
+			if err := p.Verify(high, bad); err == nil && p.Size > 3 {
 				t.Fatal("a false penny")
 			}
 		}
@@ -125,7 +125,7 @@ func TestDecode(t *testing.T) {
 			}
 		}
 	}
-	for _, size := range []int{-1, 0, 4, 6, 15, 33} {
+	for _, size := range []int{-1, 0, 6, 15, 33} {
 		if (Chain{Size: size}).Check() == nil {
 			t.Errorf("secrets of %d bytes", size)
 		}
@@ -194,6 +194,44 @@ func TestValue(t *testing.T) {
 		if MaxValue(40, h).Sign() != 0 {
 			t.Error("a value without work")
 		}
+	}
+}
+
+// TestThaw: missing pennies are found by work, past those that hash alike but are
+// others, and the ID says when they are the right ones.
+func TestThaw(t *testing.T) {
+	for i := range 20 {
+		p := Pence{Chain: Chain{Nonce{byte(i)}, 2}, N: 9, P0: Secret{byte(i), 99}}
+		sum, u := p.Sum(), NewPurse(p)
+		known := u.At(4)
+		w := NewWork(p.Chain, known)
+		var found []Pence
+		for n := 0; n < 1<<25; n += 1 << 12 {
+			list, done := w.Search(1 << 12)
+			found = append(found, list...)
+			if done {
+				break
+			}
+		}
+		right := 0
+		for _, f := range found {
+			f.N = p.N
+			if got := f.Sum(); got.ID == sum.ID {
+				right++
+			}
+			if f.Forward(Penny{Secret: f.P0}, 4) != known {
+				t.Errorf("%x does not lead to the penny", f.P0)
+			}
+		}
+		if right != 1 {
+			t.Errorf("chain %d: %d of %d that were found are right", i, right, len(found))
+		}
+		if w.Hashes() < 1<<16 {
+			t.Errorf("%d hashes", w.Hashes())
+		}
+	}
+	if h := ExpectedWork(40, 3); h.Cmp(new(big.Int).Lsh(big.NewInt(3), 40)) != 0 {
+		t.Error(h)
 	}
 }
 
