@@ -19,6 +19,7 @@ import (
 
 // chainOf is a Source that says what a test wants.
 type chainOf struct {
+	mu      sync.Mutex
 	agents  []Agent
 	hosts   map[string]netip.Addr
 	domains map[string]netip.AddrPort
@@ -33,7 +34,16 @@ func (c *chainOf) Agents(context.Context, string) ([]Agent, error) {
 	if c.fails.Load() {
 		return nil, errGone
 	}
-	return c.agents, nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.agents), nil
+}
+
+// set changes the agents while questions are answered.
+func (c *chainOf) set(list []Agent) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.agents = list
 }
 
 func (c *chainOf) Host(_ context.Context, name string) (netip.Addr, error) { return c.hosts[name], nil }
@@ -164,7 +174,9 @@ func TestAgents(t *testing.T) {
 		t.Errorf("TXT: %v", r)
 	}
 	long := strings.Repeat("x", 64)
-	c.agents[0].Label = long
+	list := agentsOf(3)
+	list[0].Label = long
+	c.set(list)
 	own := long[:63] + ".x.bitgram."
 	if r := ask(t, at, "tcp", "long.bitgram", dns.TypeSRV); len(r.Answer) != 3 || r.Answer[0].(*dns.SRV).Target != own {
 		t.Errorf("SRV to an address of 64 letters: %v", r)
@@ -177,7 +189,7 @@ func TestAgents(t *testing.T) {
 			t.Errorf("type %d: %v", qtype, r)
 		}
 	}
-	c.agents = nil
+	c.set(nil)
 	if r := ask(t, at, "udp", "nobody.bitgram", dns.TypeA); r.Rcode != dns.RcodeSuccess || len(r.Answer) > 0 {
 		t.Errorf("nobody: %v", r)
 	}
@@ -273,11 +285,11 @@ func TestCache(t *testing.T) {
 	}
 	q := question{"many.bitgram.", dns.TypeTXT}
 	a := s.cached(q)
-	a.at = a.at.Add(-7 * time.Second)
+	s.cache.Add(q, &answer{msg: a.msg, at: a.at.Add(-7 * time.Second), until: a.until})
 	if ttl := ask(t, at, "udp", "many.bitgram", dns.TypeTXT).Answer[0].Header().Ttl; ttl != agentsTTL-7 {
 		t.Errorf("TTL %d after 7 s", ttl)
 	}
-	a.until = time.Now().Add(-time.Second)
+	s.cache.Add(q, &answer{msg: a.msg, at: a.at, until: time.Now().Add(-time.Second)})
 	ask(t, at, "udp", "many.bitgram", dns.TypeTXT)
 	if n := c.asked.Load(); n != 2 {
 		t.Errorf("asked %d times", n)
