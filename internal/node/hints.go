@@ -330,10 +330,7 @@ func (n *Node) Hint() (h blockname.Hint, err error) {
 		if err != nil {
 			continue
 		}
-		t, err := manet.ToNetAddr(m)
-		if err != nil {
-			continue
-		}
+		t, _ := manet.ToNetAddr(m) // none for QUIC
 		tcp, ok := t.(*net.TCPAddr)
 		if ok && tcp.IP.To4() != nil {
 			at := tcp.AddrPort()
