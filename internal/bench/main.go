@@ -29,9 +29,17 @@ import (
 func main() {
 	out := flag.String("o", "", "write the report to this file as well")
 	huge := flag.Int64("huge", 1<<30, "bytes of the huge message")
+	names := flag.Bool("discovery", false, "measure discovery alone, to standard output")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	if *names {
+		if err := discovery(ctx, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	var b bytes.Buffer
 	w := io.MultiWriter(os.Stdout, &b)
 	if err := report(ctx, w, *huge); err != nil {
