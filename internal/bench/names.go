@@ -34,7 +34,7 @@ func discovery(ctx context.Context, w io.Writer) (err error) {
 		return fmt.Errorf("build: %w: %s", err, out)
 	}
 	town := filepath.Join(dir, "net")
-	lines, stop, err := background(ctx, "ready", bin, "devnet", "--agents", "3", "--json", "--dir", town)
+	lines, stop, err := background(ctx, `"type":"ready"`, bin, "devnet", "--agents", "3", "--json", "--dir", town)
 	if err != nil {
 		return err
 	}
@@ -106,7 +106,7 @@ func newcomer(ctx context.Context, bin, home, url, cookie string) (took time.Dur
 	if out, err := exec.CommandContext(ctx, bin, "init", "--no-passphrase", "--home", home).CombinedOutput(); err != nil {
 		return 0, fmt.Errorf("init: %w: %s", err, out)
 	}
-	_, stop, err := background(ctx, "ready", bin, "up", "--home", home, "--json", "--rpc", url, "--rpc-cookie", cookie)
+	_, stop, err := background(ctx, `"type":"up"`, bin, "up", "--home", home, "--json", "--rpc", url, "--rpc-cookie", cookie)
 	if err != nil {
 		return 0, err
 	}
