@@ -128,6 +128,7 @@ var errorTable = []struct {
 	{blockname.ErrNotHint, "no_hint", exitUsage, "a hint begins with *! *. *# *+ or *@ (spec/blockname.md)"},
 	{blockname.ErrMalformed, "bad_hint", exitUsage, "names have a to z, 0 to 9 and hyphens, in lower case (spec/blockname.md)"},
 	{node.ErrOutbid, "outbid", exitMoney, "'bitgram name register --dry-run' says what it takes"},
+	{node.ErrStands, "registered", exitFailed, "nothing to do, but to burn more for it with --burn"},
 	{node.ErrNoNames, "no_names", exitFailed, "start the daemon with --names"},
 	{errNoName, "unknown_name", exitUnknown, "'bitgram name list' shows what there is"},
 	{p2p.ErrNotFound, "unknown_agent", exitUnknown, "'bitgram agents' lists those that were met"},

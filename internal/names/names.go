@@ -65,8 +65,8 @@ var errTooDeep = errors.New("the chain was replaced too far back for the index o
 
 func rowKey(h wire.Height) []byte { return binary.BigEndian.AppendUint64(nil, uint64(h)) }
 
-// position is the last block that was read; ok is false before the first.
-func position(tx engine.Tx) (at chain.BlockRef, ok bool, err error) {
+// Position is the last block that was read; ok is false before the first.
+func Position(tx engine.Tx) (at chain.BlockRef, ok bool, err error) {
 	raw, err := tx.Get(bucketBlocks, nil)
 	if err != nil || raw == nil {
 		return at, false, err
@@ -136,7 +136,7 @@ func (x *Index) catchUp(ctx context.Context) error {
 		var at chain.BlockRef
 		var begun bool
 		if err := x.cfg.Store.View(ctx, func(tx engine.Tx) (err error) {
-			at, begun, err = position(tx)
+			at, begun, err = Position(tx)
 			return err
 		}); err != nil {
 			return err
@@ -328,8 +328,11 @@ func (x *Index) Malformed() int64 { return x.malformed.Load() }
 
 // View answers from the index.
 func (x *Index) View(ctx context.Context, f func(blockname.Reader) error) error {
-	return x.cfg.Store.View(ctx, func(tx engine.Tx) error { return f(reader{tx}) })
+	return x.cfg.Store.View(ctx, func(tx engine.Tx) error { return f(In(tx)) })
 }
+
+// In is the index in a transaction of its store.
+func In(tx engine.Tx) blockname.Reader { return reader{tx} }
 
 // reader is the index as blockname reads it.
 type reader struct{ tx engine.Tx }

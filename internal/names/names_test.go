@@ -184,7 +184,7 @@ func TestReorgUndo(t *testing.T) {
 		var at chain.BlockRef
 		var ok bool
 		must(t, s.View(t.Context(), func(tx engine.Tx) (err error) {
-			at, ok, err = position(tx)
+			at, ok, err = Position(tx)
 			return err
 		}))
 		if !ok {

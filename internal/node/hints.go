@@ -1,31 +1,25 @@
 package node
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
+	mrand "math/rand/v2"
 	"net"
-	"net/netip"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/btcsuite/btcd/txscript/v2"
-	btcwire "github.com/btcsuite/btcd/wire/v2"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 
 	"github.com/bitgram/bitgram/blockname"
 	"github.com/bitgram/bitgram/internal/choose"
-	"github.com/bitgram/bitgram/internal/contract"
-	"github.com/bitgram/bitgram/internal/engine"
-	"github.com/bitgram/bitgram/internal/names"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -45,6 +39,9 @@ const (
 	seekEvery = 2 * time.Second
 	// seekAgain is how long what was proven, or failed, is believed.
 	seekAgain = 30 * time.Minute
+	// maxTried of one network (choose.Prefix) are asked in a round, and maxProven
+	// used; on regtest all.
+	maxTried, maxProven = 16, 2
 )
 
 // hints are the seeds of the DHT that stand on the chain and have proved to be
@@ -59,8 +56,9 @@ type hints struct {
 }
 
 type tried struct {
-	at   time.Time
-	seed string // empty where it failed
+	at    time.Time
+	seed  string // empty where it failed
+	fails int    // one after the other
 }
 
 func newHints() hints {
@@ -82,7 +80,9 @@ func (n *Node) seek(ctx context.Context) {
 	first := true
 	for wait := seekEvery; ; wait = min(2*wait, seekAgain) {
 		at, tip := n.names.Read()
-		n.tryHints(ctx)
+		if n.tryHints(ctx) {
+			wait = seekEvery
+		}
 		if n.host != nil && n.Joined() && n.host.Known() == 0 {
 			// The first of its network, as it seemed, is not any more.
 			if err := errors.Join(n.host.Bootstrap(ctx), n.calls.Bootstrap(ctx)); err != nil {
@@ -102,8 +102,7 @@ func (n *Node) seek(ctx context.Context) {
 	}
 }
 
-// candidates are the hints of the chain's seeds, those that burned most first; of
-// one network not more than two, but on regtest.
+// candidates are the hints of the chain's seeds, those that burned most first.
 func (n *Node) candidates(ctx context.Context) (list []blockname.Hint) {
 	var entries []blockname.Entry
 	if err := n.names.View(ctx, func(r blockname.Reader) (err error) {
@@ -121,56 +120,80 @@ func (n *Node) candidates(ctx context.Context) (list []blockname.Hint) {
 		n.log.Debug("no hints read", "err", err)
 		return nil
 	}
-	perNet := map[string]int{}
 	for _, e := range entries {
 		for _, b := range e {
-			if addr := b.Hint.Addr; addr.IsValid() && n.cfg.Network != wire.Regtest {
-				net := choose.Prefix("/ip4/" + addr.Addr().String())
-				if perNet[net]++; perNet[net] > 2 {
-					continue
-				}
-			}
 			list = append(list, b.Hint)
 		}
 	}
 	return list
 }
 
-// tryHints asks those of the candidates that were not asked lately who they are.
-func (n *Node) tryHints(ctx context.Context) {
+// due is when a hint is to be tried again: one that was proven, and one that
+// failed, after half an hour; by a node that knows nobody the latter sooner, and
+// ever more slowly.
+func (t tried) due(lone bool) time.Time {
+	wait := seekAgain
+	if t.seed == "" && lone {
+		wait = min(seekEvery<<min(t.fails, 10), seekAgain)
+	}
+	return t.at.Add(wait)
+}
+
+// tryHints asks some of the candidates that are due who they are; more tells that
+// others are left. A hint costs little and may name anybody's address: of one
+// network so many are asked in a round, in an order that nobody knows before, and
+// so many of those that are proven are used.
+func (n *Node) tryHints(ctx context.Context) (more bool) {
 	list := n.candidates(ctx)
 	h := &n.hints
 	now := time.Now()
 	lone := n.calls.Known() == 0 || n.host != nil && n.host.Known() == 0
-	results := make([]tried, len(list))
+	h.mu.Lock()
+	fresh := map[blockname.Hint]tried{} // of those that stand there now
+	var due []blockname.Hint
+	for _, hint := range list {
+		old, known := h.tried[hint]
+		if known {
+			fresh[hint] = old
+		}
+		if !known || now.After(old.due(lone)) {
+			due = append(due, hint)
+		}
+	}
+	h.mu.Unlock()
+	mrand.Shuffle(len(due), func(i, j int) { due[i], due[j] = due[j], due[i] })
+	quota := quota{limit: maxTried, of: map[string]int{}, off: n.cfg.Network == wire.Regtest}
+	var mu sync.Mutex
 	var wg sync.WaitGroup
 	places := make(chan struct{}, seekers)
-	for i, hint := range list {
-		h.mu.Lock()
-		old, known := h.tried[hint]
-		h.mu.Unlock()
-		if results[i] = old; known && now.Sub(old.at) < seekAgain && (old.seed != "" || !lone) {
-			continue
-		}
+	for _, hint := range due {
 		places <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-places }()
-			seed, err := n.prove(ctx, hint)
+			seed, err := n.prove(ctx, hint, &quota)
+			mu.Lock()
+			defer mu.Unlock()
+			if errors.Is(err, errQuota) {
+				more = true
+				return
+			}
+			t := tried{at: now, seed: seed}
 			if err != nil {
+				t.fails = fresh[hint].fails + 1
 				n.log.Debug("a hint leads nowhere", "dht", hint.DHT, "err", err)
 			}
-			results[i] = tried{now, seed}
+			fresh[hint] = t
 		})
 	}
 	wg.Wait()
 	if ctx.Err() != nil {
-		return
+		return false
 	}
 	var seeds []string
-	fresh := map[blockname.Hint]tried{} // of those that stand there now
-	for i, hint := range list {
-		fresh[hint] = results[i]
-		if s := results[i].seed; s != "" && !slices.Contains(seeds, s) {
+	use := &quota
+	use.limit, use.of = maxProven, map[string]int{}
+	for _, hint := range list {
+		if s := fresh[hint].seed; s != "" && !slices.Contains(seeds, s) && use.take(choose.Prefix(s)) {
 			seeds = append(seeds, s)
 		}
 	}
@@ -184,16 +207,41 @@ func (n *Node) tryHints(ctx context.Context) {
 		default:
 		}
 	}
+	return more
+}
+
+// quota bounds how many of one network there are.
+type quota struct {
+	mu    sync.Mutex
+	limit int
+	of    map[string]int
+	off   bool
+}
+
+var errQuota = errors.New("enough of this network for now")
+
+func (q *quota) take(network string) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.off && q.of[network] >= q.limit {
+		return false
+	}
+	q.of[network]++
+	return true
 }
 
 // prove asks who listens where a hint says, and returns a seed: a multiaddr with
-// the peer ID, whose place begins as the hint says.
-func (n *Node) prove(ctx context.Context, hint blockname.Hint) (seed string, err error) {
-	addrs, err := hostsOf(ctx, hint)
+// the peer ID, whose place begins as the hint says. errQuota.
+func (n *Node) prove(ctx context.Context, hint blockname.Hint, q *quota) (seed string, err error) {
+	addrs, err := hostsOf(ctx, hint, q)
 	if err != nil {
 		return "", err
 	}
 	for _, at := range addrs {
+		if !q.take(choose.Prefix(at.String())) {
+			err = cmp.Or(err, errQuota)
+			continue
+		}
 		var id peer.ID
 		if id, err = n.calls.Probe(ctx, at); err != nil {
 			continue
@@ -214,8 +262,9 @@ func PlaceOf(id peer.ID) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// hostsOf is where a hint leads; a DNS name to two addresses at most.
-func hostsOf(ctx context.Context, h blockname.Hint) ([]multiaddr.Multiaddr, error) {
+// hostsOf is where a hint leads; a DNS name to two addresses at most. errQuota
+// where enough names of its domain were looked up.
+func hostsOf(ctx context.Context, h blockname.Hint, q *quota) ([]multiaddr.Multiaddr, error) {
 	if h.Kind == blockname.TLD {
 		at, err := manet.FromNetAddr(net.TCPAddrFromAddrPort(h.Addr))
 		return []multiaddr.Multiaddr{at}, err
@@ -228,6 +277,9 @@ func hostsOf(ctx context.Context, h blockname.Hint) ([]multiaddr.Multiaddr, erro
 	kind := map[int]string{multiaddr.P_DNS: "ip", multiaddr.P_DNS4: "ip4", multiaddr.P_DNS6: "ip6"}[name.Protocol().Code]
 	if kind == "" {
 		return []multiaddr.Multiaddr{m}, nil
+	}
+	if !q.take(domainOf(name.Value())) {
+		return nil, errQuota
 	}
 	ctx, cancel := context.WithTimeout(ctx, p2p.Alive)
 	defer cancel()
@@ -246,172 +298,8 @@ func hostsOf(ctx context.Context, h blockname.Hint) ([]multiaddr.Multiaddr, erro
 	return list, nil
 }
 
-// Errors of names.
-var (
-	// ErrNoNames: the node does not read hints.
-	ErrNoNames = errors.New("this daemon does not read names")
-	// ErrOutbid: a hint that burned as much or more stands under the name.
-	ErrOutbid = errors.New("another hint burned more")
-)
-
-// Entry is what the chain says under a hint's key, and the least that the hint
-// has to burn to stand first there: ErrNoNames.
-func (n *Node) Entry(ctx context.Context, h blockname.Hint) (e blockname.Entry, needed wire.Sat, err error) {
-	if n.names == nil {
-		return nil, 0, ErrNoNames
-	}
-	err = n.names.View(ctx, func(r blockname.Reader) (err error) {
-		e, err = blockname.Lookup(r, h.Kind, h.Name, h.DHT)
-		return err
-	})
-	return e, e.Needed(h), err
-}
-
-// Names is the index of hints; nil where the node does not read them.
-func (n *Node) Names() *names.Index { return n.names }
-
-// HintScript is the output script of a hint; an error wraps
-// blockname.ErrMalformed.
-func HintScript(h blockname.Hint) ([]byte, error) {
-	data, err := h.Encode()
-	if err != nil {
-		return nil, err
-	}
-	return txscript.NewScriptBuilder().AddOp(txscript.OP_RETURN).AddData(data).Script()
-}
-
-// Register burns an amount for a hint, at a rate as Pay's: ErrOutbid where that
-// would not make it the first of its entry as of now, wallet.ErrNoFunds, or an
-// error that wraps blockname.ErrMalformed.
-func (n *Node) Register(ctx context.Context, h blockname.Hint, burn wire.Sat, rate wire.SatPerKVB) (*btcwire.MsgTx, error) {
-	script, err := HintScript(h)
-	if err != nil {
-		return nil, err
-	}
-	if err := n.Synced(ctx); err != nil {
-		return nil, err
-	}
-	_, needed, err := n.Entry(ctx, h)
-	if err != nil {
-		return nil, err
-	}
-	if burn < needed {
-		return nil, fmt.Errorf("%w: burn %v or more", ErrOutbid, needed)
-	}
-	if rate == 0 {
-		rate = n.engine.FeeRate()
-	}
-	return n.pay(ctx, func(tx engine.Tx) (*btcwire.MsgTx, error) {
-		at, _, err := tx.Position()
-		if err != nil {
-			return nil, err
-		}
-		return n.wallet.Burn(tx, script, burn, rate, at.Height)
-	})
-}
-
-// ownDHT is how many digits of its place an agent's hint has: enough to be its
-// own, and the hint has no more bytes than the reference writes.
-const ownDHT = 16
-
-// Hint is the hint by which others find this agent, at its first TCP address that
-// they can dial, or where it has none by QUIC: ErrNoAddress.
-func (n *Node) Hint() (h blockname.Hint, err error) {
-	if n.host == nil {
-		return h, ErrNoAddress
-	}
-	id, err := p2p.PeerID(n.self)
-	if err != nil {
-		return h, err
-	}
-	name := blockname.Hint{Name: TLD, DHT: PlaceOf(id)[:ownDHT]}
-	for _, a := range n.host.Public() {
-		m, err := multiaddr.NewMultiaddr(a)
-		if err != nil {
-			continue
-		}
-		t, _ := manet.ToNetAddr(m) // none for QUIC
-		tcp, ok := t.(*net.TCPAddr)
-		if ok && tcp.IP.To4() != nil {
-			at := tcp.AddrPort()
-			name.Kind, name.Addr = blockname.TLD, netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
-			return name, nil
-		}
-		seed := name
-		seed.Kind, seed.Multiaddr = blockname.Seed, a
-		// IPv4 by QUIC alone has no hint.
-		if _, err := seed.Encode(); err == nil && (ok || h.Kind == 0) {
-			h = seed
-		}
-	}
-	if h.Kind == 0 {
-		return h, ErrNoAddress
-	}
-	return h, nil
-}
-
-// advertise keeps the agent's own hint on the chain, the first at its place, until
-// ctx ends.
-func (n *Node) advertise(ctx context.Context) {
-	var last error
-	for at := wire.Height(0); n.names.Wait(ctx, at) == nil; {
-		at, _ = n.names.Read()
-		at++
-		err := n.advertiseOnce(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		if err != nil && (last == nil || err.Error() != last.Error()) {
-			n.log.Warn("the agent's hint is not on the chain, and it cannot be put there", "err", err)
-		}
-		last = err
-	}
-}
-
-// advertiseOnce puts the hint there unless it is, or is on its way.
-func (n *Node) advertiseOnce(ctx context.Context) error {
-	h, err := n.Hint()
-	if err != nil {
-		return err
-	}
-	e, needed, err := n.Entry(ctx, h)
-	switch {
-	case err != nil:
-		return err
-	case len(e) > 0 && e[0].Hint == h:
-		return nil
-	case needed > n.cfg.Advertise.MaxBurn:
-		return fmt.Errorf("%w: %v for %s, and %v is the limit", ErrOutbid, needed, h.DHT, n.cfg.Advertise.MaxBurn)
-	}
-	waiting := false
-	if err := n.store.View(ctx, func(tx engine.Tx) error {
-		txid, err := tx.Get(bucketHome, keyAnnounced)
-		if err != nil || txid == nil {
-			return err
-		}
-		txs, err := n.wallet.Unconfirmed(tx)
-		waiting = slices.ContainsFunc(txs, func(t *btcwire.MsgTx) bool { return bytes.Equal(txid, txidOf(t)) })
-		return err
-	}); err != nil || waiting {
-		return err
-	}
-	t, err := n.Register(ctx, h, needed, 0)
-	if err != nil {
-		return err
-	}
-	n.log.Info("the agent's hint is on its way to the chain", "hint", h.DHT, "burned", needed, "txid", t.TxHash())
-	return n.store.Update(ctx, func(tx engine.Tx) error { return tx.Put(bucketHome, keyAnnounced, txidOf(t)) })
-}
-
-// keyAnnounced has the transaction of the agent's last hint.
-var keyAnnounced = []byte("announced")
-
-func txidOf(t *btcwire.MsgTx) []byte {
-	id := contract.Txid(t)
-	return id[:]
-}
-
-// Advertise says that an agent keeps its own hint on the chain.
-type Advertise struct {
-	MaxBurn wire.Sat // what it burns at most, where others stand at its place
+// domainOf is the end of a DNS name, of two labels.
+func domainOf(name string) string {
+	labels := strings.Split(strings.TrimSuffix(name, "."), ".")
+	return strings.Join(labels[max(len(labels)-2, 0):], ".")
 }

@@ -16,7 +16,7 @@ import (
 )
 
 // hintOf is an agent's own hint.
-func hintOf(t *testing.T, h *home) blockname.Hint {
+func hintOf(t testing.TB, h *home) blockname.Hint {
 	t.Helper()
 	hint, err := h.node.Hint()
 	must(t, err)

@@ -1,0 +1,277 @@
+package node
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/btcsuite/btcd/txscript/v2"
+	btcwire "github.com/btcsuite/btcd/wire/v2"
+	"github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/bitgram/bitgram/blockname"
+	"github.com/bitgram/bitgram/internal/chain"
+	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/names"
+	"github.com/bitgram/bitgram/internal/p2p"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// Errors of names.
+var (
+	// ErrNoNames: the node does not read hints.
+	ErrNoNames = errors.New("this daemon does not read names")
+	// ErrOutbid: a hint that burned as much or more stands under the name.
+	ErrOutbid = errors.New("another hint burned more")
+	// ErrStands: the hint is the first of its entry, or on its way to the chain.
+	ErrStands = errors.New("this hint stands there already")
+)
+
+// Entry is what the chain says under a hint's key, and the least that the hint
+// has to burn to stand first there: ErrNoNames.
+func (n *Node) Entry(ctx context.Context, h blockname.Hint) (e blockname.Entry, needed wire.Sat, err error) {
+	if n.names == nil {
+		return nil, 0, ErrNoNames
+	}
+	err = n.names.View(ctx, func(r blockname.Reader) (err error) {
+		e, err = blockname.Lookup(r, h.Kind, h.Name, h.DHT)
+		return err
+	})
+	return e, e.Needed(h), err
+}
+
+// Names is the index of hints; nil where the node does not read them.
+func (n *Node) Names() *names.Index { return n.names }
+
+// HintScript is the output script of a hint; an error wraps
+// blockname.ErrMalformed.
+func HintScript(h blockname.Hint) ([]byte, error) {
+	data, err := h.Encode()
+	if err != nil {
+		return nil, err
+	}
+	return txscript.NewScriptBuilder().AddOp(txscript.OP_RETURN).AddData(data).Script()
+}
+
+// Register burns an amount for a hint, at a rate as Pay's: ErrOutbid where that
+// would not make it the first of its entry as of now, ErrStands where it is and
+// nothing is burned, wallet.ErrNoFunds, or an error that wraps
+// blockname.ErrMalformed.
+func (n *Node) Register(ctx context.Context, h blockname.Hint, burn wire.Sat, rate wire.SatPerKVB) (*btcwire.MsgTx, error) {
+	return n.register(ctx, h, rate, func(_ engine.Tx, e blockname.Entry) (wire.Sat, error) {
+		switch needed := e.Needed(h); {
+		case burn < needed:
+			return 0, fmt.Errorf("%w: burn %v or more", ErrOutbid, needed)
+		case burn == 0 && len(e) > 0 && e[0].Hint == h:
+			return 0, ErrStands
+		}
+		return burn, nil
+	})
+}
+
+// register pays for a hint what bid says, which runs in the transaction that
+// keeps the payment, with the hint's entry.
+func (n *Node) register(ctx context.Context, h blockname.Hint, rate wire.SatPerKVB, bid func(engine.Tx, blockname.Entry) (wire.Sat, error)) (*btcwire.MsgTx, error) {
+	script, err := HintScript(h)
+	if err != nil {
+		return nil, err
+	}
+	if n.names == nil {
+		return nil, ErrNoNames
+	}
+	if rate == 0 {
+		rate = n.engine.FeeRate()
+	}
+	return n.pay(ctx, func(tx engine.Tx) (*btcwire.MsgTx, error) {
+		e, err := blockname.Lookup(names.In(tx), h.Kind, h.Name, h.DHT)
+		if err != nil {
+			return nil, err
+		}
+		burn, err := bid(tx, e)
+		if err != nil {
+			return nil, err
+		}
+		at, _, err := tx.Position()
+		if err != nil {
+			return nil, err
+		}
+		return n.wallet.Burn(tx, script, burn, rate, at.Height)
+	})
+}
+
+// ownDHT is how many digits of its place an agent's hint has: enough to be its
+// own, and the hint has no more bytes than the reference writes.
+const ownDHT = 16
+
+// Hint is the hint by which others find this agent, at its first TCP address that
+// they can dial, or where it has none by QUIC: ErrNoAddress.
+func (n *Node) Hint() (h blockname.Hint, err error) {
+	if n.host == nil {
+		return h, ErrNoAddress
+	}
+	id, err := p2p.PeerID(n.self)
+	if err != nil {
+		return h, err
+	}
+	name := blockname.Hint{Name: TLD, DHT: PlaceOf(id)[:ownDHT]}
+	for _, a := range n.host.Public() {
+		m, err := multiaddr.NewMultiaddr(a)
+		if err != nil {
+			continue
+		}
+		t, _ := manet.ToNetAddr(m) // none for QUIC
+		tcp, ok := t.(*net.TCPAddr)
+		if ok && tcp.IP.To4() != nil {
+			at := tcp.AddrPort()
+			name.Kind, name.Addr = blockname.TLD, netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+			return name, nil
+		}
+		seed := name
+		seed.Kind, seed.Multiaddr = blockname.Seed, a
+		// IPv4 by QUIC alone has no hint.
+		if _, err := seed.Encode(); err == nil && (ok || h.Kind == 0) {
+			h = seed
+		}
+	}
+	if h.Kind == 0 {
+		return h, ErrNoAddress
+	}
+	return h, nil
+}
+
+// advertise keeps the agent's own hint on the chain, the first at its place, until
+// ctx ends.
+func (n *Node) advertise(ctx context.Context) {
+	var last error
+	for at := wire.Height(0); n.names.Wait(ctx, at) == nil; {
+		at, _ = n.names.Read()
+		at++
+		err := n.advertiseOnce(ctx)
+		for errors.Is(err, errApart) && ctx.Err() == nil {
+			select {
+			case <-time.After(time.Second):
+				err = n.advertiseOnce(ctx)
+			case <-ctx.Done():
+			}
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil && (last == nil || err.Error() != last.Error()) {
+			n.log.Warn("the agent's hint is not on the chain, and it cannot be put there", "err", err)
+		}
+		last = err
+	}
+}
+
+// announced is what an agent burned where others stand at its place.
+type announced struct {
+	_           struct{} `cbor:",toarray"`
+	Total, Last wire.Sat
+}
+
+// keyAnnounced has it.
+var keyAnnounced = []byte("announcement")
+
+// errApart: the wallet and the index of names are not at the same block.
+var errApart = errors.New("the chain is being read")
+
+// advertiseOnce puts the hint there unless it is, or is on its way. Each time that
+// somebody outbids it, it burns at least twice as much as the last time, so that
+// it does not take many times to come to the limit.
+func (n *Node) advertiseOnce(ctx context.Context) error {
+	h, err := n.Hint()
+	if err != nil {
+		return err
+	}
+	script, err := HintScript(h)
+	if err != nil {
+		return err
+	}
+	limit := n.cfg.Advertise.MaxBurn
+	var before announced
+	var burned wire.Sat
+	t, err := n.register(ctx, h, 0, func(tx engine.Tx, e blockname.Entry) (burn wire.Sat, err error) {
+		if len(e) > 0 && e[0].Hint == h {
+			return 0, ErrStands
+		}
+		// Whoever has read one block more than the other would take a hint for
+		// lost that is there.
+		at, _, err := tx.Position()
+		if err != nil {
+			return 0, err
+		}
+		if read, ok, err := names.Position(tx); err != nil || !ok || read != at {
+			return 0, cmp.Or(err, errApart)
+		}
+		if err := n.onItsWay(tx, script); err != nil {
+			return 0, err
+		}
+		raw, err := tx.Get(bucketHome, keyAnnounced)
+		if err != nil {
+			return 0, err
+		}
+		before = announced{}
+		if raw != nil {
+			if err := wire.Unmarshal(raw, &before); err != nil {
+				return 0, err
+			}
+		}
+		needed := e.Needed(h)
+		if needed == 0 {
+			return 0, nil
+		}
+		if burn = max(needed, 2*before.Last); burn > limit-before.Total {
+			return 0, fmt.Errorf("%w: %v for %s, %v burned before, and %v is the limit", ErrOutbid, burn, h.DHT, before.Total, limit)
+		}
+		burned = burn
+		return burn, n.keepAnnounced(tx, announced{Total: before.Total + burn, Last: burn})
+	})
+	switch {
+	case errors.Is(err, ErrStands):
+		return nil
+	case errors.Is(err, chain.ErrRejected) && burned > 0: // nothing is burned
+		return errors.Join(err, n.store.Update(ctx, func(tx engine.Tx) error { return n.keepAnnounced(tx, before) }))
+	case err != nil:
+		return err
+	}
+	n.log.Info("the agent's hint is on its way to the chain", "hint", h.DHT, "burned", burned, "txid", t.TxHash())
+	return nil
+}
+
+func (n *Node) keepAnnounced(tx engine.Tx, a announced) error {
+	raw, err := wire.Marshal(&a)
+	if err != nil {
+		return err
+	}
+	return tx.Put(bucketHome, keyAnnounced, raw)
+}
+
+// onItsWay is ErrStands where an unconfirmed transaction of the wallet, whatever
+// its ID, pays to script.
+func (n *Node) onItsWay(tx engine.Tx, script []byte) error {
+	txs, err := n.wallet.Unconfirmed(tx)
+	if err != nil {
+		return err
+	}
+	for _, t := range txs {
+		if slices.ContainsFunc(t.TxOut, func(o *btcwire.TxOut) bool { return bytes.Equal(o.PkScript, script) }) {
+			return ErrStands
+		}
+	}
+	return nil
+}
+
+// Advertise says that an agent keeps its own hint on the chain.
+type Advertise struct {
+	// MaxBurn is what it burns at most, in all, where others stand at its place;
+	// fees come on top.
+	MaxBurn wire.Sat
+}
