@@ -37,7 +37,7 @@ func Key(kind Kind, name, dht string) []byte {
 
 func appendKey(b []byte, kind Kind, name, dht string) []byte {
 	b = append(append(b, byte(kind)), name...)
-	if kind.addsUp() {
+	if kind.AddsUp() {
 		b = append(append(b, 0), dht...)
 	}
 	return b
@@ -59,9 +59,13 @@ func rankPrefix(tld string) []byte {
 	return append(append([]byte{rankByte}, tld...), 0)
 }
 
+// IsEntry reports whether a key of the index is that of an entry; the others rank
+// entries.
+func IsEntry(key []byte) bool { return len(key) > 0 && key[0] != rankByte }
+
 // rank is the second key of an entry; nil where it has none.
 func (e Entry) rank() []byte {
-	if len(e) == 0 || !e[0].Hint.Kind.addsUp() {
+	if len(e) == 0 || !e[0].Hint.Kind.AddsUp() {
 		return nil
 	}
 	h := &e[0].Hint
@@ -72,7 +76,7 @@ func (e Entry) rank() []byte {
 // add lets a hint of the entry's key in.
 func (e Entry) add(f *Found, at wire.Height) Entry {
 	bid := Bid{Hint: f.Hint, Burned: f.Value, Height: at, Out: f.Out}
-	if !f.Hint.Kind.addsUp() {
+	if !f.Hint.Kind.AddsUp() {
 		if len(e) == 0 {
 			return Entry{bid}
 		}
@@ -108,7 +112,7 @@ func (e Entry) Needed(h Hint) wire.Sat {
 		return 0
 	}
 	need := e[0].Burned + 1
-	if h.Kind.addsUp() {
+	if h.Kind.AddsUp() {
 		for _, b := range e {
 			if b.Hint == h {
 				need -= b.Burned
@@ -170,7 +174,7 @@ func DecodeEntry(key, value []byte) (Entry, error) {
 			return nil, ErrCorrupt
 		}
 		for _, other := range e {
-			if !h.Kind.addsUp() || other.Hint == h || other.Burned < b.Burned {
+			if !h.Kind.AddsUp() || other.Hint == h || other.Burned < b.Burned {
 				return nil, ErrCorrupt
 			}
 		}

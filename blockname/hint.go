@@ -65,9 +65,9 @@ func (k Kind) known() bool {
 	return k == Host || k == Domain || k == TLD || k == Authority || k == Seed
 }
 
-// addsUp reports whether hints of kind k stand under a DHT prefix, where
+// AddsUp reports whether hints of kind k stand under a DHT prefix, where
 // burns add up.
-func (k Kind) addsUp() bool { return k == TLD || k == Seed }
+func (k Kind) AddsUp() bool { return k == TLD || k == Seed }
 
 // Hint is one hint. Fields that its kind does not have are zero. Hints are
 // equal (==) if and only if their texts are.
@@ -219,7 +219,7 @@ func (h Hint) append(b []byte) ([]byte, error) {
 	start := len(b)
 	b = append(b, '*', byte(h.Kind))
 	b = append(b, h.Name...)
-	if h.Kind.addsUp() {
+	if h.Kind.AddsUp() {
 		b = append(b, '.')
 		b = append(b, h.DHT...)
 	}

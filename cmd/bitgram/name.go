@@ -16,6 +16,7 @@ import (
 
 	"github.com/bitgram/bitgram/blockname"
 	"github.com/bitgram/bitgram/internal/dnsd"
+	"github.com/bitgram/bitgram/internal/node"
 	"github.com/bitgram/bitgram/internal/web"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -125,7 +126,7 @@ var errNoName = errors.New("no such name")
 func (a *app) nameResolve() *cobra.Command {
 	var agents int
 	c := a.simple("resolve NAME", "What a name leads to: hints, and under .bitgram the closest active agents", cobra.ExactArgs(1), func(c *cobra.Command, client *web.Client, args []string) error {
-		v, err := client.Resolve(c.Context(), args[0], agents)
+		v, err := client.Resolve(c.Context(), args[0], agents, false)
 		if err != nil {
 			return err
 		}
@@ -173,10 +174,10 @@ func (a *app) nameRegister() *cobra.Command {
 		}
 		o, err := client.Register(c.Context(), string(text), burn, kvb)
 		if err != nil {
-			return err
+			return maybe(c.Context(), err)
 		}
 		if wait {
-			if o.Now, err = a.untilNamed(c.Context(), client, o.Text); err != nil {
+			if o.Now, err = untilNamed(c.Context(), client, &o); err != nil {
 				return err
 			}
 		}
@@ -193,8 +194,9 @@ func (a *app) nameRegister() *cobra.Command {
 		"  register NAME.TLD IPv4:PORT     the name server of a domain\n" +
 		"  register TLD IPv4:PORT --dht X  a seed of the TLD's DHT, or a multiaddr such as /ip6/…/tcp/4001\n" +
 		"  register NAME --notary ID       an authority\n\n" +
-		"Under a name the hint that burned most wins; what is burned is gone. A hint that would not win is\n" +
-		"refused before anything is sent; --dry-run says how much it takes."
+		"Under a name the hint that burned most wins, of the address and the name servers that speak for it,\n" +
+		"too; what is burned is gone. A hint that would not win its own place is refused before anything is\n" +
+		"sent; --dry-run says how much it takes, and 'name resolve' what else there is."
 	f := c.Flags()
 	f.Int64Var(&burn, "burn", 0, "satoshi to burn")
 	f.Float64Var(&rate, "rate", 0, "fee in satoshi per vbyte; 0 for the node's estimate")
@@ -205,15 +207,26 @@ func (a *app) nameRegister() *cobra.Command {
 	return c
 }
 
-// untilNamed waits until a hint stands first, and returns its entry.
-func (a *app) untilNamed(ctx context.Context, client *web.Client, hint string) ([]web.Bid, error) {
-	for {
-		o, err := client.OfferName(ctx, hint)
-		if err != nil {
-			return nil, err
+// untilNamed waits until a hint that was paid for stands first, and returns its
+// entry: node.ErrOutbid where it never will.
+func untilNamed(ctx context.Context, client *web.Client, paid *web.Offer) ([]web.Bid, error) {
+	sum := paid.Burned
+	for _, b := range paid.Now {
+		if b.Text == paid.Text && adds(b.Kind) {
+			sum += b.Burned
 		}
-		if len(o.Now) > 0 && o.Now[0].Text == hint {
+	}
+	for {
+		o, err := client.OfferName(ctx, paid.Text)
+		switch {
+		case ctx.Err() != nil:
+			return nil, errNameGoesOn
+		case err != nil:
+			return nil, err
+		case len(o.Now) > 0 && o.Now[0].Text == paid.Text && o.Now[0].Burned >= sum:
 			return o.Now, nil
+		case lost(o.Now, paid.Text, sum):
+			return nil, fmt.Errorf("%w: %s has it now", node.ErrOutbid, o.Now[0].Text)
 		}
 		select {
 		case <-time.After(300 * time.Millisecond):
@@ -221,6 +234,24 @@ func (a *app) untilNamed(ctx context.Context, client *web.Client, hint string) (
 			return nil, errNameGoesOn
 		}
 	}
+}
+
+// adds: what is burned for the same hint of a kind adds up.
+func adds(kind string) bool { return kind == blockname.TLD.String() || kind == blockname.Seed.String() }
+
+// lost: a hint for which sum was burned is in the entry and not the first, or has
+// no place in it.
+func lost(now []web.Bid, hint string, sum wire.Sat) bool {
+	for _, b := range now {
+		if b.Text == hint {
+			return now[0].Text != hint && b.Burned >= sum
+		}
+	}
+	places := 1
+	if len(now) > 0 && adds(now[0].Kind) {
+		places = blockname.MaxBids
+	}
+	return len(now) >= places && now[places-1].Burned >= sum
 }
 
 // errNameGoesOn: the wait was interrupted, not the payment.
@@ -306,7 +337,7 @@ type source struct {
 }
 
 func (s source) Agents(ctx context.Context, name string) (list []dnsd.Agent, err error) {
-	v, err := s.client.Resolve(ctx, name, 8)
+	v, err := s.client.Resolve(ctx, name, 8, false)
 	if err != nil {
 		return nil, err
 	}
@@ -329,36 +360,27 @@ func (s source) Agents(ctx context.Context, name string) (list []dnsd.Agent, err
 	return list, nil
 }
 
-// hint is the first of a kind that the chain has for a name.
-func (s source) hint(ctx context.Context, kind, name string) (*web.Bid, error) {
+func (s source) Hints(ctx context.Context, name string) (list []dnsd.Hint, err error) {
 	if blockname.CheckName(name) != nil {
 		return nil, nil
 	}
-	v, err := s.client.Resolve(ctx, name, 0)
+	v, err := s.client.Resolve(ctx, name, 0, true)
 	if err != nil {
 		return nil, err
 	}
-	for i := range v.Names {
-		if v.Names[i].Kind == kind {
-			return &v.Names[i], nil
+	var host []dnsd.Hint
+	for _, b := range v.Names {
+		h := dnsd.Hint{Name: b.Name, Burned: int64(b.Burned)}
+		ip, err := netip.ParseAddr(b.IP)
+		switch {
+		case err != nil:
+		case b.Kind == "host":
+			h.Host = ip
+			host = append(host, h)
+		case b.Kind == "domain":
+			h.Server = netip.AddrPortFrom(ip, b.Port)
+			list = append(list, h)
 		}
 	}
-	return nil, nil
-}
-
-func (s source) Host(ctx context.Context, name string) (netip.Addr, error) {
-	b, err := s.hint(ctx, "host", name)
-	if b == nil {
-		return netip.Addr{}, err
-	}
-	return netip.ParseAddr(b.IP)
-}
-
-func (s source) Domain(ctx context.Context, name string) (dnsd.Domain, error) {
-	b, err := s.hint(ctx, "domain", name)
-	if b == nil {
-		return dnsd.Domain{}, err
-	}
-	ip, err := netip.ParseAddr(b.IP)
-	return dnsd.Domain{Name: name, Server: netip.AddrPortFrom(ip, b.Port)}, err
+	return append(list, host...), nil
 }

@@ -64,7 +64,11 @@ func hintScan(ctx context.Context, w io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("scan: %w: %s", err, out)
 	}
-	for _, m := range regexp.MustCompile(`BenchmarkScan/(\S+)\s.*?([\d.]+) MB/s`).FindAllSubmatch(out, -1) {
+	found := regexp.MustCompile(`BenchmarkScan/(\S+)\s.*?([\d.]+) MB/s`).FindAllSubmatch(out, -1)
+	if found == nil {
+		return fmt.Errorf("scan: %s", out)
+	}
+	for _, m := range found {
 		row(w, fmt.Sprintf("scan of raw blocks for hints, one core: %s", m[1]), fmt.Sprintf("%s MB/s", m[2]), "≥ 200 MB/s")
 	}
 	return nil

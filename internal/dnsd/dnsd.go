@@ -5,6 +5,7 @@
 package dnsd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,8 +20,9 @@ import (
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/miekg/dns"
-	"golang.org/x/net/netutil"
 	"golang.org/x/time/rate"
+
+	"github.com/bitgram/bitgram/internal/choose"
 )
 
 // Zone is the TLD of agents.
@@ -35,21 +37,21 @@ type Agent struct {
 	Addrs []string // multiaddrs
 }
 
-// Domain is a name server on the chain.
-type Domain struct {
-	Name   string
-	Server netip.AddrPort
+// Hint is what the chain says of a name.
+type Hint struct {
+	Name   string         // whose hint it is: the name or, of a name server, a domain that it lies in
+	Server netip.AddrPort // the domain's name server, of a domain hint
+	Host   netip.Addr     // the address, of a host hint
+	Burned int64          // satoshi
 }
 
 // Source knows agents and hints. Names have no final dot.
 type Source interface {
 	// Agents are the active ones closest to a name under Zone, the closest first.
 	Agents(ctx context.Context, name string) ([]Agent, error)
-	// Host is the address that a host hint gives a name; not valid for none.
-	Host(ctx context.Context, name string) (netip.Addr, error)
-	// Domain is the name server that a domain hint gives a name; a zero one for
-	// none.
-	Domain(ctx context.Context, name string) (Domain, error)
+	// Hints are the domain hints of a name and of what it lies in, the longest
+	// first, and then its host hint.
+	Hints(ctx context.Context, name string) ([]Hint, error)
 }
 
 // Config of a Server.
@@ -85,13 +87,16 @@ const (
 	// goes to another machine: whoever has a forged address gains nothing by us.
 	amplify = 3
 	// maxLookups is how many questions are looked after at a time, and maxWaiting
-	// how many wait for an answer; more are refused.
-	maxLookups = 256
-	maxWaiting = 4096
+	// how many wait for an answer, maxWaitingOf of them for one network; more are
+	// refused.
+	maxLookups   = 256
+	maxWaiting   = 4096
+	maxWaitingOf = 64
 	// maxKept is the size of the largest answer that is kept.
-	maxKept = 4096
-	// maxConns is how many speak by TCP at a time.
-	maxConns = 512
+	maxKept = maxUDP
+	// maxConns is how many speak by TCP at a time, maxConnsOf of one network.
+	maxConns   = 512
+	maxConnsOf = 32
 	// patience is for one question, and askPatience for one server.
 	patience    = 8 * time.Second
 	askPatience = 2 * time.Second
@@ -109,6 +114,7 @@ type Server struct {
 	mu      sync.Mutex
 	lookups map[question]*lookup
 	waiting int
+	of      map[netip.Prefix]int // of them, by network
 }
 
 // lookup is one that is under way.
@@ -141,6 +147,9 @@ func New(cfg Config) (*Server, error) {
 	if cfg.PerSecond == 0 {
 		cfg.PerSecond = 100
 	}
+	if cfg.PerSecond < 0 {
+		return nil, fmt.Errorf("%d questions a second", cfg.PerSecond)
+	}
 	for _, u := range cfg.Upstream {
 		if _, _, err := net.SplitHostPort(u); err != nil {
 			return nil, fmt.Errorf("upstream %q: %w", u, err)
@@ -154,7 +163,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Server{cfg: cfg, cache: cache, clients: clients, places: make(chan struct{}, maxLookups), lookups: map[question]*lookup{},
+	return &Server{cfg: cfg, cache: cache, clients: clients, places: make(chan struct{}, maxLookups), lookups: map[question]*lookup{}, of: map[netip.Prefix]int{},
 		udp: &dns.Client{Net: "udp", Timeout: askPatience, UDPSize: maxUDP}, tcp: &dns.Client{Net: "tcp", Timeout: askPatience}}, nil
 }
 
@@ -169,8 +178,9 @@ func (s *Server) Serve(ctx context.Context, addr string, ready func(net.Addr)) e
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
+	conns := newListener(l)
 	servers := []*dns.Server{
-		{Listener: netutil.LimitListener(l, maxConns), Handler: s, ReadTimeout: askPatience, IdleTimeout: func() time.Duration { return patience }, MaxTCPQueries: 128},
+		{Listener: conns, Handler: s, ReadTimeout: askPatience, IdleTimeout: func() time.Duration { return patience }, MaxTCPQueries: 128},
 		{PacketConn: p, Handler: s, UDPSize: maxUDP},
 	}
 	errs := make(chan error, len(servers))
@@ -191,9 +201,13 @@ func (s *Server) Serve(ctx context.Context, addr string, ready func(net.Addr)) e
 	case first = <-errs:
 		done++
 	}
+	// What is being answered has a moment; whoever does not read is left.
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), askPatience)
+	defer cancel()
 	for _, d := range servers {
-		_ = d.Shutdown()
+		_ = d.ShutdownContext(end)
 	}
+	conns.end()
 	for ; done < len(servers); done++ {
 		<-errs
 	}
@@ -213,7 +227,7 @@ func (s *Server) ServeDNS(w dns.ResponseWriter, r *dns.Msg) {
 	switch {
 	case r.Opcode != dns.OpcodeQuery:
 		rcode = dns.RcodeNotImplemented
-	case len(r.Question) != 1 || r.Response || len(r.Answer)+len(r.Ns) > 0:
+	case len(r.Question) != 1 || r.Response || len(r.Answer)+len(r.Ns) > 0 || !onlyOPT(r.Extra):
 		rcode = dns.RcodeFormatError
 	case r.IsEdns0() != nil && r.IsEdns0().Version() != 0:
 		rcode = dns.RcodeBadVers
@@ -227,7 +241,7 @@ func (s *Server) ServeDNS(w dns.ResponseWriter, r *dns.Msg) {
 	q := question{strings.ToLower(r.Question[0].Name), r.Question[0].Qtype}
 	a := s.cached(q)
 	if a == nil {
-		a = s.look(q)
+		a = s.look(q, from)
 	}
 	if a == nil {
 		s.short(w, r, dns.RcodeServerFailure, false)
@@ -244,7 +258,7 @@ func (s *Server) ServeDNS(w dns.ResponseWriter, r *dns.Msg) {
 			limit = min(max(int(o.UDPSize()), dns.MinMsgSize), maxUDP)
 		}
 		if !from.IsLoopback() {
-			limit = min(limit, amplify*r.Len())
+			limit = min(limit, amplify*sizeOf(r))
 		}
 		if len(raw) > limit {
 			s.short(w, r, dns.RcodeSuccess, true)
@@ -252,6 +266,27 @@ func (s *Server) ServeDNS(w dns.ResponseWriter, r *dns.Msg) {
 		}
 	}
 	_, _ = w.Write(raw)
+}
+
+// onlyOPT: a question has nothing behind it but EDNS, whose owner is the root
+// (RFC 6891 §6.1.2).
+func onlyOPT(extra []dns.RR) bool {
+	return len(extra) == 0 || len(extra) == 1 && extra[0].Header().Rrtype == dns.TypeOPT && extra[0].Header().Name == "."
+}
+
+// sizeOf is the least that a question has on the wire: header, name, type, class,
+// and an empty OPT.
+func sizeOf(r *dns.Msg) int {
+	var name [256]byte
+	n, err := dns.PackDomainName(r.Question[0].Name, name[:], 0, nil, false)
+	if err != nil {
+		n = 1
+	}
+	n += 12 + 4
+	if len(r.Extra) > 0 {
+		n += 11
+	}
+	return n
 }
 
 // refused are types that are asked to amplify, or to copy a zone.
@@ -285,14 +320,7 @@ func (s *Server) allowed(from netip.Addr) bool {
 	if from.IsLoopback() {
 		return true
 	}
-	bits := 24
-	if from.Is6() {
-		bits = 56
-	}
-	net, err := from.Prefix(bits)
-	if err != nil {
-		return false
-	}
+	net := networkOf(from)
 	l, ok := s.clients.Get(net)
 	if !ok {
 		l = rate.NewLimiter(rate.Limit(s.cfg.PerSecond), 2*s.cfg.PerSecond)
@@ -311,13 +339,15 @@ func (s *Server) cached(q question) *answer {
 
 // look finds an answer, one at a time for a question; nil where it cannot be
 // found now.
-func (s *Server) look(q question) *answer {
+func (s *Server) look(q question, from netip.Addr) *answer {
+	net := networkOf(from)
 	s.mu.Lock()
-	if s.waiting >= maxWaiting {
+	if s.waiting >= maxWaiting || !from.IsLoopback() && s.of[net] >= maxWaitingOf {
 		s.mu.Unlock()
 		return nil
 	}
 	s.waiting++
+	s.of[net]++
 	l, other := s.lookups[q]
 	if !other {
 		l = &lookup{done: make(chan struct{})}
@@ -327,6 +357,9 @@ func (s *Server) look(q question) *answer {
 	defer func() {
 		s.mu.Lock()
 		s.waiting--
+		if s.of[net]--; s.of[net] == 0 {
+			delete(s.of, net)
+		}
 		s.mu.Unlock()
 	}()
 	if other {
@@ -387,33 +420,36 @@ func (s *Server) resolve(ctx context.Context, q question) (*dns.Msg, uint32, err
 	return m, min(ttlOf(m), nothingTTL), nil
 }
 
-// hints looks for a name on the chain: a name server of its domain, the longest
-// first, or its address.
+// hints looks for a name on the chain. Of a name's address, its name server and
+// those of the domains that it lies in, the one for which most was burned counts;
+// of equals the name server of the longest domain. One that does not answer leaves
+// it to the next.
 func (s *Server) hints(ctx context.Context, q question) (*dns.Msg, uint32, error) {
-	name := strings.TrimSuffix(q.name, ".")
-	for domain := name; strings.Contains(domain, "."); _, domain, _ = strings.Cut(domain, ".") {
-		d, err := s.cfg.Source.Domain(ctx, domain)
-		if err != nil {
-			return nil, 0, err
-		}
-		if d.Server.IsValid() && s.usable(d.Server.Addr()) {
-			m, err := s.forward(ctx, q, false, d.Server.String())
-			if err != nil {
-				return nil, 0, err
-			}
-			m.Answer, m.Ns = s.within(domain, m.Answer), s.within(domain, m.Ns)
-			return m, min(ttlOf(m), hintTTL), nil
-		}
-	}
-	ip, err := s.cfg.Source.Host(ctx, name)
-	if err != nil || !ip.IsValid() || !s.usable(ip) {
+	list, err := s.cfg.Source.Hints(ctx, strings.TrimSuffix(q.name, "."))
+	if err != nil {
 		return nil, 0, err
 	}
-	m := new(dns.Msg)
-	if q.qtype == dns.TypeA {
-		m.Answer = append(m.Answer, address(q.name, ip, hintTTL))
+	slices.SortStableFunc(list, func(a, b Hint) int { return cmp.Compare(b.Burned, a.Burned) })
+	var errs []error
+	for _, h := range list {
+		if h.Server.IsValid() && s.usable(h.Server.Addr()) {
+			m, err := s.forward(ctx, q, false, h.Server.String())
+			if err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			m.Answer, m.Ns = s.within(h.Name, m.Answer), s.within(h.Name, m.Ns)
+			return m, min(ttlOf(m), hintTTL), nil
+		}
+		if h.Host.IsValid() && s.usable(h.Host) {
+			m := new(dns.Msg)
+			if q.qtype == dns.TypeA {
+				m.Answer = append(m.Answer, address(q.name, h.Host, hintTTL))
+			}
+			return m, hintTTL, nil
+		}
 	}
-	return m, hintTTL, nil
+	return nil, 0, errors.Join(errs...)
 }
 
 // within are the records that a stranger's name server may speak of: those of its
@@ -426,6 +462,8 @@ func (s *Server) within(domain string, list []dns.RR) []dns.RR {
 			ip = rr.A
 		case *dns.AAAA:
 			ip = rr.AAAA
+		case *dns.SVCB, *dns.HTTPS:
+			return !s.cfg.Private // they may have addresses in them
 		}
 		at, ok := netip.AddrFromSlice(ip)
 		return !dns.IsSubDomain(dns.Fqdn(domain), rr.Header().Name) || ok && !s.usable(at.Unmap())
@@ -435,11 +473,8 @@ func (s *Server) within(domain string, list []dns.RR) []dns.RR {
 // usable: a stranger must not make us speak to, or name, a machine behind the
 // firewall.
 func (s *Server) usable(ip netip.Addr) bool {
-	return s.cfg.Private || ip.IsGlobalUnicast() && !ip.IsPrivate() && !shared.Contains(ip)
+	return s.cfg.Private || choose.Public(ip)
 }
-
-// shared is the address space of RFC 6598.
-var shared = netip.MustParsePrefix("100.64.0.0/10")
 
 // forward asks servers in turn, by TCP where UDP does not suffice.
 func (s *Server) forward(ctx context.Context, q question, recurse bool, servers ...string) (*dns.Msg, error) {

@@ -23,6 +23,7 @@ type chainOf struct {
 	agents  []Agent
 	hosts   map[string]netip.Addr
 	domains map[string]netip.AddrPort
+	burned  map[string]int64 // by address
 	asked   atomic.Int64
 	fails   atomic.Bool
 }
@@ -46,10 +47,16 @@ func (c *chainOf) set(list []Agent) {
 	c.agents = list
 }
 
-func (c *chainOf) Host(_ context.Context, name string) (netip.Addr, error) { return c.hosts[name], nil }
-
-func (c *chainOf) Domain(_ context.Context, name string) (Domain, error) {
-	return Domain{name, c.domains[name]}, nil
+func (c *chainOf) Hints(_ context.Context, name string) (list []Hint, err error) {
+	for domain := name; strings.Contains(domain, "."); _, domain, _ = strings.Cut(domain, ".") {
+		if at, ok := c.domains[domain]; ok {
+			list = append(list, Hint{Name: domain, Server: at, Burned: c.burned[at.String()]})
+		}
+	}
+	if at, ok := c.hosts[name]; ok {
+		list = append(list, Hint{Name: name, Host: at, Burned: c.burned[at.String()]})
+	}
+	return list, nil
 }
 
 // upstream is a name server that knows some names, and remembers what it was
@@ -205,10 +212,10 @@ func TestAgents(t *testing.T) {
 // TestOrder: ordinary DNS comes first; only what it says does not exist is looked
 // for on the chain: the name server of the longest domain, then the host.
 func TestOrder(t *testing.T) {
-	server := start(t, &upstream{names: map[string][]dns.RR{"www.shop.chain.": {rr(t, "www.shop.chain. 900 IN A 203.0.113.9")}}})
+	server := start(t, &upstream{names: map[string][]dns.RR{"www.shop.chain.": {rr(t, "www.shop.chain. 900 IN A 203.0.112.9")}}})
 	up := &upstream{names: map[string][]dns.RR{
 		"known.example.": {rr(t, "known.example. 60 IN A 198.51.100.1")}, "empty.example.": nil, "broken.example.": nil}}
-	hinted := netip.MustParseAddr("203.0.113.7")
+	hinted := netip.MustParseAddr("203.0.112.7")
 	c := &chainOf{hosts: map[string]netip.Addr{"known.example": hinted, "empty.example": hinted, "broken.example": hinted, "new.example": hinted, "inside.example": netip.MustParseAddr("192.168.1.1"), "www.shop.chain": hinted},
 		domains: map[string]netip.AddrPort{"shop.chain": netip.MustParseAddrPort(server), "chain": netip.MustParseAddrPort("127.0.0.1:1")}}
 	at := func(private bool) string {
@@ -223,12 +230,12 @@ func TestOrder(t *testing.T) {
 		{public, "known.example", "198.51.100.1", dns.RcodeSuccess},
 		{public, "empty.example", "", dns.RcodeSuccess},
 		{public, "broken.example", "", dns.RcodeServerFailure},
-		{public, "new.example", "203.0.113.7", dns.RcodeSuccess},
+		{public, "new.example", "203.0.112.7", dns.RcodeSuccess},
 		{public, "inside.example", "", dns.RcodeNameError},
 		{local, "inside.example", "192.168.1.1", dns.RcodeSuccess},
 		{public, "nowhere.example", "", dns.RcodeNameError},
-		{local, "www.shop.chain", "203.0.113.9", dns.RcodeSuccess},
-		{public, "www.shop.chain", "203.0.113.7", dns.RcodeSuccess}, // its name server is on this machine
+		{local, "www.shop.chain", "203.0.112.9", dns.RcodeSuccess},
+		{public, "www.shop.chain", "203.0.112.7", dns.RcodeSuccess}, // its name server is on this machine
 	} {
 		r := ask(t, q.at, "udp", q.name, dns.TypeA)
 		got := ""
@@ -245,8 +252,8 @@ func TestOrder(t *testing.T) {
 // behind the firewall.
 func TestWithin(t *testing.T) {
 	list := func() []dns.RR {
-		return []dns.RR{rr(t, "shop.chain. 60 IN A 203.0.113.9"), rr(t, "www.shop.chain. 60 IN CNAME bank.example."), rr(t, "bank.example. 60 IN A 203.0.113.9"),
-			rr(t, "myshop.chain. 60 IN A 203.0.113.9"), rr(t, "Shop.Chain. 60 IN A 192.168.1.1"), rr(t, "shop.chain. 60 IN AAAA fe80::1"), rr(t, "shop.chain. 60 IN AAAA ::ffff:10.0.0.1")}
+		return []dns.RR{rr(t, "shop.chain. 60 IN A 203.0.112.9"), rr(t, "www.shop.chain. 60 IN CNAME bank.example."), rr(t, "bank.example. 60 IN A 203.0.112.9"),
+			rr(t, "myshop.chain. 60 IN A 203.0.112.9"), rr(t, "Shop.Chain. 60 IN A 192.168.1.1"), rr(t, "shop.chain. 60 IN AAAA fe80::1"), rr(t, "shop.chain. 60 IN AAAA ::ffff:10.0.0.1")}
 	}
 	for private, want := range map[bool]int{false: 2, true: 5} {
 		s, err := New(Config{Private: private})
@@ -445,8 +452,8 @@ func FuzzServe(f *testing.F) {
 		}
 		w := &recorder{from: &net.UDPAddr{IP: net.IPv4(203, 0, 113, 1), Port: 53}}
 		s.ServeDNS(w, m)
-		if w.sent > max(amplify*m.Len(), m.Len()+16) {
-			t.Errorf("%d bytes for %d: %v", w.sent, m.Len(), m)
+		if w.sent > max(amplify*len(raw), len(raw)+16) {
+			t.Errorf("%d bytes for %d: %v", w.sent, len(raw), m)
 		}
 	})
 }
@@ -463,5 +470,88 @@ func BenchmarkCached(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		s.ServeDNS(w, m)
+	}
+}
+
+// TestBurned: of the hints that speak for a name the one counts for which most was
+// burned, and one that does not answer leaves it to the next.
+func TestBurned(t *testing.T) {
+	up := &upstream{names: map[string][]dns.RR{"www.shop.chain.": {rr(t, "www.shop.chain. 60 IN A 203.0.113.2")}}}
+	server, silent := netip.MustParseAddrPort(start(t, up)), netip.MustParseAddrPort("127.0.0.1:1")
+	host := netip.MustParseAddr("203.0.113.1")
+	for name, c := range map[string]struct {
+		domains map[string]netip.AddrPort
+		burned  map[string]int64
+		want    string
+	}{
+		"host":                {map[string]netip.AddrPort{"shop.chain": server}, map[string]int64{host.String(): 2, server.String(): 1}, "203.0.113.1"},
+		"domain":              {map[string]netip.AddrPort{"shop.chain": server}, map[string]int64{host.String(): 1, server.String(): 2}, "203.0.113.2"},
+		"equal":               {map[string]netip.AddrPort{"shop.chain": server}, nil, "203.0.113.2"},
+		"silent":              {map[string]netip.AddrPort{"www.shop.chain": silent, "shop.chain": server}, map[string]int64{silent.String(): 3, server.String(): 2}, "203.0.113.2"},
+		"silent, then a host": {map[string]netip.AddrPort{"shop.chain": silent}, map[string]int64{silent.String(): 3}, "203.0.113.1"},
+	} {
+		_, at := serve(t, Config{Source: &chainOf{hosts: map[string]netip.Addr{"www.shop.chain": host}, domains: c.domains, burned: c.burned}, Private: true})
+		r := ask(t, at, "udp", "www.shop.chain", dns.TypeA)
+		if len(r.Answer) != 1 || r.Answer[0].(*dns.A).A.String() != c.want {
+			t.Errorf("%s: %v", name, r)
+		}
+	}
+}
+
+// TestNeverReads: a client that asks by TCP and does not read is left, and does not
+// keep the server from ending.
+func TestNeverReads(t *testing.T) {
+	var many []dns.RR
+	for i := range 2000 {
+		many = append(many, rr(t, fmt.Sprintf("large.example. 60 IN A 198.51.%d.%d", i/256, i%256)))
+	}
+	up := &upstream{names: map[string][]dns.RR{"large.example.": many}}
+	_, at := serve(t, Config{Source: &chainOf{}, Upstream: []string{start(t, up)}})
+	raw, err := net.Dial("tcp", at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	if err := raw.(*net.TCPConn).SetReadBuffer(2048); err != nil {
+		t.Fatal(err)
+	}
+	c := &dns.Conn{Conn: raw}
+	m := new(dns.Msg)
+	m.SetQuestion("large.example.", dns.TypeA)
+	for range 127 {
+		if err := c.WriteMsg(m); err != nil {
+			break // the server has left
+		}
+	}
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		if err := c.WriteMsg(m); err != nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatal("it is not left")
+		}
+	}
+}
+
+// TestOneNetwork: a network has a share of the connections and of what is waited
+// for.
+func TestOneNetwork(t *testing.T) {
+	l := newListener(nil)
+	from := netip.MustParseAddr("203.0.113.7")
+	for i := range maxConnsOf + 1 {
+		if ok := l.enter(&conn{l: l, from: networkOf(from)}, false); ok != (i < maxConnsOf) {
+			t.Fatalf("connection %d: %v", i, ok)
+		}
+	}
+	if !l.enter(&conn{l: l, from: networkOf(netip.MustParseAddr("198.51.100.1"))}, false) {
+		t.Error("another network has no place")
+	}
+	s, err := New(Config{Source: &chainOf{agents: agentsOf(1)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.of[networkOf(from)] = maxWaitingOf
+	if s.look(question{"a.bitgram.", dns.TypeA}, from) != nil || s.look(question{"a.bitgram.", dns.TypeA}, netip.MustParseAddr("198.51.100.1")) == nil {
+		t.Error("one network takes what it likes")
 	}
 }

@@ -160,11 +160,10 @@ func (x *Index) catchUp(ctx context.Context) error {
 			next = at.Height + 1
 		}
 		if next < first {
-			if begun {
-				return fmt.Errorf("hints: %w: %d", chain.ErrPruned, next)
-			}
-			x.cfg.Log.Warn("the Bitcoin node has pruned old blocks: hints in them are not known", "from", first)
-			next = first
+			// After a gap the next block stands on none that was read; a reorg to
+			// below it makes the index anew.
+			x.cfg.Log.Warn("the Bitcoin node has pruned old blocks: hints in them are not known", "from", next, "to", first-1)
+			next, begun = first, false
 		}
 		if next > tip.Height {
 			x.told(at.Height, true)
@@ -238,17 +237,19 @@ func (x *Index) disconnect(ctx context.Context, at chain.BlockRef) error {
 		if err := errors.Join(put(tx, changes), tx.Delete(bucketUndo, row), tx.Delete(bucketBlocks, row)); err != nil {
 			return err
 		}
-		if at.Height == x.cfg.From {
+		var before []byte
+		if at.Height > 0 {
+			if before, err = tx.Get(bucketBlocks, rowKey(at.Height-1)); err != nil {
+				return err
+			}
+		}
+		switch {
+		case before != nil:
+			return tx.Put(bucketBlocks, nil, rowKey(at.Height-1))
+		case at.Height <= x.cfg.From:
 			return tx.Delete(bucketBlocks, nil)
 		}
-		before, err := tx.Get(bucketBlocks, rowKey(at.Height-1))
-		if err != nil {
-			return err
-		}
-		if before == nil {
-			return errTooDeep
-		}
-		return tx.Put(bucketBlocks, nil, rowKey(at.Height-1))
+		return errTooDeep
 	})
 }
 
@@ -256,26 +257,65 @@ func (x *Index) disconnect(ctx context.Context, at chain.BlockRef) error {
 func (x *Index) clear(ctx context.Context) error {
 	return x.cfg.Store.Update(ctx, func(tx engine.Tx) error {
 		for _, bucket := range []string{bucketIndex, bucketUndo, bucketBlocks} {
-			var keys [][]byte
-			if err := tx.Scan(bucket, nil, 0, func(key, _ []byte) error {
-				keys = append(keys, bytes.Clone(key))
-				return nil
-			}); err != nil {
-				return err
-			}
-			for _, key := range keys {
-				if err := tx.Delete(bucket, key); err != nil {
+			for more := true; more; {
+				var keys [][]byte
+				if err := tx.Scan(bucket, nil, clearAtOnce, func(key, _ []byte) error {
+					keys = append(keys, bytes.Clone(key))
+					return nil
+				}); err != nil {
 					return err
 				}
+				for _, key := range keys {
+					if err := tx.Delete(bucket, key); err != nil {
+						return err
+					}
+				}
+				more = len(keys) == clearAtOnce
 			}
 		}
 		return nil
 	})
 }
 
+// clearAtOnce is how many keys are held in memory: strangers pay for how many
+// there are.
+const clearAtOnce = 4096
+
+// keyCount has how many entries there are, in bucketBlocks.
+var keyCount = []byte("count")
+
+func count(tx engine.Tx) (n uint64, err error) {
+	raw, err := tx.Get(bucketBlocks, keyCount)
+	if err != nil || raw == nil {
+		return 0, err
+	}
+	if len(raw) != 8 {
+		return 0, fmt.Errorf("count of the index of names: %d bytes", len(raw))
+	}
+	return binary.BigEndian.Uint64(raw), nil
+}
+
 func put(tx engine.Tx, changes []blockname.Change) error {
+	if len(changes) == 0 {
+		return nil
+	}
+	n, err := count(tx)
+	if err != nil {
+		return err
+	}
 	for _, c := range changes {
-		var err error
+		if blockname.IsEntry(c.Key) {
+			old, err := tx.Get(bucketIndex, c.Key)
+			if err != nil {
+				return err
+			}
+			switch {
+			case old == nil && c.Value != nil:
+				n++
+			case old != nil && c.Value == nil:
+				n--
+			}
+		}
 		if c.Value == nil {
 			err = tx.Delete(bucketIndex, c.Key)
 		} else {
@@ -285,7 +325,7 @@ func put(tx engine.Tx, changes []blockname.Change) error {
 			return err
 		}
 	}
-	return nil
+	return tx.Put(bucketBlocks, keyCount, binary.BigEndian.AppendUint64(nil, n))
 }
 
 // told notes how far the chain is read.
@@ -325,6 +365,15 @@ func (x *Index) Wait(ctx context.Context, h wire.Height) error {
 // Malformed is how many outputs looked like hints and were none, since the
 // start.
 func (x *Index) Malformed() int64 { return x.malformed.Load() }
+
+// Count is how many entries there are.
+func (x *Index) Count(ctx context.Context) (n uint64, err error) {
+	err = x.cfg.Store.View(ctx, func(tx engine.Tx) error {
+		n, err = count(tx)
+		return err
+	})
+	return n, err
+}
 
 // View answers from the index.
 func (x *Index) View(ctx context.Context, f func(blockname.Reader) error) error {

@@ -284,7 +284,14 @@ func TestPruned(t *testing.T) {
 	must(t, err)
 	p.first = 30
 	x.cfg.Chain = p
-	if err := x.catchUp(t.Context()); !errors.Is(err, chain.ErrPruned) {
-		t.Errorf("a gap: %v", err)
+	must(t, x.catchUp(t.Context()))
+	if h, tip := x.Read(); h != 40 || !tip {
+		t.Errorf("past a gap read to %d, %v", h, tip)
+	}
+	must(t, c.Reorg(t.Context(), 12, anyone))
+	p.first = 25
+	x.cfg.Chain = p
+	if err := x.catchUp(t.Context()); !errors.Is(err, errTooDeep) {
+		t.Errorf("a reorg to below a gap: %v", err)
 	}
 }

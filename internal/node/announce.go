@@ -62,17 +62,17 @@ func HintScript(h blockname.Hint) ([]byte, error) {
 
 // Register burns an amount for a hint, at a rate as Pay's: ErrOutbid where that
 // would not make it the first of its entry as of now, ErrStands where it is and
-// nothing is burned, wallet.ErrNoFunds, or an error that wraps
+// would not gain by it, or is on its way, wallet.ErrNoFunds, or an error that wraps
 // blockname.ErrMalformed.
 func (n *Node) Register(ctx context.Context, h blockname.Hint, burn wire.Sat, rate wire.SatPerKVB) (*btcwire.MsgTx, error) {
-	return n.register(ctx, h, rate, func(_ engine.Tx, e blockname.Entry) (wire.Sat, error) {
+	return n.register(ctx, h, rate, func(tx engine.Tx, e blockname.Entry) (wire.Sat, error) {
 		switch needed := e.Needed(h); {
 		case burn < needed:
 			return 0, fmt.Errorf("%w: burn %v or more", ErrOutbid, needed)
-		case burn == 0 && len(e) > 0 && e[0].Hint == h:
+		case len(e) > 0 && e[0].Hint == h && (burn == 0 || !h.Kind.AddsUp() && burn <= e[0].Burned):
 			return 0, ErrStands
 		}
-		return burn, nil
+		return burn, n.onItsWay(tx, h)
 	})
 }
 
@@ -113,37 +113,54 @@ const ownDHT = 16
 // Hint is the hint by which others find this agent, at its first TCP address that
 // they can dial, or where it has none by QUIC: ErrNoAddress.
 func (n *Node) Hint() (h blockname.Hint, err error) {
+	list, err := n.ownHints()
+	if err == nil {
+		h = list[0]
+	}
+	return h, err
+}
+
+// ownHints are the hints of all addresses that others can dial, the best first:
+// ErrNoAddress where there are none.
+func (n *Node) ownHints() ([]blockname.Hint, error) {
 	if n.host == nil {
-		return h, ErrNoAddress
+		return nil, ErrNoAddress
 	}
 	id, err := p2p.PeerID(n.self)
 	if err != nil {
-		return h, err
+		return nil, err
 	}
 	name := blockname.Hint{Name: TLD, DHT: PlaceOf(id)[:ownDHT]}
+	var short, tcp, quic []blockname.Hint
 	for _, a := range n.host.Public() {
 		m, err := multiaddr.NewMultiaddr(a)
 		if err != nil {
 			continue
 		}
 		t, _ := manet.ToNetAddr(m) // none for QUIC
-		tcp, ok := t.(*net.TCPAddr)
-		if ok && tcp.IP.To4() != nil {
-			at := tcp.AddrPort()
-			name.Kind, name.Addr = blockname.TLD, netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
-			return name, nil
+		at, isTCP := t.(*net.TCPAddr)
+		if isTCP && at.IP.To4() != nil {
+			h, ip := name, at.AddrPort()
+			h.Kind, h.Addr = blockname.TLD, netip.AddrPortFrom(ip.Addr().Unmap(), ip.Port())
+			short = append(short, h)
+			continue
 		}
-		seed := name
-		seed.Kind, seed.Multiaddr = blockname.Seed, a
-		// IPv4 by QUIC alone has no hint.
-		if _, err := seed.Encode(); err == nil && (ok || h.Kind == 0) {
-			h = seed
+		h := name
+		h.Kind, h.Multiaddr = blockname.Seed, a
+		if _, err := h.Encode(); err != nil {
+			continue // IPv4 by QUIC alone has no hint
+		}
+		if isTCP {
+			tcp = append(tcp, h)
+		} else {
+			quic = append(quic, h)
 		}
 	}
-	if h.Kind == 0 {
-		return h, ErrNoAddress
+	list := slices.Concat(short, tcp, quic)
+	if len(list) == 0 {
+		return nil, ErrNoAddress
 	}
-	return h, nil
+	return list, nil
 }
 
 // advertise keeps the agent's own hint on the chain, the first at its place, until
@@ -171,14 +188,19 @@ func (n *Node) advertise(ctx context.Context) {
 	}
 }
 
-// announced is what an agent burned where others stand at its place.
+// announced is what an agent burned where others stand at its place, and when it
+// last paid.
 type announced struct {
 	_           struct{} `cbor:",toarray"`
 	Total, Last wire.Sat
+	At          wire.Height
 }
 
 // keyAnnounced has it.
 var keyAnnounced = []byte("announcement")
+
+// errSoon: a hint was paid for less than a day ago.
+var errSoon = errors.New("it was put there less than a day ago; the next try comes a day after")
 
 // errApart: the wallet and the index of names are not at the same block.
 var errApart = errors.New("the chain is being read")
@@ -187,20 +209,26 @@ var errApart = errors.New("the chain is being read")
 // somebody outbids it, it burns at least twice as much as the last time, so that
 // it does not take many times to come to the limit.
 func (n *Node) advertiseOnce(ctx context.Context) error {
-	h, err := n.Hint()
+	own, err := n.ownHints()
 	if err != nil {
 		return err
 	}
-	script, err := HintScript(h)
-	if err != nil {
-		return err
-	}
+	h := own[0]
 	limit := n.cfg.Advertise.MaxBurn
 	var before announced
 	var burned wire.Sat
-	t, err := n.register(ctx, h, 0, func(tx engine.Tx, e blockname.Entry) (burn wire.Sat, err error) {
-		if len(e) > 0 && e[0].Hint == h {
-			return 0, ErrStands
+	t, err := n.register(ctx, h, 0, func(tx engine.Tx, _ blockname.Entry) (burn wire.Sat, err error) {
+		var e blockname.Entry // of h; any of the own ones will do where it stands first
+		for _, o := range slices.Backward(own) {
+			if e, err = blockname.Lookup(names.In(tx), o.Kind, o.Name, o.DHT); err != nil {
+				return 0, err
+			}
+			if len(e) > 0 && slices.Contains(own, e[0].Hint) {
+				return 0, ErrStands
+			}
+			if err := n.onItsWay(tx, o); err != nil {
+				return 0, err
+			}
 		}
 		// Whoever has read one block more than the other would take a hint for
 		// lost that is there.
@@ -210,9 +238,6 @@ func (n *Node) advertiseOnce(ctx context.Context) error {
 		}
 		if read, ok, err := names.Position(tx); err != nil || !ok || read != at {
 			return 0, cmp.Or(err, errApart)
-		}
-		if err := n.onItsWay(tx, script); err != nil {
-			return 0, err
 		}
 		raw, err := tx.Get(bucketHome, keyAnnounced)
 		if err != nil {
@@ -224,20 +249,26 @@ func (n *Node) advertiseOnce(ctx context.Context) error {
 				return 0, err
 			}
 		}
+		now := announced{Total: before.Total, Last: before.Last, At: at.Height}
 		needed := e.Needed(h)
-		if needed == 0 {
-			return 0, nil
+		switch {
+		case before.At > 0 && at.Height >= before.At && at.Height < before.At+wire.Height(n.margins.BlocksPerDay):
+			// What others say of our address must not cost us a fee a block.
+			return 0, errSoon
+		case needed == 0:
+			return 0, n.keepAnnounced(tx, now)
 		}
 		if burn = max(needed, 2*before.Last); burn > limit-before.Total {
 			return 0, fmt.Errorf("%w: %v for %s, %v burned before, and %v is the limit", ErrOutbid, burn, h.DHT, before.Total, limit)
 		}
 		burned = burn
-		return burn, n.keepAnnounced(tx, announced{Total: before.Total + burn, Last: burn})
+		now.Total, now.Last = before.Total+burn, burn
+		return burn, n.keepAnnounced(tx, now)
 	})
 	switch {
 	case errors.Is(err, ErrStands):
 		return nil
-	case errors.Is(err, chain.ErrRejected) && burned > 0: // nothing is burned
+	case errors.Is(err, chain.ErrRejected): // nothing is paid
 		return errors.Join(err, n.store.Update(ctx, func(tx engine.Tx) error { return n.keepAnnounced(tx, before) }))
 	case err != nil:
 		return err
@@ -255,8 +286,12 @@ func (n *Node) keepAnnounced(tx engine.Tx, a announced) error {
 }
 
 // onItsWay is ErrStands where an unconfirmed transaction of the wallet, whatever
-// its ID, pays to script.
-func (n *Node) onItsWay(tx engine.Tx, script []byte) error {
+// its ID, pays for a hint.
+func (n *Node) onItsWay(tx engine.Tx, h blockname.Hint) error {
+	script, err := HintScript(h)
+	if err != nil {
+		return err
+	}
 	txs, err := n.wallet.Unconfirmed(tx)
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -136,7 +137,7 @@ func TestAdvertiseLimit(t *testing.T) {
 		}
 		must(t, err)
 		bids++
-		w.mine(1)
+		w.mine(int(deal.MarginsFor(wire.Regtest).BlocksPerDay))
 	}
 	e, _, err := agent.node.Entry(t.Context(), hintOf(t, agent))
 	must(t, err)
@@ -166,14 +167,39 @@ func TestHintQuota(t *testing.T) {
 	if refused != 7 {
 		t.Errorf("%d of 10 refused", refused)
 	}
-	for range 10 {
-		hint := blockname.Hint{Kind: blockname.Seed, Name: TLD, DHT: "ab", Multiaddr: "/dns4/a.victim.invalid/tcp/1"}
-		if _, err := h.node.prove(t.Context(), hint, q); errors.Is(err, errQuota) {
-			refused++
+	q.of["victim.example"] = 3
+	hint := blockname.Hint{Kind: blockname.Seed, Name: TLD, DHT: "ab", Multiaddr: "/dns4/a.victim.example/tcp/1"}
+	if _, err := h.node.prove(t.Context(), hint, q); !errors.Is(err, errQuota) {
+		t.Errorf("one more name of a domain: %v", err)
+	}
+	for name, want := range map[string]bool{"router": true, "printer.local": true, "Localhost.": true, "a.home.arpa": true, "a.example": false, "local.example.": false} {
+		if local(name) != want {
+			t.Errorf("%s: %v", name, !want)
 		}
 	}
-	if refused != 14 {
-		t.Errorf("%d names refused", refused-7)
+}
+
+// TestHintSeeds: of one network two seeds are used, in the order of the
+// candidates, and each as soon as it is proven.
+func TestHintSeeds(t *testing.T) {
+	h := newHints()
+	var order []blockname.Hint
+	for i := range 4 {
+		order = append(order, blockname.Hint{Kind: blockname.TLD, Name: TLD, DHT: string(rune('a' + i))})
+	}
+	at := time.Now()
+	for i, c := range []struct {
+		hint int
+		seed string
+		want int
+	}{{3, "/ip4/1.2.3.4/tcp/1/p2p/d", 1}, {0, "", 1}, {1, "/ip4/1.2.9.9/tcp/1/p2p/b", 2}, {2, "/ip4/1.2.7.7/tcp/1/p2p/c", 2}} {
+		h.tell(order[c.hint], tried{at: at, seed: c.seed}, order, false)
+		if len(h.seeds) != c.want {
+			t.Errorf("%d: %v", i, h.seeds)
+		}
+	}
+	if !strings.HasSuffix(h.seeds[0], "b") || !strings.HasSuffix(h.seeds[1], "c") {
+		t.Errorf("seeds %v", h.seeds)
 	}
 }
 

@@ -7,11 +7,14 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
+	"maps"
 	mrand "math/rand/v2"
 	"net"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -49,7 +52,7 @@ const (
 type hints struct {
 	place string // in the DHT, hex, drawn at the start
 	mu    sync.Mutex
-	seeds []string // the larger burn first
+	seeds []string // proven, in the order of candidates
 	tried map[blockname.Hint]tried
 	news  chan struct{} // there are others than before
 	ready chan struct{} // closed when all were tried once
@@ -72,6 +75,33 @@ func (n *Node) hinted() []string {
 	n.hints.mu.Lock()
 	defer n.hints.mu.Unlock()
 	return slices.Clone(n.hints.seeds)
+}
+
+// tell notes what became of a hint, and who may use it; h.mu is not held.
+func (h *hints) tell(hint blockname.Hint, t tried, order []blockname.Hint, regtest bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.tried[hint] = t
+	h.choose(order, regtest)
+}
+
+// choose makes the seeds of what is proven, in an order of hints; h.mu is held.
+func (h *hints) choose(order []blockname.Hint, regtest bool) {
+	use := quota{limit: maxProven, of: map[string]int{}, off: regtest}
+	var seeds []string
+	for _, hint := range order {
+		if s := h.tried[hint].seed; s != "" && !slices.Contains(seeds, s) && use.take(choose.Prefix(s)) {
+			seeds = append(seeds, s)
+		}
+	}
+	if slices.Equal(seeds, h.seeds) {
+		return
+	}
+	h.seeds = seeds
+	select {
+	case h.news <- struct{}{}:
+	default:
+	}
 }
 
 // seek tries the hints of the chain with every block that is read, and until the
@@ -102,27 +132,38 @@ func (n *Node) seek(ctx context.Context) {
 	}
 }
 
-// candidates are the hints of the chain's seeds, those that burned most first.
+// candidates are the hints of the chain's seeds: in turn the one that burned most
+// of those left, and the one closest to a place drawn by this node.
 func (n *Node) candidates(ctx context.Context) (list []blockname.Hint) {
-	var entries []blockname.Entry
+	var sources [2][]blockname.Entry
 	if err := n.names.View(ctx, func(r blockname.Reader) (err error) {
-		if entries, err = blockname.Largest(r, TLD, maxHinted); err != nil {
+		if sources[0], err = blockname.Largest(r, TLD, maxHinted); err != nil {
 			return err
 		}
-		more, err := blockname.Closest(r, TLD, n.hints.place, maxRandom)
-		for _, e := range more {
-			if !slices.ContainsFunc(entries, func(o blockname.Entry) bool { return o[0].Hint == e[0].Hint }) {
-				entries = append(entries, e)
-			}
-		}
+		sources[1], err = blockname.Closest(r, TLD, n.hints.place, maxRandom)
 		return err
 	}); err != nil {
 		n.log.Debug("no hints read", "err", err)
 		return nil
 	}
-	for _, e := range entries {
-		for _, b := range e {
-			list = append(list, b.Hint)
+	var bids [2][]blockname.Hint
+	for i, entries := range sources {
+		for _, e := range entries {
+			for _, b := range e {
+				bids[i] = append(bids[i], b.Hint)
+			}
+		}
+	}
+	known := map[blockname.Hint]bool{}
+	for i := 0; len(bids[0])+len(bids[1]) > 0; i = 1 - i {
+		for len(bids[i]) > 0 {
+			h := bids[i][0]
+			bids[i] = bids[i][1:]
+			if !known[h] {
+				known[h] = true
+				list = append(list, h)
+				break
+			}
 		}
 	}
 	return list
@@ -145,25 +186,27 @@ func (t tried) due(lone bool) time.Time {
 // so many of those that are proven are used.
 func (n *Node) tryHints(ctx context.Context) (more bool) {
 	list := n.candidates(ctx)
-	h := &n.hints
+	h, regtest := &n.hints, n.cfg.Network == wire.Regtest
 	now := time.Now()
 	lone := n.calls.Known() == 0 || n.host != nil && n.host.Known() == 0
 	h.mu.Lock()
-	fresh := map[blockname.Hint]tried{} // of those that stand there now
+	standing := map[blockname.Hint]tried{}
 	var due []blockname.Hint
 	for _, hint := range list {
 		old, known := h.tried[hint]
 		if known {
-			fresh[hint] = old
+			standing[hint] = old
 		}
 		if !known || now.After(old.due(lone)) {
 			due = append(due, hint)
 		}
 	}
+	h.tried = maps.Clone(standing)
+	h.choose(list, regtest)
 	h.mu.Unlock()
 	mrand.Shuffle(len(due), func(i, j int) { due[i], due[j] = due[j], due[i] })
-	quota := quota{limit: maxTried, of: map[string]int{}, off: n.cfg.Network == wire.Regtest}
-	var mu sync.Mutex
+	quota := quota{limit: maxTried, of: map[string]int{}, off: regtest}
+	var left atomic.Bool
 	var wg sync.WaitGroup
 	places := make(chan struct{}, seekers)
 	for _, hint := range due {
@@ -171,43 +214,20 @@ func (n *Node) tryHints(ctx context.Context) (more bool) {
 		wg.Go(func() {
 			defer func() { <-places }()
 			seed, err := n.prove(ctx, hint, &quota)
-			mu.Lock()
-			defer mu.Unlock()
-			if errors.Is(err, errQuota) {
-				more = true
-				return
-			}
-			t := tried{at: now, seed: seed}
-			if err != nil {
-				t.fails = fresh[hint].fails + 1
+			switch {
+			case ctx.Err() != nil:
+			case errors.Is(err, errQuota):
+				left.Store(true)
+			case err != nil:
 				n.log.Debug("a hint leads nowhere", "dht", hint.DHT, "err", err)
+				h.tell(hint, tried{at: now, fails: standing[hint].fails + 1}, list, regtest)
+			default:
+				h.tell(hint, tried{at: now, seed: seed}, list, regtest)
 			}
-			fresh[hint] = t
 		})
 	}
 	wg.Wait()
-	if ctx.Err() != nil {
-		return false
-	}
-	var seeds []string
-	use := &quota
-	use.limit, use.of = maxProven, map[string]int{}
-	for _, hint := range list {
-		if s := fresh[hint].seed; s != "" && !slices.Contains(seeds, s) && use.take(choose.Prefix(s)) {
-			seeds = append(seeds, s)
-		}
-	}
-	h.mu.Lock()
-	changed := !slices.Equal(seeds, h.seeds)
-	h.seeds, h.tried = seeds, fresh
-	h.mu.Unlock()
-	if changed {
-		select {
-		case h.news <- struct{}{}:
-		default:
-		}
-	}
-	return more
+	return left.Load()
 }
 
 // quota bounds how many of one network there are.
@@ -278,12 +298,15 @@ func hostsOf(ctx context.Context, h blockname.Hint, q *quota) ([]multiaddr.Multi
 	if kind == "" {
 		return []multiaddr.Multiaddr{m}, nil
 	}
+	if local(name.Value()) {
+		return nil, fmt.Errorf("%s: not a public name", name.Value())
+	}
 	if !q.take(domainOf(name.Value())) {
 		return nil, errQuota
 	}
 	ctx, cancel := context.WithTimeout(ctx, p2p.Alive)
 	defer cancel()
-	ips, err := net.DefaultResolver.LookupNetIP(ctx, kind, name.Value())
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, kind, strings.TrimSuffix(name.Value(), ".")+".")
 	if err != nil {
 		return nil, err
 	}
@@ -302,4 +325,12 @@ func hostsOf(ctx context.Context, h blockname.Hint, q *quota) ([]multiaddr.Multi
 func domainOf(name string) string {
 	labels := strings.Split(strings.TrimSuffix(name, "."), ".")
 	return strings.Join(labels[max(len(labels)-2, 0):], ".")
+}
+
+// local reports whether a name is one that the public DNS does not have (RFC 6761,
+// 6762, 8375): a stranger must not make us ask the neighbours.
+func local(name string) bool {
+	name = strings.ToLower(strings.TrimSuffix(name, "."))
+	return !strings.Contains(name, ".") || slices.ContainsFunc([]string{".local", ".localhost", ".internal", ".home.arpa", ".lan", ".invalid", ".test", ".onion"},
+		func(end string) bool { return strings.HasSuffix(name, end) })
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -27,6 +26,7 @@ import (
 	manet "github.com/multiformats/go-multiaddr/net"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/bitgram/bitgram/internal/choose"
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -376,22 +376,8 @@ func (s *Host) dials(a multiaddr.Multiaddr) bool {
 	if err != nil || ip.IsUnspecified() || ip.IsMulticast() {
 		return false
 	}
-	return s.local || public(ip) && manet.IsPublicAddr(a)
-}
-
-// public refuses IPv6 addresses that lead to an IPv4 address of any kind: 6to4
-// (RFC 3056), NAT64 (RFC 6052) and Teredo (RFC 4380).
-func public(ip net.IP) bool {
-	a, ok := netip.AddrFromSlice(ip)
-	if !ok {
-		return false
-	}
-	for _, tunnel := range []netip.Prefix{netip.MustParsePrefix("2002::/16"), netip.MustParsePrefix("64:ff9b::/32"), netip.MustParsePrefix("2001::/32")} {
-		if tunnel.Contains(a) {
-			return false
-		}
-	}
-	return true
+	at, _ := netip.AddrFromSlice(ip)
+	return s.local || choose.Public(at)
 }
 
 // parse reads multiaddrs and keeps those that may be dialled.

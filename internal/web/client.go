@@ -253,8 +253,8 @@ func (c *Client) ListNames(ctx context.Context, kind, prefix string, limit int) 
 }
 
 // Resolve is GET /v1/names/resolve/{name}.
-func (c *Client) Resolve(ctx context.Context, name string, agents int) (v Answer, err error) {
-	return v, c.call(ctx, "GET", "/v1/names/resolve/"+url.PathEscape(name), url.Values{"agents": {strconv.Itoa(agents)}}, &v)
+func (c *Client) Resolve(ctx context.Context, name string, agents int, above bool) (v Answer, err error) {
+	return v, c.call(ctx, "GET", "/v1/names/resolve/"+url.PathEscape(name), url.Values{"agents": {strconv.Itoa(agents)}, "above": {strconv.FormatBool(above)}}, &v)
 }
 
 // OfferName is GET /v1/names/offer.

@@ -59,7 +59,7 @@ func showEntry(e blockname.Entry) (list []Bid) {
 type Scan struct {
 	Height    uint32 `json:"height"`
 	Synced    bool   `json:"synced"`
-	Hints     int    `json:"hints" doc:"names, and DHT prefixes of a TLD, that have one"`
+	Hints     uint64 `json:"hints" doc:"names, and DHT prefixes of a TLD, that have one"`
 	Malformed int64  `json:"malformed" doc:"outputs that look like hints and are none, since the daemon's start"`
 }
 
@@ -93,14 +93,8 @@ func (s *Server) nameRoutes(api huma.API) {
 		}
 		h, tip := n.Names().Read()
 		v = Scan{Height: uint32(h), Synced: tip, Malformed: n.Names().Malformed()}
-		return v, n.Names().View(ctx, func(r blockname.Reader) error {
-			for _, k := range kinds {
-				if err := r.Scan([]byte{byte(k)}, 0, func(_, _ []byte) error { v.Hints++; return nil }); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
+		v.Hints, err = n.Names().Count(ctx)
+		return v, err
 	})
 	on(s, api, "GET", "/names/list", "Hints by kind and beginning", func(ctx context.Context, n *node.Node, in *struct {
 		Kind  string `query:"kind" enum:"host,domain,tld,authority,seed" default:"host"`
@@ -128,8 +122,9 @@ func (s *Server) nameRoutes(api huma.API) {
 	on(s, api, "GET", "/names/resolve/{name}", "What a name leads to", func(ctx context.Context, n *node.Node, in *struct {
 		Name   string `path:"name" maxLength:"253"`
 		Agents int    `query:"agents" minimum:"0" maximum:"20" default:"8" doc:"how many at most"`
+		Above  bool   `query:"above" doc:"domain hints of what the name lies in, too"`
 	}) (Answer, error) {
-		return s.resolve(ctx, n, in.Name, in.Agents)
+		return s.resolve(ctx, n, in.Name, in.Agents, in.Above)
 	})
 	type hinted struct {
 		Hint string `query:"hint" required:"true" maxLength:"80" doc:"as it is to stand on the chain"`
@@ -166,8 +161,9 @@ func (s *Server) offer(ctx context.Context, n *node.Node, text string) (o Offer,
 	return Offer{Hint: ShowHint(h), Needed: needed, Now: showEntry(e)}, h, err
 }
 
-// resolve finds hints of a name, and agents of one under bitgram.
-func (s *Server) resolve(ctx context.Context, n *node.Node, name string, agents int) (a Answer, err error) {
+// resolve finds hints of a name, above also of the domains that it lies in, and
+// agents of one under bitgram.
+func (s *Server) resolve(ctx context.Context, n *node.Node, name string, agents int, above bool) (a Answer, err error) {
 	a = Answer{Name: name, Names: []Bid{}, Agents: []Agent{}}
 	name = strings.TrimSuffix(strings.ToLower(name), ".")
 	label, rest := strings.CutSuffix(name, "."+node.TLD)
@@ -187,7 +183,17 @@ func (s *Server) resolve(ctx context.Context, n *node.Node, name string, agents 
 				}
 				a.Names = append(a.Names, showEntry(e)...)
 			}
-			if strings.Contains(name, ".") {
+			if _, domain, ok := strings.Cut(name, "."); ok {
+				for ; above && strings.Contains(domain, "."); _, domain, _ = strings.Cut(domain, ".") {
+					if len(domain) > blockname.MaxSize {
+						continue // no hint has it
+					}
+					e, err := blockname.Lookup(r, blockname.Domain, domain, "")
+					if err != nil {
+						return err
+					}
+					a.Names = append(a.Names, showEntry(e)...)
+				}
 				return nil
 			}
 			list, err := blockname.Largest(r, name, maxSeeds)
@@ -203,8 +209,8 @@ func (s *Server) resolve(ctx context.Context, n *node.Node, name string, agents 
 		return a, nil
 	}
 	found, err := n.Closest(ctx, target(s.cfg.Network, label))
-	if err != nil && !errors.Is(err, p2p.ErrUnreachable) {
-		return a, err
+	if errors.Is(err, p2p.ErrUnreachable) && len(a.Names) > 0 {
+		err = nil // the seeds are what helps then
 	}
 	for _, f := range found[:min(len(found), agents)] {
 		g := s.agent(f.Ad)
