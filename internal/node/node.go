@@ -256,7 +256,11 @@ func (n *Node) Start() {
 	})
 	n.running.Go(func() {
 		defer close(n.ended)
-		if n.err = n.engine.Run(ctx); n.err != nil {
+		n.err = n.engine.Run(ctx)
+		if ctx.Err() != nil && errors.Is(n.err, context.Canceled) {
+			n.err = nil // closed as soon as started
+		}
+		if n.err != nil {
 			return
 		}
 		select {
