@@ -21,11 +21,35 @@ type BankTerms struct {
 	Nonce    [24]byte
 	PerRung  uint32          // pennies to a rung
 	Last     [PennySize]byte // p_N, the public end of the chain
-	Locks    [][20]byte      // h_g, the HASH160 of the penny of rung g = 1, 2, …
+	Locks    Locks           // h_g, the HASH160 of the penny of rung g = 1, 2, …
+}
+
+// Locks are encoded as one string of bytes.
+type Locks [][20]byte
+
+// MarshalBinary implements encoding.BinaryMarshaler.
+func (l Locks) MarshalBinary() ([]byte, error) {
+	b := make([]byte, 0, 20*len(l))
+	for _, h := range l {
+		b = append(b, h[:]...)
+	}
+	return b, nil
+}
+
+// UnmarshalBinary implements encoding.BinaryUnmarshaler.
+func (l *Locks) UnmarshalBinary(b []byte) error {
+	if len(b)%20 != 0 || len(b) > 20*MaxRungs {
+		return malformed("locks of %d bytes", len(b))
+	}
+	*l = nil
+	for ; len(b) > 0; b = b[20:] {
+		*l = append(*l, [20]byte(b))
+	}
+	return nil
 }
 
 // MaxSize implements Limited.
-func (*BankTerms) MaxSize() int { return 256 + 21*MaxRungs }
+func (*BankTerms) MaxSize() int { return 192 + 20*MaxRungs }
 
 // Check implements Limited. What the numbers mean together is the ladder's to
 // say.

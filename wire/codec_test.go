@@ -538,6 +538,7 @@ func FuzzStatus(f *testing.F)        { fuzzMessage[wire.Status](f) }
 func FuzzReply(f *testing.F)         { fuzzMessage[wire.Reply](f) }
 func FuzzAdvertisement(f *testing.F) { fuzzMessage[wire.Advertisement](f) }
 func FuzzHolding(f *testing.F)       { fuzzMessage[wire.Holding](f) }
+func FuzzBankTerms(f *testing.F)     { fuzzMessage[wire.BankTerms](f) }
 
 // FuzzUnmarshal: any bytes, into the type that has the most kinds of field.
 func FuzzUnmarshal(f *testing.F) {

@@ -95,6 +95,17 @@ func minHolding() *wire.Holding {
 	return &wire.Holding{Grant: wire.Grant{Owner: key(1), Agent: key(2)}, Record: minRecord()}
 }
 
+// maxBank and minBank are a bank's terms at their bounds.
+func maxBank() *wire.BankTerms {
+	b := minBank()
+	b.Expiry, b.Value, b.PerRung, b.Locks = wire.MaxHeight, wire.MaxSat, 1<<32-1, make([][20]byte, wire.MaxRungs)
+	return b
+}
+
+func minBank() *wire.BankTerms {
+	return &wire.BankTerms{Expiry: 1, Payer: key(1), Payee: key(2), Value: 1, Locks: make([][20]byte, 1)}
+}
+
 // kind is a message type: how to make an empty one, its smallest and its
 // largest.
 type kind struct {
@@ -124,5 +135,6 @@ var kinds = []kind{
 	{"Advertisement", func() wire.Limited { return new(wire.Advertisement) }, minAdvertisement(), maxAdvertisement()},
 	{"Holding", func() wire.Limited { return new(wire.Holding) }, minHolding(),
 		&wire.Holding{Grant: wire.Grant{Owner: key(1), Agent: key(2)}, Record: maxRecord()}},
+	{"BankTerms", func() wire.Limited { return new(wire.BankTerms) }, minBank(), maxBank()},
 	{"Reply", func() wire.Limited { return new(wire.Reply) }, &wire.Reply{}, &wire.Reply{Code: wire.Internal, Text: strings.Repeat("x", 256)}},
 }
