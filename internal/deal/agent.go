@@ -58,7 +58,7 @@ type Agent struct {
 	Spend     *SpendFact
 	Sigma     *wire.Secret
 	ReleaseAt wire.Height // when σ came
-	Claim     *Sent
+	Claim     *contract.Sent
 	Ack       []byte
 	Tip       wire.Height
 	Dropped   bool // the copy is deleted
@@ -93,26 +93,26 @@ type Fresh struct{ Tau, ClaimKey wire.Secret }
 
 // NewAgent answers a request with a signed quote and the state that stands
 // behind it, which must be kept before the quote leaves. A request that policy
-// does not take is a *Refusal.
+// does not take is a *wire.Refusal.
 func NewAgent(req *wire.QuoteRequest, identity wire.Secret, fresh Fresh, p Policy, m Margins, tip wire.Height, rate wire.SatPerKVB) (Agent, error) {
 	if err := req.Check(); err != nil {
-		return Agent{}, refuse(wire.BadRequest, "%w", err)
+		return Agent{}, wire.Refuse(wire.BadRequest, "%w", err)
 	}
 	switch {
 	case req.Size > p.MaxSize:
-		return Agent{}, refuse(wire.TooBig, "%d bytes, this agent takes %d", req.Size, p.MaxSize)
+		return Agent{}, wire.Refuse(wire.TooBig, "%d bytes, this agent takes %d", req.Size, p.MaxSize)
 	case req.Shape == wire.OneOfMany && !p.OneOfMany:
-		return Agent{}, refuse(wire.BadRequest, "this agent takes no part in one-of-many")
+		return Agent{}, wire.Refuse(wire.BadRequest, "this agent takes no part in one-of-many")
 	case req.StoreUntil <= tip:
-		return Agent{}, refuse(wire.TooLate, "storage until %d, the chain is at %d", req.StoreUntil, tip)
+		return Agent{}, wire.Refuse(wire.TooLate, "storage until %d, the chain is at %d", req.StoreUntil, tip)
 	case uint32(req.StoreUntil-tip) > p.MaxBlocks:
-		return Agent{}, refuse(wire.TooLong, "%d blocks of storage, this agent takes %d", req.StoreUntil-tip, p.MaxBlocks)
+		return Agent{}, wire.Refuse(wire.TooLong, "%d blocks of storage, this agent takes %d", req.StoreUntil-tip, p.MaxBlocks)
 	case uint32(req.Expiry-req.StoreUntil) < m.Slack || uint32(req.Expiry-req.StoreUntil) > 2*m.Slack:
-		return Agent{}, refuse(wire.BadRequest, "expiry %d blocks after storage, wanted %d to %d", req.Expiry-req.StoreUntil, m.Slack, 2*m.Slack)
+		return Agent{}, wire.Refuse(wire.BadRequest, "expiry %d blocks after storage, wanted %d to %d", req.Expiry-req.StoreUntil, m.Slack, 2*m.Slack)
 	}
 	price, err := wire.StoragePrice(p.Rate, req.Size, uint32(req.StoreUntil-tip), m.BlocksPerDay)
 	if err != nil {
-		return Agent{}, refuse(wire.TooBig, "%w", err)
+		return Agent{}, wire.Refuse(wire.TooBig, "%w", err)
 	}
 	self, err := identity.PrivKey()
 	if err != nil {
@@ -146,7 +146,7 @@ func NewAgent(req *wire.QuoteRequest, identity wire.Secret, fresh Fresh, p Polic
 	return Agent{Margins: m, Patience: p.Patience, Quote: q, Tau: fresh.Tau, ClaimKey: fresh.ClaimKey, Tip: tip}, nil
 }
 
-// Step is the agent's transition. An error that a peer caused is a *Refusal.
+// Step is the agent's transition. An error that a peer caused is a *wire.Refusal.
 func (a Agent) Step(ev Event) (Agent, []Effect, error) {
 	switch ev := ev.(type) {
 	case Offered:
@@ -271,21 +271,21 @@ func (a Agent) offered(ev Offered) (Agent, []Effect, error) {
 		if !a.Dropped && a.Package.Digest() == ev.Package.Digest() {
 			return a, nil, nil // again, after a lost receipt
 		}
-		return a, nil, refuse(wire.BadRequest, "this quote is used")
+		return a, nil, wire.Refuse(wire.BadRequest, "this quote is used")
 	}
 	if ev.Height > a.Quote.ValidUntil {
-		return a, nil, refuse(wire.TooLate, "the quote was valid until %d", a.Quote.ValidUntil)
+		return a, nil, wire.Refuse(wire.TooLate, "the quote was valid until %d", a.Quote.ValidUntil)
 	}
 	ok := ev.Checked
 	if ok == nil || ok.quote != a.Quote || ok.pack != ev.Package.Digest() {
 		var err error
 		if ok, err = CheckPackage(&a.Quote, &ev.Package); err != nil {
-			return a, nil, refuse(wire.BadRequest, "%w", err)
+			return a, nil, wire.Refuse(wire.BadRequest, "%w", err)
 		}
 	}
 	leaf := &ev.Package.Section.Leaf
 	if ev.CopyHash != leaf.CopyHash || ev.Size != leaf.Size {
-		return a, nil, refuse(wire.BadRequest, "%w: the copy is not the one in the leaf", ErrBadPackage)
+		return a, nil, wire.Refuse(wire.BadRequest, "%w: the copy is not the one in the leaf", ErrBadPackage)
 	}
 	a.Package, a.Index, a.At, a.Value, a.Tip = &ev.Package, ok.index, ok.at, ok.value, max(a.Tip, ev.Height)
 	return a, nil, nil
@@ -298,10 +298,10 @@ func (a *Agent) funded(n uint32) bool { return a.Confirmed.Depth(a.Tip) >= n }
 // the state is kept.
 func (a Agent) released(ev Released) (Agent, []Effect, error) {
 	if a.Package == nil {
-		return a, nil, refuse(wire.Unknown, "no message under this point")
+		return a, nil, wire.Refuse(wire.Unknown, "no message under this point")
 	}
 	if wire.Hash(sha256.Sum256(ev.Sigma[:])) != a.Package.Section.Leaf.ReleaseHash {
-		return a, nil, refuse(wire.WrongSecret, "not the release secret")
+		return a, nil, wire.Refuse(wire.WrongSecret, "not the release secret")
 	}
 	if a.Sigma != nil {
 		return a, nil, nil // again: the same answer
@@ -309,11 +309,11 @@ func (a Agent) released(ev Released) (Agent, []Effect, error) {
 	a.Tip = max(a.Tip, ev.Height)
 	switch {
 	case a.Spend != nil:
-		return a, nil, refuse(wire.Spent, "the frozen output is spent")
+		return a, nil, wire.Refuse(wire.Spent, "the frozen output is spent")
 	case !a.funded(a.Margins.reveal(a.Value)):
-		return a, nil, refuse(wire.NotConfirmed, "%d of %d confirmations", a.Confirmed.Depth(a.Tip), a.Margins.reveal(a.Value))
+		return a, nil, wire.Refuse(wire.NotConfirmed, "%d of %d confirmations", a.Confirmed.Depth(a.Tip), a.Margins.reveal(a.Value))
 	case a.Tip >= before(a.Quote.Expiry, a.Margins.Release):
-		return a, nil, refuse(wire.TooLate, "too near to the refund at %d", a.Quote.Expiry)
+		return a, nil, wire.Refuse(wire.TooLate, "too near to the refund at %d", a.Quote.Expiry)
 	}
 	a.Sigma, a.ReleaseAt = &ev.Sigma, a.Tip
 	if a.Quote.Shape == wire.OneOfMany {
@@ -334,11 +334,11 @@ func (a *Agent) Answer() (tau wire.Secret, ok bool) {
 
 func (a Agent) acked(ev Acked) (Agent, []Effect, error) {
 	if a.Sigma == nil {
-		return a, nil, refuse(wire.Unknown, "nothing was released")
+		return a, nil, wire.Refuse(wire.Unknown, "nothing was released")
 	}
 	mac := wire.AckMAC(a.Package.FetchKey, a.Quote.Point, ev.Blob)
 	if !hmac.Equal(mac[:], ev.MAC[:]) {
-		return a, nil, refuse(wire.WrongSecret, "not from the recipient")
+		return a, nil, wire.Refuse(wire.WrongSecret, "not from the recipient")
 	}
 	a.Ack = ev.Blob
 	return a, nil, nil
@@ -370,7 +370,7 @@ func (a Agent) connected(ev Connected) (Agent, []Effect, error) {
 	for _, tx := range ev.Txs {
 		if contract.Txid(tx) == a.At.Txid {
 			a.Confirmed, a.Funded = &contract.Fact{Height: ev.Height, Txid: a.At.Txid}, true
-			a.FundingTx = NewSent(tx, 0, 0).Tx
+			a.FundingTx = contract.NewSent(tx, 0, 0).Tx
 		}
 		if f := readSpend(out, a.At, tx, ev.Height); f != nil {
 			a.Spend = f

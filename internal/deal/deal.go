@@ -12,8 +12,6 @@ package deal
 
 import (
 	"errors"
-	"fmt"
-	"strings"
 
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/seal"
@@ -84,42 +82,11 @@ var (
 	ErrTooEarly     = errors.New("too early for that")
 )
 
-// Refusal is an error that is answered to a peer with a code.
-type Refusal struct {
-	Code wire.Code
-	Err  error
-}
-
-func (r *Refusal) Error() string { return fmt.Sprintf("%v: %v", r.Code, r.Err) }
-func (r *Refusal) Unwrap() error { return r.Err }
-
-func refuse(code wire.Code, format string, a ...any) error {
-	return &Refusal{Code: code, Err: fmt.Errorf(format, a...)}
-}
-
-// clean makes text that a peer may have had a hand in fit to be kept: short,
-// and valid UTF-8.
-func clean(s string) string {
-	const limit = 200
-	if len(s) > limit {
-		s = s[:limit]
-	}
-	return strings.ToValidUTF8(s, "?")
-}
-
 // Candidate is an agent that may be asked, with where to reach it.
 type Candidate struct {
 	Agent  wire.Key
 	Addrs  []string // multiaddrs without the peer ID
 	Prefix string   // of the network in which it was reached (choose.Prefix)
-}
-
-// Sent is a transaction that was broadcast, for bumping.
-type Sent struct {
-	Tx     []byte // with witnesses
-	Txid   wire.Hash
-	Fee    wire.Sat
-	Height wire.Height // tip when it was built
 }
 
 // SpendFact is the confirmed spend of a frozen output.

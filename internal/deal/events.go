@@ -159,7 +159,7 @@ type (
 	// ClaimBuilt: a claim of this deal, perhaps with others, is built. One of
 	// them broadcasts it.
 	ClaimBuilt struct {
-		Sent      Sent
+		Sent      contract.Sent
 		Broadcast bool
 	}
 	// ClaimFailed: no claim could be built; tried again at the next block.

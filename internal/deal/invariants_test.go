@@ -465,7 +465,7 @@ func TestPointOnce(t *testing.T) {
 	p := *a.state.Package
 	p.PreSig[40] ^= 1
 	_, effects, err := a.state.Step(deal.Offered{Height: w.tip(), Package: p, CopyHash: p.Section.Leaf.CopyHash, Size: p.Section.Leaf.Size})
-	var refusal *deal.Refusal
+	var refusal *wire.Refusal
 	if !errors.As(err, &refusal) || len(effects) != 0 {
 		t.Errorf("another package under the same point: %v", err)
 	}

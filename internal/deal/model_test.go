@@ -201,7 +201,7 @@ type stepKey struct {
 type stepped struct {
 	next    int32
 	effects []deal.Effect
-	refusal *deal.Refusal
+	refusal *wire.Refusal
 }
 
 func newPool[S machine[S]](m *model) *pool[S] {
@@ -490,7 +490,7 @@ func (m *model) event(ev event) deal.Event {
 		return deal.Acked{MAC: wire.AckMAC(key, a.Quote.Point, blob), Blob: blob}
 	case evClaimBuilt:
 		tx := m.claim(i, func(*contract.Claim, wire.Hash) {})
-		return deal.ClaimBuilt{Sent: *deal.NewSent(tx, 500, 0), Broadcast: true}
+		return deal.ClaimBuilt{Sent: *contract.NewSent(tx, 500, 0), Broadcast: true}
 	case evLocated:
 		l := deal.Located{Height: ev.height, Wide: true}
 		for i := range modelAgents {

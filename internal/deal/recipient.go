@@ -121,7 +121,7 @@ func (r Recipient) Step(ev Event) (Recipient, []Effect, error) {
 		if r.Phase != RecipientFetching || r.source().Candidate.Agent != ev.Agent {
 			return r, nil, nil
 		}
-		r.source().Failed, r.source().Bad, r.Failure = true, ev.Wrong, clean(ev.Why)
+		r.source().Failed, r.source().Bad, r.Failure = true, ev.Wrong, wire.Clean(ev.Why)
 		r.Tip = max(r.Tip, ev.Height)
 		return r.next()
 	case Revealed:
@@ -140,7 +140,7 @@ func (r Recipient) Step(ev Event) (Recipient, []Effect, error) {
 		}
 		// The copy was the one that the sender committed to, and τ was right:
 		// what is inside is the sender's doing. Another agent may have better.
-		r.source().Bad, r.Failure = true, clean(fmt.Errorf("%w: %s", ErrBadMessage, ev.Why).Error())
+		r.source().Bad, r.Failure = true, wire.Clean(fmt.Errorf("%w: %s", ErrBadMessage, ev.Why).Error())
 		r.Phase = RecipientFound
 		n, effects, err := r.next()
 		hope := func(s Source) bool { return !s.Bad }
@@ -226,7 +226,7 @@ func (r Recipient) located(ev Located) (Recipient, []Effect, error) {
 			r.Sources = append(r.Sources, *src)
 			r.Key = src.Leaf.Key
 		} else {
-			r.Failure = clean(fmt.Sprintf("agent %s: %v", short(f.Candidate.Agent), err))
+			r.Failure = wire.Clean(fmt.Sprintf("agent %s: %v", short(f.Candidate.Agent), err))
 		}
 	}
 	switch {
@@ -419,7 +419,7 @@ func (r Recipient) notRevealed(ev NotRevealed) (Recipient, []Effect, error) {
 	// σ may have arrived all the same: from here on only the chain or a later
 	// answer of this agent helps, until the patience of connected ends.
 	r.source().Silent = ev.Code != wire.Claiming && ev.Code != wire.NotConfirmed
-	r.Failure = clean(ev.Why)
+	r.Failure = wire.Clean(ev.Why)
 	return r, nil, nil
 }
 

@@ -1,7 +1,6 @@
 package deal
 
 import (
-	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"errors"
@@ -93,7 +92,7 @@ type Sender struct {
 	Inputs    []wire.Outpoint // of the funding
 	Confirmed *contract.Fact
 	Conflict  *contract.Fact // another transaction that took an input
-	Refund    *Sent
+	Refund    *contract.Sent
 	Tip       wire.Height // last block told
 	Failure   string
 	Discarded bool
@@ -216,7 +215,7 @@ func (s Sender) fail(by string, err error) (Sender, []Effect, error) {
 	if s.Phase < SenderPublishing {
 		s.Funding = nil // never signed: nothing to watch for
 	}
-	s.Phase, s.FailedBy, s.Failure = SenderFailed, by, clean(err.Error())
+	s.Phase, s.FailedBy, s.Failure = SenderFailed, by, wire.Clean(err.Error())
 	return s, []Effect{UnlockCoins{}, DropPayload{}}, nil
 }
 
@@ -514,7 +513,7 @@ func (s Sender) notPlaced(ev NotPlaced) (Sender, []Effect, error) {
 	if s.Phase != SenderPlacing || l == nil || l.Held || l.Refused != "" {
 		return s, nil, nil
 	}
-	l.Refused = cmp.Or(clean(ev.Why), "no answer")
+	l.Refused = cmp.Or(wire.Clean(ev.Why), "no answer")
 	return s.allAnswered()
 }
 
@@ -721,9 +720,9 @@ func (s *Sender) refund(ev Connected) ([]Effect, error) {
 	if err != nil {
 		return nil, err
 	}
-	if prev := s.Refund; prev != nil && prev.spends(tx) {
+	if prev := s.Refund; prev != nil && prev.Spends(tx) {
 		// The same outputs: sent again, or, where fees rose, replaced.
-		bump := Bumped(prev, total/2)
+		bump := prev.Bumped(total / 2)
 		if fee <= prev.Fee || bump <= prev.Fee {
 			return []Effect{Broadcast{Tx: prev.Tx}}, nil
 		}
@@ -731,7 +730,7 @@ func (s *Sender) refund(ev Connected) ([]Effect, error) {
 			return []Effect{Broadcast{Tx: prev.Tx}}, nil
 		}
 	}
-	s.Refund = NewSent(tx, fee, ev.Height)
+	s.Refund = contract.NewSent(tx, fee, ev.Height)
 	return []Effect{Broadcast{Tx: s.Refund.Tx}}, nil
 }
 
@@ -856,31 +855,4 @@ func (s Sender) Interest() contract.Interest {
 	return in
 }
 
-// NewSent records a signed transaction.
-func NewSent(tx contract.Tx, fee wire.Sat, h wire.Height) *Sent {
-	var b bytes.Buffer
-	_ = tx.Serialize(&b) // a bytes.Buffer does not fail
-	return &Sent{Tx: b.Bytes(), Txid: contract.Txid(tx), Fee: fee, Height: h}
-}
-
-// Bumped is the fee that replaces prev by BIP125 with room for the relay
-// minimum: a quarter more, but no more than limit allows.
-func Bumped(prev *Sent, limit wire.Sat) wire.Sat {
-	return max(min(prev.Fee+prev.Fee/4+wire.Sat(len(prev.Tx)), limit), prev.Fee)
-}
-
 func short(k wire.Key) string { return k.String()[:8] }
-
-// spends reports whether two transactions spend exactly the same outputs.
-func (s *Sent) spends(tx contract.Tx) bool {
-	old, err := contract.ReadTx(s.Tx)
-	if err != nil || len(old.TxIn) != len(tx.TxIn) {
-		return false
-	}
-	for _, in := range tx.TxIn {
-		if contract.Spends(old, contract.OutpointOf(in.PreviousOutPoint)) < 0 {
-			return false
-		}
-	}
-	return true
-}

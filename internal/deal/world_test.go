@@ -470,7 +470,7 @@ func (a *agent) claim(due deal.ClaimDue) {
 	}
 	minFee := wire.Sat(0)
 	if s.Claim != nil {
-		minFee = deal.Bumped(s.Claim, s.Value-contract.Dust)
+		minFee = s.Claim.Bumped(s.Value - contract.Dust)
 	}
 	out, err := contract.NewOutput(s.Package.Frozen)
 	must(a.t, err)
@@ -480,7 +480,7 @@ func (a *agent) claim(due deal.ClaimDue) {
 		a.step(deal.ClaimFailed{Why: err.Error()})
 		return
 	}
-	a.step(deal.ClaimBuilt{Sent: *deal.NewSent(tx, fee, a.tip()), Broadcast: true})
+	a.step(deal.ClaimBuilt{Sent: *contract.NewSent(tx, fee, a.tip()), Broadcast: true})
 }
 
 // scan is the recipient's look at a block.
@@ -572,7 +572,7 @@ func (w *world) release(e deal.Release) {
 		return
 	}
 	next, effects, err := a.state.Step(deal.Released{Height: w.tip(), Sigma: e.Sigma})
-	var refusal *deal.Refusal
+	var refusal *wire.Refusal
 	if errors.As(err, &refusal) {
 		w.stepRecipient(deal.NotRevealed{Agent: e.Candidate.Agent, Code: refusal.Code, Why: err.Error()})
 		return
@@ -639,9 +639,9 @@ func roundTrip[S any](t testing.TB, s S) {
 // reencode passes an effect through the form in which it is kept.
 func reencode(t testing.TB, e deal.Effect) deal.Effect {
 	t.Helper()
-	name, body, err := deal.EncodeEffect(e)
+	name, body, err := deal.Effects.Encode(e)
 	must(t, err)
-	back, err := deal.DecodeEffect(name, body)
+	back, err := deal.Effects.Decode(name, body)
 	must(t, err)
 	return back
 }

@@ -23,7 +23,7 @@ func (w *world) observe(party string, c engine.Change) {
 	}
 }
 
-func (w *world) observeSender(party string, s *deal.Sender, ev deal.Event) {
+func (w *world) observeSender(party string, s *deal.Sender, ev engine.Event) {
 	switch ev := ev.(type) {
 	case nil:
 		w.tell(party, "encrypts the message: %d bytes, which only the recipient can open", s.Terms.PayloadSize)
@@ -101,7 +101,7 @@ func frozen(s *deal.Sender) string {
 	return fmt.Sprintf("%v in %d outputs", sum, len(s.Values))
 }
 
-func (w *world) observeAgent(party string, before, a *deal.Agent, ev deal.Event) {
+func (w *world) observeAgent(party string, before, a *deal.Agent, ev engine.Event) {
 	switch ev := ev.(type) {
 	case deal.Offered:
 		w.tell(party, "recomputes the output, the root and its pre-signature byte for byte, and keeps the copy")
@@ -126,7 +126,7 @@ func (w *world) observeAgent(party string, before, a *deal.Agent, ev deal.Event)
 	}
 }
 
-func (w *world) observeRecipient(party string, before, r *deal.Recipient, ev deal.Event) {
+func (w *world) observeRecipient(party string, before, r *deal.Recipient, ev engine.Event) {
 	switch ev := ev.(type) {
 	case nil:
 		w.tell(party, "finds a message in block %d: its tag is for this key; looks up its place in the DHT", r.Tip)

@@ -195,7 +195,7 @@ func newCrashPlan() (*crashPlan, error) {
 }
 
 // now reports whether a dies at e.
-func (p *crashPlan) now(a *agent, e deal.Effect) bool {
+func (p *crashPlan) now(a *agent, e engine.Effect) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	at := ""
@@ -214,7 +214,7 @@ func (p *crashPlan) now(a *agent, e deal.Effect) bool {
 
 var errCrashed = errors.New("crashed")
 
-func (c crasher) Do(ctx context.Context, ref engine.Ref, e deal.Effect) (func(engine.Tx) ([]engine.Delivery, error), error) {
+func (c crasher) Do(ctx context.Context, ref engine.Ref, e engine.Effect) (func(engine.Tx) ([]engine.Delivery, error), error) {
 	if c.a.isDead() {
 		return nil, errCrashed
 	}

@@ -1,4 +1,4 @@
-// Package engine gives life to the pure machines of deal: it loads a state,
+// Package engine gives life to the pure machines: it loads a state,
 // steps it, commits the new state with its effects and the chain position in
 // one transaction, and only then carries the effects out. Whatever was asked
 // for and not yet done when the process died is done at the next start, so
@@ -18,7 +18,6 @@ import (
 
 	"github.com/bitgram/bitgram/internal/chain"
 	"github.com/bitgram/bitgram/internal/contract"
-	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -105,7 +104,7 @@ type Tx interface {
 // Delivery is an event for a contract.
 type Delivery struct {
 	Ref   Ref
-	Event deal.Event
+	Event Event
 }
 
 // Executor carries effects out. Both methods must be idempotent.
@@ -113,18 +112,18 @@ type Executor interface {
 	// Commit carries out those effects that touch nothing but the store,
 	// inside the transaction that asked for them. done is false for any other
 	// effect; it is then kept, and given to Do after the commit.
-	Commit(tx Tx, ref Ref, e deal.Effect) (answer deal.Event, done bool, err error)
+	Commit(tx Tx, ref Ref, e Effect) (answer Event, done bool, err error)
 	// Do carries an effect out. The function that it returns runs in the
 	// transaction that marks the effect as done, and its deliveries are
 	// stepped there. An error means: try again later.
-	Do(ctx context.Context, ref Ref, e deal.Effect) (func(Tx) ([]Delivery, error), error)
+	Do(ctx context.Context, ref Ref, e Effect) (func(Tx) ([]Delivery, error), error)
 }
 
 // Creation is a new contract.
 type Creation struct {
 	Ref     Ref
-	State   any // deal.Sender, deal.Agent or deal.Recipient
-	Effects []deal.Effect
+	State   any // of the machine of Ref.Kind
+	Effects []Effect
 }
 
 // Follower is told of every block in order, in the transaction that advances
@@ -145,8 +144,8 @@ type Block struct {
 type Change struct {
 	Ref    Ref
 	Before any // nil where the contract is new
-	State  any // deal.Sender, deal.Agent or deal.Recipient
-	Event  deal.Event
+	State  any // of the machine of Ref.Kind
+	Event  Event
 }
 
 // Config is what an Engine is made of.
@@ -169,7 +168,7 @@ type Config struct {
 // Engine runs contracts. Make it with New, then call Run.
 type Engine struct {
 	cfg   Config
-	slots map[deal.Class]chan struct{}
+	slots map[contract.Class]chan struct{}
 
 	mu      sync.Mutex
 	pending []PendingEffect // queued before Run, or while it has no room
@@ -190,7 +189,7 @@ func New(cfg Config) *Engine {
 	if cfg.Observe == nil {
 		cfg.Observe = func(Change) {}
 	}
-	slots := map[deal.Class]chan struct{}{}
+	slots := map[contract.Class]chan struct{}{}
 	for class, n := range parallel {
 		slots[class] = make(chan struct{}, n)
 	}
@@ -217,12 +216,12 @@ func (e *Engine) CreateWith(ctx context.Context, make func(Tx) (Creation, error)
 
 // Tell steps a contract by ev and commits. It returns the new state. An error
 // of Step leaves everything as it was.
-func (e *Engine) Tell(ctx context.Context, ref Ref, ev deal.Event) (state any, err error) {
+func (e *Engine) Tell(ctx context.Context, ref Ref, ev Event) (state any, err error) {
 	return e.TellWith(ctx, ref, ev, func(Tx) error { return nil })
 }
 
 // TellWith is Tell with more to be committed in the same transaction.
-func (e *Engine) TellWith(ctx context.Context, ref Ref, ev deal.Event, more func(Tx) error) (state any, err error) {
+func (e *Engine) TellWith(ctx context.Context, ref Ref, ev Event, more func(Tx) error) (state any, err error) {
 	err = e.update(ctx, func(b *batch) (err error) {
 		if state, err = b.step(ref, ev); err != nil {
 			return err
@@ -230,6 +229,22 @@ func (e *Engine) TellWith(ctx context.Context, ref Ref, ev deal.Event, more func
 		return more(b.tx)
 	})
 	return state, err
+}
+
+// TellAll steps several contracts in one transaction, in order, or none of them.
+func (e *Engine) TellAll(ctx context.Context, list []Delivery) (states []any, err error) {
+	err = e.update(ctx, func(b *batch) error {
+		states = nil
+		for _, d := range list {
+			state, err := b.step(d.Ref, d.Event)
+			if err != nil {
+				return fmt.Errorf("%v: %w", d.Ref, err)
+			}
+			states = append(states, state)
+		}
+		return nil
+	})
+	return states, err
 }
 
 // State loads a contract's state.
@@ -332,7 +347,7 @@ func own(err error) bool {
 }
 
 // step loads, steps and keeps one contract.
-func (b *batch) step(ref Ref, ev deal.Event) (any, error) {
+func (b *batch) step(ref Ref, ev Event) (any, error) {
 	raw, err := b.tx.State(ref)
 	if err != nil {
 		return nil, err
@@ -341,7 +356,7 @@ func (b *batch) step(ref Ref, ev deal.Event) (any, error) {
 	if err != nil {
 		return nil, &machineError{err}
 	}
-	next, effects, err := step(state, ev)
+	next, effects, err := kinds[ref.Kind].step(state, ev)
 	if err != nil {
 		return state, &machineError{err}
 	}
@@ -371,7 +386,7 @@ func (b *batch) keep(c Change) error {
 
 // carry keeps effects for later, and does at once those that need the store
 // alone.
-func (b *batch) carry(ref Ref, effects []deal.Effect) error {
+func (b *batch) carry(ref Ref, effects []Effect) error {
 	for _, eff := range effects {
 		answer, done, err := b.e.cfg.Executor.Commit(b.tx, ref, eff)
 		if err != nil {
@@ -387,7 +402,7 @@ func (b *batch) carry(ref Ref, effects []deal.Effect) error {
 			}
 			continue
 		}
-		name, body, err := deal.EncodeEffect(eff)
+		name, body, err := kinds[ref.Kind].encodeEffect(eff)
 		if err != nil {
 			return err
 		}
@@ -484,7 +499,7 @@ const (
 // parallel is how many effects of each class run at once. Each class has its
 // own places, so that no peer that is slow on purpose stands before a claim or
 // a refund.
-var parallel = map[deal.Class]int{deal.Local: 16, deal.Request: 64, deal.Transfer: 16, deal.Search: 4}
+var parallel = map[contract.Class]int{contract.Local: 16, contract.Request: 64, contract.Transfer: 16, contract.Search: 4}
 
 // execute carries one effect out, however often it takes.
 func (e *Engine) execute(ctx context.Context, p PendingEffect) {
@@ -493,12 +508,16 @@ func (e *Engine) execute(ctx context.Context, p PendingEffect) {
 		delete(e.running, p.ID)
 		e.mu.Unlock()
 	}()
-	eff, err := deal.DecodeEffect(p.Name, p.Body)
+	k, err := of(p.Ref.Kind)
+	var eff Effect
+	if err == nil {
+		eff, err = k.decodeEffect(p.Name, p.Body)
+	}
 	if err != nil {
 		e.cfg.Log.Error("effect unreadable", "contract", p.Ref.String(), "err", err)
 		return
 	}
-	slots := e.slots[deal.ClassOf(eff)]
+	slots := e.slots[k.class(eff)]
 	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
 		// It leans on heights and fees: they have to be those of the node's tip.
 		if e.WaitSynced(ctx) != nil {

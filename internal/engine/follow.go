@@ -10,7 +10,6 @@ import (
 
 	"github.com/bitgram/bitgram/internal/chain"
 	"github.com/bitgram/bitgram/internal/contract"
-	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -183,14 +182,14 @@ func (e *Engine) connect(ctx context.Context, at chain.BlockRef) error {
 			return err
 		}
 		for _, ref := range refs {
-			ev := deal.Connected{Block: contract.Block{Height: block.Ref.Height, FeeRate: rate}}
-			if ev.Txs, err = b.relevant(ref, block, txids); own(err) {
+			told := contract.Block{Height: block.Ref.Height, FeeRate: rate}
+			if told.Txs, err = b.relevant(ref, block, txids); own(err) {
 				e.cfg.Log.Error("contract unreadable", "contract", ref.String(), "err", err)
 				continue
 			} else if err != nil {
 				return err
 			}
-			if err := b.tell(ref, ev); err != nil {
+			if err := b.tell(ref, kinds[ref.Kind].connected(told)); err != nil {
 				return err
 			}
 		}
@@ -230,7 +229,7 @@ func (b *batch) relevant(ref Ref, block *Block, txids []wire.Hash) (txs []contra
 
 // tell steps a contract by a chain event. A contract that fails to step must
 // not stop the chain for all others: it is logged and left as it was.
-func (b *batch) tell(ref Ref, ev deal.Event) error {
+func (b *batch) tell(ref Ref, ev Event) error {
 	_, err := b.step(ref, ev)
 	if own(err) {
 		b.e.cfg.Log.Error("block not understood", "contract", ref.String(), "err", err)
@@ -250,7 +249,11 @@ func (e *Engine) disconnect(ctx context.Context, at chain.BlockRef) error {
 			return err
 		}
 		for _, ref := range refs {
-			if err := b.tell(ref, deal.Disconnected{Undo: contract.Undo{Height: at.Height}}); err != nil {
+			k, err := of(ref.Kind)
+			if err != nil {
+				return err
+			}
+			if err := b.tell(ref, k.disconnected(contract.Undo{Height: at.Height})); err != nil {
 				return err
 			}
 		}

@@ -39,7 +39,7 @@ const (
 const maxSmall = 16 << 10
 
 func refuse(code wire.Code, text string) error {
-	return &deal.Refusal{Code: code, Err: errors.New(text)}
+	return &wire.Refusal{Code: code, Err: errors.New(text)}
 }
 
 // state loads the agent's side of the message under a point.
@@ -78,7 +78,7 @@ func (a *agent) ready(ctx context.Context) error {
 }
 
 // tell steps the deal under a point by a peer's event.
-func (a *agent) tell(ctx context.Context, point wire.Key, ev deal.Event) (deal.Agent, error) {
+func (a *agent) tell(ctx context.Context, point wire.Key, ev engine.Event) (deal.Agent, error) {
 	s, err := a.engine.Tell(ctx, agentRef(point), ev)
 	if err != nil {
 		return deal.Agent{}, known(err)
@@ -128,7 +128,7 @@ func (a *agent) Store(ctx context.Context, p *wire.Package, proceed func() (io.R
 	// Before the copy is asked for.
 	checked, err := deal.CheckPackage(&s.Quote, p)
 	if err != nil {
-		return nil, &deal.Refusal{Code: wire.BadRequest, Err: err}
+		return nil, &wire.Refusal{Code: wire.BadRequest, Err: err}
 	}
 	if s.Dropped || (s.Package != nil && s.Package.Digest() != p.Digest()) {
 		return nil, refuse(wire.BadRequest, "this quote is used")
@@ -185,7 +185,7 @@ func (a *agent) keep(ctx context.Context, p *wire.Package, checked *deal.Checked
 	var sum wire.Hash
 	h.Sum(sum[:0])
 	if sum != leaf.CopyHash || uint64(size) != leaf.Size {
-		return &deal.Refusal{Code: wire.BadRequest, Err: fmt.Errorf("%w: the copy is not the one in the leaf", deal.ErrBadPackage)}
+		return &wire.Refusal{Code: wire.BadRequest, Err: fmt.Errorf("%w: the copy is not the one in the leaf", deal.ErrBadPackage)}
 	}
 	path := a.files.path(dirCopies, leaf.Point, "")
 	if file != nil {
@@ -346,7 +346,7 @@ func (a *agent) buildClaims(tx engine.Tx, ref engine.Ref, due deal.ClaimDue) ([]
 	claims, refs, total := pick(group, ref, rate)
 	minFee, script := wire.Sat(0), []byte(nil)
 	if first.Claim != nil && whole {
-		minFee = deal.Bumped(first.Claim, total-contract.Dust)
+		minFee = first.Claim.Bumped(total - contract.Dust)
 		old, err := contract.ReadTx(first.Claim.Tx)
 		if err != nil {
 			return nil, err
@@ -372,7 +372,7 @@ func (a *agent) buildClaims(tx engine.Tx, ref engine.Ref, due deal.ClaimDue) ([]
 	if err := a.wallet.UseScript(tx, script); err != nil {
 		return nil, err
 	}
-	sent := deal.NewSent(claim, fee, tip)
+	sent := contract.NewSent(claim, fee, tip)
 	var deliveries []engine.Delivery
 	for _, r := range refs {
 		deliveries = append(deliveries, engine.Delivery{Ref: r, Event: deal.ClaimBuilt{Sent: *sent, Broadcast: r == ref}})
@@ -408,9 +408,9 @@ func (a *agent) firstOf(txid wire.Hash, urgent bool, ref engine.Ref, tip wire.He
 	return l.by[k] == ref
 }
 
-func sentOr(s *deal.Sent) deal.Sent {
+func sentOr(s *contract.Sent) contract.Sent {
 	if s == nil {
-		return deal.Sent{}
+		return contract.Sent{}
 	}
 	return *s
 }

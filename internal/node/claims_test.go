@@ -20,7 +20,7 @@ func TestClaimGroup(t *testing.T) {
 	must(t, err)
 	defer st.Close()
 	a := &agent{store: st, log: slog.New(slog.DiscardHandler)}
-	sigma, batch := wire.Secret{1}, &deal.Sent{Txid: wire.Hash{7}}
+	sigma, batch := wire.Secret{1}, &contract.Sent{Txid: wire.Hash{7}}
 	deals := map[byte][]deal.Agent{}
 	save := func(kind byte, d deal.Agent) {
 		d.Quote.Point = wire.Key{kind, byte(len(deals[kind])), byte(len(deals[kind]) >> 8)}
@@ -45,7 +45,7 @@ func TestClaimGroup(t *testing.T) {
 	for range 3 {
 		save('f', deal.Agent{Confirmed: confirmed})                                                         // free
 		save('b', deal.Agent{Confirmed: confirmed, Claim: batch})                                           // in a batch
-		save('o', deal.Agent{Confirmed: confirmed, Claim: &deal.Sent{Txid: wire.Hash{8}}})                  // in another
+		save('o', deal.Agent{Confirmed: confirmed, Claim: &contract.Sent{Txid: wire.Hash{8}}})              // in another
 		save('a', deal.Agent{Confirmed: confirmed, Quote: wire.Quote{Shape: wire.OneOfMany}})               // alone
 		save('n', deal.Agent{})                                                                             // not funded
 		save('s', deal.Agent{Confirmed: confirmed, Spend: &deal.SpendFact{Fact: contract.Fact{Height: 6}}}) // spent

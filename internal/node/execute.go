@@ -33,7 +33,7 @@ const quoteTimeout = 10 * time.Second
 
 // Commit implements engine.Executor: coins are locked and freed in the very
 // transaction that asks for it.
-func (x *executor) Commit(tx engine.Tx, ref engine.Ref, e deal.Effect) (deal.Event, bool, error) {
+func (x *executor) Commit(tx engine.Tx, ref engine.Ref, e engine.Effect) (engine.Event, bool, error) {
 	switch e := e.(type) {
 	case deal.LockCoins:
 		at, _, err := tx.Position()
@@ -60,7 +60,7 @@ func (x *executor) Commit(tx engine.Tx, ref engine.Ref, e deal.Effect) (deal.Eve
 }
 
 // Do implements engine.Executor.
-func (x *executor) Do(ctx context.Context, ref engine.Ref, e deal.Effect) (func(engine.Tx) ([]engine.Delivery, error), error) {
+func (x *executor) Do(ctx context.Context, ref engine.Ref, e engine.Effect) (func(engine.Tx) ([]engine.Delivery, error), error) {
 	if due, ok := e.(deal.ClaimDue); ok {
 		return func(tx engine.Tx) ([]engine.Delivery, error) { return (*agent)(x).buildClaims(tx, ref, due) }, nil
 	}
@@ -122,7 +122,7 @@ func (x *executor) over(ctx context.Context, ref engine.Ref) bool {
 	return errors.Is(err, engine.ErrNoContract)
 }
 
-func (x *executor) answer(ctx context.Context, ref engine.Ref, e deal.Effect) (deal.Event, error) {
+func (x *executor) answer(ctx context.Context, ref engine.Ref, e engine.Effect) (deal.Event, error) {
 	switch e := e.(type) {
 	case deal.SealCopies:
 		return x.sealCopies(ref, e)

@@ -37,7 +37,7 @@ func (f *follower) Connect(tx engine.Tx, b *engine.Block) (found []engine.Creati
 		if _, err := tx.State(ref); !errors.Is(err, engine.ErrNoContract) {
 			continue // known from before a reorg
 		}
-		found = append(found, engine.Creation{Ref: ref, State: state, Effects: effects})
+		found = append(found, engine.Creation{Ref: ref, State: state, Effects: engine.EffectsOf(effects)})
 	}
 	return found, nil
 }

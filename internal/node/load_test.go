@@ -53,7 +53,7 @@ func TestQuotas(t *testing.T) {
 		return nil
 	}
 	full := func(err error) bool {
-		var r *deal.Refusal
+		var r *wire.Refusal
 		return errors.As(err, &r) && r.Code == wire.Full
 	}
 	// fill stores until it is refused.

@@ -86,7 +86,7 @@ func (n *Node) Send(ctx context.Context, l Letter) (engine.Ref, error) {
 			return engine.Creation{}, err
 		}
 		state, effects, err := deal.NewSender(terms)
-		return engine.Creation{Ref: ref, State: state, Effects: effects}, err
+		return engine.Creation{Ref: ref, State: state, Effects: engine.EffectsOf(effects)}, err
 	})
 	if err != nil {
 		return engine.Ref{}, errors.Join(err, remove(n.files.path(dirOutgoing, ref.ID, "")))

@@ -27,7 +27,6 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/bitgram/bitgram/internal/choose"
-	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -316,7 +315,7 @@ func (d *directory) get(ctx context.Context, name string, m any) error {
 func (d *directory) serveAd(_ context.Context, st network.Stream) error {
 	ad := d.ad.Load()
 	if ad == nil {
-		return d.h.reply(st, nil, &deal.Refusal{Code: wire.Unknown, Err: errors.New("nothing on offer")})
+		return d.h.reply(st, nil, &wire.Refusal{Code: wire.Unknown, Err: errors.New("nothing on offer")})
 	}
 	return d.h.reply(st, ad, nil)
 }

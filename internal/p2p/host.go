@@ -303,7 +303,7 @@ var errRefused = errors.New("refused")
 // text stays here.
 func (s *Host) reply(st network.Stream, m wire.Limited, err error) error {
 	if err != nil {
-		var refusal *deal.Refusal
+		var refusal *wire.Refusal
 		out := wire.Reply{Code: wire.Internal}
 		if errors.As(err, &refusal) {
 			out = wire.Reply{Code: refusal.Code, Text: clip(refusal.Err.Error())}

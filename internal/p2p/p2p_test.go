@@ -158,7 +158,7 @@ func proof(by wire.Secret, leaf wire.Section, nonce wire.Hash, agent, client pee
 
 var request = wire.QuoteRequest{Session: wire.Hash{1}, E: keyOf(secret(2)), Size: 10, StoreUntil: 100, Expiry: 200}
 
-func refusal(c wire.Code) error { return &deal.Refusal{Code: c, Err: errors.New("because")} }
+func refusal(c wire.Code) error { return &wire.Refusal{Code: c, Err: errors.New("because")} }
 
 func TestRoundTrips(t *testing.T) {
 	for _, addr := range []string{overTCP, overQUIC} {
@@ -272,7 +272,7 @@ func TestRefusals(t *testing.T) {
 			wantRefused(t, f(), code)
 		}
 	}
-	answer = &deal.Refusal{Code: wire.Full, Err: errors.New(strings.Repeat("é", 500))}
+	answer = &wire.Refusal{Code: wire.Full, Err: errors.New(strings.Repeat("é", 500))}
 	wantRefused(t, ask["quote"](), wire.Full)
 	answer = fmt.Errorf("write /home/agent: %w", syscall.ENOSPC)
 	for name, f := range ask {

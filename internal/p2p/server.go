@@ -12,7 +12,7 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// Service is what an agent answers. An error that wraps *deal.Refusal is told
+// Service is what an agent answers. An error that wraps *wire.Refusal is told
 // to the peer with its code and text, syscall.ENOSPC as wire.Full; any other only
 // as an internal error.
 // Requests are decoded and in range.

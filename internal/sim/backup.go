@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/node"
 	"github.com/bitgram/bitgram/internal/p2p"
@@ -111,7 +110,7 @@ type saver struct {
 	home *Home
 }
 
-func (s saver) Do(ctx context.Context, ref engine.Ref, e deal.Effect) (func(engine.Tx) ([]engine.Delivery, error), error) {
+func (s saver) Do(ctx context.Context, ref engine.Ref, e engine.Effect) (func(engine.Tx) ([]engine.Delivery, error), error) {
 	s.home.at(fmt.Sprintf("%T", e))
 	return s.Executor.Do(ctx, ref, e)
 }

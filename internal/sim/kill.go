@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
 )
 
@@ -40,7 +39,7 @@ type killer struct {
 	*Plan
 }
 
-func (k killer) Do(ctx context.Context, ref engine.Ref, e deal.Effect) (func(engine.Tx) ([]engine.Delivery, error), error) {
+func (k killer) Do(ctx context.Context, ref engine.Ref, e engine.Effect) (func(engine.Tx) ([]engine.Delivery, error), error) {
 	k.mu.Lock()
 	gone, mine := k.killed, false
 	if !gone && fmt.Sprintf("%T", e) == k.Effect {

@@ -18,7 +18,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/bitgram/bitgram/internal/contract"
-	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/internal/sim"
 	"github.com/bitgram/bitgram/seal"
@@ -70,7 +69,7 @@ func (g garbles) Copy(ctx context.Context, t *wire.Token, nonce wire.Hash, self,
 type refuses struct{ p2p.Service }
 
 func (refuses) Store(context.Context, *wire.Package, func() (io.Reader, error)) (*wire.Receipt, error) {
-	return nil, &deal.Refusal{Code: wire.Full, Err: errors.New("no room")}
+	return nil, &wire.Refusal{Code: wire.Full, Err: errors.New("no room")}
 }
 
 // story is a run of the lab and how it has to end.

@@ -1,0 +1,52 @@
+package contract
+
+import (
+	"fmt"
+	"reflect"
+
+	"github.com/bitgram/bitgram/wire"
+)
+
+// Class says what an effect waits for.
+type Class uint8
+
+// The classes of effects.
+const (
+	Local    Class = iota // this home and its node: claims, refunds, files
+	Request               // a peer's answer of a few bytes
+	Transfer              // a body to or from a peer or a disk, of any size
+	Search                // many peers' answers, looked for in the DHT
+)
+
+// Effects stores the effects of a package's machines, a closed set of values, by
+// the names of their types.
+type Effects[E any] map[string]reflect.Type
+
+// EffectsOf is the set of a package's effects.
+func EffectsOf[E any](set ...E) Effects[E] {
+	c := Effects[E]{}
+	for _, e := range set {
+		t := reflect.TypeOf(e)
+		c[t.Name()] = t
+	}
+	return c
+}
+
+// Encode returns e's name and body for the store.
+func (c Effects[E]) Encode(e E) (name string, body []byte, err error) {
+	body, err = wire.Marshal(e)
+	return reflect.TypeOf(e).Name(), body, err
+}
+
+// Decode reads what Encode wrote.
+func (c Effects[E]) Decode(name string, body []byte) (e E, err error) {
+	t, ok := c[name]
+	if !ok {
+		return e, fmt.Errorf("unknown effect %q: written by a newer version?", name)
+	}
+	p := reflect.New(t)
+	if err := wire.Unmarshal(body, p.Interface()); err != nil {
+		return e, fmt.Errorf("effect %s: %w", name, err)
+	}
+	return p.Elem().Interface().(E), nil
+}

@@ -1,0 +1,42 @@
+package contract
+
+import (
+	"bytes"
+
+	"github.com/bitgram/bitgram/wire"
+)
+
+// Sent is a transaction that was broadcast, for bumping.
+type Sent struct {
+	Tx     []byte // with witnesses
+	Txid   wire.Hash
+	Fee    wire.Sat
+	Height wire.Height // tip when it was built
+}
+
+// NewSent records a signed transaction.
+func NewSent(tx Tx, fee wire.Sat, h wire.Height) *Sent {
+	var b bytes.Buffer
+	_ = tx.Serialize(&b) // a bytes.Buffer does not fail
+	return &Sent{Tx: b.Bytes(), Txid: Txid(tx), Fee: fee, Height: h}
+}
+
+// Bumped is the fee that replaces prev by BIP125 with room for the relay
+// increment, up to limit.
+func (s *Sent) Bumped(limit wire.Sat) wire.Sat {
+	return max(min(s.Fee+s.Fee/4+wire.Sat(len(s.Tx)), limit), s.Fee)
+}
+
+// Spends reports whether s spends exactly the same outputs as tx.
+func (s *Sent) Spends(tx Tx) bool {
+	old, err := ReadTx(s.Tx)
+	if err != nil || len(old.TxIn) != len(tx.TxIn) {
+		return false
+	}
+	for _, in := range tx.TxIn {
+		if Spends(old, OutpointOf(in.PreviousOutPoint)) < 0 {
+			return false
+		}
+	}
+	return true
+}
