@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"sort"
 
 	"github.com/bitgram/bitgram/wire"
 )
@@ -71,4 +72,18 @@ func (l Ladder) Paid(pennies uint32) wire.Msat {
 	hi, lo := bits.Mul64(uint64(l.Value-Dust)*1000, uint64(min(pennies, l.N())))
 	q, _ := bits.Div64(hi, lo, uint64(l.N()))
 	return wire.Msat(q)
+}
+
+// CountFor is the least count of pennies that are worth an amount; ok is false
+// where all are not.
+func (l Ladder) CountFor(amount wire.Msat) (count uint32, ok bool) {
+	n := uint32(sort.Search(int(l.N())+1, func(c int) bool { return l.Paid(uint32(c)) >= amount }))
+	return n, n <= l.N()
+}
+
+// RungFor is the lowest rung at which the payee gets an amount, before fees; ok is
+// false where it is more than at the last.
+func (l Ladder) RungFor(amount wire.Msat) (g uint32, ok bool) {
+	n := uint32(sort.Search(int(l.Rungs)+1, func(g int) bool { return l.Share(uint32(g)).Msat() >= amount }))
+	return n, n <= l.Rungs
 }

@@ -337,7 +337,7 @@ func TestWidths(t *testing.T) {
 		b  []byte
 		ok bool
 	}{
-		"largest code":           {reply(byte(wire.Internal)), true},
+		"largest code":           {reply(byte(wire.NoRoute)), true},
 		"code of 256":            {reply(0x19, 1, 0), false},
 		"code of 2^32":           {reply(0x1b, 0, 0, 0, 1, 0, 0, 0, 0), false},
 		"code of 2^64 as bignum": {reply(0xc2, 0x49, 1, 0, 0, 0, 0, 0, 0, 0, 0), false},
@@ -391,7 +391,55 @@ func TestOutOfRange(t *testing.T) {
 		return m
 	}
 	ad := func(f func(*wire.Advertisement)) wire.Limited { m := minAdvertisement(); f(m); return m }
+	open := func(f func(*wire.BankOpen)) wire.Limited { m := minOpen(); f(m); return m }
+	transfer := func(f func(*wire.Transfer)) wire.Limited { m := maxTransfer(); f(m); return m }
+	ask := func(value wire.Sat, rungs, per uint32, expiry wire.Height) wire.Limited {
+		return &wire.BankRequest{Value: value, Rungs: rungs, PerRung: per, Expiry: expiry}
+	}
 	cases := map[string]wire.Limited{
+		"bank of nothing":           ask(0, 1, 1, 1),
+		"bank of too much":          ask(wire.MaxSat+1, 1, 1, 1),
+		"bank without rungs":        ask(1, 0, 1, 1),
+		"bank of many rungs":        ask(1, wire.MaxRungs+1, 1, 1),
+		"bank without pennies":      ask(1, 1, 0, 1),
+		"bank without end":          ask(1, 1, 1, 0),
+		"bank that ends late":       ask(1, 1, 1, wire.MaxHeight+1),
+		"bank quote without depth":  &wire.BankQuote{Payee: key(1)},
+		"bank quote too deep":       &wire.BankQuote{Payee: key(1), Conf: wire.MaxBankConf + 1},
+		"bank quote key":            &wire.BankQuote{Payee: offCurve, Conf: 1},
+		"opening without funding":   open(func(m *wire.BankOpen) { m.Funding = nil }),
+		"opening funding":           open(func(m *wire.BankOpen) { m.Funding = make([]byte, wire.MaxFunding+1) }),
+		"opening signatures":        open(func(m *wire.BankOpen) { m.Sigs = nil }),
+		"opening terms":             open(func(m *wire.BankOpen) { m.Terms.Payee = m.Terms.Payer }),
+		"bank state reserve < 0":    &wire.BankState{Reserve: -1},
+		"bank state reserve":        &wire.BankState{Reserve: wire.MaxSat + 1},
+		"bank state code":           &wire.BankState{Code: wire.NoRoute + 1},
+		"no pennies":                &wire.Pennies{},
+		"half a penny":              &wire.Pennies{List: make([]byte, wire.EncodedPenny/2)},
+		"too many pennies":          &wire.Pennies{List: make([]byte, (wire.MaxPennies+1)*wire.EncodedPenny)},
+		"taken text":                &wire.Taken{Text: "a\x80"},
+		"close of less than 0":      &wire.CloseOffer{Payer: -1, Script: []byte{1}},
+		"close of too much":         &wire.CloseOffer{Payer: wire.MaxSat + 1, Script: []byte{1}},
+		"close fee < 0":             &wire.CloseOffer{Fee: -1, Script: []byte{1}},
+		"close to nobody":           &wire.CloseOffer{},
+		"close script":              &wire.CloseOffer{Script: make([]byte, 43)},
+		"transfer step 0":           transfer(func(m *wire.Transfer) { m.Index = 0 }),
+		"transfer of nothing":       transfer(func(m *wire.Transfer) { m.Hops[1].Amount = 0 }),
+		"transfer that grows":       transfer(func(m *wire.Transfer) { m.Amount-- }),
+		"transfer that grows later": transfer(func(m *wire.Transfer) { m.Hops[0].Amount-- }),
+		"transfer of too much":      transfer(func(m *wire.Transfer) { m.Amount++ }),
+		"transfer total":            transfer(func(m *wire.Transfer) { m.Total++ }),
+		"transfer of more than all": transfer(func(m *wire.Transfer) { m.Total-- }),
+		"transfer hops":             transfer(func(m *wire.Transfer) { m.Hops = append(m.Hops, m.Hops[1]) }),
+		"transfer key":              transfer(func(m *wire.Transfer) { m.Hops[0].Key = offCurve }),
+		"transfer ack":              &wire.TransferAck{Total: wire.MaxSat.Msat() + 1},
+		"route for nothing":         &wire.RouteRequest{Payee: key(1)},
+		"route depth":               &wire.RouteRequest{Payee: key(1), Amount: 1, Depth: wire.MaxHops},
+		"route payee":               &wire.RouteRequest{Payee: offCurve, Amount: 1},
+		"route of nobody":           &wire.Route{},
+		"route of many":             &wire.Route{Bankers: append(maxRoute().Bankers, maxRoute().Bankers[0])},
+		"route banker":              &wire.Route{Bankers: []wire.RouteHop{{Key: offCurve}}},
+
 		"advertisement of no service":       ad(func(m *wire.Advertisement) { m.Services = 0 }),
 		"advertisement rate":                ad(func(m *wire.Advertisement) { m.Rate = wire.MaxRate + 1 }),
 		"advertisement size 0":              ad(func(m *wire.Advertisement) { m.Limits.Size = 0 }),
@@ -464,7 +512,7 @@ func TestOutOfRange(t *testing.T) {
 		"acknowledgement empty":        &wire.Acknowledge{},
 		"acknowledgement":              &wire.Acknowledge{Blob: make([]byte, wire.MaxAck+1)},
 		"status":                       &wire.Status{Ack: make([]byte, wire.MaxAck+1)},
-		"reply code":                   &wire.Reply{Code: wire.Internal + 1},
+		"reply code":                   &wire.Reply{Code: wire.NoRoute + 1},
 		"reply code 255":               &wire.Reply{Code: 255},
 		"reply text":                   &wire.Reply{Text: string(make([]byte, 257))},
 		"reply text not UTF-8":         &wire.Reply{Text: "a\x80"},
@@ -539,6 +587,20 @@ func FuzzReply(f *testing.F)         { fuzzMessage[wire.Reply](f) }
 func FuzzAdvertisement(f *testing.F) { fuzzMessage[wire.Advertisement](f) }
 func FuzzHolding(f *testing.F)       { fuzzMessage[wire.Holding](f) }
 func FuzzBankTerms(f *testing.F)     { fuzzMessage[wire.BankTerms](f) }
+func FuzzBankRequest(f *testing.F)   { fuzzMessage[wire.BankRequest](f) }
+func FuzzBankQuote(f *testing.F)     { fuzzMessage[wire.BankQuote](f) }
+func FuzzBankOpen(f *testing.F)      { fuzzMessage[wire.BankOpen](f) }
+func FuzzBankHello(f *testing.F)     { fuzzMessage[wire.BankHello](f) }
+func FuzzBankState(f *testing.F)     { fuzzMessage[wire.BankState](f) }
+func FuzzPennies(f *testing.F)       { fuzzMessage[wire.Pennies](f) }
+func FuzzTaken(f *testing.F)         { fuzzMessage[wire.Taken](f) }
+func FuzzCloseOffer(f *testing.F)    { fuzzMessage[wire.CloseOffer](f) }
+func FuzzCloseSign(f *testing.F)     { fuzzMessage[wire.CloseSign](f) }
+func FuzzCloseDone(f *testing.F)     { fuzzMessage[wire.CloseDone](f) }
+func FuzzTransfer(f *testing.F)      { fuzzMessage[wire.Transfer](f) }
+func FuzzTransferAck(f *testing.F)   { fuzzMessage[wire.TransferAck](f) }
+func FuzzRouteRequest(f *testing.F)  { fuzzMessage[wire.RouteRequest](f) }
+func FuzzRoute(f *testing.F)         { fuzzMessage[wire.Route](f) }
 
 // FuzzUnmarshal: any bytes, into the type that has the most kinds of field.
 func FuzzUnmarshal(f *testing.F) {

@@ -128,7 +128,7 @@ func KnowledgeDigest(agent, e Key, session Hash, point Key) Hash {
 func (q *Quote) Digest() Hash {
 	c := *q
 	c.Sig = Signature{}
-	return digestOf("quote", &c)
+	return DigestOf("quote", &c)
 }
 
 // ClaimLeaf is one agent's claim in a frozen output.
@@ -236,7 +236,7 @@ func (p *Package) Check() error {
 }
 
 // Digest names the package in a receipt.
-func (p *Package) Digest() Hash { return digestOf("package", p) }
+func (p *Package) Digest() Hash { return DigestOf("package", p) }
 
 // Receipt is an agent's signed word that it verified and durably holds a copy.
 type Receipt struct {
@@ -465,11 +465,14 @@ const (
 	Full              // no room
 	Claiming          // σ is taken; τ comes with the claim (one-of-many)
 	Internal          // the agent's own trouble; ask again later
+	Closed            // the bank takes no more pennies
+	NoCredit          // the bank's pennies do not pay for this
+	NoRoute           // this banker does not reach that payee
 	numCodes
 )
 
 var codeText = [numCodes]string{"ok", "bad request", "unknown", "busy", "too big", "too long",
-	"too late", "not confirmed", "spent", "wrong secret", "full", "claiming", "internal"}
+	"too late", "not confirmed", "spent", "wrong secret", "full", "claiming", "internal", "closed", "no credit", "no route"}
 
 func (c Code) String() string {
 	if c < numCodes {
@@ -513,7 +516,8 @@ func prefixed(b []byte) []byte {
 	return append(binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(b)), uint16(len(b))), b...)
 }
 
-func digestOf(tag string, v any) Hash {
+// DigestOf is H[tag] of v's one encoding.
+func DigestOf(tag string, v any) Hash {
 	b, err := Marshal(v)
 	if err != nil {
 		panic(err) // every message type encodes

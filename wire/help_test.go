@@ -106,6 +106,24 @@ func minBank() *wire.BankTerms {
 	return &wire.BankTerms{Expiry: 1, Payer: key(1), Payee: key(2), Value: 1, Locks: make([][20]byte, 1)}
 }
 
+func minOpen() *wire.BankOpen {
+	return &wire.BankOpen{Terms: *minBank(), Funding: []byte{1}, Sigs: make(wire.RungSigs, 1)}
+}
+
+func maxOpen() *wire.BankOpen {
+	return &wire.BankOpen{Terms: *maxBank(), Funding: make([]byte, wire.MaxFunding), Vout: maxVout, Sigs: make(wire.RungSigs, wire.MaxRungs)}
+}
+
+func maxTransfer() *wire.Transfer {
+	all := wire.MaxSat.Msat()
+	return &wire.Transfer{Index: 1<<32 - 1, Amount: all, Total: all, Hops: []wire.Hop{{Key: key(1), Amount: all}, {Key: key(2), Amount: all}}}
+}
+
+func maxRoute() *wire.Route {
+	hop := wire.RouteHop{Key: key(1), Fees: wire.Fees{Base: 1<<64 - 1, PPM: 1<<32 - 1}}
+	return &wire.Route{Bankers: []wire.RouteHop{hop, hop}}
+}
+
 // kind is a message type: how to make an empty one, its smallest and its
 // largest.
 type kind struct {
@@ -136,5 +154,28 @@ var kinds = []kind{
 	{"Holding", func() wire.Limited { return new(wire.Holding) }, minHolding(),
 		&wire.Holding{Grant: wire.Grant{Owner: key(1), Agent: key(2)}, Record: maxRecord()}},
 	{"BankTerms", func() wire.Limited { return new(wire.BankTerms) }, minBank(), maxBank()},
-	{"Reply", func() wire.Limited { return new(wire.Reply) }, &wire.Reply{}, &wire.Reply{Code: wire.Internal, Text: strings.Repeat("x", 256)}},
+	{"BankRequest", func() wire.Limited { return new(wire.BankRequest) },
+		&wire.BankRequest{Value: 1, Rungs: 1, PerRung: 1, Expiry: 1},
+		&wire.BankRequest{Value: wire.MaxSat, Rungs: wire.MaxRungs, PerRung: 1<<32 - 1, Expiry: wire.MaxHeight}},
+	{"BankQuote", func() wire.Limited { return new(wire.BankQuote) },
+		&wire.BankQuote{Payee: key(1), Conf: 1}, &wire.BankQuote{Payee: key(1), Conf: wire.MaxBankConf}},
+	{"BankOpen", func() wire.Limited { return new(wire.BankOpen) }, minOpen(), maxOpen()},
+	{"BankHello", func() wire.Limited { return new(wire.BankHello) }, &wire.BankHello{}, &wire.BankHello{}},
+	{"BankState", func() wire.Limited { return new(wire.BankState) }, &wire.BankState{},
+		&wire.BankState{Code: wire.NoRoute, Text: strings.Repeat("x", 256), Reserve: wire.MaxSat, Credit: 1<<64 - 1}},
+	{"Pennies", func() wire.Limited { return new(wire.Pennies) },
+		&wire.Pennies{List: make([]byte, wire.EncodedPenny)}, &wire.Pennies{List: make([]byte, wire.MaxPennies*wire.EncodedPenny)}},
+	{"Taken", func() wire.Limited { return new(wire.Taken) }, &wire.Taken{},
+		&wire.Taken{Seq: 1<<32 - 1, Code: wire.NoRoute, Text: strings.Repeat("x", 256)}},
+	{"CloseOffer", func() wire.Limited { return new(wire.CloseOffer) },
+		&wire.CloseOffer{Script: []byte{1}}, &wire.CloseOffer{Payer: wire.MaxSat, Fee: wire.MaxSat, Script: make([]byte, 42)}},
+	{"CloseSign", func() wire.Limited { return new(wire.CloseSign) }, &wire.CloseSign{}, &wire.CloseSign{}},
+	{"CloseDone", func() wire.Limited { return new(wire.CloseDone) }, &wire.CloseDone{}, &wire.CloseDone{}},
+	{"Transfer", func() wire.Limited { return new(wire.Transfer) }, &wire.Transfer{Index: 1, Amount: 1, Total: 1}, maxTransfer()},
+	{"TransferAck", func() wire.Limited { return new(wire.TransferAck) }, &wire.TransferAck{},
+		&wire.TransferAck{Index: 1<<32 - 1, Total: wire.MaxSat.Msat()}},
+	{"RouteRequest", func() wire.Limited { return new(wire.RouteRequest) }, &wire.RouteRequest{Payee: key(1), Amount: 1},
+		&wire.RouteRequest{Payee: key(1), Amount: wire.MaxSat.Msat(), Depth: wire.MaxHops - 1}},
+	{"Route", func() wire.Limited { return new(wire.Route) }, &wire.Route{Bankers: []wire.RouteHop{{Key: key(1)}}}, maxRoute()},
+	{"Reply", func() wire.Limited { return new(wire.Reply) }, &wire.Reply{}, &wire.Reply{Code: wire.NoRoute, Text: strings.Repeat("x", 256)}},
 }

@@ -191,15 +191,15 @@ func TestIdentifiers(t *testing.T) {
 
 func TestCodes(t *testing.T) {
 	seen := map[string]bool{}
-	for c := wire.OK; c <= wire.Internal; c++ {
+	for c := wire.OK; c <= wire.NoRoute; c++ {
 		s := c.String()
 		if s == "" || seen[s] || strings.HasPrefix(s, "code ") {
 			t.Errorf("code %d prints %q", c, s)
 		}
 		seen[s] = true
 	}
-	if wire.Code(255).String() != "code 255" || (wire.Internal+1).String() != "code 13" {
-		t.Error(wire.Code(255), wire.Internal+1)
+	if wire.Code(255).String() != "code 255" || (wire.NoRoute+1).String() != "code 16" {
+		t.Error(wire.Code(255), wire.NoRoute+1)
 	}
 	if wire.PerAgent.String() != "per-agent" || wire.OneOfMany.String() != "one-of-many" {
 		t.Error(wire.PerAgent, wire.OneOfMany)

@@ -162,6 +162,6 @@ func (h *Holding) Verify(n Network, now int64) error {
 }
 
 func digestOn(n Network, tag string, v any) Hash {
-	d := digestOf(tag, v)
+	d := DigestOf(tag, v)
 	return Tagged(tag, prefixed([]byte(n)), d[:])
 }

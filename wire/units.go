@@ -61,6 +61,20 @@ func StoragePrice(rate Psat, size uint64, blocks, perDay uint32) (Msat, error) {
 	return Msat(q), nil
 }
 
+// Msat is s in thousandths; 0 where it is negative.
+func (s Sat) Msat() Msat { return 1000 * Msat(max(s, 0)) }
+
+// String prints the amount in satoshi with its unit.
+func (m Msat) String() string {
+	if m%1000 == 0 {
+		return fmt.Sprintf("%d sat", uint64(m/1000))
+	}
+	return fmt.Sprintf("%d.%03d sat", uint64(m/1000), uint64(m%1000))
+}
+
+// Whole rounds m down to whole satoshi.
+func (m Msat) Whole() Sat { return Sat(m / 1000) }
+
 // Sat rounds m up to whole satoshi.
 func (m Msat) Sat() Sat {
 	if m > math.MaxInt64 {

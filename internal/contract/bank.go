@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sort"
 
 	"github.com/btcsuite/btcd/btcec/v2"
 	"github.com/btcsuite/btcd/btcec/v2/schnorr"
@@ -125,10 +126,33 @@ func (b *Bank) Last() penny.Penny {
 // PkScript is the output's script, and Change that of the payer's change.
 func (b *Bank) PkScript() []byte { return b.pkScript }
 
+// Parties are what its spends are recognised by.
+func (b *Bank) Parties() *BankParties {
+	return &BankParties{Payer: b.terms.Payer, Payee: b.terms.Payee, Expiry: b.terms.Expiry, Ladder: b.ladder}
+}
+
 // Change is the payer's output of a close at rung g.
 func (b *Bank) Change(g uint32) *btcwire.TxOut {
 	return btcwire.NewTxOut(int64(b.ladder.Change(g)), b.changeScript)
 }
+
+// Funding builds the unsigned funding transaction: the bank, then change where
+// there is any. All inputs must be segwit, so that the txid is final before they
+// are signed.
+func (b *Bank) Funding(inputs []wire.Outpoint, change wire.Sat, changeScript []byte) *btcwire.MsgTx {
+	tx := btcwire.NewMsgTx(TxVersion)
+	for _, in := range inputs {
+		tx.AddTxIn(&btcwire.TxIn{PreviousOutPoint: OutPoint(in), Sequence: Sequence})
+	}
+	tx.AddTxOut(btcwire.NewTxOut(int64(b.terms.Value), b.pkScript))
+	if change > 0 {
+		tx.AddTxOut(btcwire.NewTxOut(int64(change), changeScript))
+	}
+	return tx
+}
+
+// BankFundingWeight is the weight of a bank's funding without inputs and change.
+const BankFundingWeight = TxOverheadWeight + P2TROutputWeight
 
 // together and refund are the leaves behind the rungs.
 func (b *Bank) together() int { return len(b.terms.Locks) }
@@ -366,32 +390,52 @@ func BuildBankRefund(refunds []BankRefund, script []byte, rate wire.SatPerKVB, m
 
 // BankSpend is what an input did to a bank.
 type BankSpend struct {
-	Rung     uint32 // that it was closed at; 0 for the two others
-	Secret   []byte // the rung's penny
-	Together bool   // by both sides; the refund otherwise
+	Rung     uint32   // that it was closed at; 0 for the two others
+	Secret   []byte   // the rung's penny
+	Together bool     // by both sides; the refund otherwise
+	Change   wire.Sat // the payer's delayed output, at the input's index
+	Value    wire.Sat // of the bank
 }
 
-// ReadSpend tells by which leaf a confirmed input spent the bank: ErrNotOurs. The
-// witness is taken to be valid: consensus checked it.
-func (b *Bank) ReadSpend(w btcwire.TxWitness) (BankSpend, error) {
+// BankParties are what the spend of a bank is recognised by.
+type BankParties struct {
+	Payer, Payee wire.Key
+	Expiry       wire.Height
+	Ladder       penny.Ladder
+}
+
+// ReadSpend tells by which leaf input n of a confirmed transaction spent the
+// bank: ErrNotOurs. The input is taken to be valid, consensus checked it: so a
+// rung's leaf is the one that its change, which the payer signed, stands for.
+func (p *BankParties) ReadSpend(tx Tx, n int) (BankSpend, error) {
+	w := tx.TxIn[n].Witness
 	// BIP341: a last element that starts with 0x50 is an annex.
-	if n := len(w); n >= 2 && len(w[n-1]) > 0 && w[n-1][0] == txscript.TaprootAnnexTag {
-		w = w[:n-1]
+	if l := len(w); l >= 2 && len(w[l-1]) > 0 && w[l-1][0] == txscript.TaprootAnnexTag {
+		w = w[:l-1]
 	}
 	if len(w) < 3 {
 		return BankSpend{}, ErrNotOurs
 	}
+	out := BankSpend{Value: p.Ladder.Value}
 	script, args := w[len(w)-2], w[:len(w)-2]
-	i := slices.IndexFunc(b.leaves, func(l txscript.TapLeaf) bool { return bytes.Equal(l.Script, script) })
 	switch {
-	case i < 0:
-		return BankSpend{}, ErrNotOurs
-	case i == b.refund():
-		return BankSpend{}, nil
-	case i == b.together():
-		return BankSpend{Together: true}, nil
-	case len(args) != 3:
-		return BankSpend{}, ErrNotOurs
+	case bytes.Equal(script, RefundScript(p.Expiry, p.Payer)):
+		return out, nil
+	case n >= len(tx.TxOut):
+		return out, ErrNotOurs
 	}
-	return BankSpend{Rung: uint32(i + 1), Secret: slices.Clone(args[2])}, nil
+	out.Change = wire.Sat(tx.TxOut[n].Value)
+	if bytes.Equal(script, TogetherScript(p.Payer, p.Payee)) {
+		out.Together = true
+		return out, nil
+	}
+	if len(args) != 3 || !bytes.Equal(script, RungScript(Lock(args[2]), p.Payer, p.Payee)) {
+		return out, ErrNotOurs
+	}
+	out.Secret = slices.Clone(args[2])
+	out.Rung = 1 + uint32(sort.Search(int(p.Ladder.Rungs)-1, func(i int) bool { return p.Ladder.Change(uint32(i)+1) <= out.Change }))
+	if p.Ladder.Change(out.Rung) != out.Change {
+		return out, ErrNotOurs
+	}
+	return out, nil
 }

@@ -134,7 +134,7 @@ func TestBankPackageValid(t *testing.T) {
 	for _, close := range []contract.BankClose{a.at(40), a.at(126), c.at(1), d.at(1), d.at(1022), e.at(31)} {
 		tx := closeBanks(t, 1000, nil, close)
 		g.accepts(t, tx)
-		if sp, err := close.Bank.ReadSpend(tx.TxIn[0].Witness); err != nil || sp.Rung != close.Rung || !slices.Equal(sp.Secret, close.Secret) {
+		if sp, err := close.Bank.Parties().ReadSpend(tx, 0); err != nil || sp.Rung != close.Rung || !slices.Equal(sp.Secret, close.Secret) {
 			t.Errorf("read %+v, %v", sp, err)
 		}
 	}
@@ -194,7 +194,7 @@ func TestBankPackageValid(t *testing.T) {
 		t.Errorf("together: %d weight units, not %d", got, want)
 	}
 	g.confirms(t, tx)
-	if sp, err := d.ReadSpend(tx.TxIn[0].Witness); err != nil || !sp.Together {
+	if sp, err := d.Parties().ReadSpend(tx, 0); err != nil || !sp.Together {
 		t.Errorf("read %+v, %v", sp, err)
 	}
 	// The timelock.
@@ -202,7 +202,7 @@ func TestBankPackageValid(t *testing.T) {
 	g.refused(t, back, notFinal, "a refund at %d before %d", g.tip(t)+1, expiry)
 	g.mineTo(t, expiry)
 	g.confirms(t, back)
-	if sp, err := e.ReadSpend(back.TxIn[0].Witness); err != nil || sp.Together || sp.Rung != 0 {
+	if sp, err := e.Parties().ReadSpend(back, 0); err != nil || sp.Together || sp.Rung != 0 {
 		t.Errorf("read %+v, %v", sp, err)
 	}
 	if got, want := weightOf(back), contract.TxOverheadWeight+contract.P2TROutputWeight+contract.BankRefundInputWeight(expiry, 62); got != want {

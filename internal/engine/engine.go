@@ -29,6 +29,10 @@ const (
 	KindSender    Kind = "sender"
 	KindAgent     Kind = "agent"
 	KindRecipient Kind = "recipient"
+	KindPayer     Kind = "bank-payer" // of a penny bank
+	KindPayee     Kind = "bank-payee"
+	KindSending   Kind = "payment" // through bankers, of ours
+	KindRelay     Kind = "relay"   // of others' payments, or received by them
 )
 
 // Ref names a contract.

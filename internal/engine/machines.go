@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 
+	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/wire"
@@ -40,6 +41,16 @@ var kinds = map[Kind]*kind{
 	KindSender:    dealKind[deal.Sender](),
 	KindAgent:     dealKind[deal.Agent](),
 	KindRecipient: dealKind[deal.Recipient](),
+	KindPayer:     bankKind[bank.Payer](),
+	KindPayee:     bankKind[bank.Payee](),
+	KindSending:   bankKind[bank.Sending](),
+	KindRelay:     bankKind[bank.Relay](),
+}
+
+func bankKind[S machine[S, bank.Event, bank.Effect]]() *kind {
+	return kindOf[S](bank.Effects, bank.ClassOf,
+		func(b contract.Block) bank.Event { return bank.Connected{Block: b} },
+		func(u contract.Undo) bank.Event { return bank.Disconnected{Undo: u} })
 }
 
 func dealKind[S machine[S, deal.Event, deal.Effect]]() *kind {

@@ -1,0 +1,18 @@
+package bank
+
+import "github.com/bitgram/bitgram/internal/contract"
+
+// Effects stores them.
+var Effects = contract.EffectsOf[Effect](AskTerms{}, LockCoins{}, UnlockCoins{}, Prepare{}, Offer{}, Publish{}, Stream{}, Sync{},
+	AskClose{}, SignClose{}, RefundDue{}, DropPaper{}, KeepPaper{}, CloseDue{}, Broadcast{}, SendStep{})
+
+// ClassOf returns e's class.
+func ClassOf(e Effect) contract.Class {
+	switch e.(type) {
+	case Prepare, Offer, Stream:
+		return contract.Transfer
+	case AskTerms, Sync, AskClose, SignClose, SendStep:
+		return contract.Request
+	}
+	return contract.Local
+}

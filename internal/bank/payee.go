@@ -1,0 +1,457 @@
+package bank
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/bitgram/bitgram/internal/contract"
+	"github.com/bitgram/bitgram/penny"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// Stop is why a payee takes no more pennies.
+type Stop uint8
+
+// The reasons. From each of them on nothing leads back.
+const (
+	NotStopped   Stop = iota
+	StopOwner         // its owner closes it
+	StopPayer         // the payer wants to close by both
+	StopLock          // a rung's penny does not open the rung's lock
+	StopExpiry        // T is near
+	StopRestored      // the home was restored: it may have closed it before
+)
+
+var stopWhy = []string{"", "its owner closes it", "both sides close it", "a penny does not open its rung's lock",
+	"its end is near", "the payee was restored from a backup"}
+
+func (s Stop) String() string {
+	if int(s) < len(stopWhy) {
+		return stopWhy[s]
+	}
+	return fmt.Sprintf("stop %d", uint8(s))
+}
+
+// Policy is which banks a payee takes.
+type Policy struct {
+	MinValue wire.Sat
+	MaxRungs uint32
+	MaxBanks int // that are not over, of all payers
+}
+
+// Payee is the payee's side of a bank.
+type Payee struct {
+	Ours
+	Bank       ID
+	Key        wire.Secret // of Payee
+	ValidUntil wire.Height // the funding has to confirm by then, or the bank is forgotten
+	Known      penny.Penny // the lowest that it holds; the public one at the start
+	Assigned   wire.Msat   // of what was paid: passed on, or received by payments
+	Stop       Stop
+	StopAt     wire.Height
+	Offer      *CloseAsked    // what was offered for a close by both
+	Joined     *contract.Sent // the close by both, signed by both
+	Alone      *contract.Sent // the close of this bank alone, perhaps with others
+	NextTry    wire.Height    // what would not pay for its fee is not tried before
+	FundingTx  []byte         // with witnesses, once seen: broadcast again when a reorg drops it
+}
+
+// NewPayee checks a bank that a payer offers, byte for byte: its output in the
+// funding, the ladder, and all signatures (protocol §4). The errors are
+// *wire.Refusal.
+func NewPayee(o *wire.BankOpen, key wire.Secret, p Policy, m Margins, tip wire.Height, rate wire.SatPerKVB) (Payee, []Effect, error) {
+	if err := o.Check(); err != nil {
+		return Payee{}, nil, wire.Refuse(wire.BadRequest, "%w", err)
+	}
+	req := wire.BankRequest{Bank: o.Bank, Value: o.Terms.Value, Rungs: uint32(len(o.Terms.Locks)), PerRung: o.Terms.PerRung, Expiry: o.Terms.Expiry}
+	if err := Takes(&req, p, m, tip, rate); err != nil {
+		return Payee{}, nil, err
+	}
+	priv, err := key.PrivKey()
+	if err != nil {
+		return Payee{}, nil, err
+	}
+	if wire.XOnly(priv.PubKey()) != o.Terms.Payee {
+		return Payee{}, nil, wire.Refuse(wire.BadRequest, "%w: for another payee", ErrBadBank)
+	}
+	b, err := contract.NewBank(o.Terms)
+	if err != nil {
+		return Payee{}, nil, wire.Refuse(wire.BadRequest, "%w: %w", ErrBadBank, err)
+	}
+	tx, err := contract.DecodeTx(o.Funding)
+	if err == nil {
+		err = b.In(tx, o.Vout)
+	}
+	if err != nil {
+		return Payee{}, nil, wire.Refuse(wire.BadRequest, "%w: %w", ErrBadBank, err)
+	}
+	at := wire.Outpoint{Txid: contract.Txid(tx), Vout: o.Vout}
+	if err := b.VerifyRungs(at, o.Sigs); err != nil {
+		return Payee{}, nil, wire.Refuse(wire.BadRequest, "%w: %w", ErrBadBank, err)
+	}
+	t := &o.Terms
+	y := Payee{Bank: o.Bank, Key: key, Known: b.Last(), ValidUntil: tip + wire.Height(m.ValidFor)}
+	y.Ours = Ours{Payer: t.Payer, Payee: t.Payee, Expiry: t.Expiry, Ladder: ladder(t), Nonce: t.Nonce, At: at, Conf: m.ConfFor(t.Value), Margins: m, Tip: tip}
+	return y, []Effect{KeepPaper{Paper: Paper{Terms: *t, Sigs: o.Sigs}}}, nil
+}
+
+// Takes returns why a payee takes no such bank, a *wire.Refusal, or nil.
+func Takes(r *wire.BankRequest, p Policy, m Margins, tip wire.Height, rate wire.SatPerKVB) error {
+	l := penny.Ladder{Value: r.Value, Rungs: r.Rungs, PerRung: r.PerRung}
+	if err := l.Check(); err != nil {
+		return wire.Refuse(wire.BadRequest, "%w", err)
+	}
+	switch {
+	case r.Value < p.MinValue:
+		return wire.Refuse(wire.TooBig, "a bank of %v, this payee takes them from %v", r.Value, p.MinValue)
+	case r.Rungs > p.MaxRungs:
+		return wire.Refuse(wire.TooBig, "%d rungs, this payee takes %d", r.Rungs, p.MaxRungs)
+	case r.Expiry < tip+wire.Height(m.MinLife):
+		return wire.Refuse(wire.TooLate, "the bank ends at %d, %d blocks ahead; this payee wants %d at least", r.Expiry, max(int64(r.Expiry)-int64(tip), 0), m.MinLife)
+	case r.Expiry > tip+wire.Height(m.MaxLife):
+		return wire.Refuse(wire.TooLong, "the bank ends at %d, this payee takes %d blocks", r.Expiry, m.MaxLife)
+	}
+	if _, err := Small(l, rate); err != nil {
+		return wire.Refuse(wire.BadRequest, "%w", err)
+	}
+	return nil
+}
+
+// Count is how many pennies the payee holds.
+func (y *Payee) Count() uint32 { return y.Ladder.N() - y.Known.Seq }
+
+// Rung is the highest rung that it could close at.
+func (y *Payee) Rung() uint32 { return y.Ladder.Rung(y.Count()) }
+
+// Secret is the penny of a rung that is held.
+func (y *Payee) Secret(g uint32) []byte {
+	c := y.Chain()
+	s := c.Forward(y.Known, y.Ladder.Seq(g)).Secret
+	return append([]byte(nil), s[:c.Size]...)
+}
+
+// Taking returns why no penny is taken, a *wire.Refusal, or nil.
+func (y *Payee) Taking() error {
+	switch {
+	case y.Spend != nil:
+		return wire.Refuse(wire.Spent, "the bank is %s", y.Spend.state())
+	case y.Stop != NotStopped:
+		return wire.Refuse(wire.Closed, "%v", y.Stop)
+	case y.Stopping():
+		return wire.Refuse(wire.Closed, "%v", StopExpiry)
+	case y.Depth() < y.Conf:
+		return wire.Refuse(wire.NotConfirmed, "%d of %d confirmations", y.Depth(), y.Conf)
+	}
+	return nil
+}
+
+// Step is the payee's transition. An error that the payer caused is a
+// *wire.Refusal.
+func (y Payee) Step(ev Event) (Payee, []Effect, error) {
+	switch ev := ev.(type) {
+	case Paid:
+		return y.paid(ev)
+	case Passed:
+		return y.passed(ev)
+	case CloseAsked:
+		return y.closeAsked(ev)
+	case CloseSigned:
+		if y.Offer == nil || y.Joined != nil || y.Spend != nil {
+			return y, nil, nil
+		}
+		y.Joined = &ev.Sent
+		return y, []Effect{Broadcast{Tx: ev.Sent.Tx}}, nil
+	case CloseWanted:
+		if y.Confirmed == nil || y.Spend != nil {
+			return y, nil, fmt.Errorf("%w: it is %s", ErrNotOpen, y.State())
+		}
+		y.stop(StopOwner)
+		y.NextTry = 0
+		if y.Closable() {
+			return y, []Effect{CloseDue{}}, nil
+		}
+		return y, nil, nil
+	case CloseBuilt:
+		if !y.Closable() || y.Stop == NotStopped {
+			return y, nil, nil
+		}
+		y.Alone = &ev.Sent
+		if ev.Broadcast {
+			return y, []Effect{Broadcast{Tx: ev.Sent.Tx}}, nil
+		}
+		return y, nil, nil
+	case CloseFailed:
+		if y.Tip < before(y.Expiry, y.Margins.Bump) {
+			y.NextTry = y.Tip + wire.Height(y.Margins.Again)
+		}
+		return y, nil, nil
+	case Broadcasted:
+		return y, nil, nil // the next block tries again
+	case Restored:
+		// What was done since the backup is not known: a close may be on its way.
+		// Pennies that come are kept, and count for nothing new.
+		if y.Spend == nil {
+			y.stop(StopRestored)
+		}
+		return y, nil, nil
+	case Connected:
+		return y.connected(ev)
+	case Disconnected:
+		y.unsee(ev.Undo)
+		return y, nil, nil
+	}
+	return y, nil, fmt.Errorf("%w: %T to a payee", ErrWrongPhase, ev)
+}
+
+// stop ends the taking of pennies, for the first reason.
+func (y *Payee) stop(why Stop) {
+	if y.Stop == NotStopped {
+		y.Stop, y.StopAt = why, y.Tip
+	}
+}
+
+// Accept checks a penny against what is held: it must lead to it, in at most
+// wire.MaxJump steps, and open the lock of each rung that it reaches. locks are
+// those of the rungs above Rung. It returns the count of rungs that hold, which is
+// less than those reached where a lock does not (invariant RungLockChecked). The
+// error is a *wire.Refusal.
+func (y *Payee) Accept(p penny.Penny, locks [][20]byte) (good uint32, at penny.Penny, err error) {
+	c := y.Chain()
+	if p.Seq >= y.Known.Seq {
+		return 0, at, wire.Refuse(wire.BadRequest, "%w", penny.ErrSpent)
+	}
+	if y.Known.Seq-p.Seq > wire.MaxJump {
+		return 0, at, wire.Refuse(wire.TooBig, "%d pennies at once, %d are taken", y.Known.Seq-p.Seq, wire.MaxJump)
+	}
+	from, to := y.Rung(), y.Ladder.Rung(y.Ladder.N()-p.Seq)
+	if len(locks) != int(to-from) {
+		return 0, at, fmt.Errorf("%w: %d locks for %d rungs", ErrWrongPhase, len(locks), to-from)
+	}
+	good = to
+	walk := p
+	for g := to; g > from; g-- {
+		walk = c.Forward(walk, y.Ladder.Seq(g))
+		if contract.Lock(walk.Secret[:c.Size]) != locks[g-from-1] {
+			good = g - 1 // and the rungs above are of no use
+			at = penny.Penny{}
+		} else if good == g && at == (penny.Penny{}) {
+			at = walk
+		}
+	}
+	if c.Forward(walk, y.Known.Seq) != y.Known {
+		return 0, at, wire.Refuse(wire.WrongSecret, "%w", penny.ErrFalse)
+	}
+	switch {
+	case good == to:
+		at = p
+	case good == from:
+		at = y.Known
+	}
+	return good, at, nil
+}
+
+// paid takes a penny. Of one that reaches a rung with a false lock only what is
+// below it counts; the bank stops there.
+func (y Payee) paid(ev Paid) (Payee, []Effect, error) {
+	y.Tip = max(y.Tip, ev.Height)
+	if err := y.Taking(); err != nil && (y.Stop != StopRestored || y.Spend != nil) {
+		return y, nil, err
+	}
+	good, at, err := y.Accept(ev.Penny, ev.Locks)
+	if err != nil {
+		return y, nil, err
+	}
+	y.Known = at
+	if good < y.Ladder.Rung(y.Ladder.N()-ev.Penny.Seq) {
+		y.stop(StopLock)
+		if y.Closable() {
+			return y, []Effect{CloseDue{}}, nil
+		}
+	}
+	return y, nil, nil
+}
+
+// Credit is what was paid and not used: to a banker what it could close on the
+// chain now, less its reserve (invariant BankerForwardsClosable).
+func (y *Payee) Credit(banker bool, reserve wire.Sat) wire.Msat {
+	paid := y.Ladder.Paid(y.Count())
+	if banker {
+		paid = max(y.Ladder.Share(y.Rung())-reserve, 0).Msat()
+	}
+	return paid - min(paid, y.Assigned)
+}
+
+func (y Payee) passed(ev Passed) (Payee, []Effect, error) {
+	if err := y.Taking(); err != nil {
+		return y, nil, err
+	}
+	if credit := y.Credit(ev.Banker, ev.Reserve); ev.Amount > credit {
+		return y, nil, wire.Refuse(wire.NoCredit, "%v, of which %v are there", ev.Amount, credit)
+	}
+	y.Assigned += ev.Amount
+	return y, nil, nil
+}
+
+// closeAsked offers the payer a close by both. No penny is taken from here on
+// (invariant CloseStopsAcceptance).
+func (y Payee) closeAsked(ev CloseAsked) (Payee, []Effect, error) {
+	switch {
+	case y.Spend != nil:
+		return y, nil, wire.Refuse(wire.Spent, "the bank is %s", y.Spend.state())
+	case y.Confirmed == nil:
+		return y, nil, wire.Refuse(wire.NotConfirmed, "its funding has no confirmation")
+	case y.Alone != nil:
+		return y, nil, wire.Refuse(wire.Closed, "the payee closes it alone")
+	case y.Offer != nil:
+		return y, nil, nil // again: the same offer
+	}
+	y.stop(StopPayer)
+	share := y.Paid(y.Count())
+	if share-ev.Fee < contract.Dust {
+		return y, nil, wire.Refuse(wire.Closed, "its pennies are worth %v, the close costs %v: it ends at %d", share, ev.Fee, y.Expiry)
+	}
+	y.Offer = &ev
+	return y, nil, nil
+}
+
+// Offered is the offer for a close by both, as the payer gets it.
+func (y *Payee) Offered() CloseOffered {
+	return CloseOffered{Count: y.Count(), Payer: y.Ladder.Value - y.Paid(y.Count()), Fee: y.Offer.Fee, Script: y.Offer.Script}
+}
+
+// Together builds what was offered, unsigned.
+func (o *CloseOffered) Together(b *contract.Bank, at wire.Outpoint) (contract.Tx, error) {
+	l := b.Ladder()
+	return b.Together(at, reach(&l, o.Count), o.Payer, o.Script, o.Fee)
+}
+
+// Closable reports whether the bank can be closed alone, and is not confirmed so.
+func (y *Payee) Closable() bool {
+	return y.Confirmed != nil && y.Spend == nil && y.Rung() > 0
+}
+
+// Due reports whether it is to be closed alone now: a close by both that was
+// offered has some blocks to be signed, one that was signed some to confirm.
+func (y *Payee) Due() bool {
+	switch {
+	case !y.Closable() || y.Stop == NotStopped:
+		return false
+	case y.Tip >= before(y.Expiry, y.Margins.Stop) || y.Alone != nil:
+		return true
+	case y.Joined != nil:
+		return y.Tip >= y.Joined.Height+wire.Height(y.Margins.Final)
+	case y.Stop == StopPayer:
+		return y.Tip >= y.StopAt+wire.Height(y.Margins.Patience)
+	case y.Stop == StopRestored:
+		return y.Tip >= y.StopAt+wire.Height(y.Margins.Again) // time for the payer to show what it has paid since
+	}
+	return true
+}
+
+func (y Payee) connected(ev Connected) (Payee, []Effect, error) {
+	if tx := y.see(ev.Block); tx != nil {
+		y.FundingTx = contract.NewSent(tx, 0, 0).Tx
+	}
+	if y.Confirmed != nil && y.Stopping() {
+		y.stop(StopExpiry)
+	}
+	var effects []Effect
+	if y.Spend == nil && y.Confirmed == nil && len(y.FundingTx) > 0 {
+		effects = append(effects, Broadcast{Tx: y.FundingTx})
+	}
+	if y.Joined != nil && y.Spend == nil && y.Alone == nil {
+		effects = append(effects, Broadcast{Tx: y.Joined.Tx})
+	}
+	if y.Due() && y.Tip >= y.NextTry {
+		effects = append(effects, CloseDue{Rate: ev.FeeRate, Urgent: y.Tip >= before(y.Expiry, y.Margins.Bump)})
+	}
+	return y, effects, nil
+}
+
+// Lapsed reports whether the bank was never funded, and will not be taken any more.
+func (y *Payee) Lapsed() bool { return !y.Funded && y.Tip > y.ValidUntil }
+
+// State is how the bank stands.
+func (y *Payee) State() string {
+	switch {
+	case y.Spend != nil:
+		return y.Spend.state()
+	case y.Lapsed():
+		return StateFailed
+	case y.Alone != nil || y.Joined != nil:
+		return StateClosing
+	case y.Stop != NotStopped || y.Confirmed != nil && y.Stopping():
+		return StateStopped
+	case y.Depth() < y.Conf:
+		return StateOpening
+	}
+	return StateOpen
+}
+
+// Interest implements the engine's view of the contract.
+func (y Payee) Interest() contract.Interest {
+	in := contract.Interest{Top: y.Tip, Txids: []wire.Hash{y.At.Txid}, Outpoints: []wire.Outpoint{y.At}}
+	final := wire.Height(y.Margins.Final)
+	switch {
+	case y.Lapsed():
+		in.Done, in.Forget = true, true // nobody fills the disk with banks that are not funded
+	case y.Spend != nil:
+		in.Wake = y.Spend.Height + final - 1
+		in.Done = y.Buried()
+	case y.Confirmed == nil && y.Funded:
+		in.Wake = 1
+	case y.Confirmed == nil:
+		in.Wake = y.ValidUntil + 1
+	case y.Closable() && y.Stop != NotStopped:
+		in.Wake = max(y.NextTry, 1)
+	case y.Rung() == 0 && y.Tip >= y.Expiry+final:
+		in.Done = true // nothing was earned
+	case y.Depth() < y.Conf:
+		in.Wake = y.Confirmed.Height + wire.Height(y.Conf) - 1
+	case !y.Stopping():
+		in.Wake = before(y.Expiry, y.Margins.Stop)
+	default:
+		in.Wake = y.Expiry + final
+	}
+	return in
+}
+
+// Join checks the payer's signature of an offered close and adds the payee's: what
+// CloseSigned brings. The error is a *wire.Refusal where the signature is false.
+func (y *Payee) Join(paper *Paper, sig wire.Signature) (*contract.Sent, error) {
+	if y.Offer == nil {
+		return nil, wire.Refuse(wire.BadRequest, "nothing was offered")
+	}
+	b, err := contract.NewBank(paper.Terms)
+	if err != nil {
+		return nil, err
+	}
+	o := y.Offered()
+	tx, err := o.Together(b, y.At)
+	if err != nil {
+		return nil, err
+	}
+	digest, err := b.TogetherDigest(tx)
+	if err != nil {
+		return nil, err
+	}
+	if y.Payer.Verify(digest, sig) != nil {
+		return nil, wire.Refuse(wire.WrongSecret, "not the payer's signature of this close")
+	}
+	own, err := b.SignTogether(tx, y.Key)
+	if err != nil {
+		return nil, err
+	}
+	b.Join(tx, sig, own)
+	return contract.NewSent(tx, o.Fee, y.Tip), nil
+}
+
+// Closing is the input of a close of this bank alone.
+func (y *Payee) Closing(paper *Paper) (contract.BankClose, error) {
+	g := y.Rung()
+	if g == 0 || int(g) > len(paper.Sigs) {
+		return contract.BankClose{}, errors.New("no rung to close at")
+	}
+	b, err := contract.NewBank(paper.Terms)
+	return contract.BankClose{Bank: b, At: y.At, Rung: g, Sig: paper.Sigs[g-1], Secret: y.Secret(g), Payee: y.Key}, err
+}

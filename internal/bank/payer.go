@@ -1,0 +1,540 @@
+package bank
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/bitgram/bitgram/internal/contract"
+	"github.com/bitgram/bitgram/penny"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// PayerPhase is how far a bank's opening is, as its payer knows.
+type PayerPhase uint8
+
+// The phases of Payer.
+const (
+	PayerAsking     PayerPhase = iota // the payee is asked for its terms
+	PayerFunding                      // coins are picked
+	PayerPreparing                    // chain, terms and funding are built
+	PayerOffering                     // the payee has the bank to verify
+	PayerPublishing                   // the funding is signed; it may be on its way
+	PayerPublished                    // broadcast; from here on the chain tells
+	PayerFailed                       // given up before anything was paid
+)
+
+// Terms are what a bank is opened on; they never change.
+type Terms struct {
+	Peer    Peer
+	Value   wire.Sat
+	Rungs   uint32
+	PerRung uint32      // pennies to a rung
+	Expiry  wire.Height // T
+	MaxFee  wire.Sat    // of the funding
+	Memo    string      // for people
+	Created int64       // Unix time, for people
+	Margins Margins
+}
+
+// Payer is the payer's side of a bank.
+type Payer struct {
+	Ours
+	Bank    ID
+	Terms   Terms
+	Phase   PayerPhase
+	Waiting bool        // for coins, while funding
+	Root    wire.Secret // of the bank's keys, blinding and chain
+	Inputs  []wire.Outpoint
+	Funding []byte // without witnesses
+	Fee     wire.Sat
+
+	Target      uint32     // count of pennies that may have left: what was ordered
+	Acked       uint32     // count that the payee said it holds
+	Assigned    wire.Msat  // of what was paid: to steps of payments
+	Outstanding *wire.Hash // the payment of ours whose step is not acknowledged
+	Behind      bool       // restored: the payee has to say first what it holds
+	Stopped     bool       // the user wants to close it
+	PayeeWhy    string     // why the payee takes no more
+	CloseTxid   wire.Hash  // of the close by both, once signed
+
+	Conflict *contract.Fact // another transaction that took an input
+	Refund   *contract.Sent
+	Returned *contract.Fact // the spend of the change
+	NextTry  wire.Height    // what would not pay for its fee is not tried before
+
+	FailedBy string // names the sentinel: "funds", "fee", "refused", "rejected", "cancelled", "restored"
+	Failure  string
+}
+
+// NewPayer starts to open a bank.
+func NewPayer(id ID, t Terms) (Payer, []Effect, error) {
+	p := Payer{Bank: id, Terms: t}
+	p.Ladder = penny.Ladder{Value: t.Value, Rungs: t.Rungs, PerRung: t.PerRung}
+	p.Margins, p.Expiry = t.Margins, t.Expiry
+	if err := p.Ladder.Check(); err != nil {
+		return p, nil, err
+	}
+	return p, []Effect{AskTerms{Peer: t.Peer, Request: wire.BankRequest{Bank: id, Value: t.Value, Rungs: t.Rungs, PerRung: t.PerRung, Expiry: t.Expiry}}}, nil
+}
+
+// The secrets of a bank follow from its root, and the root from the home's seed and
+// the funding's first input: no counter has to be kept, and none repeats.
+
+// PayerKey is the secret of the payer's key in a bank's scripts.
+func PayerKey(root wire.Secret) wire.Secret { return wire.Secret(wire.Tagged("bank-payer", root[:])) }
+
+// Blinding is that of the internal key.
+func Blinding(root wire.Secret) wire.Secret {
+	return wire.Secret(wire.Tagged("bank-blinding", root[:]))
+}
+
+// Pence is the chain of a bank of n pennies from its secret end.
+func Pence(root wire.Secret, n uint32) penny.Pence {
+	p := penny.Pence{Chain: penny.Chain{Size: wire.PennySize}, N: n}
+	nonce, p0 := wire.Tagged("bank-nonce", root[:]), wire.Tagged("bank-p0", root[:])
+	copy(p.Nonce[:], nonce[:])
+	copy(p.P0[:p.Size], p0[:])
+	return p
+}
+
+// Build makes a bank's terms and its unsigned funding. The bank is the funding's
+// output 0. It walks the whole chain.
+func Build(e *Prepare) (wire.BankTerms, *contract.Bank, contract.Tx, error) {
+	t := wire.BankTerms{Blinding: Blinding(e.Root), Expiry: e.Expiry, Payee: e.Payee, Value: e.Ladder.Value, PerRung: e.Ladder.PerRung}
+	key, err := PayerKey(e.Root).PrivKey()
+	if err != nil {
+		return t, nil, nil, err
+	}
+	t.Payer = wire.XOnly(key.PubKey())
+	p := Pence(e.Root, e.Ladder.N())
+	t.Nonce = p.Nonce
+	at := penny.Penny{Secret: p.P0}
+	t.Locks = make(wire.Locks, e.Ladder.Rungs)
+	for g := e.Ladder.Rungs; g >= 1; g-- {
+		at = p.Forward(at, e.Ladder.Seq(g))
+		t.Locks[g-1] = contract.Lock(at.Secret[:p.Size])
+	}
+	at = p.Forward(at, p.N)
+	copy(t.Last[:], at.Secret[:])
+	b, err := contract.NewBank(t)
+	if err != nil {
+		return t, nil, nil, err
+	}
+	return t, b, b.Funding(e.Inputs, e.Change, e.ChangeScript), nil
+}
+
+// Step is the payer's transition.
+func (p Payer) Step(ev Event) (Payer, []Effect, error) {
+	switch ev := ev.(type) {
+	case Quoted:
+		return p.quoted(ev)
+	case NotQuoted:
+		if p.Phase != PayerAsking {
+			return p, nil, nil
+		}
+		return p.fail("refused", fmt.Errorf("%w: %s", ErrRefused, ev.Why))
+	case NoCoins:
+		if p.Phase != PayerFunding {
+			return p, nil, nil
+		}
+		if ev.Need <= ev.Soon {
+			p.Waiting = true // each block asks again
+			return p, nil, nil
+		}
+		return p.fail("funds", fmt.Errorf("%w: %v needed, %v there", ErrNoFunds, ev.Need, ev.Have))
+	case CoinsFreed:
+		if p.Phase == PayerFunding && p.Waiting {
+			return p, []Effect{LockCoins{Amount: p.Terms.Value}}, nil
+		}
+		return p, nil, nil
+	case CoinsLocked:
+		return p.locked(ev)
+	case Prepared:
+		return p.prepared(ev)
+	case Accepted:
+		return p.accepted(ev)
+	case NotAccepted:
+		if p.Phase != PayerOffering {
+			return p, nil, nil
+		}
+		return p.fail("refused", fmt.Errorf("%w: %s", ErrRefused, ev.Why))
+	case Broadcasted:
+		return p.broadcasted(ev)
+	case Cancelled:
+		if p.Phase >= PayerPublishing {
+			return p, nil, fmt.Errorf("%w: its funding is signed, and may be on its way", ErrTooEarly)
+		}
+		return p.fail("cancelled", ErrCancelled)
+	case Restored:
+		return p.restored()
+	case Ordered:
+		if err := p.Spendable(); err != nil {
+			return p, nil, err
+		}
+		return p.order(uint64(p.Target) + uint64(ev.Pennies))
+	case Assigned:
+		return p.assigned(ev)
+	case Acknowledged:
+		if p.Outstanding != nil && *p.Outstanding == ev.ID {
+			p.Outstanding = nil
+		}
+		return p, nil, nil
+	case Unassigned:
+		if p.Outstanding != nil && *p.Outstanding == ev.ID && ev.Amount <= p.Assigned {
+			p.Outstanding, p.Assigned = nil, p.Assigned-ev.Amount
+		}
+		return p, nil, nil
+	case Streamed:
+		p.Acked = max(p.Acked, min(ev.Count, p.Target))
+		p.PayeeWhy = wire.Clean(ev.Why)
+		return p, nil, nil
+	case Synced:
+		if ev.Count > p.Ladder.N() {
+			return p, nil, fmt.Errorf("%w: %d pennies of %d", ErrBadBank, ev.Count, p.Ladder.N())
+		}
+		p.Behind = false
+		p.Target, p.Acked = max(p.Target, ev.Count), max(p.Acked, ev.Count)
+		p.Assigned = max(p.Assigned, p.Ladder.Paid(p.Target)) // what was paid since may be used
+		return p, nil, nil
+	case CloseWanted:
+		if p.Confirmed == nil || p.Spend != nil {
+			return p, nil, fmt.Errorf("%w: it is %s", ErrNotOpen, p.State())
+		}
+		p.Stopped, p.Failure = true, ""
+		return p, []Effect{AskClose{}}, nil
+	case CloseOffered:
+		return p.closeOffered(ev)
+	case CloseRefused:
+		p.Failure = wire.Clean(ev.Why)
+		return p, nil, nil
+	case CloseSent:
+		p.CloseTxid = ev.Txid
+		return p, nil, nil
+	case RefundBuilt:
+		if !p.Refundable() {
+			return p, nil, nil
+		}
+		p.Refund = &ev.Sent
+		if ev.Broadcast {
+			return p, []Effect{Broadcast{Tx: ev.Sent.Tx}}, nil
+		}
+		return p, nil, nil
+	case RefundFailed:
+		p.NextTry = p.Tip + wire.Height(p.Margins.Again)
+		return p, nil, nil
+	case Connected:
+		return p.connected(ev)
+	case Disconnected:
+		return p.disconnected(ev)
+	}
+	return p, nil, fmt.Errorf("%w: %T to a payer", ErrWrongPhase, ev)
+}
+
+func (p Payer) fail(by string, err error) (Payer, []Effect, error) {
+	effects := []Effect{UnlockCoins{}}
+	if p.Phase < PayerPublishing && by != "restored" {
+		p.At, p.Funding = wire.Outpoint{}, nil // never signed: nothing to watch for
+		effects = append(effects, DropPaper{})
+	}
+	p.Phase, p.FailedBy, p.Failure = PayerFailed, by, wire.Clean(err.Error())
+	return p, effects, nil
+}
+
+func (p Payer) quoted(ev Quoted) (Payer, []Effect, error) {
+	if p.Phase != PayerAsking {
+		return p, nil, nil
+	}
+	if _, err := ev.Payee.Point(); err != nil || ev.Conf == 0 || ev.Conf > wire.MaxBankConf {
+		return p.fail("refused", fmt.Errorf("%w: %d confirmations, key %v", ErrRefused, ev.Conf, ev.Payee))
+	}
+	p.Payee, p.Conf, p.Tip = ev.Payee, ev.Conf, max(p.Tip, ev.Height)
+	p.Phase = PayerFunding
+	return p, []Effect{LockCoins{Amount: p.Terms.Value}}, nil
+}
+
+func (p Payer) locked(ev CoinsLocked) (Payer, []Effect, error) {
+	if p.Phase != PayerFunding {
+		return p, nil, nil
+	}
+	p.Waiting = false
+	if ev.Fee > p.Terms.MaxFee {
+		return p.fail("fee", fmt.Errorf("%w: %v, the cap is %v", ErrFee, ev.Fee, p.Terms.MaxFee))
+	}
+	if len(ev.Inputs) == 0 {
+		return p, nil, fmt.Errorf("%w: no inputs", ErrWrongPhase)
+	}
+	key, err := PayerKey(ev.Root).PrivKey()
+	if err != nil {
+		return p, nil, err
+	}
+	p.Payer, p.Root, p.Inputs, p.Fee = wire.XOnly(key.PubKey()), ev.Root, ev.Inputs, ev.Fee
+	p.Nonce = Pence(ev.Root, 0).Nonce
+	p.Phase = PayerPreparing
+	return p, []Effect{Prepare{Root: ev.Root, Payee: p.Payee, Expiry: p.Expiry, Ladder: p.Ladder, Inputs: ev.Inputs,
+		Change: ev.Change, ChangeScript: ev.ChangeScript}}, nil
+}
+
+func (p Payer) prepared(ev Prepared) (Payer, []Effect, error) {
+	if p.Phase != PayerPreparing {
+		return p, nil, nil
+	}
+	p.Funding, p.At, p.Phase = ev.Funding, ev.At, PayerOffering
+	return p, []Effect{Offer{Peer: p.Terms.Peer, Root: p.Root, Funding: p.Funding, At: p.At}}, nil
+}
+
+func (p Payer) accepted(ev Accepted) (Payer, []Effect, error) {
+	if p.Phase != PayerOffering {
+		return p, nil, nil
+	}
+	p.Phase = PayerPublishing
+	until := ev.Height + wire.Height(p.Margins.ValidFor) - wire.Height(min(p.Conf, p.Margins.ValidFor/2))
+	return p, []Effect{Publish{Tx: p.Funding, Until: until}}, nil
+}
+
+func (p Payer) broadcasted(ev Broadcasted) (Payer, []Effect, error) {
+	if p.Phase != PayerPublishing {
+		return p, nil, nil // a refund's: the next block tries again
+	}
+	if ev.Err != "" {
+		return p.fail("rejected", fmt.Errorf("%w: %s", ErrRejected, ev.Err))
+	}
+	p.Phase = PayerPublished
+	return p, nil, nil
+}
+
+// restored gives up a bank that may have been opened since: with another first
+// input it would be another one, and this one's coins may be gone. An open one
+// asks its payee how many pennies have left.
+func (p Payer) restored() (Payer, []Effect, error) {
+	if p.Phase < PayerPublishing {
+		return p.fail("restored", ErrRestored)
+	}
+	if p.Phase == PayerFailed || p.Spend != nil {
+		return p, nil, nil
+	}
+	p.Behind = true
+	return p, []Effect{Sync{}}, nil
+}
+
+// Spendable returns why no penny can be ordered now, or nil.
+func (p *Payer) Spendable() error {
+	switch {
+	case p.Phase == PayerFailed:
+		return fmt.Errorf("%w: it was given up: %s", ErrNotOpen, p.Failure)
+	case p.Spend != nil:
+		return fmt.Errorf("%w: it is %s", ErrNotOpen, p.State())
+	case p.Depth() < p.Conf:
+		return fmt.Errorf("%w: its funding has %d of %d confirmations", ErrNotOpen, p.Depth(), p.Conf)
+	case p.Behind:
+		return fmt.Errorf("%w: restored from a backup, it waits for the payee to say how many pennies it holds", ErrNotOpen)
+	case p.Stopped:
+		return fmt.Errorf("%w: it is being closed", ErrNotOpen)
+	case p.Stopping():
+		return fmt.Errorf("%w: it ends at %d, and no penny is taken from %d on", ErrNotOpen, p.Expiry, before(p.Expiry, p.Margins.Stop))
+	case p.PayeeWhy != "":
+		return fmt.Errorf("%w: the payee takes no more: %s", ErrNotOpen, p.PayeeWhy)
+	}
+	return nil
+}
+
+// order sets the count of pennies that may leave from now on.
+func (p Payer) order(target uint64) (Payer, []Effect, error) {
+	if target > uint64(p.Ladder.N()) {
+		return p, nil, fmt.Errorf("%w: %d", ErrEmpty, p.Ladder.N()-p.Target)
+	}
+	if uint32(target) == p.Target && p.Acked == p.Target {
+		return p, nil, nil
+	}
+	p.Target = uint32(target)
+	return p, []Effect{Stream{}}, nil
+}
+
+// assigned makes sure that the payee will have credit for a step. One step of our
+// own payments at a time is not acknowledged (invariant BankerHoldsOneStep).
+func (p Payer) assigned(ev Assigned) (Payer, []Effect, error) {
+	if err := p.Spendable(); err != nil {
+		return p, nil, err
+	}
+	if p.Outstanding != nil {
+		return p, nil, fmt.Errorf("%w: of payment %v", ErrUnacked, *p.Outstanding)
+	}
+	if ev.Amount == 0 || ev.Amount > p.Ladder.Value.Msat() || ev.Reserve < 0 || ev.Reserve > p.Ladder.Value {
+		return p, nil, fmt.Errorf("%w: %v from a bank of %v", ErrEmpty, ev.Amount, p.Ladder.Value)
+	}
+	need := p.Assigned + ev.Amount
+	var count uint32
+	var ok bool
+	if ev.Banker {
+		var g uint32
+		g, ok = p.Ladder.RungFor(need + ev.Reserve.Msat())
+		count = g * p.Ladder.PerRung
+	} else {
+		count, ok = p.Ladder.CountFor(need)
+	}
+	if !ok {
+		return p, nil, fmt.Errorf("%w: %v are assigned of %v", ErrEmpty, p.Assigned, p.Ladder.Paid(p.Ladder.N()))
+	}
+	p.Assigned = need
+	if !ev.Relayed {
+		p.Outstanding = &ev.ID
+	}
+	return p.order(uint64(max(p.Target, count)))
+}
+
+// closeOffered checks that the payee takes what its pennies are worth, and no more.
+func (p Payer) closeOffered(ev CloseOffered) (Payer, []Effect, error) {
+	if !p.Stopped || p.Spend != nil {
+		return p, nil, nil
+	}
+	if ev.Count > p.Ladder.N() || ev.Payer < p.Ladder.Value-p.Paid(ev.Count) {
+		p.Failure = wire.Clean(fmt.Sprintf("%v: %v to us for %d pennies", ErrBadOffer, ev.Payer, ev.Count))
+		return p, nil, nil
+	}
+	p.Target, p.Acked = max(p.Target, ev.Count), max(p.Acked, ev.Count)
+	return p, []Effect{SignClose{Offer: ev, Rung: reach(&p.Ladder, ev.Count)}}, nil
+}
+
+// reach is the rung that a count of pennies reaches into.
+func reach(l *penny.Ladder, count uint32) uint32 {
+	return min((count+l.PerRung-1)/l.PerRung, l.Rungs)
+}
+
+// change is the outpoint of the payer's change of a close, ok where there is one.
+func (p *Payer) change() (at wire.Outpoint, ok bool) {
+	if p.Spend == nil || p.Spend.Foreign || p.Spend.Rung == 0 && !p.Spend.Together {
+		return at, false
+	}
+	return wire.Outpoint{Txid: p.Spend.Txid, Vout: p.Spend.Vin}, true
+}
+
+// Refundable reports whether there is something to take back now.
+func (p *Payer) Refundable() bool {
+	if _, ok := p.change(); ok {
+		return p.Returned == nil
+	}
+	return p.Spend == nil && p.Confirmed != nil && p.Tip >= p.Expiry
+}
+
+// Back is what Refundable would bring back, for contract.BuildBankRefund.
+func (p *Payer) Back(b *contract.Bank) contract.BankRefund {
+	r := contract.BankRefund{Bank: b, At: p.At, Payer: PayerKey(p.Root)}
+	if at, ok := p.change(); ok {
+		r.At, r.Value, r.Change = at, p.Spend.Change, true
+	}
+	return r
+}
+
+func (p Payer) connected(ev Connected) (Payer, []Effect, error) {
+	if p.At != (wire.Outpoint{}) {
+		p.see(ev.Block)
+		if p.Confirmed != nil && p.Phase == PayerFailed {
+			p.Phase, p.FailedBy, p.Failure = PayerPublished, "", "" // it was out after all
+		}
+	}
+	p.Tip = max(p.Tip, ev.Height)
+	change, closed := p.change()
+	for _, tx := range ev.Txs {
+		id := contract.Txid(tx)
+		if closed && contract.Spends(tx, change) >= 0 {
+			p.Returned = &contract.Fact{Height: ev.Height, Txid: id}
+		}
+		if id != p.At.Txid && slices.ContainsFunc(p.Inputs, func(o wire.Outpoint) bool { return contract.Spends(tx, o) >= 0 }) {
+			p.Conflict = &contract.Fact{Height: ev.Height, Txid: id}
+		}
+	}
+	switch {
+	case p.Phase == PayerFunding && p.Waiting:
+		return p, []Effect{LockCoins{Amount: p.Terms.Value}}, nil
+	case p.Phase == PayerPublished && p.Confirmed == nil && p.Conflict.Depth(p.Tip) >= p.Margins.Final:
+		return p.fail("rejected", fmt.Errorf("%w: its coins were spent otherwise", ErrRejected))
+	case p.Refundable() && p.Tip >= p.NextTry:
+		return p, []Effect{RefundDue{Rate: ev.FeeRate}}, nil
+	}
+	return p, nil, nil
+}
+
+func (p Payer) disconnected(ev Disconnected) (Payer, []Effect, error) {
+	p.unsee(ev.Undo)
+	if p.Returned != nil && p.Returned.Height >= ev.Height {
+		p.Returned = nil
+	}
+	if p.Conflict != nil && p.Conflict.Height >= ev.Height {
+		p.Conflict = nil
+	}
+	return p, nil, nil
+}
+
+// The states of a bank, for people and scripts.
+const (
+	StateOpening  = "opening"  // negotiated or waiting for its confirmations
+	StateOpen     = "open"     // pennies can be paid
+	StateStopped  = "stopped"  // no penny is taken any more; nothing is closed yet
+	StateClosing  = "closing"  // a close is on its way
+	StateClosed   = "closed"   // by the payee, or by both
+	StateRefunded = "refunded" // by the payer, after the timelock
+	StateFailed   = "failed"   // never opened
+)
+
+// State is how the bank stands.
+func (p *Payer) State() string {
+	switch {
+	case p.Phase == PayerFailed:
+		return StateFailed
+	case p.Spend != nil:
+		return p.Spend.state()
+	case p.CloseTxid != (wire.Hash{}):
+		return StateClosing
+	case p.Stopped || p.PayeeWhy != "" || p.Confirmed != nil && p.Stopping():
+		return StateStopped
+	case p.Depth() < p.Conf || p.Phase != PayerPublished:
+		return StateOpening
+	}
+	return StateOpen
+}
+
+func (f *SpendFact) state() string {
+	if f.Rung == 0 && !f.Together && !f.Foreign {
+		return StateRefunded
+	}
+	return StateClosed
+}
+
+// Interest implements the engine's view of the contract.
+func (p Payer) Interest() contract.Interest {
+	in := contract.Interest{Top: p.Tip}
+	if p.At != (wire.Outpoint{}) {
+		in.Txids, in.Outpoints = []wire.Hash{p.At.Txid}, []wire.Outpoint{p.At}
+	}
+	if p.Confirmed == nil {
+		in.Outpoints = append(in.Outpoints, p.Inputs...)
+	}
+	change, closed := p.change()
+	if closed {
+		in.Outpoints = append(in.Outpoints, change)
+	}
+	final := wire.Height(p.Margins.Final)
+	switch {
+	case p.Phase == PayerFailed && p.At == (wire.Outpoint{}):
+		in.Done = true
+	case p.Phase == PayerFailed:
+		in.Wake = p.Expiry + final
+		in.Done = p.Conflict.Depth(p.Tip) >= p.Margins.Final || p.Tip >= p.Expiry+final
+	case p.Phase == PayerFunding && p.Waiting, p.Conflict != nil && p.Confirmed == nil:
+		in.Wake = 1
+	case closed && p.Returned != nil:
+		in.Wake = p.Returned.Height + final - 1
+		in.Done = p.Returned.Depth(p.Tip) >= p.Margins.Final && p.Buried()
+	case p.Refundable():
+		in.Wake = max(p.NextTry, 1)
+	case p.Spend != nil:
+		in.Wake = p.Spend.Height + final - 1
+		in.Done = p.Buried()
+	case p.Confirmed != nil && p.Depth() < p.Conf:
+		in.Wake = p.Confirmed.Height + wire.Height(p.Conf) - 1
+	case p.Tip < before(p.Expiry, p.Margins.Stop):
+		in.Wake = before(p.Expiry, p.Margins.Stop)
+	default:
+		in.Wake = p.Expiry
+	}
+	return in
+}

@@ -1,0 +1,292 @@
+package bank
+
+import (
+	"fmt"
+
+	"github.com/bitgram/bitgram/internal/contract"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// MaxHops is how many parties a payment passes, the final payee among them.
+const MaxHops = wire.MaxHops
+
+// Order is a payment as its user wants it; it never changes.
+type Order struct {
+	Payee   wire.Key        // the final one
+	Bankers []wire.RouteHop // in order; none where the first bank is with the payee
+	Bank    ID              // the bank with the first of them
+	Total   wire.Msat       // that the payee gets
+	Step    wire.Msat       // of Total at a time; the last step is what is left
+	MaxFee  wire.Msat       // of all bankers and steps
+	Memo    string          // for people
+	Created int64           // Unix time, for people
+}
+
+// Sending is a payment of ours: a stream of steps, each acknowledged by the final
+// payee before the next.
+type Sending struct {
+	ID    wire.Hash
+	Order Order
+	Index uint32    // of the last step, from 1; 0 before the first
+	Asked wire.Msat // of Total, with that step
+	Acked wire.Msat // of Total, acknowledged
+	Fees  wire.Msat // for the steps so far
+	Ack   wire.TransferAck
+	// Ended: no step follows, since the user or a refusal says so. A step that is
+	// not acknowledged stays so, and holds up what else goes through its bank.
+	Ended bool
+	Why   string
+}
+
+// Events of a payment.
+type (
+	// StepPaid: the step's credit is assigned at the bank.
+	StepPaid struct{}
+	// StepAcked brings the final payee's acknowledgement.
+	StepAcked struct{ Ack wire.TransferAck }
+	// StepRefused: a banker or the payee refuses the step for good. Back: the first
+	// hop says that its credit is untouched, so that the step counts as not asked.
+	StepRefused struct {
+		Why  string
+		Back bool
+	}
+	// Ended: the user ends it after the step under way.
+	Ended struct{ Why string }
+	// Resumed: the user goes on with it.
+	Resumed struct{}
+)
+
+// SendStep assigns the next step's credit, if Asked was not assigned before, has
+// its pennies streamed, and passes the step to the first hop. Answered by StepAcked
+// or StepRefused.
+type SendStep struct{}
+
+func (StepPaid) event()    {}
+func (StepAcked) event()   {}
+func (StepRefused) event() {}
+func (Ended) event()       {}
+func (Resumed) event()     {}
+func (SendStep) effect()   {}
+
+// NewSending starts a payment.
+func NewSending(id wire.Hash, o Order) (Sending, []Effect, error) {
+	s := Sending{ID: id, Order: o}
+	switch {
+	case o.Total == 0 || o.Total > wire.MaxSat.Msat():
+		return s, nil, fmt.Errorf("%w: a payment of %v", ErrBadBank, o.Total)
+	case o.Step == 0 || len(o.Bankers) >= MaxHops:
+		return s, nil, fmt.Errorf("%w: steps of %v over %d bankers", ErrBadBank, o.Step, len(o.Bankers))
+	}
+	if fees := s.AllFees(); fees > o.MaxFee {
+		return s, nil, fmt.Errorf("%w: bankers take %v, the cap is %v", ErrFee, fees, o.MaxFee)
+	}
+	return s, []Effect{SendStep{}}, nil
+}
+
+// next is the amount of the step after what was asked.
+func (s *Sending) next(asked wire.Msat) wire.Msat { return min(s.Order.Step, s.Order.Total-asked) }
+
+// Amounts are what each hop is credited with for a step that the payee gets: the
+// first hop's first.
+func (o *Order) Amounts(step wire.Msat) []wire.Msat {
+	list := make([]wire.Msat, len(o.Bankers)+1)
+	list[len(o.Bankers)] = step
+	for i := len(o.Bankers) - 1; i >= 0; i-- {
+		list[i] = list[i+1] + o.Bankers[i].Fees.Of(list[i+1])
+	}
+	return list
+}
+
+// AllFees are what the bankers take for the whole payment.
+func (s *Sending) AllFees() wire.Msat {
+	o := &s.Order
+	whole, rest := o.Total/o.Step, o.Total%o.Step
+	fees := (o.Amounts(o.Step)[0] - o.Step)
+	if fees > 0 && whole > wire.Msat(wire.MaxSat)*1000/fees {
+		return wire.MaxSat.Msat()
+	}
+	fees *= whole
+	if rest > 0 {
+		fees += o.Amounts(rest)[0] - rest
+	}
+	return fees
+}
+
+// Waiting reports whether a step is asked for and not acknowledged.
+func (s *Sending) Waiting() bool { return s.Acked < s.Asked }
+
+// Done reports whether all is acknowledged.
+func (s *Sending) Done() bool { return s.Acked == s.Order.Total }
+
+// Transfer is the step under way, for the first hop.
+func (s *Sending) Transfer() wire.Transfer {
+	step := s.Asked - s.Acked
+	amounts := s.Order.Amounts(step)
+	t := wire.Transfer{ID: s.ID, Index: s.Index, Bank: s.Order.Bank, Amount: amounts[0], Total: s.Asked}
+	for i, a := range amounts[1:] {
+		h := wire.Hop{Key: s.Order.Payee, Amount: a}
+		if i+1 < len(s.Order.Bankers) {
+			h.Key = s.Order.Bankers[i+1].Key
+		}
+		t.Hops = append(t.Hops, h)
+	}
+	return t
+}
+
+// Credit is what the next step takes at the first hop.
+func (s *Sending) Credit() wire.Msat {
+	return s.Order.Amounts(s.next(s.Asked))[0]
+}
+
+// Step is the payment's transition.
+func (s Sending) Step(ev Event) (Sending, []Effect, error) {
+	switch ev := ev.(type) {
+	case StepPaid:
+		if s.Waiting() || s.Done() || s.Ended {
+			return s, nil, fmt.Errorf("%w: no step is due", ErrWrongPhase)
+		}
+		step := s.next(s.Asked)
+		s.Fees += s.Order.Amounts(step)[0] - step
+		s.Index, s.Asked = s.Index+1, s.Asked+step
+		return s, nil, nil
+	case StepAcked:
+		a := ev.Ack
+		if !s.Waiting() || a.Index < s.Index {
+			return s, nil, nil // once more
+		}
+		if a.Index != s.Index || a.Total != s.Asked || s.Order.Payee.Verify(wire.TransferDigest(s.ID, a.Index, a.Total, s.Order.Payee), a.Sig) != nil {
+			return s, nil, fmt.Errorf("%w: step %d, %v in all", ErrBadAck, a.Index, a.Total)
+		}
+		s.Acked, s.Ack = s.Asked, a
+		if s.Done() {
+			s.Ended = true
+		}
+		if s.Ended {
+			return s, nil, nil
+		}
+		return s, []Effect{SendStep{}}, nil
+	case StepRefused:
+		s.Ended, s.Why = true, wire.Clean(ev.Why)
+		if step := s.Asked - s.Acked; ev.Back && s.Waiting() {
+			s.Fees -= s.Order.Amounts(step)[0] - step
+			s.Index, s.Asked = s.Index-1, s.Acked
+		}
+		return s, nil, nil
+	case Ended:
+		s.Ended, s.Why = true, wire.Clean(ev.Why)
+		return s, nil, nil
+	case Resumed:
+		if s.Done() || !s.Ended {
+			return s, nil, fmt.Errorf("%w: it is %s", ErrStopped, s.State())
+		}
+		s.Ended, s.Why = false, ""
+		return s, []Effect{SendStep{}}, nil
+	case Restored:
+		// Steps may have been paid since: whoever asks goes on.
+		s.Ended, s.Why = true, wire.Clean(ErrRestored.Error())
+		return s, nil, nil
+	case Connected, Disconnected:
+		return s, nil, nil
+	}
+	return s, nil, fmt.Errorf("%w: %T to a payment", ErrWrongPhase, ev)
+}
+
+// State is how the payment stands, for people and scripts.
+func (s *Sending) State() string {
+	switch {
+	case s.Done():
+		return "paid"
+	case s.Ended && s.Waiting():
+		return "unacknowledged"
+	case s.Ended:
+		return "ended"
+	}
+	return "paying"
+}
+
+// Interest implements the engine's view of the contract.
+func (s Sending) Interest() contract.Interest { return contract.Interest{Done: s.Ended && !s.Waiting()} }
+
+// Relay is the passing on, or the receiving, of one payment's steps, on one bank.
+type Relay struct {
+	ID     wire.Hash // of the payment
+	In     ID        // the bank whose credit pays
+	Out    ID        // the bank on which it goes on; zeros for the final payee
+	Index  uint32
+	Total  wire.Msat // of the payment, with the last step
+	Passed wire.Msat // credited on In, in all
+	Fees   wire.Msat // that we kept, in all
+	Last   wire.Transfer
+	Ack    *wire.TransferAck // of the last step, once it is here
+}
+
+// Relayed brings a step whose credit is assigned in the same commit.
+type Relayed struct {
+	Step wire.Transfer
+	Out  ID
+}
+
+// Answered brings the final payee's acknowledgement of the last step.
+type Answered struct{ Ack wire.TransferAck }
+
+func (Relayed) event()  {}
+func (Answered) event() {}
+
+// RelayID names a payment on a bank.
+func RelayID(in ID, payment wire.Hash) wire.Hash { return wire.Tagged("relay", in[:], payment[:]) }
+
+// NewRelay is a payment before its first step.
+func NewRelay(in ID, payment wire.Hash) Relay { return Relay{In: in, ID: payment} }
+
+// Fresh reports whether a step is the next one, false where it is the last one
+// again. Any other is a *wire.Refusal.
+func (r *Relay) Fresh(t *wire.Transfer) (bool, error) {
+	switch {
+	case t.Bank != r.In || t.ID != r.ID:
+		return false, wire.Refuse(wire.BadRequest, "for another bank or payment")
+	case t.Index == r.Index && r.Index > 0:
+		if wire.DigestOf("transfer-step", t) != wire.DigestOf("transfer-step", &r.Last) {
+			return false, wire.Refuse(wire.BadRequest, "another step %d than before", t.Index)
+		}
+		return false, nil
+	case t.Index != r.Index+1:
+		return false, wire.Refuse(wire.BadRequest, "step %d after %d", t.Index, r.Index)
+	case r.Index > 0 && r.Ack == nil:
+		return false, wire.Refuse(wire.Busy, "step %d is not acknowledged yet", r.Index)
+	case t.Total <= r.Total:
+		return false, wire.Refuse(wire.BadRequest, "a total of %v after %v", t.Total, r.Total)
+	}
+	return true, nil
+}
+
+// Step is the relay's transition.
+func (r Relay) Step(ev Event) (Relay, []Effect, error) {
+	switch ev := ev.(type) {
+	case Relayed:
+		fresh, err := r.Fresh(&ev.Step)
+		if err != nil {
+			return r, nil, err
+		}
+		if !fresh {
+			return r, nil, fmt.Errorf("%w: step %d twice", ErrWrongPhase, ev.Step.Index)
+		}
+		r.Index, r.Total, r.Out, r.Last, r.Ack = ev.Step.Index, ev.Step.Total, ev.Out, ev.Step, nil
+		r.Passed += ev.Step.Amount
+		if len(ev.Step.Hops) > 0 {
+			r.Fees += ev.Step.Amount - ev.Step.Hops[0].Amount
+		}
+		return r, nil, nil
+	case Answered:
+		if r.Ack != nil || ev.Ack.Index != r.Index {
+			return r, nil, nil
+		}
+		r.Ack = &ev.Ack
+		return r, nil, nil
+	case Connected, Disconnected, Restored:
+		return r, nil, nil
+	}
+	return r, nil, fmt.Errorf("%w: %T to a relay", ErrWrongPhase, ev)
+}
+
+// Interest implements the engine's view of the contract: nothing on the chain.
+func (r Relay) Interest() contract.Interest { return contract.Interest{} }
