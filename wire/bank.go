@@ -280,12 +280,13 @@ func (o *CloseOffer) Check() error {
 
 // CloseSign is the payer's signature of the offered close.
 type CloseSign struct {
-	_   struct{} `cbor:",toarray"`
-	Sig Signature
+	_    struct{} `cbor:",toarray"`
+	Bank Hash
+	Sig  Signature
 }
 
 // MaxSize implements Limited.
-func (*CloseSign) MaxSize() int { return 80 }
+func (*CloseSign) MaxSize() int { return 112 }
 
 // Check implements Limited.
 func (*CloseSign) Check() error { return nil }
@@ -301,6 +302,45 @@ func (*CloseDone) MaxSize() int { return 48 }
 
 // Check implements Limited.
 func (*CloseDone) Check() error { return nil }
+
+// PairRequest asks the payee of a bank for one the other way, of which the asker
+// is the payee.
+type PairRequest struct {
+	_       struct{} `cbor:",toarray"`
+	Bank    Hash     // of which the asker is the payer
+	Key     Key      // of the asker
+	Addrs   []string // multiaddrs on which it listens
+	Value   Sat
+	Rungs   uint32
+	PerRung uint32
+	Expiry  Height
+}
+
+// MaxSize implements Limited.
+func (*PairRequest) MaxSize() int { return 160 + MaxAddrs*(MaxAddr+4) }
+
+// Check implements Limited.
+func (r *PairRequest) Check() error {
+	if err := (&BankRequest{Value: r.Value, Rungs: r.Rungs, PerRung: r.PerRung, Expiry: r.Expiry}).Check(); err != nil {
+		return err
+	}
+	if err := (&Record{Expires: 1, Addrs: r.Addrs}).check(); err != nil {
+		return err
+	}
+	return checkKeys(r.Key)
+}
+
+// PairOpened answers PairRequest: the bank that is being opened.
+type PairOpened struct {
+	_    struct{} `cbor:",toarray"`
+	Bank Hash
+}
+
+// MaxSize implements Limited.
+func (*PairOpened) MaxSize() int { return 48 }
+
+// Check implements Limited.
+func (*PairOpened) Check() error { return nil }
 
 // Hop is who gets how much of a transfer's step.
 type Hop struct {

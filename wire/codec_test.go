@@ -423,6 +423,9 @@ func TestOutOfRange(t *testing.T) {
 		"close fee < 0":             &wire.CloseOffer{Fee: -1, Script: []byte{1}},
 		"close to nobody":           &wire.CloseOffer{},
 		"close script":              &wire.CloseOffer{Script: make([]byte, 43)},
+		"pair of nothing":           &wire.PairRequest{Key: key(1), Addrs: []string{"a"}, Rungs: 1, PerRung: 1, Expiry: 1},
+		"pair without address":      &wire.PairRequest{Key: key(1), Value: 1, Rungs: 1, PerRung: 1, Expiry: 1},
+		"pair key":                  &wire.PairRequest{Key: offCurve, Addrs: []string{"a"}, Value: 1, Rungs: 1, PerRung: 1, Expiry: 1},
 		"transfer step 0":           transfer(func(m *wire.Transfer) { m.Index = 0 }),
 		"transfer of nothing":       transfer(func(m *wire.Transfer) { m.Hops[1].Amount = 0 }),
 		"transfer that grows":       transfer(func(m *wire.Transfer) { m.Amount-- }),
@@ -587,6 +590,8 @@ func FuzzReply(f *testing.F)         { fuzzMessage[wire.Reply](f) }
 func FuzzAdvertisement(f *testing.F) { fuzzMessage[wire.Advertisement](f) }
 func FuzzHolding(f *testing.F)       { fuzzMessage[wire.Holding](f) }
 func FuzzBankTerms(f *testing.F)     { fuzzMessage[wire.BankTerms](f) }
+func FuzzPairRequest(f *testing.F)   { fuzzMessage[wire.PairRequest](f) }
+func FuzzPairOpened(f *testing.F)    { fuzzMessage[wire.PairOpened](f) }
 func FuzzBankRequest(f *testing.F)   { fuzzMessage[wire.BankRequest](f) }
 func FuzzBankQuote(f *testing.F)     { fuzzMessage[wire.BankQuote](f) }
 func FuzzBankOpen(f *testing.F)      { fuzzMessage[wire.BankOpen](f) }

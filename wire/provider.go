@@ -13,8 +13,11 @@ const (
 // Services are what a provider does.
 type Services uint32
 
-// Delivery is what agents do (protocol §3).
-const Delivery Services = 1
+// What providers do: deliver messages (protocol §3), take penny banks (§4).
+const (
+	Delivery Services = 1 << iota
+	Banking
+)
 
 // Limits are what an agent takes.
 type Limits struct {

@@ -210,3 +210,8 @@ func Small(l penny.Ladder, rate wire.SatPerKVB) (warning string, err error) {
 	}
 	return "", nil
 }
+
+// TogetherCost is the fee of a close by both at a rate.
+func TogetherCost(rungs uint32, rate wire.SatPerKVB) wire.Sat {
+	return rate.Fee(contract.VSize(contract.TxOverheadWeight + 2*contract.P2TROutputWeight + contract.TogetherInputWeight(int(rungs))))
+}

@@ -32,6 +32,7 @@ type Terms struct {
 	Expiry  wire.Height // T
 	MaxFee  wire.Sat    // of the funding
 	Memo    string      // for people
+	Pair    ID          // the bank the other way, of which the payee asked for this one; or zeros
 	Created int64       // Unix time, for people
 	Margins Margins
 }

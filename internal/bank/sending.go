@@ -205,7 +205,9 @@ func (s *Sending) State() string {
 }
 
 // Interest implements the engine's view of the contract.
-func (s Sending) Interest() contract.Interest { return contract.Interest{Done: s.Ended && !s.Waiting()} }
+func (s Sending) Interest() contract.Interest {
+	return contract.Interest{Done: s.Ended && !s.Waiting()}
+}
 
 // Relay is the passing on, or the receiving, of one payment's steps, on one bank.
 type Relay struct {

@@ -237,7 +237,17 @@ func (e *Engine) TellWith(ctx context.Context, ref Ref, ev Event, more func(Tx) 
 
 // TellAll steps several contracts in one transaction, in order, or none of them.
 func (e *Engine) TellAll(ctx context.Context, list []Delivery) (states []any, err error) {
+	return e.CreateAndTell(ctx, nil, list)
+}
+
+// CreateAndTell is Create, then TellAll, in one transaction.
+func (e *Engine) CreateAndTell(ctx context.Context, create []Creation, list []Delivery) (states []any, err error) {
 	err = e.update(ctx, func(b *batch) error {
+		for _, c := range create {
+			if err := b.create(c); err != nil {
+				return err
+			}
+		}
 		states = nil
 		for _, d := range list {
 			state, err := b.step(d.Ref, d.Event)

@@ -123,7 +123,7 @@ func (n *Node) Hint() (h blockname.Hint, err error) {
 // ownHints are the hints of all addresses that others can dial, the best first:
 // ErrNoAddress where there are none.
 func (n *Node) ownHints() ([]blockname.Hint, error) {
-	if n.host == nil {
+	if !n.IsAgent() {
 		return nil, ErrNoAddress
 	}
 	id, err := p2p.PeerID(n.self)

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/zeebo/blake3"
 
+	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/chain"
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/deal"
@@ -35,32 +35,53 @@ const quoteTimeout = 10 * time.Second
 // transaction that asks for it.
 func (x *executor) Commit(tx engine.Tx, ref engine.Ref, e engine.Effect) (engine.Event, bool, error) {
 	switch e := e.(type) {
-	case deal.LockCoins:
-		at, _, err := tx.Position()
-		if err != nil {
-			return nil, true, err
+	case bank.Effect:
+		ev, done, err := x.commitBank(tx, ref, e)
+		if ev == nil {
+			return nil, done, err // no interface around a nil one
 		}
-		weight := contract.FundingWeight(0, e.Frozen, false)
-		p, err := x.wallet.Lock(tx, ref.ID[:], e.Amount, weight, x.engine.FeeRate(), at.Height)
-		var short *wallet.Short
-		if errors.As(err, &short) {
-			if err := tx.Put(bucketWaiting, ref.ID[:], []byte{}); err != nil {
-				return nil, true, err
-			}
+		return ev, done, err
+	case deal.LockCoins:
+		p, short, err := x.lockCoins(tx, ref, e.Amount, contract.FundingWeight(0, e.Frozen, false))
+		switch {
+		case err != nil:
+			return nil, true, err
+		case short != nil:
 			return deal.NoCoins{Need: short.Need, Have: short.Have, Soon: short.Soon}, true, nil
 		}
-		if err != nil {
-			return nil, true, err
-		}
-		return deal.CoinsLocked{Inputs: p.Inputs, Change: p.Change, ChangeScript: p.ChangeScript, Fee: p.Fee}, true, tx.Delete(bucketWaiting, ref.ID[:])
+		return deal.CoinsLocked{Inputs: p.Inputs, Change: p.Change, ChangeScript: p.ChangeScript, Fee: p.Fee}, true, nil
 	case deal.UnlockCoins:
-		return nil, true, errors.Join(x.wallet.Unlock(tx, ref.ID[:]), tx.Delete(bucketWaiting, ref.ID[:]))
+		return nil, true, x.unlockCoins(tx, ref)
 	}
 	return nil, false, nil
 }
 
+// lockCoins picks and locks coins for a contract; short is not nil where they do
+// not suffice, and the contract waits for more.
+func (x *executor) lockCoins(tx engine.Tx, ref engine.Ref, amount wire.Sat, weight int64) (p *wallet.Picked, short *wallet.Short, err error) {
+	at, _, err := tx.Position()
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err = x.wallet.Lock(tx, ref.ID[:], amount, weight, x.engine.FeeRate(), at.Height)
+	if errors.As(err, &short) {
+		return nil, short, tx.Put(bucketWaiting, ref.ID[:], []byte(ref.Kind))
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return p, nil, tx.Delete(bucketWaiting, ref.ID[:])
+}
+
+func (x *executor) unlockCoins(tx engine.Tx, ref engine.Ref) error {
+	return errors.Join(x.wallet.Unlock(tx, ref.ID[:]), tx.Delete(bucketWaiting, ref.ID[:]))
+}
+
 // Do implements engine.Executor.
 func (x *executor) Do(ctx context.Context, ref engine.Ref, e engine.Effect) (func(engine.Tx) ([]engine.Delivery, error), error) {
+	if b, ok := e.(bank.Effect); ok {
+		return x.doBank(ctx, ref, b)
+	}
 	if due, ok := e.(deal.ClaimDue); ok {
 		return func(tx engine.Tx) ([]engine.Delivery, error) { return (*agent)(x).buildClaims(tx, ref, due) }, nil
 	}
@@ -172,21 +193,27 @@ func (x *executor) answer(ctx context.Context, ref engine.Ref, e engine.Effect) 
 	return nil, fmt.Errorf("no way to carry out %T", e)
 }
 
-// bucketWaiting is the messages that wait for coins.
+// bucketWaiting is the contracts that wait for coins: id → kind.
 const bucketWaiting = "sender/waiting"
 
-// nextWaiting wakes a message that waits for coins: some may have become free.
+// nextWaiting wakes a contract that waits for coins: some may have become free.
 // The rest asks at the next block.
 func nextWaiting(tx engine.Tx) (list []engine.Delivery, err error) {
-	var first []byte
-	if err := tx.Scan(bucketWaiting, nil, 1, func(key, _ []byte) error {
-		first = bytes.Clone(key)
+	var ref engine.Ref
+	if err := tx.Scan(bucketWaiting, nil, 1, func(key, kind []byte) error {
+		ref = engine.Ref{Kind: engine.Kind(kind), ID: wire.Hash(key)}
 		return nil
-	}); err != nil || first == nil {
+	}); err != nil || ref == (engine.Ref{}) {
 		return nil, err
 	}
-	ref := engine.Ref{Kind: engine.KindSender, ID: wire.Hash(first)}
-	return []engine.Delivery{{Ref: ref, Event: deal.CoinsFreed{}}}, tx.Delete(bucketWaiting, first)
+	if ref.Kind == "" {
+		ref.Kind = engine.KindSender // written before banks waited too
+	}
+	var ev engine.Event = deal.CoinsFreed{}
+	if ref.Kind == engine.KindPayer {
+		ev = bank.CoinsFreed{}
+	}
+	return []engine.Delivery{{Ref: ref, Event: ev}}, tx.Delete(bucketWaiting, ref.ID[:])
 }
 
 // release asks more than once where the network fails: the next block, when it
@@ -314,14 +341,22 @@ func (x *executor) place(ctx context.Context, ref engine.Ref, e deal.Place) (dea
 	return deal.Placed{Height: x.engine.Position().Height, Receipt: *r}, nil
 }
 
-// publish signs the funding, remembers it, and only then broadcasts it.
+// publish puts out a message's funding.
 func (x *executor) publish(ctx context.Context, ref engine.Ref, e deal.Publish) (deal.Event, error) {
-	tx, err := contract.DecodeTx(e.Tx)
+	why, err := x.publishTx(ctx, ref, e.Tx, e.RefundTo, e.Until)
+	return deal.Broadcasted{Err: why}, err
+}
+
+// publishTx signs a funding, remembers it, and only then broadcasts it. use, where
+// there is one, is an address that counts as used from then on. why tells why
+// nobody takes it, or is empty.
+func (x *executor) publishTx(ctx context.Context, ref engine.Ref, raw, use []byte, until wire.Height) (why string, err error) {
+	tx, err := contract.DecodeTx(raw)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	txid := contract.Txid(tx)
-	late := x.engine.Position().Height >= e.Until
+	late := x.engine.Position().Height >= until
 	out := false
 	err = x.store.Update(ctx, func(t engine.Tx) (err error) {
 		if out, err = x.wallet.IsOut(t, txid); err != nil || late && !out {
@@ -330,8 +365,10 @@ func (x *executor) publish(ctx context.Context, ref engine.Ref, e deal.Publish) 
 		if err := x.wallet.Unlock(t, ref.ID[:]); err != nil {
 			return err
 		}
-		if err := x.wallet.UseScript(t, e.RefundTo); err != nil {
-			return err
+		if len(use) > 0 {
+			if err := x.wallet.UseScript(t, use); err != nil {
+				return err
+			}
 		}
 		return x.wallet.Sign(t, tx, true)
 	})
@@ -340,39 +377,46 @@ func (x *executor) publish(ctx context.Context, ref engine.Ref, e deal.Publish) 
 	case errors.Is(err, wallet.ErrUnknownTx):
 		refused = err // a coin that a reorg took away
 	case err != nil:
-		return nil, err
+		return "", err
 	case late && !out:
 		refused = errLate
 	default:
 		if err = (*Node)(x).broadcast(ctx, tx); errors.Is(err, chain.ErrRejected) {
 			refused = err
 		} else if err != nil {
-			return nil, err
+			return "", err
 		}
 	}
 	switch {
 	case refused == nil:
-		return deal.Broadcasted{}, x.store.Update(ctx, func(t engine.Tx) error { return x.wallet.Accepted(t, txid) })
+		return "", x.store.Update(ctx, func(t engine.Tx) error { return x.wallet.Accepted(t, txid) })
 	case out:
-		return deal.Broadcasted{}, nil // it was out once: the chain tells what becomes of it
+		return "", nil // it was out once: the chain tells what becomes of it
 	}
 	// Nobody has it, as far as is known: its coins are free again.
-	return deal.Broadcasted{Err: refused.Error()}, x.store.Update(ctx, func(t engine.Tx) error { return x.wallet.Forget(t, txid) })
+	return refused.Error(), x.store.Update(ctx, func(t engine.Tx) error { return x.wallet.Forget(t, txid) })
 }
 
-// errLate: a funding can't confirm before the agents' quotes end.
-var errLate = errors.New("it would confirm too late for the agents' quotes")
+// errLate: a funding can't confirm while those who wait for it still do.
+var errLate = errors.New("it would confirm too late")
 
 // broadcasted turns the node's answer into an event; a node that is not there
 // is no answer.
 func broadcasted(err error) (deal.Event, error) {
-	switch {
-	case err == nil:
-		return deal.Broadcasted{}, nil
-	case errors.Is(err, chain.ErrRejected):
-		return deal.Broadcasted{Err: err.Error()}, nil
+	why, err := refusal(err)
+	if err != nil {
+		return nil, err
 	}
-	return nil, err
+	return deal.Broadcasted{Err: why}, nil
+}
+
+// refusal is why a node refuses a transaction; a node that is not there is an
+// error.
+func refusal(err error) (why string, _ error) {
+	if errors.Is(err, chain.ErrRejected) {
+		return err.Error(), nil
+	}
+	return "", err
 }
 
 // watched is f, telling how far it is read.

@@ -193,7 +193,7 @@ func (n *Node) tend(ctx context.Context) {
 				}
 			})
 		case <-again.C:
-			if n.host == nil {
+			if !n.IsAgent() {
 				continue
 			}
 			if err := n.publish(ctx); err != nil && ctx.Err() == nil {
@@ -209,7 +209,7 @@ func (n *Node) tend(ctx context.Context) {
 
 // moved reports whether the agent listens elsewhere than it last published.
 func (n *Node) moved() bool {
-	if n.host == nil {
+	if !n.IsAgent() {
 		return false
 	}
 	p := &n.published
@@ -381,8 +381,11 @@ func (n *Node) advertisement(ctx context.Context) (*wire.Advertisement, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := n.cfg.Policy
-	ad := &wire.Advertisement{Agent: n.self, Services: wire.Delivery, Rate: p.Rate, Limits: wire.Limits{Size: p.MaxSize, Blocks: p.MaxBlocks}, Record: rec}
+	p, services := n.cfg.Policy, wire.Delivery
+	if n.cfg.Banking != nil {
+		services |= wire.Banking
+	}
+	ad := &wire.Advertisement{Agent: n.self, Services: services, Rate: p.Rate, Limits: wire.Limits{Size: p.MaxSize, Blocks: p.MaxBlocks}, Record: rec}
 	ad.Sig, err = wire.Sign(n.identity, ad.Digest(n.cfg.Network))
 	return ad, errors.Join(err, ad.Check())
 }
@@ -447,7 +450,7 @@ func (n *Node) Joined() bool {
 func (n *Node) Known() int { return n.calls.Known() }
 
 // IsAgent reports whether the node serves others.
-func (n *Node) IsAgent() bool { return n.host != nil }
+func (n *Node) IsAgent() bool { return n.cfg.Policy != nil }
 
 // FindAgent asks the DHT what an agent offers: p2p.ErrNotFound.
 func (n *Node) FindAgent(ctx context.Context, agent wire.Key) (*wire.Advertisement, error) {

@@ -34,10 +34,13 @@ type Config struct {
 	Chain   chain.Backend
 	// Policy makes the node an agent; nil for sender and recipient only.
 	Policy *deal.Policy
+	// Banking makes the node a payee of penny banks, which listens too; nil for a
+	// payer only.
+	Banking *Banking
 	// MaxMessage is the largest sealed copy that is fetched for this home, in
 	// bytes; 0 for no limit but the format's.
 	MaxMessage uint64
-	// Listen are an agent's multiaddrs.
+	// Listen are an agent's or payee's multiaddrs.
 	Listen []string
 	// Seeds are multiaddrs with peer IDs by which the DHT is entered.
 	Seeds []string
@@ -125,6 +128,7 @@ type Node struct {
 	load     load
 	space    space
 	looked   looked
+	banks    *banks
 	log      *slog.Logger
 
 	own       atomic.Pointer[[]string] // the own agent's seeds, once it listens
@@ -146,7 +150,7 @@ func (n *Node) Ended() <-chan struct{} { return n.ended }
 
 // Open opens the home and starts to listen; Start makes it run.
 func Open(cfg Config) (n *Node, err error) {
-	n = &Node{cfg: cfg, margins: deal.MarginsFor(cfg.Network), log: cfg.Log, joined: make(chan struct{}), ended: make(chan struct{})}
+	n = &Node{cfg: cfg, margins: deal.MarginsFor(cfg.Network), log: cfg.Log, joined: make(chan struct{}), ended: make(chan struct{}), banks: newBanks(cfg.Network)}
 	n.published.news = make(chan struct{}, 1)
 	n.published.clear()
 	if n.log == nil {
@@ -218,15 +222,24 @@ func Open(cfg Config) (n *Node, err error) {
 	if n.calls, err = cfg.Host(p2p.Config{Log: n.log, DHT: n.dht(false)}); err != nil {
 		return nil, err
 	}
-	if cfg.Policy == nil {
+	if cfg.Policy == nil && cfg.Banking == nil {
 		return n, nil
 	}
-	serve := p2p.Service((*agent)(n))
-	if cfg.Serve != nil {
-		serve = cfg.Serve(serve)
+	host := p2p.Config{Identity: n.identity, Listen: cfg.Listen, Log: n.log, DHT: n.dht(cfg.Policy != nil)}
+	if cfg.Policy != nil {
+		host.Serve = (*agent)(n)
+		if cfg.Serve != nil {
+			host.Serve = cfg.Serve(host.Serve)
+		}
 	}
-	if n.host, err = cfg.Host(p2p.Config{Identity: n.identity, Listen: cfg.Listen, Serve: serve, Log: n.log, DHT: n.dht(true)}); err != nil {
+	if cfg.Banking != nil {
+		host.Banks = (*payee)(n)
+	}
+	if n.host, err = cfg.Host(host); err != nil {
 		return nil, errors.Join(err, n.calls.Close())
+	}
+	if cfg.Policy == nil {
+		return n, nil
 	}
 	own := n.host.Seed()
 	n.own.Store(&own)
@@ -272,7 +285,7 @@ func (n *Node) Start() {
 	if n.names != nil {
 		n.running.Go(func() { n.names.Follow(ctx) })
 		n.running.Go(func() { n.seek(ctx) })
-		if n.host != nil && n.cfg.Advertise != nil {
+		if n.IsAgent() && n.cfg.Advertise != nil {
 			n.running.Go(func() { n.advertise(ctx) })
 		}
 	}
@@ -316,7 +329,7 @@ func (n *Node) Address() string { return wire.EncodeAddress(n.cfg.Network, n.sel
 
 // Seed is how others enter the DHT by this node; empty for one that is no agent.
 func (n *Node) Seed() []string {
-	if n.host == nil {
+	if !n.IsAgent() {
 		return nil
 	}
 	return n.host.Seed()

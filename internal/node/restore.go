@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/store"
@@ -65,7 +66,8 @@ func (n *Node) restored(ctx context.Context) error {
 		if marked = mark != nil; err != nil || !marked {
 			return err
 		}
-		for _, kind := range []engine.Kind{engine.KindSender, engine.KindAgent, engine.KindRecipient} {
+		for _, kind := range []engine.Kind{engine.KindSender, engine.KindAgent, engine.KindRecipient,
+			engine.KindPayer, engine.KindPayee, engine.KindSending, engine.KindRelay} {
 			if err := tx.Each(kind, false, func(ref engine.Ref, _ []byte) error {
 				refs = append(refs, ref)
 				return nil
@@ -79,17 +81,9 @@ func (n *Node) restored(ctx context.Context) error {
 	}
 	n.log.Info("restored from a backup", "contracts", len(refs))
 	for _, ref := range refs {
-		var ev deal.Restored
-		if ref.Kind == engine.KindAgent {
-			_, err := os.Stat(n.files.path(dirCopies, wire.Key(ref.ID), ""))
-			ev.CopyHere = err == nil
-			if err := n.store.View(ctx, func(tx engine.Tx) error {
-				small, err := tx.Get(bucketCopies, ref.ID[:])
-				ev.CopyHere = ev.CopyHere || small != nil
-				return err
-			}); err != nil {
-				return err
-			}
+		ev, err := n.restoredEvent(ctx, ref)
+		if err != nil {
+			return err
 		}
 		if _, err := n.engine.Tell(ctx, ref, ev); errors.Is(err, engine.ErrContract) {
 			n.log.Error("a contract cannot be read", "contract", ref, "err", err)
@@ -107,4 +101,22 @@ func (n *Node) restored(ctx context.Context) error {
 		}
 		return tx.Delete(bucketHome, keyRestored)
 	})
+}
+
+// restoredEvent is what a contract of a restored home is told.
+func (n *Node) restoredEvent(ctx context.Context, ref engine.Ref) (engine.Event, error) {
+	switch ref.Kind {
+	case engine.KindPayer, engine.KindPayee, engine.KindSending, engine.KindRelay:
+		return bank.Restored{}, nil
+	case engine.KindAgent:
+		_, err := os.Stat(n.files.path(dirCopies, wire.Key(ref.ID), ""))
+		here := err == nil
+		err = n.store.View(ctx, func(tx engine.Tx) error {
+			small, err := tx.Get(bucketCopies, ref.ID[:])
+			here = here || small != nil
+			return err
+		})
+		return deal.Restored{CopyHere: here}, err
+	}
+	return deal.Restored{}, nil
 }

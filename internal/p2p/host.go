@@ -64,8 +64,10 @@ type Config struct {
 	Identity wire.Secret
 	// Listen are multiaddrs; none for a host that only calls.
 	Listen []string
-	// Serve answers requests; nil for a host that only calls.
+	// Serve answers requests for delivery, Banks those for penny banks; both nil
+	// for a host that only calls.
 	Serve Service
+	Banks Banks
 	Log   *slog.Logger
 	// Limits are DefaultLimits where they are zero.
 	Limits Limits
@@ -166,6 +168,9 @@ func wrap(h host.Host, cfg Config, local bool) (*Host, error) {
 		s.handle(protoRelease, s.serveRelease)
 		s.handle(protoAck, s.serveAck)
 		s.handle(protoStatus, s.serveStatus)
+	}
+	if cfg.Banks != nil {
+		s.handleBanks(cfg.Banks)
 	}
 	if cfg.DHT != nil {
 		if s.dir, err = joinDHT(s, *cfg.DHT); err != nil {

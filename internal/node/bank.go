@@ -1,0 +1,400 @@
+package node
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"github.com/bitgram/bitgram/internal/bank"
+	"github.com/bitgram/bitgram/internal/contract"
+	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/p2p"
+	"github.com/bitgram/bitgram/penny"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// Banking is what a node does as the payee of penny banks.
+type Banking struct {
+	bank.Policy
+	// Fees, where set, make it a banker: it passes payments on.
+	Fees *wire.Fees
+	// Back is how much it puts, all in all, into banks that the payers of others
+	// ask for the other way.
+	Back wire.Sat
+}
+
+// banks is what a node keeps in memory of its banks.
+type banks struct {
+	margins bank.Margins
+	mu      sync.Mutex
+	locks   map[wire.Hash]*sync.Mutex // one stream a bank, one step a relay
+	users   map[wire.Hash]int
+	askers  map[bank.ID]p2p.Caller // of banks that are not funded
+	wrong   map[bank.ID]time.Time  // when a false penny came
+	purses  *lru.Cache[bank.ID, *penny.Purse]
+	papers  *lru.Cache[string, *bank.Paper]
+}
+
+func newBanks(n wire.Network) *banks {
+	b := &banks{margins: bank.MarginsFor(n), locks: map[wire.Hash]*sync.Mutex{}, users: map[wire.Hash]int{},
+		askers: map[bank.ID]p2p.Caller{}, wrong: map[bank.ID]time.Time{}}
+	const purses, papers = 64, 256
+	b.purses, _ = lru.New[bank.ID, *penny.Purse](purses)
+	b.papers, _ = lru.New[string, *bank.Paper](papers)
+	return b
+}
+
+// lock lets one at a time work on something.
+func (b *banks) lock(id wire.Hash) (unlock func()) {
+	b.mu.Lock()
+	m := b.locks[id]
+	if m == nil {
+		m = new(sync.Mutex)
+		b.locks[id] = m
+	}
+	b.users[id]++
+	b.mu.Unlock()
+	m.Lock()
+	return func() {
+		m.Unlock()
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if b.users[id]--; b.users[id] == 0 {
+			delete(b.users, id)
+			delete(b.locks, id)
+		}
+	}
+}
+
+func payerRef(id bank.ID) engine.Ref { return engine.Ref{Kind: engine.KindPayer, ID: id} }
+func payeeRef(id bank.ID) engine.Ref { return engine.Ref{Kind: engine.KindPayee, ID: id} }
+func sendingRef(payment wire.Hash) engine.Ref {
+	return engine.Ref{Kind: engine.KindSending, ID: payment}
+}
+
+// ErrNoBank: no such bank, or no such payment, is here.
+var ErrNoBank = errors.New("no such bank or payment")
+
+// bucketPaper keeps the papers of banks: role ‖ id → paper.
+const bucketPaper = "bank/paper"
+
+func paperKey(ref engine.Ref) []byte {
+	role := byte('r')
+	if ref.Kind == engine.KindPayee {
+		role = 'e'
+	}
+	return append([]byte{role}, ref.ID[:]...)
+}
+
+func keepPaper(tx engine.Tx, ref engine.Ref, p *bank.Paper) error {
+	raw, err := wire.Marshal(p)
+	if err != nil {
+		return err
+	}
+	return tx.Put(bucketPaper, paperKey(ref), raw)
+}
+
+// paperIn reads a bank's paper, which never changes.
+func (n *Node) paperIn(tx engine.Tx, ref engine.Ref) (*bank.Paper, error) {
+	key := paperKey(ref)
+	if p, ok := n.banks.papers.Get(string(key)); ok {
+		return p, nil
+	}
+	raw, err := tx.Get(bucketPaper, key)
+	if err != nil {
+		return nil, err
+	}
+	if raw == nil {
+		return nil, fmt.Errorf("%w: the paper of %v is gone", ErrNoBank, ref)
+	}
+	p := new(bank.Paper)
+	if err := wire.Unmarshal(raw, p); err != nil {
+		return nil, err
+	}
+	n.banks.papers.Add(string(key), p)
+	return p, nil
+}
+
+func (n *Node) paper(ctx context.Context, ref engine.Ref) (p *bank.Paper, err error) {
+	err = n.store.View(ctx, func(tx engine.Tx) error {
+		p, err = n.paperIn(tx, ref)
+		return err
+	})
+	return p, err
+}
+
+func (n *Node) payer(ctx context.Context, id bank.ID) (bank.Payer, error) {
+	s, err := n.engine.State(ctx, payerRef(id))
+	if errors.Is(err, engine.ErrNoContract) {
+		return bank.Payer{}, ErrNoBank
+	}
+	if err != nil {
+		return bank.Payer{}, err
+	}
+	return s.(bank.Payer), nil
+}
+
+// BankTerms are what a bank is opened on.
+type BankTerms struct {
+	Peer    bank.Peer
+	Value   wire.Sat
+	Rungs   uint32
+	PerRung uint32
+	Blocks  uint32 // of life
+	MaxFee  wire.Sat
+	Memo    string
+	Pair    bank.ID // the bank the other way, where it was asked for
+}
+
+// OpenBank starts to open a bank. When it returns, the rest happens in the engine.
+func (n *Node) OpenBank(ctx context.Context, t BankTerms) (bank.ID, error) {
+	if err := n.Synced(ctx); err != nil {
+		return bank.ID{}, err
+	}
+	var id bank.ID
+	if _, err := rand.Read(id[:]); err != nil {
+		return id, err
+	}
+	m := n.banks.margins
+	if t.Blocks < m.MinLife+uint32(m.Conf) || t.Blocks > m.MaxLife {
+		return id, fmt.Errorf("%w: a bank of %d blocks, of %d to %d", penny.ErrLadder, t.Blocks, m.MinLife+uint32(m.Conf), m.MaxLife)
+	}
+	if _, err := bank.Small(penny.Ladder{Value: t.Value, Rungs: t.Rungs, PerRung: t.PerRung}, n.engine.FeeRate()); err != nil {
+		return id, err
+	}
+	// Some blocks more: the payee may see a later tip.
+	p, effects, err := bank.NewPayer(id, bank.Terms{Peer: t.Peer, Value: t.Value, Rungs: t.Rungs, PerRung: t.PerRung,
+		Expiry: n.engine.Position().Height + wire.Height(t.Blocks), MaxFee: t.MaxFee, Memo: wire.Clean(t.Memo), Pair: t.Pair, Created: time.Now().Unix(), Margins: m})
+	if err != nil {
+		return id, err
+	}
+	return id, n.engine.Create(ctx, engine.Creation{Ref: payerRef(id), State: p, Effects: engine.EffectsOf(effects)})
+}
+
+// BankQuote is what opening and closing a bank costs at the present fee rate.
+type BankQuote struct {
+	Ladder  penny.Ladder
+	Funding wire.Sat // fee of the funding with one input and change
+	Close   wire.Sat // fee of the payee's close alone
+	Warning string
+}
+
+// QuoteBank says what a bank would cost: bank.ErrTooSmall, penny.ErrLadder.
+func (n *Node) QuoteBank(l penny.Ladder) (q BankQuote, err error) {
+	if err := l.Check(); err != nil {
+		return q, err
+	}
+	rate := n.engine.FeeRate()
+	q = BankQuote{Ladder: l, Close: bank.CloseCost(l.Rungs, rate)}
+	q.Funding = rate.Fee(contract.VSize(contract.BankFundingWeight + contract.KeySpendInputWeight + contract.P2TROutputWeight))
+	q.Warning, err = bank.Small(l, rate)
+	return q, err
+}
+
+// Payers lists the banks of this node as payer, and Payees as payee, oldest first.
+func (n *Node) Payers(ctx context.Context, f func(bank.Payer) error) error {
+	return each(ctx, n.store, engine.KindPayer, func(_ engine.Ref, p bank.Payer) error { return f(p) })
+}
+
+// Payees lists the banks of this node as payee, oldest first.
+func (n *Node) Payees(ctx context.Context, f func(bank.Payee) error) error {
+	return each(ctx, n.store, engine.KindPayee, func(_ engine.Ref, y bank.Payee) error { return f(y) })
+}
+
+// Sendings lists this node's payments, oldest first.
+func (n *Node) Sendings(ctx context.Context, f func(bank.Sending) error) error {
+	return each(ctx, n.store, engine.KindSending, func(_ engine.Ref, s bank.Sending) error { return f(s) })
+}
+
+// Relays lists the payments that this node passed on or received, oldest first.
+func (n *Node) Relays(ctx context.Context, f func(bank.Relay) error) error {
+	return each(ctx, n.store, engine.KindRelay, func(_ engine.Ref, r bank.Relay) error { return f(r) })
+}
+
+// FindBank finds a bank, or a payment, by its ID or the first digits of it: the
+// state is a bank.Payer, bank.Payee or bank.Sending. ErrNoBank, ErrAmbiguous.
+func (n *Node) FindBank(ctx context.Context, prefix string) (state any, err error) {
+	prefix = strings.ToLower(prefix)
+	if len(prefix) < minPrefix {
+		return nil, fmt.Errorf("%w: %q has fewer than %d digits", ErrNoBank, prefix, minPrefix)
+	}
+	var found wire.Hash
+	see := func(id wire.Hash, s any) error {
+		if !strings.HasPrefix(id.String(), prefix) {
+			return nil
+		}
+		if state != nil && found != id {
+			return fmt.Errorf("%w: %s", ErrAmbiguous, prefix)
+		}
+		if state == nil {
+			state, found = s, id
+		}
+		return nil
+	}
+	err = cmp.Or(
+		n.Payers(ctx, func(p bank.Payer) error { return see(p.Bank, p) }),
+		n.Payees(ctx, func(y bank.Payee) error { return see(y.Bank, y) }),
+		n.Sendings(ctx, func(s bank.Sending) error { return see(s.ID, s) }))
+	if err == nil && state == nil {
+		err = fmt.Errorf("%w: %s", ErrNoBank, prefix)
+	}
+	return state, err
+}
+
+// Streaming is how pennies go out.
+type Streaming struct {
+	Each   bool   // one by one; else one penny pays for as many as may be
+	Window uint32 // messages, or with Each pennies, that are not acknowledged
+	// Progress, where set, is told the count that the payee holds.
+	Progress func(count, target uint32)
+}
+
+// PayPennies orders pennies and streams them; when it returns without an error the
+// payee holds all that were ordered. What was ordered goes on after a failure.
+func (n *Node) PayPennies(ctx context.Context, id bank.ID, pennies uint32, s Streaming) (bank.Payer, error) {
+	unlock := n.banks.lock(id) // before the order's own effect
+	defer unlock()
+	if _, err := n.engine.Tell(ctx, payerRef(id), bank.Ordered{Pennies: pennies}); err != nil {
+		if errors.Is(err, engine.ErrNoContract) {
+			err = ErrNoBank
+		}
+		return bank.Payer{}, err
+	}
+	return n.stream(ctx, id, s)
+}
+
+// purse gives a bank's pennies; its lock is held.
+func (n *Node) purse(p *bank.Payer) *penny.Purse {
+	if u, ok := n.banks.purses.Get(p.Bank); ok {
+		return u
+	}
+	u := penny.NewPurse(bank.Pence(p.Root, p.Ladder.N()))
+	n.banks.purses.Add(p.Bank, u)
+	return u
+}
+
+// countOf reads the penny by which a payee shows what it holds: bank.ErrBadBank
+// where it is none of ours.
+func countOf(p *bank.Payer, u *penny.Purse, known wire.OnePenny) (uint32, error) {
+	c := p.Chain()
+	y, err := c.Decode(known[:])
+	if err != nil || y.Seq > p.Ladder.N() || u.At(y.Seq) != y {
+		return 0, fmt.Errorf("%w: the payee shows a penny that is none of this bank's", bank.ErrBadBank)
+	}
+	return p.Ladder.N() - y.Seq, nil
+}
+
+// stream sends what was ordered. The bank's lock is held.
+func (n *Node) stream(ctx context.Context, id bank.ID, opt Streaming) (bank.Payer, error) {
+	p, err := n.payer(ctx, id)
+	if err != nil || p.Acked >= p.Target || p.Spend != nil {
+		return p, err
+	}
+	u := n.purse(&p)
+	count := p.Acked
+	err = n.calls.Pennies(ctx, p.Terms.Peer, id, func(s *p2p.PennyStream) error {
+		held, err := countOf(&p, u, s.State.Known)
+		if err != nil {
+			return err
+		}
+		if held > p.Target {
+			if _, err := n.engine.Tell(ctx, payerRef(id), bank.Synced{Count: held}); err != nil {
+				return err
+			}
+		}
+		count = held
+		if s.State.Code != wire.OK {
+			return &p2p.Refused{Code: s.State.Code, Text: s.State.Text}
+		}
+		return sendPennies(s, &p, u, &count, opt)
+	})
+	var refused *p2p.Refused
+	why := ""
+	if errors.As(err, &refused) && (refused.Code == wire.Closed || refused.Code == wire.Spent) {
+		why = cmp.Or(refused.Text, refused.Code.String())
+	}
+	if err != nil && why == "" && count == p.Acked {
+		return p, err
+	}
+	state, terr := n.engine.Tell(context.WithoutCancel(ctx), payerRef(id), bank.Streamed{Count: count, Why: why})
+	if terr != nil {
+		return p, errors.Join(err, terr)
+	}
+	return state.(bank.Payer), err
+}
+
+// sendPennies sends pennies from a count to the target, and counts what is
+// acknowledged.
+func sendPennies(s *p2p.PennyStream, p *bank.Payer, u *penny.Purse, count *uint32, opt Streaming) error {
+	c, all := p.Chain(), p.Ladder.N()
+	step, window := uint32(wire.MaxJump), max(opt.Window, 1)
+	if opt.Each {
+		step = 1
+	}
+	var list wire.Pennies
+	sent, flying := *count, []uint32(nil)
+	for *count < p.Target {
+		list.List = list.List[:0]
+		for sent < p.Target && uint32(len(flying)) < window && len(list.List) < wire.MaxPennies*wire.EncodedPenny {
+			sent += min(step, p.Target-sent)
+			list.List = c.Encode(list.List, u.At(all-sent))
+			flying = append(flying, sent)
+		}
+		if len(list.List) > 0 {
+			if err := s.Send(&list); err != nil {
+				return err
+			}
+			if uint32(len(flying)) < window && sent < p.Target {
+				continue
+			}
+		}
+		seq, err := s.Receive()
+		if err != nil {
+			return err
+		}
+		got := all - min(seq, all)
+		if got > sent || got < *count {
+			return fmt.Errorf("%w: %d pennies acknowledged, %d sent", bank.ErrBadBank, got, sent)
+		}
+		*count = got
+		flying = slices.DeleteFunc(flying, func(f uint32) bool { return f <= got })
+		if opt.Progress != nil {
+			opt.Progress(got, p.Target)
+		}
+	}
+	return nil
+}
+
+// CloseBank ends a bank: as payer by asking the payee for a close by both, as
+// payee alone. bank.ErrNotOpen.
+func (n *Node) CloseBank(ctx context.Context, ref engine.Ref) error {
+	_, err := n.engine.Tell(ctx, ref, bank.CloseWanted{})
+	return err
+}
+
+// CancelBank takes a bank back before anything is paid: bank.ErrTooEarly.
+func (n *Node) CancelBank(ctx context.Context, id bank.ID) error {
+	_, err := n.engine.Tell(ctx, payerRef(id), bank.Cancelled{})
+	return err
+}
+
+// RefOf names the contract of a bank's state.
+func RefOf(state any) engine.Ref {
+	switch s := state.(type) {
+	case bank.Payer:
+		return payerRef(s.Bank)
+	case bank.Payee:
+		return payeeRef(s.Bank)
+	case bank.Sending:
+		return sendingRef(s.ID)
+	}
+	return engine.Ref{}
+}

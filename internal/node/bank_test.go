@@ -1,0 +1,272 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/bitgram/bitgram/internal/bank"
+	"github.com/bitgram/bitgram/internal/contract"
+	"github.com/bitgram/bitgram/penny"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// taking is what the town's payees take.
+var taking = bank.Policy{MinValue: 1_000, MaxRungs: 1022, MaxBanks: 100}
+
+// payee opens a home that takes banks, and passes payments on where fees are set.
+func (w *town) payee(name string, fees *wire.Fees) *home {
+	h := w.home(name, nil)
+	h.cfg.Banking = &Banking{Policy: taking, Fees: fees, Back: 1_000_000}
+	h.cfg.Listen = []string{"/ip4/127.0.0.1/tcp/0"}
+	h.start()
+	h.cfg.Listen = h.node.Addrs()
+	return h
+}
+
+// peer is how others reach a payee.
+func (h *home) peer() bank.Peer { return bank.Peer{Key: h.node.Key(), Addrs: h.node.Addrs()} }
+
+// opened opens a bank and mines until both sides have it open.
+func (w *town) opened(from, to *home, value wire.Sat, rungs, perRung uint32) bank.ID {
+	w.t.Helper()
+	id, err := from.node.OpenBank(w.t.Context(), BankTerms{Peer: to.peer(), Value: value, Rungs: rungs, PerRung: perRung, Blocks: 300, MaxFee: 10_000})
+	must(w.t, err)
+	w.settle()
+	w.mine(int(bank.MarginsFor(wire.Regtest).ConfFor(value)))
+	if p := w.payer(from, id); p.State() != bank.StateOpen {
+		w.t.Fatalf("the bank is %s: %s", p.State(), p.Failure)
+	}
+	if y := w.payeeOf(to, id); y.State() != bank.StateOpen {
+		w.t.Fatalf("the payee's bank is %s", y.State())
+	}
+	return id
+}
+
+func (w *town) payer(h *home, id bank.ID) bank.Payer {
+	w.t.Helper()
+	p, err := h.node.payer(w.t.Context(), id)
+	must(w.t, err)
+	return p
+}
+
+func (w *town) payeeOf(h *home, id bank.ID) bank.Payee {
+	w.t.Helper()
+	y, err := (*payee)(h.node).state(w.t.Context(), id)
+	must(w.t, err)
+	return y
+}
+
+func (w *town) pay(h *home, id bank.ID, n uint32) bank.Payer {
+	w.t.Helper()
+	p, err := h.node.PayPennies(w.t.Context(), id, n, Streaming{Each: true, Window: 64})
+	must(w.t, err)
+	return p
+}
+
+// TestBankAlone: a bank is opened and paid from, the payer vanishes, and the payee
+// settles alone before the end.
+func TestBankAlone(t *testing.T) {
+	w := emptyTown(t)
+	from, to := w.home("payer", nil), w.payee("payee", nil)
+	from.start()
+	w.mine(1)
+	w.fund(from, 1_000_000)
+	id := w.opened(from, to, 200_000, 14, 100)
+	w.pay(from, id, 250)
+	if y := w.payeeOf(to, id); y.Count() != 250 || y.Rung() != 2 {
+		t.Fatalf("%d pennies, rung %d", y.Count(), y.Rung())
+	}
+	must(t, from.node.Close())
+	delete(w.homes, "payer")
+	w.mine(300)
+	y := w.payeeOf(to, id)
+	if y.State() != bank.StateClosed || y.Spend.Rung != 2 {
+		t.Fatalf("%s at %+v", y.State(), y.Spend)
+	}
+	if deadline := y.Expiry - wire.Height(y.Margins.Close); y.Spend.Height > deadline {
+		t.Errorf("closed at %d, after %d", y.Spend.Height, deadline)
+	}
+	b, err := to.node.Balance(t.Context())
+	must(t, err)
+	if want := y.Ladder.Share(2) - y.Alone.Fee; b.Confirmed != want {
+		t.Errorf("the payee has %v, not %v", b.Confirmed, want)
+	}
+	// The payer comes back and finds its change.
+	from.start()
+	w.homes["payer"] = from
+	w.settle()
+	w.mine(10)
+	if p := w.payer(from, id); p.State() != bank.StateClosed || p.Returned == nil {
+		t.Errorf("%s, change %v", p.State(), p.Returned)
+	}
+	w.balanced(1_000_000)
+}
+
+// TestBankTogether: both sides close at the very penny.
+func TestBankTogether(t *testing.T) {
+	w := emptyTown(t)
+	from, to := w.home("payer", nil), w.payee("payee", nil)
+	from.start()
+	w.mine(1)
+	w.fund(from, 1_000_000)
+	id := w.opened(from, to, 50_000, 14, 100)
+	w.pay(from, id, 333)
+	must(t, from.node.CloseBank(t.Context(), payerRef(id)))
+	w.settle()
+	if _, err := from.node.PayPennies(t.Context(), id, 1, Streaming{}); !errors.Is(err, bank.ErrNotOpen) {
+		t.Errorf("a penny after the close was asked for: %v", err)
+	}
+	w.mine(10)
+	p, y := w.payer(from, id), w.payeeOf(to, id)
+	if !p.Spend.Together || !y.Spend.Together || p.Spend.Change != y.Ladder.Value-y.Paid(333) {
+		t.Errorf("%+v, %+v", p.Spend, y.Spend)
+	}
+	w.balanced(1_000_000)
+}
+
+// TestBankRefund: a bank that nobody was paid from comes back whole.
+func TestBankRefund(t *testing.T) {
+	w := emptyTown(t)
+	from, to := w.home("payer", nil), w.payee("payee", nil)
+	from.start()
+	w.mine(1)
+	w.fund(from, 1_000_000)
+	id := w.opened(from, to, 50_000, 14, 100)
+	w.pay(from, id, 99) // of no rung
+	w.mine(320)
+	if p := w.payer(from, id); p.State() != bank.StateRefunded {
+		t.Errorf("%s", p.State())
+	}
+	w.balanced(1_000_000)
+}
+
+// TestBankers: a payment goes over two bankers, step by step, each with the final
+// payee's word; what a banker keeps is its fee.
+func TestBankers(t *testing.T) {
+	w := emptyTown(t)
+	fees := &wire.Fees{Base: 100, PPM: 1000}
+	from, one, two, to := w.home("payer", nil), w.payee("one", fees), w.payee("two", fees), w.payee("payee", nil)
+	from.start()
+	w.mine(1)
+	for _, h := range []*home{from, one, two} {
+		w.fund(h, 1_000_000)
+	}
+	a := w.opened(from, one, 90_000, 126, 10)
+	b := w.opened(one, two, 90_000, 126, 10)
+	c := w.opened(two, to, 90_000, 126, 10)
+	pay := Payment{To: to.node.Key(), Amount: 20_000_500, Step: 3_000_000, MaxFee: 1_000_000}
+	id, err := from.node.PayTo(t.Context(), pay)
+	must(t, err)
+	w.settle()
+	state, err := from.node.Engine().State(t.Context(), sendingRef(id))
+	must(t, err)
+	s := state.(bank.Sending)
+	if !s.Done() || s.Index != 7 || len(s.Order.Bankers) != 2 {
+		t.Fatalf("%s at step %d over %d: %s", s.State(), s.Index, len(s.Order.Bankers), s.Why)
+	}
+	if got := w.payeeOf(to, c).Assigned; got != pay.Amount {
+		t.Errorf("the payee counts %v, not %v", got, pay.Amount)
+	}
+	var earned wire.Msat
+	for _, h := range []*home{one, two} {
+		must(t, h.node.Relays(t.Context(), func(r bank.Relay) error {
+			earned += r.Fees
+			return nil
+		}))
+	}
+	if earned != s.Fees || earned == 0 {
+		t.Errorf("bankers keep %v, %v were paid", earned, s.Fees)
+	}
+	if x := w.payeeOf(one, a).Assigned; x != pay.Amount+s.Fees {
+		t.Errorf("the first banker counts %v", x)
+	}
+	_ = b
+	// A payee that nobody reaches.
+	if _, err := from.node.PayTo(t.Context(), Payment{To: w.payee("stranger", nil).node.Key(), Amount: 1000, MaxFee: 1000}); !errors.Is(err, ErrNoRoute) {
+		t.Error(err)
+	}
+}
+
+// TestBankPair: the payee opens a bank the other way, once.
+func TestBankPair(t *testing.T) {
+	w := emptyTown(t)
+	a, b := w.payee("a", nil), w.payee("b", nil)
+	w.mine(1)
+	w.fund(a, 1_000_000)
+	w.fund(b, 1_000_000)
+	id := w.opened(a, b, 50_000, 14, 100)
+	back, err := a.node.AskPair(t.Context(), id, 40_000)
+	must(t, err)
+	if again, err := a.node.AskPair(t.Context(), id, 40_000); err != nil || again != back {
+		t.Errorf("%v, %v", again, err)
+	}
+	w.settle()
+	w.mine(3)
+	w.pay(a, id, 200)
+	w.pay(b, back, 100)
+	if y := w.payeeOf(a, back); y.Count() != 100 {
+		t.Errorf("%d pennies", y.Count())
+	}
+}
+
+// TestFalsePennies: the payee refuses what is no payment, and goes on with what is.
+func TestFalsePennies(t *testing.T) {
+	w := emptyTown(t)
+	from, to := w.home("payer", nil), w.payee("payee", nil)
+	from.start()
+	w.mine(1)
+	w.fund(from, 1_000_000)
+	id := w.opened(from, to, 50_000, 14, 100)
+	w.pay(from, id, 10)
+	p := w.payer(from, id)
+	u := penny.NewPurse(bank.Pence(p.Root, p.Ladder.N()))
+	c := p.Chain()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	code := func(pennies ...penny.Penny) (codes wire.Code) {
+		t.Helper()
+		till, err := (*payee)(to.node).Till(ctx, id)
+		if err == nil {
+			var list []byte
+			for _, y := range pennies {
+				list = c.Encode(list, y)
+			}
+			if err = till.Check(list); err == nil {
+				_, err = till.Keep(ctx)
+			}
+		}
+		var refusal *wire.Refusal
+		if errors.As(err, &refusal) {
+			return refusal.Code
+		}
+		must(t, err)
+		return wire.OK
+	}
+	all := p.Ladder.N()
+	if got := code(u.At(all - 10)); got != wire.BadRequest {
+		t.Errorf("the same again: %v", got)
+	}
+	if got := code(u.At(all - 5)); got != wire.BadRequest {
+		t.Errorf("one of before: %v", got)
+	}
+	if got := code(u.At(all-12), u.At(all-11)); got != wire.BadRequest {
+		t.Errorf("out of order: %v", got)
+	}
+	bad := u.At(all - 11)
+	bad.Secret[3]++
+	if got := code(bad); got != wire.WrongSecret {
+		t.Errorf("a false one: %v", got)
+	}
+	if got := code(u.At(all - 11)); got != wire.Busy {
+		t.Errorf("right after a false one: %v", got)
+	}
+	to.node.banks.wrong = map[bank.ID]time.Time{}
+	if got := code(u.At(all - 600)); got != wire.OK {
+		t.Errorf("a jump over rungs: %v", got)
+	}
+	if y := w.payeeOf(to, id); y.Count() != 600 || contract.Lock(y.Secret(6)) == ([20]byte{}) {
+		t.Errorf("%d pennies", y.Count())
+	}
+}

@@ -1,0 +1,508 @@
+package node
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/bitgram/bitgram/internal/bank"
+	"github.com/bitgram/bitgram/internal/contract"
+	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/p2p"
+	"github.com/bitgram/bitgram/internal/wallet"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// commitBank carries out what banks want of the store alone.
+func (x *executor) commitBank(tx engine.Tx, ref engine.Ref, e bank.Effect) (bank.Event, bool, error) {
+	switch e := e.(type) {
+	case bank.LockCoins:
+		p, short, err := x.lockCoins(tx, ref, e.Amount, contract.BankFundingWeight)
+		if err != nil {
+			return nil, true, err
+		}
+		if short != nil {
+			return bank.NoCoins{Need: short.Need, Have: short.Have, Soon: short.Soon}, true, nil
+		}
+		at, _, err := tx.Position()
+		if err != nil {
+			return nil, true, err
+		}
+		return bank.CoinsLocked{Height: at.Height, Inputs: p.Inputs, Change: p.Change, ChangeScript: p.ChangeScript, Fee: p.Fee,
+			Root: bankRoot(x.identity, p.Inputs[0])}, true, nil
+	case bank.UnlockCoins:
+		return nil, true, x.unlockCoins(tx, ref)
+	case bank.KeepPaper:
+		return nil, true, keepPaper(tx, ref, &e.Paper)
+	}
+	return nil, false, nil
+}
+
+// bankRoot is the secret of all of a bank's: it is bound to the first outpoint
+// that funds it, so that no two banks ever share a chain, whatever was restored.
+func bankRoot(identity wire.Secret, first wire.Outpoint) wire.Secret {
+	return wire.Secret(wire.Tagged("bank-root", identity[:], first.Bytes()))
+}
+
+// doBank carries out a bank's effect.
+func (x *executor) doBank(ctx context.Context, ref engine.Ref, e bank.Effect) (func(engine.Tx) ([]engine.Delivery, error), error) {
+	switch e := e.(type) {
+	case bank.CloseDue:
+		return func(tx engine.Tx) ([]engine.Delivery, error) { return x.buildCloses(tx, ref, e) }, nil
+	case bank.RefundDue:
+		return func(tx engine.Tx) ([]engine.Delivery, error) { return x.buildRefunds(tx, ref, e) }, nil
+	case bank.DropPaper:
+		return func(tx engine.Tx) ([]engine.Delivery, error) {
+			if err := tx.Delete(bucketPaper, paperKey(ref)); err != nil {
+				return nil, err
+			}
+			return nextWaiting(tx) // it may have given its coins back
+		}, nil
+	case bank.Publish:
+		refused, err := x.publishTx(ctx, ref, e.Tx, nil, e.Until)
+		if err != nil || ctx.Err() != nil {
+			return nil, cmp.Or(err, ctx.Err())
+		}
+		return func(tx engine.Tx) ([]engine.Delivery, error) {
+			next, err := nextWaiting(tx)
+			return append([]engine.Delivery{{Ref: ref, Event: bank.Broadcasted{Err: refused}}}, next...), err
+		}, nil
+	case bank.Prepare:
+		terms, b, tx, err := bank.Build(&e)
+		if err != nil {
+			return nil, err
+		}
+		ev := bank.Prepared{Funding: contract.EncodeTx(tx), At: wire.Outpoint{Txid: contract.Txid(tx)}}
+		terms = b.Terms()
+		return func(tx engine.Tx) ([]engine.Delivery, error) {
+			return []engine.Delivery{{Ref: ref, Event: ev}}, keepPaper(tx, ref, &bank.Paper{Terms: terms})
+		}, nil
+	case bank.SendStep:
+		return x.sendStep(ctx, ref)
+	case bank.Stream:
+		return nil, x.streamPennies(ctx, ref)
+	}
+	ev, err := x.askBank(ctx, ref, e)
+	if err != nil || ctx.Err() != nil {
+		return nil, cmp.Or(err, ctx.Err())
+	}
+	return func(engine.Tx) ([]engine.Delivery, error) {
+		if ev == nil {
+			return nil, nil
+		}
+		return []engine.Delivery{{Ref: ref, Event: ev}}, nil
+	}, nil
+}
+
+// streamPennies sends what was ordered; where the payee is away it is tried again.
+func (x *executor) streamPennies(ctx context.Context, ref engine.Ref) error {
+	unlock := x.banks.lock(ref.ID)
+	defer unlock()
+	p, err := (*Node)(x).stream(ctx, ref.ID, Streaming{Window: defaultWindow})
+	var refused *p2p.Refused
+	if err != nil && (p.PayeeWhy != "" || p.Spend != nil || p.Buried()) || errors.Is(err, bank.ErrBadBank) || errors.Is(err, ErrNoBank) ||
+		errors.As(err, &refused) && refused.Code == wire.Unknown {
+		x.log.Warn("the payee takes no pennies", "bank", ref, "err", err)
+		return nil
+	}
+	return err
+}
+
+// defaultWindow is how many pennies are on their way at once.
+const defaultWindow = 64
+
+// askBank asks the other side of a bank.
+func (x *executor) askBank(ctx context.Context, ref engine.Ref, e bank.Effect) (bank.Event, error) {
+	height := x.engine.Position().Height
+	switch e := e.(type) {
+	case bank.AskTerms:
+		q, err := x.calls.BankTerms(ctx, e.Peer, &e.Request)
+		if err != nil {
+			return bank.NotQuoted{Why: err.Error()}, nil
+		}
+		return bank.Quoted{Height: height, Payee: q.Payee, Conf: q.Conf}, nil
+	case bank.Offer:
+		return x.offerBank(ctx, ref, &e)
+	case bank.Broadcast:
+		tx, err := contract.ReadTx(e.Tx)
+		if err != nil {
+			return nil, err
+		}
+		why, err := refusal(x.cfg.Chain.Broadcast(ctx, tx))
+		return bank.Broadcasted{Err: why}, err
+	}
+	p, err := (*Node)(x).payer(ctx, ref.ID)
+	if err != nil || p.Spend != nil {
+		return nil, err
+	}
+	switch e := e.(type) {
+	case bank.Sync:
+		return x.syncBank(ctx, &p)
+	case bank.AskClose:
+		return x.askClose(ctx, &p)
+	case bank.SignClose:
+		return x.signClose(ctx, &p, &e)
+	}
+	return nil, fmt.Errorf("no way to carry out %T", e)
+}
+
+// offerBank signs all rungs, which gives the same each time, and brings the bank to
+// its payee.
+func (x *executor) offerBank(ctx context.Context, ref engine.Ref, e *bank.Offer) (bank.Event, error) {
+	paper, err := (*Node)(x).paper(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	b, err := contract.NewBank(paper.Terms)
+	if err != nil {
+		return nil, err
+	}
+	sigs, err := b.SignRungs(e.At, bank.PayerKey(e.Root))
+	if err != nil {
+		return nil, err
+	}
+	open := &wire.BankOpen{Bank: ref.ID, Terms: paper.Terms, Funding: e.Funding, Vout: e.At.Vout, Sigs: sigs}
+	if err := x.calls.OpenBank(ctx, e.Peer, open); err != nil {
+		return bank.NotAccepted{Why: err.Error()}, nil
+	}
+	return bank.Accepted{Height: x.engine.Position().Height}, nil
+}
+
+// syncBank asks, after a restore, how many pennies have left.
+func (x *executor) syncBank(ctx context.Context, p *bank.Payer) (bank.Event, error) {
+	unlock := x.banks.lock(p.Bank)
+	defer unlock()
+	s, err := x.calls.BankState(ctx, p.Terms.Peer, p.Bank)
+	if err != nil {
+		return nil, err
+	}
+	count, err := countOf(p, (*Node)(x).purse(p), s.Known)
+	if err != nil {
+		x.log.Error("a bank stays closed to payments", "bank", p.Bank, "err", err)
+		return nil, nil
+	}
+	return bank.Synced{Count: count}, nil
+}
+
+func (x *executor) askClose(ctx context.Context, p *bank.Payer) (bank.Event, error) {
+	o, err := x.calls.AskClose(ctx, p.Terms.Peer, p.Bank)
+	var refused *p2p.Refused
+	switch {
+	case errors.As(err, &refused) && refused.Code != wire.Busy && refused.Code != wire.Internal:
+		return bank.CloseRefused{Why: err.Error()}, nil
+	case err != nil:
+		return nil, err
+	}
+	unlock := x.banks.lock(p.Bank)
+	defer unlock()
+	count, err := countOf(p, (*Node)(x).purse(p), o.Known)
+	if err != nil {
+		return bank.CloseRefused{Why: err.Error()}, nil
+	}
+	return bank.CloseOffered{Count: count, Payer: o.Payer, Fee: o.Fee, Script: o.Script}, nil
+}
+
+func (x *executor) signClose(ctx context.Context, p *bank.Payer, e *bank.SignClose) (bank.Event, error) {
+	paper, err := (*Node)(x).paper(ctx, payerRef(p.Bank))
+	if err != nil {
+		return nil, err
+	}
+	b, err := contract.NewBank(paper.Terms)
+	if err != nil {
+		return nil, err
+	}
+	tx, err := e.Offer.Together(b, p.At)
+	if err != nil {
+		return bank.CloseRefused{Why: err.Error()}, nil
+	}
+	sig, err := b.SignTogether(tx, bank.PayerKey(p.Root))
+	if err != nil {
+		return nil, err
+	}
+	_, err = x.calls.SignClose(ctx, p.Terms.Peer, &wire.CloseSign{Bank: p.Bank, Sig: sig})
+	var refused *p2p.Refused
+	switch {
+	case errors.As(err, &refused) && refused.Code != wire.Busy && refused.Code != wire.Internal:
+		return bank.CloseRefused{Why: err.Error()}, nil
+	case err != nil:
+		return nil, err
+	}
+	return bank.CloseSent{Txid: contract.Txid(tx)}, nil
+}
+
+// maxGroup bounds one transaction of closes or refunds well under the 400,000
+// weight units that nodes relay.
+const maxGroup = 250
+
+// member is a bank that may share a transaction.
+type member[S any] struct {
+	ref   engine.Ref
+	state S
+}
+
+// group is the members that share first's earlier transaction, or are in none as
+// first is; first comes first. whole tells whether all inputs of the earlier one
+// are still there to be spent: otherwise it is dead.
+func group[S any](tx engine.Tx, ref engine.Ref, first S, sent func(*S) *contract.Sent, ready func(*S) bool) (list []member[S], whole bool, err error) {
+	list = []member[S]{{ref, first}}
+	txid := sentOr(sent(&first)).Txid
+	if err := tx.Each(ref.Kind, false, func(r engine.Ref, raw []byte) error {
+		var s S
+		if r == ref || len(list) >= maxGroup || wire.Unmarshal(raw, &s) != nil {
+			return nil // what cannot be read is in nobody's way
+		}
+		if sentOr(sent(&s)).Txid == txid && ready(&s) {
+			list = append(list, member[S]{r, s})
+		}
+		return nil
+	}); err != nil || sent(&first) == nil {
+		return list, false, err
+	}
+	old, err := contract.ReadTx(sent(&first).Tx)
+	if err != nil {
+		return nil, false, err
+	}
+	return list, len(old.TxIn) == len(list), nil
+}
+
+// rebuild decides about a transaction that was built before: none is as good as
+// dead; resend says that it is to be sent again as it is.
+func (x *executor) rebuild(ref engine.Ref, prev *contract.Sent, whole, urgent bool) (resend, skip bool) {
+	if prev == nil {
+		return false, false
+	}
+	tip := x.engine.Position().Height
+	if !(*agent)(x).firstOf(prev.Txid, urgent, ref, tip) {
+		return false, true // another member was here first
+	}
+	return prev.Height >= tip || whole && !urgent, false
+}
+
+// buildCloses joins what is due into one close and tells every bank in it.
+func (x *executor) buildCloses(tx engine.Tx, ref engine.Ref, due bank.CloseDue) ([]engine.Delivery, error) {
+	raw, err := tx.State(ref)
+	if err != nil {
+		return nil, err
+	}
+	var first bank.Payee
+	if err := wire.Unmarshal(raw, &first); err != nil {
+		return nil, err
+	}
+	if !first.Closable() || first.Stop == bank.NotStopped {
+		return nil, nil // closed meanwhile
+	}
+	sent := func(y *bank.Payee) *contract.Sent { return y.Alone }
+	list, whole, err := group(tx, ref, first, sent, func(y *bank.Payee) bool { return y.Due() })
+	if err != nil {
+		return nil, err
+	}
+	again := []engine.Delivery{{Ref: ref, Event: bank.CloseBuilt{Sent: sentOr(first.Alone), Broadcast: true}}}
+	if resend, skip := x.rebuild(ref, first.Alone, whole, due.Urgent); skip {
+		return nil, nil
+	} else if resend {
+		return again, nil
+	}
+	rate := max(due.Rate, x.engine.FeeRate())
+	var closes []contract.BankClose
+	var refs []engine.Ref
+	var total, minFee wire.Sat
+	for _, m := range list {
+		share := m.state.Ladder.Share(m.state.Rung())
+		own := rate.Fee(contract.VSize(contract.RungInputWeight(int(m.state.Rung())-1, int(m.state.Ladder.Rungs)) + contract.P2TROutputWeight))
+		if share <= own && m.ref != ref {
+			continue
+		}
+		paper, err := (*Node)(x).paperIn(tx, m.ref)
+		if err != nil {
+			return nil, err
+		}
+		c, err := m.state.Closing(paper)
+		if err != nil {
+			return nil, err
+		}
+		closes, refs, total = append(closes, c), append(refs, m.ref), total+share
+		if m.state.Joined != nil {
+			minFee += m.state.Joined.Bumped(share)
+		}
+	}
+	script, err := x.wallet.PeekScript(tx, wallet.External)
+	if err != nil {
+		return nil, err
+	}
+	if whole {
+		minFee = max(minFee, first.Alone.Bumped(total-contract.Dust))
+	}
+	t, fee, err := contract.BuildClose(closes, nil, script, rate, minFee)
+	if errors.Is(err, contract.ErrUneconomic) && due.Urgent && total > contract.Dust {
+		// Near the refund: whatever it takes, up to the value.
+		t, fee, err = contract.BuildClose(closes, nil, script, 0, total-contract.Dust)
+	}
+	switch {
+	case err != nil && first.Alone != nil && whole:
+		return again, nil
+	case err != nil:
+		x.log.Info("a bank is not closed", "bank", ref, "err", err)
+		return []engine.Delivery{{Ref: ref, Event: bank.CloseFailed{}}}, nil
+	case whole && fee <= first.Alone.Fee:
+		return again, nil // no replacement that a node would take
+	}
+	if err := x.wallet.UseScript(tx, script); err != nil {
+		return nil, err
+	}
+	built := contract.NewSent(t, fee, x.engine.Position().Height)
+	var out []engine.Delivery
+	for _, r := range refs {
+		out = append(out, engine.Delivery{Ref: r, Event: bank.CloseBuilt{Sent: *built, Broadcast: r == ref}})
+	}
+	return out, nil
+}
+
+// buildRefunds joins what can be taken back into one transaction and tells every
+// bank in it.
+func (x *executor) buildRefunds(tx engine.Tx, ref engine.Ref, due bank.RefundDue) ([]engine.Delivery, error) {
+	raw, err := tx.State(ref)
+	if err != nil {
+		return nil, err
+	}
+	var first bank.Payer
+	if err := wire.Unmarshal(raw, &first); err != nil {
+		return nil, err
+	}
+	if !first.Refundable() {
+		return nil, nil
+	}
+	sent := func(p *bank.Payer) *contract.Sent { return p.Refund }
+	list, whole, err := group(tx, ref, first, sent, func(p *bank.Payer) bool { return p.Refundable() })
+	if err != nil {
+		return nil, err
+	}
+	again := []engine.Delivery{{Ref: ref, Event: bank.RefundBuilt{Sent: sentOr(first.Refund), Broadcast: true}}}
+	if resend, skip := x.rebuild(ref, first.Refund, whole, false); skip {
+		return nil, nil
+	} else if resend {
+		return again, nil
+	}
+	var backs []contract.BankRefund
+	var refs []engine.Ref
+	rate := max(due.Rate, x.engine.FeeRate())
+	for _, m := range list {
+		paper, err := (*Node)(x).paperIn(tx, m.ref)
+		if err != nil {
+			return nil, err
+		}
+		b, err := contract.NewBank(paper.Terms)
+		if err != nil {
+			return nil, err
+		}
+		r := m.state.Back(b)
+		if r.Change && r.Value <= rate.Fee(contract.VSize(contract.ChangeInputWeight())) && m.ref != ref {
+			continue
+		}
+		backs, refs = append(backs, r), append(refs, m.ref)
+	}
+	script, err := x.wallet.PeekScript(tx, wallet.External)
+	if err != nil {
+		return nil, err
+	}
+	t, fee, err := contract.BuildBankRefund(backs, script, rate, 0)
+	if err != nil {
+		return []engine.Delivery{{Ref: ref, Event: bank.RefundFailed{}}}, nil
+	}
+	if err := x.wallet.UseScript(tx, script); err != nil {
+		return nil, err
+	}
+	built := contract.NewSent(t, fee, x.engine.Position().Height)
+	var out []engine.Delivery
+	for _, r := range refs {
+		out = append(out, engine.Delivery{Ref: r, Event: bank.RefundBuilt{Sent: *built, Broadcast: r == ref}})
+	}
+	return out, nil
+}
+
+// sendStep takes a payment's next step: its credit at the first hop, its pennies,
+// and the word of the final payee.
+func (x *executor) sendStep(ctx context.Context, ref engine.Ref) (func(engine.Tx) ([]engine.Delivery, error), error) {
+	state, err := x.engine.State(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	s := state.(bank.Sending)
+	if s.Ended || s.Done() {
+		return nil, nil
+	}
+	p, err := (*Node)(x).payer(ctx, s.Order.Bank)
+	if err != nil {
+		return nil, err
+	}
+	say := func(list ...engine.Delivery) (func(engine.Tx) ([]engine.Delivery, error), error) {
+		return func(engine.Tx) ([]engine.Delivery, error) { return list, nil }, ctx.Err()
+	}
+	if !s.Waiting() {
+		why, err := x.assignStep(ctx, &s, &p)
+		if err != nil {
+			return nil, err
+		}
+		if why != "" {
+			return say(engine.Delivery{Ref: ref, Event: bank.StepRefused{Why: why}})
+		}
+		if state, err = x.engine.State(ctx, ref); err != nil {
+			return nil, err
+		}
+		s = state.(bank.Sending)
+	}
+	if err := x.streamPennies(ctx, payerRef(s.Order.Bank)); err != nil {
+		return nil, err
+	}
+	t := s.Transfer()
+	ack, err := x.calls.Transfer(ctx, p.Terms.Peer, &t)
+	var refused *p2p.Refused
+	switch {
+	case errors.As(err, &refused) && !slices.Contains([]wire.Code{wire.Busy, wire.Internal, wire.NotConfirmed}, refused.Code):
+		return x.stepRefused(ctx, ref, &t, &p, err)
+	case err != nil:
+		return nil, err
+	}
+	if s.Order.Payee.Verify(wire.TransferDigest(s.ID, ack.Index, ack.Total, s.Order.Payee), ack.Sig) != nil || ack.Index != s.Index || ack.Total != s.Asked {
+		return say(engine.Delivery{Ref: ref, Event: bank.StepRefused{Why: bank.ErrBadAck.Error()}})
+	}
+	return say(engine.Delivery{Ref: ref, Event: bank.StepAcked{Ack: *ack}},
+		engine.Delivery{Ref: payerRef(s.Order.Bank), Event: bank.Acknowledged{ID: s.ID}})
+}
+
+// assignStep orders the pennies of a payment's next step, in the commit that counts
+// it as asked. why is what speaks against it.
+func (x *executor) assignStep(ctx context.Context, s *bank.Sending, p *bank.Payer) (why string, err error) {
+	st, err := x.calls.BankState(ctx, p.Terms.Peer, p.Bank)
+	if err != nil {
+		return "", err
+	}
+	banker := len(s.Order.Bankers) > 0
+	// A banker that asks for a larger reserve than closing can cost is not believed.
+	if most := 2*bank.CloseCost(p.Ladder.Rungs, 2*x.engine.FeeRate()) + 1000; banker && st.Reserve > most {
+		return fmt.Sprintf("the banker keeps %v back for closing, more than %v", st.Reserve, most), nil
+	}
+	_, err = x.engine.TellAll(ctx, []engine.Delivery{
+		{Ref: payerRef(p.Bank), Event: bank.Assigned{ID: s.ID, Amount: s.Credit(), Banker: banker, Reserve: st.Reserve}},
+		{Ref: sendingRef(s.ID), Event: bank.StepPaid{}}})
+	if errors.Is(err, engine.ErrContract) {
+		return err.Error(), nil
+	}
+	return "", err
+}
+
+// stepRefused ends a payment whose step is refused. Where the first hop shows that
+// its credit is untouched, the step counts as not asked.
+func (x *executor) stepRefused(ctx context.Context, ref engine.Ref, t *wire.Transfer, p *bank.Payer, why error) (func(engine.Tx) ([]engine.Delivery, error), error) {
+	st, err := x.calls.BankState(ctx, p.Terms.Peer, p.Bank)
+	if err != nil {
+		return nil, err
+	}
+	back := st.Credit >= t.Amount
+	list := []engine.Delivery{{Ref: ref, Event: bank.StepRefused{Why: why.Error(), Back: back}}}
+	if back {
+		list = append(list, engine.Delivery{Ref: payerRef(p.Bank), Event: bank.Unassigned{ID: t.ID, Amount: t.Amount}})
+	}
+	return func(engine.Tx) ([]engine.Delivery, error) { return list, ctx.Err() }, nil
+}

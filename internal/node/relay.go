@@ -1,0 +1,420 @@
+package node
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/bitgram/bitgram/internal/bank"
+	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/p2p"
+	"github.com/bitgram/bitgram/wire"
+)
+
+func relayRef(in bank.ID, payment wire.Hash) engine.Ref {
+	return engine.Ref{Kind: engine.KindRelay, ID: bank.RelayID(in, payment)}
+}
+
+// Transfer implements p2p.Banks: a step of somebody's payment is passed on, or
+// taken by its final payee.
+func (y *payee) Transfer(ctx context.Context, t *wire.Transfer) (*wire.TransferAck, error) {
+	if err := y.ready(ctx); err != nil {
+		return nil, err
+	}
+	unlock := y.banks.lock(bank.RelayID(t.Bank, t.ID))
+	defer unlock()
+	in, err := y.state(ctx, t.Bank)
+	if err != nil {
+		return nil, err
+	}
+	ref := relayRef(t.Bank, t.ID)
+	r, created := bank.NewRelay(t.Bank, t.ID), false
+	if s, err := y.engine.State(ctx, ref); err == nil {
+		r, created = s.(bank.Relay), true
+	} else if !errors.Is(err, engine.ErrNoContract) {
+		return nil, err
+	}
+	fresh, err := r.Fresh(t)
+	if err != nil {
+		return nil, err
+	}
+	if !fresh && r.Ack != nil {
+		return r.Ack, nil
+	}
+	step := passing{payee: y, ref: ref, relay: r, created: created, fresh: fresh, in: &in, t: t}
+	if len(t.Hops) == 0 {
+		return step.take(ctx)
+	}
+	return step.pass(ctx)
+}
+
+// passing is one step at one hop.
+type passing struct {
+	*payee
+	ref     engine.Ref
+	relay   bank.Relay
+	created bool
+	fresh   bool // false where it was taken before, and its acknowledgement is missing
+	in      *bank.Payee
+	t       *wire.Transfer
+}
+
+// commit takes the step, with more that happens in the same commit.
+func (s *passing) commit(ctx context.Context, list ...engine.Delivery) error {
+	var create []engine.Creation
+	if !s.created {
+		create = append(create, engine.Creation{Ref: s.ref, State: s.relay})
+	}
+	_, err := s.engine.CreateAndTell(ctx, create, list)
+	return err
+}
+
+// take is what the final payee does.
+func (s *passing) take(ctx context.Context) (*wire.TransferAck, error) {
+	ack := wire.TransferAck{Index: s.t.Index, Total: s.t.Total}
+	var err error
+	if ack.Sig, err = wire.Sign(s.identity, wire.TransferDigest(s.t.ID, ack.Index, ack.Total, s.self)); err != nil {
+		return nil, err
+	}
+	if s.fresh {
+		err = s.commit(ctx,
+			engine.Delivery{Ref: payeeRef(s.t.Bank), Event: bank.Passed{Amount: s.t.Amount}},
+			engine.Delivery{Ref: s.ref, Event: bank.Relayed{Step: *s.t}},
+			engine.Delivery{Ref: s.ref, Event: bank.Answered{Ack: ack}})
+	}
+	return &ack, err
+}
+
+// pass is what a banker does: it uses the payer's credit and its own bank with the
+// next hop in one commit, and answers with the final payee's word.
+func (s *passing) pass(ctx context.Context) (*wire.TransferAck, error) {
+	fees, next := s.cfg.Banking.Fees, s.t.Hops[0]
+	if fees == nil {
+		return nil, wire.Refuse(wire.NoRoute, "this payee passes nothing on")
+	}
+	if kept, want := s.t.Amount-next.Amount, fees.Of(next.Amount); kept < want {
+		return nil, wire.Refuse(wire.NoCredit, "a fee of %v, this banker takes %v", kept, want)
+	}
+	out, err := s.outgoing(ctx, next)
+	if err != nil {
+		return nil, err
+	}
+	if s.fresh {
+		// Nothing of the payer's is used for a hop that is not there.
+		st, err := s.calls.BankState(ctx, out.Terms.Peer, out.Bank)
+		if err != nil {
+			return nil, wire.Refuse(wire.NoRoute, "the next hop does not answer")
+		}
+		if st.Code != wire.OK {
+			return nil, wire.Refuse(wire.NoRoute, "the next hop takes nothing: %v", st.Code)
+		}
+		if err := s.commit(ctx,
+			engine.Delivery{Ref: payeeRef(s.t.Bank), Event: bank.Passed{Amount: s.t.Amount, Banker: true, Reserve: s.reserve(s.in)}},
+			engine.Delivery{Ref: payerRef(out.Bank), Event: bank.Assigned{ID: s.t.ID, Amount: next.Amount, Banker: len(s.t.Hops) > 1, Reserve: st.Reserve, Relayed: true}},
+			engine.Delivery{Ref: s.ref, Event: bank.Relayed{Step: *s.t, Out: out.Bank}}); err != nil {
+			if errors.Is(err, bank.ErrEmpty) || errors.Is(err, bank.ErrNotOpen) {
+				return nil, wire.Refuse(wire.NoRoute, "the bank with the next hop: %w", err)
+			}
+			return nil, err
+		}
+	}
+	ack, err := s.forward(ctx, out)
+	if err != nil {
+		return nil, err
+	}
+	_, err = s.engine.Tell(ctx, s.ref, bank.Answered{Ack: *ack})
+	return ack, err
+}
+
+// outgoing is the bank on which the step goes on: the one of before, where it was
+// taken before.
+func (s *passing) outgoing(ctx context.Context, next wire.Hop) (*bank.Payer, error) {
+	if !s.fresh {
+		p, err := (*Node)(s.payee).payer(ctx, s.relay.Out)
+		return &p, err
+	}
+	p, err := (*Node)(s.payee).bankWith(ctx, next.Key, next.Amount)
+	if errors.Is(err, ErrNoBank) {
+		return nil, wire.Refuse(wire.NoRoute, "no bank with %v that has %v left", next.Key, next.Amount)
+	}
+	return p, err
+}
+
+// forward has the pennies streamed and asks the next hop.
+func (s *passing) forward(ctx context.Context, out *bank.Payer) (*wire.TransferAck, error) {
+	if err := (*executor)(s.payee).streamPennies(ctx, payerRef(out.Bank)); err != nil {
+		return nil, err
+	}
+	t, last := s.t, s.t.Hops[len(s.t.Hops)-1].Key
+	ack, err := s.calls.Transfer(ctx, out.Terms.Peer, &wire.Transfer{ID: t.ID, Index: t.Index, Bank: out.Bank, Amount: t.Hops[0].Amount, Total: t.Total, Hops: t.Hops[1:]})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errNextHop, err)
+	}
+	if ack.Index != t.Index || ack.Total != t.Total || last.Verify(wire.TransferDigest(t.ID, ack.Index, ack.Total, last), ack.Sig) != nil {
+		return nil, fmt.Errorf("%w: %w", errNextHop, bank.ErrBadAck)
+	}
+	return ack, nil
+}
+
+// errNextHop: the step is paid for and on its way, and the next hop does not answer
+// as it should.
+var errNextHop = errors.New("the next hop")
+
+// bankWith is the open bank of ours with a peer that has most left, at least an
+// amount: ErrNoBank.
+func (n *Node) bankWith(ctx context.Context, peer wire.Key, amount wire.Msat) (best *bank.Payer, err error) {
+	left := wire.Msat(0)
+	err = n.Payers(ctx, func(p bank.Payer) error {
+		if p.Terms.Peer.Key != peer || p.Spendable() != nil {
+			return nil
+		}
+		if rest := p.Ladder.Paid(p.Ladder.N()) - p.Assigned; rest >= amount && rest > left {
+			best, left = &p, rest
+		}
+		return nil
+	})
+	if err == nil && best == nil {
+		err = ErrNoBank
+	}
+	return best, err
+}
+
+// bankers are the open banks of ours with others than a payee, one for each peer.
+func (n *Node) bankers(ctx context.Context, payee wire.Key) (list []bank.Payer, err error) {
+	seen := map[wire.Key]bool{payee: true}
+	err = n.Payers(ctx, func(p bank.Payer) error {
+		if !seen[p.Terms.Peer.Key] && p.Spendable() == nil {
+			seen[p.Terms.Peer.Key] = true
+			list = append(list, p)
+		}
+		return nil
+	})
+	return list, err
+}
+
+// routeTime is how long a banker's answer about one further hop may take.
+const routeTime = 3 * time.Second
+
+// maxAsked is how many bankers are asked for a way.
+const maxAsked = 8
+
+// route asks bankers for the way to a payee, all at once; the cheapest counts.
+// ErrNoRoute.
+func (n *Node) route(ctx context.Context, payee wire.Key, amount wire.Msat, depth uint8) (via *bank.Payer, best *wire.Route, err error) {
+	list, err := n.bankers(ctx, payee)
+	if err != nil {
+		return nil, nil, err
+	}
+	list = list[:min(len(list), maxAsked)]
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(depth+1)*routeTime)
+	defer cancel()
+	type found struct {
+		via *bank.Payer
+		way *wire.Route
+	}
+	answers := make(chan found, len(list))
+	for _, p := range list {
+		go func() {
+			r, err := n.calls.Route(ctx, p.Terms.Peer, &wire.RouteRequest{Payee: payee, Amount: amount, Depth: depth})
+			if err != nil || len(r.Bankers) > int(depth)+1 || r.Bankers[0].Key != p.Terms.Peer.Key {
+				r = nil
+			}
+			answers <- found{&p, r}
+		}()
+	}
+	cost := wire.MaxSat.Msat()
+	for range list {
+		a := <-answers
+		if a.way == nil {
+			continue
+		}
+		o := bank.Order{Bankers: a.way.Bankers}
+		if c := o.Amounts(amount)[0]; c < cost {
+			via, best, cost = a.via, a.way, c
+		}
+	}
+	if best == nil {
+		return nil, nil, fmt.Errorf("%w: %d bankers asked", ErrNoRoute, len(list))
+	}
+	return via, best, nil
+}
+
+// ErrNoRoute: no bank with the payee, and no banker that reaches it.
+var ErrNoRoute = errors.New("no way to that payee")
+
+// Route implements p2p.Banks.
+func (y *payee) Route(ctx context.Context, r *wire.RouteRequest) (*wire.Route, error) {
+	fees := y.cfg.Banking.Fees
+	if fees == nil {
+		return nil, wire.Refuse(wire.NoRoute, "this payee passes nothing on")
+	}
+	own := wire.RouteHop{Key: y.self, Fees: *fees}
+	if _, err := (*Node)(y).bankWith(ctx, r.Payee, r.Amount); err == nil {
+		return &wire.Route{Bankers: []wire.RouteHop{own}}, nil
+	} else if !errors.Is(err, ErrNoBank) {
+		return nil, err
+	}
+	if r.Depth == 0 {
+		return nil, wire.Refuse(wire.NoRoute, "no bank with that payee")
+	}
+	_, way, err := (*Node)(y).route(ctx, r.Payee, r.Amount, r.Depth-1)
+	if err != nil {
+		return nil, wire.Refuse(wire.NoRoute, "no bank with that payee, and nobody who has one")
+	}
+	return &wire.Route{Bankers: append([]wire.RouteHop{own}, way.Bankers...)}, nil
+}
+
+// Payment is what to pay, and how.
+type Payment struct {
+	To     wire.Key
+	Amount wire.Msat
+	Step   wire.Msat // 0 for all at once where there is no banker, and a tenth of it otherwise
+	MaxFee wire.Msat
+	Memo   string
+}
+
+// Pay pays an amount over a bank with the payee, or over bankers. When it returns,
+// the rest happens in the engine. ErrNoRoute, bank.ErrFee.
+func (n *Node) PayTo(ctx context.Context, p Payment) (wire.Hash, error) {
+	var id wire.Hash
+	if _, err := rand.Read(id[:]); err != nil {
+		return id, err
+	}
+	o, err := n.planPayment(ctx, &p)
+	if err != nil {
+		return id, err
+	}
+	s, effects, err := bank.NewSending(id, *o)
+	if err != nil {
+		return id, err
+	}
+	return id, n.engine.Create(ctx, engine.Creation{Ref: sendingRef(id), State: s, Effects: engine.EffectsOf(effects)})
+}
+
+// stepsOf is in how many steps a payment over bankers goes by itself.
+const stepsOf = 10
+
+// PlanPayment says which way a payment would take: the bank with the first hop, and
+// the bankers. ErrNoRoute.
+func (n *Node) PlanPayment(ctx context.Context, p Payment) (*bank.Order, error) {
+	return n.planPayment(ctx, &p)
+}
+
+func (n *Node) planPayment(ctx context.Context, p *Payment) (*bank.Order, error) {
+	if p.Amount == 0 {
+		return nil, fmt.Errorf("%w: a payment of nothing", bank.ErrBadBank)
+	}
+	o := &bank.Order{Payee: p.To, Total: p.Amount, Step: p.Step, MaxFee: p.MaxFee, Memo: wire.Clean(p.Memo), Created: time.Now().Unix()}
+	direct, err := n.bankWith(ctx, p.To, p.Amount)
+	if err == nil {
+		o.Bank, o.Step = direct.Bank, cmp.Or(p.Step, p.Amount)
+		return o, nil
+	}
+	if !errors.Is(err, ErrNoBank) {
+		return nil, err
+	}
+	o.Step = cmp.Or(p.Step, max(p.Amount/stepsOf, 1))
+	via, way, err := n.route(ctx, p.To, min(o.Step, p.Amount), 1)
+	if err != nil {
+		return nil, err
+	}
+	o.Bank, o.Bankers = via.Bank, way.Bankers
+	return o, nil
+}
+
+// EndPayment ends a payment after the step under way, ResumePayment goes on with
+// it: bank.ErrStopped, ErrNoBank.
+func (n *Node) EndPayment(ctx context.Context, id wire.Hash) error {
+	return n.tellPayment(ctx, id, bank.Ended{Why: "by its user"})
+}
+
+// ResumePayment goes on with a payment that has ended before all was paid.
+func (n *Node) ResumePayment(ctx context.Context, id wire.Hash) error {
+	return n.tellPayment(ctx, id, bank.Resumed{})
+}
+
+func (n *Node) tellPayment(ctx context.Context, id wire.Hash, ev bank.Event) error {
+	_, err := n.engine.Tell(ctx, sendingRef(id), ev)
+	if errors.Is(err, engine.ErrNoContract) {
+		return ErrNoBank
+	}
+	return err
+}
+
+// Pair implements p2p.Banks: whoever is the payer of a bank here asks for one the
+// other way.
+func (y *payee) Pair(ctx context.Context, r *wire.PairRequest) (*wire.PairOpened, error) {
+	if err := y.ready(ctx); err != nil {
+		return nil, err
+	}
+	unlock := y.banks.lock(r.Bank)
+	defer unlock()
+	in, err := y.state(ctx, r.Bank)
+	if err != nil {
+		return nil, err
+	}
+	if err := in.Taking(); err != nil {
+		return nil, err
+	}
+	out := wire.Refuse(wire.Full, "this payee opens no banks the other way")
+	if y.cfg.Banking.Back == 0 {
+		return nil, out
+	}
+	held, mine := wire.Sat(0), (*bank.Payer)(nil)
+	if err := (*Node)(y).Payers(ctx, func(p bank.Payer) error {
+		if p.Terms.Pair == (bank.ID{}) || p.State() == bank.StateFailed || p.Spend != nil {
+			return nil
+		}
+		held += p.Ladder.Value
+		if p.Terms.Pair == r.Bank {
+			mine = &p
+		}
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	switch {
+	case mine != nil:
+		return &wire.PairOpened{Bank: mine.Bank}, nil
+	case r.Value > in.Ladder.Value:
+		return nil, wire.Refuse(wire.TooBig, "a bank of %v the other way, of at most %v", r.Value, in.Ladder.Value)
+	case held+r.Value > y.cfg.Banking.Back:
+		return nil, wire.Refuse(wire.Full, "%v are in banks the other way, of %v", held, y.cfg.Banking.Back)
+	}
+	tip := y.engine.Position().Height
+	if r.Expiry < tip {
+		return nil, wire.Refuse(wire.TooLate, "it would end at %d", r.Expiry)
+	}
+	id, err := (*Node)(y).OpenBank(ctx, BankTerms{Peer: bank.Peer{Key: r.Key, Addrs: r.Addrs}, Value: r.Value, Rungs: r.Rungs, PerRung: r.PerRung,
+		Blocks: uint32(r.Expiry - tip), MaxFee: r.Value / 20, Pair: r.Bank})
+	if err != nil {
+		return nil, wire.Refuse(wire.BadRequest, "%w", err)
+	}
+	return &wire.PairOpened{Bank: id}, nil
+}
+
+// AskPair asks the payee of a bank for one the other way, of the same shape:
+// p2p.Refused.
+func (n *Node) AskPair(ctx context.Context, id bank.ID, value wire.Sat) (bank.ID, error) {
+	p, err := n.payer(ctx, id)
+	if err != nil {
+		return bank.ID{}, err
+	}
+	if n.cfg.Banking == nil || n.host == nil {
+		return bank.ID{}, ErrNoPayee
+	}
+	r := &wire.PairRequest{Bank: id, Key: n.self, Addrs: n.host.Public(), Value: value, Rungs: p.Ladder.Rungs, PerRung: p.Ladder.PerRung, Expiry: p.Expiry}
+	o, err := n.calls.Pair(ctx, p.Terms.Peer, r)
+	if err != nil {
+		return bank.ID{}, err
+	}
+	return o.Bank, nil
+}
+
+// ErrNoPayee: this node takes no banks.
+var ErrNoPayee = errors.New("this daemon takes no banks")
+
+var _ p2p.Banks = (*payee)(nil)

@@ -1,0 +1,333 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/bitgram/bitgram/internal/bank"
+	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/p2p"
+	"github.com/bitgram/bitgram/internal/wallet"
+	"github.com/bitgram/bitgram/penny"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// payee is the node's service to the payers of its banks.
+type payee Node
+
+// payeeKey is the secret of the payee's key in a bank: it follows from the
+// identity, so that a quote leaves nothing behind.
+func (y *payee) payeeKey(id bank.ID) wire.Secret {
+	return wire.Secret(wire.Tagged("bank-payee", y.identity[:], id[:]))
+}
+
+// ready refuses while the chain is being caught up with.
+func (y *payee) ready(ctx context.Context) error { return (*agent)(y).ready(ctx) }
+
+// known turns a missing bank into a refusal.
+func knownBank(err error) error {
+	if errors.Is(err, engine.ErrNoContract) {
+		return wire.Refuse(wire.Unknown, "no such bank")
+	}
+	return err
+}
+
+func (y *payee) state(ctx context.Context, id bank.ID) (bank.Payee, error) {
+	s, err := y.engine.State(ctx, payeeRef(id))
+	if err != nil {
+		return bank.Payee{}, knownBank(err)
+	}
+	return s.(bank.Payee), nil
+}
+
+// Terms implements p2p.Banks.
+func (y *payee) Terms(ctx context.Context, r *wire.BankRequest) (*wire.BankQuote, error) {
+	if err := y.ready(ctx); err != nil {
+		return nil, err
+	}
+	if err := bank.Takes(r, y.cfg.Banking.Policy, y.banks.margins, y.engine.Position().Height, y.engine.FeeRate()); err != nil {
+		return nil, err
+	}
+	key, err := y.payeeKey(r.Bank).PrivKey()
+	if err != nil {
+		return nil, err
+	}
+	return &wire.BankQuote{Payee: wire.XOnly(key.PubKey()), Conf: y.banks.margins.ConfFor(r.Value)}, nil
+}
+
+// Of banks that are not funded a payee keeps so many, and so many of one network
+// or peer.
+const (
+	maxUnfunded     = 256
+	maxUnfundedFrom = 16
+)
+
+// Open implements p2p.Banks.
+func (y *payee) Open(ctx context.Context, from p2p.Caller, o *wire.BankOpen) error {
+	if err := y.ready(ctx); err != nil {
+		return err
+	}
+	unlock := y.banks.lock(o.Bank)
+	defer unlock()
+	if old, err := y.state(ctx, o.Bank); err == nil {
+		return y.again(ctx, &old, o)
+	}
+	if err := y.room(ctx, o.Bank, from); err != nil {
+		return err
+	}
+	state, effects, err := bank.NewPayee(o, y.payeeKey(o.Bank), y.cfg.Banking.Policy, y.banks.margins, y.engine.Position().Height, y.engine.FeeRate())
+	if err != nil {
+		return err
+	}
+	return y.engine.Create(ctx, engine.Creation{Ref: payeeRef(o.Bank), State: state, Effects: engine.EffectsOf(effects)})
+}
+
+// again answers a payer that did not get the first answer.
+func (y *payee) again(ctx context.Context, old *bank.Payee, o *wire.BankOpen) error {
+	p, err := (*Node)(y).paper(ctx, payeeRef(old.Bank))
+	if err != nil {
+		return err
+	}
+	if wire.DigestOf("bank-terms", &p.Terms) != wire.DigestOf("bank-terms", &o.Terms) {
+		return wire.Refuse(wire.BadRequest, "there is another bank under this name")
+	}
+	return nil
+}
+
+// room refuses where there are too many banks.
+func (y *payee) room(ctx context.Context, id bank.ID, from p2p.Caller) error {
+	all, unfunded := 0, map[bank.ID]bool{}
+	if err := y.store.View(ctx, func(tx engine.Tx) error {
+		return tx.Each(engine.KindPayee, false, func(ref engine.Ref, raw []byte) error {
+			var s bank.Payee
+			if err := wire.Unmarshal(raw, &s); err != nil {
+				return nil // counted nowhere, and in nobody's way
+			}
+			all++
+			unfunded[ref.ID] = !s.Funded
+			return nil
+		})
+	}); err != nil {
+		return err
+	}
+	b := y.banks
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	waiting, mine := 0, 0
+	for id, u := range unfunded {
+		if !u {
+			continue
+		}
+		waiting++
+		if c, ok := b.askers[id]; ok && (c.Peer == from.Peer || c.Network != "" && c.Network == from.Network) {
+			mine++
+		}
+	}
+	for old := range b.askers {
+		if !unfunded[old] {
+			delete(b.askers, old)
+		}
+	}
+	switch {
+	case all >= y.cfg.Banking.MaxBanks:
+		return wire.Refuse(wire.Full, "this payee has %d banks, and takes no more", all)
+	case waiting >= maxUnfunded || mine >= maxUnfundedFrom:
+		return wire.Refuse(wire.Full, "too many banks are not funded yet")
+	}
+	b.askers[id] = from
+	return nil
+}
+
+// till takes the pennies of one stream.
+type till struct {
+	y     *payee
+	paper *bank.Paper
+	first wire.BankState
+
+	mu    sync.Mutex
+	held  bank.Payee  // as of the last commit of this stream
+	known penny.Penny // checked, and not below what is held
+}
+
+// falsePause is how long a bank waits after a false penny: each costs hashes.
+const falsePause = 2 * time.Second
+
+// Till implements p2p.Banks.
+func (y *payee) Till(ctx context.Context, id bank.ID) (p2p.Till, error) {
+	if err := y.ready(ctx); err != nil {
+		return nil, err
+	}
+	y.banks.mu.Lock()
+	paused := time.Since(y.banks.wrong[id]) < falsePause
+	y.banks.mu.Unlock()
+	if paused {
+		return nil, wire.Refuse(wire.Busy, "a false penny came a moment ago")
+	}
+	s, err := y.state(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	t := &till{y: y, held: s, known: s.Known}
+	if t.paper, err = (*Node)(y).paper(ctx, payeeRef(id)); err != nil && s.Taking() == nil {
+		return nil, err
+	}
+	t.first = y.bankState(&s)
+	return t, nil
+}
+
+// bankState is how a bank stands, for its payer.
+func (y *payee) bankState(s *bank.Payee) wire.BankState {
+	out := wire.BankState{}
+	c := s.Chain()
+	copy(out.Known[:], c.Encode(nil, s.Known))
+	banker := y.cfg.Banking.Fees != nil
+	if banker {
+		out.Reserve = y.reserve(s)
+	}
+	out.Credit = s.Credit(banker, out.Reserve)
+	var refusal *wire.Refusal
+	if errors.As(s.Taking(), &refusal) {
+		out.Code, out.Text = refusal.Code, wire.Clean(refusal.Err.Error())
+	}
+	return out
+}
+
+// reserve is what a banker keeps back of a bank: its closing cost at twice the
+// fee rate.
+func (y *payee) reserve(s *bank.Payee) wire.Sat {
+	return bank.CloseCost(s.Ladder.Rungs, 2*y.engine.FeeRate())
+}
+
+// State implements p2p.Till.
+func (t *till) State() *wire.BankState { return &t.first }
+
+// Check implements p2p.Till.
+func (t *till) Check(list []byte) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.held.Taking(); err != nil && t.held.Stop != bank.StopRestored || t.paper == nil {
+		return err
+	}
+	c := t.held.Chain()
+	for ; len(list) > 0; list = list[wire.EncodedPenny:] {
+		p, err := c.Decode(list[:wire.EncodedPenny])
+		if err != nil {
+			return wire.Refuse(wire.BadRequest, "%w", err)
+		}
+		if p.Seq < t.known.Seq && t.known.Seq-p.Seq > wire.MaxJump {
+			return wire.Refuse(wire.TooBig, "%d pennies at once, %d are taken", t.known.Seq-p.Seq, wire.MaxJump)
+		}
+		switch err := c.Verify(t.known, p); {
+		case errors.Is(err, penny.ErrSpent):
+			return wire.Refuse(wire.BadRequest, "%w", err)
+		case err != nil:
+			t.y.banks.mu.Lock()
+			t.y.banks.wrong[t.held.Bank] = time.Now()
+			t.y.banks.mu.Unlock()
+			return wire.Refuse(wire.WrongSecret, "%w", err)
+		}
+		t.known = p
+	}
+	return nil
+}
+
+// maxStep bounds how far one commit goes: as many hashes are made in it.
+const maxStep = wire.MaxJump
+
+// Keep implements p2p.Till.
+func (t *till) Keep(ctx context.Context) (uint32, error) {
+	for {
+		t.mu.Lock()
+		held, p := t.held, t.known
+		t.mu.Unlock()
+		if p.Seq >= held.Known.Seq {
+			return held.Known.Seq, nil
+		}
+		c := held.Chain()
+		if held.Known.Seq-p.Seq > maxStep {
+			p = c.Forward(p, held.Known.Seq-maxStep)
+		}
+		from, to := held.Rung(), held.Ladder.Rung(held.Ladder.N()-p.Seq)
+		s, err := t.y.engine.Tell(ctx, payeeRef(held.Bank), bank.Paid{Height: t.y.engine.Position().Height, Penny: p, Locks: t.paper.Terms.Locks[from:to]})
+		if errors.Is(err, bank.ErrWrongPhase) {
+			// Another stream of this bank was faster.
+			now, err := t.y.state(ctx, held.Bank)
+			if err != nil {
+				return 0, err
+			}
+			if now.Known.Seq >= held.Known.Seq {
+				return 0, fmt.Errorf("bank %v does not move", held.Bank)
+			}
+			t.mu.Lock()
+			t.held = now
+			t.mu.Unlock()
+			continue
+		}
+		if err != nil {
+			return held.Known.Seq, knownBank(err)
+		}
+		now := s.(bank.Payee)
+		t.mu.Lock()
+		t.held = now
+		t.mu.Unlock()
+		if err := now.Taking(); err != nil {
+			return now.Known.Seq, err // a rung's lock, or a restored payee, for which it counts nothing
+		}
+	}
+}
+
+// OfferClose implements p2p.Banks.
+func (y *payee) OfferClose(ctx context.Context, id bank.ID) (*wire.CloseOffer, error) {
+	if err := y.ready(ctx); err != nil {
+		return nil, err
+	}
+	s, err := y.state(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	ask := bank.CloseAsked{Fee: bank.TogetherCost(s.Ladder.Rungs, y.engine.FeeRate())}
+	if s.Offer == nil {
+		if err := y.store.Update(ctx, func(tx engine.Tx) error {
+			ask.Script, err = y.wallet.PeekScript(tx, wallet.External)
+			return err
+		}); err != nil {
+			return nil, err
+		}
+	}
+	now, err := y.engine.Tell(ctx, payeeRef(id), ask)
+	if err != nil {
+		return nil, knownBank(err)
+	}
+	s = now.(bank.Payee)
+	o := s.Offered()
+	out := &wire.CloseOffer{Payer: o.Payer, Fee: o.Fee, Script: o.Script}
+	c := s.Chain()
+	copy(out.Known[:], c.Encode(nil, s.Known))
+	return out, nil
+}
+
+// SignClose implements p2p.Banks.
+func (y *payee) SignClose(ctx context.Context, r *wire.CloseSign) (*wire.CloseDone, error) {
+	s, err := y.state(ctx, r.Bank)
+	if err != nil {
+		return nil, err
+	}
+	if s.Joined != nil {
+		return &wire.CloseDone{Txid: s.Joined.Txid}, nil
+	}
+	paper, err := (*Node)(y).paper(ctx, payeeRef(r.Bank))
+	if err != nil {
+		return nil, err
+	}
+	sent, err := s.Join(paper, r.Sig)
+	if err != nil {
+		return nil, err
+	}
+	_, err = y.engine.TellWith(ctx, payeeRef(r.Bank), bank.CloseSigned{Sent: *sent}, func(tx engine.Tx) error {
+		return y.wallet.UseScript(tx, s.Offer.Script)
+	})
+	return &wire.CloseDone{Txid: sent.Txid}, err
+}

@@ -1,0 +1,303 @@
+package p2p
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/protocol"
+
+	"github.com/bitgram/bitgram/internal/bank"
+	"github.com/bitgram/bitgram/internal/deal"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// The protocols of penny banks.
+const (
+	protoBankTerms protocol.ID = "/bitgram/bank-terms/1" // BankRequest → Reply, BankQuote
+	protoBankOpen  protocol.ID = "/bitgram/bank-open/1"  // BankOpen → Reply, Done
+	protoPennies   protocol.ID = "/bitgram/pennies/1"    // BankHello → Reply, BankState; Pennies …, Taken …
+	protoCloseAsk  protocol.ID = "/bitgram/bank-close/1" // BankHello → Reply, CloseOffer
+	protoCloseSign protocol.ID = "/bitgram/bank-sign/1"  // CloseSign → Reply, CloseDone
+	protoPair      protocol.ID = "/bitgram/bank-pair/1"  // PairRequest → Reply, PairOpened
+	protoTransfer  protocol.ID = "/bitgram/transfer/1"   // Transfer → Reply, TransferAck
+	protoRoute     protocol.ID = "/bitgram/route/1"      // RouteRequest → Reply, Route
+)
+
+// Banks is what a payee of penny banks answers. Errors are as those of Service.
+type Banks interface {
+	Terms(ctx context.Context, req *wire.BankRequest) (*wire.BankQuote, error)
+	Open(ctx context.Context, from Caller, o *wire.BankOpen) error
+	Till(ctx context.Context, bank wire.Hash) (Till, error)
+	OfferClose(ctx context.Context, bank wire.Hash) (*wire.CloseOffer, error)
+	SignClose(ctx context.Context, s *wire.CloseSign) (*wire.CloseDone, error)
+	Pair(ctx context.Context, r *wire.PairRequest) (*wire.PairOpened, error)
+	Transfer(ctx context.Context, t *wire.Transfer) (*wire.TransferAck, error)
+	Route(ctx context.Context, r *wire.RouteRequest) (*wire.Route, error)
+}
+
+// Till takes the pennies of one stream.
+type Till interface {
+	State() *wire.BankState
+	// Check verifies each penny of a list against the one before. Keep may run
+	// meanwhile.
+	Check(list []byte) error
+	// Keep makes the last penny that was checked durable, and returns its number.
+	Keep(ctx context.Context) (seq uint32, err error)
+}
+
+func (s *Host) handleBanks(b Banks) {
+	handle(s, protoBankTerms, func(ctx context.Context, _ network.Stream, req *wire.BankRequest) (*wire.BankQuote, error) {
+		return b.Terms(ctx, req)
+	})
+	handle(s, protoBankOpen, func(ctx context.Context, st network.Stream, o *wire.BankOpen) (*wire.Done, error) {
+		return &wire.Done{}, b.Open(ctx, s.caller(st), o)
+	})
+	handle(s, protoCloseAsk, func(ctx context.Context, _ network.Stream, h *wire.BankHello) (*wire.CloseOffer, error) {
+		return b.OfferClose(ctx, h.Bank)
+	})
+	handle(s, protoCloseSign, func(ctx context.Context, _ network.Stream, c *wire.CloseSign) (*wire.CloseDone, error) {
+		return b.SignClose(ctx, c)
+	})
+	handle(s, protoPair, func(ctx context.Context, _ network.Stream, r *wire.PairRequest) (*wire.PairOpened, error) {
+		return b.Pair(ctx, r)
+	})
+	handle(s, protoTransfer, func(ctx context.Context, st network.Stream, t *wire.Transfer) (*wire.TransferAck, error) {
+		// The answer takes all hops behind this one.
+		_ = st.SetDeadline(time.Now().Add(transferTime(len(t.Hops), s.limit.Frame)))
+		return b.Transfer(ctx, t)
+	})
+	handle(s, protoRoute, func(ctx context.Context, _ network.Stream, r *wire.RouteRequest) (*wire.Route, error) {
+		return b.Route(ctx, r)
+	})
+	s.handle(protoPennies, func(ctx context.Context, st network.Stream) error {
+		var h wire.BankHello
+		if err := wire.ReadFrame(st, &h); err != nil {
+			return err
+		}
+		till, err := b.Till(ctx, h.Bank)
+		if err != nil {
+			return s.reply(st, nil, err)
+		}
+		if err := s.reply(st, till.State(), nil); err != nil {
+			return err
+		}
+		return s.takePennies(ctx, st, till)
+	})
+}
+
+// handle registers f for requests of one frame there and one back.
+func handle[Q, A any, PQ interface {
+	*Q
+	wire.Limited
+}, PA interface {
+	*A
+	wire.Limited
+}](s *Host, id protocol.ID, f func(context.Context, network.Stream, PQ) (PA, error)) {
+	s.handle(id, func(ctx context.Context, st network.Stream) error {
+		req := PQ(new(Q))
+		if err := wire.ReadFrame(st, req); err != nil {
+			return err
+		}
+		a, err := f(ctx, st, req)
+		if err != nil {
+			return s.reply(st, nil, err)
+		}
+		return s.reply(st, a, nil)
+	})
+}
+
+// transferTime is how long a transfer over so many further hops may take.
+func transferTime(hops int, frame time.Duration) time.Duration {
+	return time.Duration(hops+1) * frame
+}
+
+// pennyIdle is how long a stream of pennies may pause.
+const pennyIdle = 2 * time.Minute
+
+// takePennies reads pennies and acknowledges what is durable: while one commit is
+// under way, more are read and verified, and go into the next.
+func (s *Host) takePennies(ctx context.Context, st network.Stream, till Till) error {
+	checked := make(chan struct{}, 1)
+	kept := make(chan error, 1)
+	go func() {
+		var err error
+		for range checked {
+			if err != nil {
+				continue
+			}
+			var seq uint32
+			if seq, err = till.Keep(ctx); err == nil {
+				err = s.write(st, &wire.Taken{Seq: seq})
+			}
+			if err != nil {
+				_ = st.SetReadDeadline(time.Now()) // the reader may wait for more
+			}
+		}
+		kept <- err
+	}()
+	err := readPennies(st, till, checked)
+	close(checked)
+	if kerr := <-kept; kerr != nil {
+		err = kerr
+	}
+	var refusal *wire.Refusal
+	if errors.As(err, &refusal) {
+		_ = s.write(st, &wire.Taken{Code: refusal.Code, Text: clip(refusal.Err.Error())})
+		return errRefused
+	}
+	return err
+}
+
+func (s *Host) write(st network.Stream, m wire.Limited) error {
+	if err := st.SetWriteDeadline(time.Now().Add(s.limit.Frame)); err != nil {
+		return err
+	}
+	return wire.WriteFrame(st, m)
+}
+
+// readPennies checks what comes until the stream ends, and says on checked that
+// there is something to keep.
+func readPennies(st network.Stream, till Till, checked chan<- struct{}) error {
+	in := bufio.NewReaderSize(st, pennyBuffer)
+	var list wire.Pennies
+	for {
+		if in.Buffered() == 0 {
+			if err := st.SetReadDeadline(time.Now().Add(pennyIdle)); err != nil {
+				return err
+			}
+		}
+		if err := wire.ReadFrame(in, &list); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if err := till.Check(list.List); err != nil {
+			return err
+		}
+		select {
+		case checked <- struct{}{}:
+		default: // the next Keep takes it along
+		}
+	}
+}
+
+// pennyBuffer is how much of a stream of pennies is read at once.
+const pennyBuffer = 16 << 10
+
+// BankTerms asks a payee on what terms it takes a bank.
+func (s *Host) BankTerms(ctx context.Context, to bank.Peer, req *wire.BankRequest) (*wire.BankQuote, error) {
+	a := new(wire.BankQuote)
+	return a, s.ask(ctx, at(to), protoBankTerms, req, a)
+}
+
+// OpenBank brings a bank to its payee.
+func (s *Host) OpenBank(ctx context.Context, to bank.Peer, o *wire.BankOpen) error {
+	return s.ask(ctx, at(to), protoBankOpen, o, new(wire.Done))
+}
+
+// AskClose asks a payee to close by both.
+func (s *Host) AskClose(ctx context.Context, to bank.Peer, id bank.ID) (*wire.CloseOffer, error) {
+	a := new(wire.CloseOffer)
+	return a, s.ask(ctx, at(to), protoCloseAsk, &wire.BankHello{Bank: id}, a)
+}
+
+// SignClose gives the payee the payer's signature.
+func (s *Host) SignClose(ctx context.Context, to bank.Peer, c *wire.CloseSign) (*wire.CloseDone, error) {
+	a := new(wire.CloseDone)
+	return a, s.ask(ctx, at(to), protoCloseSign, c, a)
+}
+
+// Pair asks for a bank the other way.
+func (s *Host) Pair(ctx context.Context, to bank.Peer, r *wire.PairRequest) (*wire.PairOpened, error) {
+	a := new(wire.PairOpened)
+	return a, s.ask(ctx, at(to), protoPair, r, a)
+}
+
+// Transfer passes a step of a payment on.
+func (s *Host) Transfer(ctx context.Context, to bank.Peer, t *wire.Transfer) (*wire.TransferAck, error) {
+	a := new(wire.TransferAck)
+	return a, s.call(ctx, at(to), protoTransfer, func(st network.Stream) error {
+		_ = st.SetDeadline(time.Now().Add(transferTime(len(t.Hops)+1, s.limit.Frame)))
+		if err := wire.WriteFrame(st, t); err != nil {
+			return err
+		}
+		return answer(st, a)
+	})
+}
+
+// Route asks a banker for the way to a payee.
+func (s *Host) Route(ctx context.Context, to bank.Peer, r *wire.RouteRequest) (*wire.Route, error) {
+	a := new(wire.Route)
+	return a, s.ask(ctx, at(to), protoRoute, r, a)
+}
+
+// at is a bank's other side as a peer to be called.
+func at(p bank.Peer) deal.Candidate { return deal.Candidate{Agent: p.Key, Addrs: p.Addrs} }
+
+// PennyStream is a stream of pennies to a payee. One goroutine may send while
+// another receives.
+type PennyStream struct {
+	// State is how the payee said, at the beginning, that the bank stands.
+	State wire.BankState
+
+	st    network.Stream
+	in    *bufio.Reader
+	frame time.Duration
+	mu    sync.Mutex // of writing
+}
+
+// Pennies opens a stream of pennies and runs f on it.
+func (s *Host) Pennies(ctx context.Context, to bank.Peer, id bank.ID, f func(*PennyStream) error) error {
+	return s.call(ctx, at(to), protoPennies, func(st network.Stream) error {
+		if err := wire.WriteFrame(st, &wire.BankHello{Bank: id}); err != nil {
+			return err
+		}
+		in := bufio.NewReaderSize(st, pennyBuffer)
+		p := &PennyStream{st: st, in: in, frame: s.limit.Frame}
+		if err := answer(in, &p.State); err != nil {
+			return err
+		}
+		_ = st.SetDeadline(time.Time{})
+		return f(p)
+	})
+}
+
+// BankState asks a payee how a bank stands.
+func (s *Host) BankState(ctx context.Context, to bank.Peer, id bank.ID) (state wire.BankState, err error) {
+	err = s.Pennies(ctx, to, id, func(p *PennyStream) error {
+		state = p.State
+		return nil
+	})
+	return state, err
+}
+
+// Send sends pennies.
+func (p *PennyStream) Send(list *wire.Pennies) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.st.SetWriteDeadline(time.Now().Add(p.frame)); err != nil {
+		return err
+	}
+	return wire.WriteFrame(p.st, list)
+}
+
+// Receive waits for the next acknowledgement; a *Refused where the payee takes no
+// more, whose number says what it has.
+func (p *PennyStream) Receive() (seq uint32, err error) {
+	if err := p.st.SetReadDeadline(time.Now().Add(p.frame)); err != nil {
+		return 0, err
+	}
+	var t wire.Taken
+	if err := wire.ReadFrame(p.in, &t); err != nil {
+		return 0, err
+	}
+	if t.Code != wire.OK {
+		return t.Seq, &Refused{Code: t.Code, Text: t.Text}
+	}
+	return t.Seq, nil
+}
