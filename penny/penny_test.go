@@ -186,6 +186,11 @@ func TestValue(t *testing.T) {
 	if f, _ := h.Float64(); f < 64e9 || f > 69e9*1.01 {
 		t.Errorf("%.3g hashes to the satoshi", f)
 	}
+	// As the reference's test has it: 8494954859132248544 hashes to the bitcoin.
+	target.Quo(one, big.NewInt(49_446_390_688))
+	if f, _ := HashesPerSat(target, 25*100_000_000).Float64(); f < 0.999999*84949548591 || f > 1.000001*84949548591 {
+		t.Errorf("%.10g hashes to the satoshi", f)
+	}
 	v := MaxValue(40, h)
 	if f, _ := v.Float64(); f*margin < 15.5 || f*margin > 17.5 {
 		t.Errorf("%.3g sat", f*margin)
@@ -197,41 +202,77 @@ func TestValue(t *testing.T) {
 	}
 }
 
-// TestThaw: missing pennies are found by work, past those that hash alike but are
-// others, and the ID says when they are the right ones.
+// TestThaw: missing pennies are found by work, past those that lead to the same
+// penny and are others, and the ID says when they are the right ones.
 func TestThaw(t *testing.T) {
-	for i := range 20 {
+	for i := range 8 {
 		p := Pence{Chain: Chain{Nonce{byte(i)}, 2}, N: 9, P0: Secret{byte(i), 99}}
-		sum, u := p.Sum(), NewPurse(p)
-		known := u.At(4)
-		w := NewWork(p.Chain, known)
-		var found []Pence
-		for n := 0; n < 1<<25; n += 1 << 12 {
-			list, done := w.Search(1 << 12)
-			found = append(found, list...)
-			if done {
-				break
+		sum := p.Sum()
+		var hashes uint64
+		right, found := 0, 0
+		for _, w := range NewWork(p.Chain, sum.Last, 0).Split(3) {
+			for done := false; !done; {
+				var list []Penny
+				list, done = w.Search(1 << 12)
+				found += len(list)
+				for _, f := range list {
+					if got := (&Pence{p.Chain, p.N, f.Secret}).Sum(); got.ID == sum.ID && f.Secret == p.P0 {
+						right++
+					} else if got.Last != sum.Last {
+						t.Errorf("%x does not lead to the penny", f.Secret)
+					}
+				}
 			}
-		}
-		right := 0
-		for _, f := range found {
-			f.N = p.N
-			if got := f.Sum(); got.ID == sum.ID {
-				right++
-			}
-			if f.Forward(Penny{Secret: f.P0}, 4) != known {
-				t.Errorf("%x does not lead to the penny", f.P0)
-			}
+			hashes += w.Hashes()
 		}
 		if right != 1 {
-			t.Errorf("chain %d: %d of %d that were found are right", i, right, len(found))
+			t.Errorf("chain %d: %d of %d that were found are right", i, right, found)
 		}
-		if w.Hashes() < 1<<16 {
-			t.Errorf("%d hashes", w.Hashes())
+		if want := ThawWork(16, p.N); want.Cmp(new(big.Int).SetUint64(hashes)) != 0 {
+			t.Errorf("%d hashes, wanted %v", hashes, want)
 		}
 	}
-	if h := ExpectedWork(40, 3); h.Cmp(new(big.Int).Lsh(big.NewInt(3), 40)) != 0 {
-		t.Error(h)
+	for _, w := range []*Work{NewWork(Chain{Size: MinSize}, Penny{Seq: 9}, 0), NewWork(Chain{Size: 2}, Penny{Seq: 9}, 9), NewWork(Chain{}, Penny{Seq: 9}, 0)} {
+		if found, done := w.Search(1000); len(found) != 0 || !done || w.Hashes() != 0 {
+			t.Error("work where there is none")
+		}
+	}
+}
+
+// TestForge: pennies that verify, for all of a bank, take about as many hashes as
+// one penny alone; so the linked specification's value by their number is too
+// high, and MaxValue has no number.
+func TestForge(t *testing.T) {
+	const bits, tries = 16, 50
+	for _, c := range []struct {
+		pennies  uint32
+		min, max float64
+	}{{1, 0.2, 0.6}, {100, 1, 3}} {
+		total := 0.0
+		for i := range tries {
+			p := Pence{Chain: Chain{Nonce{byte(i), 1}, bits / 8}, N: c.pennies}
+			p0 := sha256.Sum256([]byte{byte(i)})
+			copy(p.P0[:bits/8], p0[:])
+			last := p.Last()
+			w := NewWork(p.Chain, last, 0)
+			for {
+				found, done := w.Search(1)
+				if len(found) > 0 {
+					if err := p.Verify(last, found[0]); err != nil {
+						t.Fatal(err)
+					}
+					break
+				}
+				if done {
+					t.Fatal("nothing was found")
+				}
+			}
+			total += float64(w.Hashes())
+		}
+		work, _ := ForgeWork(bits).Float64()
+		if mean := total / tries / work; mean < c.min || mean > c.max {
+			t.Errorf("%d pennies take %.2f times 2^%d hashes", c.pennies, mean, bits)
+		}
 	}
 }
 
