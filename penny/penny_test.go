@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"math/big"
 	"os"
 	"testing"
@@ -180,20 +181,30 @@ func TestSet(t *testing.T) {
 // 17 satoshi to a penny of 40 bits before the margin; and at today's difficulty.
 func TestValue(t *testing.T) {
 	// Difficulty 40,007,470,271.271 at 25 bitcoin.
-	one := new(big.Int).Lsh(big.NewInt(0xffff), 208)
-	target := new(big.Int).Quo(one, big.NewInt(40_007_470_271))
+	target := Target(40_007_470_271.271)
+	if d := Difficulty(target); d < 40_007_470_271.2 || d > 40_007_470_271.3 {
+		t.Errorf("difficulty %f", d)
+	}
 	h := HashesPerSat(target, 25*100_000_000)
 	if f, _ := h.Float64(); f < 64e9 || f > 69e9*1.01 {
 		t.Errorf("%.3g hashes to the satoshi", f)
 	}
 	// As the reference's test has it: 8494954859132248544 hashes to the bitcoin.
-	target.Quo(one, big.NewInt(49_446_390_688))
+	target = Target(4.944639068824144e10)
 	if f, _ := HashesPerSat(target, 25*100_000_000).Float64(); f < 0.999999*84949548591 || f > 1.000001*84949548591 {
 		t.Errorf("%.10g hashes to the satoshi", f)
 	}
 	v := MaxValue(40, h)
 	if f, _ := v.Float64(); f*margin < 15.5 || f*margin > 17.5 {
 		t.Errorf("%.3g sat", f*margin)
+	}
+	for _, d := range []float64{0, -1, math.NaN(), math.Inf(1), math.Inf(-1), 1e-300, 1e300} {
+		if Target(d) != nil {
+			t.Errorf("a target of difficulty %v", d)
+		}
+	}
+	if Difficulty(nil) != 0 || Difficulty(new(big.Int)) != 0 || Difficulty(one) != 1 {
+		t.Error("difficulties")
 	}
 	for _, h := range []*big.Rat{HashesPerSat(nil, 1), HashesPerSat(target, 0), HashesPerSat(big.NewInt(-1), 1)} {
 		if MaxValue(40, h).Sign() != 0 {
