@@ -53,6 +53,13 @@ func TestVectors(t *testing.T) {
 			t.Errorf("N=%d: the preimage, or the last penny", v.N)
 		}
 		u := NewPurse(p)
+		next := uint32(0)
+		if steps := p.Steps(func(at Penny, _ [32]byte) bool { next++; return at == u.At(next-1) }); steps.ID != s.ID || next != p.N+1 {
+			t.Errorf("N=%d: %d steps", v.N, next)
+		}
+		if stopped := p.Steps(func(Penny, [32]byte) bool { return false }); stopped.ID != (ID{}) {
+			t.Errorf("N=%d: the ID of nothing", v.N)
+		}
 		for j, text := range v.Pennies {
 			if got := u.At(uint32(j)); !bytes.Equal(got.Secret[:ClassicSize], unhex(t, text)) || got.Seq != uint32(j) {
 				t.Errorf("N=%d: penny %d is %x", v.N, j, got.Secret[:ClassicSize])
