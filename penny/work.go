@@ -37,28 +37,27 @@ func (w *Work) Split(n int) []*Work {
 	return list
 }
 
-// Search tries secrets for about so many hashes, one at least, and returns the
-// pennies that lead to the known one. Several do, about half as many more as
-// there are steps between them; of p₀ only the ID tells which is right. done:
-// all were tried, or none can be.
-func (w *Work) Search(hashes uint64) (found []Penny, done bool) {
+// Search tries secrets for about so many hashes, one at least, until one leads to
+// the known penny: ok. Several do, about one more for each step between them; of
+// p₀ only the ID tells which is right. done: all were tried, or none can be.
+func (w *Work) Search(hashes uint64) (found Penny, ok, done bool) {
 	if w.chain.Size < 1 || w.chain.Size > maxWorkSize || w.down >= w.known.Seq || w.known.Seq > MaxSeq {
-		return nil, true
+		return Penny{}, false, true
 	}
 	space := uint64(1) << (8 * w.chain.Size)
 	steps := uint64(w.known.Seq - w.down)
-	for left := max(hashes/steps, 1); left > 0 && w.next < space; left-- {
+	for left := max(hashes/steps, 1); left > 0 && w.next < space && !ok; left-- {
 		p := Penny{Seq: w.down}
 		for i, n := 0, w.next; i < w.chain.Size; i, n = i+1, n>>8 {
 			p.Secret[i] = byte(n)
 		}
 		if w.chain.Forward(p, w.known.Seq) == w.known {
-			found = append(found, p)
+			found, ok = p, true
 		}
 		w.next += w.step
 		w.hashes += steps
 	}
-	return found, w.next >= space
+	return found, ok, w.next >= space
 }
 
 // Hashes is how many were made.
