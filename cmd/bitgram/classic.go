@@ -353,7 +353,7 @@ func (a *app) classicValue() *cobra.Command {
 					fmt.Fprintf(w, "Block %d: ", *v.Height)
 				}
 				fmt.Fprintf(w, "difficulty %.8g, a subsidy of %v: %.3g hashes to the satoshi.\n", v.Difficulty, v.Subsidy, v.HashesPerSat)
-				fmt.Fprintf(w, "A bank with secrets of %d bits may be worth %s in all.\n", bits, amount(ours))
+				fmt.Fprintf(w, "In all, a bank with secrets of %d bits may be worth %s.\n", bits, amount(ours))
 				fmt.Fprintf(w, "By the linked specification %d of its pennies would be worth %s; that is too much (spec/pence.md).\n", n, amount(linked))
 				if ours.Cmp(big.NewRat(1, 1)) < 0 {
 					fmt.Fprintln(w, "That is not worth a satoshi: for study only.")
@@ -384,7 +384,7 @@ func floor(v *big.Rat, scale int64) *big.Int {
 // amount shows an amount of satoshi that may be tiny, or more than there are.
 func amount(v *big.Rat) string {
 	if v.Cmp(big.NewRat(int64(wire.MaxSat), 1)) > 0 {
-		return "more than all satoshi there are"
+		return "more than all the satoshi there are"
 	}
 	f, _ := v.Float64()
 	return fmt.Sprintf("%.3g sat", f)
