@@ -261,7 +261,7 @@ func TestThaw(t *testing.T) {
 // one penny alone; so the linked specification's value by their number is too
 // high, and MaxValue has no number.
 func TestForge(t *testing.T) {
-	const bits, tries = 16, 50
+	const bits, tries = 16, 30
 	for _, c := range []struct {
 		pennies  uint32
 		min, max float64

@@ -584,7 +584,7 @@ func lasts(seconds float64) string {
 
 // hashRate is how many hashes a second all of this machine's processors make.
 func hashRate(ch penny.Chain) uint64 {
-	const long = 100 * time.Millisecond
+	const long = 50 * time.Millisecond
 	var hashes atomic.Uint64
 	var wg sync.WaitGroup
 	start := time.Now()
