@@ -35,13 +35,24 @@ type Sum struct {
 //	d₀ = SHA256(p₀)
 //	dⱼ = SHA256(dⱼ₋₁ ‖ nonce ‖ seq₃(j) ‖ pⱼ₋₁)
 //	ID = RIPEMD160(d_N)
-func (p *Pence) Sum() Sum {
+func (p *Pence) Sum() Sum { return p.Steps(func(Penny, [32]byte) bool { return true }) }
+
+// Steps is Sum and shows each pⱼ and dⱼ on the way, until it is told to stop; the
+// sum is then of nothing.
+func (p *Pence) Steps(step func(Penny, [32]byte) bool) Sum {
 	out := Sum{Preimage: append([]byte(nil), p.P0[:p.Size]...)}
 	out.Digest = sha256.Sum256(out.Preimage)
+	out.Last.Secret = p.P0
 	// The roll-up has the message of the next penny in it.
 	m := p.message(&p.P0)
 	var buf [sha256.Size + len(m.buf)]byte
-	for j := uint32(1); j <= p.N; j++ {
+	for j := uint32(1); ; j++ {
+		if !step(out.Last, out.Digest) {
+			return Sum{}
+		}
+		if j > p.N {
+			break
+		}
 		m.seq(j)
 		copy(buf[:], out.Digest[:])
 		n := sha256.Size + copy(buf[sha256.Size:], m.buf[:m.n])
@@ -51,9 +62,9 @@ func (p *Pence) Sum() Sum {
 		out.Digest = sha256.Sum256(buf[:n])
 		sum := sha256.Sum256(m.buf[:m.n])
 		copy(m.buf[NonceSize+seqSize:m.n], sum[:])
+		out.Last.Seq = j
+		copy(out.Last.Secret[:], m.buf[NonceSize+seqSize:m.n])
 	}
-	out.Last.Seq = p.N
-	copy(out.Last.Secret[:], m.buf[NonceSize+seqSize:m.n])
 	h := ripemd160.New()
 	_, _ = h.Write(out.Digest[:]) // never fails
 	copy(out.ID[:], h.Sum(nil))

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"math/big"
 	"os"
 	"testing"
@@ -52,6 +53,13 @@ func TestVectors(t *testing.T) {
 			t.Errorf("N=%d: the preimage, or the last penny", v.N)
 		}
 		u := NewPurse(p)
+		next := uint32(0)
+		if steps := p.Steps(func(at Penny, _ [32]byte) bool { next++; return at == u.At(next-1) }); steps.ID != s.ID || next != p.N+1 {
+			t.Errorf("N=%d: %d steps", v.N, next)
+		}
+		if stopped := p.Steps(func(Penny, [32]byte) bool { return false }); stopped.ID != (ID{}) {
+			t.Errorf("N=%d: the ID of nothing", v.N)
+		}
 		for j, text := range v.Pennies {
 			if got := u.At(uint32(j)); !bytes.Equal(got.Secret[:ClassicSize], unhex(t, text)) || got.Seq != uint32(j) {
 				t.Errorf("N=%d: penny %d is %x", v.N, j, got.Secret[:ClassicSize])
@@ -180,15 +188,30 @@ func TestSet(t *testing.T) {
 // 17 satoshi to a penny of 40 bits before the margin; and at today's difficulty.
 func TestValue(t *testing.T) {
 	// Difficulty 40,007,470,271.271 at 25 bitcoin.
-	one := new(big.Int).Lsh(big.NewInt(0xffff), 208)
-	target := new(big.Int).Quo(one, big.NewInt(40_007_470_271))
+	target := Target(40_007_470_271.271)
+	if d := Difficulty(target); d < 40_007_470_271.2 || d > 40_007_470_271.3 {
+		t.Errorf("difficulty %f", d)
+	}
 	h := HashesPerSat(target, 25*100_000_000)
 	if f, _ := h.Float64(); f < 64e9 || f > 69e9*1.01 {
 		t.Errorf("%.3g hashes to the satoshi", f)
 	}
+	// As the reference's test has it: 8494954859132248544 hashes to the bitcoin.
+	target = Target(4.944639068824144e10)
+	if f, _ := HashesPerSat(target, 25*100_000_000).Float64(); f < 0.999999*84949548591 || f > 1.000001*84949548591 {
+		t.Errorf("%.10g hashes to the satoshi", f)
+	}
 	v := MaxValue(40, h)
 	if f, _ := v.Float64(); f*margin < 15.5 || f*margin > 17.5 {
 		t.Errorf("%.3g sat", f*margin)
+	}
+	for _, d := range []float64{0, -1, math.NaN(), math.Inf(1), math.Inf(-1), 1e-300, 1e300} {
+		if Target(d) != nil {
+			t.Errorf("a target of difficulty %v", d)
+		}
+	}
+	if Difficulty(nil) != 0 || Difficulty(new(big.Int)) != 0 || Difficulty(one) != 1 {
+		t.Error("difficulties")
 	}
 	for _, h := range []*big.Rat{HashesPerSat(nil, 1), HashesPerSat(target, 0), HashesPerSat(big.NewInt(-1), 1)} {
 		if MaxValue(40, h).Sign() != 0 {
@@ -197,41 +220,78 @@ func TestValue(t *testing.T) {
 	}
 }
 
-// TestThaw: missing pennies are found by work, past those that hash alike but are
-// others, and the ID says when they are the right ones.
+// TestThaw: missing pennies are found by work, past those that lead to the same
+// penny and are others, and the ID says when they are the right ones.
 func TestThaw(t *testing.T) {
-	for i := range 20 {
+	for i := range 8 {
 		p := Pence{Chain: Chain{Nonce{byte(i)}, 2}, N: 9, P0: Secret{byte(i), 99}}
-		sum, u := p.Sum(), NewPurse(p)
-		known := u.At(4)
-		w := NewWork(p.Chain, known)
-		var found []Pence
-		for n := 0; n < 1<<25; n += 1 << 12 {
-			list, done := w.Search(1 << 12)
-			found = append(found, list...)
-			if done {
-				break
+		sum := p.Sum()
+		var hashes uint64
+		right, found := 0, 0
+		for _, w := range NewWork(p.Chain, sum.Last, 0).Split(3) {
+			for done := false; !done; {
+				var f Penny
+				var ok bool
+				if f, ok, done = w.Search(1 << 12); ok {
+					found++
+					if got := (&Pence{p.Chain, p.N, f.Secret}).Sum(); got.ID == sum.ID && f.Secret == p.P0 {
+						right++
+					} else if got.Last != sum.Last {
+						t.Errorf("%x does not lead to the penny", f.Secret)
+					}
+				}
 			}
-		}
-		right := 0
-		for _, f := range found {
-			f.N = p.N
-			if got := f.Sum(); got.ID == sum.ID {
-				right++
-			}
-			if f.Forward(Penny{Secret: f.P0}, 4) != known {
-				t.Errorf("%x does not lead to the penny", f.P0)
-			}
+			hashes += w.Hashes()
 		}
 		if right != 1 {
-			t.Errorf("chain %d: %d of %d that were found are right", i, right, len(found))
+			t.Errorf("chain %d: %d of %d that were found are right", i, right, found)
 		}
-		if w.Hashes() < 1<<16 {
-			t.Errorf("%d hashes", w.Hashes())
+		if want := ThawWork(16, p.N); want.Cmp(new(big.Int).SetUint64(hashes)) != 0 {
+			t.Errorf("%d hashes, wanted %v", hashes, want)
 		}
 	}
-	if h := ExpectedWork(40, 3); h.Cmp(new(big.Int).Lsh(big.NewInt(3), 40)) != 0 {
-		t.Error(h)
+	for _, w := range []*Work{NewWork(Chain{Size: MinSize}, Penny{Seq: 9}, 0), NewWork(Chain{Size: 2}, Penny{Seq: 9}, 9), NewWork(Chain{}, Penny{Seq: 9}, 0)} {
+		if _, ok, done := w.Search(1000); ok || !done || w.Hashes() != 0 {
+			t.Error("work where there is none")
+		}
+	}
+}
+
+// TestForge: pennies that verify, for all of a bank, take about as many hashes as
+// one penny alone; so the linked specification's value by their number is too
+// high, and MaxValue has no number.
+func TestForge(t *testing.T) {
+	const bits, tries = 16, 30
+	for _, c := range []struct {
+		pennies  uint32
+		min, max float64
+	}{{1, 0.2, 0.6}, {100, 1, 3}} {
+		total := 0.0
+		for i := range tries {
+			p := Pence{Chain: Chain{Nonce{byte(i), 1}, bits / 8}, N: c.pennies}
+			p0 := sha256.Sum256([]byte{byte(i)})
+			copy(p.P0[:bits/8], p0[:])
+			last := p.Last()
+			w := NewWork(p.Chain, last, 0)
+			for {
+				found, ok, done := w.Search(1 << 12)
+				if ok {
+					if err := p.Verify(last, found); err != nil {
+						t.Fatal(err)
+					}
+					break
+				}
+				if done {
+					t.Fatal("nothing was found")
+				}
+			}
+			total += float64(w.Hashes())
+		}
+		work, _ := ForgeWork(bits).Float64()
+		mean := total / tries / work
+		if mean < c.min || mean > c.max {
+			t.Errorf("%d pennies take %.2f times 2^%d hashes", c.pennies, mean, bits)
+		}
 	}
 }
 

@@ -21,6 +21,33 @@ func HashesPerSat(target *big.Int, subsidy wire.Sat) *big.Rat {
 	return new(big.Rat).SetFrac(work, big.NewInt(int64(subsidy)))
 }
 
+// one is the target of difficulty 1.
+var one = new(big.Int).Lsh(big.NewInt(0xffff), 208)
+
+// Difficulty is a target as people speak of it; zero where no block has it.
+func Difficulty(target *big.Int) float64 {
+	if target == nil || target.Sign() <= 0 {
+		return 0
+	}
+	d, _ := new(big.Rat).SetFrac(one, target).Float64()
+	return d
+}
+
+// Target is that of a difficulty; nil for what is none.
+func Target(difficulty float64) *big.Int {
+	d := new(big.Rat).SetFloat64(difficulty) // nil where it is not finite
+	if d == nil || d.Sign() <= 0 {
+		return nil
+	}
+	t := new(big.Rat).SetInt(one)
+	t.Quo(t, d)
+	target := new(big.Int).Quo(t.Num(), t.Denom())
+	if target.Sign() == 0 || target.BitLen() > 256 {
+		return nil
+	}
+	return target
+}
+
 // MaxValue bounds what a whole bank may be worth whose secrets have that many
 // bits, by the work to forge one penny of it:
 //

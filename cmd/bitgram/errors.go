@@ -18,6 +18,7 @@ import (
 	"github.com/bitgram/bitgram/internal/store"
 	"github.com/bitgram/bitgram/internal/wallet"
 	"github.com/bitgram/bitgram/internal/web"
+	"github.com/bitgram/bitgram/penny"
 	"github.com/bitgram/bitgram/seal"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -135,6 +136,12 @@ var errorTable = []struct {
 	{p2p.ErrListen, "listen", exitFailed, "another program may have the port: choose another with --listen"},
 	{syscall.EADDRINUSE, "listen", exitFailed, "another program has the port: choose another, or 0 for any"},
 	{p2p.ErrUnreachable, "unreachable", exitNobody, "look whether the network is up, and the --seed right"},
+	{penny.ErrMalformed, "bad_penny", exitUsage, "a penny is its number in 6 hex digits and its secret; 28 bytes with the ID of its pence in front"},
+	{penny.ErrFalse, "false_penny", exitUsage, "whoever gave it has not paid; look whether the nonce is that of these pence"},
+	{penny.ErrSpent, "spent_penny", exitUsage, "spending goes down: a penny is worth something below the last that is known"},
+	{errFalseSet, "false_set", exitCheated, "keep the offer and what was opened: they prove it"},
+	{errPicked, "picked", exitUsage, "a second opening would tell the secret of the pence in use: make a new set"},
+	{errWork, "too_much_work", exitUsage, "use shorter secrets, or allow more with --limit"},
 	{store.ErrCorrupt, "damaged", exitFailed, "restore the home from a backup"},
 	{store.ErrNewer, "newer_home", exitFailed, "upgrade bitgram, or use another home"},
 }

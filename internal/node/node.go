@@ -343,6 +343,11 @@ func (n *Node) Addrs() []string {
 	return n.host.Addrs()
 }
 
+// Mining is what the chain's tip took and brought.
+func (n *Node) Mining(ctx context.Context) (chain.Mining, error) {
+	return chain.MiningAt(ctx, n.cfg.Chain)
+}
+
 // Engine is the node's engine.
 func (n *Node) Engine() *engine.Engine { return n.engine }
 

@@ -105,6 +105,11 @@ func (c *Client) ID(ctx context.Context) (id Identity, err error) {
 	return id, c.call(ctx, "GET", "/v1/id", nil, &id)
 }
 
+// Difficulty is GET /v1/chain/difficulty.
+func (c *Client) Difficulty(ctx context.Context) (d Difficulty, err error) {
+	return d, c.call(ctx, "GET", "/v1/chain/difficulty", nil, &d)
+}
+
 // List is GET /v1/inbox or /v1/sent: the newest first, and how many there are.
 func (c *Client) List(ctx context.Context, box string, limit int) (list []Message, total int, err error) {
 	var m messages

@@ -31,6 +31,7 @@ import (
 	"github.com/bitgram/bitgram/internal/mail"
 	"github.com/bitgram/bitgram/internal/node"
 	"github.com/bitgram/bitgram/internal/p2p"
+	"github.com/bitgram/bitgram/penny"
 	"github.com/bitgram/bitgram/seal"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -355,6 +356,10 @@ type messages struct {
 func (s *Server) routes(api huma.API) {
 	on(s, api, "GET", "/status", "How the daemon does", s.status)
 	on(s, api, "GET", "/id", "Who this home is", func(_ context.Context, n *node.Node, _ *none) (Identity, error) { return s.identity(n) })
+	on(s, api, "GET", "/chain/difficulty", "What the last block took and brought", func(ctx context.Context, n *node.Node, _ *none) (Difficulty, error) {
+		m, err := n.Mining(ctx)
+		return Difficulty{uint32(m.Height), fmt.Sprintf("%08x", m.Bits), penny.Difficulty(m.Target()), m.Subsidy}, err
+	})
 	on(s, api, "GET", "/inbox", "Messages received", s.inbox)
 	on(s, api, "GET", "/sent", "Messages sent", s.listSent)
 	on(s, api, "GET", "/messages/{id}", "One message", func(ctx context.Context, n *node.Node, in *byID) (Message, error) {

@@ -25,6 +25,14 @@ type Chain struct {
 	Error  string `json:"error,omitempty" doc:"why the chain cannot be followed now"`
 }
 
+// Difficulty is what the last block took and brought.
+type Difficulty struct {
+	Height     uint32   `json:"height" doc:"of the node's tip"`
+	Bits       string   `json:"nbits" doc:"the target as the header has it, 8 hex digits"`
+	Difficulty float64  `json:"difficulty"`
+	Subsidy    wire.Sat `json:"subsidy_sat"`
+}
+
 // Status is how a daemon does.
 type Status struct {
 	Identity

@@ -144,6 +144,18 @@ func TestDescribed(t *testing.T) {
 	}
 }
 
+// TestDifficulty: regtest's, of its tip.
+func TestDifficulty(t *testing.T) {
+	w := ask(serving(t), "GET", "/v1/chain/difficulty", "", nil)
+	var d Difficulty
+	if err := json.Unmarshal(w.Body.Bytes(), &d); err != nil || w.Code != 200 {
+		t.Fatal(w.Code, w.Body, err)
+	}
+	if d.Bits != "207fffff" || d.Subsidy != 50*100_000_000 || d.Difficulty < 4.6e-10 || d.Difficulty > 4.7e-10 {
+		t.Errorf("%+v", d)
+	}
+}
+
 // TestMalformed: whatever comes, the answer is JSON with a message, or the
 // mux's refusal, and never a panic.
 func TestMalformed(t *testing.T) {
