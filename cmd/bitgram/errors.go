@@ -6,6 +6,7 @@ import (
 	"syscall"
 
 	"github.com/bitgram/bitgram/blockname"
+	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/chain"
 	"github.com/bitgram/bitgram/internal/daemon"
 	"github.com/bitgram/bitgram/internal/deal"
@@ -65,6 +66,8 @@ var errorTable = []struct {
 }{
 	{errInterrupted, "interrupted", exitInterrupted, "run it again; nothing is left half-written"},
 	{errMaybe, "interrupted", exitInterrupted, "look at 'bitgram wallet history' and 'bitgram sent' before you run it again"},
+	{errBankGoesOn, "interrupted", exitInterrupted, "'bitgram bank show ID' follows it; 'bitgram bank cancel ID' takes it back before it is paid for"},
+	{errPaymentGoesOn, "interrupted", exitInterrupted, "'bitgram bank payments' follows it; 'bitgram bank end PAYMENT' ends it"},
 	{errGoesOn, "interrupted", exitInterrupted, "'bitgram status ID' follows it; 'bitgram cancel ID' takes it back before it is paid for"},
 	{errNameGoesOn, "interrupted", exitInterrupted, "the payment goes on: 'bitgram name register --dry-run' says what stands there"},
 	{errUsage, "usage", exitUsage, "see 'bitgram help'"},
@@ -78,7 +81,7 @@ var errorTable = []struct {
 	{seal.ErrEmpty, "empty", exitUsage, "give a file with something in it"},
 	{seal.ErrTooLarge, "too_large", exitUsage, "a message has at most 4 GiB: split the file"},
 	{deal.ErrPrice, "price", exitMoney, "allow more, or store for a shorter time"},
-	{deal.ErrNoFunds, "funds", exitMoney, "send money to the wallet, or ask fewer agents"},
+	{deal.ErrNoFunds, "funds", exitMoney, "send money to an address of 'bitgram wallet address', or ask for less"},
 	{deal.ErrTooFewAgents, "agents", exitNobody, "run or find more agents, or ask for fewer"},
 	{syscall.ENOSPC, "disk_full", exitFailed, "make room, or point TMPDIR at a larger disk"},
 	{context.DeadlineExceeded, "timeout", exitNobody, "try again"},
@@ -132,7 +135,25 @@ var errorTable = []struct {
 	{node.ErrStands, "registered", exitFailed, "nothing to do, but to burn more for it with --burn"},
 	{node.ErrNoNames, "no_names", exitFailed, "start the daemon with --names"},
 	{errNoName, "unknown_name", exitUnknown, "'bitgram name list' shows what there is"},
+	{node.ErrNoBank, "unknown_bank", exitUnknown, "'bitgram bank list' and 'bitgram bank payments' show what there is"},
+	{node.ErrNoRoute, "no_route", exitNobody, "open a bank with the payee, or with a banker that has one with it"},
+	{node.ErrNoPayee, "no_payee", exitFailed, "start the daemon with --bank"},
+	{bank.ErrTooSmall, "too_small", exitUsage, "open a larger bank, or one of fewer rungs"},
+	{penny.ErrLadder, "ladder", exitUsage, "change --rungs, --pennies, --ttl or the value"},
+	{bank.ErrRefused, "refused", exitFailed, "ask another payee, or open it otherwise"},
+	{bank.ErrNoFunds, "funds", exitMoney, "send money to an address of 'bitgram wallet address', or ask for less"},
+	{bank.ErrFee, "fee", exitMoney, "allow more with --max-fee, or wait until fees fall"},
+	{bank.ErrEmpty, "bank_empty", exitMoney, "open another bank, or pay less"},
+	{bank.ErrNotOpen, "bank_not_open", exitFailed, "'bitgram bank show ID' says how it stands"},
+	{bank.ErrUnacked, "unacknowledged", exitFailed, "'bitgram bank resume PAYMENT' tries its last step again"},
+	{bank.ErrBadAck, "cheated", exitCheated, "do not use that banker any more"},
+	{bank.ErrBadBank, "cheated", exitCheated, "do not use that payee any more"},
+	{bank.ErrTooEarly, "too_late", exitFailed, "wait until it is open, and close it"},
+	{bank.ErrStopped, "ended", exitFailed, "'bitgram bank payments' says how it stands"},
+	{bank.ErrRestored, "restored", exitFailed, "look whether it was paid, and go on with 'bitgram bank resume PAYMENT'"},
+	{errPayment, "payment", exitFailed, "'bitgram bank resume PAYMENT' goes on with it"},
 	{p2p.ErrNotFound, "unknown_agent", exitUnknown, "'bitgram agents' lists those that were met"},
+	{p2p.ErrRefused, "refused", exitFailed, "ask another, or for something else"},
 	{p2p.ErrListen, "listen", exitFailed, "another program may have the port: choose another with --listen"},
 	{syscall.EADDRINUSE, "listen", exitFailed, "another program has the port: choose another, or 0 for any"},
 	{p2p.ErrUnreachable, "unreachable", exitNobody, "look whether the network is up, and the --seed right"},

@@ -246,7 +246,7 @@ func (a *app) follow(ctx context.Context, client *web.Client, id string) (m web.
 			done = true
 		}
 	}
-	if lost := a.until(ctx, client, func(e web.Message) bool { return e.ID == id && e.Direction == "sent" }, func() bool {
+	if lost := a.until(ctx, client, about(func(e web.Message) bool { return e.ID == id && e.Direction == "sent" }), func() bool {
 		look()
 		return done
 	}); !done {
@@ -255,9 +255,17 @@ func (a *app) follow(ctx context.Context, client *web.Client, id string) (m web.
 	return m, err
 }
 
-// until looks at once, and again whenever a message changes that concerns it,
+// about is what concerns whoever waits for events of one kind.
+func about[E any](f func(E) bool) func(any) bool {
+	return func(e any) bool {
+		v, ok := e.(E)
+		return ok && f(v)
+	}
+}
+
+// until looks at once, and again whenever something changes that concerns it,
 // until look says that it is done.
-func (a *app) until(ctx context.Context, client *web.Client, concerns func(web.Message) bool, look func() bool) error {
+func (a *app) until(ctx context.Context, client *web.Client, concerns func(any) bool, look func() bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	for done, heard := false, false; ; {
@@ -275,7 +283,7 @@ func (a *app) until(ctx context.Context, client *web.Client, concerns func(web.M
 				a.print.progress(e.What, e.Done, e.Total)
 			case web.Tip:
 				done = look()
-			case web.Message:
+			default:
 				if concerns(e) {
 					done = look()
 				}
@@ -330,7 +338,7 @@ func (a *app) listCommand(box, short string) *cobra.Command {
 			}
 			if wait {
 				settled := func(m web.Message) bool { return m.Final() || m.State == "stored" }
-				if lost := a.until(c.Context(), client, settled, func() bool {
+				if lost := a.until(c.Context(), client, about(settled), func() bool {
 					list, total, err = client.List(c.Context(), box, limit)
 					return err != nil || len(list) > 0 && !slices.ContainsFunc(list, func(m web.Message) bool { return !settled(m) })
 				}); lost != nil || err != nil {
@@ -507,7 +515,7 @@ func (a *app) statusCommand() *cobra.Command {
 			if len(args) == 1 {
 				m, err := client.Message(c.Context(), args[0])
 				if wait && err == nil {
-					if lost := a.until(c.Context(), client, func(e web.Message) bool { return e.ID == m.ID }, func() bool {
+					if lost := a.until(c.Context(), client, about(func(e web.Message) bool { return e.ID == m.ID }), func() bool {
 						m, err = client.Message(c.Context(), m.ID)
 						return err != nil || m.Final()
 					}); lost != nil {
@@ -651,7 +659,7 @@ func (a *app) readCommand() *cobra.Command {
 func (a *app) read(ctx context.Context, client *web.Client, id, out, dir string, whole, now bool) error {
 	m, err := client.Message(ctx, id)
 	if err == nil && m.Direction == "received" && m.State == "queued" && !now {
-		lost := a.until(ctx, client, func(e web.Message) bool { return e.Direction == "received" }, func() bool {
+		lost := a.until(ctx, client, about(func(e web.Message) bool { return e.Direction == "received" }), func() bool {
 			m, err = client.Message(ctx, m.ID)
 			return err != nil || m.State != "queued"
 		})

@@ -19,6 +19,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/bitgram/bitgram/internal/bank"
+	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/daemon"
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/home"
@@ -43,6 +45,7 @@ type upOptions struct {
 	namesFrom                                           uint32
 	maxBurn                                             int64
 	oneOfMany                                           bool
+	bank                                                bankFlags
 	backup                                              string
 	backupEvery                                         time.Duration
 	logLevel, logFormat                                 string
@@ -73,7 +76,7 @@ func (o *upOptions) flags(f *pflag.FlagSet) {
 	f.BoolVar(&o.advertise, "advertise", false, "keep the agent's address on the chain, for those who know nobody yet; its wallet pays")
 	f.Int64Var(&o.maxBurn, "max-burn", 10_000, "satoshi that are burned for that at most, where others stand at the agent's place")
 	f.BoolVar(&o.agent, "agent", false, "store messages for others, for pay")
-	f.StringSliceVar(&o.listen, "listen", []string{"/ip4/0.0.0.0/tcp/4001", "/ip4/0.0.0.0/udp/4001/quic-v1"}, "multiaddrs on which the agent listens")
+	f.StringSliceVar(&o.listen, "listen", []string{"/ip4/0.0.0.0/tcp/4001", "/ip4/0.0.0.0/udp/4001/quic-v1"}, "multiaddrs on which an agent or the payee of banks listens")
 	f.Float64Var(&o.rate, "rate", 20, "the agent's price: satoshi for a megabyte and a day")
 	f.StringVar(&o.inboxMax, "inbox-max-message", "5GiB", "the largest message that is fetched for this home; larger ones stay with their agents, until you raise it or they run out")
 	f.StringVar(&o.maxMessage, "max-message", "1GiB", "the largest copy that the agent takes")
@@ -83,6 +86,13 @@ func (o *upOptions) flags(f *pflag.FlagSet) {
 	f.Uint32Var(&o.validBlocks, "quote-blocks", 12, "blocks within which a quote must be paid")
 	f.Uint32Var(&o.patience, "claim-blocks", 6, "blocks for which a claim waits for others to share its fee")
 	f.BoolVar(&o.oneOfMany, "one-of-many", false, "take part in messages that pay one of many agents: all store, and the one that delivers is paid")
+	f.BoolVar(&o.bank.on, "bank", false, "be the payee of penny banks that others open")
+	f.BoolVar(&o.bank.banker, "banker", false, "also pass payments on, from one bank to another, for a fee")
+	f.Float64Var(&o.bank.base, "banker-fee", 0.01, "satoshi that a banker takes for each step")
+	f.Float64Var(&o.bank.percent, "banker-percent", 0.1, "and percent of what it passes on")
+	f.Int64Var(&o.bank.min, "bank-min", 10_000, "the smallest bank that is taken, satoshi")
+	f.IntVar(&o.bank.max, "bank-max", 1_000, "how many banks are taken")
+	f.Int64Var(&o.bank.back, "bank-back", 0, "satoshi that go, all in all, into banks that payers ask for the other way")
 	f.StringVar(&o.backup, "backup", "", "keep an encrypted backup of the home current in this file, on another disk")
 	f.DurationVar(&o.backupEvery, "backup-every", time.Minute, "how often at most it is written")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
@@ -187,6 +197,19 @@ func (o *upOptions) policy(n wire.Network) (p *deal.Policy, err error) {
 	return p, nil
 }
 
+// banking is what the banks' flags amount to.
+func (o *upOptions) banking() (*node.Banking, error) {
+	if o.bank.min < int64(contract.Dust) || o.bank.max < 1 || o.bank.back < 0 {
+		return nil, fmt.Errorf("%w: --bank-min is %v at least, --bank-max 1, --bank-back 0", errUsage, contract.Dust)
+	}
+	b := &node.Banking{Policy: bank.Policy{MinValue: wire.Sat(o.bank.min), MaxRungs: wire.MaxRungs, MaxBanks: o.bank.max}, Back: wire.Sat(o.bank.back)}
+	var err error
+	if o.bank.banker {
+		b.Fees, err = o.bank.fees()
+	}
+	return b, err
+}
+
 func (o *upOptions) logger(a *app) (*slog.Logger, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(o.logLevel)); err != nil {
@@ -245,6 +268,13 @@ func (a *app) upCommand() *cobra.Command {
 				if cfg.Policy, err = o.policy(keys.Network); err != nil {
 					return err
 				}
+			}
+			if o.bank.on || o.bank.banker {
+				if cfg.Banking, err = o.banking(); err != nil {
+					return err
+				}
+			}
+			if cfg.Policy != nil || cfg.Banking != nil {
 				cfg.Listen = o.listen
 			}
 			if cfg.Log, err = o.logger(a); err != nil {

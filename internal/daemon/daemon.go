@@ -33,6 +33,8 @@ type Config struct {
 	Chain      Chain
 	// Policy makes it an agent, which listens on Listen.
 	Policy *deal.Policy
+	// Banking makes it a payee of penny banks, which listens too.
+	Banking *node.Banking
 	// Hints, where set, is the first block that is read for names and seeds.
 	Hints *wire.Height
 	// Advertise keeps an agent's own hint on the chain.
@@ -123,7 +125,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err := cfg.Home.Publish(url); err != nil {
 		return err
 	}
-	n, err := node.Open(node.Config{Dir: cfg.Home.Dir, Network: keys.Network, Seed: seed, Chain: backend, Policy: cfg.Policy, MaxMessage: cfg.MaxMessage, Hints: cfg.Hints, Advertise: cfg.Advertise, Listen: cfg.Listen,
+	n, err := node.Open(node.Config{Dir: cfg.Home.Dir, Network: keys.Network, Seed: seed, Chain: backend, Policy: cfg.Policy, Banking: cfg.Banking, MaxMessage: cfg.MaxMessage, Hints: cfg.Hints, Advertise: cfg.Advertise, Listen: cfg.Listen,
 		Seeds: cfg.Seeds, Birthday: func(ctx context.Context) (wire.Height, error) { return birthday(ctx, backend, keys) }, Observe: api.Observe, Tip: api.Tip, Progress: api.Progress, Log: cfg.Log})
 	if err != nil {
 		return err

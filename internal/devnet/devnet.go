@@ -79,8 +79,8 @@ const (
 	MaxAgents = 50
 	purse     = wire.Sat(10_000_000) // each user's
 	low       = purse / 10           // below which it is filled up
-	// Each agent's, to put its hint on the chain.
-	agentPurse = wire.Sat(100_000)
+	// Each agent's, to put its hint on the chain and money into banks.
+	agentPurse = wire.Sat(1_000_000)
 	agentLow   = agentPurse / 10
 	baseRate   = 20               // sat per MB-day of the first agent; the others ask one more each
 	upTime     = 60 * time.Second // for a daemon to answer
@@ -195,9 +195,6 @@ func (n *network) prepare() error {
 		if p.keys, err = identity(p.home); err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
-		if !p.agent {
-			continue
-		}
 		if p.port, err = freePort(ports[p.name]); err != nil {
 			return err
 		}
@@ -206,8 +203,10 @@ func (n *network) prepare() error {
 	for _, p := range n.parties {
 		p.args = []string{"up", "--home", p.home.Dir, "--with-parent", "--rpc", n.rpc.URL(), "--rpc-cookie", n.cookie}
 		// They find one another by the chain, and by nothing else.
+		p.args = append(p.args, "--listen", p.listen(), "--bank")
 		if p.agent {
-			p.args = append(p.args, "--agent", "--advertise", "--one-of-many", "--listen", p.listen(), "--rate", fmt.Sprint(p.rate))
+			p.args = append(p.args, "--agent", "--advertise", "--one-of-many", "--rate", fmt.Sprint(p.rate),
+				"--banker", "--bank-back", fmt.Sprint(int64(agentPurse)/2))
 		}
 	}
 	return n.savePorts(ports)
@@ -242,7 +241,7 @@ func identity(h home.Home) (*home.Keys, error) {
 	return k, h.Save(k)
 }
 
-// ports reads where agents listened the last time: their addresses are in
+// ports reads where they listened the last time: their addresses are in
 // others' memory.
 func (n *network) ports() (map[string]int, error) {
 	ports := map[string]int{}

@@ -31,6 +31,9 @@ type Banking struct {
 	Back wire.Sat
 }
 
+// Banking is what the node does as a payee; nil for nothing.
+func (n *Node) Banking() *Banking { return n.cfg.Banking }
+
 // banks is what a node keeps in memory of its banks.
 type banks struct {
 	margins bank.Margins
@@ -300,22 +303,7 @@ func (n *Node) stream(ctx context.Context, id bank.ID, opt Streaming) (bank.Paye
 	}
 	u := n.purse(&p)
 	count := p.Acked
-	err = n.calls.Pennies(ctx, p.Terms.Peer, id, func(s *p2p.PennyStream) error {
-		held, err := countOf(&p, u, s.State.Known)
-		if err != nil {
-			return err
-		}
-		if held > p.Target {
-			if _, err := n.engine.Tell(ctx, payerRef(id), bank.Synced{Count: held}); err != nil {
-				return err
-			}
-		}
-		count = held
-		if s.State.Code != wire.OK {
-			return &p2p.Refused{Code: s.State.Code, Text: s.State.Text}
-		}
-		return sendPennies(s, &p, u, &count, opt)
-	})
+	err = untilConfirmed(ctx, func() error { return n.streamOnce(ctx, &p, u, &count, opt) })
 	var refused *p2p.Refused
 	why := ""
 	if errors.As(err, &refused) && (refused.Code == wire.Closed || refused.Code == wire.Spent) {
@@ -329,6 +317,45 @@ func (n *Node) stream(ctx context.Context, id bank.ID, opt Streaming) (bank.Paye
 		return p, errors.Join(err, terr)
 	}
 	return state.(bank.Payer), err
+}
+
+// A payee may hear of the block that opens a bank somewhat later than its payer.
+const confirmedTries, confirmedWait = 10, 300 * time.Millisecond
+
+// untilConfirmed asks again where the other side has not seen the last block yet.
+func untilConfirmed(ctx context.Context, f func() error) error {
+	for n := 1; ; n++ {
+		err := f()
+		var refused *p2p.Refused
+		if n == confirmedTries || !errors.As(err, &refused) || refused.Code != wire.NotConfirmed {
+			return err
+		}
+		select {
+		case <-time.After(confirmedWait):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// streamOnce opens a stream and sends what was ordered on it.
+func (n *Node) streamOnce(ctx context.Context, p *bank.Payer, u *penny.Purse, count *uint32, opt Streaming) error {
+	return n.calls.Pennies(ctx, p.Terms.Peer, p.Bank, func(s *p2p.PennyStream) error {
+		held, err := countOf(p, u, s.State.Known)
+		if err != nil {
+			return err
+		}
+		if held > p.Target {
+			if _, err := n.engine.Tell(ctx, payerRef(p.Bank), bank.Synced{Count: held}); err != nil {
+				return err
+			}
+		}
+		*count = held
+		if s.State.Code != wire.OK {
+			return &p2p.Refused{Code: s.State.Code, Text: s.State.Text}
+		}
+		return sendPennies(s, p, u, count, opt)
+	})
 }
 
 // sendPennies sends pennies from a count to the target, and counts what is

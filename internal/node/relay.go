@@ -407,8 +407,11 @@ func (n *Node) AskPair(ctx context.Context, id bank.ID, value wire.Sat) (bank.ID
 		return bank.ID{}, ErrNoPayee
 	}
 	r := &wire.PairRequest{Bank: id, Key: n.self, Addrs: n.host.Public(), Value: value, Rungs: p.Ladder.Rungs, PerRung: p.Ladder.PerRung, Expiry: p.Expiry}
-	o, err := n.calls.Pair(ctx, p.Terms.Peer, r)
-	if err != nil {
+	var o *wire.PairOpened
+	if err := untilConfirmed(ctx, func() (err error) {
+		o, err = n.calls.Pair(ctx, p.Terms.Peer, r)
+		return err
+	}); err != nil {
 		return bank.ID{}, err
 	}
 	return o.Bank, nil

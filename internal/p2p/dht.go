@@ -481,3 +481,17 @@ func keyIn(name, ns string) (k wire.Key, err error) {
 	_, err = hex.Decode(k[:], []byte(text))
 	return k, err
 }
+
+// CheckAddrs returns an error for a text that is no multiaddr, or has a peer ID.
+func CheckAddrs(addrs []string) error {
+	for _, a := range addrs {
+		m, err := multiaddr.NewMultiaddr(a)
+		if err != nil {
+			return fmt.Errorf("%q: %w", a, err)
+		}
+		if _, err := m.ValueForProtocol(multiaddr.P_P2P); err == nil {
+			return fmt.Errorf("%q: without the peer ID, which follows from the key", a)
+		}
+	}
+	return nil
+}

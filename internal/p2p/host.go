@@ -214,6 +214,12 @@ type Refused struct {
 	Text string
 }
 
+// ErrRefused is what every *Refused is.
+var ErrRefused = errors.New("refused")
+
+// Is makes errors.Is(err, ErrRefused) hold.
+func (r *Refused) Is(target error) bool { return target == ErrRefused }
+
 func (r *Refused) Error() string {
 	if r.Text == "" {
 		return "refused: " + r.Code.String()

@@ -307,6 +307,10 @@ func (c *Client) Events(ctx context.Context, ready func(), f func(any) bool) err
 			switch name {
 			case "changed":
 				v = event[Message](value)
+			case "bank":
+				v = event[Bank](value)
+			case "payment":
+				v = event[BankPayment](value)
 			case "tip":
 				v = event[Tip](value)
 			case "progress":

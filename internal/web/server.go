@@ -25,6 +25,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/net/netutil"
 
+	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/chain"
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
@@ -151,7 +152,26 @@ func (s *Server) Observe(c engine.Change) {
 		if before, ok := c.Before.(deal.Recipient); after.Phase != deal.RecipientDiscarded && (!ok || before.Phase != after.Phase) {
 			s.hub.send(s.received(nil, engine.Ref{}, after)) // its file is not opened here
 		}
+	case bank.Payer:
+		if before, ok := c.Before.(bank.Payer); !ok || before.State() != after.State() || before.Phase != after.Phase {
+			s.hub.send(s.showPayer(&after, s.rate()))
+		}
+	case bank.Payee:
+		if before, ok := c.Before.(bank.Payee); !ok || before.State() != after.State() {
+			s.hub.send(s.showPayee(&after, s.rate()))
+		}
+	case bank.Sending:
+		s.hub.send(s.showPayment(&after))
 	}
+}
+
+// rate is the node's estimate, 0 before there is a node.
+func (s *Server) rate() wire.SatPerKVB {
+	n, err := s.get()
+	if err != nil {
+		return 0
+	}
+	return n.Engine().FeeRate()
 }
 
 // Tip passes on a new tip.
@@ -428,6 +448,7 @@ func (s *Server) routes(api huma.API) {
 	})
 	s.walletRoutes(api)
 	s.nameRoutes(api)
+	s.bankRoutes(api)
 
 	huma.Register(api, huma.Operation{OperationID: "post-messages", Method: "POST", Path: "/v1/messages", Summary: "Send a message",
 		Description: "The body is the message's bytes; or, where the query names attachments, multipart/form-data with the message first and the attachments behind it in their order. It answers when the message is queued.",
@@ -474,7 +495,7 @@ func (s *Server) routes(api huma.API) {
 		}}, nil
 	})
 	sse.Register(api, huma.Operation{OperationID: "get-events", Method: "GET", Path: "/v1/events", Summary: "What happens from now on"},
-		map[string]any{"changed": Message{}, "tip": Tip{}, "progress": Progress{}, "ready": Ready{}},
+		map[string]any{"changed": Message{}, "bank": Bank{}, "payment": BankPayment{}, "tip": Tip{}, "progress": Progress{}, "ready": Ready{}},
 		func(ctx context.Context, _ *none, send sse.Sender) {
 			events, leave := s.hub.join()
 			defer leave()
