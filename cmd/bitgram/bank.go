@@ -56,6 +56,11 @@ func (a *app) awaitBank(ctx context.Context, client *web.Client, id string, done
 	finished := false
 	if lost := a.until(ctx, client, about(func(e web.Bank) bool { return e.ID == id }), func() bool {
 		b, err = client.Bank(ctx, id)
+		var told *web.Error
+		if errors.As(err, &told) && told.Status == 404 {
+			err = nil // a bank that others open to us
+			return false
+		}
 		if err == nil && b.State == bank.StateFailed {
 			err = &failedMessage{by: failedBank(b.Why), why: b.Why}
 		}
@@ -123,6 +128,11 @@ func (a *app) bankOpen() *cobra.Command {
 			}
 			if b.Pair, err = client.PairBank(ctx, b.ID, wire.Sat(pair)); err != nil {
 				return err
+			}
+			if wait {
+				if _, err = a.awaitBank(ctx, client, b.Pair, func(b web.Bank) bool { return b.State != bank.StateOpening }); err != nil {
+					return err
+				}
 			}
 		}
 		a.print.summary(b, func(w io.Writer) {

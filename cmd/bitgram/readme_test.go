@@ -21,7 +21,7 @@ func TestReadme(t *testing.T) {
 		t.Fatal(err)
 	}
 	blocks := regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(string(raw), -1)
-	if len(blocks) != 3 {
+	if len(blocks) != 4 {
 		t.Fatalf("%d blocks of commands", len(blocks))
 	}
 	dir := t.TempDir()
@@ -58,12 +58,12 @@ func TestReadme(t *testing.T) {
 	case <-time.After(time.Minute):
 		t.Fatal("the network is not ready after a minute")
 	}
-	said, err := shell(blocks[1][1] + blocks[2][1]).CombinedOutput()
+	said, err := shell(blocks[1][1] + blocks[2][1] + blocks[3][1]).CombinedOutput()
 	t.Logf("%s", said)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"3 agents hold it", "hello", "delivered", "signed that it received message"} {
+	for _, want := range []string{"3 agents hold it", "hello", "delivered", "signed that it received message", "paid  1000.500 sat of 1000.500 sat"} {
 		if !strings.Contains(string(said), want) {
 			t.Errorf("%q is not said", want)
 		}
