@@ -125,15 +125,19 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err := cfg.Home.Publish(url); err != nil {
 		return err
 	}
-	n, err := node.Open(node.Config{Dir: cfg.Home.Dir, Network: keys.Network, Seed: seed, Chain: backend, Policy: cfg.Policy, Banking: cfg.Banking, MaxMessage: cfg.MaxMessage, Hints: cfg.Hints, Advertise: cfg.Advertise, Listen: cfg.Listen,
+	keeper := &keeper{path: cfg.Backup, every: cfg.BackupEvery, log: cfg.Log}
+	var secure func(context.Context) error
+	if cfg.Backup != "" {
+		secure = keeper.update
+	}
+	n, err := node.Open(node.Config{Secure: secure, Dir: cfg.Home.Dir, Network: keys.Network, Seed: seed, Chain: backend, Policy: cfg.Policy, Banking: cfg.Banking, MaxMessage: cfg.MaxMessage, Hints: cfg.Hints, Advertise: cfg.Advertise, Listen: cfg.Listen,
 		Seeds: cfg.Seeds, Birthday: func(ctx context.Context) (wire.Height, error) { return birthday(ctx, backend, keys) }, Observe: api.Observe, Tip: api.Tip, Progress: api.Progress, Log: cfg.Log})
 	if err != nil {
 		return err
 	}
+	keeper.commits, keeper.write = n.Commits, func(ctx context.Context, w io.Writer) error { return backup(ctx, w, n.Snapshot) }
 	n.Start()
 	api.Attach(n)
-	keeper := &keeper{path: cfg.Backup, every: cfg.BackupEvery, commits: n.Commits, log: cfg.Log,
-		write: func(ctx context.Context, w io.Writer) error { return backup(ctx, w, n.Snapshot) }}
 	if cfg.Backup != "" {
 		keeper.start(ctx)
 	}

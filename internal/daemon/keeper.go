@@ -18,6 +18,7 @@ type keeper struct {
 	write   func(context.Context, io.Writer) error
 	log     *slog.Logger
 
+	mu      sync.Mutex
 	saved   int64 // commits that are in the file; -1: none
 	running sync.WaitGroup
 }
@@ -33,7 +34,7 @@ func (k *keeper) start(ctx context.Context) {
 		t := time.NewTicker(k.every)
 		defer t.Stop()
 		for {
-			k.update(ctx)
+			k.tryUpdate(ctx)
 			select {
 			case <-t.C:
 			case <-ctx.Done():
@@ -43,16 +44,26 @@ func (k *keeper) start(ctx context.Context) {
 	})
 }
 
-func (k *keeper) update(ctx context.Context) {
-	n := k.commits()
-	if n == k.saved {
-		return
-	}
-	if err := home.WriteFile(k.path, func(w io.Writer) error { return k.write(ctx, w) }); err == nil {
-		k.saved = n
-	} else if ctx.Err() == nil {
+func (k *keeper) tryUpdate(ctx context.Context) {
+	if err := k.update(ctx); err != nil && ctx.Err() == nil {
 		k.log.Error("backup not written", "file", k.path, "err", err)
 	}
+}
+
+// update makes the file current: when it returns nil, all that was committed
+// before is in it.
+func (k *keeper) update(ctx context.Context) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	n := k.commits()
+	if n == k.saved {
+		return nil
+	}
+	err := home.WriteFile(k.path, func(w io.Writer) error { return k.write(ctx, w) })
+	if err == nil {
+		k.saved = n
+	}
+	return err
 }
 
 // finish writes what is news since into a last backup, when the node has ended
@@ -61,7 +72,7 @@ func (k *keeper) finish(write func(context.Context, io.Writer) error) {
 	ctx, cancel := context.WithTimeout(context.Background(), lastSave)
 	defer cancel()
 	k.write = write
-	if k.update(ctx); ctx.Err() != nil {
+	if k.tryUpdate(ctx); ctx.Err() != nil {
 		k.log.Error("the last backup took too long; the one before it stays", "file", k.path)
 	}
 }

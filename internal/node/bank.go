@@ -38,7 +38,7 @@ func (n *Node) Banking() *Banking { return n.cfg.Banking }
 type banks struct {
 	margins bank.Margins
 	mu      sync.Mutex
-	locks   map[wire.Hash]*sync.Mutex // one stream a bank, one step a relay
+	locks   map[wire.Hash]chan struct{} // one stream a bank, one step a relay
 	users   map[wire.Hash]int
 	askers  map[bank.ID]p2p.Caller // of banks that are not funded
 	wrong   map[bank.ID]time.Time  // when a false penny came
@@ -47,7 +47,7 @@ type banks struct {
 }
 
 func newBanks(n wire.Network) *banks {
-	b := &banks{margins: bank.MarginsFor(n), locks: map[wire.Hash]*sync.Mutex{}, users: map[wire.Hash]int{},
+	b := &banks{margins: bank.MarginsFor(n), locks: map[wire.Hash]chan struct{}{}, users: map[wire.Hash]int{},
 		askers: map[bank.ID]p2p.Caller{}, wrong: map[bank.ID]time.Time{}}
 	const purses, papers = 64, 256
 	b.purses, _ = lru.New[bank.ID, *penny.Purse](purses)
@@ -55,25 +55,31 @@ func newBanks(n wire.Network) *banks {
 	return b
 }
 
-// lock lets one at a time work on something.
-func (b *banks) lock(id wire.Hash) (unlock func()) {
+// lock lets one at a time work on something. It is held across the network, so
+// that waiting for it ends with ctx.
+func (b *banks) lock(ctx context.Context, id wire.Hash) (unlock func(), err error) {
 	b.mu.Lock()
-	m := b.locks[id]
-	if m == nil {
-		m = new(sync.Mutex)
-		b.locks[id] = m
+	c := b.locks[id]
+	if c == nil {
+		c = make(chan struct{}, 1)
+		b.locks[id] = c
 	}
 	b.users[id]++
 	b.mu.Unlock()
-	m.Lock()
-	return func() {
-		m.Unlock()
+	leave := func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		if b.users[id]--; b.users[id] == 0 {
 			delete(b.users, id)
 			delete(b.locks, id)
 		}
+	}
+	select {
+	case c <- struct{}{}:
+		return func() { <-c; leave() }, nil
+	case <-ctx.Done():
+		leave()
+		return nil, ctx.Err()
 	}
 }
 
@@ -263,7 +269,10 @@ type Streaming struct {
 // PayPennies orders pennies and streams them; when it returns without an error the
 // payee holds all that were ordered. What was ordered goes on after a failure.
 func (n *Node) PayPennies(ctx context.Context, id bank.ID, pennies uint32, s Streaming) (bank.Payer, error) {
-	unlock := n.banks.lock(id) // before the order's own effect
+	unlock, err := n.banks.lock(ctx, id) // before the order's own effect
+	if err != nil {
+		return bank.Payer{}, err
+	}
 	defer unlock()
 	if _, err := n.engine.Tell(ctx, payerRef(id), bank.Ordered{Pennies: pennies}); err != nil {
 		if errors.Is(err, engine.ErrNoContract) {
@@ -351,11 +360,39 @@ func (n *Node) streamOnce(ctx context.Context, p *bank.Payer, u *penny.Purse, co
 			}
 		}
 		*count = held
+		if held < p.Acked {
+			// It was restored from a backup. What it had already is its own, though it
+			// may give nothing for it any more.
+			if err := showAgain(s, p, u); err != nil {
+				return err
+			}
+			*count = p.Acked
+		}
 		if s.State.Code != wire.OK {
 			return &p2p.Refused{Code: s.State.Code, Text: s.State.Text}
 		}
 		return sendPennies(s, p, u, count, opt)
 	})
+}
+
+// showAgain sends a payee the last penny that it has acknowledged once.
+func showAgain(s *p2p.PennyStream, p *bank.Payer, u *penny.Purse) error {
+	c, all := p.Chain(), p.Ladder.N()
+	known, err := c.Decode(s.State.Known[:])
+	if err != nil {
+		return err
+	}
+	for seq := known.Seq; seq > all-p.Acked; {
+		seq -= min(wire.MaxJump, seq-(all-p.Acked))
+		if err := s.Send(&wire.Pennies{List: c.Encode(nil, u.At(seq))}); err != nil {
+			return err
+		}
+		var refused *p2p.Refused
+		if _, err := s.Receive(); err != nil && !errors.As(err, &refused) {
+			return err
+		}
+	}
+	return nil
 }
 
 // sendPennies sends pennies from a count to the target, and counts what is

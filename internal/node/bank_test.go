@@ -3,6 +3,9 @@ package node
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -268,5 +271,122 @@ func TestFalsePennies(t *testing.T) {
 	}
 	if y := w.payeeOf(to, id); y.Count() != 600 || contract.Lock(y.Secret(6)) == ([20]byte{}) {
 		t.Errorf("%d pennies", y.Count())
+	}
+}
+
+// lose makes a home anew of a copy of its database.
+func (h *home) lose(saved string) {
+	w := h.town
+	w.t.Helper()
+	must(w.t, h.node.Close())
+	must(w.t, os.RemoveAll(h.cfg.Dir))
+	must(w.t, os.MkdirAll(h.cfg.Dir, 0o700))
+	must(w.t, os.Rename(saved, filepath.Join(h.cfg.Dir, fileDB)))
+	must(w.t, MarkRestored(context.Background(), filepath.Join(h.cfg.Dir, fileDB)))
+	h.start()
+	w.settle()
+}
+
+func (h *home) save(name string) string {
+	path := filepath.Join(h.town.dir, name)
+	must(h.town.t, h.node.Snapshot(context.Background(), path))
+	return path
+}
+
+// TestBankRestoredPayer: a payer that is made anew of an old backup asks the payee
+// what has left since, and pays no penny twice.
+func TestBankRestoredPayer(t *testing.T) {
+	w := emptyTown(t)
+	from, to := w.home("payer", nil), w.payee("payee", nil)
+	from.start()
+	w.mine(1)
+	w.fund(from, 1_000_000)
+	id := w.opened(from, to, 50_000, 14, 100)
+	w.pay(from, id, 100)
+	saved := from.save("old")
+	w.pay(from, id, 250)
+	from.lose(saved)
+	p := w.payer(from, id)
+	if p.Behind || p.Target != 350 || p.Acked != 350 {
+		t.Fatalf("behind %v, %d pennies ordered, %d acknowledged", p.Behind, p.Target, p.Acked)
+	}
+	w.pay(from, id, 50)
+	if y := w.payeeOf(to, id); y.Count() != 400 {
+		t.Errorf("the payee holds %d", y.Count())
+	}
+	// Another bank is another chain, whatever the backup said.
+	other := w.payer(from, w.opened(from, to, 50_000, 14, 100))
+	if other.Nonce == p.Nonce || other.Root == p.Root {
+		t.Error("two banks have one chain")
+	}
+}
+
+// TestBankRestoredPayee: a payee that is made anew of an old backup gets what it
+// had from the payer, credits nothing more, and closes at it.
+func TestBankRestoredPayee(t *testing.T) {
+	w := emptyTown(t)
+	from, to := w.home("payer", nil), w.payee("payee", nil)
+	from.start()
+	w.mine(1)
+	w.fund(from, 1_000_000)
+	id := w.opened(from, to, 50_000, 14, 100)
+	w.pay(from, id, 100)
+	saved := to.save("old")
+	w.pay(from, id, 250)
+	to.lose(saved)
+	if y := w.payeeOf(to, id); y.Count() != 100 || y.State() != bank.StateStopped {
+		t.Fatalf("%d pennies, %s", y.Count(), y.State())
+	}
+	p, err := from.node.PayPennies(t.Context(), id, 10, Streaming{Each: true})
+	if err == nil || p.Acked != 350 || p.PayeeWhy == "" {
+		t.Errorf("a restored payee takes pennies: %v, %d acknowledged", err, p.Acked)
+	}
+	if y := w.payeeOf(to, id); y.Count() != 350 {
+		t.Errorf("the payee has %d pennies back, of 350", y.Count())
+	}
+	w.mine(40)
+	if y := w.payeeOf(to, id); y.State() != bank.StateClosed || y.Spend.Rung != 3 {
+		t.Errorf("%s: %+v", y.State(), y.Spend)
+	}
+	w.balanced(1_000_000)
+}
+
+// TestFundingWaitsForBackup: no funding is signed while the backup is not current.
+func TestFundingWaitsForBackup(t *testing.T) {
+	w := emptyTown(t)
+	from, to := w.home("payer", nil), w.payee("payee", nil)
+	full := errors.New("the other disk is full")
+	var away atomic.Bool
+	away.Store(true)
+	from.cfg.Secure = func(context.Context) error {
+		if away.Load() {
+			return full
+		}
+		return nil
+	}
+	from.start()
+	w.mine(1)
+	_, script, err := from.node.NewAddress(t.Context())
+	must(t, err)
+	_, err = w.chain.Faucet(t.Context(), script, 1_000_000)
+	must(t, err)
+	w.mine(1)
+	id, err := from.node.OpenBank(t.Context(), BankTerms{Peer: to.peer(), Value: 50_000, Rungs: 14, PerRung: 100, Blocks: 300, MaxFee: 10_000})
+	must(t, err)
+	for end := time.Now().Add(time.Minute); w.payer(from, id).Phase != bank.PayerPublishing; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal(w.payer(from, id).Phase)
+		}
+	}
+	_, err = w.chain.Mine(t.Context(), 2, w.miner)
+	must(t, err)
+	if b, err := from.node.Balance(t.Context()); err != nil || b.Pending != 0 || b.Locked == 0 {
+		t.Errorf("%+v, %v", b, err)
+	}
+	away.Store(false)
+	w.settle()
+	w.mine(3)
+	if p := w.payer(from, id); p.State() != bank.StateOpen {
+		t.Errorf("%s: %s", p.State(), p.Failure)
 	}
 }

@@ -98,7 +98,10 @@ func (x *executor) doBank(ctx context.Context, ref engine.Ref, e bank.Effect) (f
 
 // streamPennies sends what was ordered; where the payee is away it is tried again.
 func (x *executor) streamPennies(ctx context.Context, ref engine.Ref) error {
-	unlock := x.banks.lock(ref.ID)
+	unlock, err := x.banks.lock(ctx, ref.ID)
+	if err != nil {
+		return err
+	}
 	defer unlock()
 	p, err := (*Node)(x).stream(ctx, ref.ID, Streaming{Window: defaultWindow})
 	var refused *p2p.Refused
@@ -172,7 +175,10 @@ func (x *executor) offerBank(ctx context.Context, ref engine.Ref, e *bank.Offer)
 
 // syncBank asks, after a restore, how many pennies have left.
 func (x *executor) syncBank(ctx context.Context, p *bank.Payer) (bank.Event, error) {
-	unlock := x.banks.lock(p.Bank)
+	unlock, err := x.banks.lock(ctx, p.Bank)
+	if err != nil {
+		return nil, err
+	}
 	defer unlock()
 	s, err := x.calls.BankState(ctx, p.Terms.Peer, p.Bank)
 	if err != nil {
@@ -195,7 +201,10 @@ func (x *executor) askClose(ctx context.Context, p *bank.Payer) (bank.Event, err
 	case err != nil:
 		return nil, err
 	}
-	unlock := x.banks.lock(p.Bank)
+	unlock, err := x.banks.lock(ctx, p.Bank)
+	if err != nil {
+		return nil, err
+	}
 	defer unlock()
 	count, err := countOf(p, (*Node)(x).purse(p), o.Known)
 	if err != nil {

@@ -356,6 +356,11 @@ func (x *executor) publishTx(ctx context.Context, ref engine.Ref, raw, use []byt
 		return "", err
 	}
 	txid := contract.Txid(tx)
+	if x.cfg.Secure != nil {
+		if err := x.cfg.Secure(ctx); err != nil {
+			return "", fmt.Errorf("no money moves before the backup is current: %w", err)
+		}
+	}
 	late := x.engine.Position().Height >= until
 	out := false
 	err = x.store.Update(ctx, func(t engine.Tx) (err error) {

@@ -53,6 +53,9 @@ type Config struct {
 	// Birthday finds the height from which a new home follows the chain; the
 	// whole chain where it is nil.
 	Birthday func(context.Context) (wire.Height, error)
+	// Secure, where set, is called before a funding is signed: what it takes to
+	// get its money back has to be in a backup when it returns nil.
+	Secure func(context.Context) error
 	// Observe sees every change of a contract; see engine.Config.
 	Observe func(engine.Change)
 	// Tip, where set, is told of the chain's position after new blocks.

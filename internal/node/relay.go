@@ -24,7 +24,10 @@ func (y *payee) Transfer(ctx context.Context, t *wire.Transfer) (*wire.TransferA
 	if err := y.ready(ctx); err != nil {
 		return nil, err
 	}
-	unlock := y.banks.lock(bank.RelayID(t.Bank, t.ID))
+	unlock, err := y.banks.lock(ctx, bank.RelayID(t.Bank, t.ID))
+	if err != nil {
+		return nil, err
+	}
 	defer unlock()
 	in, err := y.state(ctx, t.Bank)
 	if err != nil {
@@ -350,7 +353,10 @@ func (y *payee) Pair(ctx context.Context, r *wire.PairRequest) (*wire.PairOpened
 	if err := y.ready(ctx); err != nil {
 		return nil, err
 	}
-	unlock := y.banks.lock(r.Bank)
+	unlock, err := y.banks.lock(ctx, r.Bank)
+	if err != nil {
+		return nil, err
+	}
 	defer unlock()
 	in, err := y.state(ctx, r.Bank)
 	if err != nil {

@@ -70,7 +70,10 @@ func (y *payee) Open(ctx context.Context, from p2p.Caller, o *wire.BankOpen) err
 	if err := y.ready(ctx); err != nil {
 		return err
 	}
-	unlock := y.banks.lock(o.Bank)
+	unlock, err := y.banks.lock(ctx, o.Bank)
+	if err != nil {
+		return err
+	}
 	defer unlock()
 	if old, err := y.state(ctx, o.Bank); err == nil {
 		return y.again(ctx, &old, o)

@@ -32,6 +32,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/chain/devchain"
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
@@ -396,3 +397,15 @@ func (l *Lab) Fees() (fees wire.Sat) {
 	}
 	return fees
 }
+
+// Banker makes a home that takes penny banks, and passes payments on where fees
+// are set; still down.
+func (l *Lab) Banker(name string, fees *wire.Fees) *Home {
+	h := l.home(name, nil)
+	h.Cfg.Banking = &node.Banking{Policy: bank.Policy{MinValue: 1_000, MaxRungs: wire.MaxRungs, MaxBanks: 100}, Fees: fees}
+	h.Cfg.Listen = []string{fmt.Sprintf("/ip4/%s/udp/4001/quic-v1", h.ips[1])}
+	return h
+}
+
+// Peer is how others reach a home that takes banks.
+func (h *Home) Peer() bank.Peer { return bank.Peer{Key: h.Key(), Addrs: h.Cfg.Listen} }

@@ -1,0 +1,158 @@
+package sim_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/bitgram/bitgram/internal/bank"
+	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/node"
+	"github.com/bitgram/bitgram/internal/sim"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// bankEffects are those of each party of bankStory.
+var bankEffects = map[string][]string{
+	"payer":  {"bank.AskTerms", "bank.Prepare", "bank.Offer", "bank.Publish", "bank.Stream", "bank.SendStep", "bank.AskClose", "bank.SignClose", "bank.RefundDue", "bank.Broadcast"},
+	"banker": {"bank.Stream", "bank.RefundDue"}, // the rest is as the payer's
+	"payee":  {"bank.CloseDue", "bank.Broadcast"},
+}
+
+// What is paid in bankStory.
+const (
+	bankPurse = wire.Sat(1_000_000) // each of payer's and banker's
+	pennies   = 250
+	paid      = wire.Msat(9_000_500)
+)
+
+func stateOf[S any](l *sim.Lab, h *sim.Home, kind engine.Kind, id wire.Hash) S {
+	l.T.Helper()
+	s, err := h.Node.Engine().State(context.Background(), engine.Ref{Kind: kind, ID: id})
+	if err != nil {
+		l.T.Fatal(err)
+	}
+	return s.(S)
+}
+
+// bankStory opens a bank from payer to banker and one from banker to payee, pays
+// pennies and a payment over both, and ends all: the first by both sides, the
+// second by its payee alone, and a third, from which nothing is paid, by its
+// timelock.
+func bankStory(l *sim.Lab, prepare func(), balanced bool) {
+	ctx := context.Background()
+	must := func(err error) {
+		l.T.Helper()
+		if err != nil {
+			l.T.Fatal(err)
+		}
+	}
+	l.Prepare(0)
+	banker, payee := l.Banker("banker", &wire.Fees{Base: 10, PPM: 2000}), l.Banker("payee", nil)
+	payer := l.Home("sender")
+	payer.Name = "payer"
+	prepare()
+	for _, h := range []*sim.Home{payer, banker, payee} {
+		h.Open()
+	}
+	l.Mine(1)
+	l.Fund(payer, 2*bankPurse)
+	addr, _, err := banker.Node.NewAddress(ctx)
+	must(err)
+	_, err = payer.Node.Pay(ctx, addr, bankPurse, 0)
+	must(err)
+	l.Mine(1)
+	open := func(from, to *sim.Home) bank.ID {
+		l.T.Helper()
+		id, err := from.Node.OpenBank(ctx, node.BankTerms{Peer: to.Peer(), Value: 90_000, Rungs: 20, PerRung: 100, Blocks: 200, MaxFee: 10_000})
+		must(err)
+		return id
+	}
+	first, second, third := open(payer, banker), open(banker, payee), open(payer, banker)
+	l.Settle()
+	l.Mine(4)
+	if l.T.Failed() {
+		return
+	}
+	if p := stateOf[bank.Payer](l, payer, engine.KindPayer, first); p.State() != bank.StateOpen {
+		if balanced {
+			l.T.Fatalf("the first bank is %s: %s", p.State(), p.Failure)
+		}
+		return // restored from before it was paid for
+	}
+	_, err = payer.Node.Engine().Tell(ctx, engine.Ref{Kind: engine.KindPayer, ID: first}, bank.Ordered{Pennies: pennies})
+	must(err)
+	l.Settle()
+	pay, err := payer.Node.PayTo(ctx, node.Payment{To: payee.Key(), Amount: paid, Step: 4_000_000, MaxFee: 1_000_000})
+	must(err)
+	l.Settle()
+	if s := stateOf[bank.Sending](l, payer, engine.KindSending, pay); !s.Done() {
+		l.T.Fatalf("the payment is %s: %s", s.State(), s.Why)
+	}
+	if y := stateOf[bank.Payee](l, payee, engine.KindPayee, second); y.Assigned != paid {
+		l.T.Fatalf("the payee counts %v, not %v", y.Assigned, paid)
+	}
+	must(payer.Node.CloseBank(ctx, engine.Ref{Kind: engine.KindPayer, ID: first}))
+	l.Settle()
+	must(payee.Node.CloseBank(ctx, engine.Ref{Kind: engine.KindPayee, ID: second}))
+	l.Settle()
+	l.Mine(4)
+	l.Skip(210)
+	l.Mine(3)
+	l.Skip(6)
+	for id, want := range map[wire.Hash]string{first: bank.StateClosed, third: bank.StateRefunded} {
+		if p := stateOf[bank.Payer](l, payer, engine.KindPayer, id); p.State() != want {
+			l.T.Errorf("a bank of the payer's is %s, wanted %s", p.State(), want)
+		}
+	}
+	if p := stateOf[bank.Payer](l, payer, engine.KindPayer, first); !p.Spend.Together {
+		l.T.Errorf("the first bank was closed at rung %d, not by both", p.Spend.Rung)
+	}
+	if y := stateOf[bank.Payee](l, payee, engine.KindPayee, second); y.State() != bank.StateClosed || y.Spend.Rung == 0 {
+		l.T.Errorf("the second bank is %s", y.State())
+	}
+	l.Balanced(2 * bankPurse)
+}
+
+// TestBankCrashEquivalence kills each party of a bank at each of its effects,
+// before the deed and after it: the end is that of the undisturbed run.
+func TestBankCrashEquivalence(t *testing.T) {
+	t.Run("undisturbed", func(t *testing.T) {
+		sim.Run(t, 1, func(l *sim.Lab) { bankStory(l, func() {}, true) })
+	})
+	var mu sync.Mutex
+	hit, points := map[string]bool{}, 0
+	t.Cleanup(func() {
+		t.Logf("%d points", points)
+		for who, list := range bankEffects {
+			for _, e := range list {
+				if !hit[who+" "+e] && !testing.Short() && !t.Failed() {
+					t.Errorf("no %s was killed at %s", who, e)
+				}
+			}
+		}
+	})
+	for who, list := range bankEffects {
+		for i, e := range list {
+			if testing.Short() && i > 0 {
+				break
+			}
+			t.Run(fmt.Sprintf("%s/%s", who, e), func(t *testing.T) {
+				t.Parallel()
+				for _, after := range []bool{false, true} {
+					plan := &sim.Plan{Effect: e, N: 1, After: after}
+					sim.Run(t, 1, func(l *sim.Lab) {
+						bankStory(l, func() { l.Home(who).Plan = plan }, true)
+					})
+					if plan.Killed() {
+						mu.Lock()
+						points++
+						hit[who+" "+e] = true
+						mu.Unlock()
+					}
+				}
+			})
+		}
+	}
+}
