@@ -157,7 +157,7 @@ func (y Payee) Step(ev Event) (Payee, []Effect, error) {
 	case CloseAsked:
 		return y.closeAsked(ev)
 	case CloseSigned:
-		if y.Offer == nil || y.Joined != nil || y.Spend != nil {
+		if y.Offer == nil || y.Joined != nil || y.Spend != nil || y.Tip >= y.Expiry {
 			return y, nil, nil
 		}
 		y.Joined = &ev.Sent
@@ -258,8 +258,8 @@ func (y *Payee) Accept(p penny.Penny, locks [][20]byte) (good uint32, at penny.P
 func (y Payee) paid(ev Paid) (Payee, []Effect, error) {
 	was := y
 	y.Tip = max(y.Tip, ev.Height)
-	closing := y.Spend != nil || y.Offer != nil || y.Joined != nil || y.Alone != nil
-	if err := y.Taking(); err != nil && (y.Stop != StopRestored || closing) {
+	over := y.Spend != nil || y.Offer != nil || y.Joined != nil || y.Alone != nil || y.Tip >= y.Expiry
+	if err := y.Taking(); err != nil && (y.Stop != StopRestored || over) {
 		return was, nil, err
 	}
 	good, at, err := y.Accept(ev.Penny, ev.Locks)
@@ -309,6 +309,8 @@ func (y Payee) closeAsked(ev CloseAsked) (Payee, []Effect, error) {
 		return y, nil, wire.Refuse(wire.Closed, "the payee closes it alone")
 	case y.Offer != nil:
 		return y, nil, nil // again: the same offer
+	case y.Tip >= y.Expiry:
+		return y, nil, wire.Refuse(wire.TooLate, "it ended at %d: the payer takes it back", y.Expiry)
 	}
 	share := y.Paid(y.Count())
 	if share-ev.Fee < contract.Dust {
@@ -439,8 +441,11 @@ func (y Payee) Interest() contract.Interest {
 // Join checks the payer's signature of an offered close and adds the payee's: what
 // CloseSigned brings. The error is a *wire.Refusal where the signature is false.
 func (y *Payee) Join(paper *Paper, sig wire.Signature) (*contract.Sent, error) {
-	if y.Offer == nil {
+	switch {
+	case y.Offer == nil:
 		return nil, wire.Refuse(wire.BadRequest, "nothing was offered")
+	case y.Tip >= y.Expiry:
+		return nil, wire.Refuse(wire.TooLate, "the bank ended at %d", y.Expiry)
 	}
 	b, err := contract.NewBank(paper.Terms)
 	if err != nil {
