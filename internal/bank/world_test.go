@@ -109,15 +109,16 @@ type house struct {
 	told    []chainhash.Hash // the blocks that it knows, by height
 	earned  map[bank.ID]wire.Msat
 
-	fees    *wire.Fees // of a banker
-	away    bool       // answers nobody, sees nothing
-	steals  bool       // takes steps and passes nothing on
-	skims   bool       // passes on less than it was told
-	forges  bool       // passes nothing on and makes up an acknowledgement
-	silent  bool       // passes on, and acknowledges nothing
-	mute    bool       // as payer: sends no pennies
-	cheaper wire.Sat   // as payee: what it wants above its pennies in a close by both
-	noSign  bool       // as payer: does not sign closes
+	fees      *wire.Fees // of a banker
+	away      bool       // answers nobody, sees nothing
+	steals    bool       // takes steps and passes nothing on
+	skims     bool       // passes on less than it was told
+	forges    bool       // passes nothing on and makes up an acknowledgement
+	silent    bool       // passes on, and acknowledges nothing
+	mute      bool       // as payer: sends no pennies
+	cheaper   wire.Sat   // as payee: what it wants above its pennies in a close by both
+	noSign    bool       // as payer: does not sign closes
+	falseLock uint32     // as payer: the rung whose lock is false
 }
 
 func newWorld(t testing.TB, seed uint64) *world { return newWorldOn(t, newLedger(), seed) }
@@ -510,8 +511,14 @@ func (h *house) do(t task) (answers []delivery, again bool) {
 		}
 		return say(bank.Quoted{Height: h.position(), Payee: keyOf(h.t, peer.payeeKey(t.id)), Conf: h.margins.ConfFor(e.Request.Value)})
 	case bank.Prepare:
-		terms, _, tx, err := bank.Build(&e)
+		terms, b, tx, err := bank.Build(&e)
 		must(h.t, err)
+		if h.falseLock > 0 {
+			terms.Locks[h.falseLock-1][0] ^= 1
+			b, err = contract.NewBank(terms)
+			must(h.t, err)
+			tx = b.Funding(e.Inputs, e.Change, e.ChangeScript)
+		}
 		h.papers[t.ref] = bank.Paper{Terms: terms}
 		return say(bank.Prepared{Funding: contract.EncodeTx(tx), At: wire.Outpoint{Txid: contract.Txid(tx)}})
 	case bank.Offer:
