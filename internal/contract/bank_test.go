@@ -204,7 +204,7 @@ func TestBankPackageValid(t *testing.T) {
 	// A close by both, pinned, and the rung's instead.
 	f := newBank(t, "f", 14, 10, 40_000, expiry)
 	g.opened(t, f)
-	pinned, err := f.Together(f.At, 7, f.Ladder().Change(7), home, 200)
+	pinned, err := f.Together(f.At, 7, f.Ladder().Change(7), home, 400)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,9 +214,9 @@ func TestBankPackageValid(t *testing.T) {
 	if err := g.Broadcast(t.Context(), pinned); err != nil {
 		t.Fatal(err)
 	}
-	low := contract.NewSent(pinned, 200, 0)
+	low := contract.NewSent(pinned, 400, 0)
 	rung, fee, err := contract.BuildClose([]contract.BankClose{f.at(7)}, nil, home, 1000, low.Bumped(10_000))
-	if err != nil || fee <= 200 {
+	if err != nil || fee <= 400 {
 		t.Fatal(fee, err)
 	}
 	g.confirms(t, rung)
