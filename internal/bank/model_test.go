@@ -3,6 +3,8 @@ package bank_test
 import (
 	"crypto/sha256"
 	"fmt"
+	"reflect"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
@@ -37,6 +39,7 @@ import (
 //
 // Fees are not in this world (TestPayeeLoss, TestPayerLoss on the real chain).
 func TestModel(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(800)) // maps of a million states
 	states := 0
 	for _, c := range []config{
 		{name: "both honest", reorg: true},
@@ -189,9 +192,10 @@ func (p *pool) step(id *int32, ev event) stepped {
 		} else {
 			next, effects, err := step(s, made)
 			r = stepped{next: *id, effects: effects, err: err}
-			if err == nil {
+			switch same := reflect.DeepEqual(next, s); {
+			case err == nil && !same:
 				r.next = p.id(next)
-			} else if p.id(next) != *id {
+			case !same:
 				p.m.t.Fatalf("%v refuses %v, and is changed all the same", p.m.c.name, ev)
 			}
 		}
@@ -574,13 +578,13 @@ func (m *model) act() {
 	if cur.payer >= 0 {
 		if spent == nothing {
 			for k := uint8(1); k <= 2; k++ {
-				if m.c.badPayee && m.c.restorePayer && cur.ordered > 0 && !cur.restored {
+				if m.c.badPayee && (cur.ordered > 1 || m.c.restorePayer && cur.ordered > 0 && !cur.restored) {
 					break
 				}
 				ev := event{kind: "order", a: int8(k)}
 				try(ev, func(n *node) bool { n.ordered += k; return m.toPayer(n, ev) })
 			}
-			if p := m.payerOf(&cur); !p.Stopped {
+			if p := m.payerOf(&cur); !p.Stopped && (cur.restored || !m.c.badPayee || !m.c.restorePayer) {
 				try(event{kind: "close"}, func(n *node) bool { return m.toPayer(n, event{kind: "close"}) })
 			}
 		}
@@ -596,6 +600,9 @@ func (m *model) act() {
 		m.probe()
 		if cur.payer < 0 {
 			for c := int8(1); c <= modelPennies; c++ {
+				if m.c.restorePayee && c == 3 {
+					continue // 1 is one between rungs, too
+				}
 				ev := event{kind: "paid", a: c}
 				try(ev, func(n *node) bool { n.shown = max(n.shown, uint8(c)); return m.pay(n, c) })
 			}

@@ -40,11 +40,9 @@ func TestReadBankSpend(t *testing.T) {
 				closes, in = append(closes, b.at(g)), append(in, b)
 			}
 		}
-		tx := btcwire.NewMsgTx(2)
-		if built, _, err := contract.BuildClose(closes, []contract.Coin{{At: outpoint(99), Out: btcwire.NewTxOut(100_000, home)}}, home, 0, 0); err != nil {
+		tx, _, err := contract.BuildClose(closes, []contract.Coin{{At: outpoint(99), Out: btcwire.NewTxOut(100_000, home)}}, home, 0, 0)
+		if err != nil {
 			t.Fatal(err)
-		} else {
-			tx = built
 		}
 		for n, b := range in {
 			read(b, tx, n, func(sp contract.BankSpend, err error) {
