@@ -14,6 +14,19 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
+// The likely mistakes of protocol §9, and where each is tried:
+//
+//  1. Two banks of equal change in one close: contract.TestBatchKeepsPairs,
+//     TestBankPackageValid.
+//  2. A rung's signature elsewhere: contract.TestRungSignature.
+//  3. Change in 128 bits: penny.TestLadder; V − 330 < G: contract.TestNewBankRefuses,
+//     TestPayeeRefuses; dust only in a batch: contract.TestBankUneconomic.
+//  4. One wrong h_g: TestRungLockChecked; the funding replaced or reorged:
+//     TestFunding; a backup restored: TestRestore, TestModel.
+//  5. A penny after a close: TestCloseStopsAcceptance; a pinned one: TestPinnedClose,
+//     contract.TestBankPackageValid.
+//  6. A penny short of every rung: TestBankerForwardsClosable.
+
 // codeOf is the code of a refusal; OK for none.
 func codeOf(t testing.TB, err error) wire.Code {
 	t.Helper()

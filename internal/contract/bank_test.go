@@ -347,6 +347,13 @@ func TestBankUneconomic(t *testing.T) {
 	if _, _, err := contract.BuildClose([]contract.BankClose{b.at(1)}, nil, home, 1000, 0); !errors.Is(err, contract.ErrUneconomic) {
 		t.Error(err)
 	}
+	// What is dust alone counts in a batch (protocol §9, 3).
+	rich := newBank(t, "rich", 14, 1, 20_000, 1000)
+	rich.sign(t, outpoint(2))
+	alone, batch := closeBanks(t, 1000, nil, rich.at(14)), closeBanks(t, 1000, nil, rich.at(14), b.at(7))
+	if more, cost := batch.TxOut[2].Value-alone.TxOut[1].Value, contract.VSize(contract.RungInputWeight(6, 14)+contract.P2TROutputWeight); more < int64(b.Ladder().Share(7))-cost-1 {
+		t.Errorf("a poor bank brings %d", more)
+	}
 	for _, payer := range []wire.Sat{b.Ladder().Change(3) - 1, 2_001, 1_700} {
 		if _, err := b.Together(b.At, 3, payer, home, 100); !errors.Is(err, contract.ErrUneconomic) {
 			t.Errorf("%v to the payer: %v", payer, err)
