@@ -52,6 +52,12 @@ func TestMonotoneRungs(t *testing.T) {
 	pence := bank.Pence(a.payer(id).Root, l.N())
 	purse := penny.NewPurse(pence)
 	opened := c.payee(id)
+	if code := codeOf(t, c.paid(id, purse.At(l.N()-wire.MaxJump-1))); code != wire.TooBig {
+		t.Errorf("a jump of one too many: %v", code)
+	}
+	if err := c.paid(id, purse.At(l.N()-wire.MaxJump)); err != nil {
+		t.Errorf("the longest jump: %v", err)
+	}
 	rapid.Check(t, func(rt *rapid.T) {
 		c.states[ref{payee, id}] = opened
 		for range rapid.IntRange(1, 12).Draw(rt, "pennies") {
