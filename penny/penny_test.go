@@ -390,3 +390,49 @@ func BenchmarkVerify(b *testing.B) {
 		}
 	})
 }
+
+// TestCounts: CountFor and RungFor give the least count and the lowest rung that are
+// worth an amount, against a walk up the ladder, also where 64 bits do not hold the
+// product, and say where none is.
+func TestCounts(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		l := Ladder{Rungs: rapid.Uint32Range(1, 60).Draw(t, "rungs"), PerRung: rapid.Uint32Range(1, 60).Draw(t, "per")}
+		l.Value = wire.Sat(rapid.OneOf(rapid.Int64Range(int64(Dust)+int64(l.Rungs), 20_000), rapid.Int64Range(20_000, int64(wire.MaxSat))).Draw(t, "value"))
+		top := uint64(l.Paid(l.N()))
+		amount := wire.Msat(rapid.OneOf(rapid.Uint64Range(0, top+2), rapid.Just(top), rapid.Just(top+1), rapid.Uint64()).Draw(t, "amount"))
+		if rapid.Bool().Draw(t, "at a step") {
+			amount = l.Paid(rapid.Uint32Range(0, l.N()).Draw(t, "count")) + wire.Msat(rapid.Uint64Range(0, 1).Draw(t, "more"))
+		}
+		count, ok := l.CountFor(amount)
+		want := uint32(0)
+		for want <= l.N() && l.Paid(want) < amount {
+			want++
+		}
+		if ok != (want <= l.N()) || ok && count != want {
+			t.Fatalf("%+v: %d pennies for %v, %v, not %d", l, count, amount, ok, want)
+		}
+		g, ok := l.RungFor(amount)
+		for want = 0; want <= l.Rungs && l.Share(want).Msat() < amount; {
+			want++
+		}
+		if ok != (want <= l.Rungs) || ok && g != want {
+			t.Fatalf("%+v: rung %d for %v, %v, not %d", l, g, amount, ok, want)
+		}
+		if p := l.Paid(l.N() + 1); p != l.Paid(l.N()) || l.Paid(1<<32-1) != p {
+			t.Fatal("more than all is worth more")
+		}
+		// A rung is worth what its pennies are, rounded up to a satoshi.
+		for g := uint32(0); g <= l.Rungs; g++ {
+			if paid, share := l.Paid(g*l.PerRung), l.Share(g); share.Msat() < paid || share.Msat() > paid+1000 {
+				t.Fatalf("%+v: rung %d is %v, its pennies %v", l, g, share, paid)
+			}
+		}
+	})
+	big := Ladder{Value: wire.MaxSat, Rungs: MaxRungs, PerRung: MaxSeq / MaxRungs}
+	if n, ok := big.CountFor((wire.MaxSat - Dust).Msat()); !ok || n != big.N() {
+		t.Errorf("all of the largest: %d, %v", n, ok)
+	}
+	if _, ok := big.CountFor((wire.MaxSat - Dust).Msat() + 1); ok {
+		t.Error("more than all")
+	}
+}

@@ -189,7 +189,7 @@ func (o *Ours) Paid(count uint32) wire.Sat { return o.Ladder.Paid(count).Whole()
 // CloseWeight is the weight of a transaction in which a payee closes one bank
 // alone, at its deepest rung.
 func CloseWeight(rungs uint32) int64 {
-	return contract.TxOverheadWeight + 2*contract.P2TROutputWeight + contract.RungInputWeight(int(rungs)-1, int(rungs))
+	return contract.TxOverheadWeight + 2*contract.P2TROutputWeight + contract.RungInputWeight(0, int(rungs))
 }
 
 // CloseCost is what closing a bank alone costs its payee at a rate.

@@ -22,7 +22,9 @@ type (
 	// network refuses the transaction.
 	Broadcasted struct{ Err string }
 	// Restored: the home was made of a backup. What was done since is not known.
-	Restored struct{}
+	// Height is the chain's, 0 where it is not known yet: the blocks since the
+	// backup are told only now, and nobody could speak to us in them.
+	Restored struct{ Height wire.Height }
 )
 
 // Events of the payer, which comes to life by NewPayer.
@@ -67,16 +69,22 @@ type (
 	// counts only what it could close on the chain, less a reserve.
 	Assigned struct {
 		ID      wire.Hash // of the payment
+		Index   uint32    // of its step
 		Amount  wire.Msat
 		Banker  bool
 		Reserve wire.Sat
 		Relayed bool // it is passed on for others: their steps don't wait for one another
 	}
-	// Acknowledged: the final payee has the step of a payment.
-	Acknowledged struct{ ID wire.Hash }
+	// Acknowledged: the final payee has the step of a payment. An earlier step's,
+	// which may come twice, says nothing of the one under way.
+	Acknowledged struct {
+		ID    wire.Hash
+		Index uint32
+	}
 	// Unassigned: the payee refused the step, and shows that its credit is as it was.
 	Unassigned struct {
 		ID     wire.Hash
+		Index  uint32
 		Amount wire.Msat
 	}
 	// Streamed tells how many pennies the payee holds durably, as far as it said.

@@ -48,9 +48,10 @@ type Payee struct {
 	Known      penny.Penny // the lowest that it holds; the public one at the start
 	Assigned   wire.Msat   // of what was paid: passed on, or received by payments
 	Stop       Stop
-	StopAt     wire.Height
+	StopAt     wire.Height    // the first block after it; 0 until then
 	Offer      *CloseAsked    // what was offered for a close by both
 	Joined     *contract.Sent // the close by both, signed by both
+	JoinedAt   wire.Height    // the first block after it; 0 until then
 	Alone      *contract.Sent // the close of this bank alone, perhaps with others
 	NextTry    wire.Height    // what would not pay for its fee is not tried before
 	FundingTx  []byte         // with witnesses, once seen: broadcast again when a reorg drops it
@@ -156,7 +157,7 @@ func (y Payee) Step(ev Event) (Payee, []Effect, error) {
 	case CloseAsked:
 		return y.closeAsked(ev)
 	case CloseSigned:
-		if y.Offer == nil || y.Joined != nil || y.Spend != nil {
+		if y.Offer == nil || y.Joined != nil || y.Spend != nil || y.Tip >= y.Expiry {
 			return y, nil, nil
 		}
 		y.Joined = &ev.Sent
@@ -181,8 +182,8 @@ func (y Payee) Step(ev Event) (Payee, []Effect, error) {
 		}
 		return y, nil, nil
 	case CloseFailed:
-		if y.Tip < before(y.Expiry, y.Margins.Bump) {
-			y.NextTry = y.Tip + wire.Height(y.Margins.Again)
+		if bump := before(y.Expiry, y.Margins.Bump); y.Tip < bump {
+			y.NextTry = min(y.Tip+wire.Height(y.Margins.Again), bump)
 		}
 		return y, nil, nil
 	case Broadcasted:
@@ -190,8 +191,9 @@ func (y Payee) Step(ev Event) (Payee, []Effect, error) {
 	case Restored:
 		// What was done since the backup is not known: a close may be on its way.
 		// Pennies that come are kept, and count for nothing new.
-		if y.Spend == nil {
+		if y.Spend == nil && y.Stop == NotStopped {
 			y.stop(StopRestored)
+			y.StopAt = ev.Height
 		}
 		return y, nil, nil
 	case Connected:
@@ -203,10 +205,11 @@ func (y Payee) Step(ev Event) (Payee, []Effect, error) {
 	return y, nil, fmt.Errorf("%w: %T to a payee", ErrWrongPhase, ev)
 }
 
-// stop ends the taking of pennies, for the first reason.
+// stop ends the taking of pennies, for the first reason. What waits from here on
+// counts from the next block: Tip, the last block told, may be long past.
 func (y *Payee) stop(why Stop) {
 	if y.Stop == NotStopped {
-		y.Stop, y.StopAt = why, y.Tip
+		y.Stop, y.StopAt = why, 0
 	}
 }
 
@@ -253,13 +256,15 @@ func (y *Payee) Accept(p penny.Penny, locks [][20]byte) (good uint32, at penny.P
 // paid takes a penny. Of one that reaches a rung with a false lock only what is
 // below it counts; the bank stops there.
 func (y Payee) paid(ev Paid) (Payee, []Effect, error) {
+	was := y
 	y.Tip = max(y.Tip, ev.Height)
-	if err := y.Taking(); err != nil && (y.Stop != StopRestored || y.Spend != nil) {
-		return y, nil, err
+	over := y.Spend != nil || y.Offer != nil || y.Joined != nil || y.Alone != nil || y.Tip >= y.Expiry
+	if err := y.Taking(); err != nil && (y.Stop != StopRestored || over) {
+		return was, nil, err
 	}
 	good, at, err := y.Accept(ev.Penny, ev.Locks)
 	if err != nil {
-		return y, nil, err
+		return was, nil, err
 	}
 	y.Known = at
 	if good < y.Ladder.Rung(y.Ladder.N()-ev.Penny.Seq) {
@@ -304,12 +309,14 @@ func (y Payee) closeAsked(ev CloseAsked) (Payee, []Effect, error) {
 		return y, nil, wire.Refuse(wire.Closed, "the payee closes it alone")
 	case y.Offer != nil:
 		return y, nil, nil // again: the same offer
+	case y.Tip >= y.Expiry:
+		return y, nil, wire.Refuse(wire.TooLate, "it ended at %d: the payer takes it back", y.Expiry)
 	}
-	y.stop(StopPayer)
 	share := y.Paid(y.Count())
 	if share-ev.Fee < contract.Dust {
 		return y, nil, wire.Refuse(wire.Closed, "its pennies are worth %v, the close costs %v: it ends at %d", share, ev.Fee, y.Expiry)
 	}
+	y.stop(StopPayer)
 	y.Offer = &ev
 	return y, nil, nil
 }
@@ -339,14 +346,17 @@ func (y *Payee) Due() bool {
 	case y.Tip >= before(y.Expiry, y.Margins.Stop) || y.Alone != nil:
 		return true
 	case y.Joined != nil:
-		return y.Tip >= y.Joined.Height+wire.Height(y.Margins.Final)
+		return y.since(y.JoinedAt, y.Margins.Final)
 	case y.Stop == StopPayer:
-		return y.Tip >= y.StopAt+wire.Height(y.Margins.Patience)
+		return y.since(y.StopAt, y.Margins.Patience)
 	case y.Stop == StopRestored:
-		return y.Tip >= y.StopAt+wire.Height(y.Margins.Again) // time for the payer to show what it has paid since
+		return y.since(y.StopAt, y.Margins.Again) // time for the payer to show what it has paid since
 	}
 	return true
 }
+
+// since reports whether n blocks have followed the one at h.
+func (y *Payee) since(h wire.Height, n uint32) bool { return h > 0 && y.Tip >= h+wire.Height(n) }
 
 func (y Payee) connected(ev Connected) (Payee, []Effect, error) {
 	if tx := y.see(ev.Block); tx != nil {
@@ -354,6 +364,15 @@ func (y Payee) connected(ev Connected) (Payee, []Effect, error) {
 	}
 	if y.Confirmed != nil && y.Stopping() {
 		y.stop(StopExpiry)
+	}
+	if y.Stop != NotStopped && y.StopAt == 0 {
+		y.StopAt = y.Tip
+	}
+	if y.Joined != nil && y.JoinedAt == 0 {
+		y.JoinedAt = y.Tip
+	}
+	if y.Lapsed() {
+		return y, []Effect{DropPaper{}}, nil
 	}
 	var effects []Effect
 	if y.Spend == nil && y.Confirmed == nil && len(y.FundingTx) > 0 {
@@ -400,8 +419,11 @@ func (y Payee) Interest() contract.Interest {
 		in.Done = y.Buried()
 	case y.Confirmed == nil && y.Funded:
 		in.Wake = 1
+		in.Done = y.Tip >= y.Expiry+final // a reorg dropped it for good
 	case y.Confirmed == nil:
 		in.Wake = y.ValidUntil + 1
+	case y.Joined != nil && y.Alone == nil:
+		in.Wake = 1 // also where it holds no rung: the close by both is all that pays
 	case y.Closable() && y.Stop != NotStopped:
 		in.Wake = max(y.NextTry, 1)
 	case y.Rung() == 0 && y.Tip >= y.Expiry+final:
@@ -419,8 +441,11 @@ func (y Payee) Interest() contract.Interest {
 // Join checks the payer's signature of an offered close and adds the payee's: what
 // CloseSigned brings. The error is a *wire.Refusal where the signature is false.
 func (y *Payee) Join(paper *Paper, sig wire.Signature) (*contract.Sent, error) {
-	if y.Offer == nil {
+	switch {
+	case y.Offer == nil:
 		return nil, wire.Refuse(wire.BadRequest, "nothing was offered")
+	case y.Tip >= y.Expiry:
+		return nil, wire.Refuse(wire.TooLate, "the bank ended at %d", y.Expiry)
 	}
 	b, err := contract.NewBank(paper.Terms)
 	if err != nil {

@@ -53,6 +53,7 @@ type Payer struct {
 	Acked       uint32     // count that the payee said it holds
 	Assigned    wire.Msat  // of what was paid: to steps of payments
 	Outstanding *wire.Hash // the payment of ours whose step is not acknowledged
+	OutIndex    uint32     // that step's number
 	Behind      bool       // restored: the payee has to say first what it holds
 	Stopped     bool       // the user wants to close it
 	PayeeWhy    string     // why the payee takes no more
@@ -176,12 +177,12 @@ func (p Payer) Step(ev Event) (Payer, []Effect, error) {
 	case Assigned:
 		return p.assigned(ev)
 	case Acknowledged:
-		if p.Outstanding != nil && *p.Outstanding == ev.ID {
+		if p.outstanding(ev.ID, ev.Index) {
 			p.Outstanding = nil
 		}
 		return p, nil, nil
 	case Unassigned:
-		if p.Outstanding != nil && *p.Outstanding == ev.ID && ev.Amount <= p.Assigned {
+		if p.outstanding(ev.ID, ev.Index) && ev.Amount <= p.Assigned {
 			p.Outstanding, p.Assigned = nil, p.Assigned-ev.Amount
 		}
 		return p, nil, nil
@@ -307,13 +308,16 @@ func (p Payer) broadcasted(ev Broadcasted) (Payer, []Effect, error) {
 // input it would be another one, and this one's coins may be gone. An open one
 // asks its payee how many pennies have left.
 func (p Payer) restored() (Payer, []Effect, error) {
-	if p.Phase < PayerPublishing {
-		return p.fail("restored", ErrRestored)
-	}
-	if p.Phase == PayerFailed || p.Spend != nil {
+	if p.Spend != nil {
 		return p, nil, nil
 	}
-	p.Behind = true
+	p.Behind = true // also a failed one, should its funding be out after all
+	switch {
+	case p.Phase < PayerPublishing:
+		return p.fail("restored", ErrRestored)
+	case p.Phase == PayerFailed:
+		return p, nil, nil
+	}
 	return p, []Effect{Sync{}}, nil
 }
 
@@ -377,9 +381,14 @@ func (p Payer) assigned(ev Assigned) (Payer, []Effect, error) {
 	}
 	p.Assigned = need
 	if !ev.Relayed {
-		p.Outstanding = &ev.ID
+		p.Outstanding, p.OutIndex = &ev.ID, ev.Index
 	}
 	return p.order(uint64(max(p.Target, count)))
+}
+
+// outstanding reports whether a payment's step is the one that is not acknowledged.
+func (p *Payer) outstanding(id wire.Hash, index uint32) bool {
+	return p.Outstanding != nil && *p.Outstanding == id && p.OutIndex == index
 }
 
 // closeOffered checks that the payee takes what its pennies are worth, and no more.
@@ -389,6 +398,10 @@ func (p Payer) closeOffered(ev CloseOffered) (Payer, []Effect, error) {
 	}
 	if ev.Count > p.Ladder.N() || ev.Payer < p.Ladder.Value-p.Paid(ev.Count) {
 		p.Failure = wire.Clean(fmt.Sprintf("%v: %v to us for %d pennies", ErrBadOffer, ev.Payer, ev.Count))
+		return p, nil, nil
+	}
+	if v := p.Ladder.Value; ev.Payer > v || ev.Fee < 0 || ev.Fee > v || v-ev.Payer-ev.Fee < contract.Dust {
+		p.Failure = wire.Clean(fmt.Sprintf("%v: %v to us, a fee of %v, of %v", ErrBadOffer, ev.Payer, ev.Fee, v))
 		return p, nil, nil
 	}
 	p.Target, p.Acked = max(p.Target, ev.Count), max(p.Acked, ev.Count)
@@ -426,10 +439,14 @@ func (p *Payer) Back(b *contract.Bank) contract.BankRefund {
 }
 
 func (p Payer) connected(ev Connected) (Payer, []Effect, error) {
+	var effects []Effect
 	if p.At != (wire.Outpoint{}) {
 		p.see(ev.Block)
 		if p.Confirmed != nil && p.Phase == PayerFailed {
 			p.Phase, p.FailedBy, p.Failure = PayerPublished, "", "" // it was out after all
+			if p.Behind && p.Spend == nil {
+				effects = append(effects, Sync{})
+			}
 		}
 	}
 	p.Tip = max(p.Tip, ev.Height)
@@ -449,9 +466,9 @@ func (p Payer) connected(ev Connected) (Payer, []Effect, error) {
 	case p.Phase == PayerPublished && p.Confirmed == nil && p.Conflict.Depth(p.Tip) >= p.Margins.Final:
 		return p.fail("rejected", fmt.Errorf("%w: its coins were spent otherwise", ErrRejected))
 	case p.Refundable() && p.Tip >= p.NextTry:
-		return p, []Effect{RefundDue{Rate: ev.FeeRate}}, nil
+		effects = append(effects, RefundDue{Rate: ev.FeeRate})
 	}
-	return p, nil, nil
+	return p, effects, nil
 }
 
 func (p Payer) disconnected(ev Disconnected) (Payer, []Effect, error) {

@@ -2,6 +2,7 @@ package bank
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/wire"
@@ -45,10 +46,11 @@ type (
 	// StepAcked brings the final payee's acknowledgement.
 	StepAcked struct{ Ack wire.TransferAck }
 	// StepRefused: a banker or the payee refuses the step for good. Back: the first
-	// hop says that its credit is untouched, so that the step counts as not asked.
+	// hop shows that its credit is untouched, so that step Index counts as not asked.
 	StepRefused struct {
-		Why  string
-		Back bool
+		Why   string
+		Back  bool
+		Index uint32 // 0: the last
 	}
 	// Ended: the user ends it after the step under way.
 	Ended struct{ Why string }
@@ -76,7 +78,10 @@ func NewSending(id wire.Hash, o Order) (Sending, []Effect, error) {
 		return s, nil, fmt.Errorf("%w: a payment of %v", ErrBadBank, o.Total)
 	case o.Step == 0 || len(o.Bankers) >= MaxHops:
 		return s, nil, fmt.Errorf("%w: steps of %v over %d bankers", ErrBadBank, o.Step, len(o.Bankers))
+	case o.Total/o.Step >= math.MaxUint32:
+		return s, nil, fmt.Errorf("%w: %v in steps of %v", ErrBadBank, o.Total, o.Step)
 	}
+	s.Order.Step = min(o.Step, o.Total)
 	if fees := s.AllFees(); fees > o.MaxFee {
 		return s, nil, fmt.Errorf("%w: bankers take %v, the cap is %v", ErrFee, fees, o.MaxFee)
 	}
@@ -166,6 +171,9 @@ func (s Sending) Step(ev Event) (Sending, []Effect, error) {
 		}
 		return s, []Effect{SendStep{}}, nil
 	case StepRefused:
+		if ev.Index != 0 && ev.Index != s.Index {
+			return s, nil, nil // an earlier step's, once more
+		}
 		s.Ended, s.Why = true, wire.Clean(ev.Why)
 		if step := s.Asked - s.Acked; ev.Back && s.Waiting() {
 			s.Fees -= s.Order.Amounts(step)[0] - step
@@ -255,10 +263,19 @@ func (r *Relay) Fresh(t *wire.Transfer) (bool, error) {
 		return false, wire.Refuse(wire.BadRequest, "step %d after %d", t.Index, r.Index)
 	case r.Index > 0 && r.Ack == nil:
 		return false, wire.Refuse(wire.Busy, "step %d is not acknowledged yet", r.Index)
-	case t.Total <= r.Total:
-		return false, wire.Refuse(wire.BadRequest, "a total of %v after %v", t.Total, r.Total)
+	case t.Total <= r.Total || t.Total-r.Total != last(t):
+		// Or the payee would acknowledge what a banker kept.
+		return false, wire.Refuse(wire.BadRequest, "a total of %v after %v, by a step of %v", t.Total, r.Total, last(t))
 	}
 	return true, nil
+}
+
+// last is what the final payee gets of a step.
+func last(t *wire.Transfer) wire.Msat {
+	if n := len(t.Hops); n > 0 {
+		return t.Hops[n-1].Amount
+	}
+	return t.Amount
 }
 
 // Step is the relay's transition.
@@ -279,8 +296,14 @@ func (r Relay) Step(ev Event) (Relay, []Effect, error) {
 		}
 		return r, nil, nil
 	case Answered:
-		if r.Ack != nil || ev.Ack.Index != r.Index {
+		if r.Ack != nil || ev.Ack.Index != r.Index || r.Index == 0 {
 			return r, nil, nil
+		}
+		if n := len(r.Last.Hops); n > 0 {
+			payee := r.Last.Hops[n-1].Key
+			if ev.Ack.Total != r.Total || payee.Verify(wire.TransferDigest(r.ID, r.Index, r.Total, payee), ev.Ack.Sig) != nil {
+				return r, nil, fmt.Errorf("%w: step %d, %v in all", ErrBadAck, ev.Ack.Index, ev.Ack.Total)
+			}
 		}
 		r.Ack = &ev.Ack
 		return r, nil, nil

@@ -40,7 +40,7 @@ func TogetherScript(payer, payee wire.Key) []byte {
 		AddData(payee[:]).AddOp(txscript.OP_CHECKSIG))
 }
 
-// ChangeScript is the tapscript of the payer's change, 36 bytes: it waits a
+// ChangeScript is the tapscript of the payer's change, 37 bytes: it waits a
 // block, so that it can't be used to pin the close.
 func ChangeScript(payer wire.Key) []byte {
 	return build(txscript.NewScriptBuilder().

@@ -116,9 +116,13 @@ func resign(t testing.TB, tx *btcwire.MsgTx, banks ...*pennyBank) *btcwire.MsgTx
 // TestBankPackageValid: everything that a bank may need is accepted by policy and
 // confirms when it is needed: closes alone, at the first and last rung, batched,
 // replaced at a higher rung and fee with a coin for the fee, cooperative closes,
-// refunds, and the payer's changes. It relies on Bitcoin Core's policies that
-// version 2, any number of tapleaf inputs under 400,000 weight units, P2TR
-// outputs of 330 sat, and replacement by fee (BIP125) are standard.
+// refunds, and the payer's changes; a close by both that no miner takes is replaced
+// by the rung's; and a rung's close is as good after the end as before. It relies on
+// these policies of Bitcoin Core: version 2; any number of tapleaf inputs under
+// 400,000 weight units, with stack items of at most 80 bytes; P2TR outputs of 330
+// sat; replacement by fee (BIP125: sequence fffffffd signals it, a replacement pays
+// more in all and per byte, and a new input of it is confirmed); and that what is
+// not final in the next block is refused.
 func TestBankPackageValid(t *testing.T) {
 	g := regtest(t)
 	from, err := g.Faucet(t.Context(), home, 20_000)
@@ -197,11 +201,34 @@ func TestBankPackageValid(t *testing.T) {
 	if sp, err := d.Parties().ReadSpend(tx, 0); err != nil || !sp.Together {
 		t.Errorf("read %+v, %v", sp, err)
 	}
+	// A close by both, pinned, and the rung's instead.
+	f := newBank(t, "f", 14, 10, 40_000, expiry)
+	g.opened(t, f)
+	pinned, err := f.Together(f.At, 7, f.Ladder().Change(7), home, 400)
+	if err != nil {
+		t.Fatal(err)
+	}
+	payer, _ = f.SignTogether(pinned, f.Payer)
+	payee, _ = f.SignTogether(pinned, f.Payee)
+	f.Join(pinned, payer, payee)
+	if err := g.Broadcast(t.Context(), pinned); err != nil {
+		t.Fatal(err)
+	}
+	low := contract.NewSent(pinned, 400, 0)
+	rung, fee, err := contract.BuildClose([]contract.BankClose{f.at(7)}, nil, home, 1000, low.Bumped(10_000))
+	if err != nil || fee <= 400 {
+		t.Fatal(fee, err)
+	}
+	g.confirms(t, rung)
+	late := newBank(t, "late", 14, 10, 40_000, expiry)
+	g.opened(t, late)
 	// The timelock.
 	back := refund(contract.BankRefund{Bank: e.Bank, At: e.At, Payer: e.Payer})
 	g.refused(t, back, notFinal, "a refund at %d before %d", g.tip(t)+1, expiry)
 	g.mineTo(t, expiry)
 	g.confirms(t, back)
+	g.accepts(t, refund(contract.BankRefund{Bank: late.Bank, At: late.At, Payer: late.Payer}))
+	g.confirms(t, closeBanks(t, 1000, nil, late.at(14)))
 	if sp, err := e.Parties().ReadSpend(back, 0); err != nil || sp.Together || sp.Rung != 0 {
 		t.Errorf("read %+v, %v", sp, err)
 	}
@@ -319,6 +346,13 @@ func TestBankUneconomic(t *testing.T) {
 	b.sign(t, outpoint(1))
 	if _, _, err := contract.BuildClose([]contract.BankClose{b.at(1)}, nil, home, 1000, 0); !errors.Is(err, contract.ErrUneconomic) {
 		t.Error(err)
+	}
+	// What is dust alone counts in a batch (protocol §9, 3).
+	rich := newBank(t, "rich", 14, 1, 20_000, 1000)
+	rich.sign(t, outpoint(2))
+	alone, batch := closeBanks(t, 1000, nil, rich.at(14)), closeBanks(t, 1000, nil, rich.at(14), b.at(7))
+	if more, cost := batch.TxOut[2].Value-alone.TxOut[1].Value, contract.VSize(contract.RungInputWeight(6, 14)+contract.P2TROutputWeight); more < int64(b.Ladder().Share(7))-cost-1 {
+		t.Errorf("a poor bank brings %d", more)
 	}
 	for _, payer := range []wire.Sat{b.Ladder().Change(3) - 1, 2_001, 1_700} {
 		if _, err := b.Together(b.At, 3, payer, home, 100); !errors.Is(err, contract.ErrUneconomic) {

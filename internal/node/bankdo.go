@@ -469,15 +469,15 @@ func (x *executor) sendStep(ctx context.Context, ref engine.Ref) (func(engine.Tx
 	var refused *p2p.Refused
 	switch {
 	case errors.As(err, &refused) && !slices.Contains([]wire.Code{wire.Busy, wire.Internal, wire.NotConfirmed}, refused.Code):
-		return x.stepRefused(ctx, ref, &t, &p, err)
+		return x.stepRefused(ctx, ref, &t, s.Order.Bank, err)
 	case err != nil:
 		return nil, err
 	}
 	if s.Order.Payee.Verify(wire.TransferDigest(s.ID, ack.Index, ack.Total, s.Order.Payee), ack.Sig) != nil || ack.Index != s.Index || ack.Total != s.Asked {
-		return say(engine.Delivery{Ref: ref, Event: bank.StepRefused{Why: bank.ErrBadAck.Error()}})
+		return say(engine.Delivery{Ref: ref, Event: bank.StepRefused{Why: bank.ErrBadAck.Error(), Index: t.Index}})
 	}
 	return say(engine.Delivery{Ref: ref, Event: bank.StepAcked{Ack: *ack}},
-		engine.Delivery{Ref: payerRef(s.Order.Bank), Event: bank.Acknowledged{ID: s.ID}})
+		engine.Delivery{Ref: payerRef(s.Order.Bank), Event: bank.Acknowledged{ID: s.ID, Index: t.Index}})
 }
 
 // assignStep orders the pennies of a payment's next step, in the commit that counts
@@ -493,7 +493,7 @@ func (x *executor) assignStep(ctx context.Context, s *bank.Sending, p *bank.Paye
 		return fmt.Sprintf("the banker keeps %v back for closing, more than %v", st.Reserve, most), nil
 	}
 	_, err = x.engine.TellAll(ctx, []engine.Delivery{
-		{Ref: payerRef(p.Bank), Event: bank.Assigned{ID: s.ID, Amount: s.Credit(), Banker: banker, Reserve: st.Reserve}},
+		{Ref: payerRef(p.Bank), Event: bank.Assigned{ID: s.ID, Index: s.Index + 1, Amount: s.Credit(), Banker: banker, Reserve: st.Reserve}},
 		{Ref: sendingRef(s.ID), Event: bank.StepPaid{}}})
 	if errors.Is(err, engine.ErrContract) {
 		return err.Error(), nil
@@ -502,16 +502,34 @@ func (x *executor) assignStep(ctx context.Context, s *bank.Sending, p *bank.Paye
 }
 
 // stepRefused ends a payment whose step is refused. Where the first hop shows that
-// its credit is untouched, the step counts as not asked.
-func (x *executor) stepRefused(ctx context.Context, ref engine.Ref, t *wire.Transfer, p *bank.Payer, why error) (func(engine.Tx) ([]engine.Delivery, error), error) {
+// all credit is there but what earlier steps took, the step counts as not asked.
+func (x *executor) stepRefused(ctx context.Context, ref engine.Ref, t *wire.Transfer, id bank.ID, why error) (func(engine.Tx) ([]engine.Delivery, error), error) {
+	p, err := (*Node)(x).payer(ctx, id)
+	if err != nil {
+		return nil, err
+	}
 	st, err := x.calls.BankState(ctx, p.Terms.Peer, p.Bank)
 	if err != nil {
 		return nil, err
 	}
-	back := st.Credit >= t.Amount
-	list := []engine.Delivery{{Ref: ref, Event: bank.StepRefused{Why: why.Error(), Back: back}}}
+	unlock, err := x.banks.lock(ctx, p.Bank)
+	if err != nil {
+		return nil, err
+	}
+	count, err := countOf(&p, (*Node)(x).purse(&p), st.Known)
+	unlock()
+	if err != nil {
+		return nil, err
+	}
+	paid := p.Ladder.Paid(count)
+	if len(t.Hops) > 0 {
+		paid = max(p.Ladder.Share(p.Ladder.Rung(count))-st.Reserve, 0).Msat()
+	}
+	before := p.Assigned - min(p.Assigned, t.Amount)
+	back := p.Outstanding != nil && *p.Outstanding == t.ID && st.Credit >= paid-min(paid, before)
+	list := []engine.Delivery{{Ref: ref, Event: bank.StepRefused{Why: why.Error(), Back: back, Index: t.Index}}}
 	if back {
-		list = append(list, engine.Delivery{Ref: payerRef(p.Bank), Event: bank.Unassigned{ID: t.ID, Amount: t.Amount}})
+		list = append(list, engine.Delivery{Ref: payerRef(p.Bank), Event: bank.Unassigned{ID: t.ID, Index: t.Index, Amount: t.Amount}})
 	}
 	return func(engine.Tx) ([]engine.Delivery, error) { return list, ctx.Err() }, nil
 }

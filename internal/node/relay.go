@@ -116,7 +116,7 @@ func (s *passing) pass(ctx context.Context) (*wire.TransferAck, error) {
 		}
 		if err := s.commit(ctx,
 			engine.Delivery{Ref: payeeRef(s.t.Bank), Event: bank.Passed{Amount: s.t.Amount, Banker: true, Reserve: s.reserve(s.in)}},
-			engine.Delivery{Ref: payerRef(out.Bank), Event: bank.Assigned{ID: s.t.ID, Amount: next.Amount, Banker: len(s.t.Hops) > 1, Reserve: st.Reserve, Relayed: true}},
+			engine.Delivery{Ref: payerRef(out.Bank), Event: bank.Assigned{ID: s.t.ID, Index: s.t.Index, Amount: next.Amount, Banker: len(s.t.Hops) > 1, Reserve: st.Reserve, Relayed: true}},
 			engine.Delivery{Ref: s.ref, Event: bank.Relayed{Step: *s.t, Out: out.Bank}}); err != nil {
 			if errors.Is(err, bank.ErrEmpty) || errors.Is(err, bank.ErrNotOpen) {
 				return nil, wire.Refuse(wire.NoRoute, "the bank with the next hop: %w", err)

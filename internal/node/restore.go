@@ -107,7 +107,13 @@ func (n *Node) restored(ctx context.Context) error {
 func (n *Node) restoredEvent(ctx context.Context, ref engine.Ref) (engine.Event, error) {
 	switch ref.Kind {
 	case engine.KindPayer, engine.KindPayee, engine.KindSending, engine.KindRelay:
-		return bank.Restored{}, nil
+		// The blocks since the backup are told only later. Without a node to ask, what
+		// waits for others waits from the first of them.
+		var ev bank.Restored
+		if tip, err := n.cfg.Chain.Tip(ctx); err == nil {
+			ev.Height = tip.Height
+		}
+		return ev, nil
 	case engine.KindAgent:
 		_, err := os.Stat(n.files.path(dirCopies, wire.Key(ref.ID), ""))
 		here := err == nil
