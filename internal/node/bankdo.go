@@ -488,8 +488,7 @@ func (x *executor) assignStep(ctx context.Context, s *bank.Sending, p *bank.Paye
 		return "", err
 	}
 	banker := len(s.Order.Bankers) > 0
-	// A banker that asks for a larger reserve than closing can cost is not believed.
-	if most := 2*bank.CloseCost(p.Ladder.Rungs, 2*x.engine.FeeRate()) + 1000; banker && st.Reserve > most {
+	if most := x.mostReserve(p); banker && st.Reserve > most {
 		return fmt.Sprintf("the banker keeps %v back for closing, more than %v", st.Reserve, most), nil
 	}
 	_, err = x.engine.TellAll(ctx, []engine.Delivery{
@@ -499,6 +498,11 @@ func (x *executor) assignStep(ctx context.Context, s *bank.Sending, p *bank.Paye
 		return err.Error(), nil
 	}
 	return "", err
+}
+
+// mostReserve is the largest reserve that a banker is believed to need for closing.
+func (x *executor) mostReserve(p *bank.Payer) wire.Sat {
+	return 2*bank.CloseCost(p.Ladder.Rungs, 2*x.engine.FeeRate()) + 1000
 }
 
 // stepRefused ends a payment whose step is refused. Where the first hop shows that
@@ -526,7 +530,7 @@ func (x *executor) stepRefused(ctx context.Context, ref engine.Ref, t *wire.Tran
 		paid = max(p.Ladder.Share(p.Ladder.Rung(count))-st.Reserve, 0).Msat()
 	}
 	before := p.Assigned - min(p.Assigned, t.Amount)
-	back := p.Outstanding != nil && *p.Outstanding == t.ID && st.Credit >= paid-min(paid, before)
+	back := p.Outstanding != nil && *p.Outstanding == t.ID && st.Reserve <= x.mostReserve(&p) && st.Credit >= paid-min(paid, before)
 	list := []engine.Delivery{{Ref: ref, Event: bank.StepRefused{Why: why.Error(), Back: back, Index: t.Index}}}
 	if back {
 		list = append(list, engine.Delivery{Ref: payerRef(p.Bank), Event: bank.Unassigned{ID: t.ID, Index: t.Index, Amount: t.Amount}})
