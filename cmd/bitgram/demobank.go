@@ -1,0 +1,62 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bitgram/bitgram/internal/demo"
+	"github.com/bitgram/bitgram/wire"
+)
+
+func (a *app) demoBankCommand() *cobra.Command {
+	opt := demo.BankOptions{}
+	c := &cobra.Command{
+		Use:   "bank",
+		Short: "A million payments of one hash each; the payer vanishes, the payee settles alone",
+		Long: "Runs a payer and a payee in this process, on a regtest chain of their own, each with its own\n" +
+			"keys, files and network host. The payer opens a penny bank and streams pennies one by one; each\n" +
+			"is checked by one hash, and durable at the payee before it is acknowledged. Then the payer\n" +
+			"vanishes for good, and blocks come until the payee closes the bank by itself, before the\n" +
+			"payer's timelock. A ledger accounts for every satoshi. Nothing is left behind.\n\n" +
+			"The bank has 126 rungs. A penny is worth one satoshi; of fewer pennies than a million each is\n" +
+			"worth more, so that the bank stays worth its close. What is paid beyond the highest rung that\n" +
+			"was reached is lost to the payee: that is its risk, and the ledger shows it. The payer's change\n" +
+			"lies in the close, where only the payer's key takes it; in this story it never comes back.",
+		Args: usage(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error {
+			if a.network != string(wire.Regtest) {
+				return fmt.Errorf("%w: the demo runs on a regtest chain of its own", errUsage)
+			}
+			opt.Log = a.log()
+			opt.Tell = func(e demo.Event) { a.print.event(e.Party, e.Text) }
+			opt.Progress = func(done, all uint32, rate float64) {
+				a.print.working(fmt.Sprintf("%d of %d pennies, %.0f/s", done, all, rate))
+			}
+			res, err := demo.RunBank(c.Context(), opt)
+			if err != nil {
+				return err
+			}
+			a.print.summary(res, func(w io.Writer) { printDemoBank(w, res, &opt) })
+			return booked(&res.Books)
+		},
+	}
+	f := c.Flags()
+	f.IntVar(&opt.Pennies, "pennies", 1_000_000, "how many pennies are paid")
+	f.IntVar(&opt.Window, "window", 4096, "how many may be on their way, not acknowledged yet")
+	f.StringVarP(&opt.Out, "output", "o", "", "write the payee's proof of what it was paid to this file, as JSON")
+	f.StringVar(&opt.Blocks, "export-blocks", "", "write the chain to this file, one block in hex a line from height 1")
+	return c
+}
+
+func printDemoBank(w io.Writer, r *demo.BankResult, opt *demo.BankOptions) {
+	fmt.Fprintf(w, "\nPaid: %d pennies of %v, %d a second.\n", r.Pennies, r.PennyMsat, r.Rate)
+	fmt.Fprintf(w, "Settled by the payee alone: rung %d of %d, worth %v, less %v of fee.\n", r.Rung, r.Rungs, r.Settled+r.CloseFee, r.CloseFee)
+	fmt.Fprintf(w, "Between the rungs, lost to the payee: %v.\n", r.Lost)
+	if opt.Out != "" {
+		fmt.Fprintf(w, "The payee's proof is in %s.\n", opt.Out)
+	}
+	fmt.Fprintf(w, "\nOn the chain, %d blocks high:\n  funding  %s\n  close    %s\n", r.Height, r.FundingTxid, r.CloseTxid)
+	printBooks(w, &r.Books)
+}
