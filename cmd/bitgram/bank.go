@@ -10,5 +10,6 @@ func (a *app) bankCommand() *cobra.Command {
 		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(a.classicCommand())
+	c.AddCommand(a.bankBenchCommand())
 	return c
 }
