@@ -32,7 +32,7 @@ type compiled map[string]*sql.Stmt
 
 func compile(db *sql.DB) (compiled, error) {
 	c := compiled{}
-	for _, q := range []string{sqlSavepoint, sqlRelease, sqlState, sqlSave, sqlForget, sqlWatched, sqlWatch, sqlUnwatch, sqlAddEffect, sqlDropEffect,
+	for _, q := range []string{sqlSavepoint, sqlRelease, sqlState, sqlSave, sqlReplace, sqlForget, sqlWatched, sqlWatch, sqlUnwatch, sqlAddEffect, sqlDropEffect,
 		sqlPosition, sqlGet, sqlPut, sqlDelete} {
 		s, err := db.Prepare(q)
 		if err != nil {
@@ -51,6 +51,7 @@ const (
 	sqlSave      = `INSERT INTO contract (kind, id, state, wake, top, done) VALUES (?, ?, ?, ?, ?, ?)
 		ON CONFLICT (kind, id) DO UPDATE SET state = excluded.state, wake = excluded.wake, top = excluded.top, done = excluded.done
 		RETURNING seq`
+	sqlReplace    = "UPDATE contract SET state = ? WHERE kind = ? AND id = ? AND state = ?"
 	sqlForget     = "DELETE FROM contract WHERE kind = ? AND id = ?"
 	sqlWatched    = "SELECT key FROM watch WHERE contract = ?"
 	sqlWatch      = "INSERT INTO watch (key, contract) VALUES (?, ?)"
@@ -153,6 +154,16 @@ func (t *tx) Save(ref engine.Ref, state []byte, in contract.Interest) error {
 		}
 	}
 	return nil
+}
+
+// Replace implements engine.Tx.
+func (t *tx) Replace(ref engine.Ref, old, state []byte) (bool, error) {
+	r, err := t.run(sqlReplace, blob(state), string(ref.Kind), ref.ID[:], blob(old))
+	if err != nil {
+		return false, err
+	}
+	n, err := r.RowsAffected()
+	return n == 1, err
 }
 
 // Each implements engine.Tx.
