@@ -26,10 +26,11 @@ func (b *bench) hashes(ctx context.Context) error {
 	var bare, one, far []float64                       // ns of a hash, of a penny, of one of the jump's
 	var oneRatio, farRatio []float64
 	fresh := errors.New("nothing was measured")
-	n := b.pick(50_000, 500_000)
+	// Rounds of less than a millisecond: whatever else runs seldom comes between.
+	const n = 2 * jump
 	high, low := u.At(500), u.At(499)
 	top, bottom := u.At(jump), u.At(0)
-	for i := range b.pick(5, 15) + 1 {
+	for i := range b.pick(200, 2000) + 1 {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
