@@ -181,12 +181,15 @@ func (p *payer) openBank(ctx context.Context, to bank.Peer, rungs, perRung uint3
 // made, all rungs are signed, brought to the payee and verified, and both sides
 // have it on their disks.
 func (b *bench) openings(ctx context.Context, t *town) error {
-	const perRung = 1000
-	runs := b.pick(3, 9)
-	kinds := []struct {
+	type kind struct {
+		name           string
 		rungs, perRung uint32
 		max            float64
-	}{{126, perRung, 150}, {126, 7937, 0}, {1022, perRung, 1000}}
+	}
+	runs, kinds := 9, []kind{{"open_126", 126, 1000, 150}, {"open_126_million", 126, 7937, 0}, {"open_1022", penny.MaxRungs, 1000, 1000}}
+	if b.opt.Quick {
+		runs, kinds = 2, []kind{{"open_126", 126, 100, 150}, {"open_1022", penny.MaxRungs, 100, 1000}}
+	}
 	p, err := t.payer(ctx, len(kinds)*(runs+1))
 	if err != nil {
 		return err
@@ -206,7 +209,7 @@ func (b *bench) openings(ctx context.Context, t *town) error {
 				return err
 			}
 		}
-		b.found(Figure{Name: fmt.Sprintf("open_%d_%d", k.rungs, k.rungs*k.perRung), What: fmt.Sprintf("opening a bank, %d rungs and %s pennies", k.rungs, thousands(float64(k.rungs*k.perRung))),
+		b.found(Figure{Name: k.name, What: fmt.Sprintf("opening a bank, %d rungs and %s pennies", k.rungs, thousands(float64(k.rungs*k.perRung))),
 			Value: median(times), Unit: "ms", Max: k.max})
 	}
 	return b.exchanged(ctx, t)
@@ -225,7 +228,7 @@ func (b *bench) exchanged(ctx context.Context, t *town) (err error) {
 	if err != nil {
 		return err
 	}
-	if _, _, err := p.openBank(ctx, bank.Peer{Key: t.peer.Key, Addrs: []string{relay.addr()}}, penny.MaxRungs, 1000); err != nil {
+	if _, _, err := p.openBank(ctx, bank.Peer{Key: t.peer.Key, Addrs: []string{relay.addr()}}, penny.MaxRungs, 100); err != nil {
 		return err
 	}
 	b.found(Figure{Name: "open_1022_bytes", What: "bytes exchanged to open a bank of 1022 rungs, with the connection's beginning", Value: float64(relay.bytes.Load()), Unit: "bytes", Max: 200 << 10})
@@ -326,9 +329,9 @@ func (b *bench) payments(ctx context.Context, t *town) error {
 	var ids []bank.ID
 	for i := range many + 1 {
 		b.working("opening banks, %d of %d", i+1, many+1)
-		rungs, perRung := uint32(14), uint32(15_000)
+		rungs, perRung := uint32(14), uint32(b.pick(1000, 15_000))
 		if i == many {
-			rungs, perRung = 126, 40_000
+			rungs, perRung = 126, uint32(b.pick(2500, 40_000))
 		}
 		id, _, err := p.openBank(ctx, t.peer, rungs, perRung)
 		if err != nil {
@@ -378,12 +381,12 @@ func (b *bench) payments(ctx context.Context, t *town) error {
 		window, pennies, quick int
 		min                    float64
 	}{
-		{"banks_50_window_1", "50 banks at once, one penny in flight each", ids[:many], 1, 400, 100, 20_000},
-		{"banks_50_window_16", "50 banks at once, a window of 16 each", ids[:many], 16, 4000, 1600, 20_000},
+		{"banks_50_window_1", "50 banks at once, one penny in flight each", ids[:many], 1, 1000, 100, 20_000},
+		{"banks_50_window_16", "50 banks at once, a window of 16 each", ids[:many], 16, 4000, 1000, 20_000},
 		{"bank_1_window_4096", "one bank, a window of 4096", ids[many:], 4096, 400_000, 100_000, 0},
 	} {
 		var rates []float64
-		for range b.pick(3, 7) {
+		for range b.pick(2, 7) {
 			r, err := run(k.what, k.ids, b.pick(k.quick, k.pennies), k.window)
 			if err != nil {
 				return err
