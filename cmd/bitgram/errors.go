@@ -73,6 +73,7 @@ var errorTable = []struct {
 	{wire.ErrBadAddress, "address", exitUsage, "an address begins with bg1, tbg1 or bgrt1; an npub or 64 hex digits work too"},
 	{demo.ErrOutput, "output", exitUsage, "choose a file in a directory that exists and can be written to"},
 	{demo.ErrAgents, "usage", exitUsage, "see 'bitgram demo --help'"},
+	{demo.ErrBankScenario, "scenario", exitUsage, "'bitgram demo bank --help' lists the scenarios"},
 	{demo.ErrPennies, "usage", exitUsage, "see 'bitgram demo bank --help'"},
 	{demo.ErrWindow, "usage", exitUsage, "see 'bitgram demo bank --help'"},
 	{demo.ErrScenario, "scenario", exitUsage, "'bitgram demo --help' lists the scenarios"},

@@ -96,3 +96,23 @@ func TestBankOptions(t *testing.T) {
 		}
 	}
 }
+
+// TestBankers: an honest payment arrives whole; a thief gets one step.
+func TestBankers(t *testing.T) {
+	for _, thief := range []bool{false, true} {
+		r, err := RunBankers(t.Context(), thief, Common{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		steps := payment / stepSize
+		if thief {
+			steps = lastGood
+		}
+		if !r.Balanced || r.Paid != steps*stepSize || (r.Lost > 0) != thief {
+			t.Errorf("thief %v: %+v", thief, r)
+		}
+		if fees := stepSize/100 + 2*bankerFees.Base; r.Lost > stepSize+fees || r.Settled > r.Paid.Whole() {
+			t.Errorf("thief %v: %v lost, %v settled", thief, r.Lost, r.Settled)
+		}
+	}
+}

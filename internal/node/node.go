@@ -62,6 +62,8 @@ type Config struct {
 	Progress func(what string, done, total uint64)
 	// Serve, where set, stands between the network and the agent's service.
 	Serve func(p2p.Service) p2p.Service
+	// ServeBanks, where set, stands between the network and the payee's.
+	ServeBanks func(p2p.Banks) p2p.Banks
 	// Host makes the node's libp2p hosts; p2p.New where it is nil.
 	Host func(p2p.Config) (*p2p.Host, error)
 	// Intercept, where set, stands between the engine and what carries effects
@@ -234,6 +236,9 @@ func Open(cfg Config) (n *Node, err error) {
 	}
 	if cfg.Banking != nil {
 		host.Banks = (*payee)(n)
+		if cfg.ServeBanks != nil {
+			host.Banks = cfg.ServeBanks(host.Banks)
+		}
 	}
 	if n.host, err = cfg.Host(host); err != nil {
 		return nil, errors.Join(err, n.calls.Close())
