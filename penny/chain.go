@@ -1,6 +1,7 @@
 package penny
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -67,39 +68,35 @@ func (c Chain) Check() error {
 	return nil
 }
 
-// message is what is hashed to a penny.
-type message struct {
-	buf [NonceSize + seqSize + MaxSize]byte
-	n   int
-}
-
-func (c *Chain) message(s *Secret) (m message) {
-	copy(m.buf[:], c.Nonce[:])
-	copy(m.buf[NonceSize+seqSize:], s[:c.Size])
-	m.n = NonceSize + seqSize + c.Size
-	return m
-}
-
-// seq sets the number of the penny that the message is hashed to.
-func (m *message) seq(j uint32) {
-	m.buf[NonceSize], m.buf[NonceSize+1], m.buf[NonceSize+2] = byte(j>>16), byte(j>>8), byte(j)
-}
-
 // Forward is the penny that a lower one leads to, by one hash a step. p itself
 // where its number is not below.
 func (c *Chain) Forward(p Penny, to uint32) Penny {
 	if p.Seq >= to || to > MaxSeq {
 		return p
 	}
-	m := c.message(&p.Secret)
-	for j := p.Seq + 1; j <= to; j++ {
-		m.seq(j)
-		sum := sha256.Sum256(m.buf[:m.n])
-		copy(m.buf[NonceSize+seqSize:m.n], sum[:])
-	}
 	out := Penny{Seq: to}
-	copy(out.Secret[:], m.buf[NonceSize+seqSize:m.n])
+	sum := c.walk(&p, to)
+	copy(out.Secret[:c.Size], sum[:])
 	return out
+}
+
+// walk hashes from a penny to a higher number of up to MaxSeq; of the sum the
+// chain's size counts. One step has to cost little more than its hash, so that
+// everything is written where it is hashed, in whole words.
+func (c *Chain) walk(p *Penny, to uint32) (sum Secret) {
+	const at = NonceSize + seqSize
+	var buf [at + MaxSize]byte // nonce ‖ seq ‖ secret; beyond the chain's size it does not count
+	*(*Secret)(buf[at:]) = p.Secret
+	*(*Nonce)(buf[:]) = c.Nonce
+	message := buf[:at+c.Size]
+	for j := p.Seq + 1; ; j++ {
+		buf[NonceSize], buf[NonceSize+1], buf[NonceSize+2] = byte(j>>16), byte(j>>8), byte(j)
+		sum = sha256.Sum256(message)
+		if j >= to {
+			return sum
+		}
+		*(*Secret)(buf[at:]) = sum
+	}
 }
 
 // Verify checks a penny against a higher one that is known: ErrSpent, ErrFalse.
@@ -109,7 +106,10 @@ func (c *Chain) Verify(known, p Penny) error {
 	if p.Seq >= known.Seq {
 		return ErrSpent
 	}
-	if c.Forward(p, known.Seq) != known {
+	if known.Seq > MaxSeq {
+		return ErrFalse
+	}
+	if sum := c.walk(&p, known.Seq); !bytes.Equal(sum[:c.Size], known.Secret[:c.Size]) {
 		return ErrFalse
 	}
 	return nil

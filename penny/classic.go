@@ -71,6 +71,24 @@ func (p *Pence) Steps(step func(Penny, [32]byte) bool) Sum {
 	return out
 }
 
+// message is what is hashed to a penny.
+type message struct {
+	buf [NonceSize + seqSize + MaxSize]byte
+	n   int
+}
+
+func (c *Chain) message(s *Secret) (m message) {
+	copy(m.buf[:], c.Nonce[:])
+	copy(m.buf[NonceSize+seqSize:], s[:c.Size])
+	m.n = NonceSize + seqSize + c.Size
+	return m
+}
+
+// seq sets the number of the penny that the message is hashed to.
+func (m *message) seq(j uint32) {
+	m.buf[NonceSize], m.buf[NonceSize+1], m.buf[NonceSize+2] = byte(j>>16), byte(j>>8), byte(j)
+}
+
 // Global names a penny everywhere: the ID and the penny, 28 bytes in the classic
 // form.
 func (c *Chain) Global(id ID, p Penny) []byte { return c.Encode(id[:], p) }

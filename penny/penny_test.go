@@ -436,3 +436,22 @@ func TestCounts(t *testing.T) {
 		t.Error("more than all")
 	}
 }
+
+// TestPurseWith: pennies that are given on the way are those of the chain.
+func TestPurseWith(t *testing.T) {
+	for _, n := range []uint32{1, 2, 3, 10, 99, 100, 101, 1000} {
+		p := Pence{Chain: Chain{Size: MinSize}, N: n}
+		p.P0[0] = 7
+		for _, seqs := range [][]uint32{nil, {0}, {n}, {0, n}, {n / 3, n / 2, n}, {n - 1, n}} {
+			u, list := NewPurseWith(p, seqs)
+			if len(list) != len(seqs) {
+				t.Fatalf("%d pennies of %v", len(list), seqs)
+			}
+			for i, seq := range seqs {
+				if want := p.Forward(Penny{Secret: p.P0}, seq); list[i] != want || u.At(seq) != want {
+					t.Errorf("N = %d: not penny %d", n, seq)
+				}
+			}
+		}
+	}
+}

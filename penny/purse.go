@@ -15,15 +15,28 @@ type Purse struct {
 
 // NewPurse walks the chain once.
 func NewPurse(p Pence) *Purse {
+	u, _ := NewPurseWith(p, nil)
+	return u
+}
+
+// NewPurseWith walks the chain once, and gives the pennies of some numbers on the
+// way: ascending, each up to N.
+func NewPurseWith(p Pence, seqs []uint32) (*Purse, []Penny) {
 	step := max(uint32(math.Sqrt(float64(p.N))), 1)
 	u := &Purse{pence: p, step: step, marks: make([]Secret, 0, p.N/step+1)}
+	found := make([]Penny, 0, len(seqs))
 	at := Penny{Secret: p.P0}
-	for {
-		u.marks = append(u.marks, at.Secret)
-		if p.N-at.Seq < step {
-			return u
+	for next := uint64(0); ; next += uint64(step) { // beyond the last mark it may be more than 32 bits
+		end := min(next, uint64(p.N))
+		for ; len(seqs) > 0 && uint64(seqs[0]) <= end; seqs = seqs[1:] {
+			at = p.Forward(at, seqs[0])
+			found = append(found, at)
 		}
-		at = p.Forward(at, at.Seq+step)
+		if next > uint64(p.N) {
+			return u, found
+		}
+		at = p.Forward(at, uint32(next))
+		u.marks = append(u.marks, at.Secret)
 	}
 }
 

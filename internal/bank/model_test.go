@@ -254,7 +254,7 @@ func newModel(t *testing.T, c config) *model {
 	step(bank.Quoted{Height: modelStart, Payee: keyOf(t, m.key), Conf: 3})
 	step(bank.CoinsLocked{Height: modelStart, Inputs: []wire.Outpoint{{Txid: w.hash()}}, Change: 5000, ChangeScript: m.script, Fee: 300, Root: m.root})
 	prep := effects[0].(bank.Prepare)
-	built, _, tx, err := bank.Build(&prep)
+	built, _, tx, _, err := bank.Build(&prep)
 	must(t, err)
 	if c.badLock > 0 {
 		built.Locks[c.badLock-1][3] ^= 1

@@ -99,30 +99,32 @@ func Pence(root wire.Secret, n uint32) penny.Pence {
 	return p
 }
 
-// Build makes a bank's terms and its unsigned funding. The bank is the funding's
-// output 0. It walks the whole chain.
-func Build(e *Prepare) (wire.BankTerms, *contract.Bank, contract.Tx, error) {
+// Build makes a bank's terms, its unsigned funding, and the purse from which its
+// pennies are paid. The bank is the funding's output 0. It walks the whole chain.
+func Build(e *Prepare) (wire.BankTerms, *contract.Bank, contract.Tx, *penny.Purse, error) {
 	t := wire.BankTerms{Blinding: Blinding(e.Root), Expiry: e.Expiry, Payee: e.Payee, Value: e.Ladder.Value, PerRung: e.Ladder.PerRung}
 	key, err := PayerKey(e.Root).PrivKey()
 	if err != nil {
-		return t, nil, nil, err
+		return t, nil, nil, nil, err
 	}
 	t.Payer = wire.XOnly(key.PubKey())
 	p := Pence(e.Root, e.Ladder.N())
 	t.Nonce = p.Nonce
-	at := penny.Penny{Secret: p.P0}
-	t.Locks = make(wire.Locks, e.Ladder.Rungs)
+	seqs := make([]uint32, 0, e.Ladder.Rungs+1)
 	for g := e.Ladder.Rungs; g >= 1; g-- {
-		at = p.Forward(at, e.Ladder.Seq(g))
-		t.Locks[g-1] = contract.Lock(at.Secret[:p.Size])
+		seqs = append(seqs, e.Ladder.Seq(g))
 	}
-	at = p.Forward(at, p.N)
-	copy(t.Last[:], at.Secret[:])
+	purse, list := penny.NewPurseWith(p, append(seqs, p.N))
+	t.Locks = make(wire.Locks, e.Ladder.Rungs)
+	for i := range t.Locks {
+		t.Locks[i] = contract.Lock(list[len(t.Locks)-1-i].Secret[:p.Size])
+	}
+	copy(t.Last[:], list[len(t.Locks)].Secret[:])
 	b, err := contract.NewBank(t)
 	if err != nil {
-		return t, nil, nil, err
+		return t, nil, nil, nil, err
 	}
-	return t, b, b.Funding(e.Inputs, e.Change, e.ChangeScript), nil
+	return t, b, b.Funding(e.Inputs, e.Change, e.ChangeScript), purse, nil
 }
 
 // Step is the payer's transition.

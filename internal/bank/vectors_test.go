@@ -109,7 +109,7 @@ func TestVectors(t *testing.T) {
 		root, key := fixed(c.name+" root"), fixed(c.name+" payee")
 		payerKey := bank.PayerKey(root)
 		e := &bank.Prepare{Root: root, Payee: keyOf(t, key), Expiry: c.expiry, Ladder: c.l, Inputs: []wire.Outpoint{{Txid: wire.Hash(fixed(c.name + " coin")), Vout: 1}}, Change: 5000, ChangeScript: script}
-		terms, b, tx, err := bank.Build(e)
+		terms, b, tx, _, err := bank.Build(e)
 		must(t, err)
 		at := wire.Outpoint{Txid: contract.Txid(tx)}
 		sigs, err := b.SignRungs(at, payerKey)

@@ -511,7 +511,7 @@ func (h *house) do(t task) (answers []delivery, again bool) {
 		}
 		return say(bank.Quoted{Height: h.position(), Payee: keyOf(h.t, peer.payeeKey(t.id)), Conf: h.margins.ConfFor(e.Request.Value)})
 	case bank.Prepare:
-		terms, _, tx, err := bank.Build(&e)
+		terms, _, tx, _, err := bank.Build(&e)
 		must(h.t, err)
 		if h.falseLock > 0 {
 			terms.Locks[h.falseLock-1][0] ^= 1

@@ -30,11 +30,19 @@ func main() {
 	out := flag.String("o", "", "write the report to this file as well")
 	huge := flag.Int64("huge", 1<<30, "bytes of the huge message")
 	names := flag.Bool("discovery", false, "measure discovery alone, to standard output")
+	penny := flag.Bool("banks", false, "measure penny banks alone, to standard output")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if *names {
 		if err := discovery(ctx, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	if *penny {
+		if err := banks(ctx, os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)
 			os.Exit(1)
 		}
@@ -101,7 +109,10 @@ func report(ctx context.Context, w io.Writer, huge int64) error {
 	}
 
 	table(w, "Discovery", "figure", "measured", "wanted")
-	return discovery(ctx, w)
+	if err := discovery(ctx, w); err != nil {
+		return err
+	}
+	return banks(ctx, w)
 }
 
 func table(w io.Writer, title string, cols ...string) {

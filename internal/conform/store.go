@@ -204,6 +204,18 @@ func storeContracts(t *testing.T, h *StoreHarness) {
 		_, err = tx.State(b)
 		WantErr(t, err, engine.ErrNoContract)
 		Must(t, tx.Save(b, nil, contract.Interest{Forget: true})) // again
+		if ok, err := tx.Replace(b, nil, []byte("six")); ok || err != nil {
+			t.Errorf("what is gone was replaced: %v", err)
+		}
+		if ok, err := tx.Replace(a, []byte("two"), []byte("four")); ok || err != nil {
+			t.Errorf("another state was replaced: %v", err)
+		}
+		if ok, err := tx.Replace(a, []byte("three"), []byte("five")); !ok || err != nil {
+			t.Errorf("a state was not replaced: %v", err)
+		}
+		if got, err := tx.State(a); err != nil || string(got) != "five" {
+			t.Errorf("state %q, %v", got, err)
+		}
 		refs, err = tx.Watching([]wire.Hash{{9}}, []wire.Outpoint{outpoint(9)}, 0)
 		Must(t, err)
 		if !slices.Equal(refs, []engine.Ref{a}) {
@@ -587,7 +599,7 @@ func storeModel(r *rapid.T, h *StoreHarness) {
 		fails := rapid.IntRange(0, 3).Draw(r, "fails") == 0
 		err := s.Update(ctx, func(tx engine.Tx) error {
 			for range rapid.IntRange(0, 6).Draw(r, "steps") {
-				switch rapid.IntRange(0, 6).Draw(r, "op") {
+				switch rapid.IntRange(0, 7).Draw(r, "op") {
 				case 0, 1:
 					ref := refs.Draw(r, "ref")
 					in := contract.Interest{Wake: heights.Draw(r, "wake"), Top: heights.Draw(r, "top"), Done: rapid.Bool().Draw(r, "done"),
@@ -607,6 +619,15 @@ func storeModel(r *rapid.T, h *StoreHarness) {
 						next.order = append(next.order, ref)
 					}
 					next.state[ref], next.in[ref] = state, in
+				case 7:
+					ref, old, state := refs.Draw(r, "ref"), []byte{small.Draw(r, "old")}, []byte{small.Draw(r, "state")}
+					ok, err := tx.Replace(ref, old, state)
+					check(err)
+					if was, there := next.state[ref]; ok != (there && bytes.Equal(was, old)) {
+						r.Fatalf("replaced: %v, the state was %x, not %x", ok, was, old)
+					} else if ok {
+						next.state[ref] = state
+					}
 				case 2:
 					p := engine.PendingEffect{Ref: refs.Draw(r, "ref"), Name: keys.Draw(r, "name"), Body: []byte{small.Draw(r, "body")}}
 					var err error

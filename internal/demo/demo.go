@@ -4,21 +4,14 @@
 package demo
 
 import (
-	"bytes"
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
-	"os"
-	"path/filepath"
 	"sync"
-	"time"
 
-	"github.com/bitgram/bitgram/internal/chain/devchain"
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/mail"
@@ -67,9 +60,6 @@ func Find(name string) (Scenario, error) {
 // ErrAgents: a number of agents that the demo does not run.
 var ErrAgents = fmt.Errorf("the demo runs %d to %d agents", messageAgents, maxAgents)
 
-// ErrOutput: a file cannot be written where it was asked for.
-var ErrOutput = errors.New("cannot write the output")
-
 // Options of a run.
 type Options struct {
 	Scenario Scenario
@@ -79,27 +69,10 @@ type Options struct {
 	Agents   int       // in the network; the message goes to three
 	// OneOfMany pays all agents by one output, whatever the scenario.
 	OneOfMany bool
-	Out       string // where to write what the recipient got; empty for nowhere
-	Blocks    string // where to export the chain; empty for nowhere
-	// Tell is told what happens, in plain words.
-	Tell func(Event)
 	// Progress is told how far long work is; see node.Config.
 	Progress func(what string, done, total uint64)
-	Log      *slog.Logger
-}
-
-// Event is one thing that happened.
-type Event struct {
-	Party string `json:"party"`
-	Text  string `json:"text"`
-}
-
-// Party is a line of the ledger, in satoshi.
-type Party struct {
-	Name     string   `json:"party"`
-	Received wire.Sat `json:"received_sat"` // from the faucet
-	Holds    wire.Sat `json:"holds_sat"`
-	Change   wire.Sat `json:"change_sat"`
+	// Out is where what the recipient got is written.
+	Common
 }
 
 // Result is how it ended.
@@ -118,10 +91,8 @@ type Result struct {
 	RefundTxids    []string `json:"refund_txids"`
 	SenderSpent    wire.Sat `json:"sender_spent_sat"`
 	AgentsEarned   wire.Sat `json:"agents_earned_sat"`
-	Fees           wire.Sat `json:"fees_sat"`
-	Balanced       bool     `json:"balanced"`
-	Ledger         []Party  `json:"ledger"`
-	Height         uint32   `json:"height"`
+	Books
+	Height uint32 `json:"height"`
 }
 
 // What the parties of the demo start with and ask for.
@@ -135,12 +106,10 @@ const (
 	baseRate      = wire.Psat(20_000_000) // 20 sat per MB-day
 )
 
-// world is everything that runs.
-type world struct {
+// delivery is the story of a message, with everybody in it.
+type delivery struct {
+	*world
 	opt       Options
-	dir       string
-	chain     *devchain.Chain
-	miner     []byte
 	agents    []*agent
 	sender    *node.Node
 	recipient *node.Node
@@ -156,22 +125,15 @@ func Run(ctx context.Context, opt Options) (res *Result, err error) {
 	if opt.Agents < messageAgents || opt.Agents > maxAgents {
 		return nil, fmt.Errorf("%w: %d", ErrAgents, opt.Agents)
 	}
-	for _, path := range []string{opt.Out, opt.Blocks} {
-		if err := checkWritable(path); err != nil {
-			return nil, err
-		}
-	}
-	if opt.Tell == nil {
-		opt.Tell = func(Event) {}
-	}
-	dir, err := os.MkdirTemp("", "bitgram-demo-")
-	if err != nil {
-		return nil, err
-	}
 	if opt.OneOfMany {
 		opt.Scenario.shape = wire.OneOfMany
 	}
-	w := &world{opt: opt, dir: dir}
+	base, err := newWorld(opt.Common)
+	if err != nil {
+		return nil, err
+	}
+	w := &delivery{world: base, opt: opt}
+	w.running, w.after = w.present, w.recover
 	defer func() { err = errors.Join(err, w.close()) }()
 	if err := w.open(ctx); err != nil {
 		return nil, err
@@ -179,16 +141,8 @@ func Run(ctx context.Context, opt Options) (res *Result, err error) {
 	return w.play(ctx)
 }
 
-func (w *world) tell(party, format string, a ...any) {
-	w.opt.Tell(Event{Party: party, Text: fmt.Sprintf(format, a...)})
-}
-
-// open starts the chain and every party.
-func (w *world) open(ctx context.Context) (err error) {
-	if w.chain, err = devchain.Open(filepath.Join(w.dir, "chain")); err != nil {
-		return err
-	}
-	w.miner = append([]byte{0x51, 0x20}, bytes.Repeat([]byte{2}, 32)...) // nobody's: the miner spends nothing here
+// open starts every party.
+func (w *delivery) open(ctx context.Context) (err error) {
 	if w.opt.Scenario.crash {
 		if w.crash, err = newCrashPlan(); err != nil {
 			return err
@@ -214,19 +168,10 @@ func (w *world) open(ctx context.Context) (err error) {
 	if w.recipient, err = node.Open(w.config("recipient")); err != nil {
 		return err
 	}
-	for _, n := range w.running() {
-		n.Start()
-	}
-	for _, n := range w.running() {
-		if err := n.WaitNetwork(ctx); err != nil {
-			return err
-		}
-	}
-	_, script, err := w.sender.NewAddress(ctx)
-	if err != nil {
+	if err := w.start(ctx); err != nil {
 		return err
 	}
-	if _, err := w.chain.Faucet(ctx, script, purse); err != nil {
+	if err := w.fund(ctx, w.sender, purse); err != nil {
 		return err
 	}
 	if err := w.mine(ctx); err != nil {
@@ -236,8 +181,8 @@ func (w *world) open(ctx context.Context) (err error) {
 	return nil
 }
 
-// running are the parties that take part now; an absent recipient does not.
-func (w *world) running() (list []*node.Node) {
+// present are the parties that take part now; an absent recipient does not.
+func (w *delivery) present() (list []*node.Node) {
 	for _, a := range w.agents {
 		if !a.isDead() {
 			list = append(list, a.node)
@@ -251,15 +196,14 @@ func (w *world) running() (list []*node.Node) {
 }
 
 // config is a new home's.
-func (w *world) config(name string) node.Config {
-	seed := make([]byte, 64)
-	_, _ = rand.Read(seed) // never fails (crypto/rand)
-	return node.Config{Dir: filepath.Join(w.dir, name), Network: wire.Regtest, Seed: seed, Chain: w.chain, Hints: new(wire.Height), Log: w.opt.Log,
-		Observe: func(c engine.Change) { w.observe(name, c) }, Progress: w.opt.Progress}
+func (w *delivery) config(name string) node.Config {
+	c := w.world.config(name, func(c engine.Change) { w.observe(name, c) })
+	c.Hints, c.Progress = new(wire.Height), w.opt.Progress
+	return c
 }
 
 // agent adds an agent to the network, with the part that the scenario gives it.
-func (w *world) agent(name string, rate wire.Psat) (err error) {
+func (w *delivery) agent(name string, rate wire.Psat) (err error) {
 	a := &agent{name: name, w: w, cfg: w.config(name)}
 	p := &deal.Policy{Rate: rate, MaxSize: wire.MaxPayload, MaxBlocks: 1008, ValidFor: 12, Patience: claimPatience, OneOfMany: true}
 	a.cfg.Policy, a.cfg.Listen = p, []string{"/ip4/127.0.0.1/tcp/0"}
@@ -290,7 +234,7 @@ func (w *world) agent(name string, rate wire.Psat) (err error) {
 
 // hint puts hints of the first agents on the chain: all others find the network
 // by these, and by nothing else.
-func (w *world) hint(ctx context.Context) error {
+func (w *delivery) hint(ctx context.Context) error {
 	for _, a := range w.agents[:min(len(w.agents), 3)] {
 		h, err := a.node.Hint()
 		if err != nil {
@@ -311,7 +255,7 @@ func (w *world) hint(ctx context.Context) error {
 // hintBurn is what is burned for each.
 const hintBurn wire.Sat = 1000
 
-func (w *world) close() error {
+func (w *delivery) close() error {
 	var errs []error
 	for _, a := range w.agents {
 		a.kill()
@@ -322,71 +266,11 @@ func (w *world) close() error {
 			errs = append(errs, n.Close())
 		}
 	}
-	if w.chain != nil {
-		errs = append(errs, w.chain.Close())
-	}
-	return errors.Join(append(errs, os.RemoveAll(w.dir))...)
-}
-
-func (w *world) height(ctx context.Context) wire.Height {
-	tip, err := w.chain.Tip(ctx)
-	if err != nil {
-		return 0
-	}
-	return tip.Height
-}
-
-// settle waits until every party has seen the tip and has nothing left to do.
-func (w *world) settle(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	tip, err := w.chain.Tip(ctx)
-	if err != nil {
-		return err
-	}
-	for quiet := 0; quiet < 2; {
-		idle := true
-		for _, n := range w.running() {
-			idle = idle && n.Engine().Idle(tip.Height)
-		}
-		if quiet++; !idle {
-			quiet = 0
-		}
-		select {
-		case <-time.After(500 * time.Microsecond):
-		case <-ctx.Done():
-			return fmt.Errorf("the network does not come to rest at height %d: %w", tip.Height, ctx.Err())
-		}
-	}
-	return nil
-}
-
-// mine adds a block with whatever is in the mempool, and lets everybody react.
-func (w *world) mine(ctx context.Context) error {
-	if _, err := w.chain.Mine(ctx, 1, w.miner); err != nil {
-		return err
-	}
-	if err := w.settle(ctx); err != nil {
-		return err
-	}
-	return w.recover(ctx)
-}
-
-// mineUntil mines until done, at most limit blocks.
-func (w *world) mineUntil(ctx context.Context, limit int, done func() (bool, error)) error {
-	for range limit {
-		if ok, err := done(); ok || err != nil {
-			return err
-		}
-		if err := w.mine(ctx); err != nil {
-			return err
-		}
-	}
-	return fmt.Errorf("not reached within %d blocks", limit)
+	return errors.Join(append(errs, w.world.close())...)
 }
 
 // play sends the message and follows it to its end.
-func (w *world) play(ctx context.Context) (*Result, error) {
+func (w *delivery) play(ctx context.Context) (*Result, error) {
 	sum := sha256.New()
 	body := &counter{r: io.TeeReader(w.opt.Body, sum)}
 	w.tell("sender", "writes to %s", w.recipient.Address())
@@ -439,12 +323,7 @@ func (w *world) play(ctx context.Context) (*Result, error) {
 			return nil, err
 		}
 	}
-	if w.opt.Blocks != "" {
-		if err := writeFile(w.opt.Blocks, func(f io.Writer) error { return w.chain.Export(f) }); err != nil {
-			return nil, err
-		}
-	}
-	return res, nil
+	return res, w.export()
 }
 
 // Failed is a message that the sender gave up before paying.
@@ -453,7 +332,7 @@ type Failed struct{ By, Why string }
 func (f *Failed) Error() string { return f.Why }
 
 // receive takes what the recipient read and writes it out.
-func (w *world) receive(ctx context.Context, res *Result) error {
+func (w *delivery) receive(ctx context.Context, res *Result) error {
 	if w.opt.Scenario.absent {
 		return nil
 	}
@@ -488,35 +367,6 @@ func (w *world) receive(ctx context.Context, res *Result) error {
 	res.SHA256Received = hex.EncodeToString(sum.Sum(nil))
 	res.Delivered = err == nil && res.SHA256Received == res.SHA256Sent
 	return err
-}
-
-// checkWritable finds out before the work whether path can be written after
-// it.
-func checkWritable(path string) error {
-	if path == "" {
-		return nil
-	}
-	if s, err := os.Stat(path); err == nil && s.IsDir() {
-		return fmt.Errorf("%w: %s is a directory", ErrOutput, path)
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".bitgram-*")
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrOutput, err)
-	}
-	return errors.Join(f.Close(), os.Remove(f.Name()))
-}
-
-// writeFile writes a file that appears whole or not at all.
-func writeFile(path string, fill func(io.Writer) error) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".bitgram-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	if err := errors.Join(fill(f), f.Sync(), f.Chmod(0o644), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }
 
 type counter struct {

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/btcsuite/btcd/chainhash/v2"
+	btcwire "github.com/btcsuite/btcd/wire/v2"
 
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/deal"
@@ -15,10 +16,97 @@ import (
 
 func txid(h wire.Hash) string { return chainhash.Hash(h).String() }
 
-// account adds up every party's coins and the fees of the message's
-// transactions, each read back from the chain.
-func (w *world) account(ctx context.Context, s *deal.Sender, res *Result) error {
+// Party is a line of the ledger, in satoshi.
+type Party struct {
+	Name     string   `json:"party"`
+	Received wire.Sat `json:"received_sat"` // from the faucet
+	Holds    wire.Sat `json:"holds_sat"`
+	Change   wire.Sat `json:"change_sat"`
+}
+
+// Books are a story's, read back from the chain and from the parties' wallets.
+type Books struct {
+	Fees     wire.Sat `json:"fees_sat"`
+	Balanced bool     `json:"balanced"`
+	Ledger   []Party  `json:"ledger"`
+
+	unspent map[wire.Outpoint]*btcwire.TxOut
+}
+
+// readChain adds up the fees of a story's transactions, each of which has to be
+// on the chain, and finds out what nobody has spent.
+func (w *world) readChain(ctx context.Context, ids ...wire.Hash) (*Books, error) {
+	b := &Books{unspent: map[wire.Outpoint]*btcwire.TxOut{}}
+	want := map[wire.Hash]bool{}
+	for _, id := range ids {
+		want[id] = true
+	}
+	tip, err := w.chain.Tip(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for h := wire.Height(1); h <= tip.Height; h++ {
+		hash, err := w.chain.HashAt(ctx, h)
+		if err != nil {
+			return nil, err
+		}
+		block, _, err := w.chain.Block(ctx, hash)
+		if err != nil {
+			return nil, err
+		}
+		for _, t := range block.Transactions {
+			id := contract.Txid(t)
+			fee := wire.Sat(0)
+			for n, o := range t.TxOut {
+				b.unspent[wire.Outpoint{Txid: id, Vout: uint32(n)}] = o
+				fee -= wire.Sat(o.Value)
+			}
+			for _, in := range t.TxIn {
+				at := contract.OutpointOf(in.PreviousOutPoint)
+				if o := b.unspent[at]; o != nil {
+					fee += wire.Sat(o.Value)
+				}
+				delete(b.unspent, at)
+			}
+			if want[id] {
+				b.Fees += fee
+				delete(want, id)
+			}
+		}
+	}
+	if len(want) != 0 {
+		return nil, fmt.Errorf("%d of the story's transactions are not on the chain", len(want))
+	}
+	return b, nil
+}
+
+// line adds a party, and returns what it has gained.
+func (b *Books) line(name string, from, holds wire.Sat) wire.Sat {
+	b.Ledger = append(b.Ledger, Party{Name: name, Received: from, Holds: holds, Change: holds - from})
+	return holds - from
+}
+
+// wallet adds a party by what its wallet holds.
+func (b *Books) wallet(ctx context.Context, name string, n *node.Node, from wire.Sat) (wire.Sat, error) {
+	have, err := n.Balance(ctx)
+	return b.line(name, from, have.Confirmed+have.Locked+have.Pending), err
+}
+
+// balance adds the miners, and finds out whether every satoshi is there.
+func (b *Books) balance() {
+	b.line("miners", 0, b.Fees)
+	var sum wire.Sat
+	for _, p := range b.Ledger {
+		sum += p.Change
+	}
+	b.Balanced = sum == 0
+}
+
+// account closes the books of a message.
+func (w *delivery) account(ctx context.Context, s *deal.Sender, res *Result) error {
+	ids := []wire.Hash{s.Txid}
 	for i, f := range s.Spends {
+		ids = append(ids, f.Txid)
 		id := txid(f.Txid)
 		list := &res.RefundTxids
 		if f.Claim >= 0 {
@@ -30,64 +118,19 @@ func (w *world) account(ctx context.Context, s *deal.Sender, res *Result) error 
 			*list = append(*list, id)
 		}
 	}
-	want := map[wire.Hash]bool{s.Txid: true}
-	for _, f := range s.Spends {
-		want[f.Txid] = true
-	}
-	values := map[wire.Outpoint]wire.Sat{}
-	tip, err := w.chain.Tip(ctx)
+	b, err := w.readChain(ctx, ids...)
 	if err != nil {
 		return err
 	}
-	for h := wire.Height(1); h <= tip.Height; h++ {
-		hash, err := w.chain.HashAt(ctx, h)
-		if err != nil {
-			return err
-		}
-		b, _, err := w.chain.Block(ctx, hash)
-		if err != nil {
-			return err
-		}
-		for _, t := range b.Transactions {
-			id := contract.Txid(t)
-			fee := wire.Sat(0)
-			for n, o := range t.TxOut {
-				values[wire.Outpoint{Txid: id, Vout: uint32(n)}] = wire.Sat(o.Value)
-				fee -= wire.Sat(o.Value)
-			}
-			for _, in := range t.TxIn {
-				fee += values[contract.OutpointOf(in.PreviousOutPoint)]
-			}
-			if want[id] {
-				res.Fees += fee
-				delete(want, id)
-			}
-		}
-	}
-	if len(want) != 0 {
-		return fmt.Errorf("%d of the message's transactions are not on the chain", len(want))
-	}
-	add := func(name string, n *node.Node, from wire.Sat) (wire.Sat, error) {
-		b, err := n.Balance(ctx)
-		if err != nil {
-			return 0, err
-		}
-		holds := b.Confirmed + b.Locked + b.Pending
-		res.Ledger = append(res.Ledger, Party{Name: name, Received: from, Holds: holds, Change: holds - from})
-		return holds - from, nil
-	}
-	spent, err := add("sender", w.sender, purse)
+	spent, err := b.wallet(ctx, "sender", w.sender, purse)
 	if err != nil {
 		return err
 	}
 	res.SenderSpent = -spent
-	total := spent
 	if !w.opt.Scenario.absent {
-		c, err := add("recipient", w.recipient, 0)
-		if err != nil {
+		if _, err := b.wallet(ctx, "recipient", w.recipient, 0); err != nil {
 			return err
 		}
-		total += c
 	}
 	for _, a := range w.agents {
 		if a.isDead() { // its books are in its files
@@ -95,14 +138,13 @@ func (w *world) account(ctx context.Context, s *deal.Sender, res *Result) error 
 				return err
 			}
 		}
-		c, err := add(a.name, a.node, 0)
+		c, err := b.wallet(ctx, a.name, a.node, 0)
 		if err != nil {
 			return err
 		}
 		res.AgentsEarned += c
-		total += c
 	}
-	res.Ledger = append(res.Ledger, Party{Name: "miners", Holds: res.Fees, Change: res.Fees})
-	res.Balanced = total+res.Fees == 0
+	b.balance()
+	res.Books = *b
 	return nil
 }

@@ -10,7 +10,7 @@ import (
 
 // observe says in plain words what a change means. Only changes that people
 // care for are told.
-func (w *world) observe(party string, c engine.Change) {
+func (w *delivery) observe(party string, c engine.Change) {
 	switch s := c.State.(type) {
 	case deal.Sender:
 		w.observeSender(party, &s, c.Event)
@@ -23,7 +23,7 @@ func (w *world) observe(party string, c engine.Change) {
 	}
 }
 
-func (w *world) observeSender(party string, s *deal.Sender, ev engine.Event) {
+func (w *delivery) observeSender(party string, s *deal.Sender, ev engine.Event) {
 	switch ev := ev.(type) {
 	case nil:
 		w.tell(party, "encrypts the message: %d bytes, which only the recipient can open", s.Terms.PayloadSize)
@@ -101,7 +101,7 @@ func frozen(s *deal.Sender) string {
 	return fmt.Sprintf("%v in %d outputs", sum, len(s.Values))
 }
 
-func (w *world) observeAgent(party string, before, a *deal.Agent, ev engine.Event) {
+func (w *delivery) observeAgent(party string, before, a *deal.Agent, ev engine.Event) {
 	switch ev := ev.(type) {
 	case deal.Offered:
 		w.tell(party, "recomputes the output, the root and its pre-signature byte for byte, and keeps the copy")
@@ -126,7 +126,7 @@ func (w *world) observeAgent(party string, before, a *deal.Agent, ev engine.Even
 	}
 }
 
-func (w *world) observeRecipient(party string, before, r *deal.Recipient, ev engine.Event) {
+func (w *delivery) observeRecipient(party string, before, r *deal.Recipient, ev engine.Event) {
 	switch ev := ev.(type) {
 	case nil:
 		w.tell(party, "finds a message in block %d: its tag is for this key; looks up its place in the DHT", r.Tip)

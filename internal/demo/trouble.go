@@ -22,7 +22,7 @@ import (
 // agent is one agent of the network.
 type agent struct {
 	name string
-	w    *world
+	w    *delivery
 	cfg  node.Config
 	node *node.Node
 
@@ -110,7 +110,7 @@ func (d dyingAgent) Copy(ctx context.Context, t *wire.Token, nonce wire.Hash, se
 // holds the message, with a leaf of its own making. It counts what it learns.
 type decoy struct {
 	p2p.Service
-	w        *world
+	w        *delivery
 	identity wire.Secret
 	key      wire.Key
 
@@ -118,7 +118,7 @@ type decoy struct {
 	asked, disclosed int
 }
 
-func newDecoy(w *world, seed []byte) (*decoy, error) {
+func newDecoy(w *delivery, seed []byte) (*decoy, error) {
 	identity, err := wallet.IdentityKey(seed)
 	if err != nil {
 		return nil, err
@@ -235,7 +235,7 @@ func (c crasher) Do(ctx context.Context, ref engine.Ref, e engine.Effect) (func(
 }
 
 // recover opens crashed agents again.
-func (w *world) recover(ctx context.Context) error {
+func (w *delivery) recover(ctx context.Context) error {
 	if w.crash == nil {
 		return nil
 	}
@@ -256,7 +256,7 @@ func (w *world) recover(ctx context.Context) error {
 }
 
 // reorg takes a claim that is three blocks deep off the chain, once.
-func (w *world) reorg(ctx context.Context, s *deal.Sender) error {
+func (w *delivery) reorg(ctx context.Context, s *deal.Sender) error {
 	const depth = 3
 	tip := w.height(ctx)
 	for _, f := range s.Spends {

@@ -74,6 +74,10 @@ type Tx interface {
 	// Save writes a contract's state and replaces what it watches; with
 	// in.Forget it removes all of it.
 	Save(ref Ref, state []byte, in contract.Interest) error
+	// Replace writes a contract's state over an old one, and leaves what it watches
+	// as it is; false, and nothing is written, where the state is not old, byte for
+	// byte.
+	Replace(ref Ref, old, state []byte) (bool, error)
 	// Each calls f for every contract of a kind, the finished ones only with
 	// all, in order of creation.
 	Each(kind Kind, all bool, f func(ref Ref, state []byte) error) error
@@ -173,6 +177,7 @@ type Config struct {
 type Engine struct {
 	cfg   Config
 	slots map[contract.Class]chan struct{}
+	hot   hotStates
 
 	mu      sync.Mutex
 	pending []PendingEffect // queued before Run, or while it has no room
@@ -197,7 +202,7 @@ func New(cfg Config) *Engine {
 	for class, n := range parallel {
 		slots[class] = make(chan struct{}, n)
 	}
-	return &Engine{cfg: cfg, slots: slots, running: map[int64]bool{},
+	return &Engine{cfg: cfg, slots: slots, hot: newHotStates(), running: map[int64]bool{},
 		wake: make(chan struct{}, 1), told: make(chan struct{})}
 }
 
@@ -362,6 +367,11 @@ func own(err error) bool {
 
 // step loads, steps and keeps one contract.
 func (b *batch) step(ref Ref, ev Event) (any, error) {
+	if next, effects, ok, err := b.stepHot(ref, ev); err != nil {
+		return nil, err
+	} else if ok {
+		return next, b.carry(ref, effects)
+	}
 	raw, err := b.tx.State(ref)
 	if err != nil {
 		return nil, err
@@ -381,21 +391,40 @@ func (b *batch) step(ref Ref, ev Event) (any, error) {
 }
 
 func (b *batch) keep(c Change) error {
-	raw, err := wire.Marshal(c.State)
+	raw, again, err := encode(c.Ref, c.State)
 	if err != nil {
 		return err
 	}
-	// What cannot be read back must not be written: the contract would be lost.
-	if _, err := decode(c.Ref.Kind, raw); err != nil {
-		return &machineError{fmt.Errorf("state of %v: %w", c.Ref, err)}
+	if err := b.changed(c); err != nil {
+		return err
 	}
+	in := interest(c.State)
+	if err := b.tx.Save(c.Ref, raw, in); err != nil {
+		return err
+	}
+	b.e.hot.put(c.Ref, &hotState{raw, again, in})
+	return nil
+}
+
+// encode marshals a state, and reads it back: what cannot be read must not be
+// written, since the contract would be lost.
+func encode(ref Ref, state any) (raw []byte, again any, err error) {
+	if raw, err = wire.Marshal(state); err != nil {
+		return nil, nil, err
+	}
+	if again, err = decode(ref.Kind, raw); err != nil {
+		return nil, nil, &machineError{fmt.Errorf("state of %v: %w", ref, err)}
+	}
+	return raw, again, nil
+}
+
+// changed notes a change for after the commit, and accounts for it.
+func (b *batch) changed(c Change) error {
 	b.changes = append(b.changes, c)
-	if b.e.cfg.Account != nil {
-		if err := b.e.cfg.Account(b.tx, c); err != nil {
-			return err
-		}
+	if b.e.cfg.Account == nil {
+		return nil
 	}
-	return b.tx.Save(c.Ref, raw, interest(c.State))
+	return b.e.cfg.Account(b.tx, c)
 }
 
 // carry keeps effects for later, and does at once those that need the store

@@ -70,12 +70,12 @@ func (x *executor) doBank(ctx context.Context, ref engine.Ref, e bank.Effect) (f
 			return append([]engine.Delivery{{Ref: ref, Event: bank.Broadcasted{Err: refused}}}, next...), err
 		}, nil
 	case bank.Prepare:
-		terms, b, tx, err := bank.Build(&e)
+		terms, _, tx, purse, err := bank.Build(&e)
 		if err != nil {
 			return nil, err
 		}
+		x.banks.purses.Add(ref.ID, purse) // the first payment needs not walk the chain again
 		ev := bank.Prepared{Funding: contract.EncodeTx(tx), At: wire.Outpoint{Txid: contract.Txid(tx)}}
-		terms = b.Terms()
 		return func(tx engine.Tx) ([]engine.Delivery, error) {
 			return []engine.Delivery{{Ref: ref, Event: ev}}, keepPaper(tx, ref, &bank.Paper{Terms: terms})
 		}, nil

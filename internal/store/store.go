@@ -47,6 +47,9 @@ var (
 	errGroup = errors.New("the shared transaction failed")
 )
 
+// readers is how many views run at once.
+const readers = 4
+
 // maxGroup bounds how many updates share a commit.
 const maxGroup = 256
 
@@ -54,6 +57,9 @@ const maxGroup = 256
 type Store struct {
 	write *sql.DB // one connection, owned by the writer
 	read  *sql.DB
+	// The statements of each.
+	writing, reading compiled
+
 	queue chan *update
 	quit  chan struct{}
 	done  chan struct{}
@@ -118,8 +124,14 @@ func Open(path string) (*Store, error) {
 		write.Close()
 		return nil, err
 	}
-	read.SetMaxOpenConns(4)
-	s := &Store{write: write, read: read, queue: make(chan *update, maxGroup), quit: make(chan struct{}), done: make(chan struct{}), broken: make(chan struct{})}
+	read.SetMaxOpenConns(readers)
+	read.SetMaxIdleConns(readers) // a new connection costs more than what it reads
+	writing, err := compile(write)
+	reading, rerr := compile(read)
+	if err = errors.Join(err, rerr); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", path, meaning(err)), write.Close(), read.Close())
+	}
+	s := &Store{write: write, read: read, writing: writing, reading: reading, queue: make(chan *update, maxGroup), quit: make(chan struct{}), done: make(chan struct{}), broken: make(chan struct{})}
 	go s.writer()
 	return s, nil
 }
@@ -252,7 +264,7 @@ func (s *Store) View(ctx context.Context, f func(engine.Tx) error) error {
 		return s.noted(err)
 	}
 	defer t.Rollback()
-	return s.noted(f(&tx{ctx: ctx, tx: t}))
+	return s.noted(f(newTx(ctx, t, s.reading)))
 }
 
 // writer is the one goroutine that writes.
@@ -304,9 +316,9 @@ func (s *Store) commit(group []*update) {
 		return
 	}
 	defer t.Rollback()
-	worked := false
+	shared, worked := newTx(ctx, t, s.writing), false
 	for _, u := range group {
-		alive, err := s.savepoint(ctx, t, u)
+		alive, err := s.savepoint(shared, u)
 		if u.err = s.noted(err); !alive {
 			fail(fmt.Errorf("%w: %w", errGroup, u.err))
 			return
@@ -325,17 +337,17 @@ func (s *Store) commit(group []*update) {
 // savepoint runs one update. alive is false where the savepoint is gone: on
 // some errors, such as a full disk, SQLite takes back the whole transaction,
 // and whatever ran next would commit on its own.
-func (s *Store) savepoint(ctx context.Context, t *sql.Tx, u *update) (alive bool, err error) {
-	if _, err := t.ExecContext(ctx, "SAVEPOINT u"); err != nil {
+func (s *Store) savepoint(t *tx, u *update) (alive bool, err error) {
+	if err := t.exec(sqlSavepoint); err != nil {
 		return false, err
 	}
-	if err := run(u, &tx{ctx: ctx, tx: t}); err != nil {
-		if _, rerr := t.ExecContext(ctx, "ROLLBACK TO u; RELEASE u"); rerr != nil {
+	if err := run(u, t); err != nil {
+		if rerr := t.exec("ROLLBACK TO u; RELEASE u"); rerr != nil {
 			return false, errors.Join(err, rerr)
 		}
 		return true, err
 	}
-	if _, err := t.ExecContext(ctx, "RELEASE u"); err != nil {
+	if err := t.exec(sqlRelease); err != nil {
 		return false, err
 	}
 	return true, nil

@@ -22,12 +22,76 @@ const keepBlocks = 2016
 type tx struct {
 	ctx context.Context
 	tx  *sql.Tx
+	all compiled
+	own map[string]*sql.Stmt // those of all that this transaction has used
+}
+
+// compiled are statements that every connection compiles once: SQLite takes longer
+// to compile one than to run it.
+type compiled map[string]*sql.Stmt
+
+func compile(db *sql.DB) (compiled, error) {
+	c := compiled{}
+	for _, q := range []string{sqlSavepoint, sqlRelease, sqlState, sqlSave, sqlReplace, sqlForget, sqlWatched, sqlWatch, sqlUnwatch, sqlAddEffect, sqlDropEffect,
+		sqlPosition, sqlGet, sqlPut, sqlDelete} {
+		s, err := db.Prepare(q)
+		if err != nil {
+			return nil, err
+		}
+		c[q] = s
+	}
+	return c, nil
+}
+
+// What runs again and again. None of them runs while its own rows are being read.
+const (
+	sqlSavepoint = "SAVEPOINT u"
+	sqlRelease   = "RELEASE u"
+	sqlState     = "SELECT state FROM contract WHERE kind = ? AND id = ?"
+	sqlSave      = `INSERT INTO contract (kind, id, state, wake, top, done) VALUES (?, ?, ?, ?, ?, ?)
+		ON CONFLICT (kind, id) DO UPDATE SET state = excluded.state, wake = excluded.wake, top = excluded.top, done = excluded.done
+		RETURNING seq`
+	sqlReplace    = "UPDATE contract SET state = ? WHERE kind = ? AND id = ? AND state = ?"
+	sqlForget     = "DELETE FROM contract WHERE kind = ? AND id = ?"
+	sqlWatched    = "SELECT key FROM watch WHERE contract = ?"
+	sqlWatch      = "INSERT INTO watch (key, contract) VALUES (?, ?)"
+	sqlUnwatch    = "DELETE FROM watch WHERE key = ? AND contract = ?"
+	sqlAddEffect  = "INSERT INTO effect (kind, ref, name, body) VALUES (?, ?, ?, ?)"
+	sqlDropEffect = "DELETE FROM effect WHERE id = ?"
+	sqlPosition   = "SELECT height, hash FROM block ORDER BY height DESC LIMIT 1"
+	sqlGet        = "SELECT value FROM kv WHERE bucket = ? AND key = ?"
+	sqlPut        = "INSERT INTO kv (bucket, key, value) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
+	sqlDelete     = "DELETE FROM kv WHERE bucket = ? AND key = ?"
+)
+
+func newTx(ctx context.Context, t *sql.Tx, all compiled) *tx {
+	return &tx{ctx: ctx, tx: t, all: all, own: make(map[string]*sql.Stmt, len(all))}
+}
+
+// stmt is a statement of compile's, as this transaction's; nil for any other.
+func (t *tx) stmt(q string) *sql.Stmt {
+	s := t.own[q]
+	if from := t.all[q]; s == nil && from != nil {
+		s = t.tx.StmtContext(t.ctx, from)
+		t.own[q] = s
+	}
+	return s
+}
+
+func (t *tx) run(q string, args ...any) (sql.Result, error) {
+	if s := t.stmt(q); s != nil {
+		return s.ExecContext(t.ctx, args...)
+	}
+	return t.tx.ExecContext(t.ctx, q, args...)
 }
 
 func (t *tx) exec(q string, args ...any) error {
-	_, err := t.tx.ExecContext(t.ctx, q, args...)
+	_, err := t.run(q, args...)
 	return err
 }
+
+// row is the one row of a compiled query.
+func (t *tx) row(q string, args ...any) *sql.Row { return t.stmt(q).QueryRowContext(t.ctx, args...) }
 
 // blob keeps nil from becoming SQL's NULL.
 func blob(b []byte) []byte {
@@ -39,7 +103,7 @@ func blob(b []byte) []byte {
 
 // State implements engine.Tx.
 func (t *tx) State(ref engine.Ref) (state []byte, err error) {
-	err = t.tx.QueryRowContext(t.ctx, "SELECT state FROM contract WHERE kind = ? AND id = ?", string(ref.Kind), ref.ID[:]).Scan(&state)
+	err = t.row(sqlState, string(ref.Kind), ref.ID[:]).Scan(&state)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, engine.ErrNoContract
 	}
@@ -49,12 +113,10 @@ func (t *tx) State(ref engine.Ref) (state []byte, err error) {
 // Save implements engine.Tx.
 func (t *tx) Save(ref engine.Ref, state []byte, in contract.Interest) error {
 	if in.Forget {
-		return t.exec("DELETE FROM contract WHERE kind = ? AND id = ?", string(ref.Kind), ref.ID[:])
+		return t.exec(sqlForget, string(ref.Kind), ref.ID[:])
 	}
 	var seq int64
-	if err := t.tx.QueryRowContext(t.ctx, `INSERT INTO contract (kind, id, state, wake, top, done) VALUES (?, ?, ?, ?, ?, ?)
-		ON CONFLICT (kind, id) DO UPDATE SET state = excluded.state, wake = excluded.wake, top = excluded.top, done = excluded.done
-		RETURNING seq`, string(ref.Kind), ref.ID[:], blob(state), in.Wake, in.Top, in.Done).Scan(&seq); err != nil {
+	if err := t.row(sqlSave, string(ref.Kind), ref.ID[:], blob(state), in.Wake, in.Top, in.Done).Scan(&seq); err != nil {
 		return err
 	}
 	want := map[string]bool{}
@@ -67,7 +129,7 @@ func (t *tx) Save(ref engine.Ref, state []byte, in contract.Interest) error {
 		}
 	}
 	var gone [][]byte
-	if err := t.rows("SELECT key FROM watch WHERE contract = ?", []any{seq}, func(r *sql.Rows) error {
+	if err := t.rows(sqlWatched, []any{seq}, func(r *sql.Rows) error {
 		var key []byte
 		if err := r.Scan(&key); err != nil {
 			return err
@@ -82,16 +144,26 @@ func (t *tx) Save(ref engine.Ref, state []byte, in contract.Interest) error {
 		return err
 	}
 	for _, key := range gone {
-		if err := t.exec("DELETE FROM watch WHERE key = ? AND contract = ?", key, seq); err != nil {
+		if err := t.exec(sqlUnwatch, key, seq); err != nil {
 			return err
 		}
 	}
 	for key := range want {
-		if err := t.exec("INSERT INTO watch (key, contract) VALUES (?, ?)", []byte(key), seq); err != nil {
+		if err := t.exec(sqlWatch, []byte(key), seq); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// Replace implements engine.Tx.
+func (t *tx) Replace(ref engine.Ref, old, state []byte) (bool, error) {
+	r, err := t.run(sqlReplace, blob(state), string(ref.Kind), ref.ID[:], blob(old))
+	if err != nil {
+		return false, err
+	}
+	n, err := r.RowsAffected()
+	return n == 1, err
 }
 
 // Each implements engine.Tx.
@@ -111,7 +183,7 @@ func (t *tx) Each(kind engine.Kind, all bool, f func(engine.Ref, []byte) error) 
 
 // AddEffect implements engine.Tx.
 func (t *tx) AddEffect(ref engine.Ref, name string, body []byte) (int64, error) {
-	r, err := t.tx.ExecContext(t.ctx, "INSERT INTO effect (kind, ref, name, body) VALUES (?, ?, ?, ?)", string(ref.Kind), ref.ID[:], name, blob(body))
+	r, err := t.run(sqlAddEffect, string(ref.Kind), ref.ID[:], name, blob(body))
 	if err != nil {
 		return 0, err
 	}
@@ -119,7 +191,7 @@ func (t *tx) AddEffect(ref engine.Ref, name string, body []byte) (int64, error) 
 }
 
 // DropEffect implements engine.Tx.
-func (t *tx) DropEffect(id int64) error { return t.exec("DELETE FROM effect WHERE id = ?", id) }
+func (t *tx) DropEffect(id int64) error { return t.exec(sqlDropEffect, id) }
 
 // Effects implements engine.Tx.
 func (t *tx) Effects() (list []engine.PendingEffect, err error) {
@@ -192,7 +264,7 @@ func (c *collector) add(rows *sql.Rows, err error) error {
 // Position implements engine.Tx.
 func (t *tx) Position() (at chain.BlockRef, ok bool, err error) {
 	var hash []byte
-	err = t.tx.QueryRowContext(t.ctx, "SELECT height, hash FROM block ORDER BY height DESC LIMIT 1").Scan(&at.Height, &hash)
+	err = t.row(sqlPosition).Scan(&at.Height, &hash)
 	if errors.Is(err, sql.ErrNoRows) {
 		return at, false, nil
 	}
@@ -217,7 +289,7 @@ func (t *tx) Retreat() error {
 
 // Get implements engine.Tx.
 func (t *tx) Get(bucket string, key []byte) (value []byte, err error) {
-	err = t.tx.QueryRowContext(t.ctx, "SELECT value FROM kv WHERE bucket = ? AND key = ?", bucket, blob(key)).Scan(&value)
+	err = t.row(sqlGet, bucket, blob(key)).Scan(&value)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
@@ -229,12 +301,12 @@ func (t *tx) Get(bucket string, key []byte) (value []byte, err error) {
 
 // Put implements engine.Tx.
 func (t *tx) Put(bucket string, key, value []byte) error {
-	return t.exec("INSERT INTO kv (bucket, key, value) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", bucket, blob(key), blob(value))
+	return t.exec(sqlPut, bucket, blob(key), blob(value))
 }
 
 // Delete implements engine.Tx.
 func (t *tx) Delete(bucket string, key []byte) error {
-	return t.exec("DELETE FROM kv WHERE bucket = ? AND key = ?", bucket, blob(key))
+	return t.exec(sqlDelete, bucket, blob(key))
 }
 
 // Scan implements engine.Tx. f may write to the bucket: the rows are read
@@ -267,6 +339,10 @@ func (t *tx) Scan(bucket string, prefix []byte, limit int, f func(key, value []b
 var errStop = errors.New("stop")
 
 func (t *tx) rows(q string, args []any, f func(*sql.Rows) error) error {
+	if s := t.stmt(q); s != nil {
+		rows, err := s.QueryContext(t.ctx, args...)
+		return each(rows, err, f)
+	}
 	rows, err := t.tx.QueryContext(t.ctx, q, args...)
 	return each(rows, err, f)
 }
