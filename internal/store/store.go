@@ -318,6 +318,13 @@ func (s *Store) commit(group []*update) {
 	defer t.Rollback()
 	shared, worked := newTx(ctx, t, s.writing), false
 	for _, u := range group {
+		if len(group) == 1 { // the transaction itself is taken back where it fails
+			if u.err = s.noted(run(u, shared)); u.err != nil {
+				return
+			}
+			worked = true
+			break
+		}
 		alive, err := s.savepoint(shared, u)
 		if u.err = s.noted(err); !alive {
 			fail(fmt.Errorf("%w: %w", errGroup, u.err))
