@@ -40,6 +40,8 @@ func (f *Figure) Wanted() string {
 	switch {
 	case f.Min > 0:
 		return "≥ " + number(f.Min, f.Unit)
+	case f.Max > 0 && f.Max < 1:
+		return "none"
 	case f.Max > 0:
 		return "≤ " + number(f.Max, f.Unit)
 	}

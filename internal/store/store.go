@@ -1,9 +1,9 @@
 // Package store keeps a home's contracts, effects, wallet and chain position
 // in one SQLite database (modernc.org/sqlite, WAL, synchronous=FULL).
 //
-// Updates that come at the same time share one commit: a single writer takes
-// what is waiting, runs each in a savepoint, commits once and only then
-// answers all of them.
+// Updates that come at the same time share one commit: whoever finds nobody
+// writing takes what is waiting, runs each in a savepoint, commits once and only
+// then answers all of them.
 package store
 
 import (
@@ -55,14 +55,15 @@ const maxGroup = 256
 
 // Store implements engine.Store.
 type Store struct {
-	write *sql.DB // one connection, owned by the writer
+	write *sql.DB // one connection, of whoever writes
 	read  *sql.DB
 	// The statements of each.
 	writing, reading compiled
 
 	queue chan *update
+	lead  chan struct{} // full while somebody writes
 	quit  chan struct{}
-	done  chan struct{}
+	done  chan struct{} // closed when nobody will write any more
 	once  sync.Once
 
 	broken chan struct{} // closed by the first ErrCorrupt
@@ -131,8 +132,7 @@ func Open(path string) (*Store, error) {
 	if err = errors.Join(err, rerr); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, meaning(err)), write.Close(), read.Close())
 	}
-	s := &Store{write: write, read: read, writing: writing, reading: reading, queue: make(chan *update, maxGroup), quit: make(chan struct{}), done: make(chan struct{}), broken: make(chan struct{})}
-	go s.writer()
+	s := &Store{write: write, read: read, writing: writing, reading: reading, queue: make(chan *update, maxGroup), lead: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}), broken: make(chan struct{})}
 	return s, nil
 }
 
@@ -190,7 +190,13 @@ func (s *Store) noted(err error) error {
 
 // Close waits for the updates under way and closes the database.
 func (s *Store) Close() error {
-	s.once.Do(func() { close(s.quit) })
+	s.once.Do(func() {
+		close(s.quit)
+		s.lead <- struct{}{}
+		for s.round() {
+		}
+		close(s.done)
+	})
 	<-s.done
 	return errors.Join(s.read.Close(), s.write.Close())
 }
@@ -242,13 +248,22 @@ func (s *Store) Update(ctx context.Context, f func(engine.Tx) error) error {
 	}
 	// From here on the update may be committed whatever the caller does, so
 	// the caller learns the truth.
-	select {
-	case <-u.done:
-	case <-s.done:
+	for waiting := true; waiting; {
 		select {
 		case <-u.done:
-		default:
-			return ErrClosed
+			waiting = false
+		case s.lead <- struct{}{}:
+			// It writes what waits, its own update with it, without a change of
+			// goroutines: where one comes at a time, that is what takes long.
+			s.round()
+			<-s.lead
+		case <-s.done:
+			select {
+			case <-u.done:
+				waiting = false
+			default:
+				return ErrClosed
+			}
 		}
 	}
 	if u.panic != nil {
@@ -267,36 +282,27 @@ func (s *Store) View(ctx context.Context, f func(engine.Tx) error) error {
 	return s.noted(f(newTx(ctx, t, s.reading)))
 }
 
-// writer is the one goroutine that writes.
-func (s *Store) writer() {
-	defer close(s.done)
-	for {
-		var group []*update
+// round commits what is waiting, and reports whether anything was. The caller
+// leads.
+func (s *Store) round() bool {
+	var group []*update
+	for len(group) < maxGroup {
 		select {
 		case u := <-s.queue:
 			group = append(group, u)
-		case <-s.quit:
-			select {
-			case u := <-s.queue:
-				group = append(group, u)
-			default:
-				return
-			}
+			continue
+		default:
 		}
-	more:
-		for len(group) < maxGroup {
-			select {
-			case u := <-s.queue:
-				group = append(group, u)
-			default:
-				break more
-			}
-		}
-		s.commit(group)
-		for _, u := range group {
-			close(u.done)
-		}
+		break
 	}
+	if len(group) == 0 {
+		return false
+	}
+	s.commit(group)
+	for _, u := range group {
+		close(u.done)
+	}
+	return true
 }
 
 // commit runs a group in one transaction. Where the transaction itself fails,
@@ -318,6 +324,13 @@ func (s *Store) commit(group []*update) {
 	defer t.Rollback()
 	shared, worked := newTx(ctx, t, s.writing), false
 	for _, u := range group {
+		if len(group) == 1 { // the transaction itself is taken back where it fails
+			if u.err = s.noted(run(u, shared)); u.err != nil {
+				return
+			}
+			worked = true
+			break
+		}
 		alive, err := s.savepoint(shared, u)
 		if u.err = s.noted(err); !alive {
 			fail(fmt.Errorf("%w: %w", errGroup, u.err))
