@@ -40,15 +40,15 @@ type banks struct {
 	mu      sync.Mutex
 	locks   map[wire.Hash]chan struct{} // one stream a bank, one step a relay
 	users   map[wire.Hash]int
-	askers  map[bank.ID]p2p.Caller // of banks that are not funded
-	wrong   map[bank.ID]time.Time  // when a false penny came
+	askers  map[bank.ID]asker     // of banks that are not funded
+	wrong   map[bank.ID]time.Time // when a false penny came
 	purses  *lru.Cache[bank.ID, *penny.Purse]
 	papers  *lru.Cache[string, *bank.Paper]
 }
 
 func newBanks(n wire.Network) *banks {
 	b := &banks{margins: bank.MarginsFor(n), locks: map[wire.Hash]chan struct{}{}, users: map[wire.Hash]int{},
-		askers: map[bank.ID]p2p.Caller{}, wrong: map[bank.ID]time.Time{}}
+		askers: map[bank.ID]asker{}, wrong: map[bank.ID]time.Time{}}
 	const purses, papers = 64, 256
 	b.purses, _ = lru.New[bank.ID, *penny.Purse](purses)
 	b.papers, _ = lru.New[string, *bank.Paper](papers)

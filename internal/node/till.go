@@ -62,8 +62,17 @@ func (y *payee) Terms(ctx context.Context, r *wire.BankRequest) (*wire.BankQuote
 // or peer.
 const (
 	maxUnfunded     = 256
-	maxUnfundedFrom = 16
+	maxUnfundedFrom = 64
 )
+
+// asker is who asked for a bank that is not funded yet, and when.
+type asker struct {
+	p2p.Caller
+	at time.Time
+}
+
+// openTime is how long it may take until a bank that was asked for is there.
+const openTime = time.Minute
 
 // Open implements p2p.Banks.
 func (y *payee) Open(ctx context.Context, from p2p.Caller, o *wire.BankOpen) error {
@@ -119,19 +128,23 @@ func (y *payee) room(ctx context.Context, id bank.ID, from p2p.Caller) error {
 	b := y.banks
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	waiting, mine := 0, 0
-	for id, u := range unfunded {
-		if !u {
-			continue
+	now := time.Now()
+	for old, c := range b.askers {
+		if !unfunded[old] && now.Sub(c.at) > openTime {
+			delete(b.askers, old)
 		}
-		waiting++
-		if c, ok := b.askers[id]; ok && (c.Peer == from.Peer || c.Network != "" && c.Network == from.Network) {
+	}
+	mine, waiting := 0, len(b.askers)
+	for id, c := range b.askers {
+		if _, there := unfunded[id]; there && !unfunded[id] {
+			waiting-- // funded since
+		} else if c.Peer == from.Peer || c.Network != "" && c.Network == from.Network {
 			mine++
 		}
 	}
-	for old := range b.askers {
-		if !unfunded[old] {
-			delete(b.askers, old)
+	for id, u := range unfunded {
+		if _, known := b.askers[id]; u && !known {
+			waiting++ // of before the daemon's start
 		}
 	}
 	switch {
@@ -140,7 +153,7 @@ func (y *payee) room(ctx context.Context, id bank.ID, from p2p.Caller) error {
 	case waiting >= maxUnfunded || mine >= maxUnfundedFrom:
 		return wire.Refuse(wire.Full, "too many banks are not funded yet")
 	}
-	b.askers[id] = from
+	b.askers[id] = asker{from, now}
 	return nil
 }
 
