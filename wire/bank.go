@@ -423,7 +423,7 @@ func (*RouteRequest) MaxSize() int { return 64 }
 
 // Check implements Limited.
 func (r *RouteRequest) Check() error {
-	if r.Depth >= MaxHops || r.Amount == 0 || r.Amount > MaxSat.Msat() {
+	if r.Depth > MaxHops-2 || r.Amount == 0 || r.Amount > MaxSat.Msat() {
 		return malformed("amount %d, depth %d", r.Amount, r.Depth)
 	}
 	return checkKeys(r.Payee)

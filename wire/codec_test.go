@@ -437,7 +437,7 @@ func TestOutOfRange(t *testing.T) {
 		"transfer key":              transfer(func(m *wire.Transfer) { m.Hops[0].Key = offCurve }),
 		"transfer ack":              &wire.TransferAck{Total: wire.MaxSat.Msat() + 1},
 		"route for nothing":         &wire.RouteRequest{Payee: key(1)},
-		"route depth":               &wire.RouteRequest{Payee: key(1), Amount: 1, Depth: wire.MaxHops},
+		"route depth":               &wire.RouteRequest{Payee: key(1), Amount: 1, Depth: wire.MaxHops - 1},
 		"route payee":               &wire.RouteRequest{Payee: offCurve, Amount: 1},
 		"route of nobody":           &wire.Route{},
 		"route of many":             &wire.Route{Bankers: append(maxRoute().Bankers, maxRoute().Bankers[0])},

@@ -179,7 +179,7 @@ var kinds = []kind{
 	{"TransferAck", func() wire.Limited { return new(wire.TransferAck) }, &wire.TransferAck{},
 		&wire.TransferAck{Index: 1<<32 - 1, Total: wire.MaxSat.Msat()}},
 	{"RouteRequest", func() wire.Limited { return new(wire.RouteRequest) }, &wire.RouteRequest{Payee: key(1), Amount: 1},
-		&wire.RouteRequest{Payee: key(1), Amount: wire.MaxSat.Msat(), Depth: wire.MaxHops - 1}},
+		&wire.RouteRequest{Payee: key(1), Amount: wire.MaxSat.Msat(), Depth: wire.MaxHops - 2}},
 	{"Route", func() wire.Limited { return new(wire.Route) }, &wire.Route{Bankers: []wire.RouteHop{{Key: key(1)}}}, maxRoute()},
 	{"Reply", func() wire.Limited { return new(wire.Reply) }, &wire.Reply{}, &wire.Reply{Code: wire.NoRoute, Text: strings.Repeat("x", 256)}},
 }

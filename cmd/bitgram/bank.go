@@ -281,7 +281,10 @@ func (a *app) bankPay() *cobra.Command {
 				return fmt.Errorf("%w: --dry-run, --step, --max-fee, --memo and --no-wait are for payments to an address", errUsage)
 			}
 			b, err := client.PayPennies(ctx, args[0], pennies, amount, each)
-			return a.oneBank(b, maybe(ctx, err))
+			if err != nil && ctx.Err() != nil {
+				err = errPennies
+			}
+			return a.oneBank(b, err)
 		}
 		if pennies != 0 || each {
 			return fmt.Errorf("%w: --pennies and --each are for one bank: name it", errUsage)
@@ -313,6 +316,9 @@ func (a *app) bankPay() *cobra.Command {
 	f.BoolVar(&queue, "no-wait", false, "return as soon as the daemon has it")
 	return c
 }
+
+// errPennies: the wait was interrupted, not the pennies.
+var errPennies = errors.New("interrupted while pennies go out")
 
 func (a *app) payTo(ctx context.Context, client *web.Client, p web.Paying, dry, queue bool) error {
 	if dry {
@@ -441,7 +447,7 @@ func (a *app) bankClose() *cobra.Command {
 			return maybe(ctx, err)
 		}
 		if b, err = a.awaitBank(ctx, client, b.ID, func(b web.Bank) bool {
-			return b.State == bank.StateClosed || b.State == bank.StateRefunded || !wait && (b.State == bank.StateClosing || b.Why != "" && b.Side == "payer")
+			return b.State == bank.StateClosed || b.State == bank.StateRefunded || !wait && (b.State == bank.StateClosing || b.Why != "" && b.Side == "payer" || b.State == bank.StateStopped && b.Side == "payee")
 		}); err != nil {
 			return err
 		}
@@ -515,7 +521,7 @@ func (a *app) bankerCommand() *cobra.Command {
 // bankFlags of up.
 type bankFlags struct {
 	on, banker bool
-	min        int64
+	min, rung  int64
 	max        int
 	back       int64
 	base       float64

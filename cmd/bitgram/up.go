@@ -91,6 +91,7 @@ func (o *upOptions) flags(f *pflag.FlagSet) {
 	f.Float64Var(&o.bank.base, "banker-fee", 0.01, "satoshi that a banker takes for each step")
 	f.Float64Var(&o.bank.percent, "banker-percent", 0.1, "and percent of what it passes on")
 	f.Int64Var(&o.bank.min, "bank-min", 10_000, "the smallest bank that is taken, satoshi")
+	f.Int64Var(&o.bank.rung, "bank-rung", 20_000, "the largest rung that is taken, satoshi: what a payer can keep back by vanishing; 0 for any")
 	f.IntVar(&o.bank.max, "bank-max", 1_000, "how many banks are taken")
 	f.Int64Var(&o.bank.back, "bank-back", 0, "satoshi that go, all in all, into banks that payers ask for the other way")
 	f.StringVar(&o.backup, "backup", "", "keep an encrypted backup of the home current in this file, on another disk")
@@ -199,10 +200,10 @@ func (o *upOptions) policy(n wire.Network) (p *deal.Policy, err error) {
 
 // banking is what the banks' flags amount to.
 func (o *upOptions) banking() (*node.Banking, error) {
-	if o.bank.min < int64(contract.Dust) || o.bank.max < 1 || o.bank.back < 0 {
-		return nil, fmt.Errorf("%w: --bank-min is %v at least, --bank-max 1, --bank-back 0", errUsage, contract.Dust)
+	if o.bank.min < int64(contract.Dust) || o.bank.max < 1 || o.bank.back < 0 || o.bank.rung < 0 {
+		return nil, fmt.Errorf("%w: --bank-min is %v at least, --bank-max 1, --bank-back and --bank-rung 0", errUsage, contract.Dust)
 	}
-	b := &node.Banking{Policy: bank.Policy{MinValue: wire.Sat(o.bank.min), MaxRungs: wire.MaxRungs, MaxBanks: o.bank.max}, Back: wire.Sat(o.bank.back)}
+	b := &node.Banking{Policy: bank.Policy{MinValue: wire.Sat(o.bank.min), MaxRungs: wire.MaxRungs, MaxRung: wire.Sat(o.bank.rung), MaxBanks: o.bank.max}, Back: wire.Sat(o.bank.back)}
 	var err error
 	if o.bank.banker {
 		b.Fees, err = o.bank.fees()

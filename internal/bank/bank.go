@@ -81,6 +81,8 @@ var (
 	ErrTooEarly   = errors.New("too early for that")
 	ErrStopped    = errors.New("the payment has ended")
 	ErrBadAck     = errors.New("false acknowledgement")
+	ErrOrder      = errors.New("no such payment")
+	ErrNoRung     = errors.New("no rung is reached")
 )
 
 // Peer is the other side of a bank: its identity and where to reach it.

@@ -95,10 +95,10 @@ func TestAcknowledgedTwice(t *testing.T) {
 
 	s, _, err := bank.NewSending(id, bank.Order{Payee: w.c.key, Bank: first, Total: 3000, Step: 1000})
 	must(t, err)
-	s, _, err = s.Step(bank.StepPaid{})
+	s, _, err = s.Step(bank.StepPaid{Index: s.Index + 1})
 	must(t, err)
 	s.Acked, s.Index = s.Asked, 1
-	s, _, err = s.Step(bank.StepPaid{})
+	s, _, err = s.Step(bank.StepPaid{Index: s.Index + 1})
 	must(t, err)
 	if s, _, _ = s.Step(bank.StepRefused{Why: "late", Back: true, Index: 1}); s.Index != 2 || s.Ended {
 		t.Errorf("an old refusal: step %d, ended %v", s.Index, s.Ended)

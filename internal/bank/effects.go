@@ -9,9 +9,11 @@ var Effects = contract.EffectsOf[Effect](AskTerms{}, LockCoins{}, UnlockCoins{},
 // ClassOf returns e's class.
 func ClassOf(e Effect) contract.Class {
 	switch e.(type) {
-	case Prepare, Offer, Stream:
+	case Prepare, Offer:
 		return contract.Transfer
-	case AskTerms, Sync, AskClose, SignClose, SendStep:
+	case Stream, SendStep:
+		return contract.Payment
+	case AskTerms, Sync, AskClose, SignClose:
 		return contract.Request
 	}
 	return contract.Local

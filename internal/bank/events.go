@@ -19,8 +19,11 @@ type (
 	// Disconnected tells of a block that left it.
 	Disconnected struct{ contract.Undo }
 	// Broadcasted answers Broadcast and Publish. Err is empty, or why the
-	// network refuses the transaction.
-	Broadcasted struct{ Err string }
+	// network refuses the transaction, which all that share it are told.
+	Broadcasted struct {
+		Err  string
+		Txid wire.Hash // of Broadcast's
+	}
 	// Restored: the home was made of a backup. What was done since is not known.
 	// Height is the chain's, 0 where it is not known yet: the blocks since the
 	// backup are told only now, and nobody could speak to us in them.

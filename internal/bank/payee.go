@@ -36,7 +36,8 @@ func (s Stop) String() string {
 type Policy struct {
 	MinValue wire.Sat
 	MaxRungs uint32
-	MaxBanks int // that are not over, of all payers
+	MaxRung  wire.Sat // of one rung, the most that pennies are worth without being closable; 0 for any
+	MaxBanks int      // that are not over, of all payers
 }
 
 // Payee is the payee's side of a bank.
@@ -53,6 +54,7 @@ type Payee struct {
 	Joined     *contract.Sent // the close by both, signed by both
 	JoinedAt   wire.Height    // the first block after it; 0 until then
 	Alone      *contract.Sent // the close of this bank alone, perhaps with others
+	Solo       bool           // a transaction with others was refused: it goes without them
 	NextTry    wire.Height    // what would not pay for its fee is not tried before
 	FundingTx  []byte         // with witnesses, once seen: broadcast again when a reorg drops it
 }
@@ -96,6 +98,9 @@ func NewPayee(o *wire.BankOpen, key wire.Secret, p Policy, m Margins, tip wire.H
 	return y, []Effect{KeepPaper{Paper: Paper{Terms: *t, Sigs: o.Sigs}}}, nil
 }
 
+// maxPerRung bounds the hashes that it takes to find a rung's penny again.
+const maxPerRung = 1 << 18
+
 // Takes returns why a payee takes no such bank, a *wire.Refusal, or nil.
 func Takes(r *wire.BankRequest, p Policy, m Margins, tip wire.Height, rate wire.SatPerKVB) error {
 	l := penny.Ladder{Value: r.Value, Rungs: r.Rungs, PerRung: r.PerRung}
@@ -105,6 +110,10 @@ func Takes(r *wire.BankRequest, p Policy, m Margins, tip wire.Height, rate wire.
 	switch {
 	case r.Value < p.MinValue:
 		return wire.Refuse(wire.TooBig, "a bank of %v, this payee takes them from %v", r.Value, p.MinValue)
+	case p.MaxRung > 0 && l.Paid(r.PerRung) > p.MaxRung.Msat():
+		return wire.Refuse(wire.TooBig, "a rung of %v, this payee takes %v: open it with more rungs", l.Paid(r.PerRung), p.MaxRung)
+	case r.PerRung > maxPerRung:
+		return wire.Refuse(wire.TooBig, "%d pennies to a rung, %d are taken", r.PerRung, maxPerRung)
 	case r.Rungs > p.MaxRungs:
 		return wire.Refuse(wire.TooBig, "%d rungs, this payee takes %d", r.Rungs, p.MaxRungs)
 	case r.Expiry < tip+wire.Height(m.MinLife):
@@ -187,6 +196,9 @@ func (y Payee) Step(ev Event) (Payee, []Effect, error) {
 		}
 		return y, nil, nil
 	case Broadcasted:
+		if ev.Err != "" && y.Alone != nil && ev.Txid == y.Alone.Txid && y.Spend == nil {
+			y.Alone, y.Solo = nil, true // perhaps another member is at fault
+		}
 		return y, nil, nil // the next block tries again
 	case Restored:
 		// What was done since the backup is not known: a close may be on its way.

@@ -61,6 +61,7 @@ type Payer struct {
 
 	Conflict *contract.Fact // another transaction that took an input
 	Refund   *contract.Sent
+	Solo     bool           // a transaction with others was refused: it goes without them
 	Returned *contract.Fact // the spend of the change
 	NextTry  wire.Height    // what would not pay for its fee is not tried before
 
@@ -297,7 +298,10 @@ func (p Payer) accepted(ev Accepted) (Payer, []Effect, error) {
 
 func (p Payer) broadcasted(ev Broadcasted) (Payer, []Effect, error) {
 	if p.Phase != PayerPublishing {
-		return p, nil, nil // a refund's: the next block tries again
+		if ev.Err != "" && p.Refund != nil && ev.Txid == p.Refund.Txid && p.Returned == nil {
+			p.Refund, p.Solo = nil, true // perhaps another member is at fault
+		}
+		return p, nil, nil // the next block tries again
 	}
 	if ev.Err != "" {
 		return p.fail("rejected", fmt.Errorf("%w: %s", ErrRejected, ev.Err))

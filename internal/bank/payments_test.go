@@ -47,7 +47,7 @@ func (h *house) sendStep(id wire.Hash) (answers []delivery, again bool) {
 			reserve = peer.reserve(bid)
 		}
 		err := h.try(delivery{ref{payer, bid}, bank.Assigned{ID: id, Index: s.Index + 1, Amount: s.Credit(), Banker: banker, Reserve: reserve}},
-			delivery{self, bank.StepPaid{}})
+			delivery{self, bank.StepPaid{Index: s.Index + 1}})
 		if err != nil {
 			return []delivery{{self, bank.StepRefused{Why: err.Error()}}}, false
 		}

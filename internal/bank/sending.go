@@ -36,13 +36,19 @@ type Sending struct {
 	// Ended: no step follows, since the user or a refusal says so. A step that is
 	// not acknowledged stays so, and holds up what else goes through its bank.
 	Ended bool
-	Why   string
+	// Unsure: restored from a backup; the first hop may have steps that we don't
+	// know of.
+	Unsure bool
+	Why    string
 }
 
 // Events of a payment.
 type (
-	// StepPaid: the step's credit is assigned at the bank.
-	StepPaid struct{}
+	// StepPaid: the credit of step Index is assigned at the bank; or, where that is
+	// not known after a restore, the first hop has the step.
+	StepPaid struct{ Index uint32 }
+	// Sure: the first hop has no step that we don't know of.
+	Sure struct{}
 	// StepAcked brings the final payee's acknowledgement.
 	StepAcked struct{ Ack wire.TransferAck }
 	// StepRefused: a banker or the payee refuses the step for good. Back: the first
@@ -64,6 +70,7 @@ type (
 type SendStep struct{}
 
 func (StepPaid) event()    {}
+func (Sure) event()        {}
 func (StepAcked) event()   {}
 func (StepRefused) event() {}
 func (Ended) event()       {}
@@ -75,11 +82,11 @@ func NewSending(id wire.Hash, o Order) (Sending, []Effect, error) {
 	s := Sending{ID: id, Order: o}
 	switch {
 	case o.Total == 0 || o.Total > wire.MaxSat.Msat():
-		return s, nil, fmt.Errorf("%w: a payment of %v", ErrBadBank, o.Total)
+		return s, nil, fmt.Errorf("%w: of %v", ErrOrder, o.Total)
 	case o.Step == 0 || len(o.Bankers) >= MaxHops:
-		return s, nil, fmt.Errorf("%w: steps of %v over %d bankers", ErrBadBank, o.Step, len(o.Bankers))
+		return s, nil, fmt.Errorf("%w: steps of %v over %d bankers", ErrOrder, o.Step, len(o.Bankers))
 	case o.Total/o.Step >= math.MaxUint32:
-		return s, nil, fmt.Errorf("%w: %v in steps of %v", ErrBadBank, o.Total, o.Step)
+		return s, nil, fmt.Errorf("%w: %v in steps of %v", ErrOrder, o.Total, o.Step)
 	}
 	s.Order.Step = min(o.Step, o.Total)
 	if fees := s.AllFees(); fees > o.MaxFee {
@@ -123,6 +130,13 @@ func (s *Sending) Waiting() bool { return s.Acked < s.Asked }
 // Done reports whether all is acknowledged.
 func (s *Sending) Done() bool { return s.Acked == s.Order.Total }
 
+// Next is the step after those that were asked for.
+func (s Sending) Next() wire.Transfer {
+	step := s.next(s.Asked)
+	s.Index, s.Asked, s.Acked = s.Index+1, s.Asked+step, s.Asked
+	return s.Transfer()
+}
+
 // Transfer is the step under way, for the first hop.
 func (s *Sending) Transfer() wire.Transfer {
 	step := s.Asked - s.Acked
@@ -147,8 +161,8 @@ func (s *Sending) Credit() wire.Msat {
 func (s Sending) Step(ev Event) (Sending, []Effect, error) {
 	switch ev := ev.(type) {
 	case StepPaid:
-		if s.Waiting() || s.Done() || s.Ended {
-			return s, nil, fmt.Errorf("%w: no step is due", ErrWrongPhase)
+		if s.Waiting() || s.Done() || s.Ended || ev.Index != s.Index+1 {
+			return s, nil, fmt.Errorf("%w: step %d is not due", ErrWrongPhase, ev.Index)
 		}
 		step := s.next(s.Asked)
 		s.Fees += s.Order.Amounts(step)[0] - step
@@ -162,7 +176,7 @@ func (s Sending) Step(ev Event) (Sending, []Effect, error) {
 		if a.Index != s.Index || a.Total != s.Asked || s.Order.Payee.Verify(wire.TransferDigest(s.ID, a.Index, a.Total, s.Order.Payee), a.Sig) != nil {
 			return s, nil, fmt.Errorf("%w: step %d, %v in all", ErrBadAck, a.Index, a.Total)
 		}
-		s.Acked, s.Ack = s.Asked, a
+		s.Acked, s.Ack, s.Unsure = s.Asked, a, false
 		if s.Done() {
 			s.Ended = true
 		}
@@ -190,9 +204,17 @@ func (s Sending) Step(ev Event) (Sending, []Effect, error) {
 		s.Ended, s.Why = false, ""
 		return s, []Effect{SendStep{}}, nil
 	case Restored:
-		// Steps may have been paid since: whoever asks goes on.
-		s.Ended, s.Why = true, wire.Clean(ErrRestored.Error())
+		// Steps may have been paid since: whoever goes on asks first.
+		if !s.Done() {
+			s.Ended, s.Unsure, s.Why = true, true, wire.Clean(ErrRestored.Error())
+		}
 		return s, nil, nil
+	case Sure:
+		s.Unsure = false
+		if s.Ended || s.Waiting() {
+			return s, nil, nil
+		}
+		return s, []Effect{SendStep{}}, nil
 	case Connected, Disconnected:
 		return s, nil, nil
 	}

@@ -16,6 +16,7 @@ const (
 	Request               // a peer's answer of a few bytes
 	Transfer              // a body to or from a peer or a disk, of any size
 	Search                // many peers' answers, looked for in the DHT
+	Payment               // a payee's acknowledgements, as slow as it likes
 )
 
 // Effects stores the effects of a package's machines, a closed set of values, by

@@ -125,7 +125,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err := cfg.Home.Publish(url); err != nil {
 		return err
 	}
-	keeper := &keeper{path: cfg.Backup, every: cfg.BackupEvery, log: cfg.Log}
+	keeper := &keeper{path: cfg.Backup, every: cfg.BackupEvery, log: cfg.Log, saved: -1}
 	var secure func(context.Context) error
 	if cfg.Backup != "" {
 		secure = keeper.update

@@ -29,7 +29,6 @@ const lastSave = 10 * time.Second
 // start writes a first backup, and another each time there is news, until ctx
 // ends.
 func (k *keeper) start(ctx context.Context) {
-	k.saved = -1
 	k.running.Go(func() {
 		t := time.NewTicker(k.every)
 		defer t.Stop()

@@ -542,7 +542,7 @@ const (
 // parallel is how many effects of each class run at once. Each class has its
 // own places, so that no peer that is slow on purpose stands before a claim or
 // a refund.
-var parallel = map[contract.Class]int{contract.Local: 16, contract.Request: 64, contract.Transfer: 16, contract.Search: 4}
+var parallel = map[contract.Class]int{contract.Local: 16, contract.Request: 64, contract.Transfer: 16, contract.Search: 4, contract.Payment: 64}
 
 // execute carries one effect out, however often it takes.
 func (e *Engine) execute(ctx context.Context, p PendingEffect) {

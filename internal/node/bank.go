@@ -111,10 +111,12 @@ func keepPaper(tx engine.Tx, ref engine.Ref, p *bank.Paper) error {
 	return tx.Put(bucketPaper, paperKey(ref), raw)
 }
 
-// paperIn reads a bank's paper, which never changes.
-func (n *Node) paperIn(tx engine.Tx, ref engine.Ref) (*bank.Paper, error) {
+// paperIn reads the paper of the bank at an outpoint, which never changes. An id
+// may serve again, after a bank that was never funded; an outpoint does not.
+func (n *Node) paperIn(tx engine.Tx, ref engine.Ref, at wire.Outpoint) (*bank.Paper, error) {
 	key := paperKey(ref)
-	if p, ok := n.banks.papers.Get(string(key)); ok {
+	cached := string(append(at.Bytes(), key...))
+	if p, ok := n.banks.papers.Get(cached); ok {
 		return p, nil
 	}
 	raw, err := tx.Get(bucketPaper, key)
@@ -128,13 +130,13 @@ func (n *Node) paperIn(tx engine.Tx, ref engine.Ref) (*bank.Paper, error) {
 	if err := wire.Unmarshal(raw, p); err != nil {
 		return nil, err
 	}
-	n.banks.papers.Add(string(key), p)
+	n.banks.papers.Add(cached, p)
 	return p, nil
 }
 
-func (n *Node) paper(ctx context.Context, ref engine.Ref) (p *bank.Paper, err error) {
+func (n *Node) paper(ctx context.Context, ref engine.Ref, at wire.Outpoint) (p *bank.Paper, err error) {
 	err = n.store.View(ctx, func(tx engine.Tx) error {
-		p, err = n.paperIn(tx, ref)
+		p, err = n.paperIn(tx, ref, at)
 		return err
 	})
 	return p, err
@@ -425,8 +427,8 @@ func sendPennies(s *p2p.PennyStream, p *bank.Payer, u *penny.Purse, count *uint3
 			return err
 		}
 		got := all - min(seq, all)
-		if got > sent || got < *count {
-			return fmt.Errorf("%w: %d pennies acknowledged, %d sent", bank.ErrBadBank, got, sent)
+		if got > sent || got <= *count { // also one that is acknowledged again and again keeps nobody waiting
+			return fmt.Errorf("%w: %d pennies acknowledged after %d, of %d sent", bank.ErrBadBank, got, *count, sent)
 		}
 		*count = got
 		flying = slices.DeleteFunc(flying, func(f uint32) bool { return f <= got })
@@ -438,8 +440,15 @@ func sendPennies(s *p2p.PennyStream, p *bank.Payer, u *penny.Purse, count *uint3
 }
 
 // CloseBank ends a bank: as payer by asking the payee for a close by both, as
-// payee alone. bank.ErrNotOpen.
+// payee alone. bank.ErrNotOpen; bank.ErrNoRung where a payee has nothing to close
+// for, and would only take no more pennies for ever.
 func (n *Node) CloseBank(ctx context.Context, ref engine.Ref) error {
+	if ref.Kind == engine.KindPayee {
+		y, err := (*payee)(n).state(ctx, ref.ID)
+		if err == nil && y.Spend == nil && y.Rung() == 0 {
+			return fmt.Errorf("%w: there is nothing to close for, and the payer takes it back from block %d on", bank.ErrNoRung, y.Expiry)
+		}
+	}
 	_, err := n.engine.Tell(ctx, ref, bank.CloseWanted{})
 	return err
 }

@@ -31,19 +31,22 @@ func (x *executor) commitBank(tx engine.Tx, ref engine.Ref, e bank.Effect) (bank
 			return nil, true, err
 		}
 		return bank.CoinsLocked{Height: at.Height, Inputs: p.Inputs, Change: p.Change, ChangeScript: p.ChangeScript, Fee: p.Fee,
-			Root: bankRoot(x.identity, p.Inputs[0])}, true, nil
+			Root: bankRoot(x.identity, ref.ID, p.Inputs[0])}, true, nil
 	case bank.UnlockCoins:
 		return nil, true, x.unlockCoins(tx, ref)
 	case bank.KeepPaper:
 		return nil, true, keepPaper(tx, ref, &e.Paper)
+	case bank.DropPaper:
+		return nil, true, tx.Delete(bucketPaper, paperKey(ref))
 	}
 	return nil, false, nil
 }
 
 // bankRoot is the secret of all of a bank's: it is bound to the first outpoint
-// that funds it, so that no two banks ever share a chain, whatever was restored.
-func bankRoot(identity wire.Secret, first wire.Outpoint) wire.Secret {
-	return wire.Secret(wire.Tagged("bank-root", identity[:], first.Bytes()))
+// that funds it, so that no two banks ever share a chain, whatever was restored; and
+// to the bank's id, so that two payees of whom one refuses see two keys.
+func bankRoot(identity wire.Secret, id bank.ID, first wire.Outpoint) wire.Secret {
+	return wire.Secret(wire.Tagged("bank-root", identity[:], id[:], first.Bytes()))
 }
 
 // doBank carries out a bank's effect.
@@ -53,13 +56,6 @@ func (x *executor) doBank(ctx context.Context, ref engine.Ref, e bank.Effect) (f
 		return func(tx engine.Tx) ([]engine.Delivery, error) { return x.buildCloses(tx, ref, e) }, nil
 	case bank.RefundDue:
 		return func(tx engine.Tx) ([]engine.Delivery, error) { return x.buildRefunds(tx, ref, e) }, nil
-	case bank.DropPaper:
-		return func(tx engine.Tx) ([]engine.Delivery, error) {
-			if err := tx.Delete(bucketPaper, paperKey(ref)); err != nil {
-				return nil, err
-			}
-			return nextWaiting(tx) // it may have given its coins back
-		}, nil
 	case bank.Publish:
 		refused, err := x.publishTx(ctx, ref, e.Tx, nil, e.Until)
 		if err != nil || ctx.Err() != nil {
@@ -79,6 +75,8 @@ func (x *executor) doBank(ctx context.Context, ref engine.Ref, e bank.Effect) (f
 		return func(tx engine.Tx) ([]engine.Delivery, error) {
 			return []engine.Delivery{{Ref: ref, Event: ev}}, keepPaper(tx, ref, &bank.Paper{Terms: terms})
 		}, nil
+	case bank.Broadcast:
+		return x.broadcastBank(ctx, ref, e)
 	case bank.SendStep:
 		return x.sendStep(ctx, ref)
 	case bank.Stream:
@@ -128,13 +126,6 @@ func (x *executor) askBank(ctx context.Context, ref engine.Ref, e bank.Effect) (
 		return bank.Quoted{Height: height, Payee: q.Payee, Conf: q.Conf}, nil
 	case bank.Offer:
 		return x.offerBank(ctx, ref, &e)
-	case bank.Broadcast:
-		tx, err := contract.ReadTx(e.Tx)
-		if err != nil {
-			return nil, err
-		}
-		why, err := refusal(x.cfg.Chain.Broadcast(ctx, tx))
-		return bank.Broadcasted{Err: why}, err
 	}
 	p, err := (*Node)(x).payer(ctx, ref.ID)
 	if err != nil || p.Spend != nil {
@@ -154,7 +145,7 @@ func (x *executor) askBank(ctx context.Context, ref engine.Ref, e bank.Effect) (
 // offerBank signs all rungs, which gives the same each time, and brings the bank to
 // its payee.
 func (x *executor) offerBank(ctx context.Context, ref engine.Ref, e *bank.Offer) (bank.Event, error) {
-	paper, err := (*Node)(x).paper(ctx, ref)
+	paper, err := (*Node)(x).paper(ctx, ref, e.At)
 	if err != nil {
 		return nil, err
 	}
@@ -214,7 +205,7 @@ func (x *executor) askClose(ctx context.Context, p *bank.Payer) (bank.Event, err
 }
 
 func (x *executor) signClose(ctx context.Context, p *bank.Payer, e *bank.SignClose) (bank.Event, error) {
-	paper, err := (*Node)(x).paper(ctx, payerRef(p.Bank))
+	paper, err := (*Node)(x).paper(ctx, payerRef(p.Bank), p.At)
 	if err != nil {
 		return nil, err
 	}
@@ -241,9 +232,16 @@ func (x *executor) signClose(ctx context.Context, p *bank.Payer, e *bank.SignClo
 	return bank.CloseSent{Txid: contract.Txid(tx)}, nil
 }
 
-// maxGroup bounds one transaction of closes or refunds well under the 400,000
-// weight units that nodes relay.
-const maxGroup = 250
+// maxGroup is how many banks share one transaction: few enough that it replaces no
+// more than 100 others (BIP125, rule 5) and that each member can keep a copy.
+const maxGroup = 50
+
+// The indexes of what may share a transaction: the txid of the one that a bank is
+// in, or zeros ‖ id → nothing.
+const (
+	bucketClosable   = "bank/closable"
+	bucketRefundable = "bank/refundable"
+)
 
 // member is a bank that may share a transaction.
 type member[S any] struct {
@@ -251,66 +249,117 @@ type member[S any] struct {
 	state S
 }
 
+// sharing is how banks of one side share transactions.
+type sharing[S any] struct {
+	bucket string
+	kind   engine.Kind
+	sent   func(*S) *contract.Sent
+	solo   func(*S) bool
+	ready  func(*S) bool
+}
+
+var (
+	closing = sharing[bank.Payee]{bucketClosable, engine.KindPayee, func(y *bank.Payee) *contract.Sent { return y.Alone },
+		func(y *bank.Payee) bool { return y.Solo }, (*bank.Payee).Due}
+	refunding = sharing[bank.Payer]{bucketRefundable, engine.KindPayer, func(p *bank.Payer) *contract.Sent { return p.Refund },
+		func(p *bank.Payer) bool { return p.Solo }, (*bank.Payer).Refundable}
+)
+
+// shared is the members of an earlier transaction, or of none.
+func (h *sharing[S]) shared(tx engine.Tx, txid wire.Hash) (refs []engine.Ref, err error) {
+	err = tx.Scan(h.bucket, txid[:], maxGroup, func(key, _ []byte) error {
+		refs = append(refs, engine.Ref{Kind: h.kind, ID: wire.Hash(key[len(txid):])})
+		return nil
+	})
+	return refs, err
+}
+
 // group is the members that share first's earlier transaction, or are in none as
 // first is; first comes first. whole tells whether all inputs of the earlier one
-// are still there to be spent: otherwise it is dead.
-func group[S any](tx engine.Tx, ref engine.Ref, first S, sent func(*S) *contract.Sent, ready func(*S) bool) (list []member[S], whole bool, err error) {
-	list = []member[S]{{ref, first}}
-	txid := sentOr(sent(&first)).Txid
-	if err := tx.Each(ref.Kind, false, func(r engine.Ref, raw []byte) error {
-		var s S
-		if r == ref || len(list) >= maxGroup || wire.Unmarshal(raw, &s) != nil {
-			return nil // what cannot be read is in nobody's way
+// are still there to be spent: otherwise it is dead. What cannot be read is in
+// nobody's way.
+func (h *sharing[S]) group(tx engine.Tx, first member[S]) (list []member[S], whole bool, err error) {
+	list = []member[S]{first}
+	prev := h.sent(&first.state)
+	if !h.solo(&first.state) {
+		refs, err := h.shared(tx, sentOr(prev).Txid)
+		if err != nil {
+			return nil, false, err
 		}
-		if sentOr(sent(&s)).Txid == txid && ready(&s) {
-			list = append(list, member[S]{r, s})
+		for _, r := range refs {
+			var s S
+			if raw, err := tx.State(r); r == first.ref || len(list) >= maxGroup || err != nil || wire.Unmarshal(raw, &s) != nil {
+				continue
+			}
+			if h.ready(&s) {
+				list = append(list, member[S]{r, s})
+			}
 		}
-		return nil
-	}); err != nil || sent(&first) == nil {
-		return list, false, err
 	}
-	old, err := contract.ReadTx(sent(&first).Tx)
+	if prev == nil {
+		return list, false, nil
+	}
+	old, err := contract.ReadTx(prev.Tx)
 	if err != nil {
 		return nil, false, err
 	}
 	return list, len(old.TxIn) == len(list), nil
 }
 
-// rebuild decides about a transaction that was built before: none is as good as
-// dead; resend says that it is to be sent again as it is.
-func (x *executor) rebuild(ref engine.Ref, prev *contract.Sent, whole, urgent bool) (resend, skip bool) {
-	if prev == nil {
-		return false, false
+// broadcastBank sends a transaction, and tells all that share it where the network
+// refuses it: one of them may be at fault, so that each goes alone from then on.
+func (x *executor) broadcastBank(ctx context.Context, ref engine.Ref, e bank.Broadcast) (func(engine.Tx) ([]engine.Delivery, error), error) {
+	t, err := contract.ReadTx(e.Tx)
+	if err != nil {
+		return nil, err
 	}
-	tip := x.engine.Position().Height
-	if !(*agent)(x).firstOf(prev.Txid, urgent, ref, tip) {
-		return false, true // another member was here first
+	why, err := refusal(x.cfg.Chain.Broadcast(ctx, t))
+	if err != nil {
+		return nil, err
 	}
-	return prev.Height >= tip || whole && !urgent, false
+	ev := bank.Broadcasted{Err: why, Txid: contract.Txid(t)}
+	return func(tx engine.Tx) ([]engine.Delivery, error) {
+		list := []engine.Delivery{{Ref: ref, Event: ev}}
+		if why == "" {
+			return list, nil
+		}
+		refs, err := closing.shared(tx, ev.Txid)
+		if ref.Kind == engine.KindPayer {
+			refs, err = refunding.shared(tx, ev.Txid)
+		}
+		for _, r := range refs {
+			if r != ref {
+				list = append(list, engine.Delivery{Ref: r, Event: ev})
+			}
+		}
+		return list, err
+	}, ctx.Err()
 }
 
-// buildCloses joins what is due into one close and tells every bank in it.
+// buildCloses joins what is due into one close and tells every bank in it. A member
+// whose part cannot be built is left out.
 func (x *executor) buildCloses(tx engine.Tx, ref engine.Ref, due bank.CloseDue) ([]engine.Delivery, error) {
 	raw, err := tx.State(ref)
 	if err != nil {
 		return nil, err
 	}
-	var first bank.Payee
-	if err := wire.Unmarshal(raw, &first); err != nil {
+	first := member[bank.Payee]{ref: ref}
+	if err := wire.Unmarshal(raw, &first.state); err != nil {
 		return nil, err
 	}
-	if !first.Closable() || first.Stop == bank.NotStopped {
+	if !first.state.Closable() || first.state.Stop == bank.NotStopped {
 		return nil, nil // closed meanwhile
 	}
-	sent := func(y *bank.Payee) *contract.Sent { return y.Alone }
-	list, whole, err := group(tx, ref, first, sent, func(y *bank.Payee) bool { return y.Due() })
+	prev, tip := first.state.Alone, x.engine.Position().Height
+	if prev != nil && !(*agent)(x).firstOf(prev.Txid, due.Urgent, ref, tip) {
+		return nil, nil // another member was here first
+	}
+	list, whole, err := closing.group(tx, first)
 	if err != nil {
 		return nil, err
 	}
-	again := []engine.Delivery{{Ref: ref, Event: bank.CloseBuilt{Sent: sentOr(first.Alone), Broadcast: true}}}
-	if resend, skip := x.rebuild(ref, first.Alone, whole, due.Urgent); skip {
-		return nil, nil
-	} else if resend {
+	again := []engine.Delivery{{Ref: ref, Event: bank.CloseBuilt{Sent: sentOr(prev), Broadcast: true}}}
+	if prev != nil && (prev.Height >= tip || whole && !due.Urgent) {
 		return again, nil
 	}
 	rate := max(due.Rate, x.engine.FeeRate())
@@ -323,13 +372,12 @@ func (x *executor) buildCloses(tx engine.Tx, ref engine.Ref, due bank.CloseDue) 
 		if share <= own && m.ref != ref {
 			continue
 		}
-		paper, err := (*Node)(x).paperIn(tx, m.ref)
-		if err != nil {
+		c, err := x.closeOf(tx, &m)
+		if err != nil && m.ref == ref {
 			return nil, err
-		}
-		c, err := m.state.Closing(paper)
-		if err != nil {
-			return nil, err
+		} else if err != nil {
+			x.log.Error("a bank is left out of a close", "bank", m.ref, "err", err)
+			continue
 		}
 		closes, refs, total = append(closes, c), append(refs, m.ref), total+share
 		if m.state.Joined != nil {
@@ -341,7 +389,7 @@ func (x *executor) buildCloses(tx engine.Tx, ref engine.Ref, due bank.CloseDue) 
 		return nil, err
 	}
 	if whole {
-		minFee = max(minFee, first.Alone.Bumped(total-contract.Dust))
+		minFee = max(minFee, prev.Bumped(total-contract.Dust))
 	}
 	t, fee, err := contract.BuildClose(closes, nil, script, rate, minFee)
 	if errors.Is(err, contract.ErrUneconomic) && due.Urgent && total > contract.Dust {
@@ -349,18 +397,16 @@ func (x *executor) buildCloses(tx engine.Tx, ref engine.Ref, due bank.CloseDue) 
 		t, fee, err = contract.BuildClose(closes, nil, script, 0, total-contract.Dust)
 	}
 	switch {
-	case err != nil && first.Alone != nil && whole:
-		return again, nil
+	case err != nil && prev != nil && whole, err == nil && whole && fee <= prev.Fee:
+		return again, nil // no replacement that a node would take
 	case err != nil:
 		x.log.Info("a bank is not closed", "bank", ref, "err", err)
 		return []engine.Delivery{{Ref: ref, Event: bank.CloseFailed{}}}, nil
-	case whole && fee <= first.Alone.Fee:
-		return again, nil // no replacement that a node would take
 	}
 	if err := x.wallet.UseScript(tx, script); err != nil {
 		return nil, err
 	}
-	built := contract.NewSent(t, fee, x.engine.Position().Height)
+	built := contract.NewSent(t, fee, tip)
 	var out []engine.Delivery
 	for _, r := range refs {
 		out = append(out, engine.Delivery{Ref: r, Event: bank.CloseBuilt{Sent: *built, Broadcast: r == ref}})
@@ -368,42 +414,60 @@ func (x *executor) buildCloses(tx engine.Tx, ref engine.Ref, due bank.CloseDue) 
 	return out, nil
 }
 
+// closeOf is a member's input of a close, whose parts are right.
+func (x *executor) closeOf(tx engine.Tx, m *member[bank.Payee]) (contract.BankClose, error) {
+	paper, err := (*Node)(x).paperIn(tx, m.ref, m.state.At)
+	if err != nil {
+		return contract.BankClose{}, err
+	}
+	c, err := m.state.Closing(paper)
+	if err == nil && !c.Bank.Opens(c.Rung, c.Secret) {
+		err = fmt.Errorf("rung %d: %w", c.Rung, bank.ErrBadBank)
+	}
+	return c, err
+}
+
 // buildRefunds joins what can be taken back into one transaction and tells every
-// bank in it.
+// bank in it. Where fees have risen by half since, it is replaced.
 func (x *executor) buildRefunds(tx engine.Tx, ref engine.Ref, due bank.RefundDue) ([]engine.Delivery, error) {
 	raw, err := tx.State(ref)
 	if err != nil {
 		return nil, err
 	}
-	var first bank.Payer
-	if err := wire.Unmarshal(raw, &first); err != nil {
+	first := member[bank.Payer]{ref: ref}
+	if err := wire.Unmarshal(raw, &first.state); err != nil {
 		return nil, err
 	}
-	if !first.Refundable() {
+	if !first.state.Refundable() {
 		return nil, nil
 	}
-	sent := func(p *bank.Payer) *contract.Sent { return p.Refund }
-	list, whole, err := group(tx, ref, first, sent, func(p *bank.Payer) bool { return p.Refundable() })
+	prev, tip := first.state.Refund, x.engine.Position().Height
+	if prev != nil && !(*agent)(x).firstOf(prev.Txid, false, ref, tip) {
+		return nil, nil // another member was here first
+	}
+	list, whole, err := refunding.group(tx, first)
 	if err != nil {
 		return nil, err
 	}
-	again := []engine.Delivery{{Ref: ref, Event: bank.RefundBuilt{Sent: sentOr(first.Refund), Broadcast: true}}}
-	if resend, skip := x.rebuild(ref, first.Refund, whole, false); skip {
-		return nil, nil
-	} else if resend {
+	rate := max(due.Rate, x.engine.FeeRate())
+	again := []engine.Delivery{{Ref: ref, Event: bank.RefundBuilt{Sent: sentOr(prev), Broadcast: true}}}
+	if prev != nil && (prev.Height >= tip || whole && rate.Fee(int64(len(prev.Tx)))/2 <= prev.Fee) {
 		return again, nil
 	}
 	var backs []contract.BankRefund
 	var refs []engine.Ref
-	rate := max(due.Rate, x.engine.FeeRate())
+	minFee := wire.Sat(0)
 	for _, m := range list {
-		paper, err := (*Node)(x).paperIn(tx, m.ref)
-		if err != nil {
-			return nil, err
+		paper, err := (*Node)(x).paperIn(tx, m.ref, m.state.At)
+		var b *contract.Bank
+		if err == nil {
+			b, err = contract.NewBank(paper.Terms)
 		}
-		b, err := contract.NewBank(paper.Terms)
-		if err != nil {
+		if err != nil && m.ref == ref {
 			return nil, err
+		} else if err != nil {
+			x.log.Error("a bank is left out of a refund", "bank", m.ref, "err", err)
+			continue
 		}
 		r := m.state.Back(b)
 		if r.Change && r.Value <= rate.Fee(contract.VSize(contract.ChangeInputWeight())) && m.ref != ref {
@@ -415,14 +479,20 @@ func (x *executor) buildRefunds(tx engine.Tx, ref engine.Ref, due bank.RefundDue
 	if err != nil {
 		return nil, err
 	}
-	t, fee, err := contract.BuildBankRefund(backs, script, rate, 0)
-	if err != nil {
+	if whole {
+		minFee = prev.Bumped(wire.MaxSat)
+	}
+	t, fee, err := contract.BuildBankRefund(backs, script, rate, minFee)
+	switch {
+	case whole && (err != nil || fee <= prev.Fee):
+		return again, nil
+	case err != nil:
 		return []engine.Delivery{{Ref: ref, Event: bank.RefundFailed{}}}, nil
 	}
 	if err := x.wallet.UseScript(tx, script); err != nil {
 		return nil, err
 	}
-	built := contract.NewSent(t, fee, x.engine.Position().Height)
+	built := contract.NewSent(t, fee, tip)
 	var out []engine.Delivery
 	for _, r := range refs {
 		out = append(out, engine.Delivery{Ref: r, Event: bank.RefundBuilt{Sent: *built, Broadcast: r == ref}})
@@ -447,6 +517,9 @@ func (x *executor) sendStep(ctx context.Context, ref engine.Ref) (func(engine.Tx
 	}
 	say := func(list ...engine.Delivery) (func(engine.Tx) ([]engine.Delivery, error), error) {
 		return func(engine.Tx) ([]engine.Delivery, error) { return list, nil }, ctx.Err()
+	}
+	if !s.Waiting() && s.Unsure {
+		return x.askUnsure(ctx, ref, &s, &p)
 	}
 	if !s.Waiting() {
 		why, err := x.assignStep(ctx, &s, &p)
@@ -480,6 +553,26 @@ func (x *executor) sendStep(ctx context.Context, ref engine.Ref) (func(engine.Tx
 		engine.Delivery{Ref: payerRef(s.Order.Bank), Event: bank.Acknowledged{ID: s.ID, Index: t.Index}})
 }
 
+// askUnsure asks, after a restore, for the word on the next step before anything is
+// paid for it: the first hop may have it.
+func (x *executor) askUnsure(ctx context.Context, ref engine.Ref, s *bank.Sending, p *bank.Payer) (func(engine.Tx) ([]engine.Delivery, error), error) {
+	t := s.Next()
+	ack, err := x.calls.Transfer(ctx, p.Terms.Peer, &t)
+	list := []engine.Delivery{{Ref: ref, Event: bank.Sure{}}}
+	var refused *p2p.Refused
+	switch {
+	case errors.As(err, &refused) && refused.Code == wire.NoCredit: // it is new to it
+	case errors.As(err, &refused) && !slices.Contains([]wire.Code{wire.Busy, wire.Internal, wire.NotConfirmed}, refused.Code):
+		list = []engine.Delivery{{Ref: ref, Event: bank.StepRefused{Why: "after a restore: " + err.Error()}}}
+	case err != nil:
+		return nil, err
+	default:
+		list = []engine.Delivery{{Ref: ref, Event: bank.StepPaid{Index: t.Index}}, {Ref: ref, Event: bank.StepAcked{Ack: *ack}},
+			{Ref: payerRef(p.Bank), Event: bank.Acknowledged{ID: t.ID, Index: t.Index}}}
+	}
+	return func(engine.Tx) ([]engine.Delivery, error) { return list, ctx.Err() }, nil
+}
+
 // assignStep orders the pennies of a payment's next step, in the commit that counts
 // it as asked. why is what speaks against it.
 func (x *executor) assignStep(ctx context.Context, s *bank.Sending, p *bank.Payer) (why string, err error) {
@@ -493,7 +586,7 @@ func (x *executor) assignStep(ctx context.Context, s *bank.Sending, p *bank.Paye
 	}
 	_, err = x.engine.TellAll(ctx, []engine.Delivery{
 		{Ref: payerRef(p.Bank), Event: bank.Assigned{ID: s.ID, Index: s.Index + 1, Amount: s.Credit(), Banker: banker, Reserve: st.Reserve}},
-		{Ref: sendingRef(s.ID), Event: bank.StepPaid{}}})
+		{Ref: sendingRef(s.ID), Event: bank.StepPaid{Index: s.Index + 1}}})
 	if errors.Is(err, engine.ErrContract) {
 		return err.Error(), nil
 	}

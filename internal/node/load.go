@@ -5,6 +5,8 @@ import (
 	"context"
 	"sync"
 
+	"github.com/bitgram/bitgram/internal/bank"
+	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/p2p"
@@ -86,6 +88,30 @@ func claimKey(state any) []byte {
 	return append(txid[:], a.Quote.Point[:]...)
 }
 
+// shareKey is where a contract stands in an index of what may share a transaction;
+// no key for nowhere.
+func shareKey(state any) (bucket string, key []byte) {
+	of := func(sent *contract.Sent, id wire.Hash) []byte {
+		txid := sentOr(sent).Txid
+		return append(txid[:], id[:]...)
+	}
+	switch s := state.(type) {
+	case deal.Agent:
+		if key = claimKey(s); key != nil {
+			bucket = bucketClaimable
+		}
+	case bank.Payee:
+		if s.Stop != bank.NotStopped && s.Closable() && !s.Solo {
+			return bucketClosable, of(s.Alone, s.Bank)
+		}
+	case bank.Payer:
+		if s.Refundable() && !s.Solo {
+			return bucketRefundable, of(s.Refund, s.Bank)
+		}
+	}
+	return bucket, key
+}
+
 // bucketSums keeps the agent's sums, so that none of its deals is read at the
 // start.
 const bucketSums = "agent/sums"
@@ -93,14 +119,15 @@ const bucketSums = "agent/sums"
 // account moves the sums and the index of claimable deals in the transaction
 // that moves the deal.
 func account(tx engine.Tx, c engine.Change) error {
-	if before, after := claimKey(c.Before), claimKey(c.State); !bytes.Equal(before, after) {
+	bucket, after := shareKey(c.State)
+	if old, before := shareKey(c.Before); old != bucket || !bytes.Equal(before, after) {
 		if before != nil {
-			if err := tx.Delete(bucketClaimable, before); err != nil {
+			if err := tx.Delete(old, before); err != nil {
 				return err
 			}
 		}
 		if after != nil {
-			if err := tx.Put(bucketClaimable, after, []byte{}); err != nil {
+			if err := tx.Put(bucket, after, []byte{}); err != nil {
 				return err
 			}
 		}

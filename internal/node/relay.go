@@ -47,12 +47,18 @@ func (y *payee) Transfer(ctx context.Context, t *wire.Transfer) (*wire.TransferA
 	if !fresh && r.Ack != nil {
 		return r.Ack, nil
 	}
+	if !created && t.Amount < minPayment {
+		return nil, wire.Refuse(wire.NoCredit, "a first step of %v, of which %v are the least", t.Amount, minPayment)
+	}
 	step := passing{payee: y, ref: ref, relay: r, created: created, fresh: fresh, in: &in, t: t}
 	if len(t.Hops) == 0 {
 		return step.take(ctx)
 	}
 	return step.pass(ctx)
 }
+
+// minPayment is the least that a payment begins with: its record is kept.
+const minPayment = wire.Msat(1000)
 
 // passing is one step at one hop.
 type passing struct {
@@ -113,6 +119,9 @@ func (s *passing) pass(ctx context.Context) (*wire.TransferAck, error) {
 		}
 		if st.Code != wire.OK {
 			return nil, wire.Refuse(wire.NoRoute, "the next hop takes nothing: %v", st.Code)
+		}
+		if len(s.t.Hops) > 1 && st.Reserve > (*executor)(s.payee).mostReserve(out) {
+			return nil, wire.Refuse(wire.NoRoute, "the next hop wants to keep back too much")
 		}
 		if err := s.commit(ctx,
 			engine.Delivery{Ref: payeeRef(s.t.Bank), Event: bank.Passed{Amount: s.t.Amount, Banker: true, Reserve: s.reserve(s.in)}},
@@ -307,8 +316,8 @@ func (n *Node) PlanPayment(ctx context.Context, p Payment) (*bank.Order, error) 
 }
 
 func (n *Node) planPayment(ctx context.Context, p *Payment) (*bank.Order, error) {
-	if p.Amount == 0 {
-		return nil, fmt.Errorf("%w: a payment of nothing", bank.ErrBadBank)
+	if p.Amount < minPayment {
+		return nil, fmt.Errorf("%w: of %v, %v are the least", bank.ErrOrder, p.Amount, minPayment)
 	}
 	o := &bank.Order{Payee: p.To, Total: p.Amount, Step: p.Step, MaxFee: p.MaxFee, Memo: wire.Clean(p.Memo), Created: time.Now().Unix()}
 	direct, err := n.bankWith(ctx, p.To, p.Amount)
@@ -353,7 +362,7 @@ func (y *payee) Pair(ctx context.Context, r *wire.PairRequest) (*wire.PairOpened
 	if err := y.ready(ctx); err != nil {
 		return nil, err
 	}
-	unlock, err := y.banks.lock(ctx, r.Bank)
+	unlock, err := y.banks.lock(ctx, wire.Tagged("bank-pairs")) // of all: they share a limit
 	if err != nil {
 		return nil, err
 	}
@@ -365,12 +374,18 @@ func (y *payee) Pair(ctx context.Context, r *wire.PairRequest) (*wire.PairOpened
 	if err := in.Taking(); err != nil {
 		return nil, err
 	}
+	if r.Expiry > in.Expiry || uint64(r.Rungs)*uint64(r.PerRung) > uint64(in.Ladder.N()) {
+		return nil, wire.Refuse(wire.TooLong, "a bank the other way ends no later, and has no more pennies")
+	}
 	out := wire.Refuse(wire.Full, "this payee opens no banks the other way")
 	if y.cfg.Banking.Back == 0 {
 		return nil, out
 	}
-	held, mine := wire.Sat(0), (*bank.Payer)(nil)
+	held, failed, mine := wire.Sat(0), 0, (*bank.Payer)(nil)
 	if err := (*Node)(y).Payers(ctx, func(p bank.Payer) error {
+		if p.Terms.Pair == r.Bank && p.State() == bank.StateFailed {
+			failed++
+		}
 		if p.Terms.Pair == (bank.ID{}) || p.State() == bank.StateFailed || p.Spend != nil {
 			return nil
 		}
@@ -385,6 +400,8 @@ func (y *payee) Pair(ctx context.Context, r *wire.PairRequest) (*wire.PairOpened
 	switch {
 	case mine != nil:
 		return &wire.PairOpened{Bank: mine.Bank}, nil
+	case failed >= maxPairTries:
+		return nil, wire.Refuse(wire.Full, "it was refused %d times", failed)
 	case r.Value > in.Ladder.Value:
 		return nil, wire.Refuse(wire.TooBig, "a bank of %v the other way, of at most %v", r.Value, in.Ladder.Value)
 	case held+r.Value > y.cfg.Banking.Back:
@@ -401,6 +418,9 @@ func (y *payee) Pair(ctx context.Context, r *wire.PairRequest) (*wire.PairOpened
 	}
 	return &wire.PairOpened{Bank: id}, nil
 }
+
+// maxPairTries is how often a bank the other way is offered.
+const maxPairTries = 3
 
 // AskPair asks the payee of a bank for one the other way, of the same shape:
 // p2p.Refused.

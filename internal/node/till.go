@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/bitgram/bitgram/internal/bank"
+	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/internal/wallet"
@@ -99,11 +100,16 @@ func (y *payee) Open(ctx context.Context, from p2p.Caller, o *wire.BankOpen) err
 
 // again answers a payer that did not get the first answer.
 func (y *payee) again(ctx context.Context, old *bank.Payee, o *wire.BankOpen) error {
-	p, err := (*Node)(y).paper(ctx, payeeRef(old.Bank))
+	p, err := (*Node)(y).paper(ctx, payeeRef(old.Bank), old.At)
 	if err != nil {
 		return err
 	}
-	if wire.DigestOf("bank-terms", &p.Terms) != wire.DigestOf("bank-terms", &o.Terms) {
+	tx, err := contract.DecodeTx(o.Funding)
+	if err != nil {
+		return wire.Refuse(wire.BadRequest, "%w", err)
+	}
+	at := wire.Outpoint{Txid: contract.Txid(tx), Vout: o.Vout}
+	if old.At != at || wire.DigestOf("bank-terms", &p.Terms) != wire.DigestOf("bank-terms", &o.Terms) {
 		return wire.Refuse(wire.BadRequest, "there is another bank under this name")
 	}
 	return nil
@@ -177,7 +183,12 @@ func (y *payee) Till(ctx context.Context, id bank.ID) (p2p.Till, error) {
 		return nil, err
 	}
 	y.banks.mu.Lock()
-	paused := time.Since(y.banks.wrong[id]) < falsePause
+	for id, at := range y.banks.wrong {
+		if time.Since(at) >= falsePause {
+			delete(y.banks.wrong, id)
+		}
+	}
+	_, paused := y.banks.wrong[id]
 	y.banks.mu.Unlock()
 	if paused {
 		return nil, wire.Refuse(wire.Busy, "a false penny came a moment ago")
@@ -187,7 +198,7 @@ func (y *payee) Till(ctx context.Context, id bank.ID) (p2p.Till, error) {
 		return nil, err
 	}
 	t := &till{y: y, held: s, known: s.Known}
-	if t.paper, err = (*Node)(y).paper(ctx, payeeRef(id)); err != nil && s.Taking() == nil {
+	if t.paper, err = (*Node)(y).paper(ctx, payeeRef(id), s.At); err != nil && s.Taking() == nil {
 		return nil, err
 	}
 	t.first = y.bankState(&s)
@@ -267,6 +278,9 @@ func (t *till) Keep(ctx context.Context) (uint32, error) {
 			p = c.Forward(p, held.Known.Seq-maxStep)
 		}
 		from, to := held.Rung(), held.Ladder.Rung(held.Ladder.N()-p.Seq)
+		if int(to) > len(t.paper.Terms.Locks) {
+			return 0, fmt.Errorf("bank %v: its paper has %d rungs", held.Bank, len(t.paper.Terms.Locks))
+		}
 		s, err := t.y.engine.Tell(ctx, payeeRef(held.Bank), bank.Paid{Height: t.y.engine.Position().Height, Penny: p, Locks: t.paper.Terms.Locks[from:to]})
 		if errors.Is(err, bank.ErrWrongPhase) {
 			// Another stream of this bank was faster.
@@ -334,7 +348,7 @@ func (y *payee) SignClose(ctx context.Context, r *wire.CloseSign) (*wire.CloseDo
 	if s.Joined != nil {
 		return &wire.CloseDone{Txid: s.Joined.Txid}, nil
 	}
-	paper, err := (*Node)(y).paper(ctx, payeeRef(r.Bank))
+	paper, err := (*Node)(y).paper(ctx, payeeRef(r.Bank), s.At)
 	if err != nil {
 		return nil, err
 	}

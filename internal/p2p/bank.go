@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -68,7 +70,10 @@ func (s *Host) handleBanks(b Banks) {
 	})
 	handle(s, protoTransfer, func(ctx context.Context, st network.Stream, t *wire.Transfer) (*wire.TransferAck, error) {
 		// The answer takes all hops behind this one.
-		_ = st.SetDeadline(time.Now().Add(transferTime(len(t.Hops), s.limit.Frame)))
+		most := transferTime(len(t.Hops), s.limit.Frame)
+		_ = st.SetDeadline(time.Now().Add(most))
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), most)
+		defer cancel()
 		return b.Transfer(ctx, t)
 	})
 	handle(s, protoRoute, func(ctx context.Context, _ network.Stream, r *wire.RouteRequest) (*wire.Route, error) {
@@ -103,6 +108,9 @@ func handle[Q, A any, PQ interface {
 		if err := wire.ReadFrame(st, req); err != nil {
 			return err
 		}
+		// Whoever asked has no answer after that: nobody works on, or waits for a lock.
+		ctx, cancel := context.WithTimeout(ctx, s.limit.Frame)
+		defer cancel()
 		a, err := f(ctx, st, req)
 		if err != nil {
 			return s.reply(st, nil, err)
@@ -124,23 +132,27 @@ const pennyIdle = 2 * time.Minute
 func (s *Host) takePennies(ctx context.Context, st network.Stream, till Till) error {
 	checked := make(chan struct{}, 1)
 	kept := make(chan error, 1)
+	var over atomic.Bool
 	go func() {
 		var err error
+		said := wire.Taken{Seq: math.MaxUint32}
 		for range checked {
 			if err != nil {
 				continue
 			}
 			var seq uint32
-			if seq, err = till.Keep(ctx); err == nil {
-				err = s.write(st, &wire.Taken{Seq: seq})
+			if seq, err = till.Keep(ctx); err == nil && seq != said.Seq {
+				said.Seq = seq
+				err = s.write(st, &said)
 			}
 			if err != nil {
+				over.Store(true)
 				_ = st.SetReadDeadline(time.Now()) // the reader may wait for more
 			}
 		}
 		kept <- err
 	}()
-	err := readPennies(st, till, checked)
+	err := readPennies(st, till, checked, &over)
 	close(checked)
 	if kerr := <-kept; kerr != nil {
 		err = kerr
@@ -161,8 +173,8 @@ func (s *Host) write(st network.Stream, m wire.Limited) error {
 }
 
 // readPennies checks what comes until the stream ends, and says on checked that
-// there is something to keep.
-func readPennies(st network.Stream, till Till, checked chan<- struct{}) error {
+// there is something to keep. Once over is true it ends.
+func readPennies(st network.Stream, till Till, checked chan<- struct{}, over *atomic.Bool) error {
 	in := bufio.NewReaderSize(st, pennyBuffer)
 	var list wire.Pennies
 	for {
@@ -170,6 +182,9 @@ func readPennies(st network.Stream, till Till, checked chan<- struct{}) error {
 			if err := st.SetReadDeadline(time.Now().Add(pennyIdle)); err != nil {
 				return err
 			}
+		}
+		if over.Load() { // after the deadline was set, which may have undone the keeper's
+			return nil
 		}
 		if err := wire.ReadFrame(in, &list); err == io.EOF {
 			return nil

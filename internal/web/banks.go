@@ -270,7 +270,11 @@ type opening struct {
 // terms are what an opening asks for.
 func (s *Server) bankTerms(in *opening) node.BankTerms {
 	m := bank.MarginsFor(s.cfg.Network)
-	return node.BankTerms{Value: wire.Sat(in.Value), Rungs: in.Rungs, PerRung: (in.Pennies + in.Rungs - 1) / in.Rungs,
+	per := (in.Pennies + in.Rungs - 1) / in.Rungs
+	if per*in.Rungs > penny.MaxSeq {
+		per = in.Pennies / in.Rungs
+	}
+	return node.BankTerms{Value: wire.Sat(in.Value), Rungs: in.Rungs, PerRung: per,
 		Blocks: max(m.MinLife+m.Conf+3, uint32(in.Days*float64(m.BlocksPerDay))), MaxFee: wire.Sat(in.MaxFee), Memo: in.Memo}
 }
 
