@@ -138,7 +138,7 @@ func (e *emitter) check() {
 	} else {
 		e.with(opGlobalGet, e.r.fuel)
 	}
-	e.i64(0)
+	e.with(opGlobalGet, e.r.stop)
 	e.op(opI64LtS)
 	e.out = append(e.out, opIf, 0x40)
 	if e.local {

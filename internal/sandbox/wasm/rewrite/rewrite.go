@@ -22,6 +22,10 @@ const (
 	DepthExport = reserved + "depth"
 	// PagesExport is a mutable i32: how many pages the memory may have.
 	PagesExport = reserved + "pages"
+	// StopExport is a mutable i64, 0 at first: below it the fuel does not
+	// suffice. A host that sets it to its largest value from outside ends the
+	// program at its next check.
+	StopExport = reserved + "stop"
 	// MemoryExport is the memory, where there is one.
 	MemoryExport = reserved + "memory"
 	// StartExport is the module's start function, which nothing runs by itself.
@@ -58,12 +62,12 @@ type Module struct {
 }
 
 type rewriter struct {
-	m                  *module
-	fuel, depth, pages uint32 // globals
-	grow               uint32 // function
-	usesGrow           bool
-	types              []funcType // with those added
-	scratch            []byte
+	m                        *module
+	fuel, depth, pages, stop uint32 // globals
+	grow                     uint32 // function
+	usesGrow                 bool
+	types                    []funcType // with those added
+	scratch                  []byte
 }
 
 // Module checks a module and rewrites it. An error wraps ErrNotWASM,
@@ -81,7 +85,7 @@ func Rewrite(bin []byte, imports Imports) (*Module, error) {
 		return nil, err
 	}
 	n := uint32(len(m.globals))
-	r := &rewriter{m: m, fuel: n, depth: n + 1, pages: n + 2, grow: uint32(len(m.imports) + len(m.funcs)), types: slices.Clip(m.types)}
+	r := &rewriter{m: m, fuel: n, depth: n + 1, pages: n + 2, stop: n + 3, grow: uint32(len(m.imports) + len(m.funcs)), types: slices.Clip(m.types)}
 	code, simd, err := r.functions()
 	if err != nil {
 		return nil, err
@@ -271,7 +275,7 @@ func (r *rewriter) module(code []byte) []byte {
 	if m.memory != nil {
 		section(5, 1, func(b []byte) []byte { return appendLimits(b, m.memory.min, m.memory.max, true) })
 	}
-	section(6, len(m.globals)+3, r.globals)
+	section(6, len(m.globals)+4, r.globals)
 	r.exports(section)
 	section(9, len(m.elements), func(b []byte) []byte {
 		for _, e := range m.elements {
@@ -309,7 +313,8 @@ func (r *rewriter) globals(b []byte) []byte {
 	}
 	b = append(b, typeI64, 1, opI64Const, 0, opEnd)
 	b = append(appendS64(append(b, typeI32, 1, opI32Const), DepthBudget), opEnd)
-	return append(b, typeI32, 1, opI32Const, 0, opEnd)
+	b = append(b, typeI32, 1, opI32Const, 0, opEnd)
+	return append(b, typeI64, 1, opI64Const, 0, opEnd)
 }
 
 func (r *rewriter) exports(section func(byte, int, func([]byte) []byte)) {
@@ -320,7 +325,7 @@ func (r *rewriter) exports(section func(byte, int, func([]byte) []byte)) {
 			all = append(all, export{GlobalExport(uint32(i)), kindGlobal, uint32(i)})
 		}
 	}
-	all = append(all, export{FuelExport, kindGlobal, r.fuel}, export{DepthExport, kindGlobal, r.depth}, export{PagesExport, kindGlobal, r.pages})
+	all = append(all, export{FuelExport, kindGlobal, r.fuel}, export{DepthExport, kindGlobal, r.depth}, export{PagesExport, kindGlobal, r.pages}, export{StopExport, kindGlobal, r.stop})
 	if m.memory != nil {
 		all = append(all, export{MemoryExport, kindMemory, 0})
 	}
