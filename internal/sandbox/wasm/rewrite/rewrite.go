@@ -48,6 +48,7 @@ type Module struct {
 	// MinPages and MaxPages are what the module says of its memory, in pages of
 	// 64 KiB; both 0 without one.
 	MinPages, MaxPages uint32
+	HasMemory          bool
 	// Globals are the mutable ones, by their index: what a state has of them.
 	Globals []uint32
 	// StartCost is charged before the program begins: for its pages, its data
@@ -92,7 +93,7 @@ func Rewrite(bin []byte, imports Imports) (*Module, error) {
 	}
 	out := &Module{Functions: map[string]Signature{}, Start: m.start >= 0, SIMD: simd}
 	if m.memory != nil {
-		out.MinPages, out.MaxPages = m.memory.min, m.memory.max
+		out.MinPages, out.MaxPages, out.HasMemory = m.memory.min, m.memory.max, true
 	}
 	for i, g := range m.globals {
 		if g.mutable {
