@@ -103,6 +103,9 @@ func asyncified(t testing.TB, name string, bin []byte) []byte {
 
 // cacheDir is shared by all engines of the process.
 var cacheDir = sync.OnceValue(func() string {
+	if *childCache != "" {
+		return *childCache
+	}
 	dir, err := os.MkdirTemp("", "bitgram-cache-")
 	if err != nil {
 		panic(err)
@@ -112,7 +115,9 @@ var cacheDir = sync.OnceValue(func() string {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	os.RemoveAll(cacheDir())
+	if *childCache == "" {
+		os.RemoveAll(cacheDir())
+	}
 	os.Exit(code)
 }
 
