@@ -25,6 +25,8 @@ type printer interface {
 	// progress shows how far long work is; it is overwritten, and goes nowhere
 	// when standard error is no terminal. It may be called from any goroutine.
 	progress(what string, done, total uint64)
+	// status shows what is under way, as progress does.
+	status(text string)
 }
 
 type jsonPrinter struct {
@@ -67,6 +69,8 @@ func (p *jsonPrinter) fail(err error) {
 }
 
 func (p *jsonPrinter) progress(string, uint64, uint64) {}
+
+func (p *jsonPrinter) status(string) {}
 
 type textPrinter struct {
 	out, err io.Writer
@@ -118,6 +122,15 @@ func (p *textPrinter) progress(what string, done, total uint64) {
 	full := int(min(done, total) * width / total)
 	fmt.Fprintf(p.err, "\r\x1b[K%s [%s%s] %d of %d MiB", what, strings.Repeat("#", full), strings.Repeat(".", width-full), done>>20, total>>20)
 	p.shown = true
+}
+
+func (p *textPrinter) status(text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.tty {
+		fmt.Fprintf(p.err, "\r\x1b[K%s", text)
+		p.shown = true
+	}
 }
 
 // progressFrom is the size in bytes from which work shows a bar.
