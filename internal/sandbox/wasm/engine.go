@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
@@ -32,13 +33,17 @@ type Engine struct {
 	config Config
 	rt     wazero.Runtime
 	cache  wazero.CompilationCache
+	kept   rewritten
 }
 
 var _ sandbox.Runner = (*Engine)(nil)
 
 // New makes an engine; errors are the machine's.
 func New(ctx context.Context, c Config) (e *Engine, err error) {
-	e = &Engine{config: c}
+	e = &Engine{config: c, kept: rewritten{c.CacheDir}}
+	if c.CacheDir != "" {
+		e.kept.prune(cacheLimit)
+	}
 	rc := wazero.NewRuntimeConfigCompiler()
 	if c.Interpreter {
 		// Only here the context is looked at while a program runs; compiled
@@ -47,7 +52,7 @@ func New(ctx context.Context, c Config) (e *Engine, err error) {
 	}
 	rc = rc.WithDebugInfoEnabled(false).WithCoreFeatures(api.CoreFeaturesV2)
 	if c.CacheDir != "" && !c.Interpreter {
-		if e.cache, err = wazero.NewCompilationCacheWithDir(c.CacheDir); err != nil {
+		if e.cache, err = wazero.NewCompilationCacheWithDir(filepath.Join(c.CacheDir, "wazero-"+wazeroVersion)); err != nil {
 			return nil, fmt.Errorf("cache of compiled programs: %w", err)
 		}
 		rc = rc.WithCompilationCache(e.cache)
@@ -68,6 +73,10 @@ func (e *Engine) Close() error {
 	}
 	return err
 }
+
+// wazeroVersion keeps what one version compiled from another; wazero's own name
+// for it is the same in all builds without version information, such as tests.
+const wazeroVersion = "v1.12.0"
 
 // program is a compiled module.
 type program struct {
@@ -94,6 +103,24 @@ func (e *Engine) Load(ctx context.Context, image io.Reader) (sandbox.Program, er
 		return nil, err
 	}
 	bin := buf.Bytes()
+	id := sandbox.Digest(blake3.Sum256(bin))
+	m, err := e.rewrite(id, bin)
+	if err != nil {
+		return nil, err
+	}
+	p := &program{e: e, id: id, module: m, suspends: suspends(m)}
+	if p.compiled, err = e.rt.CompileModule(ctx, m.Binary); err != nil {
+		return nil, fmt.Errorf("%w: %w", sandbox.ErrProgram, err)
+	}
+	m.Binary = nil
+	return p, nil
+}
+
+// rewrite returns the rewritten module, from the cache where it is there.
+func (e *Engine) rewrite(id sandbox.Digest, bin []byte) (*rewrite.Module, error) {
+	if m := e.kept.load(id); m != nil {
+		return m, nil
+	}
 	m, err := rewrite.Rewrite(bin, hostFunction)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", sandbox.ErrProgram, err)
@@ -101,12 +128,8 @@ func (e *Engine) Load(ctx context.Context, image io.Reader) (sandbox.Program, er
 	if err := checkCommand(m); err != nil {
 		return nil, err
 	}
-	p := &program{e: e, id: blake3.Sum256(bin), module: m, suspends: suspends(m)}
-	if p.compiled, err = e.rt.CompileModule(ctx, m.Binary); err != nil {
-		return nil, fmt.Errorf("%w: %w", sandbox.ErrProgram, err)
-	}
-	m.Binary = nil
-	return p, nil
+	e.kept.store(id, m)
+	return m, nil
 }
 
 // checkCommand says what a module lacks to be a command.

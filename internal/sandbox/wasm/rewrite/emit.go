@@ -53,19 +53,17 @@ func (r *rewriter) function(out []byte, b *body, p *plan) []byte {
 	small := !p.calls && !p.loops && p.cost <= smallLeaf
 	e.local = p.tightLoops
 	e.counted = p.recurses
-	wrapped := e.local || e.counted
 	if e.local {
 		e.fuel = e.fresh(typeI64)
 		e.load()
 	}
+	// Two blocks around the whole: whatever leaves the function leaves the
+	// inner one, and passes the instructions behind it; what has to end the
+	// program leaves the outer one.
+	e.out = append(e.out, opBlock, 0x40, opBlock)
+	e.out = append(e.out, r.resultBlock(p.typ.results)...)
 	if e.counted {
 		e.descend()
-	}
-	if wrapped {
-		// Whatever leaves the function leaves this block, and passes the
-		// instructions behind it.
-		e.op(opBlock)
-		e.out = append(e.out, r.resultBlock(p.typ.results)...)
 	}
 	charges := p.charges
 	for n := range p.code {
@@ -73,7 +71,7 @@ func (r *rewriter) function(out []byte, b *body, p *plan) []byte {
 			e.charge(charges[0], small)
 			charges = charges[1:]
 		}
-		if wrapped && n == len(p.code)-1 {
+		if n == len(p.code)-1 {
 			break // the function's own end
 		}
 		e.instr(&p.code[n])
@@ -81,16 +79,20 @@ func (r *rewriter) function(out []byte, b *body, p *plan) []byte {
 			e.canonical(p.canon[n])
 		}
 	}
-	if wrapped {
-		e.op(opEnd)
-		if e.counted {
-			e.ascend()
-		}
-		if e.local {
-			e.store()
-		}
-		e.op(opEnd)
+	e.op(opEnd)
+	if e.counted {
+		e.ascend()
 	}
+	if e.local {
+		e.store()
+	}
+	e.op(opReturn)
+	e.op(opEnd)
+	if e.local {
+		e.store()
+	}
+	e.op(opUnreachable)
+	e.op(opEnd)
 	r.scratch = e.out
 	decl := appendU32(nil, b.groups+uint32(len(e.temps)))
 	decl = append(decl, b.decl...)
@@ -140,12 +142,7 @@ func (e *emitter) check() {
 	}
 	e.with(opGlobalGet, e.r.stop)
 	e.op(opI64LtS)
-	e.out = append(e.out, opIf, 0x40)
-	if e.local {
-		e.store()
-	}
-	e.op(opUnreachable)
-	e.op(opEnd)
+	e.with(opBrIf, uint32(e.nest+1))
 }
 
 func (e *emitter) charge(c charge, small bool) {
@@ -164,7 +161,7 @@ func (e *emitter) descend() {
 	e.with(opGlobalGet, e.r.depth)
 	e.i32(0)
 	e.op(0x48) // i32.lt_s
-	e.out = append(e.out, opIf, 0x40, opUnreachable, opEnd)
+	e.with(opBrIf, uint32(e.nest+1))
 }
 
 func (e *emitter) ascend() {
@@ -182,10 +179,8 @@ func (e *emitter) instr(i *instr) {
 	case opEnd:
 		e.nest--
 	case opReturn:
-		if e.local || e.counted {
-			e.with(opBr, uint32(e.nest))
-			return
-		}
+		e.with(opBr, uint32(e.nest))
+		return
 	case opCall, opCallIndirect, opMemoryGrow:
 		e.call(i)
 		return

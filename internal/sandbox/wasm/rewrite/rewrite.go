@@ -184,6 +184,7 @@ func (r *rewriter) functions() (code []byte, simd bool, err error) {
 // fails as memory.grow does, without a charge; else it charges for the pages.
 func (r *rewriter) growFunction() []byte {
 	e := &emitter{r: r}
+	e.out = append(e.out, opBlock, 0x40, opBlock, 0x40)
 	e.with(opLocalGet, 0)
 	e.op(opI64ExtendU)
 	e.out = append(e.out, opMemorySize, 0, opI64ExtendU, opI64Add)
@@ -198,7 +199,7 @@ func (r *rewriter) growFunction() []byte {
 		e.op(opI64Mul)
 	}, true)
 	e.with(opLocalGet, 0)
-	e.out = append(e.out, opMemoryGrow, 0, opEnd)
+	e.out = append(e.out, opMemoryGrow, 0, opReturn, opEnd, opEnd, opUnreachable, opEnd)
 	return append(appendU32(nil, uint32(len(e.out)+1)), append([]byte{0}, e.out...)...)
 }
 

@@ -5,6 +5,10 @@ package rewrite
 // is another version.
 const CostVersion = 1
 
+// Version names what Rewrite makes of a module: it changes with every change
+// of that, though it be none of fuel.
+const Version = "1"
+
 // Why instructions are refused.
 const (
 	refThreads   = "threads race, so two runs may differ"
