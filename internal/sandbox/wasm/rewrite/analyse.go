@@ -27,6 +27,7 @@ type plan struct {
 	simd            bool
 	cost            uint64 // of all its instructions, once
 	weight          uint32 // of its frame, in slots of 8 bytes
+	work            uint64 // for a compiler
 }
 
 // frame is one open block.
@@ -66,6 +67,7 @@ type analysis struct {
 	// cleared: the frames from here up to the one beneath the top have no
 	// charge in force, so that no branch has to clear them again.
 	cleared int
+	ways    uint64 // blocks, branches, labels and calls
 	err     error
 }
 
@@ -99,6 +101,12 @@ func (m *module) analyse(b *body, typ funcType, code []instr) (*plan, error) {
 		}
 	}
 	a.weigh()
+	if p.weight > maxFrame {
+		return nil, fmt.Errorf("%w: a frame of %d slots, at most %d are taken", ErrTooLarge, p.weight, maxFrame)
+	}
+	if p.work = a.ways * uint64(len(p.locals)+8); p.work > maxFunctionWork {
+		return nil, fmt.Errorf("%w: %d branches among %d locals", ErrTooLarge, a.ways, len(p.locals))
+	}
 	return p, nil
 }
 
@@ -107,7 +115,7 @@ func (a *analysis) walk(b *body) {
 	p.charges, p.calls, p.recurses, p.loops, p.tightLoops, p.cost = p.charges[:0], false, false, false, false, 0
 	clear(p.canon)
 	a.frames, a.stack = a.frames[:0], a.stack[:0]
-	a.spoiled, a.calls, a.sets, a.spill, a.slots, a.nested, a.wide, a.cleared = false, 0, 0, 0, 0, 0, 0, 0
+	a.spoiled, a.calls, a.sets, a.spill, a.slots, a.nested, a.wide, a.cleared, a.ways = false, 0, 0, 0, 0, 0, 0, 0, 0
 	a.frames = append(a.frames, frame{op: opBlock, results: len(p.typ.results), cur: 0, head: -1})
 	p.charges = append(p.charges, charge{check: true})
 	for n := range p.code {
@@ -279,6 +287,7 @@ func (a *analysis) stop() {
 
 func (a *analysis) open(n int, i *instr, b *body) {
 	params, results := a.m.blockSig(i.arg)
+	a.ways += 3
 	a.pay(n, i.c.row().fuel)
 	if i.c == opIf {
 		if _, ok := a.pop(1); !ok {
@@ -362,6 +371,7 @@ func (a *analysis) jump(n int, i *instr, b *body) {
 	case opBrTable:
 		labels = labelsOf(b, i)
 	}
+	a.ways += 4 * uint64(len(labels))
 	for k, l := range labels {
 		if k > 0 && l == labels[k-1] {
 			continue
@@ -414,6 +424,7 @@ func (a *analysis) call(n int, i *instr, b *body) {
 	a.pay(n, i.c.row().fuel)
 	a.p.calls = true
 	a.calls++
+	a.ways++
 	taken, ok := a.pop(len(typ.params) + extra)
 	if !ok {
 		a.fail(b, i, tooFew)

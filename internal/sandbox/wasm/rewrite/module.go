@@ -28,7 +28,7 @@ const (
 	maxTypes      = 1 << 16
 	maxArity      = 256
 	maxImports    = 1 << 12
-	maxFunctions  = 1 << 18
+	maxFunctions  = 1 << 16
 	maxTables     = 16
 	maxElements   = 1 << 20 // of a table
 	maxGlobals    = 1 << 14
@@ -41,6 +41,14 @@ const (
 	maxPages      = 1 << 16
 	maxLabels     = 1 << 16 // of one br_table
 	maxFunctionOp = 1 << 20 // instructions of a function
+	maxFrame      = 1 << 17 // slots of a function's frame
+
+	// A compiler's work grows with the ways through a function times the locals
+	// that live on them: blocks, branches, labels and calls times locals, of a
+	// function and of all. The largest function of SQLite has 0.4 million, all
+	// of them 3 million.
+	maxFunctionWork = 2 << 20
+	maxWork         = 32 << 20
 )
 
 // reserved begins the names of exports that the rewriter adds.

@@ -158,6 +158,7 @@ func (m *module) startCost() uint64 {
 func (r *rewriter) functions() (code []byte, simd bool, err error) {
 	m := r.m
 	var list []instr
+	var work uint64
 	for k := range m.bodies {
 		b := &m.bodies[k]
 		index := uint32(len(m.imports) + k)
@@ -168,6 +169,9 @@ func (r *rewriter) functions() (code []byte, simd bool, err error) {
 		p, err := m.analyse(b, typ, list)
 		if err != nil {
 			return nil, false, fmt.Errorf("function %s: %w", m.name(index), err)
+		}
+		if work += p.work; work > maxWork {
+			return nil, false, fmt.Errorf("function %s: %w: more than %d branches times locals in all functions", m.name(index), ErrTooLarge, maxWork)
 		}
 		simd = simd || p.simd
 		code = r.function(code, b, p)
