@@ -40,19 +40,19 @@ func goExample(name string) func(testing.TB) []byte {
 	return func(t testing.TB) []byte { return goGuest(t, "guest/examples/"+name) }
 }
 
-// guests are programs from three toolchains, ordinary ones and one that is
+// corpus are programs from three toolchains, ordinary ones and one that is
 // suspended.
-var guests = []guest{
+var corpus = []guest{
 	{name: "primes", bin: goExample("primes"), args: []string{"1200000"}, output: "92938 primes below 1200000, the last of them 1199999\n", epochs: 2},
 	{name: "wordcount", bin: goExample("wordcount"), args: []string{"3"}, input: words, epochs: 2, output: "60000 words, 9 different\n  12000 the\n   6000 12\n   6000 brown\n"},
 	{name: "raytrace", bin: goExample("raytrace"), args: []string{"96"}, epochs: 3},
 	{name: "digits", bin: goExample("digits"), input: file(root + "/guest/examples/digits/samples.txt"), epochs: 4},
 	{name: "montecarlo", bin: goExample("montecarlo"), args: []string{"110000"}, output: "by formula 9.1218\n", epochs: 2},
-	{name: "collatz", bin: func(t testing.TB) []byte { return cGuest(t, root+"/guest/examples/c/collatz.c") }, args: []string{"140000"},
+	{name: "collatz", bin: func(t testing.TB) []byte { return cGuest(t, "guest/examples/c/collatz.c") }, args: []string{"140000"},
 		output: "106239 has the longest sequence below 140000: 354 steps\n", epochs: 2},
-	{name: "life", bin: func(t testing.TB) []byte { return rustGuest(t, root+"/guest/examples/rust/life.rs") }, epochs: 5},
+	{name: "life", bin: func(t testing.TB) []byte { return rustGuest(t, "guest/examples/rust/life.rs") }, epochs: 5},
 	{name: "suspended", bin: func(t testing.TB) []byte {
-		return asyncified(t, "suspend", cGuest(t, "testdata/suspend.c"))
+		return asyncified(t, cGuest(t, "internal/sandbox/wasm/testdata/suspend.c"))
 	}, args: []string{"100000"}, epochs: 5},
 }
 
@@ -123,7 +123,7 @@ const forever = 1 << 30
 // every sync event.
 func TestSame(t *testing.T) {
 	compiler, interpreter := newEngine(t, false), newEngine(t, true)
-	for _, g := range guests {
+	for _, g := range corpus {
 		t.Run(g.name, func(t *testing.T) {
 			bin, job := g.bin(t), g.job(t)
 			p := load(t, compiler, bin)
