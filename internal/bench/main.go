@@ -30,11 +30,19 @@ func main() {
 	out := flag.String("o", "", "write the report to this file as well")
 	huge := flag.Int64("huge", 1<<30, "bytes of the huge message")
 	names := flag.Bool("discovery", false, "measure discovery alone, to standard output")
+	sandboxes := flag.Bool("runtime", false, "measure the runtime alone, to standard output")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if *names {
 		if err := discovery(ctx, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	if *sandboxes {
+		if err := runtimes(ctx, os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)
 			os.Exit(1)
 		}
@@ -101,7 +109,12 @@ func report(ctx context.Context, w io.Writer, huge int64) error {
 	}
 
 	table(w, "Discovery", "figure", "measured", "wanted")
-	return discovery(ctx, w)
+	if err := discovery(ctx, w); err != nil {
+		return err
+	}
+
+	table(w, "Runtime", "figure", "measured", "wanted")
+	return runtimes(ctx, w)
 }
 
 func table(w io.Writer, title string, cols ...string) {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"io/fs"
 
 	"github.com/zeebo/blake3"
 )
@@ -24,6 +25,8 @@ type Checkpoint struct {
 	Memory []byte
 	Stack  []byte
 	Depth  uint64 // what the engine counts of them
+
+	tree Tree // of a full one that was read: over Memory itself
 }
 
 const (
@@ -78,10 +81,16 @@ func (c *Checkpoint) Write(w io.Writer) error {
 func ReadCheckpoint(r io.Reader, program Digest, job *Job) (*Checkpoint, error) {
 	most := int64(len(checkpointMagic)+1+4+headerSize+8*maxGlobals+32+64+32) + int64(job.Limits.State) +
 		8 + 4 + maxStack + int64(job.Limits.Pages())*(PageSize+1) + 32
-	raw, err := io.ReadAll(io.LimitReader(r, most+1))
-	if err != nil {
+	var buf bytes.Buffer
+	if f, ok := r.(interface{ Stat() (fs.FileInfo, error) }); ok {
+		if s, err := f.Stat(); err == nil && s.Size() <= most {
+			buf.Grow(int(s.Size()) + bytes.MinRead)
+		}
+	}
+	if _, err := buf.ReadFrom(io.LimitReader(r, most+1)); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCheckpoint, err)
 	}
+	raw := buf.Bytes()
 	switch {
 	case int64(len(raw)) > most:
 		return nil, fmt.Errorf("%w: more than the %d bytes that the job's limits allow", ErrCheckpoint, most)
@@ -172,8 +181,7 @@ func decodeCheckpoint(body []byte, program Digest, job *Job) (*Checkpoint, error
 		return nil, fmt.Errorf("%w: its output has another hash", ErrCheckpoint)
 	}
 	if c.Full {
-		var t Tree
-		if root, _ := t.Update(c.Memory); root != c.MemoryRoot {
+		if c.tree = treeOf(c.Memory); c.tree.root() != c.MemoryRoot {
 			return nil, fmt.Errorf("%w: its memory has another root", ErrCheckpoint)
 		}
 	}

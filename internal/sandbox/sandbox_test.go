@@ -33,6 +33,9 @@ func TestTree(t *testing.T) {
 			}
 			before := len(kept.leaves)
 			root, hashed := kept.Update(data)
+			if adopted := treeOf(bytes.Clone(data)); adopted.root() != root {
+				t.Fatalf("root %v, a tree over it %v", root, adopted.root())
+			}
 			var fresh Tree
 			if want, _ := fresh.Update(data); root != want {
 				t.Fatalf("root %v, a new tree has %v", root, want)

@@ -148,14 +148,14 @@ func (s *Snapshot) State() []byte  { return s.state.data }
 // MemoryRoot is the root of the memory that was last set.
 func (s *Snapshot) MemoryRoot() Digest { return s.roots[Memory] }
 
-// Restore takes over what a checkpoint has. The pages of a memory that it does
+// Restore takes over what a checkpoint that was read has. The pages of a memory that it does
 // not hold cannot be proven before the next state.
 func (s *Snapshot) Restore(c *Checkpoint) {
 	s.Header, s.ready = c.Header, true
 	s.roots[Memory] = c.MemoryRoot
 	s.roots[State], _ = s.state.Update(c.State)
 	if c.Full {
-		s.memory.Update(c.Memory)
+		s.memory = c.tree
 	}
 	s.root = rootOf(s.Encode(), s.roots[Memory], s.roots[State])
 }

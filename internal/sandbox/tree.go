@@ -78,6 +78,31 @@ func (t *Tree) Update(data []byte) (root Digest, hashed int) {
 	return t.climb(changed, old != pages), hashed
 }
 
+// treeOf makes a tree over data itself, which is the tree's from then on.
+func treeOf(data []byte) (t Tree) {
+	t.h, t.n = leafHasher.Clone(), nodeHasher.Clone()
+	t.data = data
+	for i := range Pages(len(data)) {
+		page, leaf := pageOf(data, i), zeroLeaf
+		if len(page) < PageSize || !bytes.Equal(page, zeroPage[:]) {
+			leaf = leafOf(page, t.h)
+		}
+		t.leaves = append(t.leaves, leaf)
+	}
+	t.climb(make([]bool, len(t.leaves)), true)
+	return t
+}
+
+func (t *Tree) root() Digest {
+	switch {
+	case len(t.leaves) == 0:
+		return Digest{}
+	case len(t.leaves) == 1:
+		return t.leaves[0]
+	}
+	return t.levels[len(t.levels)-1][0]
+}
+
 // keep makes the copy as long as data; what changed within both is copied.
 func (t *Tree) keep(data []byte) {
 	n := len(t.data)
