@@ -36,3 +36,4 @@ bench:
 vectors:
 	go test ./seal ./blockname ./internal/contract -run Vectors -update
 	go test ./internal/deal -run StateTables -update
+	go test ./internal/sandbox/wasm -run FuelPage -update

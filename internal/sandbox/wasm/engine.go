@@ -52,7 +52,7 @@ func New(ctx context.Context, c Config) (e *Engine, err error) {
 	}
 	rc = rc.WithDebugInfoEnabled(false).WithCoreFeatures(api.CoreFeaturesV2)
 	if c.CacheDir != "" && !c.Interpreter {
-		if e.cache, err = wazero.NewCompilationCacheWithDir(filepath.Join(c.CacheDir, "wazero-"+wazeroVersion)); err != nil {
+		if e.cache, err = wazero.NewCompilationCacheWithDir(filepath.Join(c.CacheDir, "wazero-"+WazeroVersion)); err != nil {
 			return nil, fmt.Errorf("cache of compiled programs: %w", err)
 		}
 		rc = rc.WithCompilationCache(e.cache)
@@ -74,9 +74,9 @@ func (e *Engine) Close() error {
 	return err
 }
 
-// wazeroVersion keeps what one version compiled from another; wazero's own name
+// WazeroVersion keeps what one version compiled from another; wazero's own name
 // for it is the same in all builds without version information, such as tests.
-const wazeroVersion = "v1.12.0"
+const WazeroVersion = "v1.12.0"
 
 // program is a compiled module.
 type program struct {
@@ -121,7 +121,7 @@ func (e *Engine) rewrite(id sandbox.Digest, bin []byte) (*rewrite.Module, error)
 	if m := e.kept.load(id); m != nil {
 		return m, nil
 	}
-	m, err := rewrite.Rewrite(bin, hostFunction)
+	m, err := rewrite.Rewrite(bin, HostFunction)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", sandbox.ErrProgram, err)
 	}

@@ -79,8 +79,8 @@ const (
 
 var hostModules = map[string]map[string]hostFunc{bitgramModule: bitgramFuncs, wasiModule: wasiFuncs}
 
-// hostFunction is what rewrite asks for an import.
-func hostFunction(module, name string) (rewrite.Signature, bool) {
+// HostFunction finds what a program can import, with its type.
+func HostFunction(module, name string) (rewrite.Signature, bool) {
 	f, ok := hostModules[module][name]
 	return f.sig, ok
 }
