@@ -16,5 +16,6 @@ func TestConformInterpreter(t *testing.T) {
 }
 
 func conformEngine(t *testing.T, interpreter bool) {
+	t.Parallel()
 	conform.Runner(t, newEngine(t, interpreter), goGuest(t, conform.RunnerProgram), goGuest(t, "guest/examples/primes"))
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"runtime"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
@@ -40,6 +41,9 @@ var _ sandbox.Runner = (*Engine)(nil)
 
 // New makes an engine; errors are the machine's.
 func New(ctx context.Context, c Config) (e *Engine, err error) {
+	if runtime.GOARCH != "amd64" && runtime.GOARCH != "arm64" {
+		c.Interpreter = true // wazero compiles for no other processor
+	}
 	e = &Engine{config: c, kept: rewritten{c.CacheDir}}
 	if c.CacheDir != "" {
 		e.kept.prune(cacheLimit)

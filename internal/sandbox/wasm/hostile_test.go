@@ -137,6 +137,7 @@ func hostileJob() *sandbox.Job {
 // TestHostile: whatever a program tries ends it with the error that says so,
 // in both engines at the same point.
 func TestHostile(t *testing.T) {
+	t.Parallel()
 	compiler, interpreter := newEngine(t, false), newEngine(t, true)
 	for _, h := range hostiles() {
 		t.Run(h.name, func(t *testing.T) {

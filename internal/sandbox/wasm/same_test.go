@@ -122,6 +122,7 @@ const forever = 1 << 30
 // interpreter, on a second run, and when it is taken up by another process at
 // every sync event.
 func TestSame(t *testing.T) {
+	t.Parallel()
 	compiler, interpreter := newEngine(t, false), newEngine(t, true)
 	for _, g := range corpus {
 		t.Run(g.name, func(t *testing.T) {

@@ -206,6 +206,7 @@ func allBits(list []specValue) (out []uint64, err error) {
 // both engines: results as the specification wants them, every NaN of
 // arithmetic canonical, and the same fuel.
 func TestSpec(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("two engines over thousands of modules are slow under the race detector")
 	}

@@ -12,6 +12,7 @@ import (
 // TestWeight: programs of weight run the same in both engines and on a second
 // run, and put out what they ought to.
 func TestWeight(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("interpreting a SQL engine is slow under the race detector")
 	}
