@@ -125,6 +125,9 @@ func TestSame(t *testing.T) {
 	t.Parallel()
 	compiler, interpreter := newEngine(t, false), newEngine(t, true)
 	for _, g := range corpus {
+		if testing.Short() && g.name != "primes" && g.name != "suspended" {
+			continue
+		}
 		t.Run(g.name, func(t *testing.T) {
 			bin, job := g.bin(t), g.job(t)
 			p := load(t, compiler, bin)
