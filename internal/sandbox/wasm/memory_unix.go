@@ -14,6 +14,7 @@ func reserve(size int) []byte {
 	if err != nil {
 		return nil
 	}
+	prefer(b)
 	return b
 }
 

@@ -158,7 +158,7 @@ func (a *analysis) pay(n int, cost uint32) {
 	if cost == 0 {
 		return
 	}
-	if f.cur < 0 {
+	if f.cur < 0 || a.m.single {
 		f.cur = len(a.p.charges)
 		a.p.charges = append(a.p.charges, charge{at: n})
 	}

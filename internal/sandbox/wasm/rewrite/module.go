@@ -146,7 +146,9 @@ type module struct {
 	counted  bool // it has a data count section
 	nData    uint32
 	bodies   []body
-	locals   int               // of all of them
+	locals   int // of all of them
+	// single: each instruction is charged for itself (a test compares).
+	single   bool
 	declared map[uint32]bool   // what ref.func may name: exported, or in a table
 	names    map[uint32]string // of functions, from the name section and the exports
 }

@@ -71,7 +71,7 @@ type rewriter struct {
 	scratch                  []byte
 }
 
-// Module checks a module and rewrites it. An error wraps ErrNotWASM,
+// Rewrite checks a module and rewrites it. An error wraps ErrNotWASM,
 // ErrMalformed, ErrTooLarge, ErrRefused or ErrImport; it names the function or
 // section and the offset.
 //
@@ -82,6 +82,10 @@ func Rewrite(bin []byte, imports Imports) (*Module, error) {
 	if err != nil {
 		return nil, err
 	}
+	return m.rewrite(imports)
+}
+
+func (m *module) rewrite(imports Imports) (*Module, error) {
 	if err := m.checkImports(imports); err != nil {
 		return nil, err
 	}
