@@ -1,11 +1,12 @@
 package sandbox
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 
 	"github.com/zeebo/blake3"
 )
@@ -76,79 +77,130 @@ func (c *Checkpoint) Write(w io.Writer) error {
 }
 
 // ReadCheckpoint reads one of a program and a job. It reads no more than the
-// job's limits allow, and believes nothing before the sum at the end is right.
-// Errors wrap ErrCheckpoint, ErrWrongProgram or ErrWrongJob.
+// job's limits allow, page by page to where they stay, and believes nothing
+// before the sum at the end is right. Errors wrap ErrCheckpoint,
+// ErrWrongProgram or ErrWrongJob.
 func ReadCheckpoint(r io.Reader, program Digest, job *Job) (*Checkpoint, error) {
-	most := int64(len(checkpointMagic)+1+4+headerSize+8*maxGlobals+32+64+32) + int64(job.Limits.State) +
-		8 + 4 + maxStack + int64(job.Limits.Pages())*(PageSize+1) + 32
-	var buf bytes.Buffer
-	if f, ok := r.(interface{ Stat() (fs.FileInfo, error) }); ok {
-		if s, err := f.Stat(); err == nil && s.Size() <= most {
-			buf.Grow(int(s.Size()) + bytes.MinRead)
-		}
-	}
-	if _, err := buf.ReadFrom(io.LimitReader(r, most+1)); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrCheckpoint, err)
-	}
-	raw := buf.Bytes()
+	p := &parts{r: bufio.NewReaderSize(r, 256<<10), h: blake3.New()}
+	c, err := p.checkpoint(program, job)
 	switch {
-	case int64(len(raw)) > most:
-		return nil, fmt.Errorf("%w: more than the %d bytes that the job's limits allow", ErrCheckpoint, most)
-	case len(raw) < len(checkpointMagic)+1+4+32 || string(raw[:len(checkpointMagic)]) != checkpointMagic:
-		return nil, fmt.Errorf("%w: it does not begin as one does", ErrCheckpoint)
+	case errors.Is(err, ErrWrongProgram) || errors.Is(err, ErrWrongJob):
+		// Or is it only damaged?
+		if sumErr := p.skip(most(&job.Limits)); sumErr != nil {
+			err = sumErr
+		}
+	case err == nil:
+		err = p.end()
 	}
-	body, sum := raw[:len(raw)-32], raw[len(raw)-32:]
-	if got := blake3.Sum256(body); !bytes.Equal(got[:], sum) {
-		return nil, fmt.Errorf("%w: its %d bytes do not have the sum that stands at their end", ErrCheckpoint, len(raw))
+	if err != nil {
+		return nil, err
 	}
-	return decodeCheckpoint(body, program, job)
+	return c, nil
 }
 
-// part cuts a checkpoint into pieces; what is missing shows in err.
+// most is the size that no checkpoint under these limits is above.
+func most(l *Limits) int64 {
+	return int64(len(checkpointMagic)+1+4+headerSize+8*maxGlobals+32+64+32) + int64(l.State) + 8 + 4 + maxStack + int64(l.Pages())*(PageSize+1) + 32
+}
+
+// parts reads a checkpoint piece by piece and hashes it; the first failure
+// sticks.
 type parts struct {
-	b   []byte
+	r   *bufio.Reader
+	h   *blake3.Hasher
 	err error
 }
 
-func (p *parts) take(what string, n uint64) []byte {
-	if n > uint64(len(p.b)) {
-		if p.err == nil {
-			p.err = fmt.Errorf("%w: %d bytes of its %s, %d are left", ErrCheckpoint, n, what, len(p.b))
-		}
-		p.b = nil
+// read fills b with a part of the checkpoint.
+func (p *parts) read(what string, b []byte) bool {
+	if p.err != nil {
+		return false
+	}
+	if _, err := io.ReadFull(p.r, b); err != nil {
+		p.err = fmt.Errorf("%w: it ends within its %s (%w)", ErrCheckpoint, what, err)
+		return false
+	}
+	_, _ = p.h.Write(b)
+	return true
+}
+
+// take reads n bytes, of which there may be at most most.
+func (p *parts) take(what string, n, most uint64) []byte {
+	if p.err == nil && n > most {
+		p.err = fmt.Errorf("%w: %d bytes of its %s, at most %d are possible", ErrCheckpoint, n, what, most)
+	}
+	if p.err != nil {
 		return nil
 	}
-	b := p.b[:n:n]
-	p.b = p.b[n:]
+	const step = 1 << 20 // more is there only for who sends more
+	b := make([]byte, 0, min(n, step))
+	for uint64(len(b)) < n {
+		k := min(n-uint64(len(b)), step)
+		b = append(b, make([]byte, k)...)
+		if !p.read(what, b[uint64(len(b))-k:]) {
+			return nil
+		}
+	}
 	return b
 }
 
 func (p *parts) u32(what string) uint64 {
-	b := p.take(what, 4)
-	if b == nil {
-		return 0
-	}
-	return uint64(binary.BigEndian.Uint32(b))
+	var b [4]byte
+	p.read(what, b[:])
+	return uint64(binary.BigEndian.Uint32(b[:]))
 }
 
-func decodeCheckpoint(body []byte, program Digest, job *Job) (*Checkpoint, error) {
-	p := &parts{b: body[len(checkpointMagic):]}
-	c := &Checkpoint{}
-	flags := p.take("flags", 1)
-	if p.err == nil && flags[0] > checkpointFull {
-		return nil, fmt.Errorf("%w: flags %d, of a newer version", ErrCheckpoint, flags[0])
+// end checks the sum, and that nothing follows.
+func (p *parts) end() error {
+	var sum [32]byte
+	if _, err := io.ReadFull(p.r, sum[:]); err != nil {
+		return fmt.Errorf("%w: it ends within its sum (%w)", ErrCheckpoint, err)
 	}
-	c.Full = flags[0] == checkpointFull
-	head := p.take("header", p.u32("header"))
+	if !bytes.Equal(p.h.Sum(nil), sum[:]) {
+		return errSum
+	}
+	if _, err := p.r.ReadByte(); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("%w: something follows it", ErrCheckpoint)
+	}
+	return nil
+}
+
+var errSum = fmt.Errorf("%w: its bytes do not have the sum that stands at their end", ErrCheckpoint)
+
+// skip reads the rest and checks the sum, without looking at what it is.
+func (p *parts) skip(most int64) error {
+	rest, err := io.ReadAll(io.LimitReader(p.r, most))
+	if err != nil || len(rest) < 32 {
+		return errSum
+	}
+	_, _ = p.h.Write(rest[:len(rest)-32])
+	if !bytes.Equal(p.h.Sum(nil), rest[len(rest)-32:]) {
+		return errSum
+	}
+	return nil
+}
+
+// checkpoint reads all but the sum.
+func (p *parts) checkpoint(program Digest, job *Job) (*Checkpoint, error) {
+	var head [len(checkpointMagic) + 1]byte
+	if !p.read("beginning", head[:]) || string(head[:len(checkpointMagic)]) != checkpointMagic {
+		return nil, fmt.Errorf("%w: it does not begin as one does", ErrCheckpoint)
+	}
+	if head[len(head)-1] > checkpointFull {
+		return nil, fmt.Errorf("%w: flags %d, of a newer version", ErrCheckpoint, head[len(head)-1])
+	}
+	c := &Checkpoint{Full: head[len(head)-1] == checkpointFull}
+	header := p.take("header", p.u32("header"), uint64(headerSize+8*maxGlobals))
 	if p.err != nil {
 		return nil, p.err
 	}
-	h, err := DecodeHeader(head)
+	h, err := DecodeHeader(header)
 	if err != nil {
 		return nil, err
 	}
 	c.Header = *h
-	switch l := &job.Limits; {
+	l := &job.Limits
+	switch {
 	case h.Program != program:
 		return nil, fmt.Errorf("%w: it is of program %v, this is %v", ErrWrongProgram, h.Program, program)
 	case h.Job != job.Digest():
@@ -158,48 +210,58 @@ func decodeCheckpoint(body []byte, program Digest, job *Job) (*Checkpoint, error
 	case h.Epoch == 0 || h.Epoch > l.Epochs || h.Fuel > l.Fuel || h.Total < h.Fuel || h.Total/l.Fuel > h.Epoch || uint64(h.StateSize) > l.State || uint64(h.MemoryPages) > uint64(l.Pages()):
 		return nil, fmt.Errorf("%w: it is beyond the job's limits", ErrCheckpoint)
 	}
-	middle := p.take("output", 32+h.OutputSize%64)
-	copy(c.MemoryRoot[:], p.take("memory's root", 32))
-	c.State = p.take("state", uint64(h.StateSize))
+	middle := p.take("output", 32+h.OutputSize%64, 96)
+	p.read("memory's root", c.MemoryRoot[:])
+	c.State = p.take("state", uint64(h.StateSize), l.State)
 	if c.Full {
-		if d := p.take("depth", 8); d != nil {
-			c.Depth = binary.BigEndian.Uint64(d)
-		}
-		c.Stack = p.take("stack", p.u32("stack"))
+		var depth [8]byte
+		p.read("depth", depth[:])
+		c.Depth = binary.BigEndian.Uint64(depth[:])
+		c.Stack = p.take("frames", p.u32("frames"), maxStack)
 		c.Memory = p.pages(int(h.MemoryPages))
-	}
-	if p.err == nil && len(p.b) > 0 {
-		p.err = fmt.Errorf("%w: %d bytes too many", ErrCheckpoint, len(p.b))
 	}
 	if p.err != nil {
 		return nil, p.err
 	}
-	if c.Output, err = resumeOutput(job.Limits.Output, h.OutputSize, middle); err != nil {
-		return nil, err
+	return c, c.check(middle, l)
+}
+
+// check compares what a checkpoint says twice.
+func (c *Checkpoint) check(middle []byte, l *Limits) (err error) {
+	if c.Output, err = resumeOutput(l.Output, c.OutputSize, middle); err != nil {
+		return err
 	}
-	if c.Output.Sum() != h.OutputSHA256 {
-		return nil, fmt.Errorf("%w: its output has another hash", ErrCheckpoint)
+	if c.Output.Sum() != c.OutputSHA256 {
+		return fmt.Errorf("%w: its output has another hash", ErrCheckpoint)
 	}
 	if c.Full {
 		if c.tree = treeOf(c.Memory); c.tree.root() != c.MemoryRoot {
-			return nil, fmt.Errorf("%w: its memory has another root", ErrCheckpoint)
+			return fmt.Errorf("%w: its memory has another root", ErrCheckpoint)
 		}
 	}
-	return c, nil
+	return nil
 }
 
 // pages reads n pages, each with a byte in front: 0 is a page of zeros.
 func (p *parts) pages(n int) []byte {
+	if p.err != nil {
+		return nil
+	}
 	b := make([]byte, n*PageSize)
 	for i := range n {
-		switch kind := p.take("memory", 1); {
-		case p.err != nil:
+		var kind [1]byte
+		switch page := pageOf(b, i); {
+		case !p.read("memory", kind[:]):
 			return nil
 		case kind[0] == 1:
-			copy(b[i*PageSize:], p.take("memory", PageSize))
+			if !p.read("memory", page) {
+				return nil
+			}
+			if bytes.Equal(page, zeroPage[:]) {
+				p.err = fmt.Errorf("%w: page %d is zeros, and says that it is not", ErrCheckpoint, i)
+			}
 		case kind[0] != 0:
 			p.err = fmt.Errorf("%w: page %d of kind %d", ErrCheckpoint, i, kind[0])
-			return nil
 		}
 	}
 	return b

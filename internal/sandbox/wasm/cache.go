@@ -24,7 +24,7 @@ const cacheLimit = 2 << 30
 type rewritten struct{ dir string }
 
 func (c rewritten) path(id sandbox.Digest) string {
-	return filepath.Join(c.dir, "rewritten-"+rewrite.Version, id.String())
+	return filepath.Join(c.dir, "modules-"+rewrite.Version, id.String())
 }
 
 // load returns the module that the program of that id is rewritten to; nil
@@ -41,9 +41,11 @@ func (c rewritten) load(id sandbox.Digest) *rewrite.Module {
 		return nil
 	}
 	var m rewrite.Module
-	if err := cbor.Unmarshal(raw[32:], &m); err != nil {
+	rest, err := cbor.UnmarshalFirst(raw[32:], &m)
+	if err != nil {
 		return nil
 	}
+	m.Binary = rest // not copied
 	now := time.Now()
 	_ = os.Chtimes(c.path(id), now, now) // what is used stays
 	return &m
@@ -53,10 +55,13 @@ func (c rewritten) store(id sandbox.Digest, m *rewrite.Module) {
 	if c.dir == "" {
 		return
 	}
-	body, err := cbor.Marshal(m)
+	meta := *m
+	meta.Binary = nil
+	body, err := cbor.Marshal(meta)
 	if err != nil {
 		return
 	}
+	body = append(body, m.Binary...)
 	sum := blake3.Sum256(body)
 	path := c.path(id)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {

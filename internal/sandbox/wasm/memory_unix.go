@@ -14,7 +14,6 @@ func reserve(size int) []byte {
 	if err != nil {
 		return nil
 	}
-	prefer(b)
 	return b
 }
 
