@@ -68,7 +68,9 @@ func main() {
 func (s *state) count(b []byte, last bool) {
 	text := s.Part + string(b)
 	s.Part = ""
-	word := func(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) || r == '\'' || r == utf8.RuneError }
+	word := func(r rune) bool {
+		return unicode.IsLetter(r) || unicode.IsDigit(r) || r == '\'' || r == utf8.RuneError
+	}
 	if !last {
 		end := strings.LastIndexFunc(text, func(r rune) bool { return !word(r) })
 		s.Part, text = text[end+1:], text[:end+1]

@@ -124,6 +124,10 @@ func (r *run) epoch(ctx context.Context, h *host) (*sandbox.Event, error) {
 	return r.event(h)
 }
 
+// populated is how many of the pages that a program begins with are made at
+// once: most programs use them.
+const populated = 64
+
 // instantiate makes a new instance.
 func (r *run) instantiate(ctx context.Context) error {
 	pages := min(r.job.Limits.Pages(), r.p.module.MaxPages)
@@ -131,6 +135,7 @@ func (r *run) instantiate(ctx context.Context) error {
 	if in.arena.all == nil && pages > 0 {
 		return fmt.Errorf("no addresses for a memory of %d pages of 64 KiB", pages)
 	}
+	populate(in.arena.all[:min(r.p.module.MinPages, populated)*sandbox.PageSize])
 	c := wazero.NewModuleConfig().WithName("").WithStartFunctions()
 	mod, err := r.p.e.rt.InstantiateModule(experimental.WithMemoryAllocator(ctx, in.arena), r.p.compiled, c)
 	if err != nil {
@@ -181,7 +186,10 @@ func (r *run) main(ctx context.Context, h *host) error {
 }
 
 // watch stops compiled code when ctx ends: the program finds too little fuel
-// at its next check. The word is written while the program reads it, as is
+// at its next check. Go cannot interrupt compiled code: a collection of garbage
+// that begins meanwhile waits for its next call to the host or its end, and
+// with it everything else in the process, this here too. So who runs strangers'
+// programs beside other work gives them a process of their own. The word is written while the program reads it, as is
 // usual for a flag between machine code; nothing else depends on it.
 func (in *instance) watch(ctx context.Context) func() {
 	end := context.AfterFunc(ctx, func() { in.stop.Set(math.MaxInt64) })

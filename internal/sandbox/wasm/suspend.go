@@ -144,6 +144,10 @@ func (r *run) restore(c *sandbox.Checkpoint) error {
 		return err
 	}
 	m := r.inst.mod.Memory()
+	if len(c.Memory) > len(r.inst.arena.all) {
+		return fmt.Errorf("%w: a memory of %d bytes, the program can have %d", sandbox.ErrCheckpoint, len(c.Memory), len(r.inst.arena.all))
+	}
+	populate(r.inst.arena.all[:len(c.Memory)])
 	if now, want := m.Size(), uint32(len(c.Memory)); want < now {
 		return fmt.Errorf("%w: a memory of %d bytes, the program begins with %d", sandbox.ErrCheckpoint, want, now)
 	} else if _, ok := m.Grow((want - now) / sandbox.PageSize); !ok || !m.Write(0, c.Memory) {
