@@ -37,3 +37,4 @@ vectors:
 	go test ./seal ./blockname ./internal/contract -run Vectors -update
 	go test ./internal/deal -run StateTables -update
 	go test ./internal/bank -run 'StateTables|Vectors' -update
+	go test ./internal/sandbox/wasm -run FuelPage -update

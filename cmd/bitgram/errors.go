@@ -16,6 +16,7 @@ import (
 	"github.com/bitgram/bitgram/internal/mail"
 	"github.com/bitgram/bitgram/internal/node"
 	"github.com/bitgram/bitgram/internal/p2p"
+	"github.com/bitgram/bitgram/internal/sandbox"
 	"github.com/bitgram/bitgram/internal/store"
 	"github.com/bitgram/bitgram/internal/wallet"
 	"github.com/bitgram/bitgram/internal/web"
@@ -169,6 +170,23 @@ var errorTable = []struct {
 	{errFalseSet, "false_set", exitCheated, "keep the offer and what was opened: they prove it"},
 	{errPicked, "picked", exitUsage, "a second opening would tell the secret of the pence in use: make a new set"},
 	{errWork, "too_much_work", exitUsage, "use shorter secrets, or allow more with --limit"},
+	{sandbox.ErrProgram, "program", exitUsage, "a WASM module is wanted that is a WASI command (spec/runtime.md §1)"},
+	{sandbox.ErrJob, "usage", exitUsage, "see 'bitgram run --help'"},
+	{sandbox.ErrCheckpoint, "checkpoint", exitUsage, "take another copy of it, or an earlier one"},
+	{sandbox.ErrWrongProgram, "wrong_program", exitUsage, "take the very program that the checkpoint was made of"},
+	{sandbox.ErrWrongJob, "wrong_job", exitUsage, "pass the arguments and flags with which the checkpoint was made"},
+	{sandbox.ErrFuel, "fuel", exitFailed, "let the program call sync more often, or pass more --fuel"},
+	{sandbox.ErrEpochs, "epochs", exitFailed, "let the program call sync less often, or pass more --epochs"},
+	{sandbox.ErrMemory, "memory", exitFailed, "pass more --memory"},
+	{sandbox.ErrOutput, "too_much_output", exitFailed, "pass more --max-output"},
+	{sandbox.ErrState, "state_size", exitFailed, "pass more --max-state"},
+	{sandbox.ErrNotices, "too_many_events", exitFailed, "let the program announce less in an epoch"},
+	{sandbox.ErrDepth, "depth", exitFailed, "let the program recurse less"},
+	{sandbox.ErrSuspend, "suspend", exitFailed, "put the whole program through asyncify, without asyncify-ignore-indirect"},
+	{sandbox.ErrTrap, "crash", exitFailed, "build the program with its names (no -s) to see where"},
+	{sandbox.ErrCall, "bad_call", exitFailed, "spec/runtime.md §3 says what can be asked for"},
+	{errDiffer, "differ", exitFailed, "this is a bug of bitgram: please report it with the program"},
+	{errProgramExit, "program_exit", exitFailed, ""},
 	{store.ErrCorrupt, "damaged", exitFailed, "restore the home from a backup"},
 	{store.ErrNewer, "newer_home", exitFailed, "upgrade bitgram, or use another home"},
 }

@@ -95,6 +95,9 @@ func TestImports(t *testing.T) {
 			if name == "internal/engine" && slices.Contains([]string{"internal/store", "internal/wallet", "internal/p2p", "internal/node"}, strings.TrimPrefix(imported, module)) {
 				t.Errorf("%s imports %s: the engine declares what it needs and knows no more", name, imported)
 			}
+			if strings.HasPrefix(name, "internal/sandbox") && slices.Contains([]string{"internal/store", "internal/engine", "internal/p2p", "internal/node"}, strings.TrimPrefix(imported, module)) {
+				t.Errorf("%s imports %s: a runtime knows programs and jobs, not who pays for them", name, imported)
+			}
 		}
 	}
 }
@@ -105,7 +108,7 @@ func TestBinaryHasNoTestCode(t *testing.T) {
 	var ours []string
 	for _, p := range list(t, module+"cmd/bitgram") {
 		for _, dep := range p.Deps {
-			if slices.Contains([]string{"internal/conform", "internal/sim", "internal/soak"}, strings.TrimPrefix(dep, module)) {
+			if slices.Contains([]string{"internal/conform", "internal/guests", "internal/sim", "internal/soak"}, strings.TrimPrefix(dep, module)) {
 				t.Errorf("the binary depends on %s", dep)
 			}
 			ours = append(ours, dep)

@@ -87,7 +87,7 @@ func (a *app) root() *cobra.Command {
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "log to standard error")
 	root.AddCommand(a.initCommand(), a.idCommand(), a.upCommand(), a.sendCommand(), a.listCommand("inbox", "Messages received"),
 		a.listCommand("sent", "Messages sent"), a.statusCommand(), a.readCommand(), a.cancelCommand(), a.deleteCommand(), a.proofCommand(),
-		a.verifyCommand(), a.walletCommand(), a.agentsCommand(), a.nameCommand(), a.bankCommand(), a.bankerCommand(), a.devnetCommand(), a.demoCommand(), a.versionCommand())
+		a.verifyCommand(), a.walletCommand(), a.agentsCommand(), a.nameCommand(), a.bankCommand(), a.bankerCommand(), a.devnetCommand(), a.demoCommand(), a.runCommand(), a.versionCommand())
 	return root
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"regexp"
 	"strconv"
@@ -51,6 +52,17 @@ func TestScripts(t *testing.T) {
 				}
 			}
 			ts.Fatalf("not within a minute (%v)", err)
+		},
+		// guest NAME: builds one of guest/examples as NAME.wasm.
+		"guest": func(ts *testscript.TestScript, neg bool, args []string) {
+			if neg || len(args) != 1 {
+				ts.Fatalf("usage: guest NAME")
+			}
+			c := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", ts.MkAbs(args[0]+".wasm"), "../../guest/examples/"+args[0])
+			c.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm")
+			if out, err := c.CombinedOutput(); err != nil {
+				ts.Fatalf("%v: %s", err, out)
+			}
 		},
 		// field NAME KEY: the environment variable is that member of the last
 		// line of JSON that was printed.

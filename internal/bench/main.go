@@ -31,6 +31,7 @@ func main() {
 	huge := flag.Int64("huge", 1<<30, "bytes of the huge message")
 	names := flag.Bool("discovery", false, "measure discovery alone, to standard output")
 	penny := flag.Bool("banks", false, "measure penny banks alone, to standard output")
+	sandboxes := flag.Bool("runtime", false, "measure the runtime alone, to standard output")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -43,6 +44,13 @@ func main() {
 	}
 	if *penny {
 		if err := banks(ctx, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	if *sandboxes {
+		if err := runtimes(ctx, os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)
 			os.Exit(1)
 		}
@@ -112,7 +120,11 @@ func report(ctx context.Context, w io.Writer, huge int64) error {
 	if err := discovery(ctx, w); err != nil {
 		return err
 	}
-	return banks(ctx, w)
+	if err := banks(ctx, w); err != nil {
+		return err
+	}
+	table(w, "Runtime", "figure", "measured", "wanted")
+	return runtimes(ctx, w)
 }
 
 func table(w io.Writer, title string, cols ...string) {

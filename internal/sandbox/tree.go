@@ -1,0 +1,200 @@
+package sandbox
+
+import (
+	"bytes"
+
+	"github.com/zeebo/blake3"
+)
+
+// A tree is a Merkle tree over pages of 64 KiB, the last of which may be
+// shorter, in the shape of RFC 6962. Leaves and nodes are BLAKE3 in its mode
+// for key derivation, so that neither can be taken for the other.
+var (
+	leafHasher = blake3.NewDeriveKey("bitgram state page")
+	nodeHasher = blake3.NewDeriveKey("bitgram state node")
+	rootHasher = blake3.NewDeriveKey("bitgram state root")
+
+	zeroPage [PageSize]byte
+	zeroLeaf = leafOf(zeroPage[:], leafHasher.Clone())
+)
+
+func leafOf(page []byte, h *blake3.Hasher) (d Digest) {
+	h.Reset()
+	_, _ = h.Write(page)
+	h.Sum(d[:0])
+	return d
+}
+
+func nodeOf(left, right Digest, h *blake3.Hasher) (d Digest) {
+	h.Reset()
+	_, _ = h.Write(left[:])
+	_, _ = h.Write(right[:])
+	h.Sum(d[:0])
+	return d
+}
+
+// Tree keeps the leaves of the pages that it saw last, and the pages
+// themselves, so that only those that changed are hashed again.
+type Tree struct {
+	data   []byte
+	leaves []Digest
+	// levels[k] are the nodes over 2^(k+1) leaves; a last one alone moves up.
+	levels [][]Digest
+	h, n   *blake3.Hasher
+}
+
+// Update takes the pages over and returns the root and how many were hashed.
+// The root of nothing is zeros.
+func (t *Tree) Update(data []byte) (root Digest, hashed int) {
+	if t.h == nil {
+		t.h, t.n = leafHasher.Clone(), nodeHasher.Clone()
+	}
+	pages := Pages(len(data))
+	old := len(t.leaves)
+	if old > pages {
+		t.leaves = t.leaves[:pages]
+	}
+	changed := make([]bool, pages)
+	for i := range pages {
+		page := pageOf(data, i)
+		if i < old {
+			if was := pageOf(t.data, i); bytes.Equal(was, page) {
+				continue
+			} else if len(was) == len(page) {
+				copy(was, page)
+			}
+		} else {
+			t.leaves = append(t.leaves, Digest{})
+		}
+		changed[i] = true
+		if len(page) == PageSize && bytes.Equal(page, zeroPage[:]) {
+			t.leaves[i] = zeroLeaf
+			continue
+		}
+		t.leaves[i] = leafOf(page, t.h)
+		hashed++
+	}
+	t.keep(data)
+	return t.climb(changed, old != pages), hashed
+}
+
+// treeOf makes a tree over data itself, which is the tree's from then on.
+func treeOf(data []byte) (t Tree) {
+	t.h, t.n = leafHasher.Clone(), nodeHasher.Clone()
+	t.data = data
+	for i := range Pages(len(data)) {
+		page, leaf := pageOf(data, i), zeroLeaf
+		if len(page) < PageSize || !bytes.Equal(page, zeroPage[:]) {
+			leaf = leafOf(page, t.h)
+		}
+		t.leaves = append(t.leaves, leaf)
+	}
+	t.climb(make([]bool, len(t.leaves)), true)
+	return t
+}
+
+func (t *Tree) root() Digest {
+	switch {
+	case len(t.leaves) == 0:
+		return Digest{}
+	case len(t.leaves) == 1:
+		return t.leaves[0]
+	}
+	return t.levels[len(t.levels)-1][0]
+}
+
+// keep makes the copy as long as data; what changed within both is copied.
+func (t *Tree) keep(data []byte) {
+	n := len(t.data)
+	switch {
+	case n == len(data):
+	case n > len(data):
+		t.data = t.data[:len(data)]
+	default:
+		// The old last page may have been a short one.
+		from := n - n%PageSize
+		t.data = append(t.data[:from], data[from:]...)
+		return
+	}
+	if from := len(data) - len(data)%PageSize; from < len(data) {
+		copy(t.data[from:], data[from:])
+	}
+}
+
+// climb makes the nodes above changed leaves anew.
+func (t *Tree) climb(changed []bool, resized bool) Digest {
+	if len(t.leaves) == 0 {
+		t.levels = nil
+		return Digest{}
+	}
+	below := t.leaves
+	for k := 0; len(below) > 1; k++ {
+		n := (len(below) + 1) / 2
+		if k == len(t.levels) {
+			t.levels = append(t.levels, nil)
+		}
+		if len(t.levels[k]) != n {
+			t.levels[k] = append(t.levels[k][:0], make([]Digest, n)...)
+			resized = true
+		}
+		up := make([]bool, n)
+		for i := range n {
+			l, r := 2*i, 2*i+1
+			up[i] = resized || changed[l] || r < len(below) && changed[r]
+			if !up[i] {
+				continue
+			}
+			if t.levels[k][i] = below[l]; r < len(below) {
+				t.levels[k][i] = nodeOf(below[l], below[r], t.n)
+			}
+		}
+		below, changed = t.levels[k], up
+		if len(below) == 1 {
+			t.levels = t.levels[:k+1]
+		}
+	}
+	if len(t.leaves) == 1 {
+		t.levels = nil
+	}
+	return below[0]
+}
+
+// path is the nodes beside the way from a page to the root.
+func (t *Tree) path(page int) (path []Digest) {
+	below := t.leaves
+	for k := 0; len(below) > 1; k++ {
+		if s := page ^ 1; s < len(below) {
+			path = append(path, below[s])
+		}
+		below, page = t.levels[k], page/2
+	}
+	return path
+}
+
+// climbPath is the root over a page with that path; false where the path has
+// not the length that the page's place wants.
+func climbPath(leaf Digest, page, pages int, path []Digest) (Digest, bool) {
+	h := nodeHasher.Clone()
+	d := leaf
+	for n := pages; n > 1; n, page = (n+1)/2, page/2 {
+		s := page ^ 1
+		if s >= n {
+			continue
+		}
+		if len(path) == 0 {
+			return Digest{}, false
+		}
+		if s < page {
+			d = nodeOf(path[0], d, h)
+		} else {
+			d = nodeOf(d, path[0], h)
+		}
+		path = path[1:]
+	}
+	return d, len(path) == 0
+}
+
+// Pages is how many pages size bytes are.
+func Pages(size int) int { return (size + PageSize - 1) / PageSize }
+
+func pageOf(data []byte, i int) []byte { return data[i*PageSize : min((i+1)*PageSize, len(data))] }

@@ -1,0 +1,21 @@
+package wasm_test
+
+import (
+	"testing"
+
+	"github.com/bitgram/bitgram/internal/conform"
+)
+
+func TestConformCompiler(t *testing.T) { conformEngine(t, false) }
+
+func TestConformInterpreter(t *testing.T) {
+	if testing.Short() {
+		t.Skip("interpreted Go programs are slow under the race detector")
+	}
+	conformEngine(t, true)
+}
+
+func conformEngine(t *testing.T, interpreter bool) {
+	t.Parallel()
+	conform.Runner(t, newEngine(t, interpreter), goGuest(t, conform.RunnerProgram), goGuest(t, "guest/examples/primes"))
+}

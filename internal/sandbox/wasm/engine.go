@@ -1,0 +1,178 @@
+// Package wasm runs WASM modules as package sandbox wants it: WASI preview 1
+// commands from any toolchain, rewritten (package rewrite) and run by wazero.
+package wasm
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"runtime"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+	"github.com/zeebo/blake3"
+
+	"github.com/bitgram/bitgram/internal/sandbox"
+	"github.com/bitgram/bitgram/internal/sandbox/wasm/rewrite"
+)
+
+// Config says how an engine runs programs. No setting changes a result.
+type Config struct {
+	// Interpreter runs programs without compiling them: slower by far, and
+	// another way to the same result.
+	Interpreter bool
+	// CacheDir keeps what was compiled; "" keeps nothing. The directory has to
+	// be the owner's alone: what is in it is run.
+	CacheDir string
+}
+
+// Engine is a sandbox.Runner.
+type Engine struct {
+	config Config
+	rt     wazero.Runtime
+	cache  wazero.CompilationCache
+	kept   rewritten
+}
+
+var _ sandbox.Runner = (*Engine)(nil)
+
+// New makes an engine; errors are the machine's.
+func New(ctx context.Context, c Config) (e *Engine, err error) {
+	if runtime.GOARCH != "amd64" && runtime.GOARCH != "arm64" {
+		c.Interpreter = true // wazero compiles for no other processor
+	}
+	e = &Engine{config: c, kept: rewritten{c.CacheDir}}
+	if c.CacheDir != "" {
+		e.kept.prune(cacheLimit)
+	}
+	rc := wazero.NewRuntimeConfigCompiler()
+	if c.Interpreter {
+		// Only here the context is looked at while a program runs; compiled
+		// code is stopped through a global (watch).
+		rc = wazero.NewRuntimeConfigInterpreter().WithCloseOnContextDone(true)
+	}
+	rc = rc.WithDebugInfoEnabled(false).WithCoreFeatures(api.CoreFeaturesV2)
+	if c.CacheDir != "" && !c.Interpreter {
+		if e.cache, err = wazero.NewCompilationCacheWithDir(filepath.Join(c.CacheDir, "wazero-"+WazeroVersion)); err != nil {
+			return nil, fmt.Errorf("cache of compiled programs: %w", err)
+		}
+		rc = rc.WithCompilationCache(e.cache)
+	}
+	e.rt = wazero.NewRuntimeWithConfig(ctx, rc)
+	if err := e.addHost(ctx); err != nil {
+		return nil, errors.Join(err, e.Close())
+	}
+	return e, nil
+}
+
+// Close frees the engine.
+func (e *Engine) Close() error {
+	ctx := context.Background()
+	err := e.rt.Close(ctx)
+	if e.cache != nil {
+		err = errors.Join(err, e.cache.Close(ctx))
+	}
+	return err
+}
+
+// WazeroVersion keeps what one version compiled from another; wazero's own name
+// for it is the same in all builds without version information, such as tests.
+const WazeroVersion = "v1.12.0"
+
+// program is a compiled module.
+type program struct {
+	e        *Engine
+	id       sandbox.Digest
+	module   *rewrite.Module
+	compiled wazero.CompiledModule
+	// suspends: its publisher ran it through asyncify, so it can be put down
+	// with its memory.
+	suspends bool
+}
+
+// startFunction is what a WASI command begins with.
+const startFunction = "_start"
+
+// Load implements sandbox.Runner. An image is a WASM module of at most
+// rewrite.MaxModule bytes.
+func (e *Engine) Load(ctx context.Context, image io.Reader) (sandbox.Program, error) {
+	var buf bytes.Buffer
+	if sized, ok := image.(interface{ Len() int }); ok {
+		buf.Grow(min(sized.Len(), rewrite.MaxModule) + bytes.MinRead)
+	}
+	if _, err := buf.ReadFrom(io.LimitReader(image, rewrite.MaxModule+1)); err != nil {
+		return nil, err
+	}
+	bin := buf.Bytes()
+	id := sandbox.Digest(blake3.Sum256(bin))
+	m, err := e.rewrite(id, bin)
+	if err != nil {
+		return nil, err
+	}
+	p := &program{e: e, id: id, module: m, suspends: suspends(m)}
+	if p.compiled, err = e.rt.CompileModule(ctx, m.Binary); err != nil {
+		return nil, fmt.Errorf("%w: %w", sandbox.ErrProgram, err)
+	}
+	m.Binary = nil
+	return p, nil
+}
+
+// rewrite returns the rewritten module, from the cache where it is there.
+func (e *Engine) rewrite(id sandbox.Digest, bin []byte) (*rewrite.Module, error) {
+	if m := e.kept.load(id); m != nil {
+		return m, nil
+	}
+	m, err := rewrite.Rewrite(bin, HostFunction)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", sandbox.ErrProgram, err)
+	}
+	if err := checkCommand(m); err != nil {
+		return nil, err
+	}
+	e.kept.store(id, m)
+	return m, nil
+}
+
+// checkCommand says what a module lacks to be a command.
+func checkCommand(m *rewrite.Module) error {
+	sig, ok := m.Functions[startFunction]
+	switch {
+	case !ok:
+		if _, reactor := m.Functions["_initialize"]; reactor {
+			return fmt.Errorf("%w: a library (it exports _initialize); a command is wanted, which exports _start", sandbox.ErrProgram)
+		}
+		return fmt.Errorf("%w: it exports no function _start, as WASI commands do", sandbox.ErrProgram)
+	case sig != ":":
+		return fmt.Errorf("%w: its _start is %q, it has to take and give nothing", sandbox.ErrProgram, sig)
+	case !m.HasMemory:
+		return fmt.Errorf("%w: it has no memory", sandbox.ErrProgram)
+	}
+	return nil
+}
+
+func (p *program) ID() sandbox.Digest { return p.id }
+
+func (p *program) Close() error { return p.compiled.Close(context.Background()) }
+
+// Start implements sandbox.Program.
+func (p *program) Start(_ context.Context, job *sandbox.Job, from io.Reader) (sandbox.Run, error) {
+	if err := job.Check(); err != nil {
+		return nil, err
+	}
+	if pages := job.Limits.Pages(); p.module.MinPages > pages {
+		return nil, fmt.Errorf("%w: the program begins with %d pages of 64 KiB, the job allows %d", sandbox.ErrMemory, p.module.MinPages, pages)
+	}
+	r := &run{p: p, job: job, output: sandbox.NewOutput(job.Limits.Output)}
+	r.header.Program, r.header.Job = p.id, job.Digest()
+	if from == nil {
+		return r, nil
+	}
+	c, err := sandbox.ReadCheckpoint(from, p.id, job)
+	if err != nil {
+		return nil, err
+	}
+	return r, r.resume(c)
+}

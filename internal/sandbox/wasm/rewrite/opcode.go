@@ -1,0 +1,185 @@
+package rewrite
+
+import "fmt"
+
+// imm says which immediate operands follow an opcode.
+type imm uint8
+
+const (
+	immNone   imm = iota
+	immBlock      // block type
+	immLabel      // label index
+	immLabels     // br_table's vector and default
+	immFunc       // function index
+	immCall       // type index, table index
+	immLocal      // local index
+	immGlobal     // global index
+	immTable      // table index
+	immMem        // alignment and offset
+	immLane       // lane index
+	immMemL       // alignment, offset and lane
+	immZero       // one byte, memory 0
+	immZeros      // two of them
+	immI32        // signed LEB of 32 bits
+	immI64        // signed LEB of 64 bits
+	imm4          // 4 bytes
+	imm8          // 8 bytes
+	imm16         // 16 bytes
+	immTypes      // vector of value types
+	immRef        // reference type
+	immData       // data index, memory 0
+	immSeg        // data index
+)
+
+// nan says what an instruction does with the bits of a NaN.
+type nan uint8
+
+const (
+	nanNone  nan = iota // what it takes, it may show; what it gives is fixed
+	nanF32              // f32 arithmetic: gives any NaN, shows none of its operands' bits
+	nanF64              // f64 arithmetic
+	nanF32x4            // f32x4 arithmetic
+	nanF64x2            // f64x2 arithmetic
+	nanKeep             // gives its operand's NaN, perhaps with another sign
+	nanNever            // gives no NaN, whatever it takes
+	nanBlind            // tells a NaN from a number and no more: comparison, truncation
+)
+
+// opcode is one row of the table: everything that the rewriter knows of an
+// instruction.
+type opcode struct {
+	name string
+	imm  imm
+	// sig is operands ':' results, a letter for each: i32 i, i64 l, f32 f,
+	// f64 d, v128 v, a reference r. Empty where it depends on the immediates.
+	sig  string
+	fuel uint32
+	nan  nan
+	// refused says why the instruction is not taken; "" where it is.
+	refused string
+
+	pops, pushes int // from sig
+}
+
+// Prefixes of opcodes with a second part.
+const (
+	prefixMisc   = 0xfc
+	prefixSIMD   = 0xfd
+	prefixAtomic = 0xfe
+	prefixGC     = 0xfb
+)
+
+// The opcodes that the rewriter treats one by one.
+const (
+	opUnreachable  = 0x00
+	opBlock        = 0x02
+	opLoop         = 0x03
+	opIf           = 0x04
+	opElse         = 0x05
+	opEnd          = 0x0b
+	opBr           = 0x0c
+	opBrIf         = 0x0d
+	opBrTable      = 0x0e
+	opReturn       = 0x0f
+	opCall         = 0x10
+	opCallIndirect = 0x11
+	opDrop         = 0x1a
+	opSelect       = 0x1b
+	opSelectT      = 0x1c
+	opLocalGet     = 0x20
+	opLocalSet     = 0x21
+	opLocalTee     = 0x22
+	opGlobalGet    = 0x23
+	opGlobalSet    = 0x24
+	opMemorySize   = 0x3f
+	opMemoryGrow   = 0x40
+	opI32Const     = 0x41
+	opI64Const     = 0x42
+	opF32Const     = 0x43
+	opF64Const     = 0x44
+	opI64LtS       = 0x53
+	opI64GtU       = 0x56
+	opF32Eq        = 0x5b
+	opF64Eq        = 0x61
+	opI64Add       = 0x7c
+	opI64Sub       = 0x7d
+	opI64Mul       = 0x7e
+	opI64ShrU      = 0x88
+	opF32Copysign  = 0x98
+	opF64Copysign  = 0xa6
+	opI64ExtendU   = 0xad
+	opRefNull      = 0xd0
+	opRefFunc      = 0xd2
+
+	miscMemoryInit = 8
+	miscMemoryCopy = 10
+	miscMemoryFill = 11
+
+	simdConst     = 12
+	simdBitselect = 82
+	simdF32x4Eq   = 65
+	simdF64x2Eq   = 71
+)
+
+var core, misc [256]opcode
+var simd [512]opcode
+
+func init() {
+	fill := func(table []opcode, rows map[int]opcode) {
+		for code, o := range rows {
+			for i, c := range o.sig {
+				if c == ':' {
+					o.pops, o.pushes = i, len(o.sig)-i-1
+				}
+			}
+			table[code] = o
+		}
+	}
+	fill(core[:], coreRows)
+	fill(misc[:], miscRows)
+	fill(simd[:], simdRows)
+}
+
+// code is an opcode with its prefix in the second byte: 0x6a, 0xfc0b, 0xfd0e4.
+type code uint32
+
+func (c code) String() string {
+	if o := c.row(); o.name != "" {
+		return o.name
+	}
+	if p := c.prefix(); p != 0 {
+		return fmt.Sprintf("opcode %#x %d", p, c.sub())
+	}
+	return fmt.Sprintf("opcode %#x", uint32(c))
+}
+
+func (c code) prefix() byte { return byte(c >> 12) }
+func (c code) sub() uint32  { return uint32(c) & 0xfff }
+
+func prefixed(prefix byte, sub uint32) code { return code(prefix)<<12 | code(sub) }
+
+// row finds the opcode in the table; a row without a name is no opcode.
+func (c code) row() *opcode {
+	switch sub := c.sub(); c.prefix() {
+	case 0:
+		return &core[byte(sub)]
+	case prefixMisc:
+		if sub < uint32(len(misc)) {
+			return &misc[sub]
+		}
+	case prefixSIMD:
+		if sub < uint32(len(simd)) {
+			return &simd[sub]
+		}
+	case prefixAtomic:
+		return &atomicRow
+	case prefixGC:
+		return &gcRow
+	}
+	return &opcode{}
+}
+
+var (
+	atomicRow = opcode{name: "an atomic instruction", refused: refThreads}
+	gcRow     = opcode{name: "a garbage collection instruction", refused: "garbage collected values are no part of a state"}
+)

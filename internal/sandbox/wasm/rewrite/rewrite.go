@@ -1,0 +1,378 @@
+// Package rewrite makes a WASM module deterministic and metered: bytes in,
+// bytes out, the same everywhere (spec/runtime.md §2, spec/fuel.md). The
+// module that comes out can be run by any engine that keeps to the WASM
+// specification; what it counts it counts in its own globals.
+//
+// Everything is checked before anything is built: what comes in is a
+// stranger's.
+package rewrite
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Names under which the rewritten module exports what its host needs.
+const (
+	// FuelExport is a mutable i64: what is left. It begins at 0, so nothing
+	// runs before the host sets it; below 0 the program has to end.
+	FuelExport = reserved + "fuel"
+	// DepthExport is a mutable i32: what is left of DepthBudget; below 0 calls
+	// went too deep.
+	DepthExport = reserved + "depth"
+	// PagesExport is a mutable i32: how many pages the memory may have.
+	PagesExport = reserved + "pages"
+	// StopExport is a mutable i64, 0 at first: below it the fuel does not
+	// suffice. A host that sets it to its largest value from outside ends the
+	// program at its next check.
+	StopExport = reserved + "stop"
+	// MemoryExport is the memory, where there is one.
+	MemoryExport = reserved + "memory"
+	// StartExport is the module's start function, which nothing runs by itself.
+	StartExport = reserved + "start"
+)
+
+// GlobalExport is the name of a mutable global of the module's own.
+func GlobalExport(i uint32) string { return fmt.Sprintf("%sglobal%d", reserved, i) }
+
+// Signature of an imported function: types of parameters and results, a letter
+// for each (i i32, l i64, f f32, d f64), with ':' between.
+type Signature string
+
+// Imports finds the function that a module may import under two names.
+type Imports func(module, name string) (Signature, bool)
+
+// Module is a rewritten module.
+type Module struct {
+	Binary []byte
+	// MinPages and MaxPages are what the module says of its memory, in pages of
+	// 64 KiB; both 0 without one.
+	MinPages, MaxPages uint32
+	HasMemory          bool
+	// Globals are the mutable ones, by their index: what a state has of them.
+	Globals []uint32
+	// StartCost is charged before the program begins: for its pages, its data
+	// and its tables.
+	StartCost uint64
+	// Start: it has a start function, exported as StartExport.
+	Start bool
+	// Functions are those that it exports, with their signatures.
+	Functions map[string]Signature
+	// SIMD: it computes with vectors.
+	SIMD bool
+}
+
+type rewriter struct {
+	m                        *module
+	fuel, depth, pages, stop uint32 // globals
+	grow                     uint32 // function
+	usesGrow                 bool
+	types                    []funcType // with those added
+	scratch                  []byte
+}
+
+// Rewrite checks a module and rewrites it. An error wraps ErrNotWASM,
+// ErrMalformed, ErrTooLarge, ErrRefused or ErrImport; it names the function or
+// section and the offset.
+//
+// What comes out is not fully validated: types of operands are left to the
+// engine, which checks them anyway.
+func Rewrite(bin []byte, imports Imports) (*Module, error) {
+	m, err := decode(bin)
+	if err != nil {
+		return nil, err
+	}
+	return m.rewrite(imports)
+}
+
+func (m *module) rewrite(imports Imports) (*Module, error) {
+	if err := m.checkImports(imports); err != nil {
+		return nil, err
+	}
+	n := uint32(len(m.globals))
+	r := &rewriter{m: m, fuel: n, depth: n + 1, pages: n + 2, stop: n + 3, grow: uint32(len(m.imports) + len(m.funcs)), types: slices.Clip(m.types)}
+	code, simd, err := r.functions()
+	if err != nil {
+		return nil, err
+	}
+	out := &Module{Functions: map[string]Signature{}, Start: m.start >= 0, SIMD: simd}
+	if m.memory != nil {
+		out.MinPages, out.MaxPages, out.HasMemory = m.memory.min, m.memory.max, true
+	}
+	for i, g := range m.globals {
+		if g.mutable {
+			out.Globals = append(out.Globals, uint32(i))
+		}
+	}
+	for _, e := range m.exports {
+		if e.kind == kindFunc {
+			out.Functions[e.name] = signature(m.typeOf(e.index))
+		}
+	}
+	out.StartCost = m.startCost()
+	out.Binary = r.module(code)
+	return out, nil
+}
+
+func signature(t funcType) Signature {
+	letters := map[byte]byte{typeI32: 'i', typeI64: 'l', typeF32: 'f', typeF64: 'd', typeV128: 'v', typeFuncref: 'r', typeExternref: 'r'}
+	var s []byte
+	for _, p := range t.params {
+		s = append(s, letters[p])
+	}
+	s = append(s, ':')
+	for _, p := range t.results {
+		s = append(s, letters[p])
+	}
+	return Signature(s)
+}
+
+func (m *module) checkImports(imports Imports) error {
+	for _, i := range m.imports {
+		want, ok := imports(i.module, i.name)
+		if !ok {
+			return fmt.Errorf("%w: function %q of %q", ErrImport, i.name, i.module)
+		}
+		if got := signature(m.types[i.typ]); got != want {
+			return fmt.Errorf("%w: function %q of %q is %q, the module wants %q", ErrImport, i.name, i.module, want, got)
+		}
+	}
+	return nil
+}
+
+// startCost is what it takes to lay out memory and tables.
+func (m *module) startCost() uint64 {
+	var cost uint64
+	if m.memory != nil {
+		cost += uint64(m.memory.min) * PageCost
+	}
+	for _, d := range m.data {
+		cost += costBulk + uint64(d.size)>>BulkShift
+	}
+	for _, t := range m.tables {
+		cost += uint64(t.min)
+	}
+	for _, e := range m.elements {
+		cost += costBulk + costTable*uint64(len(e.funcs)+len(e.exprs))
+	}
+	return cost + uint64(len(m.globals))
+}
+
+// functions rewrites all bodies, and returns the code section.
+func (r *rewriter) functions() (code []byte, simd bool, err error) {
+	m := r.m
+	var list []instr
+	var work uint64
+	for k := range m.bodies {
+		b := &m.bodies[k]
+		index := uint32(len(m.imports) + k)
+		typ := m.typeOf(index)
+		if list, err = m.scan(b, typ, list[:0]); err != nil {
+			return nil, false, fmt.Errorf("function %s: %w", m.name(index), err)
+		}
+		p, err := m.analyse(b, typ, list)
+		if err != nil {
+			return nil, false, fmt.Errorf("function %s: %w", m.name(index), err)
+		}
+		if work += p.work; work > maxWork {
+			return nil, false, fmt.Errorf("function %s: %w: more than %d branches times locals in all functions", m.name(index), ErrTooLarge, maxWork)
+		}
+		simd = simd || p.simd
+		code = r.function(code, b, p)
+	}
+	n := uint32(len(m.bodies))
+	if r.usesGrow {
+		code = append(code, r.growFunction()...)
+		n++
+	}
+	return append(appendU32(nil, n), code...), simd, nil
+}
+
+// growFunction grows the memory by its parameter: beyond what is allowed it
+// fails as memory.grow does, without a charge; else it charges for the pages.
+func (r *rewriter) growFunction() []byte {
+	e := &emitter{r: r}
+	e.out = append(e.out, opBlock, 0x40, opBlock, 0x40)
+	e.with(opLocalGet, 0)
+	e.op(opI64ExtendU)
+	e.out = append(e.out, opMemorySize, 0, opI64ExtendU, opI64Add)
+	e.with(opGlobalGet, r.pages)
+	e.out = append(e.out, opI64ExtendU, opI64GtU, opIf, 0x40)
+	e.i32(-1)
+	e.out = append(e.out, opReturn, opEnd)
+	e.take(func() {
+		e.with(opLocalGet, 0)
+		e.op(opI64ExtendU)
+		e.i64(PageCost)
+		e.op(opI64Mul)
+	}, true)
+	e.with(opLocalGet, 0)
+	e.out = append(e.out, opMemoryGrow, 0, opReturn, opEnd, opEnd, opUnreachable, opEnd)
+	return append(appendU32(nil, uint32(len(e.out)+1)), append([]byte{0}, e.out...)...)
+}
+
+// typeIndex finds a type, or adds it.
+func (r *rewriter) typeIndex(t funcType) uint32 {
+	for i := len(r.types) - 1; i >= 0; i-- {
+		if slices.Equal(r.types[i].params, t.params) && slices.Equal(r.types[i].results, t.results) {
+			return uint32(i)
+		}
+		if i == len(r.m.types) && i > 256 {
+			break
+		}
+	}
+	r.types = append(r.types, t)
+	return uint32(len(r.types) - 1)
+}
+
+// resultBlock is the block type of the block around a whole function.
+func (r *rewriter) resultBlock(results []byte) []byte {
+	switch len(results) {
+	case 0:
+		return []byte{0x40}
+	case 1:
+		return results
+	}
+	return appendS64(nil, int64(r.typeIndex(funcType{results: results})))
+}
+
+// module writes all sections.
+func (r *rewriter) module(code []byte) []byte {
+	m := r.m
+	growType := uint32(0)
+	if r.usesGrow {
+		growType = r.typeIndex(funcType{[]byte{typeI32}, []byte{typeI32}})
+	}
+	out := append(make([]byte, 0, len(code)+len(code)/8), "\x00asm\x01\x00\x00\x00"...)
+	section := func(id byte, n int, write func(b []byte) []byte) {
+		if n > 0 {
+			b := write(appendU32(nil, uint32(n)))
+			out = append(appendU32(append(out, id), uint32(len(b))), b...)
+		}
+	}
+	section(1, len(r.types), func(b []byte) []byte {
+		for _, t := range r.types {
+			b = append(appendU32(append(b, 0x60), uint32(len(t.params))), t.params...)
+			b = append(appendU32(b, uint32(len(t.results))), t.results...)
+		}
+		return b
+	})
+	section(2, len(m.imports), func(b []byte) []byte {
+		for _, i := range m.imports {
+			b = appendU32(append(appendName(appendName(b, i.module), i.name), kindFunc), i.typ)
+		}
+		return b
+	})
+	defined := len(m.funcs)
+	if r.usesGrow {
+		defined++
+	}
+	section(3, defined, func(b []byte) []byte {
+		for _, t := range m.funcs {
+			b = appendU32(b, t)
+		}
+		if r.usesGrow {
+			b = appendU32(b, growType)
+		}
+		return b
+	})
+	section(4, len(m.tables), func(b []byte) []byte {
+		for _, t := range m.tables {
+			b = appendLimits(append(b, t.elem), t.min, t.max, t.bounded)
+		}
+		return b
+	})
+	if m.memory != nil {
+		section(5, 1, func(b []byte) []byte { return appendLimits(b, m.memory.min, m.memory.max, true) })
+	}
+	section(6, len(m.globals)+4, r.globals)
+	r.exports(section)
+	section(9, len(m.elements), func(b []byte) []byte {
+		for _, e := range m.elements {
+			b = append(b, e.head...)
+			b = appendU32(b, uint32(len(e.funcs)+len(e.exprs)))
+			for _, f := range e.funcs {
+				b = appendU32(b, f)
+			}
+			for _, x := range e.exprs {
+				b = append(b, x...)
+			}
+		}
+		return b
+	})
+	if m.counted {
+		b := appendU32(nil, m.nData)
+		out = append(append(out, 12, byte(len(b))), b...)
+	}
+	if len(m.bodies) > 0 || r.usesGrow {
+		out = append(appendU32(append(out, 10), uint32(len(code))), code...)
+	}
+	section(11, len(m.data), func(b []byte) []byte {
+		for _, d := range m.data {
+			b = append(b, d.raw...)
+		}
+		return b
+	})
+	return r.names(out)
+}
+
+func (r *rewriter) globals(b []byte) []byte {
+	flag := map[bool]byte{true: 1}
+	for _, g := range r.m.globals {
+		b = append(append(b, g.typ, flag[g.mutable]), g.init...)
+	}
+	b = append(b, typeI64, 1, opI64Const, 0, opEnd)
+	b = append(appendS64(append(b, typeI32, 1, opI32Const), DepthBudget), opEnd)
+	b = append(b, typeI32, 1, opI32Const, 0, opEnd)
+	return append(b, typeI64, 1, opI64Const, 0, opEnd)
+}
+
+func (r *rewriter) exports(section func(byte, int, func([]byte) []byte)) {
+	m := r.m
+	all := slices.Clone(m.exports)
+	for i, g := range m.globals {
+		if g.mutable {
+			all = append(all, export{GlobalExport(uint32(i)), kindGlobal, uint32(i)})
+		}
+	}
+	all = append(all, export{FuelExport, kindGlobal, r.fuel}, export{DepthExport, kindGlobal, r.depth}, export{PagesExport, kindGlobal, r.pages}, export{StopExport, kindGlobal, r.stop})
+	if m.memory != nil {
+		all = append(all, export{MemoryExport, kindMemory, 0})
+	}
+	if m.start >= 0 {
+		all = append(all, export{StartExport, kindFunc, uint32(m.start)})
+	}
+	section(7, len(all), func(b []byte) []byte {
+		for _, e := range all {
+			b = appendU32(append(appendName(b, e.name), e.kind), e.index)
+		}
+		return b
+	})
+}
+
+// names writes a name section of what the functions are called, so that a
+// trap's trace can be read. Custom sections of the module itself are dropped.
+func (r *rewriter) names(out []byte) []byte {
+	var list []uint32
+	for i := range r.m.names {
+		list = append(list, i)
+	}
+	if len(list) == 0 {
+		return out
+	}
+	slices.Sort(list)
+	sub := appendU32(nil, uint32(len(list)))
+	for _, i := range list {
+		sub = appendName(appendU32(sub, i), r.m.names[i])
+	}
+	body := appendName(nil, "name")
+	body = append(appendU32(append(body, 1), uint32(len(sub))), sub...)
+	return append(appendU32(append(out, 0), uint32(len(body))), body...)
+}
+
+func appendLimits(b []byte, low, high uint32, bounded bool) []byte {
+	if !bounded {
+		return appendU32(append(b, 0), low)
+	}
+	return appendU32(appendU32(append(b, 1), low), high)
+}

@@ -1,0 +1,321 @@
+package wasm
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"strings"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
+	"github.com/zeebo/blake3"
+
+	"github.com/bitgram/bitgram/internal/sandbox"
+	"github.com/bitgram/bitgram/internal/sandbox/wasm/rewrite"
+)
+
+// What ends a call into a program from within: a host function panics with it,
+// and wazero hands it to the caller.
+var (
+	errSync = errors.New("sync")
+	errExit = errors.New("exit")
+)
+
+// run is a sandbox.Run. Each epoch of an ordinary program is a new instance
+// that begins with the state of the last one; a program that can be suspended
+// keeps its instance.
+type run struct {
+	p      *program
+	job    *sandbox.Job
+	header sandbox.Header // of the last event
+	output *sandbox.Output
+	snap   sandbox.Snapshot
+	root   sandbox.Digest
+	over   bool
+
+	state []byte // handed to the last sync
+	inst  *instance
+	kept  *suspended // where a suspended program goes on
+}
+
+// instance is a module with its memory while it lives.
+type instance struct {
+	mod   api.Module
+	arena *arena
+	fuel  api.MutableGlobal
+	stop  api.MutableGlobal
+	depth api.MutableGlobal
+	// globals are the module's own mutable ones.
+	globals []api.MutableGlobal
+}
+
+func (r *run) Root() sandbox.Digest { return r.root }
+
+func (r *run) Close() error {
+	r.over = true
+	return r.drop()
+}
+
+// drop ends the instance and gives its memory back.
+func (r *run) drop() error {
+	if r.inst == nil {
+		return nil
+	}
+	err := r.inst.mod.Close(context.Background())
+	r.inst = nil
+	return err
+}
+
+// Next implements sandbox.Run.
+func (r *run) Next(ctx context.Context) (*sandbox.Event, error) {
+	if r.over {
+		return nil, fmt.Errorf("%w: the run is over", sandbox.ErrStopped)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("%w: %w", sandbox.ErrStopped, err)
+	}
+	h := &host{run: r, job: r.job, epoch: r.header.Epoch + 1, output: r.output, state: r.state,
+		clock: r.header.Clock, notices: r.header.Notices, chain: r.header.NoticeChain}
+	mark := r.output.Mark()
+	ev, err := r.epoch(ctx, h)
+	if err != nil || ev.Done {
+		r.over = true
+		err = errors.Join(err, r.drop())
+	}
+	if err != nil {
+		r.output.Back(mark) // the last event still has its checkpoint
+		return nil, err
+	}
+	return ev, nil
+}
+
+func (r *run) fail(h *host, err error, trace string) error {
+	return &sandbox.Failure{Epoch: h.epoch, Err: err, Trace: trace}
+}
+
+func (r *run) epoch(ctx context.Context, h *host) (*sandbox.Event, error) {
+	l := &r.job.Limits
+	if h.epoch > l.Epochs {
+		return nil, r.fail(h, fmt.Errorf("%w: it goes on after %d epochs", sandbox.ErrEpochs, l.Epochs), "")
+	}
+	budget := int64(l.Fuel)
+	if r.inst == nil {
+		if err := r.instantiate(ctx); err != nil {
+			return nil, err
+		}
+		if r.kept == nil {
+			budget -= int64(min(r.p.module.StartCost, math.MaxInt64))
+		}
+	}
+	if budget < 0 {
+		return nil, r.fail(h, fmt.Errorf("%w: laying out its memory takes %d of %d", sandbox.ErrFuel, r.p.module.StartCost, l.Fuel), "")
+	}
+	h.inst = r.inst
+	h.budget = budget
+	r.inst.fuel.Set(uint64(budget))
+	err := r.enter(ctx, h)
+	if err = r.outcome(ctx, h, err); err != nil {
+		return nil, err
+	}
+	return r.event(h)
+}
+
+// populated is how many of the pages that a program begins with are made at
+// once: most programs use them.
+const populated = 64
+
+// instantiate makes a new instance.
+func (r *run) instantiate(ctx context.Context) error {
+	pages := min(r.job.Limits.Pages(), r.p.module.MaxPages)
+	in := &instance{arena: &arena{all: reserve(int(pages) * sandbox.PageSize)}}
+	if in.arena.all == nil && pages > 0 {
+		return fmt.Errorf("no addresses for a memory of %d pages of 64 KiB", pages)
+	}
+	populate(in.arena.all[:min(r.p.module.MinPages, populated)*sandbox.PageSize])
+	c := wazero.NewModuleConfig().WithName("").WithStartFunctions()
+	mod, err := r.p.e.rt.InstantiateModule(experimental.WithMemoryAllocator(ctx, in.arena), r.p.compiled, c)
+	if err != nil {
+		in.arena.Free()
+		// The module's own fault are only segments that lie outside.
+		if strings.Contains(err.Error(), "out of bounds") {
+			return &sandbox.Failure{Epoch: r.header.Epoch + 1, Err: fmt.Errorf("%w: %w", sandbox.ErrTrap, err)}
+		}
+		return err
+	}
+	in.mod = mod
+	global := func(name string) api.MutableGlobal { return mod.ExportedGlobal(name).(api.MutableGlobal) }
+	in.fuel, in.stop, in.depth = global(rewrite.FuelExport), global(rewrite.StopExport), global(rewrite.DepthExport)
+	global(rewrite.PagesExport).Set(uint64(r.job.Limits.Pages()))
+	for _, i := range r.p.module.Globals {
+		in.globals = append(in.globals, global(rewrite.GlobalExport(i)))
+	}
+	r.inst = in
+	return nil
+}
+
+// enter calls into the program. What it returns is what the call ended with.
+func (r *run) enter(ctx context.Context, h *host) error {
+	ctx = context.WithValue(ctx, hostKey{}, h)
+	if !r.p.e.config.Interpreter {
+		defer r.inst.watch(ctx)()
+	}
+	if r.kept != nil {
+		return r.rewind(ctx, h)
+	}
+	if r.p.module.Start {
+		if _, err := r.inst.mod.ExportedFunction(rewrite.StartExport).Call(ctx); err != nil {
+			return err
+		}
+	}
+	return r.main(ctx, h)
+}
+
+func (r *run) main(ctx context.Context, h *host) error {
+	if _, err := r.inst.mod.ExportedFunction(startFunction).Call(ctx); err != nil {
+		return err
+	}
+	if h.phase == unwinding {
+		return r.unwound(ctx, h)
+	}
+	h.phase = exited
+	return nil
+}
+
+// watch stops compiled code when ctx ends: the program finds too little fuel
+// at its next check. Go cannot interrupt compiled code: a collection of garbage
+// that begins meanwhile waits for its next call to the host or its end, and
+// with it everything else in the process, this here too. So who runs strangers'
+// programs beside other work gives them a process of their own. The word is written while the program reads it, as is
+// usual for a flag between machine code; nothing else depends on it.
+func (in *instance) watch(ctx context.Context) func() {
+	end := context.AfterFunc(ctx, func() { in.stop.Set(math.MaxInt64) })
+	return func() { end() }
+}
+
+// outcome says what the end of a call means: nil at a sync event and at the
+// program's own end.
+func (r *run) outcome(ctx context.Context, h *host, err error) error {
+	left := int64(r.inst.fuel.Get())
+	var failed *callError
+	switch {
+	case ctx.Err() != nil && h.phase != synced && h.phase != exited:
+		return fmt.Errorf("%w: %w", sandbox.ErrStopped, ctx.Err())
+	case errors.As(err, &failed):
+		return r.fail(h, failed.err, trace(err))
+	case left < 0:
+		return r.fail(h, fmt.Errorf("%w: %d in epoch %d without a sync event", sandbox.ErrFuel, r.job.Limits.Fuel, h.epoch), trace(err))
+	case err == nil, errors.Is(err, errSync), errors.Is(err, errExit):
+		return nil
+	case int32(r.inst.depth.Get()) < 0:
+		return r.fail(h, fmt.Errorf("%w: frames of more than %d MiB", sandbox.ErrDepth, rewrite.DepthBudget>>17), trace(err))
+	}
+	text := firstLine(err.Error())
+	if strings.Contains(text, "stack overflow") {
+		// The depth counter ends a program long before; if it did not, this
+		// machine must not speak for others.
+		return fmt.Errorf("the engine ran out of stack: %w", err)
+	}
+	return r.fail(h, fmt.Errorf("%w: %s", sandbox.ErrTrap, strings.TrimPrefix(text, "wasm error: ")), trace(err))
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(s, "\n")
+	return line
+}
+
+// trace is what wazero says of where it was.
+func trace(err error) string {
+	if err == nil {
+		return ""
+	}
+	_, t, _ := strings.Cut(err.Error(), "wasm stack trace:\n")
+	return t
+}
+
+// event commits to what the epoch ended with.
+func (r *run) event(h *host) (*sandbox.Event, error) {
+	left := h.left
+	if h.phase == exited {
+		left = int64(r.inst.fuel.Get())
+	}
+	spent := r.job.Limits.Fuel - uint64(left)
+	n := r.header
+	n.Epoch, n.Done, n.Exit = h.epoch, h.phase == exited, h.exit
+	n.Fuel, n.Total = spent, n.Total+spent
+	n.Clock = h.time()
+	n.OutputSize, n.OutputSHA256 = r.output.Size(), r.output.Sum()
+	n.Notices, n.NoticeChain = h.notices, h.chain
+	n.Globals = h.globals
+	if n.Done {
+		n.Globals = r.inst.values()
+	}
+	r.kept = h.next
+	memory, _ := r.inst.mod.Memory().Read(0, r.inst.mod.Memory().Size())
+	r.state = h.synced
+	r.root = r.snap.Set(n, memory, r.state)
+	r.header = r.snap.Header
+	if !r.p.suspends {
+		if err := r.drop(); err != nil {
+			return nil, err
+		}
+	}
+	return &sandbox.Event{
+		Epoch: n.Epoch, State: append([]byte(nil), r.state...), Root: r.root, Fuel: n.Fuel, TotalFuel: n.Total,
+		Output: r.output.Take(), OutputSize: n.OutputSize, OutputSHA256: n.OutputSHA256, Notices: h.announced,
+		Done: n.Done, Exit: n.Exit,
+	}, nil
+}
+
+func (in *instance) values() (list []uint64) {
+	for _, g := range in.globals {
+		list = append(list, g.Get())
+	}
+	return list
+}
+
+// Checkpoint implements sandbox.Run.
+func (r *run) Checkpoint(w io.Writer) error {
+	if r.header.Epoch == 0 || r.header.Done {
+		return fmt.Errorf("%w: there is nothing to go on from", sandbox.ErrNoState)
+	}
+	c := &sandbox.Checkpoint{Header: r.header, State: r.state, MemoryRoot: r.snap.MemoryRoot(), Output: r.output}
+	if r.kept != nil {
+		c.Full, c.Memory, c.Stack, c.Depth = true, r.snap.Memory(), r.kept.stack, r.kept.depth
+	}
+	return c.Write(w)
+}
+
+// Prove implements sandbox.Run.
+func (r *run) Prove(part sandbox.Part, page uint32) (*sandbox.Proof, error) {
+	return r.snap.Prove(part, page)
+}
+
+// resume puts the run where the checkpoint was written.
+func (r *run) resume(c *sandbox.Checkpoint) error {
+	if c.Full != r.p.suspends {
+		return fmt.Errorf("%w: a full one of a program that cannot be suspended, or the other way round", sandbox.ErrCheckpoint)
+	}
+	if len(c.Globals) != len(r.p.module.Globals) {
+		return fmt.Errorf("%w: %d globals of a program with %d", sandbox.ErrCheckpoint, len(c.Globals), len(r.p.module.Globals))
+	}
+	r.header, r.state, r.output, r.root = c.Header, c.State, c.Output, c.Root()
+	if !c.Full {
+		r.snap.Restore(c)
+		return nil
+	}
+	return r.restore(c)
+}
+
+// hostKey finds a run's host in the context of a call.
+type hostKey struct{}
+
+// seedOf is where an epoch's random numbers come from.
+func seedOf(job *sandbox.Job, epoch uint64) *blake3.Digest {
+	h := blake3.NewDeriveKey("bitgram random numbers")
+	_, _ = h.Write(binary.BigEndian.AppendUint64(job.Seed[:], epoch))
+	return h.Digest()
+}
