@@ -192,7 +192,7 @@ func (s *Server) peerOf(text string) (p bank.Peer, err error) {
 var ErrTakesNone = fmt.Errorf("%w: it takes no penny banks", bank.ErrRefused)
 
 // reachTime is how long a peer is looked for, again and again.
-const reachTime, reachAgain = 10 * time.Second, 500 * time.Millisecond
+const reachTime, reachAgain = 30 * time.Second, 500 * time.Millisecond
 
 // reach finds out where a peer listens, unless that was said.
 func (s *Server) reach(ctx context.Context, n *node.Node, text string) (bank.Peer, error) {
