@@ -96,7 +96,7 @@ func TestOneCertPerEpoch(t *testing.T) {
 // with a liar that somebody stays behind in.
 func TestCoalitionBound(t *testing.T) {
 	d := standard(t, 16)
-	seeds(12, func(seed uint64, r *rand.Rand) {
+	seeds(8, func(seed uint64, r *rand.Rand) {
 		l := newLab(t, seed, d)
 		liar := r.IntN(5)
 		l.peers[liar].lies = func(e uint32) bool { return e >= 3 }
@@ -203,7 +203,7 @@ func TestOneDeathFinishes(t *testing.T) {
 	d := standard(t, 8)
 	deaths, paused := 0, 0
 	for dies := range 4 {
-		for after := 0; after < 900; after += 67 {
+		for after := 0; after < 900; after += 97 {
 			l := newLab(t, 1, d)
 			l.away = true
 			l.start()
