@@ -12,12 +12,12 @@ import (
 )
 
 // modelStates is how many states of the model are visited for each of eight
-// configurations; a few millions are all.
-var modelStates = flag.Int("model.states", 25_000, "states of the model to visit in each configuration")
+// configurations.
+var modelStates = flag.Int("model.states", 8_000, "states of the model to visit in each configuration")
 
 // TestModel explores one epoch of a job of four nodes, three of them the real
 // machine and one an equivocator, over two views of each stage: not all states, but
-// as many as modelStates, picked at random from those that were reached. All
+// modelStates of them, on random walks that end where nothing can happen any more. All
 // that was ever said can be brought to any honest node at any time, or never. The
 // equivocator commits twice, proposes any of four sets where it is its turn, to each
 // what it likes, votes for and locks everything, hides its locks, reveals or not, and
@@ -43,8 +43,8 @@ func TestModel(t *testing.T) {
 		for evil := range uint8(4) {
 			m := newModel(t, evil, stage)
 			m.explore()
-			t.Logf("stage %d, party %d equivocates (views are proposed by %d, %d): %d states, %d of machines, %d messages, %d sets frozen, %d certificates; all of them: %v", stage, evil,
-				m.start.proposer(0), m.start.proposer(1), len(m.seen), len(m.nodes), len(m.msgs), len(m.frozen), len(m.certs), len(m.stack) == 0)
+			t.Logf("stage %d, party %d equivocates (views are proposed by %d, %d): %d states, %d of machines, %d messages, %d sets frozen, %d certificates, %d walks", stage, evil,
+				m.start.proposer(0), m.start.proposer(1), len(m.seen), len(m.nodes), len(m.msgs), len(m.frozen), len(m.certs), m.walks)
 			if stage == 0 && len(m.frozen) == 0 || stage == 1 && len(m.certs) == 0 {
 				t.Error("too little was reached")
 			}
@@ -95,7 +95,8 @@ type model struct {
 	lists   map[modelWhere][]modelStep
 	checked map[[modelMsgs / 64]uint64]bool
 	seen    map[modelState]bool
-	stack   []modelState
+	first   modelState
+	walks   int
 	all     []*Commit // of the honest
 	commits [2]Commit // the equivocator's
 	reveals [2]Reveal
@@ -149,6 +150,7 @@ func newModel(t *testing.T, evil uint8, stage int) *model {
 		s.nodes[i] = m.id(nodes[i])
 	}
 	m.start = &nodes[0]
+	m.first = s
 	m.push(s)
 	return m
 }
@@ -310,7 +312,6 @@ func (m *model) push(s modelState) {
 			m.checked[s.soup] = true
 			m.check(&s)
 		}
-		m.stack = append(m.stack, s)
 	}
 }
 
@@ -403,36 +404,40 @@ func (m *model) votes(was *Node, x Message, effects []Effect) {
 	}
 }
 
-// explore visits every state that can be reached.
+// moved are the states that one move leads to.
+func (m *model) moved(s *modelState) (list []modelState) {
+	for i := range s.nodes {
+		if m.over(&m.nodes[s.nodes[i]]) {
+			continue
+		}
+		at := modelWhere{s.nodes[i], s.soup}
+		if _, ok := m.lists[at]; !ok {
+			m.lists[at] = nil
+			m.moves(s, i, m.said(s))
+		}
+		for _, r := range m.lists[at] {
+			next := *s
+			next.nodes[i] = r.next
+			for w := range next.soup {
+				next.soup[w] |= r.said[w]
+			}
+			list = append(list, next)
+		}
+	}
+	return list
+}
+
+// explore walks from the first state to an end, again and again, until enough states
+// were seen: the longest ways are as likely as any.
 func (m *model) explore() {
 	rng := rand.New(rand.NewPCG(1, uint64(m.evil)))
-	for len(m.stack) > 0 && len(m.seen) < *modelStates {
-		// Mostly the last, to come far, and some other, to come everywhere.
-		i := len(m.stack) - 1
-		if rng.IntN(8) == 0 {
-			i = rng.IntN(len(m.stack))
+	for len(m.seen) < *modelStates {
+		s := m.first
+		for list := m.moved(&s); len(list) > 0; list = m.moved(&s) {
+			s = list[rng.IntN(len(list))]
+			m.push(s)
 		}
-		s := m.stack[i]
-		m.stack[i] = m.stack[len(m.stack)-1]
-		m.stack = m.stack[:len(m.stack)-1]
-		for i := range s.nodes {
-			if m.over(&m.nodes[s.nodes[i]]) {
-				continue
-			}
-			at := modelWhere{s.nodes[i], s.soup}
-			if _, ok := m.lists[at]; !ok {
-				m.lists[at] = nil
-				m.moves(&s, i, m.said(&s))
-			}
-			for _, r := range m.lists[at] {
-				next := s
-				next.nodes[i] = r.next
-				for w := range next.soup {
-					next.soup[w] |= r.said[w]
-				}
-				m.push(next)
-			}
-		}
+		m.walks++
 	}
 }
 
