@@ -13,7 +13,7 @@ import (
 
 // modelStates is how many states of the model are visited for each of eight
 // configurations.
-var modelStates = flag.Int("model.states", 8_000, "states of the model to visit in each configuration")
+var modelStates = flag.Int("model.states", 5_000, "states of the model to visit in each configuration")
 
 // TestModel explores one epoch of a job of four nodes, three of them the real
 // machine and one an equivocator, over two views of each stage: not all states, but

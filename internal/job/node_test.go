@@ -48,7 +48,7 @@ func TestAllHonest(t *testing.T) {
 // checks every certificate (lab.certified).
 func TestPaidEqualsCommitted(t *testing.T) {
 	d := standard(t, 10)
-	seeds(15, func(seed uint64, r *rand.Rand) {
+	seeds(10, func(seed uint64, r *rand.Rand) {
 		l := newLab(t, seed, d)
 		l.lose = r.IntN(11)
 		liar, from, every := r.IntN(5), 1+r.Uint32N(6), 1+r.Uint32N(3)
@@ -69,7 +69,7 @@ func TestPaidEqualsCommitted(t *testing.T) {
 func TestOneCertPerEpoch(t *testing.T) {
 	d := standard(t, 6)
 	proofs, paused, epochs := 0, 0, 0
-	seeds(24, func(seed uint64, r *rand.Rand) {
+	seeds(14, func(seed uint64, r *rand.Rand) {
 		l := newLab(t, seed, d)
 		l.lose, l.twice = r.IntN(16), 10
 		evil := uint8(r.IntN(4))
@@ -203,7 +203,7 @@ func TestOneDeathFinishes(t *testing.T) {
 	d := standard(t, 8)
 	deaths, paused := 0, 0
 	for dies := range 4 {
-		for after := 0; after < 900; after += 97 {
+		for after := 0; after < 900; after += 131 {
 			l := newLab(t, 1, d)
 			l.away = true
 			l.start()

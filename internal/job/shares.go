@@ -178,13 +178,38 @@ func climb(leaf wire.Hash, index, count int, path []wire.Hash) (h wire.Hash, ok 
 	return h, sn == 0
 }
 
+// Shares are those of one party's pennies in order, encoded as one string of bytes.
+type Shares []Share
+
+// MarshalBinary implements encoding.BinaryMarshaler.
+func (l Shares) MarshalBinary() ([]byte, error) {
+	b := make([]byte, 0, len(Share{})*len(l))
+	for _, s := range l {
+		b = append(b, s[:]...)
+	}
+	return b, nil
+}
+
+// UnmarshalBinary implements encoding.BinaryUnmarshaler.
+func (l *Shares) UnmarshalBinary(b []byte) error {
+	const size = len(Share{})
+	if len(b)%size != 0 || len(b) > size*MaxWindow {
+		return fmt.Errorf("%w: shares of %d bytes", wire.ErrMalformed, len(b))
+	}
+	*l = nil
+	for ; len(b) > 0; b = b[size:] {
+		*l = append(*l, Share(b[:size]))
+	}
+	return nil
+}
+
 // Dealt is what one party is dealt by a window: it is kept as it is, and the
 // node's machine is told only that it is there.
 type Dealt struct {
 	_       struct{} `cbor:",toarray"`
 	Window  Window
 	Holder  uint8
-	Shares  [][]Share   // of each other party in order, of each penny in order
+	Shares  []Shares    // of each other party in order
 	Holders []wire.Hash // path of Holder's root
 }
 
@@ -299,7 +324,7 @@ func Deal(t *Terms, buyer, seed wire.Secret, first uint32, secret func(node uint
 	list := make([]Dealt, len(t.Parties))
 	for j := range list {
 		list[j].Holder = uint8(j)
-		list[j].Shares = make([][]Share, len(t.Parties)-1)
+		list[j].Shares = make([]Shares, len(t.Parties)-1)
 	}
 	for i := range t.Parties {
 		node := uint8(i)

@@ -1,6 +1,7 @@
 package job
 
 import (
+	"bytes"
 	"errors"
 	"reflect"
 	"slices"
@@ -286,6 +287,11 @@ func TestDealVerified(t *testing.T) {
 	if len(b) > x.MaxSize() || len(c) > g.MaxSize() {
 		t.Errorf("a deal of %d bytes, %d allowed; a share of %d, %d allowed", len(b), x.MaxSize(), len(c), g.MaxSize())
 	}
+	var frame bytes.Buffer
+	must(t, wire.WriteFrame(&frame, &x))
+	var again Dealt
+	must(t, wire.ReadFrame(&frame, &again))
+	must(t, again.Verify(&full.terms))
 	var back Give
 	must(t, wire.Unmarshal(c, &back))
 	must(t, back.Signed(&full.terms))
