@@ -39,7 +39,7 @@ func list(t *testing.T, args ...string) (list []pkg) {
 
 // pure packages are values in, values out: what they do is the same on every
 // machine, in every test and after every crash.
-var pure = []string{"wire", "seal", "blockname", "penny", "internal/contract", "internal/choose", "internal/deal", "internal/bank"}
+var pure = []string{"wire", "seal", "blockname", "penny", "internal/contract", "internal/choose", "internal/deal", "internal/bank", "internal/job"}
 
 // bans of what pure packages may import, each with its reason. A pattern that
 // ends in a slash means everything below it.
@@ -87,6 +87,10 @@ func TestImports(t *testing.T) {
 						t.Errorf("%s imports %s: %s", name, imported, b.reason)
 					}
 				}
+			}
+			machines := []string{"internal/deal", "internal/bank", "internal/job"}
+			if slices.Contains(machines, name) && slices.Contains(machines, strings.TrimPrefix(imported, module)) {
+				t.Errorf("%s imports %s: what one contract does must not depend on another's states", name, imported)
 			}
 			const backends = module + "internal/chain/"
 			if strings.HasPrefix(p.ImportPath, backends) && strings.HasPrefix(imported, backends) {

@@ -1,0 +1,527 @@
+package job
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/bitgram/bitgram/wire"
+)
+
+// Rounds of an epoch. In each of two stages a proposer names a value, a quorum
+// votes for it, and what a quorum has voted for a quorum locks. The first stage
+// settles which commits count, the second what they opened to.
+const (
+	ProposeSet uint8 = iota
+	VoteSet
+	LockSet
+	ProposeCert
+	VoteCert
+	LockCert
+	rounds
+)
+
+// Vote is a party's signature in a round of a view. It signs one value in each: two
+// are a proof against it. Sig is over H[job-vote](job ‖ u32 epoch ‖ u32 attempt ‖
+// u32 view ‖ u8 round ‖ value).
+type Vote struct {
+	_       struct{} `cbor:",toarray"`
+	Epoch   uint32
+	Attempt uint32
+	View    uint32
+	Round   uint8
+	Party   uint8
+	Value   wire.Hash
+	Sig     wire.Signature
+}
+
+func (v *Vote) digest(t *Terms) wire.Hash {
+	return wire.Tagged("job-vote", t.Job[:], u32(v.Epoch), u32(v.Attempt), u32(v.View), u8(v.Round), v.Value[:])
+}
+
+// Commit binds a party to what its program did, before it knows what others' did.
+// Sig is over H[job-commit](job ‖ u32 epoch ‖ u32 attempt ‖ hash).
+type Commit struct {
+	_       struct{} `cbor:",toarray"`
+	Epoch   uint32
+	Attempt uint32
+	Party   uint8
+	Hash    wire.Hash // Committed to by commitment
+	Sig     wire.Signature
+}
+
+func (c *Commit) digest(t *Terms) wire.Hash {
+	return wire.Tagged("job-commit", t.Job[:], u32(c.Epoch), u32(c.Attempt), c.Hash[:])
+}
+
+// commitment is H[commit](job ‖ u32 epoch ‖ prev ‖ state ‖ done ‖ salt ‖ key): prev
+// is the digest of the certificate before, done one byte, 1 where the program ended.
+func commitment(t *Terms, epoch uint32, prev, state wire.Hash, done bool, salt wire.Secret, party uint8) wire.Hash {
+	var d uint8
+	if done {
+		d = 1
+	}
+	return wire.Tagged("commit", t.Job[:], u32(epoch), prev[:], state[:], u8(d), salt[:], t.Parties[party].Key[:])
+}
+
+// Reveal opens a commit. It needs no signature: nobody else could.
+type Reveal struct {
+	_       struct{} `cbor:",toarray"`
+	Epoch   uint32
+	Attempt uint32
+	Party   uint8
+	State   wire.Hash // root of the sync event
+	Done    bool      // the program ended
+	Salt    wire.Secret
+}
+
+// Signer is one signature of a quorum.
+type Signer struct {
+	_     struct{} `cbor:",toarray"`
+	Party uint8
+	Sig   wire.Signature
+}
+
+// Quorum is a value that q members of the roster signed in one round of one view;
+// round, epoch and attempt follow from where it stands.
+type Quorum struct {
+	_     struct{} `cbor:",toarray"`
+	View  uint32
+	Value wire.Hash
+	Sigs  []Signer // by party, ascending
+}
+
+// Content is what a value stands for: a set of commits, by party; in the second
+// stage also the quorum that froze it, and what was opened of it.
+type Content struct {
+	_       struct{} `cbor:",toarray"`
+	Set     []Commit
+	Frozen  Quorum
+	Reveals []Reveal
+}
+
+// Proposal is what a proposer names. From view 1 on it brings a quorum of changes
+// to its view, without their contents; where one of them holds a lock, it names
+// what the highest holds.
+type Proposal struct {
+	_       struct{} `cbor:",toarray"`
+	Vote    Vote     // the proposer's, of ProposeSet or ProposeCert
+	Content Content
+	Changes []Change
+}
+
+// Change says that a party has left all views below View, and the highest lock that
+// it knows of. Sig is over H[job-change](job ‖ u32 epoch ‖ u32 attempt ‖ u8 stage ‖
+// u32 view ‖ encoding of the lock): one signature for each, so that what a proposer
+// shows of it is what was said.
+type Change struct {
+	_       struct{} `cbor:",toarray"`
+	Epoch   uint32
+	Attempt uint32
+	Stage   uint8
+	View    uint32
+	Party   uint8
+	Lock    Quorum // of VoteSet or VoteCert; without signatures for none
+	Content Content
+	Sig     wire.Signature
+}
+
+func (c *Change) digest(t *Terms) wire.Hash {
+	l := digestOf("job-lock", t.Job, &c.Lock)
+	return wire.Tagged("job-change", t.Job[:], u32(c.Epoch), u32(c.Attempt), u8(c.Stage), u32(c.View), l[:])
+}
+
+// Opened is a reveal with what allows it: the frozen set.
+type Opened struct {
+	_      struct{} `cbor:",toarray"`
+	Set    []Commit
+	Frozen Quorum
+	Reveal Reveal
+}
+
+// Verdict calls for a new attempt at an epoch on which no quorum agrees, by a
+// referee: the buyer, or a party that is not on the roster. Nobody believes its
+// state; it tells who should look for a fault in its own machine. Sig is over
+// H[job-verdict](job ‖ u32 epoch ‖ u32 attempt ‖ state ‖ done).
+type Verdict struct {
+	_       struct{} `cbor:",toarray"`
+	Epoch   uint32
+	Attempt uint32 // the new one
+	State   wire.Hash
+	Done    bool
+	Buyer   bool
+	Party   uint8 // where it is not the buyer
+	Sig     wire.Signature
+}
+
+func (v *Verdict) digest(t *Terms) wire.Hash {
+	var d uint8
+	if v.Done {
+		d = 1
+	}
+	return wire.Tagged("job-verdict", t.Job[:], u32(v.Epoch), u32(v.Attempt), v.State[:], u8(d))
+}
+
+// Status asks for the certificates after an epoch, and for the shares of own
+// pennies from Got+1 on that the other has given before: a restored node has lost
+// them.
+type Status struct {
+	_     struct{} `cbor:",toarray"`
+	Epoch uint32
+	Got   uint32
+}
+
+// Message is what parties send one another. The set is closed.
+type Message interface {
+	wire.Limited
+	epoch() uint32
+}
+
+// Sizes: a signature with what it stands beside takes 200 bytes at most.
+const (
+	maxOne     = 256
+	maxQuorum  = 64 + MaxParties*80
+	maxContent = maxQuorum + MaxParties*(maxOne+maxOne)
+	maxChange  = maxOne + maxQuorum + maxContent
+)
+
+// MaxSize implements wire.Limited.
+func (*Vote) MaxSize() int        { return maxOne }
+func (*Commit) MaxSize() int      { return maxOne }
+func (*Change) MaxSize() int      { return maxChange }
+func (*Proposal) MaxSize() int    { return maxOne + maxContent + MaxParties*(maxOne+maxQuorum) }
+func (*Opened) MaxSize() int      { return maxOne + maxContent }
+func (*Verdict) MaxSize() int     { return maxOne }
+func (*Status) MaxSize() int      { return 16 }
+func (*Certificate) MaxSize() int { return 1024 + maxQuorum }
+
+func bad(format string, a ...any) error {
+	return fmt.Errorf("%w: %w: %s", wire.ErrMalformed, ErrMessage, fmt.Sprintf(format, a...))
+}
+
+// Check implements wire.Limited.
+func (v *Vote) Check() error {
+	if v.Round >= rounds || v.Party >= MaxParties {
+		return bad("a vote in round %d of party %d", v.Round, v.Party)
+	}
+	return nil
+}
+
+// Check implements wire.Limited.
+func (c *Commit) Check() error {
+	if c.Party >= MaxParties {
+		return bad("party %d", c.Party)
+	}
+	return nil
+}
+
+func (q *Quorum) check() error {
+	if len(q.Sigs) > MaxParties {
+		return bad("%d signatures", len(q.Sigs))
+	}
+	return nil
+}
+
+func (c *Content) check() error {
+	if len(c.Set) > MaxParties || len(c.Reveals) > MaxParties {
+		return bad("%d commits, %d reveals", len(c.Set), len(c.Reveals))
+	}
+	return c.Frozen.check()
+}
+
+// Check implements wire.Limited.
+func (c *Change) Check() error {
+	if c.Stage > 1 || c.Party >= MaxParties || c.View == 0 {
+		return bad("a change of stage %d by party %d", c.Stage, c.Party)
+	}
+	if err := c.Lock.check(); err != nil {
+		return err
+	}
+	return c.Content.check()
+}
+
+// Check implements wire.Limited.
+func (p *Proposal) Check() error {
+	if r := p.Vote.Round; r != ProposeSet && r != ProposeCert || p.Vote.Party >= MaxParties || len(p.Changes) > MaxParties {
+		return bad("a proposal in round %d with %d changes", r, len(p.Changes))
+	}
+	for i := range p.Changes {
+		if err := p.Changes[i].Check(); err != nil {
+			return err
+		}
+		if len(p.Changes[i].Content.Set) > 0 {
+			return bad("the content of a change")
+		}
+	}
+	return p.Content.check()
+}
+
+// Check implements wire.Limited.
+func (o *Opened) Check() error {
+	if len(o.Set) > MaxParties || o.Reveal.Party >= MaxParties {
+		return bad("%d commits", len(o.Set))
+	}
+	return o.Frozen.check()
+}
+
+// Check implements wire.Limited.
+func (v *Verdict) Check() error {
+	if v.Attempt == 0 || v.Attempt >= MaxAttempts || v.Party >= MaxParties {
+		return bad("attempt %d", v.Attempt)
+	}
+	return nil
+}
+
+// Check implements wire.Limited.
+func (s *Status) Check() error { return nil }
+
+func (v *Vote) epoch() uint32        { return v.Epoch }
+func (c *Commit) epoch() uint32      { return c.Epoch }
+func (c *Change) epoch() uint32      { return c.Epoch }
+func (p *Proposal) epoch() uint32    { return p.Vote.Epoch }
+func (o *Opened) epoch() uint32      { return o.Reveal.Epoch }
+func (v *Verdict) epoch() uint32     { return v.Epoch }
+func (s *Status) epoch() uint32      { return s.Epoch }
+func (c *Certificate) epoch() uint32 { return c.Body.Epoch }
+func (g *Give) epoch() uint32        { return 0 }
+
+// setValue is what a set of commits is voted on as: H[job-set](job ‖ u32 epoch ‖
+// u32 attempt ‖ (u8 party ‖ hash) of each, by party).
+func setValue(t *Terms, epoch, attempt uint32, set []Commit) wire.Hash {
+	parts := [][]byte{t.Job[:], u32(epoch), u32(attempt)}
+	for i := range set {
+		parts = append(parts, u8(set[i].Party), set[i].Hash[:])
+	}
+	return wire.Tagged("job-set", parts...)
+}
+
+// Body is what a certificate certifies.
+type Body struct {
+	_       struct{} `cbor:",toarray"`
+	Epoch   uint32
+	Attempt uint32
+	Prev    wire.Hash // digest of the body before; zeros before the first
+	Set     wire.Hash // value of the frozen set
+	State   wire.Hash
+	Done    bool
+	Paid    []uint32 // of each party: the pennies that it has earned so far
+	Missed  []uint8  // of each party: epochs in a row, up to this, that it was on the roster and not paid for
+	Roster  []uint8  // of this epoch, by seat
+	Next    []uint8  // of the following one
+	Bench   []uint8  // who stands by after this epoch, the next to be called first
+}
+
+func (b *Body) digest(t *Terms) wire.Hash { return digestOf("job-certificate", t.Job, b) }
+
+// Certificate is a body that a quorum of its roster signed, in the round LockCert.
+type Certificate struct {
+	_      struct{} `cbor:",toarray"`
+	Body   Body
+	Signed Quorum
+}
+
+// Check implements wire.Limited.
+func (c *Certificate) Check() error {
+	b := &c.Body
+	if n := len(b.Paid); n > MaxParties || len(b.Missed) != n || len(b.Roster) > n || len(b.Next) != len(b.Roster) || len(b.Bench) > n {
+		return bad("a certificate of %d parties", n)
+	}
+	return c.Signed.check()
+}
+
+// quorum checks that q members of a roster signed in a round: ErrMessage.
+func (t *Terms) quorum(q *Quorum, epoch, attempt uint32, round uint8, roster []uint8) error {
+	if len(q.Sigs) < int(t.Q) || len(q.Sigs) > int(t.N) {
+		return fmt.Errorf("%w: %d signatures, of %d", ErrMessage, len(q.Sigs), t.Q)
+	}
+	v := Vote{Epoch: epoch, Attempt: attempt, View: q.View, Round: round, Value: q.Value}
+	digest := v.digest(t)
+	for i, s := range q.Sigs {
+		if i > 0 && s.Party <= q.Sigs[i-1].Party || !slices.Contains(roster, s.Party) {
+			return fmt.Errorf("%w: a signature of party %d", ErrMessage, s.Party)
+		}
+	}
+	for _, s := range q.Sigs {
+		if verify(t.Parties[s.Party].Key, digest, s.Sig) != nil {
+			return fmt.Errorf("%w: the signature of party %d", ErrMessage, s.Party)
+		}
+	}
+	return nil
+}
+
+// roster of the first epoch, and who stands by.
+func (t *Terms) start() (roster, bench []uint8) {
+	for i := range t.Parties {
+		if i < int(t.N) {
+			roster = append(roster, uint8(i))
+		} else {
+			bench = append(bench, uint8(i))
+		}
+	}
+	return roster, bench
+}
+
+// Verify checks a certificate against the one that is known, nil before the first:
+// a quorum of the roster that the known one names signed it, and it follows.
+// Certificates between may be missing as long as the roster is the same: ErrCert.
+func (c *Certificate) Verify(t *Terms, known *Certificate) error {
+	if err := c.Check(); err != nil {
+		return fmt.Errorf("%w: %w", ErrCert, err)
+	}
+	b, before := &c.Body, t.before(known)
+	switch {
+	case len(b.Paid) != len(t.Parties) || b.Epoch <= before.Epoch || b.Epoch > t.Epochs || before.Done:
+		return fmt.Errorf("%w: epoch %d after %d", ErrCert, b.Epoch, before.Epoch)
+	case !slices.Equal(b.Roster, before.Next):
+		return fmt.Errorf("%w: roster %v, not %v", ErrCert, b.Roster, before.Next)
+	case b.Epoch == before.Epoch+1 && b.Prev != t.prev(known):
+		return fmt.Errorf("%w: it follows another", ErrCert)
+	case c.Signed.Value != b.digest(t):
+		return fmt.Errorf("%w: signed is another body", ErrCert)
+	}
+	for i, p := range b.Paid {
+		if p < before.Paid[i] || p-before.Paid[i] > b.Epoch-before.Epoch {
+			return fmt.Errorf("%w: party %d from %d to %d pennies", ErrCert, i, before.Paid[i], p)
+		}
+	}
+	// Who is on the next roster and who stands by are all parties, each once.
+	seen := make([]bool, len(t.Parties))
+	for _, p := range slices.Concat(b.Next, b.Bench) {
+		if int(p) >= len(seen) || seen[p] {
+			return fmt.Errorf("%w: party %d", ErrCert, p)
+		}
+		seen[p] = true
+	}
+	if slices.Contains(seen, false) || len(b.Next) != int(t.N) {
+		return fmt.Errorf("%w: a roster of %d", ErrCert, len(b.Next))
+	}
+	if err := t.quorum(&c.Signed, b.Epoch, b.Attempt, LockCert, b.Roster); err != nil {
+		return fmt.Errorf("%w: %w", ErrCert, err)
+	}
+	return nil
+}
+
+// VerifyChain checks certificates offline: each against the one before, from the
+// job's terms on. Those at which the roster changes have to be among them.
+func VerifyChain(t *Terms, chain []Certificate) error {
+	if err := t.Check(); err != nil {
+		return err
+	}
+	var known *Certificate
+	for i := range chain {
+		if err := chain[i].Verify(t, known); err != nil {
+			return err
+		}
+		known = &chain[i]
+	}
+	return nil
+}
+
+// before is the body known, or what stands for it before the first.
+func (t *Terms) before(known *Certificate) *Body {
+	if known != nil {
+		return &known.Body
+	}
+	b := &Body{Paid: make([]uint32, len(t.Parties)), Missed: make([]uint8, len(t.Parties))}
+	b.Next, b.Bench = t.start()
+	return b
+}
+
+// prev is what the next commits and certificate follow.
+func (t *Terms) prev(known *Certificate) wire.Hash {
+	if known == nil {
+		return wire.Hash{}
+	}
+	return known.Body.digest(t)
+}
+
+// opens reports whether a reveal opens the commit of its party.
+func (t *Terms) opens(r *Reveal, c *Commit, prev wire.Hash) bool {
+	return r.Party == c.Party && r.Epoch == c.Epoch && r.Attempt == c.Attempt &&
+		commitment(t, r.Epoch, prev, r.State, r.Done, r.Salt, r.Party) == c.Hash
+}
+
+// body follows from the certificate before, the frozen set and what was opened of
+// it; ok is false where no quorum agrees. A party is paid where it is on the
+// roster, its commit is in the set, and it opened to what the quorum has
+// (invariant PaidEqualsCommitted). Whoever was not paid for Patience epochs in a
+// row makes room for the first who stands by, one in each epoch.
+func (t *Terms) body(known *Certificate, attempt uint32, set wire.Hash, reveals []Reveal) (*Body, bool) {
+	before := t.before(known)
+	b := &Body{Epoch: before.Epoch + 1, Attempt: attempt, Prev: t.prev(known), Set: set, Paid: slices.Clone(before.Paid),
+		Missed: slices.Clone(before.Missed), Roster: slices.Clone(before.Next), Next: slices.Clone(before.Next), Bench: slices.Clone(before.Bench)}
+	ok := false
+	for i := range reveals {
+		if agreeing(reveals, &reveals[i]) >= int(t.Q) {
+			b.State, b.Done, ok = reveals[i].State, reveals[i].Done, true
+		}
+	}
+	if !ok {
+		return nil, false
+	}
+	worst := -1
+	for seat, p := range b.Roster {
+		paid := slices.ContainsFunc(reveals, func(r Reveal) bool { return r.Party == p && r.State == b.State && r.Done == b.Done })
+		if paid {
+			b.Paid[p]++
+			b.Missed[p] = 0
+			continue
+		}
+		b.Missed[p] = min(b.Missed[p], 254) + 1
+		if b.Missed[p] >= t.Patience && (worst < 0 || b.Missed[p] > b.Missed[b.Roster[worst]]) {
+			worst = seat
+		}
+	}
+	if worst >= 0 && len(b.Bench) > 0 && !b.Done {
+		gone := b.Roster[worst]
+		b.Next[worst] = b.Bench[0]
+		b.Bench = append(b.Bench[1:], gone)
+		b.Missed[gone] = 0
+	}
+	return b, true
+}
+
+// agreeing counts the reveals that are as r.
+func agreeing(reveals []Reveal, r *Reveal) (n int) {
+	for i := range reveals {
+		if reveals[i].State == r.State && reveals[i].Done == r.Done {
+			n++
+		}
+	}
+	return n
+}
+
+// TwoVotes: a party signed two values in one round of one view.
+type TwoVotes struct {
+	_    struct{} `cbor:",toarray"`
+	A, B Vote
+}
+
+// TwoCommits: a party committed to two states in one attempt at an epoch.
+type TwoCommits struct {
+	_    struct{} `cbor:",toarray"`
+	A, B Commit
+}
+
+// Against implements Proof.
+func (p *TwoVotes) Against(t *Terms) (Culprit, error) {
+	a, b := p.A, p.B
+	if a.Epoch != b.Epoch || a.Attempt != b.Attempt || a.View != b.View || a.Round != b.Round || a.Party != b.Party || a.Value == b.Value {
+		return Culprit{}, fmt.Errorf("%w: they don't conflict", ErrNoProof)
+	}
+	if int(a.Party) >= len(t.Parties) || verify(t.Parties[a.Party].Key, a.digest(t), a.Sig) != nil || verify(t.Parties[a.Party].Key, b.digest(t), b.Sig) != nil {
+		return Culprit{}, fmt.Errorf("%w: a false signature", ErrNoProof)
+	}
+	return Culprit{Party: a.Party}, nil
+}
+
+// Against implements Proof.
+func (p *TwoCommits) Against(t *Terms) (Culprit, error) {
+	a, b := p.A, p.B
+	if a.Epoch != b.Epoch || a.Attempt != b.Attempt || a.Party != b.Party || a.Hash == b.Hash {
+		return Culprit{}, fmt.Errorf("%w: they don't conflict", ErrNoProof)
+	}
+	if int(a.Party) >= len(t.Parties) || verify(t.Parties[a.Party].Key, a.digest(t), a.Sig) != nil || verify(t.Parties[a.Party].Key, b.digest(t), b.Sig) != nil {
+		return Culprit{}, fmt.Errorf("%w: a false signature", ErrNoProof)
+	}
+	return Culprit{Party: a.Party}, nil
+}

@@ -1,0 +1,662 @@
+package job
+
+import (
+	"encoding/binary"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/bitgram/bitgram/wire"
+)
+
+// modelStates is how many states of the model are visited for each of eight
+// configurations.
+var modelStates = flag.Int("model.states", 5_000, "states of the model to visit in each configuration")
+
+// TestModel explores one epoch of a job of four nodes, three of them the real
+// machine and one an equivocator, over two views of each stage: not all states, but
+// modelStates of them, on random walks that end where nothing can happen any more. All
+// that was ever said can be brought to any honest node at any time, or never. The
+// equivocator commits twice, proposes any of four sets where it is its turn, to each
+// what it likes, votes for and locks everything, hides its locks, reveals or not, and
+// shows of the changes to a view whichever make a quorum. Any honest node may run out
+// of patience in any state. Held in every state:
+//
+//   - OneCertPerEpoch: of what honest nodes have signed, no two sets can be frozen and
+//     no two certificates made, whatever the equivocator adds;
+//   - PaidEqualsCommitted: a certificate pays for the honest state, to those who are in
+//     the frozen set and opened to it;
+//   - NoExclusion: no honest node votes for a set without a commit that it holds,
+//     unless there is a lock;
+//   - CrashEquivalence: no honest node ever signs two values in one slot, or is named
+//     by a proof.
+//
+// Votes are brought when they make a quorum: fewer change nothing that anybody sees.
+// The equivocator's two commits go to different nodes. The second stage begins with
+// a set that all have frozen.
+// Two states that differ only in whose signatures a quorum has count as one.
+func TestModel(t *testing.T) {
+	total := 0
+	for stage := range 2 {
+		for evil := range uint8(4) {
+			m := newModel(t, evil, stage)
+			m.explore()
+			t.Logf("stage %d, party %d equivocates (views are proposed by %d, %d): %d states, %d of machines, %d messages, %d sets frozen, %d certificates, %d walks", stage, evil,
+				m.start.proposer(0), m.start.proposer(1), len(m.seen), len(m.nodes), len(m.msgs), len(m.frozen), len(m.certs), m.walks)
+			if stage == 0 && len(m.frozen) == 0 || stage == 1 && len(m.certs) == 0 {
+				t.Error("too little was reached")
+			}
+			total += len(m.seen)
+		}
+	}
+	t.Logf("%d states", total)
+}
+
+const modelMsgs = 192
+
+// modelState is a state of the world.
+type modelState struct {
+	nodes [3]int32
+	soup  [modelMsgs / 64]uint64 // what was said
+}
+
+func (s *modelState) has(i int) bool { return s.soup[i/64]>>(i%64)&1 == 1 }
+
+type modelStep struct {
+	next int32
+	said [modelMsgs / 64]uint64
+}
+
+// where a node is, and what can be brought to it.
+type modelWhere struct {
+	node int32
+	soup [modelMsgs / 64]uint64
+}
+
+type modelKey struct {
+	node int32
+	act  string
+}
+
+type model struct {
+	t       *testing.T
+	d       *deal
+	evil    uint8
+	stage   int
+	honest  []uint8
+	start   *Node
+	nodes   []Node
+	ids     map[string]int32
+	msgs    []Message
+	msgIDs  map[string]int
+	steps   map[modelKey]modelStep
+	lists   map[modelWhere][]modelStep
+	checked map[[modelMsgs / 64]uint64]bool
+	seen    map[modelState]bool
+	first   modelState
+	walks   int
+	all     []*Commit // of the honest
+	commits [2]Commit // the equivocator's
+	reveals [2]Reveal
+	frozen  map[wire.Hash]bool
+	certs   map[wire.Hash]bool
+}
+
+func newModel(t *testing.T, evil uint8, stage int) *model {
+	m := &model{t: t, d: standard(t, 4), evil: evil, stage: stage, ids: map[string]int32{}, msgIDs: map[string]int{}, steps: map[modelKey]modelStep{}, lists: map[modelWhere][]modelStep{},
+		checked: map[[modelMsgs / 64]uint64]bool{}, seen: map[modelState]bool{}, frozen: map[wire.Hash]bool{}, certs: map[wire.Hash]bool{}}
+	m.d.terms.Ahead = 1
+	var s modelState
+	var nodes []Node
+	var commits []*Commit
+	for i := range uint8(4) {
+		state, salt := wire.Hash(secretOf("state 1")), secretOf("model salt %d", i)
+		if i == evil {
+			for v := range m.commits {
+				if v == 1 {
+					state = wire.Hash(secretOf("lie"))
+				}
+				salt = secretOf("evil salt %d", v)
+				m.reveals[v] = Reveal{Epoch: 1, Party: i, State: state, Salt: salt}
+				m.commits[v] = Commit{Epoch: 1, Party: i, Hash: commitment(&m.d.terms, 1, wire.Hash{}, state, false, salt, i)}
+				m.commits[v].Sig, _ = sign(m.d.keys[i], m.commits[v].digest(&m.d.terms))
+			}
+			continue
+		}
+		n, err := NewNode(m.d.terms, i, m.d.keys[i])
+		must(t, err)
+		for _, ev := range []Event{DealtTo{m.d.window(t, 1)[i].Window}, Started{}, Ran{Epoch: 1, State: state, Salt: salt}} {
+			n, _, err = n.Step(ev)
+			must(t, err)
+		}
+		nodes, commits, m.honest = append(nodes, n), append(commits, n.Commits[i]), append(m.honest, i)
+	}
+	for i := range nodes {
+		var err error
+		for _, c := range commits {
+			if c.Party != nodes[i].Me {
+				nodes[i], _, err = nodes[i].Step(Received{From: c.Party, Msg: c})
+				must(t, err)
+			}
+		}
+	}
+	m.all = nodes[0].Commits
+	for i := range nodes {
+		if stage == 1 {
+			nodes[i] = m.freeze(&s, nodes[i])
+		}
+		s.nodes[i] = m.id(nodes[i])
+	}
+	m.start = &nodes[0]
+	m.first = s
+	m.push(s)
+	return m
+}
+
+// freeze is a node after all four have locked the set with the equivocator's first
+// commit.
+func (m *model) freeze(at *modelState, n Node) Node {
+	t := &m.d.terms
+	next := n.clone()
+	s := &step{Node: &next}
+	var set []Commit
+	for p := range uint8(4) {
+		if p == m.evil {
+			set = append(set, m.commits[0])
+		} else {
+			set = append(set, *m.all[p])
+		}
+	}
+	q := &Quorum{Value: setValue(t, 1, 0, set)}
+	v := Vote{Epoch: 1, Round: LockSet, Value: q.Value}
+	for p := range t.Q {
+		sig, err := sign(m.d.keys[p], v.digest(t))
+		must(m.t, err)
+		q.Sigs = append(q.Sigs, Signer{Party: p, Sig: sig})
+	}
+	s.freeze(q, set)
+	s.advance()
+	for _, e := range s.out {
+		if b, ok := e.(Broadcast); ok {
+			id := m.msg(b.Msg)
+			at.soup[id/64] |= 1 << (id % 64)
+		}
+	}
+	return next
+}
+
+// over: what happens to the node next belongs to the other stage, or epoch.
+func (m *model) over(n *Node) bool {
+	return n.cur() > 1 || m.stage == 0 && n.Frozen != nil
+}
+
+// quorumKey names a quorum without its signatures.
+func quorumKey(q *Quorum) string {
+	if q == nil || len(q.Sigs) == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%d:%x", q.View, q.Value[:4])
+}
+
+func voteKey(v *Vote) string {
+	if v == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%d:%x", v.View, v.Value[:4])
+}
+
+// id of a machine's state.
+func (m *model) id(n Node) int32 {
+	b := fmt.Appendf(nil, "%d %d %s|", n.Me, n.cur(), quorumKey(n.Frozen))
+	for i := range n.Commits {
+		if c := n.Commits[i]; c != nil {
+			b = append(b, c.Hash[:2]...)
+		}
+		b = append(b, '/')
+		if n.Reveals[i] != nil {
+			b = append(b, n.Reveals[i].Salt[:2]...)
+		}
+		b = append(b, '/')
+	}
+	for g := range n.Stages {
+		st := &n.Stages[g]
+		b = fmt.Appendf(b, "%d %d %s %s %s", st.View, st.Voted, quorumKey(st.Lock), voteKey(st.Votes[n.Me]), voteKey(st.Locks[n.Me]))
+		if st.Proposal != nil {
+			b = append(b, m.key(st.Proposal)...)
+		}
+		b = binary.BigEndian.AppendUint32(b, st.Ticks)
+		for _, c := range st.Changes {
+			if c != nil {
+				b = append(b, m.key(c)...)
+			}
+		}
+		b = append(b, '|')
+	}
+	id, ok := m.ids[string(b)]
+	if !ok {
+		id = int32(len(m.nodes))
+		m.ids[string(b)], m.nodes = id, append(m.nodes, n)
+	}
+	return id
+}
+
+// key names a message.
+func (m *model) key(x Message) string {
+	switch x := x.(type) {
+	case *Commit:
+		return fmt.Sprintf("commit %x", x.Hash[:4])
+	case *Vote:
+		return fmt.Sprintf("vote %d %d %s", x.Party, x.Round, voteKey(x))
+	case *Proposal:
+		s := fmt.Sprintf("proposal %d %s %s ", x.Vote.Round, voteKey(&x.Vote), quorumKey(highest(x.Changes)))
+		return s
+	case *Change:
+		return fmt.Sprintf("change %d %d %d %s", x.Party, x.Stage, x.View, quorumKey(&x.Lock))
+	case *Opened:
+		return fmt.Sprintf("opened %d %s %x", x.Reveal.Party, quorumKey(&x.Frozen), x.Reveal.Salt[:4])
+	case *Certificate:
+		d := x.Body.digest(&m.d.terms)
+		return fmt.Sprintf("certificate %x", d[:4])
+	}
+	m.t.Fatalf("what is %T", x)
+	return ""
+}
+
+func (m *model) msg(x Message) int {
+	k := m.key(x)
+	id, ok := m.msgIDs[k]
+	if !ok {
+		if id = len(m.msgs); id >= modelMsgs {
+			m.t.Fatal("too many messages")
+		}
+		m.msgIDs[k], m.msgs = id, append(m.msgs, x)
+	}
+	return id
+}
+
+// do steps a machine by a named action, and remembers what it comes to.
+func (m *model) do(s *modelState, i int, act string, f func(n Node) (Node, []Effect)) {
+	k := modelKey{s.nodes[i], act}
+	r, ok := m.steps[k]
+	if !ok {
+		n, effects := f(m.nodes[k.node])
+		r.next = m.id(n)
+		for _, e := range effects {
+			switch e := e.(type) {
+			case Broadcast:
+				if c, ok := e.Msg.(*Commit); ok && c.Party == n.Me {
+					continue
+				}
+				id := m.msg(e.Msg)
+				r.said[id/64] |= 1 << (id % 64)
+			case Publish:
+				if c, err := e.Proof.Against(&m.d.terms); err != nil || c.Buyer || c.Party != m.evil {
+					m.t.Fatalf("a proof against %v, %v", c, err)
+				}
+			}
+		}
+		m.steps[k] = r
+	}
+	at := modelWhere{s.nodes[i], s.soup}
+	if r.next != at.node && !slices.Contains(m.lists[at], r) {
+		m.lists[at] = append(m.lists[at], r)
+	}
+}
+
+func (m *model) push(s modelState) {
+	if !m.seen[s] {
+		m.seen[s] = true
+		if !m.checked[s.soup] {
+			m.checked[s.soup] = true
+			m.check(&s)
+		}
+	}
+}
+
+// check holds what has to hold in every state.
+func (m *model) check(s *modelState) {
+	type slot struct {
+		view  uint32
+		value wire.Hash
+	}
+	var votes [rounds]map[slot]int
+	for r := range votes {
+		votes[r] = map[slot]int{}
+	}
+	seen := map[string]wire.Hash{}
+	for id, x := range m.msgs {
+		if !s.has(id) {
+			continue
+		}
+		if v, ok := x.(*Vote); ok {
+			votes[v.Round][slot{v.View, v.Value}]++
+			at := fmt.Sprint(v.Party, v.Round, v.View)
+			if old, ok := seen[at]; ok && old != v.Value {
+				m.t.Fatalf("party %d signs two values in round %d of view %d", v.Party, v.Round, v.View)
+			}
+			seen[at] = v.Value
+		}
+		if c, ok := x.(*Certificate); ok {
+			m.certs[c.Body.digest(&m.d.terms)] = true
+			if c.Body.State != wire.Hash(secretOf("state 1")) {
+				m.t.Fatal("PaidEqualsCommitted: a lie is certified")
+			}
+		}
+	}
+	for _, r := range []uint8{LockSet, LockCert} {
+		var made []wire.Hash
+		for at, n := range votes[r] {
+			if n+1 >= int(m.d.terms.Q) && !slices.Contains(made, at.value) {
+				made = append(made, at.value)
+			}
+		}
+		if len(made) > 1 {
+			m.t.Fatalf("OneCertPerEpoch: two values of round %d", r)
+		}
+		if r == LockSet && len(made) == 1 {
+			m.frozen[made[0]] = true
+		}
+	}
+}
+
+func receive(m *model, list ...Message) func(n Node) (Node, []Effect) {
+	return func(n Node) (Node, []Effect) {
+		var all []Effect
+		for _, x := range list {
+			// Of peers that lie a message may be refused.
+			was := n
+			next, effects, err := n.Step(Received{From: m.from(n.Me), Msg: x})
+			if err == nil {
+				n, all = next, append(all, effects...)
+			}
+			m.votes(&was, x, effects)
+		}
+		return n, all
+	}
+}
+
+// from is some other party: who brings a message says nothing.
+func (m *model) from(me uint8) uint8 { return (me + 1) % 4 }
+
+// votes holds NoExclusion of what a machine votes for, by a proposal that came or
+// that it made.
+func (m *model) votes(was *Node, x Message, effects []Effect) {
+	p, _ := x.(*Proposal)
+	for _, e := range effects {
+		b, ok := e.(Broadcast)
+		if !ok {
+			continue
+		}
+		if own, ok := b.Msg.(*Proposal); ok {
+			p = own
+		}
+		v, ok := b.Msg.(*Vote)
+		if !ok || v.Round != VoteSet || was.Stages[0].Lock != nil || highest(p.Changes) != nil {
+			continue
+		}
+		for _, c := range was.Commits {
+			if c != nil && !slices.ContainsFunc(p.Content.Set, func(y Commit) bool { return y.Party == c.Party }) {
+				m.t.Fatalf("NoExclusion: party %d votes for a set without party %d", was.Me, c.Party)
+			}
+		}
+	}
+}
+
+// moved are the states that one move leads to.
+func (m *model) moved(s *modelState) (list []modelState) {
+	for i := range s.nodes {
+		if m.over(&m.nodes[s.nodes[i]]) {
+			continue
+		}
+		at := modelWhere{s.nodes[i], s.soup}
+		if _, ok := m.lists[at]; !ok {
+			m.lists[at] = nil
+			m.moves(s, i, m.said(s))
+		}
+		for _, r := range m.lists[at] {
+			next := *s
+			next.nodes[i] = r.next
+			for w := range next.soup {
+				next.soup[w] |= r.said[w]
+			}
+			list = append(list, next)
+		}
+	}
+	return list
+}
+
+// explore walks from the first state to an end, again and again, until enough states
+// were seen: the longest ways are as likely as any.
+func (m *model) explore() {
+	rng := rand.New(rand.NewPCG(1, uint64(m.evil)))
+	for len(m.seen) < *modelStates {
+		s := m.first
+		for list := m.moved(&s); len(list) > 0; list = m.moved(&s) {
+			s = list[rng.IntN(len(list))]
+			m.push(s)
+		}
+		m.walks++
+	}
+}
+
+// said is what can be brought: all that honest nodes have said, and what the
+// equivocator can make of it.
+func (m *model) said(s *modelState) (list []Message) {
+	for id, x := range m.msgs {
+		if s.has(id) {
+			list = append(list, x)
+		}
+	}
+	for v := range m.commits {
+		list = append(list, &m.commits[v])
+	}
+	list = append(list, m.changes()...)
+	return append(list, m.proposals(list)...)
+}
+
+// changes of the equivocator, without any lock.
+func (m *model) changes() (list []Message) {
+	for g := range uint8(2) {
+		c := &Change{Epoch: 1, Stage: g, View: 1, Party: m.evil}
+		c.Sig, _ = sign(m.d.keys[m.evil], c.digest(&m.d.terms))
+		list = append(list, c)
+	}
+	return list
+}
+
+// proposals of the equivocator.
+func (m *model) proposals(said []Message) (list []Message) {
+	t := &m.d.terms
+	all := m.all
+	set := func(parties []uint8, evil int) (c Content) {
+		for p := range uint8(4) {
+			if p == m.evil && evil >= 0 {
+				c.Set = append(c.Set, m.commits[evil])
+			} else if slices.Contains(parties, p) {
+				c.Set = append(c.Set, *all[p])
+			}
+		}
+		return c
+	}
+	h := m.honest
+	sets := []Content{set(h, -1), set(h, 0), set(h[:2], 0), set(h[1:], 1)}
+	propose := func(round uint8, view uint32, value wire.Hash, c Content, changes []Change) {
+		p := &Proposal{Vote: Vote{Epoch: 1, View: view, Round: round, Party: m.evil, Value: value}, Content: c, Changes: changes}
+		p.Vote.Sig, _ = sign(m.d.keys[m.evil], p.Vote.digest(t))
+		list = append(list, p)
+	}
+	if m.start.proposer(0) == m.evil && m.stage == 0 {
+		for _, c := range sets {
+			propose(ProposeSet, 0, setValue(t, 1, 0, c.Set), c, nil)
+		}
+	}
+	// What can be certified of the frozen set: all that is opened, with and without
+	// the own part.
+	var certs []Content
+	var opened []*Opened
+	for _, x := range said {
+		if o, ok := x.(*Opened); ok && o.Reveal.Party != m.evil {
+			opened = append(opened, o)
+		}
+	}
+	if len(opened) > 0 {
+		for with := range 2 {
+			c := Content{Set: opened[0].Set, Frozen: opened[0].Frozen}
+			for p := range uint8(4) {
+				for _, o := range opened {
+					if o.Reveal.Party == p {
+						c.Reveals = append(c.Reveals, o.Reveal)
+						break
+					}
+				}
+				at := slices.IndexFunc(c.Set, func(x Commit) bool { return x.Party == p })
+				if p == m.evil && with == 1 && at >= 0 {
+					for v := range m.commits {
+						if m.commits[v].Hash == c.Set[at].Hash {
+							c.Reveals = append(c.Reveals, m.reveals[v])
+						}
+					}
+				}
+			}
+			certs = append(certs, c)
+		}
+	}
+	value := func(g uint8, c *Content) (wire.Hash, bool) {
+		if g == 0 {
+			return setValue(t, 1, 0, c.Set), true
+		}
+		b, ok := t.body(nil, 0, c.Frozen.Value, c.Reveals)
+		if !ok {
+			return wire.Hash{}, false
+		}
+		return b.digest(t), true
+	}
+	if m.start.proposer(0) == m.evil {
+		for i := range certs {
+			if v, ok := value(1, &certs[i]); ok {
+				propose(ProposeCert, 0, v, certs[i], nil)
+			}
+		}
+	}
+	if m.start.proposer(1) != m.evil {
+		return list
+	}
+	for g := range uint8(2) {
+		if int(g) != m.stage {
+			continue
+		}
+		var changes []Change
+		var contents []Content
+		for _, x := range said {
+			if c, ok := x.(*Change); ok && c.Stage == g && c.View == 1 {
+				short := *c
+				short.Content = Content{}
+				changes, contents = append(changes, short), append(contents, c.Content)
+			}
+		}
+		for choice := range 1 << len(changes) {
+			var some []Change
+			var held *Content
+			for i := range changes {
+				if choice>>i&1 == 1 {
+					some = append(some, changes[i])
+					if len(changes[i].Lock.Sigs) > 0 {
+						held = &contents[i]
+					}
+				}
+			}
+			slices.SortFunc(some, func(a, b Change) int { return int(a.Party) - int(b.Party) })
+			some2 := slices.CompactFunc(slices.Clone(some), func(a, b Change) bool { return a.Party == b.Party })
+			if len(some2) != len(some) || len(some) != int(t.Q) {
+				continue
+			}
+			free := sets
+			if g == 1 {
+				free = certs
+			}
+			if held != nil {
+				free = []Content{*held}
+			}
+			for i := range free {
+				if v, ok := value(g, &free[i]); ok {
+					propose(ProposeSet+3*g, 1, v, free[i], some)
+				}
+			}
+		}
+	}
+	return list
+}
+
+// moves are all that can happen to one honest node.
+func (m *model) moves(s *modelState, i int, said []Message) {
+	n := &m.nodes[s.nodes[i]]
+	votes := map[string][]Message{}
+	var reveals, changes []Message
+	for _, x := range said {
+		switch x := x.(type) {
+		case *Vote:
+			k := fmt.Sprintf("votes %d %s", x.Round, voteKey(x))
+			votes[k] = append(votes[k], x)
+		case *Opened:
+			if x.Reveal.Party != m.evil {
+				reveals = append(reveals, x)
+			}
+			for v := range m.reveals[:m.stage] { // in the first stage a freeze is the end
+				o := &Opened{Set: x.Set, Frozen: x.Frozen, Reveal: m.reveals[v]}
+				m.do(s, i, m.key(o), receive(m, o))
+			}
+		case *Commit:
+			if x.Party == m.evil && m.stage == 0 && (x.Hash == m.commits[0].Hash) == (i < 2) {
+				m.do(s, i, m.key(x), receive(m, x))
+			}
+		case *Change:
+			if int(x.Stage) == m.stage {
+				changes = append(changes, x)
+			}
+		default:
+			m.do(s, i, m.key(x), receive(m, x))
+		}
+	}
+	for _, list := range [][]Message{reveals, changes} {
+		act := ""
+		for _, x := range list {
+			act += m.key(x)
+		}
+		if len(list) > 0 {
+			m.do(s, i, act, receive(m, list...))
+		}
+	}
+	for k, list := range votes {
+		v := *list[0].(*Vote)
+		v.Party = m.evil
+		v.Sig, _ = sign(m.d.keys[m.evil], v.digest(&m.d.terms))
+		if len(list)+1 >= int(m.d.terms.Q) {
+			m.do(s, i, fmt.Sprint(k, len(list)), receive(m, append(slices.Clone(list), &v)...))
+		}
+	}
+	for g := range n.Stages {
+		if !n.open(g) {
+			continue
+		}
+		if n.Stages[g].View == 0 {
+			m.do(s, i, fmt.Sprint("timeout ", g), func(n Node) (Node, []Effect) {
+				next := n.clone()
+				s := &step{Node: &next}
+				s.change(g, 1)
+				s.advance()
+				return next, s.out
+			})
+		}
+		if n.Stages[g].Ticks < gatherTicks && n.proposer(n.Stages[g].View) == n.Me && n.Stages[g].Proposal == nil {
+			m.do(s, i, fmt.Sprint("hurry ", g), func(n Node) (Node, []Effect) {
+				next := n.clone()
+				next.Stages[g].Ticks = gatherTicks
+				s := &step{Node: &next}
+				s.advance()
+				return next, s.out
+			})
+		}
+	}
+}

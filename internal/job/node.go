@@ -1,0 +1,1051 @@
+package job
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/bitgram/bitgram/penny"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// Waiting, in ticks.
+const (
+	gatherTicks = 2 // for the commits or reveals of all, once a quorum's are here
+	viewTicks   = 4 // for a view; each view waits one longer, up to maxWait
+	maxWait     = 12
+	stuckTicks  = 6 // for reveals that may yet make a quorum
+)
+
+// Result is what an epoch ended with here, and the salt of its commit.
+type Result struct {
+	Epoch uint32
+	State wire.Hash
+	Done  bool
+	Salt  wire.Secret
+}
+
+// Stage is one of the two agreements of an attempt at an epoch. The lists are by
+// party.
+type Stage struct {
+	View     uint32
+	Proposal *Proposal // of View, checked
+	Votes    []*Vote   // the last seen of each
+	Locks    []*Vote
+	Voted    uint32 // 1 + the last view voted in; 0 for none
+	Lock     *Quorum
+	Content  *Content // of Lock
+	Changes  []*Change
+	Ticks    uint32
+}
+
+// Node is one party's part in a job: on its roster, or standing by. Step never
+// changes what it was given.
+type Node struct {
+	Terms Terms
+	Me    uint8
+	Key   wire.Secret
+	On    bool // the job has started
+	Muted bool // was restored: signs nothing
+
+	Last    *Certificate // the highest known
+	Base    uint32       // the highest epoch whose state is here, without a gap from a certified one
+	Running uint32       // the epoch that Run was asked for; 0 for none
+	Ran     uint32       // epochs that were worked for, without those written off
+	Counted uint32       // the highest of them
+	Turn    uint32       // counts the times that what was run became void
+	Results []Result     // of epochs after Last, in order
+	Dealt   uint32       // shares are held up to this penny
+
+	Attempt  uint32
+	Commits  []*Commit // by party, of the epoch after Last
+	Early    []*Commit // and of the one after that
+	Set      []Commit  // the frozen one
+	Frozen   *Quorum
+	Reveals  []*Reveal
+	Stages   [2]Stage
+	Paused   bool
+	Answered []bool // this tick, by party: who got certificates or was asked for them
+
+	Held   uint32      // own pennies that are here
+	Known  penny.Penny // the last of them
+	Shares []Give      // for the next ones
+	Gave   []uint32    // by party: shares of its pennies given to it
+	Due    []uint32    // by party: what it has to have given before the next
+	Got    []uint32    // by party: shares of ours that it gave
+	Cheats []bool      // by party: a proof against it was published
+	Cheat  bool        // and against the buyer
+}
+
+// NewNode is a party's machine before the job starts: ErrTerms.
+func NewNode(t Terms, me uint8, key wire.Secret) (Node, error) {
+	if err := t.Check(); err != nil {
+		return Node{}, err
+	}
+	priv, err := key.PrivKey()
+	if err != nil {
+		return Node{}, err
+	}
+	if int(me) >= len(t.Parties) || wire.XOnly(priv.PubKey()) != t.Parties[me].Key {
+		return Node{}, fmt.Errorf("%w: not the key of party %d", ErrTerms, me)
+	}
+	p := len(t.Parties)
+	n := Node{Terms: t, Me: me, Key: key, Known: t.first(me), Early: make([]*Commit, p), Answered: make([]bool, p),
+		Gave: make([]uint32, p), Due: make([]uint32, p), Got: make([]uint32, p), Cheats: make([]bool, p)}
+	n.fresh()
+	return n, nil
+}
+
+// fresh begins an attempt.
+func (n *Node) fresh() {
+	p := len(n.Terms.Parties)
+	n.Commits, n.Reveals = make([]*Commit, p), make([]*Reveal, p)
+	n.Set, n.Frozen, n.Paused = nil, nil, false
+	for s := range n.Stages {
+		n.Stages[s] = Stage{Votes: make([]*Vote, p), Locks: make([]*Vote, p), Changes: make([]*Change, p)}
+	}
+}
+
+// clone copies every list that a step writes into. What pointers lead to is never
+// written again.
+func (n Node) clone() Node {
+	for _, l := range []*[]uint32{&n.Gave, &n.Due, &n.Got} {
+		*l = slices.Clone(*l)
+	}
+	for _, l := range []*[]bool{&n.Answered, &n.Cheats} {
+		*l = slices.Clone(*l)
+	}
+	n.Commits, n.Early, n.Reveals = slices.Clone(n.Commits), slices.Clone(n.Early), slices.Clone(n.Reveals)
+	n.Results, n.Shares = slices.Clone(n.Results), slices.Clone(n.Shares)
+	for s := range n.Stages {
+		g := &n.Stages[s]
+		g.Votes, g.Locks, g.Changes = slices.Clone(g.Votes), slices.Clone(g.Locks), slices.Clone(g.Changes)
+	}
+	return n
+}
+
+// step collects the effects of a transition.
+type step struct {
+	*Node
+	out []Effect
+}
+
+func (s *step) do(e ...Effect) { s.out = append(s.out, e...) }
+
+// Step is the transition. An error says why a peer's message changes nothing, or
+// that the event is not the answer to anything asked for.
+func (n Node) Step(ev Event) (Node, []Effect, error) {
+	was, next := n, n.clone()
+	s := &step{Node: &next}
+	if err := s.event(ev); err != nil {
+		return was, nil, err
+	}
+	s.advance()
+	return next, s.out, nil
+}
+
+func (s *step) event(ev Event) error {
+	switch ev := ev.(type) {
+	case Started:
+		s.On = true
+		return nil
+	case Ran:
+		return s.ran(ev)
+	case DealtTo:
+		if err := ev.Window.Verify(&s.Terms); err != nil {
+			return err
+		}
+		if ev.Window.First == s.Dealt+1 {
+			s.Dealt = ev.Window.Last()
+		} else if ev.Window.Last() > s.Dealt {
+			return fmt.Errorf("%w: the window from %d, held is up to %d", ErrEarly, ev.Window.First, s.Dealt)
+		}
+		return nil
+	case Received:
+		return s.received(ev)
+	case Tick:
+		s.tick()
+		return nil
+	case Loaded:
+		if s.Last != nil && s.Running == 0 && s.Base < s.cur()-1 && ev.Epoch == s.Last.Body.Epoch && ev.State == s.Last.Body.State {
+			s.Base = ev.Epoch
+		}
+		return nil
+	case Released:
+		return s.released(ev)
+	case WrittenOff:
+		s.Ran -= min(ev.Epochs, s.Ran-min(s.Held, s.Ran))
+		return nil
+	case Restored:
+		s.Muted = true
+		return nil
+	}
+	return fmt.Errorf("%w: %T", ErrMessage, ev)
+}
+
+// before is the body of Last, or what stands for it.
+func (n *Node) before() *Body { return n.Terms.before(n.Last) }
+
+// cur is the epoch that is to be agreed on.
+func (n *Node) cur() uint32 { return n.before().Epoch + 1 }
+
+// roster of that epoch.
+func (n *Node) roster() []uint8 { return n.before().Next }
+
+// Member reports whether this party is on the roster of the next epoch.
+func (n *Node) Member() bool { return slices.Contains(n.roster(), n.Me) }
+
+// Paid is how many pennies this party has earned, as certified; Held of them are
+// here.
+func (n *Node) Paid() uint32 { return n.before().Paid[n.Me] }
+
+// Over reports whether the program ended, or the last epoch is certified.
+func (n *Node) Over() bool { b := n.before(); return b.Done || b.Epoch >= n.Terms.Epochs }
+
+// active: it takes part in the agreement.
+func (n *Node) active() bool { return n.On && n.Member() && !n.Over() }
+
+// advance does all that can be done now.
+func (s *step) advance() {
+	for s.On {
+		e := s.cur()
+		s.combine()
+		s.give()
+		s.run()
+		if !s.active() {
+			return
+		}
+		s.commit()
+		for g := range s.Stages {
+			s.propose(g)
+			s.count(g)
+		}
+		if s.cur() == e {
+			return
+		}
+	}
+}
+
+// run asks for the next epoch. A node works for no more than Ahead epochs that it
+// was not paid for, in all (invariant NodeLoss), and for none whose shares are not
+// dealt.
+func (s *step) run() {
+	x := s.Base + 1
+	b := s.before()
+	switch {
+	case s.Muted || s.Running != 0 || !s.Member() || s.Over() || s.Base < b.Epoch || x > s.Terms.Epochs || x-b.Epoch > s.Terms.Ahead:
+		return
+	case len(s.Results) > 0 && s.Results[len(s.Results)-1].Done:
+		return
+	case slices.Max(b.Paid)+x-b.Epoch > s.Dealt:
+		return
+	}
+	if x > s.Counted {
+		if s.Ran+1 > s.Held+s.Terms.Ahead {
+			return
+		}
+		s.Ran, s.Counted = s.Ran+1, x
+	}
+	s.Running = x
+	s.do(Run{Epoch: x, Turn: s.Turn})
+}
+
+func (s *step) ran(ev Ran) error {
+	if ev.Epoch != s.Running || ev.Turn != s.Turn {
+		return nil // from a state that was void, or again
+	}
+	s.Running, s.Base = 0, ev.Epoch
+	if b := s.before(); ev.Epoch <= b.Epoch {
+		if ev.State != b.State || ev.Done != b.Done {
+			s.fetch()
+		}
+		return nil // certified before it was run
+	}
+	s.Results = append(s.Results, Result{Epoch: ev.Epoch, State: ev.State, Done: ev.Done, Salt: ev.Salt})
+	return nil
+}
+
+// fetch asks for the certified state.
+func (s *step) fetch() {
+	s.void(0)
+	if s.Member() && !s.Over() {
+		s.do(Fetch{Epoch: s.Last.Body.Epoch, State: s.Last.Body.State})
+	}
+}
+
+// void drops what was run ahead of an epoch.
+func (s *step) void(base uint32) {
+	s.Results, s.Running, s.Base = nil, 0, min(s.Base, base)
+	s.Turn++
+}
+
+// commit signs what the epoch ended with here. The salt was kept with the result.
+func (s *step) commit() {
+	if s.Muted || s.Commits[s.Me] != nil || len(s.Results) == 0 {
+		return
+	}
+	r := &s.Results[0]
+	if r.Epoch != s.cur() {
+		return
+	}
+	c := &Commit{Epoch: r.Epoch, Attempt: s.Attempt, Party: s.Me,
+		Hash: commitment(&s.Terms, r.Epoch, s.Terms.prev(s.Last), r.State, r.Done, r.Salt, s.Me)}
+	var err error
+	if c.Sig, err = sign(s.Key, c.digest(&s.Terms)); err != nil {
+		return // the key was checked: impossible
+	}
+	s.Commits[s.Me] = c
+	s.do(Broadcast{c})
+}
+
+// vote signs a value in a round of a stage.
+func (s *step) vote(round uint8, view uint32, value wire.Hash) *Vote {
+	v := &Vote{Epoch: s.cur(), Attempt: s.Attempt, View: view, Round: round, Party: s.Me, Value: value}
+	v.Sig, _ = sign(s.Key, v.digest(&s.Terms)) // the key was checked
+	return v
+}
+
+// proposer of a view.
+func (n *Node) proposer(view uint32) uint8 {
+	r := n.roster()
+	return r[(uint64(n.cur())+uint64(view))%uint64(len(r))]
+}
+
+// open reports whether a stage is under way: the second follows the first.
+func (n *Node) open(g int) bool { return (g == 1) == (n.Frozen != nil) }
+
+// propose names a value where it is this node's turn.
+func (s *step) propose(g int) {
+	st := &s.Stages[g]
+	if s.Muted || !s.open(g) || st.Proposal != nil || s.proposer(st.View) != s.Me {
+		return
+	}
+	p := &Proposal{}
+	var content *Content
+	if st.View > 0 {
+		for _, c := range st.Changes {
+			if c != nil && c.View == st.View && len(p.Changes) < int(s.Terms.Q) && slices.Contains(s.roster(), c.Party) {
+				short := *c
+				short.Content = Content{}
+				p.Changes = append(p.Changes, short)
+			}
+		}
+		if len(p.Changes) < int(s.Terms.Q) {
+			return
+		}
+		if l := highest(p.Changes); l != nil {
+			for _, c := range st.Changes {
+				if c != nil && c.View == st.View && c.Lock.View == l.View && c.Lock.Value == l.Value && len(c.Lock.Sigs) > 0 {
+					content = &c.Content
+				}
+			}
+			if content == nil {
+				return // not possible: changes are kept with what they hold
+			}
+		}
+	}
+	if content == nil {
+		if content = s.gathered(g, st.View > 0 || st.Ticks >= gatherTicks); content == nil {
+			return
+		}
+	}
+	value, ok := s.valueOf(g, content)
+	if !ok {
+		return
+	}
+	p.Content, p.Vote = *content, *s.vote(ProposeSet+3*uint8(g), st.View, value)
+	st.Proposal = p
+	s.do(Broadcast{p})
+	s.consider(g)
+}
+
+// gathered is what a proposer names afresh: all that is here. It waits for what the
+// others may still bring, unless hurried.
+func (s *step) gathered(g int, hurry bool) *Content {
+	c := &Content{}
+	if g == 0 {
+		for _, x := range s.Commits {
+			if x != nil {
+				c.Set = append(c.Set, *x)
+			}
+		}
+		if len(c.Set) < int(s.Terms.Q) || !hurry && len(c.Set) < int(s.Terms.N) {
+			return nil
+		}
+		return c
+	}
+	c.Set, c.Frozen = s.Set, *s.Frozen
+	for _, x := range s.Reveals {
+		if x != nil {
+			c.Reveals = append(c.Reveals, *x)
+		}
+	}
+	if !hurry && len(c.Reveals) < len(c.Set) {
+		return nil
+	}
+	return c
+}
+
+// valueOf checks a content, and says what it is voted on as.
+func (s *step) valueOf(g int, c *Content) (v wire.Hash, ok bool) {
+	t, e := &s.Terms, s.cur()
+	if len(c.Set) < int(t.Q) || len(c.Set) > int(t.N) {
+		return v, false
+	}
+	for i := range c.Set {
+		x := &c.Set[i]
+		if i > 0 && x.Party <= c.Set[i-1].Party || x.Epoch != e || x.Attempt != s.Attempt || !s.signed(x) {
+			return v, false
+		}
+	}
+	set := setValue(t, e, s.Attempt, c.Set)
+	if g == 0 {
+		return set, len(c.Reveals) == 0 && len(c.Frozen.Sigs) == 0
+	}
+	if c.Frozen.Value != set || t.quorum(&c.Frozen, e, s.Attempt, LockSet, s.roster()) != nil {
+		return v, false
+	}
+	prev := t.prev(s.Last)
+	for i := range c.Reveals {
+		x := &c.Reveals[i]
+		at := slices.IndexFunc(c.Set, func(y Commit) bool { return y.Party == x.Party })
+		if i > 0 && x.Party <= c.Reveals[i-1].Party || at < 0 || !t.opens(x, &c.Set[at], prev) {
+			return v, false
+		}
+	}
+	b, ok := t.body(s.Last, s.Attempt, set, c.Reveals)
+	if !ok {
+		return v, false
+	}
+	return b.digest(t), true
+}
+
+// signed checks a commit's signature, unless it is here already.
+func (s *step) signed(c *Commit) bool {
+	if !slices.Contains(s.roster(), c.Party) {
+		return false
+	}
+	if h := s.Commits[c.Party]; h != nil && *h == *c {
+		return true
+	}
+	return verify(s.Terms.Parties[c.Party].Key, c.digest(&s.Terms), c.Sig) == nil
+}
+
+// highest lock among changes; nil for none.
+func highest(list []Change) (l *Quorum) {
+	for i := range list {
+		if q := &list[i].Lock; len(q.Sigs) > 0 && (l == nil || q.View > l.View) {
+			l = q
+		}
+	}
+	return l
+}
+
+// freeze keeps the set that a quorum locked.
+func (s *step) freeze(q *Quorum, set []Commit) {
+	if s.Frozen != nil {
+		return
+	}
+	s.Frozen, s.Set = q, set
+	for i := range set {
+		s.keepCommit(&set[i])
+	}
+	// Only now is the own state told (protocol §5).
+	at := slices.IndexFunc(set, func(c Commit) bool { return c.Party == s.Me })
+	if at < 0 || s.Muted || s.Commits[s.Me] == nil || len(s.Results) == 0 || *s.Commits[s.Me] != set[at] {
+		return
+	}
+	r := &s.Results[0]
+	s.Reveals[s.Me] = &Reveal{Epoch: r.Epoch, Attempt: s.Attempt, Party: s.Me, State: r.State, Done: r.Done, Salt: r.Salt}
+	s.do(Broadcast{&Opened{Set: s.Set, Frozen: *s.Frozen, Reveal: *s.Reveals[s.Me]}})
+}
+
+// proposed checks a proposal and enters its view.
+func (s *step) proposed(p *Proposal) error {
+	if err := p.Check(); err != nil {
+		return err
+	}
+	v := &p.Vote
+	g := int(v.Round / 3)
+	st := &s.Stages[g]
+	if v.View < st.View {
+		return nil
+	}
+	if v.Party != s.proposer(v.View) {
+		return fmt.Errorf("%w: party %d does not propose in view %d", ErrMessage, v.Party, v.View)
+	}
+	if err := s.verify(v); err != nil {
+		return err
+	}
+	if old := st.Proposal; old != nil && v.View == st.View {
+		if old.Vote.Value != v.Value {
+			s.convict(v.Party, &TwoVotes{A: old.Vote, B: *v})
+		}
+		return nil
+	}
+	if g == 1 && s.Frozen == nil {
+		set := &Content{Set: p.Content.Set}
+		value, ok := s.valueOf(0, set)
+		if !ok || p.Content.Frozen.Value != value || s.Terms.quorum(&p.Content.Frozen, s.cur(), s.Attempt, LockSet, s.roster()) != nil {
+			return fmt.Errorf("%w: a certificate of no frozen set", ErrMessage)
+		}
+		s.freeze(&p.Content.Frozen, p.Content.Set)
+	}
+	if g == 0 && s.Frozen != nil {
+		return nil
+	}
+	value, ok := s.valueOf(g, &p.Content)
+	if !ok || value != v.Value {
+		return fmt.Errorf("%w: a proposal that is not its value", ErrMessage)
+	}
+	if err := s.justified(g, p); err != nil {
+		return err
+	}
+	if v.View > st.View {
+		st.View, st.Ticks = v.View, 0
+	}
+	st.Proposal = p
+	for i := range p.Content.Set {
+		s.keepCommit(&p.Content.Set[i])
+	}
+	for i := range p.Content.Reveals {
+		r := p.Content.Reveals[i]
+		if s.Reveals[r.Party] == nil {
+			s.Reveals[r.Party] = &r
+		}
+	}
+	s.consider(g)
+	return nil
+}
+
+// justified checks what a proposal of a later view brings: changes of a quorum, and
+// the highest lock among them as its value.
+func (s *step) justified(g int, p *Proposal) error {
+	if p.Vote.View == 0 {
+		return nil
+	}
+	if len(p.Changes) < int(s.Terms.Q) {
+		return fmt.Errorf("%w: %d changes to view %d", ErrMessage, len(p.Changes), p.Vote.View)
+	}
+	for i := range p.Changes {
+		c := &p.Changes[i]
+		if i > 0 && c.Party <= p.Changes[i-1].Party || c.View != p.Vote.View || int(c.Stage) != g {
+			return fmt.Errorf("%w: change %d", ErrMessage, i)
+		}
+		if err := s.changeSigned(c); err != nil {
+			return err
+		}
+	}
+	if l := highest(p.Changes); l != nil && l.Value != p.Vote.Value {
+		return fmt.Errorf("%w: a proposal that leaves a lock", ErrMessage)
+	}
+	return nil
+}
+
+// changeSigned checks a change and its lock, without its content.
+func (s *step) changeSigned(c *Change) error {
+	if c.Epoch != s.cur() || c.Attempt != s.Attempt || !slices.Contains(s.roster(), c.Party) {
+		return fmt.Errorf("%w: a change of party %d", ErrMessage, c.Party)
+	}
+	if h := s.Stages[c.Stage].Changes[c.Party]; h != nil && h.View == c.View && h.Sig == c.Sig && h.digest(&s.Terms) == c.digest(&s.Terms) {
+		return nil
+	}
+	if verify(s.Terms.Parties[c.Party].Key, c.digest(&s.Terms), c.Sig) != nil {
+		return fmt.Errorf("%w: the signature of a change", ErrMessage)
+	}
+	if len(c.Lock.Sigs) == 0 {
+		return nil
+	}
+	if c.Lock.View >= c.View {
+		return fmt.Errorf("%w: a lock of view %d before view %d", ErrMessage, c.Lock.View, c.View)
+	}
+	return s.Terms.quorum(&c.Lock, c.Epoch, c.Attempt, VoteSet+3*c.Stage, s.roster())
+}
+
+// consider votes for the proposal of the view, or says what is wrong with it:
+// nobody votes for one that omits what it holds (invariant NoExclusion), unless it
+// carries a lock; and a locked node votes otherwise only for a higher lock.
+func (s *step) consider(g int) {
+	st := &s.Stages[g]
+	p := st.Proposal
+	if s.Muted || p == nil || !s.open(g) || st.Voted > st.View {
+		return
+	}
+	carried := highest(p.Changes)
+	if st.Lock != nil && st.Lock.Value != p.Vote.Value && (carried == nil || carried.View <= st.Lock.View) {
+		return
+	}
+	if carried == nil && st.Lock == nil {
+		if omitted := s.omitted(g, &p.Content); len(omitted) > 0 {
+			for _, m := range omitted {
+				s.do(Broadcast{m}) // the refusal carries it
+			}
+			s.change(g, st.View+1)
+			return
+		}
+	}
+	st.Voted = st.View + 1
+	v := s.vote(VoteSet+3*uint8(g), st.View, p.Vote.Value)
+	st.Votes[s.Me] = v
+	s.do(Broadcast{v})
+}
+
+// omitted are the valid commits, or reveals, that a content lacks.
+func (s *step) omitted(g int, c *Content) (list []Message) {
+	if g == 0 {
+		for _, x := range s.Commits {
+			if x != nil && !slices.ContainsFunc(c.Set, func(y Commit) bool { return y.Party == x.Party }) {
+				list = append(list, x)
+			}
+		}
+		return list
+	}
+	for _, x := range s.Reveals {
+		if x != nil && !slices.ContainsFunc(c.Reveals, func(y Reveal) bool { return y.Party == x.Party }) {
+			list = append(list, &Opened{Set: s.Set, Frozen: *s.Frozen, Reveal: *x})
+		}
+	}
+	return list
+}
+
+// change leaves all views below one.
+func (s *step) change(g int, view uint32) {
+	st := &s.Stages[g]
+	if s.Muted || view <= st.View {
+		return
+	}
+	st.View, st.Proposal, st.Ticks = view, nil, 0
+	c := &Change{Epoch: s.cur(), Attempt: s.Attempt, Stage: uint8(g), View: view, Party: s.Me}
+	if st.Lock != nil {
+		c.Lock, c.Content = *st.Lock, *st.Content
+	}
+	c.Sig, _ = sign(s.Key, c.digest(&s.Terms)) // the key was checked
+	st.Changes[s.Me] = c
+	s.do(Broadcast{c})
+}
+
+// changed keeps a change, and follows where one honest party at least has gone.
+func (s *step) changed(c *Change) error {
+	if err := c.Check(); err != nil {
+		return err
+	}
+	g := int(c.Stage)
+	st := &s.Stages[g]
+	if !slices.Contains(s.roster(), c.Party) || !s.open(g) {
+		return nil
+	}
+	if old := st.Changes[c.Party]; old != nil && old.View >= c.View {
+		return nil
+	}
+	if err := s.changeSigned(c); err != nil {
+		return err
+	}
+	if len(c.Lock.Sigs) > 0 {
+		if v, ok := s.valueOf(g, &c.Content); !ok || v != c.Lock.Value {
+			return fmt.Errorf("%w: a lock of another content", ErrMessage)
+		}
+		for i := range c.Content.Set {
+			s.keepCommit(&c.Content.Set[i])
+		}
+	} else if len(c.Content.Set) > 0 || len(c.Content.Reveals) > 0 || len(c.Content.Frozen.Sigs) > 0 {
+		return fmt.Errorf("%w: a content without a lock", ErrMessage)
+	}
+	st.Changes[c.Party] = c
+	var above []uint32
+	for _, x := range st.Changes {
+		if x != nil && x.View > st.View && x.Party != s.Me {
+			above = append(above, x.View)
+		}
+	}
+	if some := int(s.Terms.N-s.Terms.Q) + 1; len(above) >= some {
+		slices.Sort(above)
+		s.change(g, above[len(above)-some])
+	}
+	return nil
+}
+
+// voted keeps a vote of a peer.
+func (s *step) voted(v *Vote) error {
+	if err := v.Check(); err != nil {
+		return err
+	}
+	if v.Round%3 == 0 || !slices.Contains(s.roster(), v.Party) {
+		return fmt.Errorf("%w: a vote of party %d in round %d", ErrMessage, v.Party, v.Round)
+	}
+	st := &s.Stages[v.Round/3]
+	list := st.Votes
+	if v.Round%3 == 2 {
+		list = st.Locks
+	}
+	old := list[v.Party]
+	if old != nil && (*old == *v || old.View > v.View) {
+		return nil
+	}
+	if err := s.verify(v); err != nil {
+		return err
+	}
+	if old != nil && old.View == v.View {
+		if old.Value != v.Value {
+			s.convict(v.Party, &TwoVotes{A: *old, B: *v})
+		}
+		return nil
+	}
+	list[v.Party] = v
+	return nil
+}
+
+func (s *step) verify(v *Vote) error {
+	if verify(s.Terms.Parties[v.Party].Key, v.digest(&s.Terms), v.Sig) != nil {
+		return fmt.Errorf("%w: the signature of a vote", ErrMessage)
+	}
+	return nil
+}
+
+// tally finds a quorum among votes, of the highest view that has one.
+func (s *step) tally(list []*Vote) (best *Quorum) {
+	for _, v := range list {
+		if v == nil || best != nil && v.View <= best.View {
+			continue
+		}
+		q := &Quorum{View: v.View, Value: v.Value}
+		for _, x := range list { // by party
+			if x != nil && x.View == v.View && x.Value == v.Value && len(q.Sigs) < int(s.Terms.Q) {
+				q.Sigs = append(q.Sigs, Signer{Party: x.Party, Sig: x.Sig})
+			}
+		}
+		if len(q.Sigs) >= int(s.Terms.Q) {
+			best = q
+		}
+	}
+	return best
+}
+
+// count locks what a quorum voted for, and ends the stage with what a quorum locked.
+func (s *step) count(g int) {
+	st := &s.Stages[g]
+	if !s.open(g) {
+		return
+	}
+	if q := s.tally(st.Votes); q != nil && (st.Lock == nil || q.View > st.Lock.View) {
+		if c := s.contentOf(g, q.Value); c != nil {
+			st.Lock, st.Content = q, c
+			if q.View > st.View {
+				st.View, st.Proposal, st.Ticks = q.View, nil, 0
+			}
+		}
+	}
+	// Signed only in the view that is under way: who has left it has said so, with
+	// the lock it had.
+	if l := st.Lock; l != nil && l.View == st.View && !s.Muted && (st.Locks[s.Me] == nil || st.Locks[s.Me].View < st.View) {
+		v := s.vote(LockSet+3*uint8(g), st.View, l.Value)
+		st.Locks[s.Me] = v
+		s.do(Broadcast{v})
+	}
+	q := s.tally(st.Locks)
+	if q == nil {
+		return
+	}
+	c := s.contentOf(g, q.Value)
+	if c == nil {
+		return // somebody sends it again
+	}
+	if g == 0 {
+		s.freeze(q, c.Set)
+		return
+	}
+	if b, ok := s.Terms.body(s.Last, s.Attempt, s.Frozen.Value, c.Reveals); ok && b.digest(&s.Terms) == q.Value {
+		cert := &Certificate{Body: *b, Signed: *q}
+		s.adopt(cert)
+		s.do(Broadcast{cert})
+	}
+}
+
+// contentOf a value, where it is known.
+func (s *step) contentOf(g int, value wire.Hash) *Content {
+	st := &s.Stages[g]
+	if st.Proposal != nil && st.Proposal.Vote.Value == value {
+		return &st.Proposal.Content
+	}
+	if st.Lock != nil && st.Lock.Value == value {
+		return st.Content
+	}
+	for _, c := range st.Changes {
+		if c != nil && len(c.Lock.Sigs) > 0 && c.Lock.Value == value {
+			return &c.Content
+		}
+	}
+	return nil
+}
+
+// keepCommit keeps a commit that is signed; a second one convicts.
+func (s *step) keepCommit(c *Commit) {
+	switch old := s.Commits[c.Party]; {
+	case old == nil:
+		x := *c
+		s.Commits[c.Party] = &x
+	case old.Hash != c.Hash:
+		s.convict(c.Party, &TwoCommits{A: *old, B: *c})
+	}
+}
+
+// convict publishes a proof against a party, once.
+func (s *step) convict(p uint8, proof Proof) {
+	if !s.Cheats[p] {
+		s.Cheats[p] = true
+		s.do(Publish{proof})
+	}
+}
+
+// adopt takes a certificate: what follows is the next epoch.
+func (s *step) adopt(c *Certificate) {
+	next := c.Body.Epoch == s.cur()
+	s.Last = c
+	s.do(KeepCert{*c})
+	early := s.Early
+	s.Attempt, s.Early = 0, make([]*Commit, len(early))
+	s.fresh()
+	// What was run ahead goes on from the certified state, or is void.
+	for len(s.Results) > 0 && s.Results[0].Epoch < c.Body.Epoch {
+		s.Results = s.Results[1:]
+	}
+	if len(s.Results) > 0 && s.Results[0].Epoch == c.Body.Epoch && s.Results[0].State == c.Body.State && s.Results[0].Done == c.Body.Done {
+		s.Results = s.Results[1:]
+	} else if len(s.Results) > 0 || s.Running != c.Body.Epoch { // or it is being run yet
+		s.fetch()
+	}
+	for _, e := range early {
+		if next && e != nil && e.Epoch == s.cur() && slices.Contains(s.roster(), e.Party) {
+			s.Commits[e.Party] = e
+		}
+	}
+}
+
+// tick lets time pass: what may have been lost is sent again, and what takes too
+// long is left.
+func (s *step) tick() {
+	clear(s.Answered)
+	if !s.On || s.Over() {
+		return
+	}
+	if !s.active() || s.Muted || s.Commits[s.Me] == nil {
+		for _, p := range s.Terms.others(s.Me) {
+			s.do(Send{To: p, Msg: s.status(p)})
+		}
+	}
+	if !s.active() || s.Muted {
+		return
+	}
+	if c := s.Commits[s.Me]; c != nil {
+		s.do(Broadcast{c})
+	}
+	if s.Last != nil && s.Running == 0 && s.Base < s.Last.Body.Epoch {
+		s.do(Fetch{Epoch: s.Last.Body.Epoch, State: s.Last.Body.State})
+	}
+	g := 0
+	if s.Frozen != nil {
+		g = 1
+		if r := s.Reveals[s.Me]; r != nil {
+			s.do(Broadcast{&Opened{Set: s.Set, Frozen: *s.Frozen, Reveal: *r}})
+		}
+	}
+	st := &s.Stages[g]
+	if p := st.Proposal; p != nil && p.Vote.Party == s.Me {
+		s.do(Broadcast{p})
+	}
+	for _, v := range []*Vote{st.Votes[s.Me], st.Locks[s.Me]} {
+		if v != nil && v.View == st.View {
+			s.do(Broadcast{v})
+		}
+	}
+	if c := st.Changes[s.Me]; c != nil && c.View == st.View {
+		s.do(Broadcast{c})
+	}
+	if s.gathered(g, true) == nil {
+		return // nothing to agree on yet
+	}
+	st.Ticks++
+	if g == 1 && !s.agree() {
+		if st.Ticks >= stuckTicks && !s.Paused {
+			s.Paused = true
+			s.do(Pause{Epoch: s.cur(), Attempt: s.Attempt})
+		}
+		return
+	}
+	if st.Ticks >= min(viewTicks+st.View, maxWait) {
+		s.change(g, st.View+1)
+	}
+}
+
+// agree reports whether a quorum of the reveals is the same.
+func (s *step) agree() bool {
+	var list []Reveal
+	for _, r := range s.Reveals {
+		if r != nil {
+			list = append(list, *r)
+		}
+	}
+	return slices.ContainsFunc(list, func(r Reveal) bool { return agreeing(list, &r) >= int(s.Terms.Q) })
+}
+
+// received takes a peer's message.
+func (s *step) received(ev Received) error {
+	if int(ev.From) >= len(s.Terms.Parties) || ev.From == s.Me || ev.Msg == nil {
+		return fmt.Errorf("%w: from party %d", ErrMessage, ev.From)
+	}
+	switch m := ev.Msg.(type) {
+	case *Give:
+		return s.given(m)
+	case *Status:
+		s.asked(ev.From, m)
+		return nil
+	case *Certificate:
+		if m.Body.Epoch <= s.before().Epoch {
+			return nil
+		}
+		if err := m.Verify(&s.Terms, s.Last); err != nil {
+			// Perhaps the roster changed between.
+			s.answer(ev.From, Send{To: ev.From, Msg: s.status(ev.From)})
+			return nil
+		}
+		s.adopt(m)
+		return nil
+	}
+	e, cur := ev.Msg.epoch(), s.cur()
+	if c, ok := ev.Msg.(*Commit); ok && e == cur+1 && s.active() {
+		return s.early(c)
+	}
+	switch {
+	case e < cur:
+		s.answer(ev.From, SendCerts{To: ev.From, From: e})
+		return nil
+	case e > cur:
+		s.answer(ev.From, Send{To: ev.From, Msg: s.status(ev.From)})
+		return nil
+	case !s.active():
+		return nil
+	}
+	switch m := ev.Msg.(type) {
+	case *Commit:
+		if err := m.Check(); err != nil {
+			return err
+		}
+		if m.Attempt != s.Attempt {
+			return nil
+		}
+		if !s.signed(m) {
+			return fmt.Errorf("%w: the signature of a commit", ErrMessage)
+		}
+		s.keepCommit(m)
+	case *Proposal:
+		if m.Vote.Attempt == s.Attempt {
+			return s.proposed(m)
+		}
+	case *Vote:
+		if m.Attempt == s.Attempt {
+			return s.voted(m)
+		}
+	case *Change:
+		if m.Attempt == s.Attempt {
+			return s.changed(m)
+		}
+	case *Opened:
+		if m.Reveal.Attempt == s.Attempt {
+			return s.opened(m)
+		}
+	case *Verdict:
+		return s.verdict(m)
+	default:
+		return fmt.Errorf("%w: %T", ErrMessage, m)
+	}
+	return nil
+}
+
+func (s *step) status(to uint8) *Status {
+	return &Status{Epoch: s.before().Epoch, Got: s.Got[to]}
+}
+
+// asked answers a status: what was given before is given again, some at a time.
+func (s *step) asked(from uint8, m *Status) {
+	var list []Effect
+	for k := m.Got; k < s.Gave[from] && len(list) < MaxAhead; k++ {
+		list = append(list, GiveShare{To: from, K: k + 1})
+	}
+	switch b := s.before(); {
+	case m.Epoch < b.Epoch:
+		list = append(list, SendCerts{To: from, From: m.Epoch + 1})
+	case m.Epoch > b.Epoch:
+		list = append(list, Send{To: from, Msg: s.status(from)})
+	}
+	s.answer(from, list...)
+}
+
+// answer says something to a peer that is ahead or behind, once a tick.
+func (s *step) answer(to uint8, e ...Effect) {
+	if len(e) > 0 && !s.Answered[to] {
+		s.Answered[to] = true
+		s.do(e...)
+	}
+}
+
+// early keeps the commit of a party that has the next certificate already. Whether
+// the party is on that roster is seen then.
+func (s *step) early(c *Commit) error {
+	if err := c.Check(); err != nil {
+		return err
+	}
+	if int(c.Party) >= len(s.Early) || c.Attempt != 0 || s.Early[c.Party] != nil {
+		return nil
+	}
+	if verify(s.Terms.Parties[c.Party].Key, c.digest(&s.Terms), c.Sig) != nil {
+		return fmt.Errorf("%w: the signature of a commit", ErrMessage)
+	}
+	s.Early[c.Party] = c
+	return nil
+}
+
+// opened takes a reveal, and with it the frozen set.
+func (s *step) opened(o *Opened) error {
+	if err := o.Check(); err != nil {
+		return err
+	}
+	if s.Frozen == nil {
+		value, ok := s.valueOf(0, &Content{Set: o.Set})
+		if !ok || o.Frozen.Value != value || s.Terms.quorum(&o.Frozen, s.cur(), s.Attempt, LockSet, s.roster()) != nil {
+			return fmt.Errorf("%w: a reveal of no frozen set", ErrMessage)
+		}
+		s.freeze(&o.Frozen, o.Set)
+	}
+	r := o.Reveal
+	at := slices.IndexFunc(s.Set, func(c Commit) bool { return c.Party == r.Party })
+	if at < 0 || !s.Terms.opens(&r, &s.Set[at], s.Terms.prev(s.Last)) {
+		return fmt.Errorf("%w: a reveal that opens nothing", ErrMessage)
+	}
+	if s.Reveals[r.Party] == nil {
+		s.Reveals[r.Party] = &r
+	}
+	return nil
+}
+
+// verdict begins a new attempt where this one can't end. Who is locked on a
+// certificate stays: it may be one already.
+func (s *step) verdict(v *Verdict) error {
+	if err := v.Check(); err != nil {
+		return err
+	}
+	if v.Attempt <= s.Attempt || s.Stages[1].Lock != nil || !s.Paused && s.Stages[1].Ticks < stuckTicks {
+		return nil
+	}
+	key := s.Terms.Buyer
+	if !v.Buyer {
+		if !slices.Contains(s.before().Bench, v.Party) {
+			return fmt.Errorf("%w: party %d is no referee", ErrMessage, v.Party)
+		}
+		key = s.Terms.Parties[v.Party].Key
+	}
+	if verify(key, v.digest(&s.Terms), v.Sig) != nil {
+		return fmt.Errorf("%w: the signature of a verdict", ErrMessage)
+	}
+	s.Attempt = v.Attempt
+	s.void(s.before().Epoch)
+	s.fresh()
+	return nil
+}

@@ -1,0 +1,128 @@
+package job
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/bitgram/bitgram/wire"
+)
+
+// give hands out shares: to each party for its next certified penny, one at a time,
+// and none before its share for ours came that was due at the last (protocol §5). A
+// party gets none for what is not certified (invariant CoalitionBound).
+func (s *step) give() {
+	b := s.before()
+	for i := range s.Gave {
+		p := uint8(i)
+		for p != s.Me && s.Gave[p] < min(b.Paid[p], s.Dealt) && s.Got[p] >= s.Due[p] {
+			s.Gave[p]++
+			s.Due[p] = min(b.Paid[s.Me], s.Got[p]+1)
+			s.do(GiveShare{To: p, K: s.Gave[p]})
+		}
+	}
+}
+
+// given takes a share of an own penny. Each party gives them in order.
+func (s *step) given(g *Give) error {
+	if err := g.Signed(&s.Terms); err != nil {
+		return err
+	}
+	c := &g.Share
+	if c.Node != s.Me || c.Holder == s.Me {
+		return fmt.Errorf("%w: for party %d", ErrMessage, c.Node)
+	}
+	switch {
+	case c.K <= s.Got[c.Holder]:
+		return nil // again
+	case c.K > s.Held+s.Terms.Ahead:
+		return fmt.Errorf("%w: a share of penny %d, held are %d", ErrEarly, c.K, s.Held)
+	}
+	if err := g.Right(&s.Terms); err != nil {
+		s.convict(c.Holder, &BadShare{Give: *g})
+		return nil // the step is kept: the giver is known
+	}
+	if c.K != s.Got[c.Holder]+1 {
+		return fmt.Errorf("%w: a share of penny %d, party %d gave %d", ErrEarly, c.K, c.Holder, s.Got[c.Holder])
+	}
+	s.Got[c.Holder] = c.K
+	if c.K <= s.Held {
+		return nil
+	}
+	for i := range s.Shares {
+		if o := &s.Shares[i].Window; o.First == g.Window.First && o.Root != g.Window.Root {
+			s.blame(&TwoWindows{A: *o, B: g.Window})
+			break
+		}
+	}
+	s.Shares = append(s.Shares, *g)
+	return nil
+}
+
+// blame publishes a proof against the buyer, once.
+func (s *step) blame(p Proof) {
+	if !s.Cheat {
+		s.Cheat = true
+		s.do(Publish{p})
+	}
+}
+
+// combine makes pennies of the shares that are here.
+func (s *step) combine() {
+	for {
+		var window Window
+		byRoot := map[wire.Hash][]Committed{}
+		var roots []wire.Hash
+		for i := range s.Shares {
+			g := &s.Shares[i]
+			if g.Share.K != s.Held+1 {
+				continue
+			}
+			if byRoot[g.Window.Root] == nil {
+				roots = append(roots, g.Window.Root)
+			}
+			byRoot[g.Window.Root] = append(byRoot[g.Window.Root], g.Share)
+		}
+		done := false
+		for _, r := range roots {
+			list := byRoot[r]
+			if len(list) < int(s.Terms.T) || done {
+				continue
+			}
+			secret, bad, err := Combine(&s.Terms, list, s.Known)
+			if bad != nil {
+				for i := range s.Shares {
+					if s.Shares[i].Window.Root == r {
+						window = s.Shares[i].Window
+					}
+				}
+				s.blame(&FalseDeal{Window: window, Shares: bad})
+			}
+			if err == nil {
+				s.earned(s.Held+1, secret)
+				done = true
+			}
+		}
+		if !done {
+			return
+		}
+	}
+}
+
+// earned keeps an own penny.
+func (s *step) earned(k uint32, secret [wire.PennySize]byte) {
+	s.Held, s.Known = k, s.Terms.penny(k, s.Me, secret)
+	s.do(Earned{K: k, Secret: secret})
+	s.Shares = slices.DeleteFunc(s.Shares, func(g Give) bool { return g.Share.K <= k })
+}
+
+// released takes what the buyer pays directly; one penny may pay for several.
+func (s *step) released(ev Released) error {
+	if ev.K <= s.Held {
+		return nil
+	}
+	if ev.K-s.Held > wire.MaxJump || !s.Terms.pays(s.Me, ev.K, ev.Secret, s.Known) {
+		return fmt.Errorf("%w: a false penny", ErrCombine)
+	}
+	s.earned(ev.K, ev.Secret)
+	return nil
+}
