@@ -26,7 +26,7 @@ fuzz:
 # Kills processes of a network at random for SOAKTIME; the seed is printed.
 SOAKTIME ?= 2h
 soak:
-	go test ./internal/soak -run TestKills -v -count 1 -timeout 0 -soak.time $(SOAKTIME) -soak.seed 0
+	go test ./internal/testing/soak -run TestKills -v -count 1 -timeout 0 -soak.time $(SOAKTIME) -soak.seed 0
 
 # Measures everything BENCHMARKS.md states and writes it anew.
 bench:

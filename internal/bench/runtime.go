@@ -22,10 +22,10 @@ import (
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
 
-	"github.com/bitgram/bitgram/internal/guests"
 	"github.com/bitgram/bitgram/internal/sandbox"
 	"github.com/bitgram/bitgram/internal/sandbox/wasm"
 	"github.com/bitgram/bitgram/internal/sandbox/wasm/rewrite"
+	"github.com/bitgram/bitgram/internal/testing/guests"
 )
 
 // runtimes measures the sandbox: programs against the same under bare wazero,

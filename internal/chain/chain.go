@@ -1,7 +1,7 @@
 // Package chain is what Bitgram needs of a Bitcoin node: blocks in order,
 // broadcasting, a fee rate, and news of a new tip. Its backends are devchain
 // (embedded regtest) and bitcoind (a node's JSON-RPC), and later neutrino; one
-// conformance suite (internal/conform) holds them equal.
+// conformance suite (internal/testing/conform) holds them equal.
 package chain
 
 import (

@@ -19,9 +19,9 @@ import (
 	"github.com/bitgram/bitgram/blockname"
 	"github.com/bitgram/bitgram/internal/chain"
 	"github.com/bitgram/bitgram/internal/chain/devchain"
-	"github.com/bitgram/bitgram/internal/conform"
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/store"
+	"github.com/bitgram/bitgram/internal/testing/conform"
 	"github.com/bitgram/bitgram/wire"
 )
 

@@ -16,9 +16,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/bitgram/bitgram/internal/conform"
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/testing/conform"
 	"github.com/bitgram/bitgram/wire"
 )
 

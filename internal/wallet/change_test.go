@@ -7,9 +7,9 @@ import (
 
 	btcwire "github.com/btcsuite/btcd/wire/v2"
 
-	"github.com/bitgram/bitgram/internal/conform"
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/testing/conform"
 	"github.com/bitgram/bitgram/wire"
 )
 

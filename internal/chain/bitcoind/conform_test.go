@@ -7,7 +7,7 @@ import (
 
 	"github.com/bitgram/bitgram/internal/chain/corerpc"
 	"github.com/bitgram/bitgram/internal/chain/devchain"
-	"github.com/bitgram/bitgram/internal/conform"
+	"github.com/bitgram/bitgram/internal/testing/conform"
 	"github.com/bitgram/bitgram/wire"
 )
 

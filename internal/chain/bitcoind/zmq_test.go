@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/bitgram/bitgram/internal/conform"
+	"github.com/bitgram/bitgram/internal/testing/conform"
 )
 
 // greeting is what a publisher of libzmq 4.3.4 says first: ZMTP 3.1, NULL, and

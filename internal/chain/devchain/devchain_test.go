@@ -18,7 +18,7 @@ import (
 	"github.com/btcsuite/btcd/chaincfg/v2"
 
 	"github.com/bitgram/bitgram/internal/chain"
-	"github.com/bitgram/bitgram/internal/conform"
+	"github.com/bitgram/bitgram/internal/testing/conform"
 	"github.com/bitgram/bitgram/wire"
 )
 

@@ -14,7 +14,7 @@ import (
 	"github.com/btcsuite/btcd/chaincfg/v2"
 	"github.com/btcsuite/btcd/chainhash/v2"
 
-	"github.com/bitgram/bitgram/internal/conform"
+	"github.com/bitgram/bitgram/internal/testing/conform"
 )
 
 const journalName = "blocks.journal"

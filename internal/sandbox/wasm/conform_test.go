@@ -3,7 +3,7 @@ package wasm_test
 import (
 	"testing"
 
-	"github.com/bitgram/bitgram/internal/conform"
+	"github.com/bitgram/bitgram/internal/testing/conform"
 )
 
 func TestConformCompiler(t *testing.T) { conformEngine(t, false) }

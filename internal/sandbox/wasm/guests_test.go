@@ -8,9 +8,9 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/bitgram/bitgram/internal/guests"
 	"github.com/bitgram/bitgram/internal/sandbox"
 	"github.com/bitgram/bitgram/internal/sandbox/wasm"
+	"github.com/bitgram/bitgram/internal/testing/guests"
 )
 
 // root is the module's, from this package's directory.

@@ -5,8 +5,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/bitgram/bitgram/internal/guests"
 	"github.com/bitgram/bitgram/internal/sandbox"
+	"github.com/bitgram/bitgram/internal/testing/guests"
 )
 
 // TestWeight: programs of weight run the same in both engines and on a second

@@ -1,6 +1,6 @@
 //go:build wasip1
 
-// The program that internal/conform runs in every engine: what it does is its
+// The program that internal/testing/conform runs in every engine: what it does is its
 // first argument.
 package main
 

@@ -18,7 +18,7 @@ import (
 
 // RunnerProgram is the directory of the program that Runner runs, from the
 // root of the module.
-const RunnerProgram = "internal/conform/testdata/runner"
+const RunnerProgram = "internal/testing/conform/testdata/runner"
 
 // Runner is the suite for every sandbox.Runner. image is RunnerProgram, built
 // as the engine takes it; other is any other program.

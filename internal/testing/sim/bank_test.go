@@ -9,7 +9,7 @@ import (
 	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/node"
-	"github.com/bitgram/bitgram/internal/sim"
+	"github.com/bitgram/bitgram/internal/testing/sim"
 	"github.com/bitgram/bitgram/wire"
 )
 
