@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bitgram/bitgram/internal/api"
 	"github.com/bitgram/bitgram/internal/testing/tier"
-	"github.com/bitgram/bitgram/internal/web"
 )
 
 // TestDamagedDatabase: with whichever page overwritten, a daemon either works,
@@ -61,7 +61,7 @@ func TestDamagedDatabase(t *testing.T) {
 				return nil
 			default:
 			}
-			c, err := web.Dial(alice.home)
+			c, err := api.Dial(alice.home)
 			if err != nil {
 				return err
 			}
