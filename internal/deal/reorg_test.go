@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"testing"
@@ -27,7 +28,7 @@ const maxReorg = 6
 // connected again (invariant ReorgUndo).
 func TestReorgUndo(t *testing.T) {
 	t.Parallel()
-	u := undo{t: t, sample: tier.NewSample(t), seen: map[[32]byte]bool{}, phases: map[string]int{}, covered: map[string]int{}, txs: map[wire.Hash]*watched{}}
+	u := undo{t: t, sample: tier.NewSample(t), seen: map[[32]byte]bool{}, kinds: map[string]int{}, covered: map[string]int{}, txs: map[wire.Hash]*watched{}}
 	fixedStories(t, func(seed uint64, s story) {
 		s.reached = u.visit
 		s.play(t, seed)
@@ -85,7 +86,7 @@ type undo struct {
 	t       *testing.T
 	sample  *tier.Sample
 	seen    map[[32]byte]bool
-	phases  map[string]int // states of each that were tried
+	kinds   map[string]int // states of each that were tried
 	covered map[string]int
 	txs     map[wire.Hash]*watched // by funding
 	reorgs  int
@@ -107,28 +108,23 @@ func (u *undo) visit(w *world, state any) {
 	u.seen[id] = true
 	switch s := state.(type) {
 	case deal.Sender:
-		if name := "Sender " + s.Phase.String(); u.tries(name) {
-			reorgs(u, w, s, name)
-		}
+		reorgs(u, w, s, "Sender "+s.Phase.String())
 	case deal.Agent:
-		if name := "Agent " + s.Phase().String(); u.tries(name) {
-			reorgs(u, w, s, name)
-		}
+		reorgs(u, w, s, "Agent "+s.Phase().String())
 	case deal.Recipient:
-		if name := "Recipient " + s.Phase.String(); u.tries(name) {
-			reorgs(u, w, s, name)
-		}
+		reorgs(u, w, s, "Recipient "+s.Phase.String())
 	}
 }
 
-// tries reports whether a state of a phase is tried: the first of each phase, and a
-// sample of the rest, which in the nightly tier is all.
-func (u *undo) tries(name string) bool {
+// tries reports whether a state is tried: the first of each phase and of what it can
+// see next, and a sample of the rest, which in the nightly tier is all.
+func (u *undo) tries(name string, branches map[string][][]contract.Tx) bool {
 	chosen := u.sample.Of(50, 10)
-	if u.phases[name] >= tier.Pick(1, 4, 0) && !chosen {
+	kind := fmt.Sprint(name, slices.Sorted(maps.Keys(branches)))
+	if u.kinds[kind] >= tier.Pick(1, 3, 0) && !chosen {
 		return false
 	}
-	u.phases[name]++
+	u.kinds[kind]++
 	return true
 }
 
@@ -139,6 +135,10 @@ type machine[S any] interface {
 }
 
 func reorgs[S machine[S]](u *undo, w *world, s S, name string) {
+	branches := u.branches(w, s)
+	if !u.tries(name, branches) {
+		return
+	}
 	step := func(s S, ev deal.Event) S {
 		next, _, err := s.Step(ev)
 		must(u.t, err)
@@ -152,7 +152,7 @@ func reorgs[S machine[S]](u *undo, w *world, s S, name string) {
 		return s
 	}
 	role := reflect.TypeOf(s).Name()
-	for what, blocks := range u.branches(w, s) {
+	for what, blocks := range branches {
 		next := s
 		for d := 1; d <= maxReorg; d++ {
 			ev := deal.Connected{Block: contract.Block{Height: top + wire.Height(d), FeeRate: feeRate}}

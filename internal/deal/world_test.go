@@ -99,7 +99,10 @@ func newWorld(t testing.TB, seed uint64, agents int) *world {
 // ledger, which takes a small part of its time.
 func chainOf(t testing.TB, real bool) blockchain {
 	if !real {
-		return newLedger()
+		l := newLedger()
+		_, err := l.Mine(t.Context(), 2*maxReorg, nil) // for the deepest reorg from the start
+		must(t, err)
+		return l
 	}
 	c, err := devchain.Open(t.TempDir())
 	must(t, err)
