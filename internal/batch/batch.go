@@ -243,7 +243,7 @@ func (p *planner) price(list []Member, b bid) (take []Member, fee wire.Sat, why 
 		if why != nil {
 			continue
 		}
-		if last := &list[n-1]; last.Value > part(fee, last.Weight, weigh(list[:n])) {
+		if p.bears(&list[n-1], fee, weigh(list[:n])) {
 			return list[:n], fee, nil
 		}
 		why = ErrUneconomic
@@ -251,11 +251,25 @@ func (p *planner) price(list []Member, b bid) (take []Member, fee wire.Sat, why 
 	return nil, 0, why
 }
 
+// bears reports whether m pays for its own weight in a transaction of a fee and a
+// weight: with less than its value, and with at most its Share of it where the fee
+// is above the estimate for the sake of others.
+func (p *planner) bears(m *Member, fee wire.Sat, weight int64) bool {
+	cost := part(fee, m.Weight, weight)
+	if fee > p.estimate().Fee(contract.VSize(weight)) && m.Rival == nil {
+		return cost <= m.Value/Share
+	}
+	return cost < m.Value
+}
+
+// estimate is the node's, within what is relayed and MaxRate.
+func (p *planner) estimate() wire.SatPerKVB { return min(max(p.Estimate, p.Relay), MaxRate) }
+
 // fee is the fee of one transaction of list: the one place of the fee policy
 // (spec/batch.md).
 func (p *planner) fee(list []Member, b bid) (wire.Sat, error) {
 	var total wire.Sat
-	estimate := min(max(p.Estimate, p.Relay), MaxRate)
+	estimate := p.estimate()
 	wanted, urgent := estimate, false
 	for i := range list {
 		total += list[i].Value
@@ -265,7 +279,7 @@ func (p *planner) fee(list []Member, b bid) (wire.Sat, error) {
 	size := contract.VSize(weigh(list))
 	least, most := p.Relay.Fee(size), min(total-contract.Dust, MaxRate.Fee(size))
 	fee := estimate.Fee(size)
-	ceiling := min(max(fee, min((Multiple*estimate).Fee(size), total/Share)), MaxRate.Fee(size))
+	ceiling := min(max(fee, min((Multiple*estimate).Fee(size), total/Share, most)), MaxRate.Fee(size))
 	fee = min(max(fee, wanted.Fee(size)), ceiling)
 	if b.floor != nil {
 		fee = min(max(fee, part(b.floor.sent.Fee, size, contract.VSize(b.floor.weight))), ceiling)
