@@ -508,11 +508,23 @@ func (a *app) statusCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "status [ID]",
 		Short: "How a message stands, or the daemon",
-		Args:  usage(cobra.MaximumNArgs(1)),
+		Long: "Shows how a message stands; without an ID, how the daemon does. With --wait and no ID it is the\n" +
+			"message that was sent last.",
+		Args: usage(cobra.MaximumNArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
 			client, err := a.dial()
 			if err != nil {
 				return err
+			}
+			if len(args) == 0 && wait {
+				list, _, err := client.List(c.Context(), "sent", 1)
+				if err != nil {
+					return err
+				}
+				if len(list) == 0 {
+					return fmt.Errorf("%w: none was sent", node.ErrNoMessage)
+				}
+				args = []string{list[0].ID}
 			}
 			if len(args) == 1 {
 				m, err := client.Message(c.Context(), args[0])
