@@ -39,13 +39,14 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	a.setPrinter()
 	root := a.root()
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	c, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitDone
 	}
 	if told := errors.Is(err, errGoesOn) || errors.Is(err, errNameGoesOn) || errors.Is(err, errMaybe) || errors.Is(err, store.ErrCorrupt); ctx.Err() != nil && !told {
 		err = errInterrupted // whatever broke, broke because of it
 	}
+	err = &commandError{err, c.CommandPath()}
 	a.print.fail(err)
 	_, exit, _ := explain(err)
 	return exit
@@ -60,6 +61,7 @@ func (a *app) setPrinter() {
 }
 
 func (a *app) root() *cobra.Command {
+	var showVersion bool
 	root := &cobra.Command{
 		Use:           "bitgram",
 		Short:         "Message delivery that strangers do for bitcoin, without anyone having to trust anyone",
@@ -74,12 +76,18 @@ func (a *app) root() *cobra.Command {
 			return nil
 		},
 		Args: usage(cobra.NoArgs),
-		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+		RunE: func(c *cobra.Command, args []string) error {
+			if showVersion {
+				return a.showVersion(c, args)
+			}
+			return c.Help()
+		},
 	}
 	root.SetIn(a.in)
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
+	root.Flags().BoolVar(&showVersion, "version", false, "show the version")
 	f := root.PersistentFlags()
 	f.StringVar(&a.dir, "home", "", "where this identity lives (default $BITGRAM_HOME or ~/.bitgram)")
 	f.StringVar(&a.network, "network", string(wire.Regtest), "regtest, signet, testnet4 or mainnet")
@@ -87,7 +95,7 @@ func (a *app) root() *cobra.Command {
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "log to standard error")
 	root.AddCommand(a.initCommand(), a.idCommand(), a.upCommand(), a.sendCommand(), a.listCommand("inbox", "Messages received"),
 		a.listCommand("sent", "Messages sent"), a.statusCommand(), a.readCommand(), a.cancelCommand(), a.deleteCommand(), a.proofCommand(),
-		a.verifyCommand(), a.walletCommand(), a.agentsCommand(), a.nameCommand(), a.bankCommand(), a.bankerCommand(), a.devnetCommand(), a.demoCommand(), a.runCommand(), a.versionCommand())
+		a.verifyCommand(), a.walletCommand(), a.agentsCommand(), a.nameCommand(), a.bankCommand(), a.bankerCommand(), a.devnetCommand(), a.demoCommand(), a.runCommand(), a.versionCommand(), a.generateCommand())
 	return root
 }
 

@@ -9,8 +9,14 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is that of the build.
+// release is the version of a released binary; "make release" sets it.
+var release string
+
+// version is that of the release, or of the module if Go knows it.
 func version() string {
+	if release != "" {
+		return release
+	}
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
 		return info.Main.Version
 	}
@@ -22,13 +28,15 @@ func (a *app) versionCommand() *cobra.Command {
 		Use:   "version",
 		Short: "Show the version",
 		Args:  usage(cobra.NoArgs),
-		RunE: func(*cobra.Command, []string) error {
-			v := version()
-			a.print.summary(struct {
-				Version string `json:"version"`
-				Go      string `json:"go"`
-			}{v, runtime.Version()}, func(w io.Writer) { fmt.Fprintf(w, "bitgram %s (%s)\n", v, runtime.Version()) })
-			return nil
-		},
+		RunE:  a.showVersion,
 	}
+}
+
+func (a *app) showVersion(*cobra.Command, []string) error {
+	v := version()
+	a.print.summary(struct {
+		Version string `json:"version"`
+		Go      string `json:"go"`
+	}{v, runtime.Version()}, func(w io.Writer) { fmt.Fprintf(w, "bitgram %s (%s)\n", v, runtime.Version()) })
+	return nil
 }
