@@ -324,7 +324,7 @@ func (p *planner) outbids(list []Member, old *known) (fee wire.Sat) {
 	size := contract.VSize(weight)
 	beat := func(k *known) {
 		if k != nil {
-			fee = max(fee, k.sent.Fee+p.Increment.Fee(size), part(k.sent.Fee, size, contract.VSize(k.weight))+1)
+			fee = max(fee, p.outbid(k, size))
 		}
 	}
 	beat(old)
@@ -332,6 +332,20 @@ func (p *planner) outbids(list []Member, old *known) (fee wire.Sat) {
 		beat(read(m.Rival))
 	}
 	return fee
+}
+
+// Outbid is the least fee at which a transaction of a weight replaces old, or 0
+// where old cannot be read: BIP125, rules 3 and 4, and a higher rate.
+func (m Market) Outbid(old *contract.Sent, weight int64) wire.Sat {
+	m.Increment = cmp.Or(m.Increment, Increment)
+	if k := read(old); k != nil {
+		return m.outbid(k, contract.VSize(weight))
+	}
+	return 0
+}
+
+func (m *Market) outbid(old *known, size int64) wire.Sat {
+	return max(old.sent.Fee+m.Increment.Fee(size), part(old.sent.Fee, size, contract.VSize(old.weight))+1)
 }
 
 // fit is how many of list fit into one transaction.
@@ -387,7 +401,7 @@ func read(s *contract.Sent) *known {
 	if err != nil {
 		return nil
 	}
-	k := &known{sent: s, weight: int64(3*tx.SerializeSizeStripped() + tx.SerializeSize())}
+	k := &known{sent: s, weight: contract.Weight(tx)}
 	for _, in := range tx.TxIn {
 		k.inputs = append(k.inputs, contract.OutpointOf(in.PreviousOutPoint))
 	}
