@@ -266,7 +266,7 @@ func (a *answer) WriteHeader(status int) { a.status = status }
 // openAPI is the daemon's own description of its API.
 func openAPI() ([]byte, error) {
 	const token = "none"
-	s := web.New(web.Config{Version: "v1", Network: wire.Regtest, Token: token, Log: slog.New(slog.DiscardHandler), Explain: apiError})
+	s := web.New(web.Config{Version: "v1", Network: wire.Regtest, Token: token, Log: slog.New(slog.DiscardHandler)})
 	r, err := http.NewRequest(http.MethodGet, "http://127.0.0.1/openapi.json", nil)
 	if err != nil {
 		return nil, err
