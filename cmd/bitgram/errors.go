@@ -136,6 +136,7 @@ var errorTable = []struct {
 	{blockname.ErrNotHint, "no_hint", exitUsage, "a hint begins with *! *. *# *+ or *@ (spec/blockname.md)"},
 	{blockname.ErrMalformed, "bad_hint", exitUsage, "names have a to z, 0 to 9 and hyphens, in lower case (spec/blockname.md)"},
 	{node.ErrOutbid, "outbid", exitMoney, "'bitgram name register --dry-run' says what it takes"},
+	{node.ErrHintLost, "hint_lost", exitFailed, "raise --max-burn, or put money into the agent's wallet"},
 	{node.ErrStands, "registered", exitFailed, "nothing to do, but to burn more for it with --burn"},
 	{node.ErrNoNames, "no_names", exitFailed, "start the daemon with --names"},
 	{errNoName, "unknown_name", exitUnknown, "'bitgram name list' shows what there is"},

@@ -564,6 +564,9 @@ func printStatus(w io.Writer, s *web.Status) {
 			fmt.Fprintf(t, "\t%s\n", l)
 		}
 	}
+	for _, warning := range s.Warnings {
+		fmt.Fprintf(t, "WARNING\t%s\n", printable(warning.Message))
+	}
 	t.Flush()
 }
 

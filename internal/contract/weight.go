@@ -133,8 +133,22 @@ func FundingWeight(inputs, frozen int, change bool) int64 {
 // VSize rounds a weight up to virtual bytes.
 func VSize(weight int64) int64 { return (weight + 3) / 4 }
 
-// ClaimReserve returns the reserve that an agent requires so that its claim,
-// alone in a transaction with one P2TR output, pays rate.
+// MinFeeRate is the lowest fee rate that contracts plan for: the minimum that
+// Bitcoin Core before v29.1 and btcd relay, 1 sat/vB.
+const MinFeeRate wire.SatPerKVB = 1000
+
+// ClaimReserve returns the fee of a claim of leaf i of n at a fee rate, alone in
+// a transaction with one P2TR output.
 func ClaimReserve(rate wire.SatPerKVB, i, n int) wire.Sat {
 	return rate.Fee(VSize(TxOverheadWeight + ClaimInputWeight(i, n) + P2TROutputWeight))
+}
+
+// FrozenReserve is the part of a frozen output's value, in sat, that makes the
+// output spendable alone, in a transaction with one P2TR output: Dust for that
+// output, and the fee at rate of the larger of the claim (of the deepest of n
+// leaves) and the refund. A rate below MinFeeRate counts as MinFeeRate.
+func FrozenReserve(rate wire.SatPerKVB, expiry wire.Height, n int) wire.Sat {
+	rate = max(rate, MinFeeRate)
+	refund := rate.Fee(VSize(TxOverheadWeight + RefundInputWeight(expiry, n) + P2TROutputWeight))
+	return Dust + max(ClaimReserve(rate, 0, n), refund)
 }

@@ -264,6 +264,8 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request, known bool) {
 		OK     bool   `json:"ok"`
 		Code   string `json:"code,omitempty"`
 		Reason string `json:"reason,omitempty"`
+
+		Warnings []string `json:"warnings,omitempty"`
 	}
 	n, err := s.get()
 	if err == nil {
@@ -293,7 +295,11 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request, known bool) {
 		writeJSON(w, http.StatusServiceUnavailable, h)
 		return
 	}
-	writeJSON(w, http.StatusOK, health{OK: true})
+	h := health{OK: true}
+	if n.HintTrouble() != nil {
+		h.Warnings = append(h.Warnings, s.cfg.Explain(node.ErrHintLost).Code)
+	}
+	writeJSON(w, http.StatusOK, h)
 }
 
 // healthTime is how long the Bitcoin node has to say how it is.
@@ -684,6 +690,9 @@ func (s *Server) status(ctx context.Context, n *node.Node, _ *none) (st Status, 
 			return st, err
 		}
 		st.Agent = &stored
+	}
+	if err := n.HintTrouble(); err != nil {
+		st.Warnings = append(st.Warnings, Warning{Code: s.cfg.Explain(node.ErrHintLost).Code, Message: err.Error()})
 	}
 	return st, nil
 }

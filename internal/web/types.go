@@ -45,6 +45,14 @@ type Status struct {
 	Seeds   []string     `json:"seeds,omitempty" doc:"by which others enter the DHT through this agent"`
 	Balance Balance      `json:"balance"`
 	Agent   *node.Stored `json:"agent,omitempty"`
+
+	Warnings []Warning `json:"warnings,omitempty" doc:"what works less well than it should, and needs the operator"`
+}
+
+// Warning is something that works less well than it should.
+type Warning struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
 }
 
 // Balance is what the wallet holds.
