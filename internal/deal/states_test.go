@@ -32,7 +32,7 @@ func (w *world) record(role string, from fmt.Stringer, ev deal.Event, to fmt.Str
 	w.seen[transition{role, from.String(), strings.TrimPrefix(fmt.Sprintf("%T", ev), "deal."), to.String(), strings.Join(names, ", ")}] = true
 }
 
-// fixedStories are runs in which agents and recipients fail in every way that
+// fixedStories plays runs in which agents and recipients fail in every way that
 // the tests know, blocks are reorganised, and messages come late.
 func fixedStories(play func(seed uint64, s story)) {
 	for fault := range 9 {
@@ -46,8 +46,8 @@ func fixedStories(play func(seed uint64, s story)) {
 	play(102, story{faults: make([]int, 4), late: 1, reorgAt: 1, depth: 6, drop: true})
 }
 
-// TestStateTables plays a fixed set of stories and holds spec/states.md
-// against every transition that they show.
+// TestStateTables plays a fixed set of stories and compares every transition in
+// them with spec/states.md.
 func TestStateTables(t *testing.T) {
 	seen := map[transition]bool{}
 	fixedStories(func(seed uint64, s story) {
