@@ -189,7 +189,6 @@ func TestRate(t *testing.T) {
 // TestAbandon: a payment that was made while the node was away, and is refused
 // later, is shown and can be taken back; one that is out can't.
 func TestAbandon(t *testing.T) {
-	tier.NotShort(t)
 	w, n, moody := moodyTown(t, 1_000_000)
 	addr, _, err := w.homes["recipient"].node.NewAddress(t.Context())
 	must(t, err)
@@ -333,6 +332,7 @@ func (s silence) Release(ctx context.Context, r *wire.Release) (*wire.Reveal, er
 // TestClaimImpliesTau: whatever agents answer, their claim gives the message
 // away, over real sockets and in both shapes.
 func TestClaimImpliesTau(t *testing.T) {
+	tier.NotShort(t)
 	for name, c := range map[string]struct {
 		shape wire.Shape
 		serve func(p2p.Service) p2p.Service

@@ -369,7 +369,10 @@ func (c *city) deadTable() {
 // TestPrefixes: on a public network a lookup returns at most three agents of one
 // network prefix, by where they are reached; who claims the others' prefixes
 // takes nothing from them.
-func TestPrefixes(t *testing.T) { inCity(t, (*city).prefixes) }
+func TestPrefixes(t *testing.T) {
+	tier.NotShort(t)
+	inCity(t, (*city).prefixes)
+}
 
 func (c *city) prefixes() {
 	const honest = 10
