@@ -76,6 +76,8 @@ type Chain struct {
 	purse   []btcwire.OutPoint // the faucet's change
 	closed  bool
 	broken  error // why the journal can no longer be written
+	policy  *Policy
+	markets []market // in the order of their heights
 
 	news   sync.Mutex
 	subs   map[chan struct{}]bool
@@ -85,14 +87,20 @@ type Chain struct {
 
 var _ chain.Backend = (*Chain)(nil)
 
+// Option is how a chain is opened.
+type Option func(*Chain)
+
 // Open opens or creates the chain under dir. One process at a time can have it
 // open.
-func Open(dir string) (c *Chain, err error) {
+func Open(dir string, opts ...Option) (c *Chain, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
 	params := regtest()
 	c = &Chain{params: &params, subs: map[chan struct{}]bool{}, ending: make(chan struct{})}
+	for _, o := range opts {
+		o(c)
+	}
 	if c.lock, err = lockDir(dir); err != nil {
 		return nil, err
 	}
@@ -156,6 +164,11 @@ func (c *Chain) load(path string, blocks []*btcutil.Block) (err error) {
 			return err
 		}
 	}
+	least := relayFee
+	if c.policy != nil {
+		least = 1 // the rest is the policy's
+		c.markets = []market{{0, c.policy.Market}}
+	}
 	sigs, hashes, clock := txscript.NewSigCache(10_000), txscript.NewHashCache(1_000), blockchain.NewMedianTime()
 	if c.bc, err = blockchain.New(&blockchain.Config{DB: c.db, UtxoCacheMaxSize: utxoCache, ChainParams: c.params,
 		TimeSource: clock, SigCache: sigs, HashCache: hashes}); err != nil {
@@ -163,7 +176,7 @@ func (c *Chain) load(path string, blocks []*btcutil.Block) (err error) {
 	}
 	c.pool = mempool.New(&mempool.Config{
 		Policy: mempool.Policy{MaxTxVersion: 2, DisableRelayPriority: true, MaxOrphanTxs: 100, MaxOrphanTxSize: 100_000,
-			MaxSigOpCostPerTx: blockchain.MaxBlockSigOpsCost / 4, MinRelayTxFee: btcutil.Amount(relayFee)},
+			MaxSigOpCostPerTx: blockchain.MaxBlockSigOpsCost / 4, MinRelayTxFee: btcutil.Amount(least)},
 		ChainParams:    c.params,
 		FetchUtxoView:  c.bc.FetchUtxoView,
 		BestHeight:     func() int32 { return c.bc.BestSnapshot().Height },
@@ -175,8 +188,8 @@ func (c *Chain) load(path string, blocks []*btcutil.Block) (err error) {
 		SigCache:           sigs, HashCache: hashes,
 	})
 	c.gen = mining.NewBlkTmplGenerator(&mining.Policy{BlockMaxWeight: blockchain.MaxBlockWeight - 4000,
-		BlockMaxSize: blockchain.MaxBlockBaseSize - 1000, TxMinFreeFee: btcutil.Amount(relayFee)},
-		c.params, c.pool, c.bc, clock, sigs, hashes)
+		BlockMaxSize: blockchain.MaxBlockBaseSize - 1000, TxMinFreeFee: btcutil.Amount(least)},
+		c.params, source{c.pool, c}, c.bc, clock, sigs, hashes)
 	for _, b := range blocks {
 		have, err := c.bc.HaveBlock(b.Hash())
 		if err != nil {
@@ -369,17 +382,27 @@ func (c *Chain) block(hash chainhash.Hash) (*btcutil.Block, error) {
 	return b, nil
 }
 
-// FeeRate implements chain.Backend: a constant.
+// FeeRate implements chain.Backend: a constant, unless the chain has a policy.
 func (c *Chain) FeeRate(ctx context.Context, _ int) (wire.SatPerKVB, error) {
 	if err := c.look(ctx); err != nil {
 		return 0, err
 	}
 	defer c.mu.RUnlock()
+	if c.policy != nil {
+		return c.estimate(), nil
+	}
 	return feeRate, nil
 }
 
-// RelayFee is the least rate that the mempool takes.
-func (c *Chain) RelayFee() wire.SatPerKVB { return relayFee }
+// RelayFee is the least rate that is relayed, MempoolFee the least that the
+// mempool takes now, and Increment what a replacement pays more for its own size.
+func (c *Chain) RelayFee() wire.SatPerKVB { return c.Policy().Relay }
+
+// MempoolFee: see RelayFee.
+func (c *Chain) MempoolFee() wire.SatPerKVB { p := c.Policy(); return p.least() }
+
+// Increment: see RelayFee.
+func (c *Chain) Increment() wire.SatPerKVB { return c.Policy().Increment }
 
 // Broadcast implements chain.Backend.
 func (c *Chain) Broadcast(ctx context.Context, tx *btcwire.MsgTx) error {
@@ -395,6 +418,9 @@ func (c *Chain) accept(tx *btcwire.MsgTx) error {
 	t := btcutil.NewTx(tx.Copy())
 	if c.pool.HaveTransaction(t.Hash()) || c.confirmed(tx) {
 		return nil
+	}
+	if err := c.standing(t); err != nil {
+		return err
 	}
 	_, err := c.pool.ProcessTransaction(t, false, false, 0)
 	return refusal(err)
@@ -418,6 +444,9 @@ func (c *Chain) TestAccept(ctx context.Context, tx *btcwire.MsgTx) error {
 		return err
 	}
 	defer c.mu.Unlock()
+	if err := c.standing(btcutil.NewTx(tx.Copy())); err != nil {
+		return err
+	}
 	r, err := c.pool.CheckMempoolAcceptance(btcutil.NewTx(tx.Copy()))
 	if err == nil && len(r.MissingParents) > 0 {
 		return fmt.Errorf("%w: %v", chain.ErrConflict, r.MissingParents)
@@ -520,8 +549,15 @@ var faucetKey = func() *btcec.PrivateKey {
 	return k
 }()
 
-// faucetFee is what a faucet payment pays for each input, well over the relay minimum.
-const faucetFee wire.Sat = 1000
+// faucetFee is what a faucet payment pays for each input, well over what blocks
+// take.
+func (c *Chain) faucetFee() wire.Sat {
+	fee := wire.Sat(1000)
+	if c.policy != nil {
+		fee = max(fee, max(c.policy.Market, c.policy.least()).Fee(400))
+	}
+	return fee
+}
 
 // Faucet pays amount to script from coins that the chain mines for itself, and
 // returns the output, unconfirmed. ErrDry where they do not suffice.
@@ -585,7 +621,7 @@ func (c *Chain) pay(ctx context.Context, own, script []byte, amount wire.Sat) (a
 		tx.AddTxIn(&btcwire.TxIn{PreviousOutPoint: at, Sequence: 0xfffffffd})
 		prev.AddPrevOut(at, btcwire.NewTxOut(e.Amount(), own))
 		have += wire.Sat(e.Amount())
-		if need += faucetFee; have >= need {
+		if need += c.faucetFee(); have >= need {
 			break
 		}
 	}
@@ -593,7 +629,7 @@ func (c *Chain) pay(ctx context.Context, own, script []byte, amount wire.Sat) (a
 		return nil, have, nil
 	}
 	tx.AddTxOut(btcwire.NewTxOut(int64(amount), script))
-	tx.AddTxOut(btcwire.NewTxOut(int64(have-amount-faucetFee*wire.Sat(len(tx.TxIn))), own))
+	tx.AddTxOut(btcwire.NewTxOut(int64(have-amount-c.faucetFee()*wire.Sat(len(tx.TxIn))), own))
 	hashes := txscript.NewTxSigHashes(tx, prev)
 	for i, in := range tx.TxIn {
 		sig, err := txscript.RawTxInTaprootSignature(tx, hashes, i, prev.FetchPrevOutput(in.PreviousOutPoint).Value, own, nil,
