@@ -37,8 +37,8 @@ type home struct {
 	node *Node
 }
 
-func newTown(t testing.TB, agents int) *town {
-	w := emptyTown(t)
+func newTown(t testing.TB, agents int, opts ...devchain.Option) *town {
+	w := emptyTown(t, opts...)
 	for i := range agents {
 		h := w.open(fmt.Sprintf("agent-%d", i), &deal.Policy{Rate: 20_000_000 + wire.Psat(i), MaxSize: 1 << 30, MaxBlocks: 1008, ValidFor: 12, Patience: 4,
 			OneOfMany: true, MaxStored: 1 << 30, MaxUnfunded: 1 << 28})
@@ -53,9 +53,9 @@ func newTown(t testing.TB, agents int) *town {
 }
 
 // emptyTown is a chain without nodes.
-func emptyTown(t testing.TB) *town {
+func emptyTown(t testing.TB, opts ...devchain.Option) *town {
 	dir := t.TempDir()
-	chain, err := devchain.Open(filepath.Join(dir, "chain"))
+	chain, err := devchain.Open(filepath.Join(dir, "chain"), opts...)
 	must(t, err)
 	w := &town{t: t, dir: dir, chain: chain, miner: append([]byte{0x51, 0x20}, bytes.Repeat([]byte{2}, 32)...), homes: map[string]*home{}}
 	t.Cleanup(func() {
