@@ -51,6 +51,7 @@ func codeOf(t testing.TB, err error) wire.Code {
 // beyond MaxJump, pennies of another bank, of another number, and made up. Each is
 // refused by its own code, and changes nothing.
 func TestMonotoneRungs(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1)
 	a, c := w.house("a", 100_000, 100_000), w.house("c")
 	l := penny.Ladder{Value: 50_000, Rungs: 5, PerRung: 30_000}
@@ -120,6 +121,7 @@ func TestMonotoneRungs(t *testing.T) {
 // rung below, one by one and by jumps over the wrong one, then stops, and
 // closes at g−1 on the chain.
 func TestRungLockChecked(t *testing.T) {
+	t.Parallel()
 	for wrong := uint32(1); wrong <= small.Rungs; wrong++ {
 		for _, jump := range []uint32{1, 7, 10, 25, 30} {
 			w := newTown(t, nil)
@@ -165,6 +167,7 @@ func (h *house) got() wire.Sat {
 // chain everything that it gave credit for, less one rung and its closing cost
 // at twice the fee rate of the opening.
 func TestPayeeLoss(t *testing.T) {
+	t.Parallel()
 	worst := wire.Sat(0)
 	for count := uint32(0); count <= small.N(); count += 1 + count%3 {
 		w := newTown(t, nil)
@@ -199,6 +202,7 @@ func TestPayeeLoss(t *testing.T) {
 // the worth of its pennies, rounded up to a satoshi, and the fees of its
 // transactions. Pennies are sent only by its own order.
 func TestPayerLoss(t *testing.T) {
+	t.Parallel()
 	for name, bad := range map[string]func(w *town, id bank.ID){
 		"vanishes":        func(w *town, id bank.ID) { w.c.away = true },
 		"wants too much":  func(w *town, id bank.ID) { w.c.cheaper = 100; must(t, w.a.closes(payer, id)) },
@@ -237,6 +241,7 @@ func TestPayerLoss(t *testing.T) {
 // close that gives the payee too much, cannot be built, or names more pennies
 // than exist.
 func TestPayerRefusesOffers(t *testing.T) {
+	t.Parallel()
 	w := newTown(t, nil)
 	w.blind = func(*btcwire.MsgTx) bool { return false }
 	id := w.a.opened(w.c, small, shortLife)
@@ -269,6 +274,7 @@ func TestPayerRefusesOffers(t *testing.T) {
 // confirmed, by either side, no penny is accepted and no credit given, and each
 // refusal has its code.
 func TestCloseStopsAcceptance(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		do   func(w *town, id bank.ID)
 		code wire.Code
@@ -311,6 +317,7 @@ func TestCloseStopsAcceptance(t *testing.T) {
 // confirmations, was replaced, or was dropped by a reorg; pennies are accepted
 // again when it is back.
 func TestFunding(t *testing.T) {
+	t.Parallel()
 	w := newTown(t, nil)
 	id := w.a.opens(w.c, small, shortLife)
 	for depth := range w.margins.Conf {
@@ -364,6 +371,7 @@ func TestFunding(t *testing.T) {
 // the rung close, which confirms before T−Close, at a higher fee; and one below
 // the first rung is broadcast in every block for as long as needed.
 func TestPinnedClose(t *testing.T) {
+	t.Parallel()
 	for _, wait := range []int{0, 4, 8, 10} {
 		w := newTown(t, nil)
 		pinned := true
@@ -432,6 +440,7 @@ func TestPinnedClose(t *testing.T) {
 // from the block after, however long ago the payee heard of a block; a signed one
 // has Final blocks to confirm.
 func TestPatience(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 3)
 	a, c := w.house("a", 100_000), w.house("c")
 	id := a.opened(c, small, 100)
@@ -468,6 +477,7 @@ func TestPatience(t *testing.T) {
 // TestCloseFailed: a close that does not pay for its fee is tried again, and no
 // later than T−Bump, whenever it failed.
 func TestCloseFailed(t *testing.T) {
+	t.Parallel()
 	w := newTown(t, nil)
 	w.margins.Again = 144
 	id := w.a.opened(w.c, small, shortLife)
@@ -489,6 +499,7 @@ func TestCloseFailed(t *testing.T) {
 
 // TestRestore: what a backup does to either side (protocol §9, 4).
 func TestRestore(t *testing.T) {
+	t.Parallel()
 	l := penny.Ladder{Value: 20_000, Rungs: 4, PerRung: 5}
 	// Another bank of the same home has another chain, and the same coin the same.
 	w := newTown(t, nil)
@@ -599,6 +610,7 @@ func before(h wire.Height, n uint32) wire.Height { return h - wire.Height(n) }
 
 // TestPayeeRefuses: what a payee does not open, each by its code.
 func TestPayeeRefuses(t *testing.T) {
+	t.Parallel()
 	w := newTown(t, nil)
 	var open wire.BankOpen
 	w.crash = &crash{at: -1}
@@ -672,6 +684,7 @@ func TestPayeeRefuses(t *testing.T) {
 // TestCloseCost: the closing cost that reserves and warnings rest on is not less than
 // that of any rung.
 func TestCloseCost(t *testing.T) {
+	t.Parallel()
 	for rungs := 1; rungs <= wire.MaxRungs; rungs++ {
 		for i := range rungs {
 			if w := contract.TxOverheadWeight + 2*contract.P2TROutputWeight + contract.RungInputWeight(i, rungs); w > bank.CloseWeight(uint32(rungs)) {
@@ -683,6 +696,7 @@ func TestCloseCost(t *testing.T) {
 
 // TestEffects: every effect survives the form in which it is kept.
 func TestEffects(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 9)
 	id, s := w.hash(), wire.Secret(w.hash())
 	at := wire.Outpoint{Txid: id, Vout: 3}

@@ -59,9 +59,9 @@ func RefundInputWeight(expiry wire.Height, n int) int64 {
 	return inputBaseWeight + 1 + (1 + 64) + (1 + script) + (1 + 33) + 32*pathLen(n, n+1)
 }
 
-// manyWeight returns the weight of a count of inputs or outputs beyond its
-// first byte.
-func manyWeight(n int) int64 {
+// CountWeight is the weight that the count of n inputs or outputs takes beyond
+// the one byte that TxOverheadWeight has for it.
+func CountWeight(n int) int64 {
 	if n >= 253 {
 		return 4 * 2
 	}

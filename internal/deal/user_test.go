@@ -17,6 +17,7 @@ import (
 // TestProof: an acknowledged message has a proof that verifies offline, and
 // does not verify if any part of it is replaced.
 func TestProof(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 5, 3)
 	w.send(3, wire.PerAgent, 24)
 	if _, err := w.sender.Proof(wire.Regtest); !errors.Is(err, deal.ErrNoProof) {
@@ -67,6 +68,7 @@ func TestProof(t *testing.T) {
 // sealed one gets no acknowledgement for it; nor does one that presents a leaf
 // other than the one that was read.
 func TestProofOfAnother(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 14, 3)
 	w.lie = wire.Hash{1}
 	w.send(3, wire.PerAgent, 24)
@@ -118,6 +120,7 @@ func root(t *testing.T, w *world) wire.Hash {
 // TestCancel: a message can be cancelled as long as its funding is not signed.
 // Its coins are then free, and late answers of agents change nothing.
 func TestCancel(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 7, 3)
 	cancelled := map[deal.SenderPhase]bool{}
 	w.reached = func(_ *world, state any) {
@@ -156,6 +159,7 @@ func TestCancel(t *testing.T) {
 // recipient's message is removed at once, and running effects clean up after
 // it.
 func TestDiscard(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 8, 3)
 	early := 0
 	w.reached = func(_ *world, state any) {
@@ -201,6 +205,7 @@ func TestDiscard(t *testing.T) {
 // TestWaiting: a message whose coins are locked elsewhere waits for them, asks
 // for new quotes when the old ones expire, and fails only if no block can help.
 func TestWaiting(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 9, 3)
 	polls, dry := 0, true
 	w.reached = func(_ *world, state any) {
@@ -261,6 +266,7 @@ func TestWaiting(t *testing.T) {
 // TestRestored: a restored home relies on nothing that may have changed since
 // the backup: no quote, no message that was not paid for, no copy.
 func TestRestored(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 10, 3)
 	senders, recipients := map[deal.SenderPhase]bool{}, map[deal.RecipientPhase]bool{}
 	quoted, held := 0, 0
@@ -330,6 +336,7 @@ func TestRestored(t *testing.T) {
 // TestRestoredRecipient: a recipient restored at any moment still reads its
 // message, and gives σ to no second agent because of it.
 func TestRestoredRecipient(t *testing.T) {
+	t.Parallel()
 	for at := deal.RecipientFound; at < deal.RecipientRead; at++ {
 		w := newWorld(t, 11, 3)
 		done := false
@@ -356,6 +363,7 @@ func TestRestoredRecipient(t *testing.T) {
 // TestRestoredRefund: a home restored to the moment before its funding was
 // published finds it on the chain, and refunds what no agent earned.
 func TestRestoredRefund(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 12, 3)
 	var restored *deal.Sender
 	w.reached = func(w *world, state any) {
@@ -396,6 +404,7 @@ func TestRestoredRefund(t *testing.T) {
 // its coins are spent otherwise, or its time is up; and it is refunded if a
 // block includes it after all.
 func TestNeverConfirmed(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 13, 3)
 	var s deal.Sender
 	w.reached = func(w *world, state any) {
