@@ -130,6 +130,9 @@ func FundingWeight(inputs, frozen int, change bool) int64 {
 	return w
 }
 
+// Weight is the weight of a signed transaction.
+func Weight(tx Tx) int64 { return int64(3*tx.SerializeSizeStripped() + tx.SerializeSize()) }
+
 // VSize rounds a weight up to virtual bytes.
 func VSize(weight int64) int64 { return (weight + 3) / 4 }
 

@@ -17,6 +17,7 @@ import (
 	btcwire "github.com/btcsuite/btcd/wire/v2"
 	"github.com/zeebo/blake3"
 
+	"github.com/bitgram/bitgram/internal/batch"
 	"github.com/bitgram/bitgram/internal/chain"
 	"github.com/bitgram/bitgram/internal/chain/devchain"
 	"github.com/bitgram/bitgram/internal/contract"
@@ -481,22 +482,22 @@ func (a *agent) claim(due deal.ClaimDue) {
 	if !s.Claimable() {
 		return
 	}
-	if s.Claim != nil && !due.Urgent {
-		a.step(deal.ClaimBuilt{Sent: *s.Claim, Broadcast: true})
+	expiry := s.Quote.Expiry
+	plan := batch.Make(batch.Market{Tip: a.tip(), Estimate: max(due.Rate, feeRate)}, 1, []batch.Member{{At: s.At, Value: s.Value,
+		Weight: contract.ClaimInputWeight(s.Index, len(s.Package.Frozen.Claims)), From: expiry - min(expiry, wire.Height(s.Margins.Bump)), To: expiry, In: s.Claim}})
+	if len(plan.Txs) == 0 {
+		a.step(deal.ClaimFailed{Why: plan.Left[0].Why.Error()})
 		return
 	}
-	minFee := wire.Sat(0)
-	if s.Claim != nil {
-		minFee = s.Claim.Bumped(s.Value - contract.Dust)
+	if again := plan.Txs[0].Again; again != nil {
+		a.step(deal.ClaimBuilt{Sent: *again, Broadcast: true})
+		return
 	}
 	out, err := contract.NewOutput(s.Package.Frozen)
 	must(a.t, err)
 	tx, fee, err := contract.BuildClaim([]contract.Claim{{Output: out, Index: s.Index, At: s.At, Value: s.Value, PreSig: s.Package.PreSig,
-		Sigma: *s.Sigma, Tau: s.Tau, ClaimKey: s.ClaimKey}}, a.script, max(due.Rate, feeRate), minFee)
-	if err != nil {
-		a.step(deal.ClaimFailed{Why: err.Error()})
-		return
-	}
+		Sigma: *s.Sigma, Tau: s.Tau, ClaimKey: s.ClaimKey}}, a.script, 0, plan.Txs[0].Fee)
+	must(a.t, err)
 	a.step(deal.ClaimBuilt{Sent: *contract.NewSent(tx, fee, a.tip()), Broadcast: true})
 }
 
