@@ -212,7 +212,8 @@ func exitPage() []byte {
 	b.WriteString("\nAn error says what is wrong and, in a hint, what to do. With `--json` it is the last line:\n\n" +
 		"```json\n{\"type\":\"error\",\"code\":\"no_home\",\"message\":\"…\",\"hint\":\"…\"}\n```\n\n" +
 		"`go run` replaces every exit code but 0 by 1: build the program to see them.\n\n" +
-		"## Codes\n\nThe API uses the same codes. Scripts should compare the code, never the message.\n\n" +
+		"## Codes\n\nThe API uses the same codes; a row without an error is of the daemon, which says what went wrong. Compare the code,\n" +
+		"never the message.\n\n" +
 		"| code | exit code | error | hint |\n|---|---|---|---|\n")
 	cell := strings.NewReplacer("|", `\|`, "\n", " ", "<", "&lt;").Replace
 	var rows []string
@@ -224,6 +225,7 @@ func exitPage() []byte {
 		rows = append(rows, fmt.Sprintf("| `%s` | %d | %s | %s |\n", r.code, r.exit, text, cell(r.hint)))
 	}
 	slices.Sort(rows)
+	rows = slices.Compact(rows)
 	b.WriteString(strings.Join(rows, ""))
 	fmt.Fprintf(&b, "| `failed` | %d | anything else | run it again with --verbose for the log |\n", exitFailed)
 	return b.Bytes()
@@ -266,7 +268,7 @@ func (a *answer) WriteHeader(status int) { a.status = status }
 // openAPI is the daemon's own description of its API.
 func openAPI() ([]byte, error) {
 	const token = "none"
-	s := web.New(web.Config{Version: "v1", Network: wire.Regtest, Token: token, Log: slog.New(slog.DiscardHandler), Explain: apiError})
+	s := web.New(web.Config{Version: "v1", Network: wire.Regtest, Token: token, Log: slog.New(slog.DiscardHandler)})
 	r, err := http.NewRequest(http.MethodGet, "http://127.0.0.1/openapi.json", nil)
 	if err != nil {
 		return nil, err

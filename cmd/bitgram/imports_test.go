@@ -39,7 +39,7 @@ func list(t *testing.T, args ...string) (list []pkg) {
 
 // pure packages are values in, values out: what they do is the same on every
 // machine, in every test and after every crash.
-var pure = []string{"wire", "seal", "blockname", "penny", "internal/contract", "internal/choose", "internal/deal", "internal/bank", "internal/job"}
+var pure = []string{"wire", "seal", "blockname", "penny", "internal/contract", "internal/choose", "internal/batch", "internal/deal", "internal/bank", "internal/job"}
 
 // bans of what pure packages may import, each with its reason. A pattern that
 // ends in a slash means everything below it.
@@ -95,6 +95,9 @@ func TestImports(t *testing.T) {
 			const backends = module + "internal/chain/"
 			if strings.HasPrefix(p.ImportPath, backends) && strings.HasPrefix(imported, backends) {
 				t.Errorf("%s imports %s: one backend must not lean on another", name, imported)
+			}
+			if name == "internal/api" && !slices.Contains([]string{"wire", "blockname", "internal/deal", "internal/home"}, strings.TrimPrefix(imported, module)) && strings.HasPrefix(imported, module) || name == "internal/api" && strings.Contains(imported, "huma") {
+				t.Errorf("%s imports %s: a client of the API carries neither a node nor a server", name, imported)
 			}
 			if name == "internal/engine" && slices.Contains([]string{"internal/store", "internal/wallet", "internal/p2p", "internal/node"}, strings.TrimPrefix(imported, module)) {
 				t.Errorf("%s imports %s: the engine declares what it needs and knows no more", name, imported)

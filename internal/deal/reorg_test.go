@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"testing"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/deal"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/seal"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -25,8 +27,9 @@ const maxReorg = 6
 // taken back; and up to six of the blocks that led to it are taken back and
 // connected again (invariant ReorgUndo).
 func TestReorgUndo(t *testing.T) {
-	u := undo{t: t, seen: map[[32]byte]bool{}, covered: map[string]int{}, txs: map[wire.Hash]*watched{}}
-	fixedStories(func(seed uint64, s story) {
+	t.Parallel()
+	u := undo{t: t, sample: tier.NewSample(t), seen: map[[32]byte]bool{}, kinds: map[string]int{}, covered: map[string]int{}, txs: map[wire.Hash]*watched{}}
+	fixedStories(t, func(seed uint64, s story) {
 		s.reached = u.visit
 		s.play(t, seed)
 	})
@@ -49,8 +52,9 @@ func TestReorgUndo(t *testing.T) {
 		t.Fatalf("the sender is %v after its coins were spent", w.sender.Phase)
 	}
 
-	if testing.Short() {
-		return
+	t.Logf("%d states, %d reorgs", len(u.seen), u.reorgs)
+	if tier.Short() {
+		return // it has not played all stories
 	}
 	for _, way := range []string{"apply, undo", "undo, apply"} {
 		for d := 1; d <= maxReorg; d++ {
@@ -75,13 +79,14 @@ func TestReorgUndo(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d states, %d reorgs", len(u.seen), u.reorgs)
 }
 
 // undo collects what TestReorgUndo has covered.
 type undo struct {
 	t       *testing.T
+	sample  *tier.Sample
 	seen    map[[32]byte]bool
+	kinds   map[string]int // states of each that were tried
 	covered map[string]int
 	txs     map[wire.Hash]*watched // by funding
 	reorgs  int
@@ -96,20 +101,31 @@ func (u *undo) wants(format string, a ...any) {
 func (u *undo) visit(w *world, state any) {
 	raw, err := wire.Marshal(state)
 	must(u.t, err)
-	if id := sha256.Sum256(raw); !u.seen[id] {
-		u.seen[id] = true
-		if testing.Short() && len(u.seen)%20 != 0 {
-			return // the race detector has enough of some of them
-		}
-		switch s := state.(type) {
-		case deal.Sender:
-			reorgs(u, w, s, "Sender "+s.Phase.String())
-		case deal.Agent:
-			reorgs(u, w, s, "Agent "+s.Phase().String())
-		case deal.Recipient:
-			reorgs(u, w, s, "Recipient "+s.Phase.String())
-		}
+	id := sha256.Sum256(raw)
+	if u.seen[id] {
+		return
 	}
+	u.seen[id] = true
+	switch s := state.(type) {
+	case deal.Sender:
+		reorgs(u, w, s, "Sender "+s.Phase.String())
+	case deal.Agent:
+		reorgs(u, w, s, "Agent "+s.Phase().String())
+	case deal.Recipient:
+		reorgs(u, w, s, "Recipient "+s.Phase.String())
+	}
+}
+
+// tries reports whether a state is tried: the first of each phase and of what it can
+// see next, and a sample of the rest, which in the nightly tier is all.
+func (u *undo) tries(name string, branches map[string][][]contract.Tx) bool {
+	chosen := u.sample.Of(50, 10)
+	kind := fmt.Sprint(name, slices.Sorted(maps.Keys(branches)))
+	if u.kinds[kind] >= tier.Pick(1, 3, 0) && !chosen {
+		return false
+	}
+	u.kinds[kind]++
+	return true
 }
 
 // machine is a state that can be stepped.
@@ -119,6 +135,10 @@ type machine[S any] interface {
 }
 
 func reorgs[S machine[S]](u *undo, w *world, s S, name string) {
+	branches := u.branches(w, s)
+	if !u.tries(name, branches) {
+		return
+	}
 	step := func(s S, ev deal.Event) S {
 		next, _, err := s.Step(ev)
 		must(u.t, err)
@@ -132,7 +152,7 @@ func reorgs[S machine[S]](u *undo, w *world, s S, name string) {
 		return s
 	}
 	role := reflect.TypeOf(s).Name()
-	for what, blocks := range u.branches(w, s) {
+	for what, blocks := range branches {
 		next := s
 		for d := 1; d <= maxReorg; d++ {
 			ev := deal.Connected{Block: contract.Block{Height: top + wire.Height(d), FeeRate: feeRate}}

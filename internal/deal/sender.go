@@ -9,6 +9,7 @@ import (
 
 	btcwire "github.com/btcsuite/btcd/wire/v2"
 
+	"github.com/bitgram/bitgram/internal/batch"
 	"github.com/bitgram/bitgram/internal/choose"
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/seal"
@@ -701,19 +702,17 @@ func (s *Sender) polls() (effects []Effect) {
 	return effects
 }
 
-// refund takes back every unspent output in one transaction, at a higher fee
-// in every block until it confirms.
+// refund takes back every unspent output in one transaction, whose fee follows
+// the estimate until it confirms (spec/batch.md).
 func (s *Sender) refund(ev Connected) ([]Effect, error) {
 	outs, err := s.outputs()
 	if err != nil {
 		return nil, err
 	}
 	var refunds []contract.Refund
-	var total wire.Sat
 	for i, o := range outs {
 		if s.Spends[i] == nil {
 			refunds = append(refunds, contract.Refund{Output: o, At: s.outpoint(uint32(i)), Value: s.Values[i], Key: s.Terms.RefundKey})
-			total += s.Values[i]
 		}
 	}
 	tx, fee, err := contract.BuildRefund(refunds, s.Terms.RefundTo, ev.FeeRate, 0)
@@ -724,12 +723,9 @@ func (s *Sender) refund(ev Connected) ([]Effect, error) {
 		return nil, err
 	}
 	if prev := s.Refund; prev != nil && prev.Spends(tx) {
-		// The same outputs: sent again, or, where fees rose, replaced.
-		bump := prev.Bumped(total / 2)
-		if fee <= prev.Fee || bump <= prev.Fee {
-			return []Effect{Broadcast{Tx: prev.Tx}}, nil
-		}
-		if tx, fee, err = contract.BuildRefund(refunds, s.Terms.RefundTo, ev.FeeRate, bump); err != nil {
+		// The same outputs: replaced once the estimate has risen by what a
+		// replacement costs, or else sent again.
+		if fee < (batch.Market{}).Outbid(prev, contract.Weight(tx)) {
 			return []Effect{Broadcast{Tx: prev.Tx}}, nil
 		}
 	}

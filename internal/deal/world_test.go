@@ -17,19 +17,21 @@ import (
 	btcwire "github.com/btcsuite/btcd/wire/v2"
 	"github.com/zeebo/blake3"
 
+	"github.com/bitgram/bitgram/internal/batch"
 	"github.com/bitgram/bitgram/internal/chain"
 	"github.com/bitgram/bitgram/internal/chain/devchain"
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/deal"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/seal"
 	"github.com/bitgram/bitgram/wire"
 )
 
-// world drives the three machines over the real chain, with everything else in
-// memory: who misbehaves, and when, is the test's to say. All randomness comes
-// from one seed.
+// world drives the three machines over a chain, with everything else in memory: who
+// misbehaves, and when, is the test's to say. All randomness comes from one seed.
 type world struct {
 	t       testing.TB
+	src     *rand.PCG // of rng
 	rng     *rand.Rand
 	chain   blockchain
 	margins deal.Margins
@@ -89,15 +91,29 @@ type agent struct {
 	released wire.Height // when it took σ
 }
 
+// newWorld is a world on a ledger; in the nightly tier on devchain.
 func newWorld(t testing.TB, seed uint64, agents int) *world {
+	return newWorldOn(t, chainOf(t, tier.Nightly), seed, agents)
+}
+
+// chainOf is a new chain: devchain, with consensus and policy, if real, and else a
+// ledger, which takes a small part of its time.
+func chainOf(t testing.TB, real bool) blockchain {
+	if !real {
+		l := newLedger()
+		_, err := l.Mine(t.Context(), 2*maxReorg, nil) // for the deepest reorg from the start
+		must(t, err)
+		return l
+	}
 	c, err := devchain.Open(t.TempDir())
 	must(t, err)
 	t.Cleanup(func() { must(t, c.Close()) })
-	return newWorldOn(t, c, seed, agents)
+	return c
 }
 
 func newWorldOn(t testing.TB, c blockchain, seed uint64, agents int) *world {
-	w := &world{t: t, rng: rand.New(rand.NewPCG(seed, 0)), chain: c, margins: deal.MarginsFor(wire.Regtest), policy: policy,
+	src := rand.NewPCG(seed, 0)
+	w := &world{t: t, src: src, rng: rand.New(src), chain: c, margins: deal.MarginsFor(wire.Regtest), policy: policy,
 		miner: append([]byte{0x51, 0x20}, bytes.Repeat([]byte{2}, 32)...), copies: map[wire.Key][]byte{}, present: true}
 	w.body = make([]byte, 1+w.rng.IntN(3000))
 	for i := range w.body {
@@ -464,22 +480,22 @@ func (a *agent) claim(due deal.ClaimDue) {
 	if !s.Claimable() {
 		return
 	}
-	if s.Claim != nil && !due.Urgent {
-		a.step(deal.ClaimBuilt{Sent: *s.Claim, Broadcast: true})
+	expiry := s.Quote.Expiry
+	plan := batch.Make(batch.Market{Tip: a.tip(), Estimate: max(due.Rate, feeRate)}, 1, []batch.Member{{At: s.At, Value: s.Value,
+		Weight: contract.ClaimInputWeight(s.Index, len(s.Package.Frozen.Claims)), From: expiry - min(expiry, wire.Height(s.Margins.Bump)), To: expiry, In: s.Claim}})
+	if len(plan.Txs) == 0 {
+		a.step(deal.ClaimFailed{Why: plan.Left[0].Why.Error()})
 		return
 	}
-	minFee := wire.Sat(0)
-	if s.Claim != nil {
-		minFee = s.Claim.Bumped(s.Value - contract.Dust)
+	if again := plan.Txs[0].Again; again != nil {
+		a.step(deal.ClaimBuilt{Sent: *again, Broadcast: true})
+		return
 	}
 	out, err := contract.NewOutput(s.Package.Frozen)
 	must(a.t, err)
 	tx, fee, err := contract.BuildClaim([]contract.Claim{{Output: out, Index: s.Index, At: s.At, Value: s.Value, PreSig: s.Package.PreSig,
-		Sigma: *s.Sigma, Tau: s.Tau, ClaimKey: s.ClaimKey}}, a.script, max(due.Rate, feeRate), minFee)
-	if err != nil {
-		a.step(deal.ClaimFailed{Why: err.Error()})
-		return
-	}
+		Sigma: *s.Sigma, Tau: s.Tau, ClaimKey: s.ClaimKey}}, a.script, 0, plan.Txs[0].Fee)
+	must(a.t, err)
 	a.step(deal.ClaimBuilt{Sent: *contract.NewSent(tx, fee, a.tip()), Broadcast: true})
 }
 

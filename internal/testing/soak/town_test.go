@@ -26,6 +26,7 @@ import (
 	"github.com/btcsuite/btcd/chainhash/v2"
 	btcwire "github.com/btcsuite/btcd/wire/v2"
 
+	"github.com/bitgram/bitgram/internal/api"
 	"github.com/bitgram/bitgram/internal/chain"
 	"github.com/bitgram/bitgram/internal/chain/bitcoind"
 	"github.com/bitgram/bitgram/internal/contract"
@@ -33,7 +34,6 @@ import (
 	"github.com/bitgram/bitgram/internal/mail"
 	"github.com/bitgram/bitgram/internal/node"
 	"github.com/bitgram/bitgram/internal/p2p"
-	"github.com/bitgram/bitgram/internal/web"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -68,7 +68,7 @@ type party struct {
 	away atomic.Bool // blocks do not reach it
 
 	mu   sync.Mutex
-	conn *web.Client
+	conn *api.Client
 }
 
 // proc is a process that is started, killed and started again.
@@ -297,10 +297,10 @@ func (p *proc) end(s os.Signal, limit time.Duration) error {
 	_ = cmd.Process.Signal(s) // it may have ended
 	select {
 	case <-ended:
-	case <-time.After(limit):
+	case <-time.After(busy * limit):
 		_ = cmd.Process.Signal(syscall.SIGQUIT) // for the stacks
 		<-ended
-		p.t.Errorf("%s did not end within %v", p.name, limit)
+		p.t.Errorf("%s did not end within %v", p.name, busy*limit)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -312,8 +312,8 @@ func (p *proc) wait(limit time.Duration) int {
 	p.t.Helper()
 	select {
 	case <-p.ended:
-	case <-time.After(limit + time.Second):
-		p.t.Fatalf("%s still runs after %v\n%s", p.name, limit, tail(p.log))
+	case <-time.After(busy*limit + time.Second):
+		p.t.Fatalf("%s still runs after %v\n%s", p.name, busy*limit, tail(p.log))
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -418,7 +418,7 @@ func (w *town) fund(p *party, coins int, each wire.Sat) {
 }
 
 // busy is how much longer all takes where other tests have the processors, too.
-const busy = 3
+const busy = 6
 
 // until tries f until it works.
 func (w *town) until(limit time.Duration, f func() error) {
@@ -467,7 +467,7 @@ func (w *town) ready(p *party) {
 }
 
 // client speaks to the daemon that runs now.
-func (p *party) client() *web.Client {
+func (p *party) client() *api.Client {
 	p.t.Helper()
 	c, err := p.dial()
 	must(p.t, err)
@@ -476,8 +476,8 @@ func (p *party) client() *web.Client {
 
 // dial is for its daemon: the client that was there before where that is the
 // same process, whose connections are used again; a daemon takes 256.
-func (p *party) dial() (*web.Client, error) {
-	c, err := web.Dial(p.home)
+func (p *party) dial() (*api.Client, error) {
+	c, err := api.Dial(p.home)
 	if err != nil {
 		return nil, err
 	}
@@ -534,7 +534,7 @@ func (w *town) post(ctx context.Context, l *letter) error {
 			return nil
 		}
 	}
-	m, err := c.Send(ctx, web.Terms{To: l.to.keys.Address, Subject: l.name, Filename: "letter", Days: l.days, Agents: l.agents, MaxSat: 100_000}, uint64(len(l.body)), bytes.NewReader(l.body))
+	m, err := c.Send(ctx, api.Terms{To: l.to.keys.Address, Subject: l.name, Filename: "letter", Days: l.days, Agents: l.agents, MaxSat: 100_000}, uint64(len(l.body)), bytes.NewReader(l.body))
 	if err == nil {
 		l.ids = append(l.ids, m.ID)
 	}
@@ -561,7 +561,7 @@ func (w *town) settle(limit time.Duration, letters []*letter) (delivered int) {
 			for _, m := range list {
 				state[m.ID] = m.State
 				if m.State == "failed" {
-					state[m.ID] += ": " + m.FailedBy
+					state[m.ID] += ": " + string(m.FailedBy)
 					why[m.ID] = m.Failure
 				}
 			}
