@@ -145,11 +145,13 @@ func checkCommands(t *testing.T, b block) {
 	a := &app{ctx: t.Context(), in: strings.NewReader(""), out: io.Discard, err: io.Discard}
 	for _, part := range strings.FieldsFunc(b.text, func(r rune) bool { return strings.ContainsRune("\n|;&()", r) }) {
 		words := strings.Fields(part)
-		if i := slices.Index(words, "bitgram"); i == 0 || i > 0 && words[0] == "sudo" {
-			words = words[i+1:]
-		} else {
+		if len(words) > 3 && words[0] == "sudo" && words[1] == "-u" {
+			words = words[3:]
+		}
+		if len(words) == 0 || words[0] != "bitgram" {
 			continue
 		}
+		words = words[1:]
 		if i := slices.IndexFunc(words, func(w string) bool { return strings.HasPrefix(w, "#") }); i >= 0 {
 			words = words[:i]
 		}
@@ -326,9 +328,6 @@ func shells(t *testing.T) (list []string) {
 // all of them.
 func TestDocs(t *testing.T) {
 	tier.NotShort(t)
-	if tier.Race {
-		t.Log("under the race detector this takes minutes")
-	}
 	home := t.TempDir()
 	env := append(os.Environ(), "HOME="+home, "BITGRAM_HOME=", "ZDOTDIR="+home, "XDG_CONFIG_HOME="+home)
 	for _, name := range []string{"GOPATH", "GOMODCACHE", "GOCACHE", "GOENV"} {
@@ -345,10 +344,10 @@ func TestDocs(t *testing.T) {
 		defer cancel()
 		c := exec.CommandContext(ctx, sh, append(args, text)...)
 		c.Dir, c.Env = dir, append(env, more...)
-		var out, all bytes.Buffer
-		c.Stdout, c.Stderr = io.MultiWriter(&out, &all), &all
+		var out, errs bytes.Buffer
+		c.Stdout, c.Stderr = &out, &errs
 		err := c.Run()
-		t.Logf("%s:\n%s%s", sh, text, all.Bytes())
+		t.Logf("%s:\n%s-----\n%s%s", sh, text, out.Bytes(), errs.Bytes())
 		if err != nil {
 			t.Fatalf("%v", err)
 		}
