@@ -9,10 +9,10 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// build is what this binary was made of.
+// build says from what this binary was built.
 type build struct {
 	Version string `json:"version"`
-	// Commit is the Git commit, if the Go command recorded it; Modified reports
+	// Commit is the Git commit, if the Go command recorded it. Modified reports
 	// that files differed from it.
 	Commit   string `json:"commit,omitempty"`
 	Modified bool   `json:"modified,omitempty"`
@@ -40,7 +40,7 @@ func readBuild() build {
 	return b
 }
 
-// version is that of the build.
+// version returns the version of the build.
 func version() string { return readBuild().Version }
 
 // String is one line for people.
