@@ -143,6 +143,7 @@ var errorTable = []errorRow{
 	{nil, api.CodeNoNames, exitFailed, "start the daemon with --names"},
 	{nil, api.CodeNoHint, exitUsage, "a hint begins with *! *. *# *+ or *@ (spec/blockname.md)"},
 	{nil, api.CodeBadHint, exitUsage, "use only a to z, 0 to 9 and hyphens, in lower case (spec/blockname.md)"},
+	{nil, api.CodeHintLost, exitFailed, "raise --max-burn, or put money into the agent's wallet"},
 	{nil, api.CodeOutbid, exitMoney, "'bitgram name register --dry-run' shows how much to burn"},
 	{nil, api.CodeRegistered, exitFailed, "nothing to do; to protect it against a higher bid, burn more with --burn"},
 	{nil, api.CodeUnknownBank, exitUnknown, "'bitgram bank list' and 'bitgram bank payments' list banks and payments"},

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/bitgram/bitgram/internal/api"
+	"github.com/bitgram/bitgram/internal/node"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -17,11 +18,23 @@ func (a *app) statusCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "status [ID]",
 		Short: "Show the state of a message, or of the daemon",
-		Args:  usage(cobra.MaximumNArgs(1)),
+		Long: "Shows the state of a message or, without an ID, of the daemon. With --wait and without an ID, it waits\n" +
+			"for the last message that was sent.",
+		Args: usage(cobra.MaximumNArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
 			client, err := a.dial()
 			if err != nil {
 				return err
+			}
+			if len(args) == 0 && wait {
+				list, _, err := client.List(c.Context(), "sent", 1)
+				if err != nil {
+					return err
+				}
+				if len(list) == 0 {
+					return fmt.Errorf("%w: no message was sent", node.ErrNoMessage)
+				}
+				args = []string{list[0].ID}
 			}
 			if len(args) == 1 {
 				m, err := client.Message(c.Context(), args[0])
@@ -74,6 +87,9 @@ func printStatus(w io.Writer, s *api.Status) {
 		for _, l := range s.Listen {
 			fmt.Fprintf(t, "\t%s\n", l)
 		}
+	}
+	for _, warning := range s.Warnings {
+		fmt.Fprintf(t, "WARNING\t%s\n", printable(warning.Message))
 	}
 	t.Flush()
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"runtime"
@@ -8,6 +9,9 @@ import (
 
 	"github.com/spf13/cobra"
 )
+
+// release is the version of a released binary; "make release" sets it.
+var release string
 
 // build says from what this binary was built.
 type build struct {
@@ -21,12 +25,12 @@ type build struct {
 
 // readBuild reads what the Go command recorded in the binary.
 func readBuild() build {
-	b := build{Version: "devel", Go: runtime.Version()}
+	b := build{Version: cmp.Or(release, "devel"), Go: runtime.Version()}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return b
 	}
-	if v := info.Main.Version; v != "" && v != "(devel)" {
+	if v := info.Main.Version; release == "" && v != "" && v != "(devel)" {
 		b.Version = v
 	}
 	for _, s := range info.Settings {
@@ -40,7 +44,8 @@ func readBuild() build {
 	return b
 }
 
-// version returns the version of the build.
+// version returns the version of the release, or of the module if the Go command
+// knows it.
 func version() string { return readBuild().Version }
 
 // String is one line for people.

@@ -82,6 +82,7 @@ const (
 	CodeNoNames    Code = "no_names"   // the daemon does not read names
 	CodeNoHint     Code = "no_hint"    // the text is not a hint
 	CodeBadHint    Code = "bad_hint"   // the hint is malformed
+	CodeHintLost   Code = "hint_lost"  // the agent's own hint is not on the chain
 	CodeOutbid     Code = "outbid"     // another hint burned as much or more
 	CodeRegistered Code = "registered" // the hint is on the chain already
 

@@ -38,6 +38,14 @@ type Status struct {
 	Seeds   []string `json:"seeds,omitempty" doc:"multiaddrs with peer IDs, by which others join the DHT through this agent"`
 	Balance Balance  `json:"balance"`
 	Agent   *Stored  `json:"agent,omitempty"`
+
+	Warnings []Warning `json:"warnings,omitempty" doc:"problems that the operator should look at"`
+}
+
+// Warning is a problem that does not stop the daemon.
+type Warning struct {
+	Code    Code   `json:"code"`
+	Message string `json:"message"`
 }
 
 // Balance is the balance of the wallet.

@@ -45,6 +45,7 @@ func codeOf(t testing.TB, err error) wire.Code {
 // beyond MaxJump, pennies of another bank, of another number, and made up. Each is
 // refused by its own code, and changes nothing.
 func TestMonotoneRungs(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1)
 	a, c := w.house("a", 100_000, 100_000), w.house("c")
 	l := penny.Ladder{Value: 50_000, Rungs: 5, PerRung: 30_000}
@@ -114,6 +115,7 @@ func TestMonotoneRungs(t *testing.T) {
 // by single pennies and by jumps over the wrong one, then stops, and closes at g−1
 // on the chain (protocol §9, 4).
 func TestRungLockChecked(t *testing.T) {
+	t.Parallel()
 	for wrong := uint32(1); wrong <= small.Rungs; wrong++ {
 		for _, jump := range []uint32{1, 7, 10, 25, 30} {
 			w := newTown(t, nil)
@@ -159,6 +161,7 @@ func (h *house) got() wire.Sat {
 // chain all that it gave credit for, less one rung and its closing cost at twice the
 // fee rate of the opening.
 func TestPayeeLoss(t *testing.T) {
+	t.Parallel()
 	worst := wire.Sat(0)
 	for count := uint32(0); count <= small.N(); count += 1 + count%3 {
 		w := newTown(t, nil)
@@ -193,6 +196,7 @@ func TestPayeeLoss(t *testing.T) {
 // pennies are worth, rounded up to a satoshi, and the fees of what it sent. Nothing
 // but its own order lets a penny leave.
 func TestPayerLoss(t *testing.T) {
+	t.Parallel()
 	for name, bad := range map[string]func(w *town, id bank.ID){
 		"vanishes":        func(w *town, id bank.ID) { w.c.away = true },
 		"wants too much":  func(w *town, id bank.ID) { w.c.cheaper = 100; must(t, w.a.closes(payer, id)) },
@@ -230,6 +234,7 @@ func TestPayerLoss(t *testing.T) {
 // TestPayerRefusesOffers: offers for a close by both that take too much, cannot be
 // built, or name more pennies than there are, are never signed.
 func TestPayerRefusesOffers(t *testing.T) {
+	t.Parallel()
 	w := newTown(t, nil)
 	w.blind = func(*btcwire.MsgTx) bool { return false }
 	id := w.a.opened(w.c, small, shortLife)
@@ -262,6 +267,7 @@ func TestPayerRefusesOffers(t *testing.T) {
 // confirmed, by whichever side, no penny is taken and no credit given, and each is
 // refused by its code (protocol §9, 5).
 func TestCloseStopsAcceptance(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		do   func(w *town, id bank.ID)
 		code wire.Code
@@ -303,6 +309,7 @@ func TestCloseStopsAcceptance(t *testing.T) {
 // TestFunding: no penny is taken of a bank whose funding is too young, replaced, or
 // gone in a reorg, and each is taken again when it is back (protocol §9, 4).
 func TestFunding(t *testing.T) {
+	t.Parallel()
 	w := newTown(t, nil)
 	id := w.a.opens(w.c, small, shortLife)
 	for depth := range w.margins.Conf {
@@ -356,6 +363,7 @@ func TestFunding(t *testing.T) {
 // which confirms before T−Close, at a higher fee; and one that pays for less than a
 // rung is sent again in every block for as long as it takes (protocol §9, 5).
 func TestPinnedClose(t *testing.T) {
+	t.Parallel()
 	for _, wait := range []int{0, 4, 8, 10} {
 		w := newTown(t, nil)
 		pinned := true
@@ -424,6 +432,7 @@ func TestPinnedClose(t *testing.T) {
 // from the block after, however long ago the payee heard of a block; a signed one
 // has Final blocks to confirm.
 func TestPatience(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 3)
 	a, c := w.house("a", 100_000), w.house("c")
 	id := a.opened(c, small, 100)
@@ -460,6 +469,7 @@ func TestPatience(t *testing.T) {
 // TestCloseFailed: a close that does not pay for its fee is tried again, and no
 // later than T−Bump, whenever it failed.
 func TestCloseFailed(t *testing.T) {
+	t.Parallel()
 	w := newTown(t, nil)
 	w.margins.Again = 144
 	id := w.a.opened(w.c, small, shortLife)
@@ -481,6 +491,7 @@ func TestCloseFailed(t *testing.T) {
 
 // TestRestore: what a backup does to either side (protocol §9, 4).
 func TestRestore(t *testing.T) {
+	t.Parallel()
 	l := penny.Ladder{Value: 20_000, Rungs: 4, PerRung: 5}
 	// Another bank of the same home has another chain, and the same coin the same.
 	w := newTown(t, nil)
@@ -591,6 +602,7 @@ func before(h wire.Height, n uint32) wire.Height { return h - wire.Height(n) }
 
 // TestPayeeRefuses: what a payee does not open, each by its code.
 func TestPayeeRefuses(t *testing.T) {
+	t.Parallel()
 	w := newTown(t, nil)
 	var open wire.BankOpen
 	w.crash = &crash{at: -1}
@@ -664,6 +676,7 @@ func TestPayeeRefuses(t *testing.T) {
 // TestCloseCost: the closing cost that reserves and warnings rest on is not less than
 // that of any rung.
 func TestCloseCost(t *testing.T) {
+	t.Parallel()
 	for rungs := 1; rungs <= wire.MaxRungs; rungs++ {
 		for i := range rungs {
 			if w := contract.TxOverheadWeight + 2*contract.P2TROutputWeight + contract.RungInputWeight(i, rungs); w > bank.CloseWeight(uint32(rungs)) {
@@ -675,6 +688,7 @@ func TestCloseCost(t *testing.T) {
 
 // TestEffects: every effect survives the form in which it is kept.
 func TestEffects(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 9)
 	id, s := w.hash(), wire.Secret(w.hash())
 	at := wire.Outpoint{Txid: id, Vout: 3}

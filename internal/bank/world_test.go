@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/btcsuite/btcd/btcec/v2"
@@ -469,7 +470,7 @@ func (h *house) perform(t task) (answers []delivery, again bool) {
 }
 
 // signed are the signatures of rungs, which runs of one story make again and again.
-var signed = map[wire.Outpoint][]wire.Signature{}
+var signed sync.Map // of wire.Outpoint to []wire.Signature
 
 var errAway = errors.New("nobody answers")
 
@@ -526,14 +527,13 @@ func (h *house) do(t task) (answers []delivery, again bool) {
 			return nil, true
 		}
 		b := h.bank(t.ref)
-		sigs, ok := signed[e.At]
+		sigs, ok := signed.Load(e.At)
 		if !ok {
-			var err error
-			sigs, err = b.SignRungs(e.At, bank.PayerKey(e.Root))
+			made, err := b.SignRungs(e.At, bank.PayerKey(e.Root))
 			must(h.t, err)
-			signed[e.At] = sigs
+			sigs, _ = signed.LoadOrStore(e.At, made)
 		}
-		if err := peer.open(&wire.BankOpen{Bank: t.id, Terms: b.Terms(), Funding: e.Funding, Vout: e.At.Vout, Sigs: sigs}); err != nil {
+		if err := peer.open(&wire.BankOpen{Bank: t.id, Terms: b.Terms(), Funding: e.Funding, Vout: e.At.Vout, Sigs: sigs.([]wire.Signature)}); err != nil {
 			return say(bank.NotAccepted{Why: err.Error()})
 		}
 		return say(bank.Accepted{Height: h.position()})

@@ -6,7 +6,8 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// Sent is a transaction that was broadcast, for bumping.
+// Sent is a transaction that was broadcast, with the data needed to bump its
+// fee.
 type Sent struct {
 	Tx     []byte // with witnesses
 	Txid   wire.Hash
@@ -21,8 +22,8 @@ func NewSent(tx Tx, fee wire.Sat, h wire.Height) *Sent {
 	return &Sent{Tx: b.Bytes(), Txid: Txid(tx), Fee: fee, Height: h}
 }
 
-// Bumped is the fee that replaces prev by BIP125 with room for the relay
-// increment, up to limit.
+// Bumped returns the fee for a BIP125 replacement of s, with room for the relay
+// increment, at most limit.
 func (s *Sent) Bumped(limit wire.Sat) wire.Sat {
 	return max(min(s.Fee+s.Fee/4+wire.Sat(len(s.Tx)), limit), s.Fee)
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/deal"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/seal"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -36,6 +37,7 @@ type story struct {
 	reorgAt int   // blocks after the funding; 0 for none
 	depth   int
 	drop    bool // the reorg leaves the latest claim out
+	real    bool // on devchain
 	seen    map[transition]bool
 	reached func(*world, any)
 }
@@ -55,7 +57,7 @@ func drawStory(t *rapid.T) (s story) {
 }
 
 func (s story) play(t testing.TB, seed uint64) *world {
-	w := newWorld(t, seed, len(s.faults))
+	w := newWorldOn(t, chainOf(t, s.real), seed, len(s.faults))
 	w.twice, w.present, w.seen, w.reached = s.twice, false, s.seen, s.reached
 	for i, f := range s.faults {
 		a := w.agents[i]
@@ -127,8 +129,10 @@ func (a *agent) honest() bool {
 // TestStories plays random runs and holds the bounds of protocol §3 against
 // what the chain says in the end.
 func TestStories(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		s := drawStory(rt)
+		s.real = tier.Nightly || rapid.IntRange(0, 9).Draw(rt, "devchain") == 9
 		w := s.play(t, rapid.Uint64Range(0, 1000).Draw(rt, "seed"))
 		holds, fees := w.holdings()
 		bad := func(format string, args ...any) {
@@ -205,13 +209,16 @@ func TestStories(t *testing.T) {
 // TestConservation plays the four plain endings, of which each must account
 // for every satoshi exactly.
 func TestConservation(t *testing.T) {
+	t.Parallel()
 	for name, s := range map[string]story{
 		"delivered":   {faults: make([]int, 4)},
 		"absent":      {faults: make([]int, 4), absent: true},
 		"silent":      {faults: []int{1, 1, 1, 1}},
 		"one of many": {faults: make([]int, 4), shape: wire.OneOfMany},
 	} {
+		s.real = !tier.Short()
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			w := s.play(t, 1)
 			holds, fees := w.holdings()
 			total := holds[string(w.change)] + fees
@@ -236,11 +243,15 @@ func TestConservation(t *testing.T) {
 // T−Release, and an agent that then loses a day and six blocks of reorg still
 // confirms its claim before the refund opens.
 func TestReleaseBeforeDeadline(t *testing.T) {
+	t.Parallel()
 	m := deal.MarginsFor(wire.Regtest)
 	const day = 12 // blocks, as margins are divided by twelve
-	for late := 20; late <= 60; late += 2 {
+	sample := tier.NewSample(t)
+	for late := 20; late <= 60; late += tier.Pick(8, 2, 2) {
+		real := sample.Of(0, 10)
 		t.Run(fmt.Sprint(late), func(t *testing.T) {
-			w := newWorld(t, uint64(late), 3)
+			t.Parallel()
+			w := newWorldOn(t, chainOf(t, real), uint64(late), 3)
 			w.present = false
 			w.send(3, wire.PerAgent, 24)
 			funded := w.tip() + 1
@@ -319,6 +330,7 @@ func mutations(v reflect.Value, path string, f func(path string)) {
 // TestOnlyTemplateLeaves: an agent refuses a package of which any field but
 // the fetch key, which nothing on the chain binds, is another one.
 func TestOnlyTemplateLeaves(t *testing.T) {
+	t.Parallel()
 	for _, shape := range []wire.Shape{wire.PerAgent, wire.OneOfMany} {
 		w := newWorld(t, 1, 3)
 		w.send(3, shape, 24)
@@ -348,6 +360,7 @@ func TestOnlyTemplateLeaves(t *testing.T) {
 // TestNoDisclosureBeforeProof: from a proof of which any field is another one,
 // the recipient neither fetches nor releases anything.
 func TestNoDisclosureBeforeProof(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1, 3)
 	w.present = false
 	w.send(3, wire.PerAgent, 24)
@@ -401,6 +414,7 @@ func TestNoDisclosureBeforeProof(t *testing.T) {
 // the pre-signature, pays the agent and is no receipt; an agent's word is none
 // either.
 func TestReceiptMeansDelivered(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1, 3)
 	w.present = false
 	w.send(3, wire.PerAgent, 24)
@@ -436,6 +450,7 @@ func TestReceiptMeansDelivered(t *testing.T) {
 // TestNoEarlyRefund: the machine asks for no refund before T, whatever is
 // mined before.
 func TestNoEarlyRefund(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1, 3)
 	w.present = false
 	w.send(3, wire.PerAgent, 24)
@@ -459,6 +474,7 @@ func TestNoEarlyRefund(t *testing.T) {
 // TestPointOnce: an agent's quote serves one package; the same point cannot be
 // bought twice, by nobody.
 func TestPointOnce(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1, 3)
 	w.send(3, wire.PerAgent, 24)
 	a := w.agents[0]
@@ -484,6 +500,7 @@ func TestPointOnce(t *testing.T) {
 
 // TestQuoteChecks: a quote of which any field is another one is not taken.
 func TestQuoteChecks(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1, 1)
 	e := w.secret()
 	sec, err := seal.FromSender(e, keyOf(t, w.identity))
@@ -523,5 +540,63 @@ func TestQuoteChecks(t *testing.T) {
 	must(t, err)
 	if next.FailedBy != "price" {
 		t.Errorf("a price above the cap: %v %s", next.Phase, next.Failure)
+	}
+}
+
+// TestQuoteCoversLoneSpends: whatever the fee rate, the value that an agent
+// quotes for the smallest message pays for its claim and for the refund, each
+// alone, also when the rate doubles before either; a sender takes no quote that
+// does not.
+func TestQuoteCoversLoneSpends(t *testing.T) {
+	w := newWorld(t, 1, 1)
+	e := w.secret()
+	sec, err := seal.FromSender(e, keyOf(t, w.identity))
+	must(t, err)
+	var b bytes.Buffer
+	info, err := sec.Encrypt(&b, bytes.NewReader([]byte("9 bytes..")), w.purse)
+	must(t, err)
+	agent := w.agents[0].identity
+	cheap := policy
+	cheap.Rate, cheap.OneOfMany = 0, true // nothing but the reserve
+	for _, shape := range []wire.Shape{wire.PerAgent, wire.OneOfMany} {
+		leaves := 1
+		if shape == wire.OneOfMany {
+			leaves = wire.MaxAgents
+		}
+		c := deal.Candidate{Agent: keyOf(t, agent)}
+		s, effects, err := deal.NewSender(deal.Terms{Recipient: keyOf(t, w.identity), Ephemeral: e, PayloadHash: info.Hash, PayloadSize: info.Size,
+			Agents: 1, MaxCost: 1_000_000, Blocks: 24, Shape: shape, Seed: w.secret(), RefundKey: w.secret(), Margins: w.margins, Candidates: []deal.Candidate{c}})
+		must(t, err)
+		ask := effects[0].(deal.AskQuotes)
+		until := w.tip() + 24
+		for _, rate := range []wire.SatPerKVB{100, 1000, 2000, 50_000} {
+			a, err := deal.NewAgent(&wire.QuoteRequest{Session: deal.SessionFor(ask.Seed, c.Agent), E: ask.E, Size: ask.Size, StoreUntil: until,
+				Expiry: until + wire.Height(ask.Slack), Shape: shape}, agent, deal.Fresh{Tau: w.secret(), ClaimKey: w.secret()}, cheap, w.margins, w.tip(), rate)
+			must(t, err)
+			q := a.Quote
+			for _, input := range []int64{contract.ClaimInputWeight(0, leaves), contract.RefundInputWeight(q.Expiry, leaves)} {
+				fee := (2 * rate).Fee(contract.VSize(contract.TxOverheadWeight + input + contract.P2TROutputWeight))
+				if left := q.Value - fee; left < contract.Dust {
+					t.Errorf("shape %d at %d sat/kvB: of %v a spend at twice the rate leaves %v", shape, rate, q.Value, left)
+				}
+			}
+			take := func(q wire.Quote) deal.SenderPhase {
+				q.Sig = wire.Signature{}
+				q.Sig, err = wire.Sign(agent, q.Digest())
+				must(t, err)
+				next, _, err := s.Step(deal.Quoted{Height: w.tip(), Quotes: []wire.Quote{q}})
+				must(t, err)
+				return next.Phase
+			}
+			if got := take(q); got != deal.SenderSealing {
+				t.Errorf("shape %d at %d sat/kvB: the quote is not taken: %v", shape, rate, got)
+			}
+			least := deal.Reserve(contract.MinFeeRate, q.Expiry, shape)
+			short := least - 1 - q.Reserve
+			q.Reserve, q.Value = q.Reserve+short, q.Value+short
+			if got := take(q); got != deal.SenderFailed {
+				t.Errorf("shape %d: a quote whose claim cannot pay the relay minimum is taken", shape)
+			}
+		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/deal"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/seal"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -25,8 +26,9 @@ const maxReorg = 6
 // taken back; and up to six of the blocks that led to it are taken back and
 // connected again (invariant ReorgUndo).
 func TestReorgUndo(t *testing.T) {
-	u := undo{t: t, seen: map[[32]byte]bool{}, covered: map[string]int{}, txs: map[wire.Hash]*watched{}}
-	fixedStories(func(seed uint64, s story) {
+	t.Parallel()
+	u := undo{t: t, sample: tier.NewSample(t), seen: map[[32]byte]bool{}, phases: map[string]int{}, covered: map[string]int{}, txs: map[wire.Hash]*watched{}}
+	fixedStories(t, func(seed uint64, s story) {
 		s.reached = u.visit
 		s.play(t, seed)
 	})
@@ -49,8 +51,9 @@ func TestReorgUndo(t *testing.T) {
 		t.Fatalf("the sender is %v after its coins were spent", w.sender.Phase)
 	}
 
-	if testing.Short() {
-		return
+	t.Logf("%d states, %d reorgs", len(u.seen), u.reorgs)
+	if tier.Short() {
+		return // it has not played all stories
 	}
 	for _, way := range []string{"apply, undo", "undo, apply"} {
 		for d := 1; d <= maxReorg; d++ {
@@ -75,13 +78,14 @@ func TestReorgUndo(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d states, %d reorgs", len(u.seen), u.reorgs)
 }
 
 // undo collects what TestReorgUndo has covered.
 type undo struct {
 	t       *testing.T
+	sample  *tier.Sample
 	seen    map[[32]byte]bool
+	phases  map[string]int // states of each that were tried
 	covered map[string]int
 	txs     map[wire.Hash]*watched // by funding
 	reorgs  int
@@ -96,20 +100,36 @@ func (u *undo) wants(format string, a ...any) {
 func (u *undo) visit(w *world, state any) {
 	raw, err := wire.Marshal(state)
 	must(u.t, err)
-	if id := sha256.Sum256(raw); !u.seen[id] {
-		u.seen[id] = true
-		if testing.Short() && len(u.seen)%20 != 0 {
-			return // the race detector has enough of some of them
+	id := sha256.Sum256(raw)
+	if u.seen[id] {
+		return
+	}
+	u.seen[id] = true
+	switch s := state.(type) {
+	case deal.Sender:
+		if name := "Sender " + s.Phase.String(); u.tries(name) {
+			reorgs(u, w, s, name)
 		}
-		switch s := state.(type) {
-		case deal.Sender:
-			reorgs(u, w, s, "Sender "+s.Phase.String())
-		case deal.Agent:
-			reorgs(u, w, s, "Agent "+s.Phase().String())
-		case deal.Recipient:
-			reorgs(u, w, s, "Recipient "+s.Phase.String())
+	case deal.Agent:
+		if name := "Agent " + s.Phase().String(); u.tries(name) {
+			reorgs(u, w, s, name)
+		}
+	case deal.Recipient:
+		if name := "Recipient " + s.Phase.String(); u.tries(name) {
+			reorgs(u, w, s, name)
 		}
 	}
+}
+
+// tries reports whether a state of a phase is tried: the first of each phase, and a
+// sample of the rest, which in the nightly tier is all.
+func (u *undo) tries(name string) bool {
+	chosen := u.sample.Of(50, 10)
+	if u.phases[name] >= tier.Pick(1, 4, 0) && !chosen {
+		return false
+	}
+	u.phases[name]++
+	return true
 }
 
 // machine is a state that can be stepped.

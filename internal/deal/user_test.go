@@ -17,6 +17,7 @@ import (
 // TestProof: an acknowledged message has a proof that verifies by itself, and
 // not when any part of it is another's.
 func TestProof(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 5, 3)
 	w.send(3, wire.PerAgent, 24)
 	if _, err := w.sender.Proof(wire.Regtest); !errors.Is(err, deal.ErrNoProof) {
@@ -67,6 +68,7 @@ func TestProof(t *testing.T) {
 // it seals gets no acknowledgement for it; nor does one that shows another leaf
 // than the one that was read.
 func TestProofOfAnother(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 14, 3)
 	w.lie = wire.Hash{1}
 	w.send(3, wire.PerAgent, 24)
@@ -118,6 +120,7 @@ func root(t *testing.T, w *world) wire.Hash {
 // TestCancel: a message can be taken back as long as its funding is not signed;
 // then its coins are free, and whatever agents still answer changes nothing.
 func TestCancel(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 7, 3)
 	cancelled := map[deal.SenderPhase]bool{}
 	w.reached = func(_ *world, state any) {
@@ -155,6 +158,7 @@ func TestCancel(t *testing.T) {
 // TestDiscard: a sender's record goes only when nothing is at stake; a
 // recipient's message goes at once, and what was on its way goes after it.
 func TestDiscard(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 8, 3)
 	early := 0
 	w.reached = func(_ *world, state any) {
@@ -200,6 +204,7 @@ func TestDiscard(t *testing.T) {
 // TestWaiting: a message whose coins are in others' hands waits for them, asks
 // for quotes anew where they run out, and fails only where no block can help.
 func TestWaiting(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 9, 3)
 	polls, dry := 0, true
 	w.reached = func(_ *world, state any) {
@@ -260,6 +265,7 @@ func TestWaiting(t *testing.T) {
 // TestRestored: a home of yesterday takes nothing for granted that may have
 // changed since: no quote, no message that was not paid for, no copy.
 func TestRestored(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 10, 3)
 	senders, recipients := map[deal.SenderPhase]bool{}, map[deal.RecipientPhase]bool{}
 	quoted, held := 0, 0
@@ -329,6 +335,7 @@ func TestRestored(t *testing.T) {
 // TestRestoredRecipient: a recipient that begins anew at any moment still reads
 // its message, and gives σ to no second agent for it.
 func TestRestoredRecipient(t *testing.T) {
+	t.Parallel()
 	for at := deal.RecipientFound; at < deal.RecipientRead; at++ {
 		w := newWorld(t, 11, 3)
 		done := false
@@ -355,6 +362,7 @@ func TestRestoredRecipient(t *testing.T) {
 // TestRestoredRefund: a home of the moment before its funding was published
 // finds it in the chain, and takes back what nobody earned.
 func TestRestoredRefund(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 12, 3)
 	var restored *deal.Sender
 	w.reached = func(w *world, state any) {
@@ -395,6 +403,7 @@ func TestRestoredRefund(t *testing.T) {
 // coins went elsewhere, or its time is up; and is refunded if one takes it after
 // all.
 func TestNeverConfirmed(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 13, 3)
 	var s deal.Sender
 	w.reached = func(w *world, state any) {

@@ -21,15 +21,16 @@ import (
 	"github.com/bitgram/bitgram/internal/chain/devchain"
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/deal"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/seal"
 	"github.com/bitgram/bitgram/wire"
 )
 
-// world drives the three machines over the real chain, with everything else in
-// memory: who misbehaves, and when, is the test's to say. All randomness comes
-// from one seed.
+// world drives the three machines over a chain, with everything else in memory: who
+// misbehaves, and when, is the test's to say. All randomness comes from one seed.
 type world struct {
 	t       testing.TB
+	src     *rand.PCG // of rng
 	rng     *rand.Rand
 	chain   blockchain
 	margins deal.Margins
@@ -89,15 +90,26 @@ type agent struct {
 	released wire.Height // when it took σ
 }
 
+// newWorld is a world on a ledger; in the nightly tier on devchain.
 func newWorld(t testing.TB, seed uint64, agents int) *world {
+	return newWorldOn(t, chainOf(t, tier.Nightly), seed, agents)
+}
+
+// chainOf is a new chain: devchain, with consensus and policy, if real, and else a
+// ledger, which takes a small part of its time.
+func chainOf(t testing.TB, real bool) blockchain {
+	if !real {
+		return newLedger()
+	}
 	c, err := devchain.Open(t.TempDir())
 	must(t, err)
 	t.Cleanup(func() { must(t, c.Close()) })
-	return newWorldOn(t, c, seed, agents)
+	return c
 }
 
 func newWorldOn(t testing.TB, c blockchain, seed uint64, agents int) *world {
-	w := &world{t: t, rng: rand.New(rand.NewPCG(seed, 0)), chain: c, margins: deal.MarginsFor(wire.Regtest), policy: policy,
+	src := rand.NewPCG(seed, 0)
+	w := &world{t: t, src: src, rng: rand.New(src), chain: c, margins: deal.MarginsFor(wire.Regtest), policy: policy,
 		miner: append([]byte{0x51, 0x20}, bytes.Repeat([]byte{2}, 32)...), copies: map[wire.Key][]byte{}, present: true}
 	w.body = make([]byte, 1+w.rng.IntN(3000))
 	for i := range w.body {

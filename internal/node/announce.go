@@ -188,6 +188,20 @@ func (n *Node) advertise(ctx context.Context) {
 	}
 }
 
+// ErrHintLost: others no longer find this agent by its own hint.
+var ErrHintLost = errors.New("the agent's hint is not on the chain")
+
+// HintTrouble returns why the hint that the agent is told to keep on the chain
+// is not there and could not be put there when the last block came: an error
+// that wraps ErrHintLost and the reason. It is nil if all is well, or if the
+// agent keeps no hint.
+func (n *Node) HintTrouble() error {
+	if why := n.hintLost.Load(); why != nil {
+		return fmt.Errorf("%w: %w", ErrHintLost, *why)
+	}
+	return nil
+}
+
 // announced is what an agent burned where others stand at its place, and when it
 // last paid.
 type announced struct {
@@ -205,10 +219,23 @@ var errSoon = errors.New("it was put there less than a day ago; the next try com
 // errApart: the wallet and the index of names are not at the same block.
 var errApart = errors.New("the chain is being read")
 
-// advertiseOnce puts the hint there unless it is, or is on its way. Each time that
+// advertiseOnce looks whether the hint is there, puts it there if not, and notes
+// for HintTrouble how that went.
+func (n *Node) advertiseOnce(ctx context.Context) error {
+	err := n.putHint(ctx)
+	switch {
+	case err == nil:
+		n.hintLost.Store(nil)
+	case !errors.Is(err, errApart) && ctx.Err() == nil:
+		n.hintLost.Store(&err)
+	}
+	return err
+}
+
+// putHint puts the hint there unless it is, or is on its way. Each time that
 // somebody outbids it, it burns at least twice as much as the last time, so that
 // it does not take many times to come to the limit.
-func (n *Node) advertiseOnce(ctx context.Context) error {
+func (n *Node) putHint(ctx context.Context) error {
 	own, err := n.ownHints()
 	if err != nil {
 		return err

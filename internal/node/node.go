@@ -142,6 +142,7 @@ type Node struct {
 	published published
 	names     *names.Index // nil where no hints are read
 	hints     hints
+	hintLost  atomic.Pointer[error] // why the agent's own hint is not on the chain
 
 	stop    context.CancelFunc
 	running sync.WaitGroup

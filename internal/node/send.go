@@ -116,18 +116,19 @@ func (n *Node) Estimate(ctx context.Context, l Letter, size uint64) (e Estimate,
 	for _, ad := range n.Roster() {
 		rates[ad.Agent] = ad.Rate
 	}
-	claims, outputs := 1, l.Agents
+	outputs := l.Agents
 	if l.Shape == wire.OneOfMany {
-		claims, outputs = wire.MaxAgents, 1
+		outputs = 1
 	}
 	rate := n.engine.FeeRate()
+	expiry := n.engine.Position().Height + wire.Height(l.Blocks+n.margins.Slack)
 	var offers []choose.Offer
 	for _, c := range candidates {
 		price, err := wire.StoragePrice(rates[c.Agent], sealed, l.Blocks, n.margins.BlocksPerDay)
 		if err != nil {
 			continue
 		}
-		value := max(price.Sat()+contract.ClaimReserve(2*rate, 0, claims), contract.Dust)
+		value := price.Sat() + deal.Reserve(rate, expiry, l.Shape)
 		offers = append(offers, choose.Offer{Agent: c.Agent, Value: value, Prefix: c.Prefix})
 	}
 	picked := choose.Pick(offers, l.Agents, payload, nil)

@@ -82,6 +82,7 @@ var codes = []struct {
 	{chain.ErrRejected, api.CodeRejected},
 	{blockname.ErrNotHint, api.CodeNoHint},
 	{blockname.ErrMalformed, api.CodeBadHint},
+	{node.ErrHintLost, api.CodeHintLost},
 	{node.ErrOutbid, api.CodeOutbid},
 	{node.ErrStands, api.CodeRegistered},
 	{node.ErrNoNames, api.CodeNoNames},

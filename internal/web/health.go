@@ -19,6 +19,8 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request, known bool) {
 		OK     bool     `json:"ok"`
 		Code   api.Code `json:"code,omitempty"`
 		Reason string   `json:"reason,omitempty"`
+
+		Warnings []api.Code `json:"warnings,omitempty"`
 	}
 	n, err := s.get()
 	if err == nil {
@@ -48,7 +50,11 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request, known bool) {
 		writeJSON(w, http.StatusServiceUnavailable, h)
 		return
 	}
-	writeJSON(w, http.StatusOK, health{OK: true})
+	h := health{OK: true}
+	if n.HintTrouble() != nil {
+		h.Warnings = append(h.Warnings, api.CodeHintLost)
+	}
+	writeJSON(w, http.StatusOK, h)
 }
 
 // healthTime is the time limit for the Bitcoin node to answer.

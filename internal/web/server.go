@@ -314,6 +314,9 @@ func (s *Server) status(ctx context.Context, n *node.Node, _ *none) (st api.Stat
 		}
 		st.Agent = &api.Stored{Quotes: stored.Quotes, Messages: stored.Messages, Bytes: stored.Bytes, Unpaid: stored.Unpaid, Claims: stored.Claims, Earned: stored.Earned, Pending: stored.Pending}
 	}
+	if err := n.HintTrouble(); err != nil {
+		st.Warnings = append(st.Warnings, api.Warning{Code: api.CodeHintLost, Message: err.Error()})
+	}
 	return st, nil
 }
 

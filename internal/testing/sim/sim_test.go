@@ -132,7 +132,7 @@ var stories = map[string]story{
 		}
 	}, want: "delivered"},
 	"the network is cut for hours": {during: func(l *sim.Lab, m *sim.Message) {
-		l.Net.Cut(m.To)
+		l.Cut(m.To)
 		l.Mine(2)
 		time.Sleep(3 * time.Hour)
 		l.Net.Heal()
@@ -515,7 +515,7 @@ func faults(l *sim.Lab) string {
 		h := all[l.Rand.IntN(len(all))]
 		switch l.Rand.IntN(8) {
 		case 0:
-			l.Net.Cut(h)
+			l.Cut(h)
 		case 1:
 			l.Net.Heal()
 		case 2:
