@@ -77,7 +77,7 @@ type Backend interface {
 	Block(ctx context.Context, hash chainhash.Hash) (*btcwire.MsgBlock, wire.Height, error)
 
 	// Broadcast hands tx to the node. A transaction that the node already has
-	// in its mempool or in a block whose outputs are still known is no error.
+	// in its mempool or in a block whose outputs are still known is not an error.
 	// A refusal wraps ErrRejected (or ErrConflict, ErrFeeTooLow).
 	Broadcast(ctx context.Context, tx *btcwire.MsgTx) error
 
