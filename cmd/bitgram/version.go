@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"runtime"
@@ -25,13 +24,16 @@ type build struct {
 
 // readBuild reads what the Go command recorded in the binary.
 func readBuild() build {
-	b := build{Version: cmp.Or(release, "devel"), Go: runtime.Version()}
+	b := build{Version: "devel", Go: runtime.Version()}
 	info, ok := debug.ReadBuildInfo()
+	if ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
+		b.Version = info.Main.Version
+	}
+	if release != "" {
+		b.Version = release
+	}
 	if !ok {
 		return b
-	}
-	if v := info.Main.Version; release == "" && v != "" && v != "(devel)" {
-		b.Version = v
 	}
 	for _, s := range info.Settings {
 		switch s.Key {

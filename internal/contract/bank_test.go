@@ -10,6 +10,7 @@ import (
 	"github.com/btcsuite/btcd/txscript/v2"
 	btcwire "github.com/btcsuite/btcd/wire/v2"
 
+	"github.com/bitgram/bitgram/internal/batch"
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/penny"
 	"github.com/bitgram/bitgram/wire"
@@ -218,7 +219,7 @@ func TestBankPackageValid(t *testing.T) {
 		t.Fatal(err)
 	}
 	low := contract.NewSent(pinned, 400, 0)
-	rung, fee, err := contract.BuildClose([]contract.BankClose{f.at(7)}, nil, home, 1000, low.Bumped(10_000))
+	rung, fee, err := contract.BuildClose([]contract.BankClose{f.at(7)}, nil, home, 1000, batch.Market{}.Outbid(low, contract.TxOverheadWeight+2*contract.P2TROutputWeight+contract.RungInputWeight(6, 14)))
 	if err != nil || fee <= 400 {
 		t.Fatal(fee, err)
 	}

@@ -22,12 +22,6 @@ func NewSent(tx Tx, fee wire.Sat, h wire.Height) *Sent {
 	return &Sent{Tx: b.Bytes(), Txid: Txid(tx), Fee: fee, Height: h}
 }
 
-// Bumped returns the fee for a BIP125 replacement of s, with room for the relay
-// increment, at most limit.
-func (s *Sent) Bumped(limit wire.Sat) wire.Sat {
-	return max(min(s.Fee+s.Fee/4+wire.Sat(len(s.Tx)), limit), s.Fee)
-}
-
 // Spends reports whether s spends exactly the same outputs as tx.
 func (s *Sent) Spends(tx Tx) bool {
 	old, err := ReadTx(s.Tx)

@@ -44,11 +44,17 @@ type KDF struct {
 	Salt    string `json:"salt,omitempty"` // hex
 }
 
-// newKDF returns the second recommended parameters of RFC 9106, with a new salt.
+// kdfCost is the second recommended choice of RFC 9106. Only this package's tests
+// change it.
+var kdfCost = KDF{Name: "argon2id", Time: 3, Memory: 64 << 10, Threads: 4}
+
+// newKDF returns kdfCost with a new salt.
 func newKDF() KDF {
 	var salt [16]byte
 	_, _ = rand.Read(salt[:]) // never fails (crypto/rand)
-	return KDF{Name: "argon2id", Time: 3, Memory: 64 << 10, Threads: 4, Salt: hex.EncodeToString(salt[:])}
+	k := kdfCost
+	k.Salt = hex.EncodeToString(salt[:])
+	return k
 }
 
 // key derives the key. It returns ErrDamaged for parameters out of range, so that a

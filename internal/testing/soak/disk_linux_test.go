@@ -109,12 +109,11 @@ func (w *town) full(p *party) {
 	}
 }
 
-// TestFullDisk fills the disks of a sender and of an agent, with room for less
+func init() { stories["full disk"] = fullDisk }
+
+// fullDisk fills the disks of a sender and of an agent, with room for less
 // than a message and with room for nothing at all.
-func TestFullDisk(t *testing.T) {
-	if testing.Short() {
-		t.Skip("[short] disks of their own")
-	}
+func fullDisk(t *testing.T) {
 	t.Parallel()
 	w := newTown(t, 9, 300*time.Millisecond, 4, "alice", "bob")
 	alice, bob, agent := w.users[0], w.users[1], w.agents[0]
