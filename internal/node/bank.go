@@ -83,10 +83,10 @@ func (b *banks) lock(ctx context.Context, id wire.Hash) (unlock func(), err erro
 	}
 }
 
-func payerRef(id bank.ID) engine.Ref { return engine.Ref{Kind: engine.KindPayer, ID: id} }
-func payeeRef(id bank.ID) engine.Ref { return engine.Ref{Kind: engine.KindPayee, ID: id} }
+func payerRef(id bank.ID) engine.Ref { return engine.Ref{Kind: bank.KindPayer, ID: id} }
+func payeeRef(id bank.ID) engine.Ref { return engine.Ref{Kind: bank.KindPayee, ID: id} }
 func sendingRef(payment wire.Hash) engine.Ref {
-	return engine.Ref{Kind: engine.KindSending, ID: payment}
+	return engine.Ref{Kind: bank.KindSending, ID: payment}
 }
 
 // ErrNoBank: no such bank, or no such payment, is here.
@@ -97,7 +97,7 @@ const bucketPaper = "bank/paper"
 
 func paperKey(ref engine.Ref) []byte {
 	role := byte('r')
-	if ref.Kind == engine.KindPayee {
+	if ref.Kind == bank.KindPayee {
 		role = 'e'
 	}
 	return append([]byte{role}, ref.ID[:]...)
@@ -212,22 +212,22 @@ func (n *Node) QuoteBank(l penny.Ladder) (q BankQuote, err error) {
 
 // Payers lists the banks of this node as payer, and Payees as payee, oldest first.
 func (n *Node) Payers(ctx context.Context, f func(bank.Payer) error) error {
-	return each(ctx, n.store, engine.KindPayer, func(_ engine.Ref, p bank.Payer) error { return f(p) })
+	return each(ctx, n.store, bank.KindPayer, func(_ engine.Ref, p bank.Payer) error { return f(p) })
 }
 
 // Payees lists the banks of this node as payee, oldest first.
 func (n *Node) Payees(ctx context.Context, f func(bank.Payee) error) error {
-	return each(ctx, n.store, engine.KindPayee, func(_ engine.Ref, y bank.Payee) error { return f(y) })
+	return each(ctx, n.store, bank.KindPayee, func(_ engine.Ref, y bank.Payee) error { return f(y) })
 }
 
 // Sendings lists this node's payments, oldest first.
 func (n *Node) Sendings(ctx context.Context, f func(bank.Sending) error) error {
-	return each(ctx, n.store, engine.KindSending, func(_ engine.Ref, s bank.Sending) error { return f(s) })
+	return each(ctx, n.store, bank.KindSending, func(_ engine.Ref, s bank.Sending) error { return f(s) })
 }
 
 // Relays lists the payments that this node passed on or received, oldest first.
 func (n *Node) Relays(ctx context.Context, f func(bank.Relay) error) error {
-	return each(ctx, n.store, engine.KindRelay, func(_ engine.Ref, r bank.Relay) error { return f(r) })
+	return each(ctx, n.store, bank.KindRelay, func(_ engine.Ref, r bank.Relay) error { return f(r) })
 }
 
 // FindBank finds a bank, or a payment, by its ID or the first digits of it: the
@@ -443,7 +443,7 @@ func sendPennies(s *p2p.PennyStream, p *bank.Payer, u *penny.Purse, count *uint3
 // payee alone. bank.ErrNotOpen; bank.ErrNoRung where a payee has nothing to close
 // for, and would only take no more pennies for ever.
 func (n *Node) CloseBank(ctx context.Context, ref engine.Ref) error {
-	if ref.Kind == engine.KindPayee {
+	if ref.Kind == bank.KindPayee {
 		y, err := (*payee)(n).state(ctx, ref.ID)
 		if err == nil && y.Spend == nil && y.Rung() == 0 {
 			return fmt.Errorf("%w: there is nothing to close for, and the payer takes it back from block %d on", bank.ErrNoRung, y.Expiry)

@@ -259,9 +259,9 @@ type sharing[S any] struct {
 }
 
 var (
-	closing = sharing[bank.Payee]{bucketClosable, engine.KindPayee, func(y *bank.Payee) *contract.Sent { return y.Alone },
+	closing = sharing[bank.Payee]{bucketClosable, bank.KindPayee, func(y *bank.Payee) *contract.Sent { return y.Alone },
 		func(y *bank.Payee) bool { return y.Solo }, (*bank.Payee).Due}
-	refunding = sharing[bank.Payer]{bucketRefundable, engine.KindPayer, func(p *bank.Payer) *contract.Sent { return p.Refund },
+	refunding = sharing[bank.Payer]{bucketRefundable, bank.KindPayer, func(p *bank.Payer) *contract.Sent { return p.Refund },
 		func(p *bank.Payer) bool { return p.Solo }, (*bank.Payer).Refundable}
 )
 
@@ -324,7 +324,7 @@ func (x *executor) broadcastBank(ctx context.Context, ref engine.Ref, e bank.Bro
 			return list, nil
 		}
 		refs, err := closing.shared(tx, ev.Txid)
-		if ref.Kind == engine.KindPayer {
+		if ref.Kind == bank.KindPayer {
 			refs, err = refunding.shared(tx, ev.Txid)
 		}
 		for _, r := range refs {

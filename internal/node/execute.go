@@ -87,7 +87,7 @@ func (x *executor) Do(ctx context.Context, ref engine.Ref, e engine.Effect) (fun
 	}
 	if drop, ok := e.(deal.DropPayload); ok {
 		return func(tx engine.Tx) ([]engine.Delivery, error) {
-			if ref.Kind == engine.KindSender {
+			if ref.Kind == deal.KindSender {
 				return nextWaiting(tx) // it may have given its coins back
 			}
 			return nil, x.unlist(tx, ref, drop)
@@ -207,10 +207,10 @@ func nextWaiting(tx engine.Tx) (list []engine.Delivery, err error) {
 		return nil, err
 	}
 	if ref.Kind == "" {
-		ref.Kind = engine.KindSender // written before banks waited too
+		ref.Kind = deal.KindSender // written before banks waited too
 	}
 	var ev engine.Event = deal.CoinsFreed{}
-	if ref.Kind == engine.KindPayer {
+	if ref.Kind == bank.KindPayer {
 		ev = bank.CoinsFreed{}
 	}
 	return []engine.Delivery{{Ref: ref, Event: ev}}, tx.Delete(bucketWaiting, ref.ID[:])
@@ -234,7 +234,7 @@ func (x *executor) release(ctx context.Context, e deal.Release) (tau wire.Secret
 
 // unlist takes a dropped copy out of the index.
 func (x *executor) unlist(tx engine.Tx, ref engine.Ref, drop deal.DropPayload) error {
-	if ref.Kind != engine.KindAgent {
+	if ref.Kind != deal.KindAgent {
 		return nil
 	}
 	if err := tx.Delete(bucketCopies, ref.ID[:]); err != nil {
@@ -437,9 +437,9 @@ func (x *executor) watched(what string, f *os.File) io.Reader {
 // was read stays.
 func (x *executor) drop(ref engine.Ref) error {
 	switch ref.Kind {
-	case engine.KindSender:
+	case deal.KindSender:
 		return remove(x.files.path(dirOutgoing, ref.ID, ""))
-	case engine.KindAgent:
+	case deal.KindAgent:
 		return remove(x.files.path(dirCopies, ref.ID, ""))
 	default:
 		list, err := filepath.Glob(x.files.path(dirIncoming, ref.ID, ".*.sealed"))

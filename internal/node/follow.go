@@ -49,13 +49,13 @@ func (f *follower) Disconnect(tx engine.Tx, height wire.Height) error {
 
 // recipientRef names a received message by its funding: one marker each.
 func recipientRef(txid wire.Hash) engine.Ref {
-	return engine.Ref{Kind: engine.KindRecipient, ID: txid}
+	return engine.Ref{Kind: deal.KindRecipient, ID: txid}
 }
 
 func senderRef(k wire.MessageKey) engine.Ref {
-	return engine.Ref{Kind: engine.KindSender, ID: wire.Hash(k)}
+	return engine.Ref{Kind: deal.KindSender, ID: wire.Hash(k)}
 }
 
 func agentRef(point wire.Key) engine.Ref {
-	return engine.Ref{Kind: engine.KindAgent, ID: wire.Hash(point)}
+	return engine.Ref{Kind: deal.KindAgent, ID: wire.Hash(point)}
 }

@@ -22,13 +22,13 @@ var ErrUnread = errors.New("the message is not here")
 
 // Sent lists the messages of this sender, in the order in which they were sent.
 func (n *Node) Sent(ctx context.Context, f func(engine.Ref, deal.Sender) error) error {
-	return each(ctx, n.store, engine.KindSender, f)
+	return each(ctx, n.store, deal.KindSender, f)
 }
 
 // Received lists the messages that were found for this recipient, in the order
 // of the chain; not those that the user discarded.
 func (n *Node) Received(ctx context.Context, f func(engine.Ref, deal.Recipient) error) error {
-	return each(ctx, n.store, engine.KindRecipient, func(ref engine.Ref, r deal.Recipient) error {
+	return each(ctx, n.store, deal.KindRecipient, func(ref engine.Ref, r deal.Recipient) error {
 		if r.Phase == deal.RecipientDiscarded {
 			return nil
 		}

@@ -326,7 +326,7 @@ func (n *Node) publish(ctx context.Context) error {
 	}
 	due := map[wire.Key]wire.Grant{}
 	if err := n.store.View(ctx, func(tx engine.Tx) error {
-		return tx.Each(engine.KindAgent, false, func(_ engine.Ref, raw []byte) error {
+		return tx.Each(deal.KindAgent, false, func(_ engine.Ref, raw []byte) error {
 			var a deal.Agent
 			if err := wire.Unmarshal(raw, &a); err != nil {
 				return nil // the engine tells of it

@@ -201,19 +201,9 @@ func Open(cfg Config) (n *Node, err error) {
 	if err := n.sweep(ctx); err != nil {
 		return nil, err
 	}
-	observe := func(c engine.Change) {
-		n.load.change(c)
-		n.published.change(c)
-		if cfg.Observe != nil {
-			cfg.Observe(c)
-		}
-	}
-	var exec engine.Executor = (*executor)(n)
-	if cfg.Intercept != nil {
-		exec = cfg.Intercept(exec)
-	}
-	n.engine = engine.New(engine.Config{Store: n.store, Chain: cfg.Chain, Executor: exec, Followers: []engine.Follower{(*follower)(n)},
-		Birthday: cfg.Birthday, Account: account, Observe: observe, Log: n.log})
+	n.engine = engine.New(engine.Config{Store: n.store, Chain: cfg.Chain, Birthday: cfg.Birthday, Observe: cfg.Observe, Log: n.log})
+	n.engine.Register(n.machines()...)
+	n.engine.Follow((*follower)(n))
 	if err := n.restored(ctx); err != nil {
 		return nil, err
 	}
@@ -377,7 +367,7 @@ func Identity(network wire.Network, entropy []byte) (seed []byte, address string
 // file and the state that names it.
 func (n *Node) sweep(ctx context.Context) error {
 	return n.store.View(ctx, func(tx engine.Tx) error {
-		for dir, kind := range map[string]engine.Kind{dirCopies: engine.KindAgent, dirOutgoing: engine.KindSender} {
+		for dir, kind := range map[string]engine.Kind{dirCopies: deal.KindAgent, dirOutgoing: deal.KindSender} {
 			list, err := os.ReadDir(filepath.Join(n.cfg.Dir, dir))
 			if err != nil {
 				return err
@@ -413,7 +403,7 @@ func wanted(tx engine.Tx, kind engine.Kind, name string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if kind == engine.KindSender {
+	if kind == deal.KindSender {
 		var s deal.Sender
 		err := wire.Unmarshal(raw, &s)
 		return err == nil && !s.Interest().Done, err

@@ -259,7 +259,7 @@ func TestMempoolLost(t *testing.T) {
 func TestPublish(t *testing.T) {
 	const purse = 1_000_000
 	_, n, moody := moodyTown(t, purse)
-	ref := engine.Ref{Kind: engine.KindSender, ID: wire.Hash{1}}
+	ref := engine.Ref{Kind: deal.KindSender, ID: wire.Hash{1}}
 	tip := n.Engine().Position().Height
 	funding := func(over wire.Sat) (tx *btcwire.MsgTx) {
 		must(t, n.store.Update(t.Context(), func(x engine.Tx) error {

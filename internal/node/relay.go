@@ -15,7 +15,7 @@ import (
 )
 
 func relayRef(in bank.ID, payment wire.Hash) engine.Ref {
-	return engine.Ref{Kind: engine.KindRelay, ID: bank.RelayID(in, payment)}
+	return engine.Ref{Kind: bank.KindRelay, ID: bank.RelayID(in, payment)}
 }
 
 // Transfer implements p2p.Banks: a step of somebody's payment is passed on, or

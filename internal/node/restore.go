@@ -66,8 +66,8 @@ func (n *Node) restored(ctx context.Context) error {
 		if marked = mark != nil; err != nil || !marked {
 			return err
 		}
-		for _, kind := range []engine.Kind{engine.KindSender, engine.KindAgent, engine.KindRecipient,
-			engine.KindPayer, engine.KindPayee, engine.KindSending, engine.KindRelay} {
+		for _, kind := range []engine.Kind{deal.KindSender, deal.KindAgent, deal.KindRecipient,
+			bank.KindPayer, bank.KindPayee, bank.KindSending, bank.KindRelay} {
 			if err := tx.Each(kind, false, func(ref engine.Ref, _ []byte) error {
 				refs = append(refs, ref)
 				return nil
@@ -106,7 +106,7 @@ func (n *Node) restored(ctx context.Context) error {
 // restoredEvent is what a contract of a restored home is told.
 func (n *Node) restoredEvent(ctx context.Context, ref engine.Ref) (engine.Event, error) {
 	switch ref.Kind {
-	case engine.KindPayer, engine.KindPayee, engine.KindSending, engine.KindRelay:
+	case bank.KindPayer, bank.KindPayee, bank.KindSending, bank.KindRelay:
 		// The blocks since the backup are told only later. Without a node to ask, what
 		// waits for others waits from the first of them.
 		var ev bank.Restored
@@ -114,7 +114,7 @@ func (n *Node) restoredEvent(ctx context.Context, ref engine.Ref) (engine.Event,
 			ev.Height = tip.Height
 		}
 		return ev, nil
-	case engine.KindAgent:
+	case deal.KindAgent:
 		_, err := os.Stat(n.files.path(dirCopies, wire.Key(ref.ID), ""))
 		here := err == nil
 		err = n.store.View(ctx, func(tx engine.Tx) error {

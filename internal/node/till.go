@@ -119,7 +119,7 @@ func (y *payee) again(ctx context.Context, old *bank.Payee, o *wire.BankOpen) er
 func (y *payee) room(ctx context.Context, id bank.ID, from p2p.Caller) error {
 	all, unfunded := 0, map[bank.ID]bool{}
 	if err := y.store.View(ctx, func(tx engine.Tx) error {
-		return tx.Each(engine.KindPayee, false, func(ref engine.Ref, raw []byte) error {
+		return tx.Each(bank.KindPayee, false, func(ref engine.Ref, raw []byte) error {
 			var s bank.Payee
 			if err := wire.Unmarshal(raw, &s); err != nil {
 				return nil // counted nowhere, and in nobody's way

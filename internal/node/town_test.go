@@ -233,7 +233,7 @@ func (w *town) counted(n *Node) {
 	w.t.Helper()
 	var want Stored
 	claimable := map[string]bool{}
-	must(w.t, each(w.t.Context(), n.store, engine.KindAgent, func(_ engine.Ref, a deal.Agent) error {
+	must(w.t, each(w.t.Context(), n.store, deal.KindAgent, func(_ engine.Ref, a deal.Agent) error {
 		want.add(of(&a))
 		if k := claimKey(a); k != nil {
 			claimable[string(k)] = true

@@ -383,11 +383,11 @@ func (s *Server) routes(api huma.API) {
 	on(s, api, "GET", "/inbox", "Messages received", s.inbox)
 	on(s, api, "GET", "/sent", "Messages sent", s.listSent)
 	on(s, api, "GET", "/messages/{id}", "One message", func(ctx context.Context, n *node.Node, in *byID) (Message, error) {
-		m, _, err := s.find(ctx, n, in.ID, engine.KindSender, engine.KindRecipient)
+		m, _, err := s.find(ctx, n, in.ID, deal.KindSender, deal.KindRecipient)
 		return m, err
 	})
 	on(s, api, "POST", "/messages/{id}/cancel", "Take a message back before it is paid for", func(ctx context.Context, n *node.Node, in *byID) (Message, error) {
-		m, ref, err := s.find(ctx, n, in.ID, engine.KindSender, engine.KindRecipient)
+		m, ref, err := s.find(ctx, n, in.ID, deal.KindSender, deal.KindRecipient)
 		if err != nil {
 			return m, err
 		}
@@ -397,18 +397,18 @@ func (s *Server) routes(api huma.API) {
 		if err := n.Cancel(ctx, ref); err != nil {
 			return m, err
 		}
-		m, _, err = s.find(ctx, n, in.ID, engine.KindSender)
+		m, _, err = s.find(ctx, n, in.ID, deal.KindSender)
 		return m, err
 	})
 	on(s, api, "DELETE", "/messages/{id}", "Delete a message that was received, or else one that was sent and has come to its end", func(ctx context.Context, n *node.Node, in *byID) (Message, error) {
-		m, ref, err := s.find(ctx, n, in.ID, engine.KindRecipient, engine.KindSender)
+		m, ref, err := s.find(ctx, n, in.ID, deal.KindRecipient, deal.KindSender)
 		if err != nil {
 			return m, err
 		}
 		return m, n.Discard(ctx, ref)
 	})
 	on(s, api, "GET", "/messages/{id}/proof", "A proof of delivery that anybody can check offline", func(ctx context.Context, n *node.Node, in *byID) (*deal.Proof, error) {
-		_, state, err := n.Find(ctx, in.ID, engine.KindSender, engine.KindRecipient)
+		_, state, err := n.Find(ctx, in.ID, deal.KindSender, deal.KindRecipient)
 		if err != nil {
 			return nil, err
 		}
@@ -474,7 +474,7 @@ func (s *Server) routes(api huma.API) {
 		if err != nil {
 			return nil, s.explained(err)
 		}
-		ref, state, err := n.Find(ctx, in.ID, engine.KindRecipient, engine.KindSender)
+		ref, state, err := n.Find(ctx, in.ID, deal.KindRecipient, deal.KindSender)
 		if err != nil {
 			return nil, s.explained(err)
 		}
