@@ -19,6 +19,13 @@ const (
 	Banking
 )
 
+// Peer is who provides something, and where it is reached. It is part of stored
+// states, and no message.
+type Peer struct {
+	Key   Key
+	Addrs []string // multiaddrs without the peer ID
+}
+
 // Limits are what an agent takes.
 type Limits struct {
 	_      struct{} `cbor:",toarray"`

@@ -86,10 +86,7 @@ var (
 )
 
 // Peer is the other side of a bank: its identity and where to reach it.
-type Peer struct {
-	Key   wire.Key
-	Addrs []string // multiaddrs without the peer ID
-}
+type Peer = wire.Peer
 
 // Paper is the large part of a bank, which never changes: what its output is made
 // of, and on the payee's side the payer's signatures.

@@ -65,7 +65,7 @@ func share(b *testing.B, hosts []*p2p.Host, unit string, f func(*p2p.Host) error
 func BenchmarkStore(b *testing.B) {
 	w := newTown(b, 1)
 	a := w.homes["agent-0"]
-	to := deal.Candidate{Agent: a.node.Key(), Addrs: a.node.Addrs()}
+	to := wire.Peer{Key: a.node.Key(), Addrs: a.node.Addrs()}
 	_, recipient := secret(b)
 	share(b, callers(b, 64), "stores/s", func(h *p2p.Host) error {
 		_, err := storeOne(b, h, to, recipient, a.node.Engine().Position().Height, 1<<10)
@@ -130,7 +130,7 @@ func BenchmarkPlant(b *testing.B) {
 func BenchmarkFetch(b *testing.B) {
 	w := newTown(b, 1)
 	a := w.homes["agent-0"]
-	to := deal.Candidate{Agent: a.node.Key(), Addrs: a.node.Addrs()}
+	to := wire.Peer{Key: a.node.Key(), Addrs: a.node.Addrs()}
 	_, point := secret(b)
 	fetchKey, _ := secret(b)
 	must(b, a.node.store.Update(b.Context(), func(tx engine.Tx) error {

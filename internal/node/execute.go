@@ -156,7 +156,7 @@ func (x *executor) answer(ctx context.Context, ref engine.Ref, e engine.Effect) 
 		}
 		return broadcasted(x.cfg.Chain.Broadcast(ctx, tx))
 	case deal.Poll:
-		s, err := x.calls.Status(ctx, e.Candidate, &e.Request)
+		s, err := x.calls.Status(ctx, e.Candidate.Peer(), &e.Request)
 		if err != nil || len(s.Ack) == 0 {
 			return deal.NothingNew{}, nil
 		}
@@ -187,7 +187,7 @@ func (x *executor) answer(ctx context.Context, ref engine.Ref, e engine.Effect) 
 		if err != nil {
 			return nil, err
 		}
-		err = x.calls.Acknowledge(ctx, e.Candidate, &wire.Acknowledge{Point: e.Leaf.Point, MAC: wire.AckMAC(e.FetchKey, e.Leaf.Point, blob), Blob: blob})
+		err = x.calls.Acknowledge(ctx, e.Candidate.Peer(), &wire.Acknowledge{Point: e.Leaf.Point, MAC: wire.AckMAC(e.FetchKey, e.Leaf.Point, blob), Blob: blob})
 		return deal.AckLeft{OK: err == nil}, nil
 	}
 	return nil, fmt.Errorf("no way to carry out %T", e)
@@ -220,7 +220,7 @@ func nextWaiting(tx engine.Tx) (list []engine.Delivery, err error) {
 // would be asked again, is ten minutes away.
 func (x *executor) release(ctx context.Context, e deal.Release) (tau wire.Secret, err error) {
 	for wait := 250 * time.Millisecond; wait <= time.Second; wait *= 2 {
-		if tau, err = x.calls.Release(ctx, e.Candidate, e.Point, e.Sigma); !errors.Is(err, p2p.ErrUnreachable) {
+		if tau, err = x.calls.Release(ctx, e.Candidate.Peer(), e.Point, e.Sigma); !errors.Is(err, p2p.ErrUnreachable) {
 			return tau, err
 		}
 		select {
@@ -254,7 +254,7 @@ func (x *executor) askQuotes(ctx context.Context, ref engine.Ref, ask deal.AskQu
 	var mu sync.Mutex
 	x.each(ctx, ask.Candidates, func(ctx context.Context, c deal.Candidate) {
 		until := tip + wire.Height(ask.Blocks)
-		q, err := x.calls.Quote(ctx, c, &wire.QuoteRequest{Session: deal.SessionFor(ask.Seed, c.Agent), E: ask.E, Size: ask.Size,
+		q, err := x.calls.Quote(ctx, c.Peer(), &wire.QuoteRequest{Session: deal.SessionFor(ask.Seed, c.Agent), E: ask.E, Size: ask.Size,
 			StoreUntil: until, Expiry: until + wire.Height(ask.Slack), Shape: ask.Shape})
 		mu.Lock()
 		defer mu.Unlock()
@@ -334,7 +334,7 @@ func (x *executor) place(ctx context.Context, ref engine.Ref, e deal.Place) (dea
 		return nil, err
 	}
 	defer f.Close()
-	r, err := x.calls.Store(ctx, e.Candidate, &e.Package, seal.SealReader(x.watched("storing", f), kappa))
+	r, err := x.calls.Store(ctx, e.Candidate.Peer(), &e.Package, seal.SealReader(x.watched("storing", f), kappa))
 	if err != nil {
 		return deal.NotPlaced{Agent: e.Candidate.Agent, Why: err.Error()}, nil
 	}
@@ -482,7 +482,7 @@ func (x *executor) locate(ctx context.Context, e deal.Locate) (deal.Event, error
 	wg.Wait()
 	var found []deal.Located1
 	x.each(ctx, list, func(ctx context.Context, c deal.Candidate) {
-		proofs, err := x.calls.Ask(ctx, c, sec.FetchKey(c.Agent))
+		proofs, err := x.calls.Ask(ctx, c.Peer(), sec.FetchKey(c.Agent))
 		if err != nil {
 			return
 		}
@@ -542,7 +542,7 @@ func (x *executor) fetch(ctx context.Context, ref engine.Ref, e deal.Fetch) (dea
 	err = x.files.write(x.sealed(ref, e.Leaf.Point), func(f *os.File) error {
 		h.Reset()
 		meter := (*Node)(x).watched("fetching", nil, e.Leaf.Size)
-		if err := x.calls.Fetch(ctx, &e, io.MultiWriter(f, h, meter)); err != nil {
+		if err := x.calls.Fetch(ctx, e.Candidate.Peer(), e.FetchKey, e.Outpoint, &e.Leaf, io.MultiWriter(f, h, meter)); err != nil {
 			return err
 		}
 		var sum wire.Hash

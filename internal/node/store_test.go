@@ -70,12 +70,12 @@ func runAgent(dir string) error {
 
 // storeOne has the sender's machine store one message with an agent, without any
 // money behind it.
-func storeOne(t testing.TB, h *p2p.Host, to deal.Candidate, recipient wire.Key, tip wire.Height, size int) (*wire.Package, error) {
+func storeOne(t testing.TB, h *p2p.Host, to wire.Peer, recipient wire.Key, tip wire.Height, size int) (*wire.Package, error) {
 	ctx := t.Context()
 	payload := make([]byte, size)
 	_, _ = rand.Read(payload)
 	terms := deal.Terms{Recipient: recipient, PayloadHash: blake3.Sum256(payload), PayloadSize: uint64(size), Agents: 1, MaxCost: 1_000_000,
-		Blocks: 20, Candidates: []deal.Candidate{to}, Margins: deal.MarginsFor(wire.Regtest), RefundTo: make([]byte, 34)}
+		Blocks: 20, Candidates: []deal.Candidate{{Agent: to.Key, Addrs: to.Addrs}}, Margins: deal.MarginsFor(wire.Regtest), RefundTo: make([]byte, 34)}
 	terms.Ephemeral, _ = secret(t)
 	terms.Seed, _ = secret(t)
 	terms.RefundKey, _ = secret(t)
@@ -93,7 +93,7 @@ func storeOne(t testing.TB, h *p2p.Host, to deal.Candidate, recipient wire.Key, 
 		}
 	}
 	ask := effects[0].(deal.AskQuotes)
-	q, err := h.Quote(ctx, to, &wire.QuoteRequest{Session: deal.SessionFor(ask.Seed, to.Agent), E: ask.E, Size: ask.Size,
+	q, err := h.Quote(ctx, to, &wire.QuoteRequest{Session: deal.SessionFor(ask.Seed, to.Key), E: ask.E, Size: ask.Size,
 		StoreUntil: tip + wire.Height(ask.Blocks), Expiry: tip + wire.Height(ask.Blocks+ask.Slack), Shape: ask.Shape})
 	if err != nil {
 		return nil, err
@@ -102,7 +102,7 @@ func storeOne(t testing.TB, h *p2p.Host, to deal.Candidate, recipient wire.Key, 
 	if err != nil {
 		return nil, err
 	}
-	kappa, err := seal.SealKey(terms.Ephemeral, q.Point, to.Agent, terms.Key)
+	kappa, err := seal.SealKey(terms.Ephemeral, q.Point, to.Key, terms.Key)
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +141,7 @@ func TestStoreKilled(t *testing.T) {
 		must(t, cmd.Start())
 		addr, err := bufio.NewReader(out).ReadString('\n')
 		must(t, err)
-		to := deal.Candidate{Agent: identity, Addrs: []string{strings.TrimSpace(addr)}}
+		to := wire.Peer{Key: identity, Addrs: []string{strings.TrimSpace(addr)}}
 		h, err := p2p.New(p2p.Config{})
 		must(t, err)
 		for _, p := range held {
@@ -215,7 +215,7 @@ func TestDiskLimit(t *testing.T) {
 	must(t, err)
 	defer h.Close()
 	_, recipient := secret(t)
-	to := deal.Candidate{Agent: a.node.Key(), Addrs: a.node.Addrs()}
+	to := wire.Peer{Key: a.node.Key(), Addrs: a.node.Addrs()}
 	fill := func() (n int) {
 		for ; ; n++ {
 			size := 10_000

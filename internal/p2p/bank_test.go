@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -49,7 +48,7 @@ func TestPenniesRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = c.Pennies(t.Context(), bank.Peer{Key: wire.XOnly(priv.PubKey()), Addrs: h.Addrs()}, wire.Hash{1}, func(s *PennyStream) error {
+	err = c.Pennies(t.Context(), wire.Peer{Key: wire.XOnly(priv.PubKey()), Addrs: h.Addrs()}, wire.Hash{1}, func(s *PennyStream) error {
 		for i := byte(1); i <= 2; i++ {
 			p := make([]byte, wire.EncodedPenny)
 			p[2] = i
