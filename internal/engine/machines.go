@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"encoding/hex"
+	"errors"
 	"fmt"
 
 	"github.com/bitgram/bitgram/internal/contract"
@@ -114,4 +116,47 @@ func (e *Engine) of(k Kind) (*Machine, error) {
 		return found, nil
 	}
 	return nil, fmt.Errorf("unknown kind of contract %q: written by a newer version?", k)
+}
+
+// Answer ends an effect with an event for the contract that asked for it, or with
+// none if ev is nil.
+func Answer(ref Ref, ev Event) func(Tx) ([]Delivery, error) {
+	return func(Tx) ([]Delivery, error) {
+		if ev == nil {
+			return nil, nil
+		}
+		return []Delivery{{Ref: ref, Event: ev}}, nil
+	}
+}
+
+// Each calls f for every contract of a kind, the finished ones too, in order of
+// creation, until f fails.
+func Each[S any](ctx context.Context, s Store, kind Kind, f func(Ref, S) error) error {
+	return s.View(ctx, func(tx Tx) error {
+		return tx.Each(kind, true, func(ref Ref, raw []byte) error {
+			var state S
+			if err := wire.Unmarshal(raw, &state); err != nil {
+				return fmt.Errorf("%s: %w", ref, err)
+			}
+			return f(ref, state)
+		})
+	})
+}
+
+// Named reads the contract of a kind whose ID a file's name is, in hex; nil if the
+// name is no ID, or there is no such contract.
+func Named[S any](tx Tx, kind Kind, name string) (*S, error) {
+	id, err := hex.DecodeString(name)
+	if err != nil || len(id) != len(wire.Hash{}) {
+		return nil, nil
+	}
+	raw, err := tx.State(Ref{Kind: kind, ID: wire.Hash(id)})
+	if errors.Is(err, ErrNoContract) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	s := new(S)
+	return s, wire.Unmarshal(raw, s)
 }

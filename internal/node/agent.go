@@ -10,8 +10,6 @@ import (
 	"io"
 	"os"
 	"sync"
-	"syscall"
-	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/zeebo/blake3"
@@ -19,6 +17,7 @@ import (
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/node/disk"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/internal/wallet"
 	"github.com/bitgram/bitgram/wire"
@@ -59,22 +58,17 @@ func known(err error) error {
 	return err
 }
 
-// syncPatience is how long a request waits for the chain: a block or two are
-// read in much less.
-const syncPatience = 3 * time.Second
-
-// ready refuses while the chain is being caught up with: heights are old then,
-// and promises that hang on them would be too.
-func (a *agent) ready(ctx context.Context) error {
-	if err := a.engine.Trouble(); errors.Is(err, syscall.ENOSPC) {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, syncPatience)
-	defer cancel()
-	if a.engine.WaitSynced(ctx) != nil {
-		return refuse(wire.Busy, "catching up with the chain")
-	}
-	return nil
+// served calls f for each message that the agent serves now.
+func (a *agent) served(ctx context.Context, f func(point wire.Key, g wire.Grant)) error {
+	return a.store.View(ctx, func(tx engine.Tx) error {
+		return tx.Each(deal.KindAgent, false, func(_ engine.Ref, raw []byte) error {
+			var s deal.Agent
+			if err := wire.Unmarshal(raw, &s); err == nil && s.Serves() { // the engine tells of what cannot be read
+				f(s.Quote.Point, s.Package.Grant)
+			}
+			return nil
+		})
+	})
 }
 
 // tell steps the deal under a point by a peer's event.
@@ -88,7 +82,7 @@ func (a *agent) tell(ctx context.Context, point wire.Key, ev engine.Event) (deal
 
 // Quote implements p2p.Service.
 func (a *agent) Quote(ctx context.Context, from p2p.Caller, req *wire.QuoteRequest) (*wire.Quote, error) {
-	if err := a.ready(ctx); err != nil {
+	if err := a.Ready(ctx); err != nil {
 		return nil, err
 	}
 	if err := a.load.quote(from); err != nil {
@@ -133,7 +127,7 @@ func (a *agent) Store(ctx context.Context, p *wire.Package, proceed func() (io.R
 	if s.Dropped || (s.Package != nil && s.Package.Digest() != p.Digest()) {
 		return nil, refuse(wire.BadRequest, "this quote is used")
 	}
-	if err := a.ready(ctx); err != nil {
+	if err := a.Ready(ctx); err != nil {
 		return nil, err
 	}
 	room, err := a.load.reserve(point, weight(p), a.cfg.Policy)
@@ -141,8 +135,8 @@ func (a *agent) Store(ctx context.Context, p *wire.Package, proceed func() (io.R
 		return nil, err
 	}
 	defer room()
-	give, err := a.space.take(a.files.dir, weight(p))
-	if errors.Is(err, errNoSpace) {
+	give, err := a.files.Reserve(weight(p))
+	if errors.Is(err, disk.ErrFull) {
 		a.log.Warn("a copy is refused", "err", err)
 		return nil, refuse(wire.Full, "no room for this copy")
 	}
@@ -169,13 +163,13 @@ func (a *agent) keep(ctx context.Context, p *wire.Package, checked *deal.Checked
 	h := blake3.New()
 	var small bytes.Buffer
 	var into io.Writer = &small
-	var file *partial
+	var file *disk.Partial
 	if leaf.Size > maxSmall {
 		var err error
-		if file, err = a.files.create(); err != nil {
+		if file, err = a.files.Create(); err != nil {
 			return err
 		}
-		defer file.discard()
+		defer file.Discard()
 		into = file
 	}
 	size, err := io.Copy(io.MultiWriter(into, h), body)
@@ -187,9 +181,9 @@ func (a *agent) keep(ctx context.Context, p *wire.Package, checked *deal.Checked
 	if sum != leaf.CopyHash || uint64(size) != leaf.Size {
 		return &wire.Refusal{Code: wire.BadRequest, Err: fmt.Errorf("%w: the copy is not the one in the leaf", deal.ErrBadPackage)}
 	}
-	path := a.files.path(dirCopies, leaf.Point, "")
+	path := a.files.Path(dirCopies, leaf.Point, "")
 	if file != nil {
-		if err := file.keep(path); err != nil {
+		if err := file.Keep(path); err != nil {
 			return err
 		}
 	}
@@ -207,7 +201,7 @@ func (a *agent) keep(ctx context.Context, p *wire.Package, checked *deal.Checked
 	}
 	// The copy stays only where the deal still lives from an earlier upload.
 	if now, lerr := a.state(ctx, leaf.Point); file != nil && (lerr != nil || now.Package == nil || now.Dropped) {
-		return errors.Join(known(err), remove(path))
+		return errors.Join(known(err), disk.Remove(path))
 	}
 	return known(err)
 }
@@ -258,7 +252,7 @@ func (a *agent) Copy(ctx context.Context, t *wire.Token, nonce wire.Hash, self, 
 	}
 	size := s.Package.Section.Leaf.Size
 	if size > maxSmall {
-		f, err := os.Open(a.files.path(dirCopies, t.Point, ""))
+		f, err := os.Open(a.files.Path(dirCopies, t.Point, ""))
 		return f, size, err
 	}
 	var raw []byte
@@ -276,7 +270,7 @@ func (a *agent) Copy(ctx context.Context, t *wire.Token, nonce wire.Hash, self, 
 
 // Release implements p2p.Service: σ is committed before τ is answered.
 func (a *agent) Release(ctx context.Context, r *wire.Release) (*wire.Reveal, error) {
-	if err := a.ready(ctx); err != nil {
+	if err := a.Ready(ctx); err != nil {
 		return nil, err
 	}
 	s, err := a.tell(ctx, r.Point, deal.Released{Height: a.engine.Position().Height, Sigma: r.Sigma})
@@ -480,4 +474,8 @@ func pick(group []ready, ref engine.Ref, rate wire.SatPerKVB) (claims []contract
 		total += s.Value
 	}
 	return claims, refs, total
+}
+
+func agentRef(point wire.Key) engine.Ref {
+	return engine.Ref{Kind: deal.KindAgent, ID: wire.Hash(point)}
 }

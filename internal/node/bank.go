@@ -212,23 +212,26 @@ func (n *Node) QuoteBank(l penny.Ladder) (q BankQuote, err error) {
 
 // Payers lists the banks of this node as payer, and Payees as payee, oldest first.
 func (n *Node) Payers(ctx context.Context, f func(bank.Payer) error) error {
-	return each(ctx, n.store, bank.KindPayer, func(_ engine.Ref, p bank.Payer) error { return f(p) })
+	return engine.Each(ctx, n.store, bank.KindPayer, func(_ engine.Ref, p bank.Payer) error { return f(p) })
 }
 
 // Payees lists the banks of this node as payee, oldest first.
 func (n *Node) Payees(ctx context.Context, f func(bank.Payee) error) error {
-	return each(ctx, n.store, bank.KindPayee, func(_ engine.Ref, y bank.Payee) error { return f(y) })
+	return engine.Each(ctx, n.store, bank.KindPayee, func(_ engine.Ref, y bank.Payee) error { return f(y) })
 }
 
 // Sendings lists this node's payments, oldest first.
 func (n *Node) Sendings(ctx context.Context, f func(bank.Sending) error) error {
-	return each(ctx, n.store, bank.KindSending, func(_ engine.Ref, s bank.Sending) error { return f(s) })
+	return engine.Each(ctx, n.store, bank.KindSending, func(_ engine.Ref, s bank.Sending) error { return f(s) })
 }
 
 // Relays lists the payments that this node passed on or received, oldest first.
 func (n *Node) Relays(ctx context.Context, f func(bank.Relay) error) error {
-	return each(ctx, n.store, bank.KindRelay, func(_ engine.Ref, r bank.Relay) error { return f(r) })
+	return engine.Each(ctx, n.store, bank.KindRelay, func(_ engine.Ref, r bank.Relay) error { return f(r) })
 }
+
+// minPrefix is how many digits of an ID must be given.
+const minPrefix = 4
 
 // FindBank finds a bank, or a payment, by its ID or the first digits of it: the
 // state is a bank.Payer, bank.Payee or bank.Sending. ErrNoBank, ErrAmbiguous.

@@ -19,7 +19,7 @@ import (
 func (x *executor) commitBank(tx engine.Tx, ref engine.Ref, e bank.Effect) (bank.Event, bool, error) {
 	switch e := e.(type) {
 	case bank.LockCoins:
-		p, short, err := x.lockCoins(tx, ref, e.Amount, contract.BankFundingWeight)
+		p, short, err := x.Lock(tx, ref, e.Amount, contract.BankFundingWeight)
 		if err != nil {
 			return nil, true, err
 		}
@@ -33,7 +33,7 @@ func (x *executor) commitBank(tx engine.Tx, ref engine.Ref, e bank.Effect) (bank
 		return bank.CoinsLocked{Height: at.Height, Inputs: p.Inputs, Change: p.Change, ChangeScript: p.ChangeScript, Fee: p.Fee,
 			Root: bankRoot(x.identity, ref.ID, p.Inputs[0])}, true, nil
 	case bank.UnlockCoins:
-		return nil, true, x.unlockCoins(tx, ref)
+		return nil, true, x.Unlock(tx, ref)
 	case bank.KeepPaper:
 		return nil, true, keepPaper(tx, ref, &e.Paper)
 	case bank.DropPaper:
@@ -57,12 +57,12 @@ func (x *executor) doBank(ctx context.Context, ref engine.Ref, e bank.Effect) (f
 	case bank.RefundDue:
 		return func(tx engine.Tx) ([]engine.Delivery, error) { return x.buildRefunds(tx, ref, e) }, nil
 	case bank.Publish:
-		refused, err := x.publishTx(ctx, ref, e.Tx, nil, e.Until)
+		refused, err := x.Fund(ctx, ref, e.Tx, nil, e.Until)
 		if err != nil || ctx.Err() != nil {
 			return nil, cmp.Or(err, ctx.Err())
 		}
 		return func(tx engine.Tx) ([]engine.Delivery, error) {
-			next, err := nextWaiting(tx)
+			next, err := x.NextWaiting(tx)
 			return append([]engine.Delivery{{Ref: ref, Event: bank.Broadcasted{Err: refused}}}, next...), err
 		}, nil
 	case bank.Prepare:
@@ -313,7 +313,7 @@ func (x *executor) broadcastBank(ctx context.Context, ref engine.Ref, e bank.Bro
 	if err != nil {
 		return nil, err
 	}
-	why, err := refusal(x.cfg.Chain.Broadcast(ctx, t))
+	why, err := x.Broadcast(ctx, t)
 	if err != nil {
 		return nil, err
 	}

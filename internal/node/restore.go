@@ -10,7 +10,6 @@ import (
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/store"
-	"github.com/bitgram/bitgram/internal/wallet"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -19,10 +18,6 @@ import (
 const bucketHome = "home"
 
 var keyRestored = []byte("restored")
-
-// skipAddresses is how many addresses of each branch a restored wallet leaves
-// out: they may have been given away since. Less than the gap limit.
-const skipAddresses = wallet.GapLimit / 2
 
 // MarkRestored checks the database of a backup and marks it, so that the node
 // that opens it next trusts nothing in it that may have changed since.
@@ -92,12 +87,8 @@ func (n *Node) restored(ctx context.Context) error {
 		}
 	}
 	return n.store.Update(ctx, func(tx engine.Tx) error {
-		for range skipAddresses {
-			for _, branch := range []uint32{wallet.External, wallet.Internal} {
-				if _, err := n.wallet.NewScript(tx, branch); err != nil {
-					return err
-				}
-			}
+		if err := n.Coins.Restored(tx); err != nil {
+			return err
 		}
 		return tx.Delete(bucketHome, keyRestored)
 	})
@@ -115,7 +106,7 @@ func (n *Node) restoredEvent(ctx context.Context, ref engine.Ref) (engine.Event,
 		}
 		return ev, nil
 	case deal.KindAgent:
-		_, err := os.Stat(n.files.path(dirCopies, wire.Key(ref.ID), ""))
+		_, err := os.Stat(n.files.Path(dirCopies, wire.Key(ref.ID), ""))
 		here := err == nil
 		err = n.store.View(ctx, func(tx engine.Tx) error {
 			small, err := tx.Get(bucketCopies, ref.ID[:])
@@ -124,5 +115,5 @@ func (n *Node) restoredEvent(ctx context.Context, ref engine.Ref) (engine.Event,
 		})
 		return deal.Restored{CopyHere: here}, err
 	}
-	return deal.Restored{}, nil
+	return n.Delivery.Restored(ctx, ref)
 }

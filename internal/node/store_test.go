@@ -22,6 +22,7 @@ import (
 	"github.com/bitgram/bitgram/internal/chain/devchain"
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/node/disk"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/internal/store"
 	"github.com/bitgram/bitgram/seal"
@@ -186,13 +187,13 @@ func TestStoreKilled(t *testing.T) {
 	s, err := store.Open(filepath.Join(dir, "bitgram.db"))
 	must(t, err)
 	defer s.Close()
-	files, err := openFiles(dir)
+	files, err := disk.Open(dir, dirCopies)
 	must(t, err)
 	for _, p := range held {
 		leaf := &p.Section.Leaf
 		var raw []byte
 		if leaf.Size > maxSmall {
-			raw, err = os.ReadFile(files.path(dirCopies, leaf.Point, ""))
+			raw, err = os.ReadFile(files.Path(dirCopies, leaf.Point, ""))
 		} else {
 			err = s.View(t.Context(), func(tx engine.Tx) (err error) {
 				raw, err = tx.Get(bucketCopies, leaf.Point[:])

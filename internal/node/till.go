@@ -26,7 +26,7 @@ func (y *payee) payeeKey(id bank.ID) wire.Secret {
 }
 
 // ready refuses while the chain is being caught up with.
-func (y *payee) ready(ctx context.Context) error { return (*agent)(y).ready(ctx) }
+func (y *payee) ready(ctx context.Context) error { return y.Ready(ctx) }
 
 // known turns a missing bank into a refusal.
 func knownBank(err error) error {

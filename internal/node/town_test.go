@@ -66,6 +66,12 @@ func emptyTown(t testing.TB) *town {
 	return w
 }
 
+// What rooms keep below a home, and in its database.
+const (
+	dirOutgoing, dirIncoming = "outgoing", "incoming"
+	bucketPoints             = "sender/points"
+)
+
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
@@ -233,7 +239,7 @@ func (w *town) counted(n *Node) {
 	w.t.Helper()
 	var want Stored
 	claimable := map[string]bool{}
-	must(w.t, each(w.t.Context(), n.store, deal.KindAgent, func(_ engine.Ref, a deal.Agent) error {
+	must(w.t, engine.Each(w.t.Context(), n.store, deal.KindAgent, func(_ engine.Ref, a deal.Agent) error {
 		want.add(of(&a))
 		if k := claimKey(a); k != nil {
 			claimable[string(k)] = true
