@@ -1,15 +1,24 @@
 # The two commands that matter need no make: go run ./cmd/bitgram demo, and
 # go test ./...
 
-.PHONY: all test race lint fuzz soak bench vectors
+.PHONY: all short test nightly race lint fuzz soak bench vectors
 
 all: lint test
 
+# Before each commit: at most 90 s on two idle cores.
+short:
+	go test -short ./...
+
+# Before each merge: at most 5 minutes.
 test:
 	go test ./...
 
+# Everything, exhaustively; hours. It prints what it ran and how long it took.
+nightly:
+	.ci/nightly
+
 race:
-	go test -race ./...
+	go test -race -short ./...
 
 lint:
 	gofmt -l . && go vet ./... && go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...

@@ -12,8 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/bitgram/bitgram/internal/api"
 	"github.com/bitgram/bitgram/internal/bank"
-	"github.com/bitgram/bitgram/internal/web"
 	"github.com/bitgram/bitgram/penny"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -42,27 +42,30 @@ func msat(s string) (wire.Msat, error) {
 	text := strings.TrimSuffix(strings.ReplaceAll(s, "_", ""), "sat")
 	whole, frac, _ := strings.Cut(strings.TrimSpace(text), ".")
 	if len(frac) > 3 {
-		return 0, fmt.Errorf("%w: %q has parts of less than a thousandth", errAmount, s)
+		return 0, fmt.Errorf("%w: %q has more than three decimals", errMsat, s)
 	}
 	n, err := strconv.ParseUint(whole+(frac + "000")[:3], 10, 64)
 	if err != nil || n == 0 || n > uint64(wire.MaxSat.Msat()) {
-		return 0, fmt.Errorf("%w: %q", errAmount, s)
+		return 0, fmt.Errorf("%w: %q", errMsat, s)
 	}
 	return wire.Msat(n), nil
 }
 
+// errMsat marks text that is not an amount of satoshi with decimals.
+var errMsat = errors.New("not an amount")
+
 // awaitBank waits until a bank is as wanted, or can't become so.
-func (a *app) awaitBank(ctx context.Context, client *web.Client, id string, done func(web.Bank) bool) (b web.Bank, err error) {
+func (a *app) awaitBank(ctx context.Context, client *api.Client, id string, done func(api.Bank) bool) (b api.Bank, err error) {
 	finished := false
-	if lost := a.until(ctx, client, about(func(e web.Bank) bool { return e.ID == id }), func() bool {
+	if lost := a.until(ctx, client, about(func(e api.Bank) bool { return e.ID == id }), func() bool {
 		b, err = client.Bank(ctx, id)
-		var told *web.Error
-		if errors.As(err, &told) && told.Status == 404 {
+		var told *api.Error
+		if errors.As(err, &told) && told.Code == api.CodeUnknownBank {
 			err = nil // a bank that others open to us
 			return false
 		}
 		if err == nil && b.State == bank.StateFailed {
-			err = &failedMessage{by: failedBank(b.Why), why: b.Why}
+			err = &failure{by: b.FailedBy, why: b.Why}
 		}
 		finished = err != nil || done(b)
 		return finished
@@ -75,23 +78,12 @@ func (a *app) awaitBank(ctx context.Context, client *web.Client, id string, done
 	return b, err
 }
 
-// failedBank finds the code of a bank's failure, whose text begins with that of its
-// error.
-func failedBank(why string) string {
-	for _, r := range errorTable {
-		if strings.HasPrefix(why, r.is.Error()) {
-			return r.code
-		}
-	}
-	return "failed"
-}
-
 func (a *app) bankOpen() *cobra.Command {
-	var o web.Opening
+	var o api.Opening
 	var fee, pair int64
 	var ttl string
 	var dry, wait bool
-	c := a.simple("open PEER SATOSHI", "Open a bank: put money where a payee can be paid from it, penny by penny", cobra.ExactArgs(2), func(c *cobra.Command, client *web.Client, args []string) error {
+	c := a.simple("open PEER SATOSHI", "Open a bank: put money where a payee can be paid from it, penny by penny", cobra.ExactArgs(2), func(c *cobra.Command, client *api.Client, args []string) error {
 		ctx := c.Context()
 		value, err := satoshi(args[1])
 		if err != nil {
@@ -119,18 +111,18 @@ func (a *app) bankOpen() *cobra.Command {
 		if err != nil {
 			return maybe(ctx, err)
 		}
-		if b, err = a.awaitBank(ctx, client, b.ID, func(b web.Bank) bool { return b.State != bank.StateOpening || b.Funding != "" && !wait }); err != nil {
+		if b, err = a.awaitBank(ctx, client, b.ID, func(b api.Bank) bool { return b.State != bank.StateOpening || b.Funding != "" && !wait }); err != nil {
 			return err
 		}
 		if pair > 0 {
-			if b, err = a.awaitBank(ctx, client, b.ID, func(b web.Bank) bool { return b.State != bank.StateOpening }); err != nil {
+			if b, err = a.awaitBank(ctx, client, b.ID, func(b api.Bank) bool { return b.State != bank.StateOpening }); err != nil {
 				return err
 			}
 			if b.Pair, err = client.PairBank(ctx, b.ID, wire.Sat(pair)); err != nil {
 				return err
 			}
 			if wait {
-				if _, err = a.awaitBank(ctx, client, b.Pair, func(b web.Bank) bool { return b.State != bank.StateOpening }); err != nil {
+				if _, err = a.awaitBank(ctx, client, b.Pair, func(b api.Bank) bool { return b.State != bank.StateOpening }); err != nil {
 					return err
 				}
 			}
@@ -164,7 +156,7 @@ func daysOf(flag, s string) (float64, error) {
 	return d, nil
 }
 
-func printBankQuote(w io.Writer, q *web.BankQuote) {
+func printBankQuote(w io.Writer, q *api.BankQuote) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "value\t%v\n", q.Value)
 	fmt.Fprintf(t, "pennies\t%d of %v, in %d rungs of %v\n", q.Pennies, q.Penny, q.Rungs, q.Rung)
@@ -177,13 +169,13 @@ func printBankQuote(w io.Writer, q *web.BankQuote) {
 }
 
 func (a *app) bankList() *cobra.Command {
-	return a.simple("list", "Your banks, and what each side would get if everything stopped now", cobra.NoArgs, func(c *cobra.Command, client *web.Client, _ []string) error {
+	return a.simple("list", "Your banks, and what each side would get if everything stopped now", cobra.NoArgs, func(c *cobra.Command, client *api.Client, _ []string) error {
 		list, err := client.Banks(c.Context())
 		if err != nil {
 			return err
 		}
 		a.print.summary(struct {
-			Banks []web.Bank `json:"banks"`
+			Banks []api.Bank `json:"banks"`
 		}{list}, func(w io.Writer) {
 			if len(list) == 0 {
 				fmt.Fprintln(w, "None.")
@@ -202,13 +194,13 @@ func (a *app) bankList() *cobra.Command {
 }
 
 func (a *app) bankShow() *cobra.Command {
-	return a.simple("show ID", "One bank", cobra.ExactArgs(1), func(c *cobra.Command, client *web.Client, args []string) error {
+	return a.simple("show ID", "One bank", cobra.ExactArgs(1), func(c *cobra.Command, client *api.Client, args []string) error {
 		b, err := client.Bank(c.Context(), args[0])
 		return a.oneBank(b, err)
 	})
 }
 
-func (a *app) oneBank(b web.Bank, err error) error {
+func (a *app) oneBank(b api.Bank, err error) error {
 	if err != nil {
 		return err
 	}
@@ -216,7 +208,7 @@ func (a *app) oneBank(b web.Bank, err error) error {
 	return nil
 }
 
-func printBank(w io.Writer, b *web.Bank) {
+func printBank(w io.Writer, b *api.Bank) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(name, format string, args ...any) { fmt.Fprintf(t, name+"\t"+format+"\n", args...) }
 	row("bank", "%s", b.ID)
@@ -257,7 +249,7 @@ func (a *app) bankPay() *cobra.Command {
 	var pennies uint32
 	var step, fee, memo string
 	var each, dry, queue bool
-	c := a.simple("pay BANK|PAYEE [SATOSHI]", "Pay: pennies of a bank, or an amount to a key", cobra.RangeArgs(1, 2), func(c *cobra.Command, client *web.Client, args []string) error {
+	c := a.simple("pay BANK|PAYEE [SATOSHI]", "Pay: pennies of a bank, or an amount to a key", cobra.RangeArgs(1, 2), func(c *cobra.Command, client *api.Client, args []string) error {
 		ctx := c.Context()
 		var amount wire.Msat
 		var err error
@@ -289,7 +281,7 @@ func (a *app) bankPay() *cobra.Command {
 		if pennies != 0 || each {
 			return fmt.Errorf("%w: --pennies and --each are for one bank: name it", errUsage)
 		}
-		p := web.Paying{To: args[0], Amount: amount, MaxFee: amount / 20, Memo: memo}
+		p := api.Paying{To: args[0], Amount: amount, MaxFee: amount / 20, Memo: memo}
 		if step != "" {
 			if p.Step, err = msat(step); err != nil {
 				return err
@@ -320,7 +312,7 @@ func (a *app) bankPay() *cobra.Command {
 // errPennies: the wait was interrupted, not the pennies.
 var errPennies = errors.New("interrupted while pennies go out")
 
-func (a *app) payTo(ctx context.Context, client *web.Client, p web.Paying, dry, queue bool) error {
+func (a *app) payTo(ctx context.Context, client *api.Client, p api.Paying, dry, queue bool) error {
 	if dry {
 		v, err := client.PlanPayment(ctx, p)
 		return a.onePayment(v, err)
@@ -339,11 +331,11 @@ var errPaymentGoesOn = errors.New("interrupted while waiting for a payment")
 var errPayment = errors.New("the payment ended before all was paid")
 
 // awaitPayment waits until a payment has come to its end.
-func (a *app) awaitPayment(ctx context.Context, client *web.Client, id string) error {
-	var v web.BankPayment
+func (a *app) awaitPayment(ctx context.Context, client *api.Client, id string) error {
+	var v api.BankPayment
 	var err error
 	done := false
-	if lost := a.until(ctx, client, about(func(e web.BankPayment) bool { return e.ID == id }), func() bool {
+	if lost := a.until(ctx, client, about(func(e api.BankPayment) bool { return e.ID == id }), func() bool {
 		v, err = client.Payment(ctx, id)
 		done = err != nil || v.State != "paying"
 		if !done {
@@ -362,7 +354,7 @@ func (a *app) awaitPayment(ctx context.Context, client *web.Client, id string) e
 	return a.onePayment(v, err)
 }
 
-func (a *app) onePayment(v web.BankPayment, err error) error {
+func (a *app) onePayment(v api.BankPayment, err error) error {
 	if err != nil {
 		return err
 	}
@@ -370,7 +362,7 @@ func (a *app) onePayment(v web.BankPayment, err error) error {
 	return nil
 }
 
-func printPayment(w io.Writer, v *web.BankPayment) {
+func printPayment(w io.Writer, v *api.BankPayment) {
 	way := "over bank " + v.Bank[:8]
 	for _, b := range v.Bankers {
 		way += ", banker " + short(b)
@@ -394,13 +386,13 @@ func printPayment(w io.Writer, v *web.BankPayment) {
 }
 
 func (a *app) bankPayments() *cobra.Command {
-	return a.simple("payments", "Payments to keys", cobra.NoArgs, func(c *cobra.Command, client *web.Client, _ []string) error {
+	return a.simple("payments", "Payments to keys", cobra.NoArgs, func(c *cobra.Command, client *api.Client, _ []string) error {
 		list, err := client.Payments(c.Context())
 		if err != nil {
 			return err
 		}
 		a.print.summary(struct {
-			Payments []web.BankPayment `json:"payments"`
+			Payments []api.BankPayment `json:"payments"`
 		}{list}, func(w io.Writer) {
 			if len(list) == 0 {
 				fmt.Fprintln(w, "None.")
@@ -414,7 +406,7 @@ func (a *app) bankPayments() *cobra.Command {
 }
 
 func (a *app) bankResume() *cobra.Command {
-	return a.simple("resume PAYMENT", "Go on with a payment that ended before all was paid", cobra.ExactArgs(1), func(c *cobra.Command, client *web.Client, args []string) error {
+	return a.simple("resume PAYMENT", "Go on with a payment that ended before all was paid", cobra.ExactArgs(1), func(c *cobra.Command, client *api.Client, args []string) error {
 		v, err := client.ResumePayment(c.Context(), args[0])
 		if err != nil {
 			return err
@@ -424,7 +416,7 @@ func (a *app) bankResume() *cobra.Command {
 }
 
 func (a *app) bankEnd() *cobra.Command {
-	return a.simple("end PAYMENT", "End a payment after the step under way", cobra.ExactArgs(1), func(c *cobra.Command, client *web.Client, args []string) error {
+	return a.simple("end PAYMENT", "End a payment after the step under way", cobra.ExactArgs(1), func(c *cobra.Command, client *api.Client, args []string) error {
 		v, err := client.EndPayment(c.Context(), args[0])
 		return a.onePayment(v, err)
 	})
@@ -432,7 +424,7 @@ func (a *app) bankEnd() *cobra.Command {
 
 func (a *app) bankClose() *cobra.Command {
 	var dry, wait bool
-	c := a.simple("close ID", "Close a bank: together with the payee, or, as payee, alone", cobra.ExactArgs(1), func(c *cobra.Command, client *web.Client, args []string) error {
+	c := a.simple("close ID", "Close a bank: together with the payee, or, as payee, alone", cobra.ExactArgs(1), func(c *cobra.Command, client *api.Client, args []string) error {
 		ctx := c.Context()
 		b, err := client.Bank(ctx, args[0])
 		if err != nil {
@@ -446,7 +438,7 @@ func (a *app) bankClose() *cobra.Command {
 		if b, err = client.CloseBank(ctx, b.ID); err != nil {
 			return maybe(ctx, err)
 		}
-		if b, err = a.awaitBank(ctx, client, b.ID, func(b web.Bank) bool {
+		if b, err = a.awaitBank(ctx, client, b.ID, func(b api.Bank) bool {
 			return b.State == bank.StateClosed || b.State == bank.StateRefunded || !wait && (b.State == bank.StateClosing || b.Why != "" && b.Side == "payer" || b.State == bank.StateStopped && b.Side == "payee")
 		}); err != nil {
 			return err
@@ -459,7 +451,7 @@ func (a *app) bankClose() *cobra.Command {
 }
 
 // closeQuote says what a close will bring.
-func closeQuote(b *web.Bank) string {
+func closeQuote(b *api.Bank) string {
 	if t := b.Together; t != nil && b.Side == "payer" {
 		return fmt.Sprintf("Both close: %v to the payee, after a fee of %v, and %v back here a block later. Should the payee not answer: %s", t.Payee, t.Fee, t.Payer, b.Stopped.Text)
 	}
@@ -467,14 +459,14 @@ func closeQuote(b *web.Bank) string {
 }
 
 func (a *app) bankCancel() *cobra.Command {
-	return a.simple("cancel ID", "Take a bank back before it is paid for", cobra.ExactArgs(1), func(c *cobra.Command, client *web.Client, args []string) error {
+	return a.simple("cancel ID", "Take a bank back before it is paid for", cobra.ExactArgs(1), func(c *cobra.Command, client *api.Client, args []string) error {
 		b, err := client.CancelBank(c.Context(), args[0])
 		return a.oneBank(b, err)
 	})
 }
 
 func (a *app) bankPair() *cobra.Command {
-	return a.simple("pair ID SATOSHI", "Ask the payee of a bank for one the other way", cobra.ExactArgs(2), func(c *cobra.Command, client *web.Client, args []string) error {
+	return a.simple("pair ID SATOSHI", "Ask the payee of a bank for one the other way", cobra.ExactArgs(2), func(c *cobra.Command, client *api.Client, args []string) error {
 		value, err := satoshi(args[1])
 		if err != nil {
 			return err
@@ -493,7 +485,7 @@ func (a *app) bankPair() *cobra.Command {
 }
 
 func (a *app) bankerCommand() *cobra.Command {
-	return a.simple("banker", "What this home takes in penny banks, passes on and earns", cobra.NoArgs, func(c *cobra.Command, client *web.Client, _ []string) error {
+	return a.simple("banker", "What this home takes in penny banks, passes on and earns", cobra.NoArgs, func(c *cobra.Command, client *api.Client, _ []string) error {
 		b, err := client.Banker(c.Context())
 		if err != nil {
 			return err

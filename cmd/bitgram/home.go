@@ -15,11 +15,11 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/bitgram/bitgram/internal/api"
 	"github.com/bitgram/bitgram/internal/home"
 	"github.com/bitgram/bitgram/internal/node"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/internal/wallet"
-	"github.com/bitgram/bitgram/internal/web"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -61,18 +61,21 @@ func (a *app) keys() (h home.Home, k *home.Keys, err error) {
 		return h, nil, err
 	}
 	if a.networkGiven && wire.Network(a.network) != k.Network {
-		return h, nil, fmt.Errorf("%w: the home is of %s, not %s", wire.ErrWrongNetwork, k.Network, a.network)
+		return h, nil, fmt.Errorf("%w: the home is of %s, not %s", errHomeNetwork, k.Network, a.network)
 	}
 	return h, k, nil
 }
 
+// errHomeNetwork: --network names another network than the home's.
+var errHomeNetwork = errors.New("--network does not match this home")
+
 // dial finds the daemon of the home.
-func (a *app) dial() (*web.Client, error) {
+func (a *app) dial() (*api.Client, error) {
 	h, _, err := a.keys()
 	if err != nil {
 		return nil, err
 	}
-	return web.Dial(h)
+	return api.Dial(h)
 }
 
 // errPassphrase: there is nobody to ask for it.
@@ -211,7 +214,7 @@ func (a *app) initCommand() *cobra.Command {
 				words = "" // its owner has them
 			}
 			a.print.summary(struct {
-				web.Identity
+				api.Identity
 				Home     string `json:"home"`
 				Mnemonic string `json:"mnemonic,omitempty"`
 			}{id, h.Dir, words}, func(w io.Writer) {
@@ -237,13 +240,13 @@ func (a *app) tty() bool {
 }
 
 // identity is who a key file is about.
-func identity(k *home.Keys) (web.Identity, error) {
+func identity(k *home.Keys) (api.Identity, error) {
 	key, err := wire.ParseRecipient(k.Network, k.Address)
 	if err != nil {
-		return web.Identity{}, fmt.Errorf("%w: the key file: %w", home.ErrDamaged, err)
+		return api.Identity{}, fmt.Errorf("%w: the key file: %w", home.ErrDamaged, err)
 	}
 	id, err := p2p.PeerID(key)
-	return web.Identity{Address: k.Address, Pubkey: key.String(), PeerID: id.String(), Network: k.Network}, err
+	return api.Identity{Address: k.Address, Pubkey: key.String(), PeerID: id.String(), Network: k.Network}, err
 }
 
 func (a *app) idCommand() *cobra.Command {
@@ -257,8 +260,8 @@ func (a *app) idCommand() *cobra.Command {
 				return err
 			}
 			// The daemon is asked where there is one; the file says the same.
-			client, err := web.Dial(h)
-			var id web.Identity
+			client, err := api.Dial(h)
+			var id api.Identity
 			if err == nil {
 				id, err = client.ID(c.Context())
 			}

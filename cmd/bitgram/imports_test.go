@@ -39,7 +39,7 @@ func list(t *testing.T, args ...string) (list []pkg) {
 
 // pure packages are values in, values out: what they do is the same on every
 // machine, in every test and after every crash.
-var pure = []string{"wire", "seal", "blockname", "penny", "internal/contract", "internal/choose", "internal/deal", "internal/bank", "internal/job"}
+var pure = []string{"wire", "seal", "blockname", "penny", "internal/contract", "internal/choose", "internal/batch", "internal/deal", "internal/bank", "internal/job"}
 
 // bans of what pure packages may import, each with its reason. A pattern that
 // ends in a slash means everything below it.

@@ -20,11 +20,11 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/bitgram/bitgram/internal/api"
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/home"
 	"github.com/bitgram/bitgram/internal/mail"
 	"github.com/bitgram/bitgram/internal/node"
-	"github.com/bitgram/bitgram/internal/web"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -43,18 +43,20 @@ func days(s string) (float64, error) {
 // errGoesOn: the wait was interrupted, not the message.
 var errGoesOn = errors.New("interrupted while waiting")
 
-// failedMessage is a message that came to nothing, with the code of its failure.
-type failedMessage struct {
-	by, why string
+// failure is why a message or a bank failed, with the code of the failure.
+type failure struct {
+	by  api.Code
+	why string
 }
 
-func (f *failedMessage) Error() string { return f.why }
+// Error implements error.
+func (f *failure) Error() string { return f.why }
 
 // sendOptions are the flags of send.
 type sendOptions struct {
 	subject, ttl string
 	attach       []string
-	terms        web.Terms
+	terms        api.Terms
 	dry, queue   bool
 }
 
@@ -131,7 +133,7 @@ func (a *app) body(path string, many bool) (open func() (io.ReadCloser, error), 
 	return func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(raw)), nil }, uint64(len(raw)), "", nil
 }
 
-func (a *app) send(ctx context.Context, client *web.Client, recipients []string, path string, o *sendOptions) error {
+func (a *app) send(ctx context.Context, client *api.Client, recipients []string, path string, o *sendOptions) error {
 	open, size, name, err := a.body(path, len(recipients) > 1 || o.dry)
 	if err != nil {
 		return err
@@ -149,7 +151,7 @@ func (a *app) send(ctx context.Context, client *web.Client, recipients []string,
 	if o.dry {
 		return a.estimate(ctx, client, recipients, total, o)
 	}
-	var done []web.Message
+	var done []api.Message
 	for _, to := range recipients {
 		o.terms.To = to
 		m, err := a.sendOne(ctx, client, open, size, o)
@@ -169,9 +171,9 @@ func (a *app) send(ctx context.Context, client *web.Client, recipients []string,
 		cost += m.Cost
 	}
 	a.print.summary(struct {
-		web.Message
+		api.Message
 		Cost     wire.Sat      `json:"cost_sat"` // of all
-		Messages []web.Message `json:"messages"`
+		Messages []api.Message `json:"messages"`
 	}{done[0], cost, done}, func(w io.Writer) {
 		if len(done) == 1 {
 			printSent(w, &done[0])
@@ -182,27 +184,27 @@ func (a *app) send(ctx context.Context, client *web.Client, recipients []string,
 	return nil
 }
 
-func printSent(w io.Writer, m *web.Message) {
+func printSent(w io.Writer, m *api.Message) {
 	fmt.Fprintf(w, "%s  %s  to %s\n", m.ID, m.State, m.To)
 	if m.Funding != "" {
 		fmt.Fprintf(w, "  %d agents hold it; %v are on the way to them in %s\n", len(m.Agents), m.Cost, m.Funding)
 	}
 }
 
-func (a *app) sendOne(ctx context.Context, client *web.Client, open func() (io.ReadCloser, error), size uint64, o *sendOptions) (m web.Message, err error) {
+func (a *app) sendOne(ctx context.Context, client *api.Client, open func() (io.ReadCloser, error), size uint64, o *sendOptions) (m api.Message, err error) {
 	body, err := open()
 	if err != nil {
 		return m, err
 	}
 	defer body.Close()
-	var files []mail.File
+	var files []api.File
 	for _, p := range o.attach {
 		f, _, err := openInput(p)
 		if err != nil {
 			return m, err
 		}
 		defer f.Close()
-		files = append(files, mail.File{Name: filepath.Base(p), Body: f})
+		files = append(files, api.File{Name: filepath.Base(p), Body: f})
 	}
 	if m, err = client.Send(ctx, o.terms, size, a.watch("encrypting", body, size), files...); err != nil || o.queue {
 		return m, maybe(ctx, err)
@@ -233,7 +235,7 @@ func (w *watched) Read(b []byte) (int, error) {
 }
 
 // follow waits until a message that was sent is paid for, or has failed.
-func (a *app) follow(ctx context.Context, client *web.Client, id string) (m web.Message, err error) {
+func (a *app) follow(ctx context.Context, client *api.Client, id string) (m api.Message, err error) {
 	done := false
 	look := func() {
 		m, err = client.Message(ctx, id)
@@ -241,12 +243,12 @@ func (a *app) follow(ctx context.Context, client *web.Client, id string) (m web.
 		case err != nil:
 			done = true
 		case m.State == "failed":
-			done, err = true, &failedMessage{m.FailedBy, m.Failure}
+			done, err = true, &failure{m.FailedBy, m.Failure}
 		case m.Phase == deal.SenderPublished.String() || m.State != "queued":
 			done = true
 		}
 	}
-	if lost := a.until(ctx, client, about(func(e web.Message) bool { return e.ID == id && e.Direction == "sent" }), func() bool {
+	if lost := a.until(ctx, client, about(func(e api.Message) bool { return e.ID == id && e.Direction == "sent" }), func() bool {
 		look()
 		return done
 	}); !done {
@@ -265,7 +267,7 @@ func about[E any](f func(E) bool) func(any) bool {
 
 // until looks at once, and again whenever something changes that concerns it,
 // until look says that it is done.
-func (a *app) until(ctx context.Context, client *web.Client, concerns func(any) bool, look func() bool) error {
+func (a *app) until(ctx context.Context, client *api.Client, concerns func(any) bool, look func() bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	for done, heard := false, false; ; {
@@ -279,9 +281,9 @@ func (a *app) until(ctx context.Context, client *web.Client, concerns func(any) 
 			}
 		}, func(e any) bool {
 			switch e := e.(type) {
-			case web.Progress:
+			case api.Progress:
 				a.print.progress(e.What, e.Done, e.Total)
-			case web.Tip:
+			case api.Tip:
 				done = look()
 			default:
 				if concerns(e) {
@@ -299,7 +301,7 @@ func (a *app) until(ctx context.Context, client *web.Client, concerns func(any) 
 	}
 }
 
-func (a *app) estimate(ctx context.Context, client *web.Client, recipients []string, size uint64, o *sendOptions) error {
+func (a *app) estimate(ctx context.Context, client *api.Client, recipients []string, size uint64, o *sendOptions) error {
 	o.terms.To = recipients[0]
 	e, err := client.Estimate(ctx, o.terms, size)
 	if err != nil {
@@ -307,7 +309,7 @@ func (a *app) estimate(ctx context.Context, client *web.Client, recipients []str
 	}
 	n := wire.Sat(len(recipients))
 	a.print.summary(struct {
-		web.Estimate
+		api.Estimate
 		Recipients int      `json:"recipients"`
 		Cost       wire.Sat `json:"cost_sat"`
 	}{e, len(recipients), n * e.Total}, func(w io.Writer) {
@@ -337,10 +339,10 @@ func (a *app) listCommand(box, short string) *cobra.Command {
 				return err
 			}
 			if wait {
-				settled := func(m web.Message) bool { return m.Final() || m.State == "stored" }
+				settled := func(m api.Message) bool { return m.Final() || m.State == "stored" }
 				if lost := a.until(c.Context(), client, about(settled), func() bool {
 					list, total, err = client.List(c.Context(), box, limit)
-					return err != nil || len(list) > 0 && !slices.ContainsFunc(list, func(m web.Message) bool { return !settled(m) })
+					return err != nil || len(list) > 0 && !slices.ContainsFunc(list, func(m api.Message) bool { return !settled(m) })
 				}); lost != nil || err != nil {
 					return errors.Join(lost, err)
 				}
@@ -349,7 +351,7 @@ func (a *app) listCommand(box, short string) *cobra.Command {
 				return a.watchMessages(c.Context(), client, box, limit)
 			}
 			a.print.summary(struct {
-				Messages []web.Message `json:"messages"`
+				Messages []api.Message `json:"messages"`
 				Total    int           `json:"total"`
 			}{list, total}, func(w io.Writer) {
 				if total == 0 {
@@ -369,7 +371,7 @@ func (a *app) listCommand(box, short string) *cobra.Command {
 	return c
 }
 
-func printList(w io.Writer, list []web.Message) {
+func printList(w io.Writer, list []api.Message) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for i := range list {
 		printLine(t, &list[i])
@@ -377,7 +379,7 @@ func printList(w io.Writer, list []web.Message) {
 	t.Flush()
 }
 
-func printLine(w io.Writer, m *web.Message) {
+func printLine(w io.Writer, m *api.Message) {
 	id, who, when := m.ID, m.From, ""
 	if id == "" {
 		id = "(being found)"
@@ -464,9 +466,9 @@ func printable(s string) string {
 
 // watchMessages shows what there is, and then every change. A stream that ends
 // may have been too slow for all that happened: then it looks again.
-func (a *app) watchMessages(ctx context.Context, client *web.Client, box string, limit int) error {
+func (a *app) watchMessages(ctx context.Context, client *api.Client, box string, limit int) error {
 	shown := map[string]string{}
-	show := func(m web.Message) {
+	show := func(m api.Message) {
 		key := cmp.Or(m.ID, m.Funding)
 		raw, err := json.Marshal(m)
 		if err != nil || key != "" && shown[key] == string(raw) {
@@ -490,7 +492,7 @@ func (a *app) watchMessages(ctx context.Context, client *web.Client, box string,
 			heard = true
 			look()
 		}, func(e any) bool {
-			if m, ok := e.(web.Message); ok && m.Direction == direction {
+			if m, ok := e.(api.Message); ok && m.Direction == direction {
 				look()
 			}
 			return lost == nil
@@ -515,7 +517,7 @@ func (a *app) statusCommand() *cobra.Command {
 			if len(args) == 1 {
 				m, err := client.Message(c.Context(), args[0])
 				if wait && err == nil {
-					if lost := a.until(c.Context(), client, about(func(e web.Message) bool { return e.ID == m.ID }), func() bool {
+					if lost := a.until(c.Context(), client, about(func(e api.Message) bool { return e.ID == m.ID }), func() bool {
 						m, err = client.Message(c.Context(), m.ID)
 						return err != nil || m.Final()
 					}); lost != nil {
@@ -536,7 +538,7 @@ func (a *app) statusCommand() *cobra.Command {
 	return c
 }
 
-func printStatus(w io.Writer, s *web.Status) {
+func printStatus(w io.Writer, s *api.Status) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "address\t%s\n", s.Address)
 	chain := fmt.Sprintf("block %d", s.Chain.Height)
@@ -564,11 +566,14 @@ func printStatus(w io.Writer, s *web.Status) {
 			fmt.Fprintf(t, "\t%s\n", l)
 		}
 	}
+	for _, warning := range s.Warnings {
+		fmt.Fprintf(t, "WARNING\t%s\n", printable(warning.Message))
+	}
 	t.Flush()
 }
 
 // oneMessage shows a message as the command's outcome.
-func (a *app) oneMessage(m web.Message, err error) error {
+func (a *app) oneMessage(m api.Message, err error) error {
 	if err != nil {
 		return err
 	}
@@ -576,7 +581,7 @@ func (a *app) oneMessage(m web.Message, err error) error {
 	return nil
 }
 
-func printMessage(w io.Writer, m *web.Message) {
+func printMessage(w io.Writer, m *api.Message) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(name, text string) {
 		if text != "" {
@@ -640,7 +645,7 @@ func (a *app) readCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				i := slices.IndexFunc(list, func(m web.Message) bool { return m.State == "delivered" })
+				i := slices.IndexFunc(list, func(m api.Message) bool { return m.State == "delivered" })
 				if i < 0 {
 					return fmt.Errorf("%w: the inbox is empty", node.ErrNoMessage)
 				}
@@ -656,10 +661,10 @@ func (a *app) readCommand() *cobra.Command {
 	return c
 }
 
-func (a *app) read(ctx context.Context, client *web.Client, id, out, dir string, whole, now bool) error {
+func (a *app) read(ctx context.Context, client *api.Client, id, out, dir string, whole, now bool) error {
 	m, err := client.Message(ctx, id)
 	if err == nil && m.Direction == "received" && m.State == "queued" && !now {
-		lost := a.until(ctx, client, about(func(e web.Message) bool { return e.Direction == "received" }), func() bool {
+		lost := a.until(ctx, client, about(func(e api.Message) bool { return e.Direction == "received" }), func() bool {
 			m, err = client.Message(ctx, m.ID)
 			return err != nil || m.State != "queued"
 		})
@@ -729,7 +734,7 @@ func (a *app) read(ctx context.Context, client *web.Client, id, out, dir string,
 		saved = append(saved, path)
 	}
 	a.print.summary(struct {
-		web.Message
+		api.Message
 		Bytes       int64    `json:"bytes"`
 		Output      string   `json:"output,omitempty"`
 		Attachments []string `json:"attachments"`

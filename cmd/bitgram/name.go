@@ -15,9 +15,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/bitgram/bitgram/blockname"
+	"github.com/bitgram/bitgram/internal/api"
 	"github.com/bitgram/bitgram/internal/dnsd"
 	"github.com/bitgram/bitgram/internal/node"
-	"github.com/bitgram/bitgram/internal/web"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -44,7 +44,7 @@ func (a *app) nameDecode() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			v := web.ShowHint(h)
+			v := api.HintOf(h)
 			a.print.summary(v, func(w io.Writer) { fmt.Fprintf(w, "%s\t%s\t%s\n", v.Kind, v.Name, where(&v)) })
 			return nil
 		},
@@ -52,7 +52,7 @@ func (a *app) nameDecode() *cobra.Command {
 }
 
 // where is what a hint leads to.
-func where(h *web.Hint) string {
+func where(h *api.Hint) string {
 	at := h.IP
 	if h.Port != 0 {
 		at = netip.AddrPortFrom(netip.MustParseAddr(h.IP), h.Port).String()
@@ -69,7 +69,7 @@ func where(h *web.Hint) string {
 	return at
 }
 
-func printBids(w io.Writer, list []web.Bid) {
+func printBids(w io.Writer, list []api.Bid) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for i := range list {
 		b := &list[i]
@@ -79,7 +79,7 @@ func printBids(w io.Writer, list []web.Bid) {
 }
 
 func (a *app) nameScan() *cobra.Command {
-	return a.simple("scan", "How far the chain was read for hints", cobra.NoArgs, func(c *cobra.Command, client *web.Client, _ []string) error {
+	return a.simple("scan", "How far the chain was read for hints", cobra.NoArgs, func(c *cobra.Command, client *api.Client, _ []string) error {
 		s, err := client.Names(c.Context())
 		if err != nil {
 			return err
@@ -98,7 +98,7 @@ func (a *app) nameScan() *cobra.Command {
 func (a *app) nameList() *cobra.Command {
 	var kind string
 	var limit int
-	c := a.simple("list [PREFIX]", "Hints on the chain, by kind and name", cobra.MaximumNArgs(1), func(c *cobra.Command, client *web.Client, args []string) error {
+	c := a.simple("list [PREFIX]", "Hints on the chain, by kind and name", cobra.MaximumNArgs(1), func(c *cobra.Command, client *api.Client, args []string) error {
 		prefix := ""
 		if len(args) == 1 {
 			prefix = args[0]
@@ -107,7 +107,7 @@ func (a *app) nameList() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		a.print.summary(web.Names{Names: list}, func(w io.Writer) {
+		a.print.summary(api.Names{Names: list}, func(w io.Writer) {
 			if len(list) == 0 {
 				fmt.Fprintln(w, "None.")
 			}
@@ -125,7 +125,7 @@ var errNoName = errors.New("no such name")
 
 func (a *app) nameResolve() *cobra.Command {
 	var agents int
-	c := a.simple("resolve NAME", "What a name leads to: hints, and under .bitgram the closest active agents", cobra.ExactArgs(1), func(c *cobra.Command, client *web.Client, args []string) error {
+	c := a.simple("resolve NAME", "What a name leads to: hints, and under .bitgram the closest active agents", cobra.ExactArgs(1), func(c *cobra.Command, client *api.Client, args []string) error {
 		v, err := client.Resolve(c.Context(), args[0], agents, false)
 		if err != nil {
 			return err
@@ -148,7 +148,7 @@ func (a *app) nameRegister() *cobra.Command {
 	var rate float64
 	var dht, notary string
 	var dry, wait bool
-	c := a.simple("register NAME ADDR", "Put a hint on the chain", cobra.RangeArgs(1, 2), func(c *cobra.Command, client *web.Client, args []string) error {
+	c := a.simple("register NAME ADDR", "Put a hint on the chain", cobra.RangeArgs(1, 2), func(c *cobra.Command, client *api.Client, args []string) error {
 		h, err := hintOf(args, dht, notary)
 		if err != nil {
 			return err
@@ -209,7 +209,7 @@ func (a *app) nameRegister() *cobra.Command {
 
 // untilNamed waits until a hint that was paid for stands first, and returns its
 // entry: node.ErrOutbid where it never will.
-func untilNamed(ctx context.Context, client *web.Client, paid *web.Offer) ([]web.Bid, error) {
+func untilNamed(ctx context.Context, client *api.Client, paid *api.Offer) ([]api.Bid, error) {
 	sum := paid.Burned
 	for _, b := range paid.Now {
 		if b.Text == paid.Text && adds(b.Kind) {
@@ -241,7 +241,7 @@ func adds(kind string) bool { return kind == blockname.TLD.String() || kind == b
 
 // lost: a hint for which sum was burned is in the entry and not the first, or has
 // no place in it.
-func lost(now []web.Bid, hint string, sum wire.Sat) bool {
+func lost(now []api.Bid, hint string, sum wire.Sat) bool {
 	for _, b := range now {
 		if b.Text == hint {
 			return now[0].Text != hint && b.Burned >= sum
@@ -288,7 +288,7 @@ func hintOf(args []string, dht, notary string) (h blockname.Hint, err error) {
 	return h, nil
 }
 
-func printAgents(w io.Writer, list []web.Agent) {
+func printAgents(w io.Writer, list []api.Agent) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, g := range list {
 		addr := ""
@@ -304,7 +304,7 @@ func (a *app) nameServe() *cobra.Command {
 	var listen string
 	var upstream []string
 	var perSecond int
-	c := a.simple("serve", "Answer DNS questions: ordinary names, hints, and agents under .bitgram", cobra.NoArgs, func(c *cobra.Command, client *web.Client, _ []string) error {
+	c := a.simple("serve", "Answer DNS questions: ordinary names, hints, and agents under .bitgram", cobra.NoArgs, func(c *cobra.Command, client *api.Client, _ []string) error {
 		id, err := client.ID(c.Context())
 		if err != nil {
 			return err
@@ -332,7 +332,7 @@ func (a *app) nameServe() *cobra.Command {
 
 // source asks the daemon.
 type source struct {
-	client  *web.Client
+	client  *api.Client
 	network wire.Network
 }
 

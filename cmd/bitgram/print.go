@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"github.com/bitgram/bitgram/internal/api"
 	"io"
 	"os"
 	"strings"
@@ -62,9 +63,9 @@ func (p *jsonPrinter) summary(fields any, _ func(io.Writer)) { p.line("summary",
 func (p *jsonPrinter) fail(err error) {
 	code, _, hint := explain(err)
 	p.line("error", struct {
-		Code    string `json:"code"`
-		Message string `json:"message"`
-		Hint    string `json:"hint"`
+		Code    api.Code `json:"code"`
+		Message string   `json:"message"`
+		Hint    string   `json:"hint"`
 	}{code, err.Error(), hint}, nil)
 }
 

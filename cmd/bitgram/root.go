@@ -39,13 +39,14 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	a.setPrinter()
 	root := a.root()
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	c, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitDone
 	}
 	if told := errors.Is(err, errGoesOn) || errors.Is(err, errNameGoesOn) || errors.Is(err, errMaybe) || errors.Is(err, store.ErrCorrupt); ctx.Err() != nil && !told {
 		err = errInterrupted // whatever broke, broke because of it
 	}
+	err = &commandError{err, c.CommandPath()}
 	a.print.fail(err)
 	_, exit, _ := explain(err)
 	return exit

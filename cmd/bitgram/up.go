@@ -10,7 +10,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -25,7 +24,6 @@ import (
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/home"
 	"github.com/bitgram/bitgram/internal/node"
-	"github.com/bitgram/bitgram/internal/web"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -247,7 +245,7 @@ func (a *app) upCommand() *cobra.Command {
 			if err := readConfig(h, c.Flags()); err != nil {
 				return err
 			}
-			cfg := daemon.Config{Home: h, Seeds: o.seeds, API: o.api, Version: version(), Explain: apiError,
+			cfg := daemon.Config{Home: h, Seeds: o.seeds, API: o.api, Version: version(),
 				Backup: o.backup, BackupEvery: max(o.backupEvery, time.Second),
 				Passphrase: func() (string, error) { return a.passphrase(o.passphraseFile, "Passphrase", false) },
 				Chain: daemon.Chain{URL: o.rpc, User: o.rpcUser, Password: o.rpcPassword, Cookie: o.rpcCookie, CA: o.rpcCA, ZMQ: o.rpcZMQ,
@@ -308,17 +306,4 @@ func (a *app) upCommand() *cobra.Command {
 	c.Flags().SortFlags = false
 	o.flags(c.Flags())
 	return c
-}
-
-// apiError is the one table of errors as the API tells them.
-func apiError(err error) *web.Error {
-	code, exit, hint := explain(err)
-	status := map[int]int{exitUsage: 400, exitUnknown: 404, exitMoney: 402, exitNobody: 504, exitCheated: 502}[exit]
-	if status == 0 {
-		status = 500
-		if slices.Contains([]string{"too_late", "too_early", "unread", "no_proof", "syncing", "starting"}, code) {
-			status = 409
-		}
-	}
-	return &web.Error{Status: status, Code: code, Message: err.Error(), Hint: hint}
 }

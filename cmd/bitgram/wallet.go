@@ -12,10 +12,10 @@ import (
 	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/spf13/cobra"
 
+	"github.com/bitgram/bitgram/internal/api"
 	"github.com/bitgram/bitgram/internal/home"
 	"github.com/bitgram/bitgram/internal/node"
 	"github.com/bitgram/bitgram/internal/wallet"
-	"github.com/bitgram/bitgram/internal/web"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -34,7 +34,7 @@ func (a *app) walletCommand() *cobra.Command {
 }
 
 // simple is a command without flags of its own that asks the daemon.
-func (a *app) simple(use, short string, args cobra.PositionalArgs, run func(*cobra.Command, *web.Client, []string) error) *cobra.Command {
+func (a *app) simple(use, short string, args cobra.PositionalArgs, run func(*cobra.Command, *api.Client, []string) error) *cobra.Command {
 	return &cobra.Command{Use: use, Short: short, Args: usage(args), RunE: func(c *cobra.Command, args []string) error {
 		client, err := a.dial()
 		if err != nil {
@@ -45,7 +45,7 @@ func (a *app) simple(use, short string, args cobra.PositionalArgs, run func(*cob
 }
 
 func (a *app) walletAddress() *cobra.Command {
-	return a.simple("address", "A fresh bitcoin address to be paid at", cobra.NoArgs, func(c *cobra.Command, client *web.Client, _ []string) error {
+	return a.simple("address", "A fresh bitcoin address to be paid at", cobra.NoArgs, func(c *cobra.Command, client *api.Client, _ []string) error {
 		address, err := client.NewAddress(c.Context())
 		if err != nil {
 			return err
@@ -58,7 +58,7 @@ func (a *app) walletAddress() *cobra.Command {
 }
 
 func (a *app) walletBalance() *cobra.Command {
-	return a.simple("balance", "What the wallet holds", cobra.NoArgs, func(c *cobra.Command, client *web.Client, _ []string) error {
+	return a.simple("balance", "What the wallet holds", cobra.NoArgs, func(c *cobra.Command, client *api.Client, _ []string) error {
 		b, err := client.Balance(c.Context())
 		if err != nil {
 			return err
@@ -102,7 +102,7 @@ func perVB(rate float64) (int64, error) {
 
 func (a *app) walletSend() *cobra.Command {
 	var rate float64
-	c := a.simple("send ADDRESS SATOSHI", "Pay to a bitcoin address", cobra.ExactArgs(2), func(c *cobra.Command, client *web.Client, args []string) error {
+	c := a.simple("send ADDRESS SATOSHI", "Pay to a bitcoin address", cobra.ExactArgs(2), func(c *cobra.Command, client *api.Client, args []string) error {
 		amount, err := satoshi(args[1])
 		if err != nil {
 			return err
@@ -120,7 +120,7 @@ func (a *app) walletSend() *cobra.Command {
 
 func (a *app) walletBump() *cobra.Command {
 	var rate float64
-	c := a.simple("bump TXID", "Raise the fee of a payment that does not confirm, or of a message's funding", cobra.ExactArgs(1), func(c *cobra.Command, client *web.Client, args []string) error {
+	c := a.simple("bump TXID", "Raise the fee of a payment that does not confirm, or of a message's funding", cobra.ExactArgs(1), func(c *cobra.Command, client *api.Client, args []string) error {
 		kvb, err := perVB(rate)
 		if err != nil {
 			return err
@@ -133,12 +133,12 @@ func (a *app) walletBump() *cobra.Command {
 }
 
 func (a *app) walletAbandon() *cobra.Command {
-	return a.simple("abandon TXID", "Take back a payment that no node has taken yet", cobra.ExactArgs(1), func(c *cobra.Command, client *web.Client, args []string) error {
+	return a.simple("abandon TXID", "Take back a payment that no node has taken yet", cobra.ExactArgs(1), func(c *cobra.Command, client *api.Client, args []string) error {
 		return a.paid(client.Abandon(c.Context(), args[0]))
 	})
 }
 
-func (a *app) paid(p web.Payment, err error) error {
+func (a *app) paid(p api.Payment, err error) error {
 	if err != nil {
 		return err
 	}
@@ -147,13 +147,13 @@ func (a *app) paid(p web.Payment, err error) error {
 }
 
 func (a *app) walletHistory() *cobra.Command {
-	return a.simple("history", "The wallet's transactions", cobra.NoArgs, func(c *cobra.Command, client *web.Client, _ []string) error {
+	return a.simple("history", "The wallet's transactions", cobra.NoArgs, func(c *cobra.Command, client *api.Client, _ []string) error {
 		list, err := client.History(c.Context())
 		if err != nil {
 			return err
 		}
 		a.print.summary(struct {
-			Transactions []web.Transaction `json:"transactions"`
+			Transactions []api.Transaction `json:"transactions"`
 		}{list}, func(w io.Writer) {
 			t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 			for _, r := range list {
@@ -173,7 +173,7 @@ func (a *app) walletHistory() *cobra.Command {
 }
 
 func (a *app) walletBackup() *cobra.Command {
-	return a.simple("backup FILE", "Write an encrypted backup of the home: seed, contracts and their secrets, received messages", cobra.ExactArgs(1), func(c *cobra.Command, client *web.Client, args []string) error {
+	return a.simple("backup FILE", "Write an encrypted backup of the home: seed, contracts and their secrets, received messages", cobra.ExactArgs(1), func(c *cobra.Command, client *api.Client, args []string) error {
 		if err := checkOutput(args[0], false); err != nil {
 			return err
 		}
@@ -251,7 +251,7 @@ func (a *app) walletRestore() *cobra.Command {
 				return err
 			}
 			a.print.summary(struct {
-				web.Identity
+				api.Identity
 				Home string `json:"home"`
 			}{id, h.Dir}, func(w io.Writer) { fmt.Fprintf(w, "Restored %s to %s.\n\nNext: bitgram up\n", id.Address, h.Dir) })
 			return nil
@@ -326,8 +326,8 @@ func (a *app) walletWords() *cobra.Command {
 }
 
 func (a *app) agentsCommand() *cobra.Command {
-	return a.simple("agents [KEY]", "Agents that this node has met, or what one offers", cobra.MaximumNArgs(1), func(c *cobra.Command, client *web.Client, args []string) error {
-		list := []web.Agent{}
+	return a.simple("agents [KEY]", "Agents that this node has met, or what one offers", cobra.MaximumNArgs(1), func(c *cobra.Command, client *api.Client, args []string) error {
+		list := []api.Agent{}
 		if len(args) == 1 {
 			g, err := client.Agent(c.Context(), args[0])
 			if err != nil {
@@ -342,7 +342,7 @@ func (a *app) agentsCommand() *cobra.Command {
 			list = append(list, all...)
 		}
 		a.print.summary(struct {
-			Agents []web.Agent `json:"agents"`
+			Agents []api.Agent `json:"agents"`
 		}{list}, func(w io.Writer) {
 			if len(list) == 0 {
 				fmt.Fprintln(w, "No agents met yet.")

@@ -304,7 +304,7 @@ func BuildClose(closes []BankClose, coins []Coin, script []byte, rate wire.SatPe
 		prev.AddPrevOut(OutPoint(c.At), c.Out)
 		total += wire.Sat(c.Out.Value)
 	}
-	weight += manyWeight(len(tx.TxOut) + 1)
+	weight += CountWeight(len(tx.TxOut) + 1)
 	fee, err := payRest(tx, script, total, weight, rate, minFee)
 	if err != nil {
 		return nil, 0, err

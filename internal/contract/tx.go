@@ -214,7 +214,7 @@ func payRest(tx *btcwire.MsgTx, script []byte, total wire.Sat, weight int64, rat
 	if len(tx.TxIn) == 0 {
 		return 0, errors.New("no inputs")
 	}
-	weight += manyWeight(len(tx.TxIn))
+	weight += CountWeight(len(tx.TxIn))
 	fee := max(rate.Fee(VSize(weight)), minFee)
 	if total-fee < Dust {
 		return 0, fmt.Errorf("%w: %v of inputs, %v of fee", ErrUneconomic, total, fee)

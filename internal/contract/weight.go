@@ -59,8 +59,9 @@ func RefundInputWeight(expiry wire.Height, n int) int64 {
 	return inputBaseWeight + 1 + (1 + 64) + (1 + script) + (1 + 33) + 32*pathLen(n, n+1)
 }
 
-// manyWeight is what a count of inputs or outputs takes beyond its one byte.
-func manyWeight(n int) int64 {
+// CountWeight is the weight that the count of n inputs or outputs takes beyond
+// the one byte that TxOverheadWeight has for it.
+func CountWeight(n int) int64 {
 	if n >= 253 {
 		return 4 * 2
 	}
@@ -131,8 +132,22 @@ func FundingWeight(inputs, frozen int, change bool) int64 {
 // VSize rounds a weight up to virtual bytes.
 func VSize(weight int64) int64 { return (weight + 3) / 4 }
 
-// ClaimReserve is the fee reserve that an agent asks for so that its claim,
-// alone in a transaction with one P2TR output, pays rate.
+// MinFeeRate is the lowest fee rate that contracts plan for: the minimum that
+// Bitcoin Core before v29.1 and btcd relay, 1 sat/vB.
+const MinFeeRate wire.SatPerKVB = 1000
+
+// ClaimReserve is the fee of a claim of leaf i of n, alone in a transaction
+// with one P2TR output, at a fee rate.
 func ClaimReserve(rate wire.SatPerKVB, i, n int) wire.Sat {
 	return rate.Fee(VSize(TxOverheadWeight + ClaimInputWeight(i, n) + P2TROutputWeight))
+}
+
+// FrozenReserve is the part of a frozen output's value, in sat, that makes the
+// output spendable alone, in a transaction with one P2TR output: Dust for that
+// output, and the fee at rate of the larger of the claim (of the deepest of n
+// leaves) and the refund. A rate below MinFeeRate counts as MinFeeRate.
+func FrozenReserve(rate wire.SatPerKVB, expiry wire.Height, n int) wire.Sat {
+	rate = max(rate, MinFeeRate)
+	refund := rate.Fee(VSize(TxOverheadWeight + RefundInputWeight(expiry, n) + P2TROutputWeight))
+	return Dust + max(ClaimReserve(rate, 0, n), refund)
 }

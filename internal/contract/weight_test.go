@@ -173,3 +173,30 @@ func TestUneconomic(t *testing.T) {
 		t.Error("a claim of nothing")
 	}
 }
+
+// An output that holds no more than its reserve can be claimed alone, by any of
+// its agents, and refunded alone, and what is left relays; with one satoshi less
+// one of the two cannot.
+func TestFrozenReserve(t *testing.T) {
+	const expiry = 800_000
+	for _, rate := range []wire.SatPerKVB{100, 1000, 2000, 50_000} {
+		for _, n := range []int{1, 2, 3, wire.MaxAgents} {
+			o := newFrozen(t, "reserve", n, expiry)
+			spends := func(value wire.Sat, rate wire.SatPerKVB) (err error) {
+				for i := range n {
+					_, _, e := contract.BuildClaim([]contract.Claim{o.claim(t, i, outpoint(0), value)}, home, rate, 0)
+					err = errors.Join(err, e)
+				}
+				_, _, e := contract.BuildRefund([]contract.Refund{o.refund(outpoint(0), value)}, home, rate, 0)
+				return errors.Join(err, e)
+			}
+			value := contract.FrozenReserve(rate, expiry, n)
+			if err := spends(value, rate); err != nil {
+				t.Errorf("rate %d, %d claims, %v: %v", rate, n, value, err)
+			}
+			if err := spends(value-1, max(rate, contract.MinFeeRate)); !errors.Is(err, contract.ErrUneconomic) {
+				t.Errorf("rate %d, %d claims: a reserve of %v holds more than is needed: %v", rate, n, value, err)
+			}
+		}
+	}
+}

@@ -91,6 +91,17 @@ func (a *Agent) Phase() AgentPhase {
 // Fresh are the random secrets of a new quote.
 type Fresh struct{ Tau, ClaimKey wire.Secret }
 
+// Reserve is the part of a quote's value, in sat, that pays for the chain: the
+// frozen output stays spendable alone, by its agent or by the sender, even if
+// the fee rate doubles (spec/delivery.md, Negotiate).
+func Reserve(rate wire.SatPerKVB, expiry wire.Height, shape wire.Shape) wire.Sat {
+	n := 1
+	if shape == wire.OneOfMany {
+		n = wire.MaxAgents
+	}
+	return contract.FrozenReserve(2*max(rate, contract.MinFeeRate), expiry, n)
+}
+
 // NewAgent answers a request with a signed quote and the state that stands
 // behind it, which must be kept before the quote leaves. A request that policy
 // does not take is a *wire.Refusal.
@@ -126,17 +137,11 @@ func NewAgent(req *wire.QuoteRequest, identity wire.Secret, fresh Fresh, p Polic
 	if err != nil {
 		return Agent{}, err
 	}
-	// The claim must pay its way even if fees double, alone and as the
-	// deepest leaf.
-	n := 1
-	if req.Shape == wire.OneOfMany {
-		n = wire.MaxAgents
-	}
 	q := wire.Quote{Agent: wire.XOnly(self.PubKey()), Session: req.Session, E: req.E, Point: wire.XOnly(tau.PubKey()),
 		ClaimKey: wire.XOnly(claim.PubKey()), Size: req.Size, From: tip, StoreUntil: req.StoreUntil, Expiry: req.Expiry,
 		ValidUntil: min(tip+wire.Height(p.ValidFor), req.StoreUntil), Shape: req.Shape, Rate: p.Rate,
-		Reserve: contract.ClaimReserve(2*rate, 0, n)}
-	q.Value = max(price.Sat()+q.Reserve, contract.Dust)
+		Reserve: Reserve(rate, req.Expiry, req.Shape)}
+	q.Value = price.Sat() + q.Reserve
 	if q.Knowledge, err = wire.Sign(fresh.Tau, wire.KnowledgeDigest(q.Agent, q.E, q.Session, q.Point)); err != nil {
 		return Agent{}, err
 	}

@@ -525,3 +525,61 @@ func TestQuoteChecks(t *testing.T) {
 		t.Errorf("a price above the cap: %v %s", next.Phase, next.Failure)
 	}
 }
+
+// TestQuoteCoversLoneSpends: whatever the fee rate, the value that an agent
+// quotes for the smallest message pays for its claim and for the refund, each
+// alone, also when the rate doubles before either; a sender takes no quote that
+// does not.
+func TestQuoteCoversLoneSpends(t *testing.T) {
+	w := newWorld(t, 1, 1)
+	e := w.secret()
+	sec, err := seal.FromSender(e, keyOf(t, w.identity))
+	must(t, err)
+	var b bytes.Buffer
+	info, err := sec.Encrypt(&b, bytes.NewReader([]byte("9 bytes..")), w.purse)
+	must(t, err)
+	agent := w.agents[0].identity
+	cheap := policy
+	cheap.Rate, cheap.OneOfMany = 0, true // nothing but the reserve
+	for _, shape := range []wire.Shape{wire.PerAgent, wire.OneOfMany} {
+		leaves := 1
+		if shape == wire.OneOfMany {
+			leaves = wire.MaxAgents
+		}
+		c := deal.Candidate{Agent: keyOf(t, agent)}
+		s, effects, err := deal.NewSender(deal.Terms{Recipient: keyOf(t, w.identity), Ephemeral: e, PayloadHash: info.Hash, PayloadSize: info.Size,
+			Agents: 1, MaxCost: 1_000_000, Blocks: 24, Shape: shape, Seed: w.secret(), RefundKey: w.secret(), Margins: w.margins, Candidates: []deal.Candidate{c}})
+		must(t, err)
+		ask := effects[0].(deal.AskQuotes)
+		until := w.tip() + 24
+		for _, rate := range []wire.SatPerKVB{100, 1000, 2000, 50_000} {
+			a, err := deal.NewAgent(&wire.QuoteRequest{Session: deal.SessionFor(ask.Seed, c.Agent), E: ask.E, Size: ask.Size, StoreUntil: until,
+				Expiry: until + wire.Height(ask.Slack), Shape: shape}, agent, deal.Fresh{Tau: w.secret(), ClaimKey: w.secret()}, cheap, w.margins, w.tip(), rate)
+			must(t, err)
+			q := a.Quote
+			for _, input := range []int64{contract.ClaimInputWeight(0, leaves), contract.RefundInputWeight(q.Expiry, leaves)} {
+				fee := (2 * rate).Fee(contract.VSize(contract.TxOverheadWeight + input + contract.P2TROutputWeight))
+				if left := q.Value - fee; left < contract.Dust {
+					t.Errorf("shape %d at %d sat/kvB: of %v a spend at twice the rate leaves %v", shape, rate, q.Value, left)
+				}
+			}
+			take := func(q wire.Quote) deal.SenderPhase {
+				q.Sig = wire.Signature{}
+				q.Sig, err = wire.Sign(agent, q.Digest())
+				must(t, err)
+				next, _, err := s.Step(deal.Quoted{Height: w.tip(), Quotes: []wire.Quote{q}})
+				must(t, err)
+				return next.Phase
+			}
+			if got := take(q); got != deal.SenderSealing {
+				t.Errorf("shape %d at %d sat/kvB: the quote is not taken: %v", shape, rate, got)
+			}
+			least := deal.Reserve(contract.MinFeeRate, q.Expiry, shape)
+			short := least - 1 - q.Reserve
+			q.Reserve, q.Value = q.Reserve+short, q.Value+short
+			if got := take(q); got != deal.SenderFailed {
+				t.Errorf("shape %d: a quote whose claim cannot pay the relay minimum is taken", shape)
+			}
+		}
+	}
+}

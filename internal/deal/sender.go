@@ -309,7 +309,10 @@ func (s *Sender) checkQuote(q *wire.Quote, height wire.Height) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrBadQuote, err)
 	}
-	if q.Value != max(price.Sat()+q.Reserve, contract.Dust) {
+	if least := Reserve(contract.MinFeeRate, q.Expiry, q.Shape); q.Reserve < least {
+		return fmt.Errorf("%w: a reserve of %v, at least %v is needed to claim or refund the output", ErrBadQuote, q.Reserve, least)
+	}
+	if q.Value != price.Sat()+q.Reserve {
 		return fmt.Errorf("%w: value is not price and reserve", ErrBadQuote)
 	}
 	if err := q.Point.Verify(wire.KnowledgeDigest(q.Agent, q.E, q.Session, q.Point), q.Knowledge); err != nil {

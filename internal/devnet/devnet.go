@@ -19,13 +19,13 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/bitgram/bitgram/internal/api"
 	"github.com/bitgram/bitgram/internal/chain/corerpc"
 	"github.com/bitgram/bitgram/internal/chain/devchain"
 	"github.com/bitgram/bitgram/internal/home"
 	"github.com/bitgram/bitgram/internal/node"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/internal/wallet"
-	"github.com/bitgram/bitgram/internal/web"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -359,8 +359,8 @@ func (n *network) up(ctx context.Context, p *party) error {
 	defer cancel()
 	var last error
 	for {
-		client, err := web.Dial(p.home)
-		var st web.Status
+		client, err := api.Dial(p.home)
+		var st api.Status
 		if err == nil {
 			st, err = client.Status(wait)
 		}
@@ -389,7 +389,7 @@ func (n *network) up(ctx context.Context, p *party) error {
 }
 
 // pay pays a party from the faucet.
-func (n *network) pay(ctx context.Context, client *web.Client, amount wire.Sat) error {
+func (n *network) pay(ctx context.Context, client *api.Client, amount wire.Sat) error {
 	address, err := client.NewAddress(ctx)
 	if err != nil {
 		return err
@@ -403,7 +403,7 @@ func (n *network) pay(ctx context.Context, client *web.Client, amount wire.Sat) 
 }
 
 // fund fills a user's purse from the faucet.
-func (n *network) fund(ctx context.Context, p *party, client *web.Client, st web.Status) error {
+func (n *network) fund(ctx context.Context, p *party, client *api.Client, st api.Status) error {
 	for st.Balance.Spendable < low {
 		if err := n.pay(ctx, client, purse); err != nil {
 			return err

@@ -3,6 +3,7 @@ package job
 import (
 	"crypto/sha256"
 	"fmt"
+	"sync"
 	"testing"
 
 	"github.com/bitgram/bitgram/penny"
@@ -128,28 +129,38 @@ func init() {
 		digest wire.Hash
 		sig    wire.Signature
 	}
+	var mu sync.Mutex
 	signs, checks := map[signed]wire.Signature{}, map[checked]error{}
 	sign = func(key wire.Secret, digest wire.Hash) (wire.Signature, error) {
 		k := signed{key, digest}
-		if s, ok := signs[k]; ok {
+		mu.Lock()
+		s, ok := signs[k]
+		mu.Unlock()
+		if ok {
 			return s, nil
 		}
 		s, err := wire.Sign(key, digest)
 		if err == nil {
+			mu.Lock()
 			signs[k] = s
+			mu.Unlock()
 		}
 		return s, err
 	}
 	verify = func(key wire.Key, digest wire.Hash, sig wire.Signature) error {
 		k := checked{key, digest, sig}
+		mu.Lock()
 		err, ok := checks[k]
+		mu.Unlock()
 		if !ok {
+			err = key.Verify(digest, sig)
+			mu.Lock()
 			if len(checks) > 1<<20 {
 				clear(checks)
 				clear(signs)
 			}
-			err = key.Verify(digest, sig)
 			checks[k] = err
+			mu.Unlock()
 		}
 		return err
 	}

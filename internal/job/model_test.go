@@ -1,23 +1,27 @@
 package job
 
 import (
-	"encoding/binary"
+	"crypto/sha256"
 	"flag"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
 
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/wire"
 )
 
-// modelStates is how many states of the model are visited for each of eight
-// configurations.
-var modelStates = flag.Int("model.states", 5_000, "states of the model to visit in each configuration")
+var (
+	modelStates = flag.Int("model.states", 0, "states of the model to visit in each of eight configurations; 0 lets the tier choose")
+	modelSeed   = flag.Uint64("model.seed", 1, "seed of the model's walks")
+)
 
-// TestModel explores one epoch of a job of four nodes, three of them the real
-// machine and one an equivocator, over two views of each stage: not all states, but
-// modelStates of them, on random walks that end where nothing can happen any more. All
+// TestModel samples the states of one epoch of a job of four nodes, three of them
+// the real machine and one an equivocator, over two views of each stage. It does not
+// visit all states: it walks at random, from a fixed seed, until it has seen
+// modelStates of them in each configuration; a walk ends if nothing more can happen.
+// There is no buyer, standby, crash, lost message, second attempt or share in it. All
 // that was ever said can be brought to any honest node at any time, or never. The
 // equivocator commits twice, proposes any of four sets where it is its turn, to each
 // what it likes, votes for and locks everything, hides its locks, reveals or not, and
@@ -33,46 +37,64 @@ var modelStates = flag.Int("model.states", 5_000, "states of the model to visit 
 //   - CrashEquivalence: no honest node ever signs two values in one slot, or is named
 //     by a proof.
 //
-// Votes are brought when they make a quorum: fewer change nothing that anybody sees.
-// The equivocator's two commits go to different nodes. The second stage begins with
-// a set that all have frozen.
-// Two states that differ only in whose signatures a quorum has count as one.
+// Votes are brought only if they make a quorum: fewer change nothing that anybody
+// sees. The equivocator's two commits go to different nodes. The second stage begins
+// with a set that all have frozen.
+//
+// Two states of a machine are one only if their encodings are, and two messages
+// likewise: all that a machine will ever do follows from its encoding.
 func TestModel(t *testing.T) {
-	total := 0
+	t.Parallel()
+	states := *modelStates
+	if states == 0 {
+		states = tier.Pick(400, 2_000, 20_000)
+	}
+	t.Logf("walks chosen by -model.seed=%d", *modelSeed)
 	for stage := range 2 {
 		for evil := range uint8(4) {
-			m := newModel(t, evil, stage)
-			m.explore()
-			t.Logf("stage %d, party %d equivocates (views are proposed by %d, %d): %d states, %d of machines, %d messages, %d sets frozen, %d certificates, %d walks", stage, evil,
-				m.start.proposer(0), m.start.proposer(1), len(m.seen), len(m.nodes), len(m.msgs), len(m.frozen), len(m.certs), m.walks)
-			if stage == 0 && len(m.frozen) == 0 || stage == 1 && len(m.certs) == 0 {
-				t.Error("too little was reached")
-			}
-			total += len(m.seen)
+			t.Run(fmt.Sprintf("stage %d, party %d", stage, evil), func(t *testing.T) {
+				t.Parallel()
+				m := newModel(t, evil, stage)
+				m.explore(states)
+				t.Logf("views are proposed by %d, %d: %d states, %d of machines, %d messages, %d sets frozen, %d certificates, %d walks",
+					m.start.proposer(0), m.start.proposer(1), len(m.seen), len(m.nodes), len(m.msgs), len(m.frozen), len(m.certs), m.walks)
+				if stage == 0 && len(m.frozen) == 0 || stage == 1 && len(m.certs) == 0 {
+					t.Error("too little was reached")
+				}
+			})
 		}
 	}
-	t.Logf("%d states", total)
 }
 
-const modelMsgs = 192
+const modelMsgs = 1024
+
+// modelSoup is a set of messages, those that were said.
+type modelSoup [modelMsgs / 64]uint64
+
+func (s *modelSoup) has(i int) bool { return s[i/64]>>(i%64)&1 == 1 }
+func (s *modelSoup) add(i int)      { s[i/64] |= 1 << (i % 64) }
 
 // modelState is a state of the world.
 type modelState struct {
 	nodes [3]int32
-	soup  [modelMsgs / 64]uint64 // what was said
+	soup  modelSoup
 }
-
-func (s *modelState) has(i int) bool { return s.soup[i/64]>>(i%64)&1 == 1 }
 
 type modelStep struct {
 	next int32
-	said [modelMsgs / 64]uint64
+	said modelSoup
 }
 
-// where a node is, and what can be brought to it.
+// modelWhere is where a node is, and what can be brought to it.
 type modelWhere struct {
 	node int32
-	soup [modelMsgs / 64]uint64
+	soup modelSoup
+}
+
+// modelMove is a message that can be brought, and its encoding's hash.
+type modelMove struct {
+	msg Message
+	key wire.Hash
 }
 
 type modelKey struct {
@@ -88,16 +110,17 @@ type model struct {
 	honest  []uint8
 	start   *Node
 	nodes   []Node
-	ids     map[string]int32
-	msgs    []Message
-	msgIDs  map[string]int
+	ids     map[wire.Hash]int32
+	msgs    []modelMove
+	msgIDs  map[wire.Hash]int
 	steps   map[modelKey]modelStep
 	lists   map[modelWhere][]modelStep
-	checked map[[modelMsgs / 64]uint64]bool
+	all     map[modelSoup][]modelMove // what can be brought, by what was said
+	checked map[modelSoup]bool
 	seen    map[modelState]bool
 	first   modelState
 	walks   int
-	all     []*Commit // of the honest
+	honests []*Commit // by party
 	commits [2]Commit // the equivocator's
 	reveals [2]Reveal
 	frozen  map[wire.Hash]bool
@@ -105,8 +128,8 @@ type model struct {
 }
 
 func newModel(t *testing.T, evil uint8, stage int) *model {
-	m := &model{t: t, d: standard(t, 4), evil: evil, stage: stage, ids: map[string]int32{}, msgIDs: map[string]int{}, steps: map[modelKey]modelStep{}, lists: map[modelWhere][]modelStep{},
-		checked: map[[modelMsgs / 64]uint64]bool{}, seen: map[modelState]bool{}, frozen: map[wire.Hash]bool{}, certs: map[wire.Hash]bool{}}
+	m := &model{t: t, d: standard(t, 4), evil: evil, stage: stage, ids: map[wire.Hash]int32{}, msgIDs: map[wire.Hash]int{}, steps: map[modelKey]modelStep{}, lists: map[modelWhere][]modelStep{},
+		all: map[modelSoup][]modelMove{}, checked: map[modelSoup]bool{}, seen: map[modelState]bool{}, frozen: map[wire.Hash]bool{}, certs: map[wire.Hash]bool{}}
 	m.d.terms.Ahead = 1
 	var s modelState
 	var nodes []Node
@@ -142,7 +165,7 @@ func newModel(t *testing.T, evil uint8, stage int) *model {
 			}
 		}
 	}
-	m.all = nodes[0].Commits
+	m.honests = nodes[0].Commits
 	for i := range nodes {
 		if stage == 1 {
 			nodes[i] = m.freeze(&s, nodes[i])
@@ -166,7 +189,7 @@ func (m *model) freeze(at *modelState, n Node) Node {
 		if p == m.evil {
 			set = append(set, m.commits[0])
 		} else {
-			set = append(set, *m.all[p])
+			set = append(set, *m.honests[p])
 		}
 	}
 	q := &Quorum{Value: setValue(t, 1, 0, set)}
@@ -180,8 +203,7 @@ func (m *model) freeze(at *modelState, n Node) Node {
 	s.advance()
 	for _, e := range s.out {
 		if b, ok := e.(Broadcast); ok {
-			id := m.msg(b.Msg)
-			at.soup[id/64] |= 1 << (id % 64)
+			at.soup.add(m.msg(b.Msg))
 		}
 	}
 	return next
@@ -192,86 +214,36 @@ func (m *model) over(n *Node) bool {
 	return n.cur() > 1 || m.stage == 0 && n.Frozen != nil
 }
 
-// quorumKey names a quorum without its signatures.
-func quorumKey(q *Quorum) string {
-	if q == nil || len(q.Sigs) == 0 {
-		return "-"
-	}
-	return fmt.Sprintf("%d:%x", q.View, q.Value[:4])
-}
-
-func voteKey(v *Vote) string {
-	if v == nil {
-		return "-"
-	}
-	return fmt.Sprintf("%d:%x", v.View, v.Value[:4])
-}
-
-// id of a machine's state.
+// id of a machine's state. What all states of a party share is left out.
 func (m *model) id(n Node) int32 {
-	b := fmt.Appendf(nil, "%d %d %s|", n.Me, n.cur(), quorumKey(n.Frozen))
-	for i := range n.Commits {
-		if c := n.Commits[i]; c != nil {
-			b = append(b, c.Hash[:2]...)
-		}
-		b = append(b, '/')
-		if n.Reveals[i] != nil {
-			b = append(b, n.Reveals[i].Salt[:2]...)
-		}
-		b = append(b, '/')
-	}
-	for g := range n.Stages {
-		st := &n.Stages[g]
-		b = fmt.Appendf(b, "%d %d %s %s %s", st.View, st.Voted, quorumKey(st.Lock), voteKey(st.Votes[n.Me]), voteKey(st.Locks[n.Me]))
-		if st.Proposal != nil {
-			b = append(b, m.key(st.Proposal)...)
-		}
-		b = binary.BigEndian.AppendUint32(b, st.Ticks)
-		for _, c := range st.Changes {
-			if c != nil {
-				b = append(b, m.key(c)...)
-			}
-		}
-		b = append(b, '|')
-	}
-	id, ok := m.ids[string(b)]
+	short := n
+	short.Terms, short.Key = Terms{}, wire.Secret{}
+	k := m.hash("", &short)
+	id, ok := m.ids[k]
 	if !ok {
 		id = int32(len(m.nodes))
-		m.ids[string(b)], m.nodes = id, append(m.nodes, n)
+		m.ids[k], m.nodes = id, append(m.nodes, n)
 	}
 	return id
 }
 
-// key names a message.
-func (m *model) key(x Message) string {
-	switch x := x.(type) {
-	case *Commit:
-		return fmt.Sprintf("commit %x", x.Hash[:4])
-	case *Vote:
-		return fmt.Sprintf("vote %d %d %s", x.Party, x.Round, voteKey(x))
-	case *Proposal:
-		s := fmt.Sprintf("proposal %d %s %s ", x.Vote.Round, voteKey(&x.Vote), quorumKey(highest(x.Changes)))
-		return s
-	case *Change:
-		return fmt.Sprintf("change %d %d %d %s", x.Party, x.Stage, x.View, quorumKey(&x.Lock))
-	case *Opened:
-		return fmt.Sprintf("opened %d %s %x", x.Reveal.Party, quorumKey(&x.Frozen), x.Reveal.Salt[:4])
-	case *Certificate:
-		d := x.Body.digest(&m.d.terms)
-		return fmt.Sprintf("certificate %x", d[:4])
-	}
-	m.t.Fatalf("what is %T", x)
-	return ""
+func (m *model) hash(kind string, x any) wire.Hash {
+	b, err := wire.Marshal(x)
+	must(m.t, err)
+	return sha256.Sum256(append([]byte(kind), b...))
 }
 
+func (m *model) move(x Message) modelMove { return modelMove{x, m.hash(fmt.Sprintf("%T", x), x)} }
+
+// msg is a message's place in a soup.
 func (m *model) msg(x Message) int {
-	k := m.key(x)
-	id, ok := m.msgIDs[k]
+	v := m.move(x)
+	id, ok := m.msgIDs[v.key]
 	if !ok {
 		if id = len(m.msgs); id >= modelMsgs {
 			m.t.Fatal("too many messages")
 		}
-		m.msgIDs[k], m.msgs = id, append(m.msgs, x)
+		m.msgIDs[v.key], m.msgs = id, append(m.msgs, v)
 	}
 	return id
 }
@@ -289,8 +261,7 @@ func (m *model) do(s *modelState, i int, act string, f func(n Node) (Node, []Eff
 				if c, ok := e.Msg.(*Commit); ok && c.Party == n.Me {
 					continue
 				}
-				id := m.msg(e.Msg)
-				r.said[id/64] |= 1 << (id % 64)
+				r.said.add(m.msg(e.Msg))
 			case Publish:
 				if c, err := e.Proof.Against(&m.d.terms); err != nil || c.Buyer || c.Party != m.evil {
 					m.t.Fatalf("a proof against %v, %v", c, err)
@@ -327,10 +298,10 @@ func (m *model) check(s *modelState) {
 	}
 	seen := map[string]wire.Hash{}
 	for id, x := range m.msgs {
-		if !s.has(id) {
+		if !s.soup.has(id) {
 			continue
 		}
-		if v, ok := x.(*Vote); ok {
+		if v, ok := x.msg.(*Vote); ok {
 			votes[v.Round][slot{v.View, v.Value}]++
 			at := fmt.Sprint(v.Party, v.Round, v.View)
 			if old, ok := seen[at]; ok && old != v.Value {
@@ -338,7 +309,7 @@ func (m *model) check(s *modelState) {
 			}
 			seen[at] = v.Value
 		}
-		if c, ok := x.(*Certificate); ok {
+		if c, ok := x.msg.(*Certificate); ok {
 			m.certs[c.Body.digest(&m.d.terms)] = true
 			if c.Body.State != wire.Hash(secretOf("state 1")) {
 				m.t.Fatal("PaidEqualsCommitted: a lie is certified")
@@ -361,17 +332,26 @@ func (m *model) check(s *modelState) {
 	}
 }
 
-func receive(m *model, list ...Message) func(n Node) (Node, []Effect) {
+// brings are actions: messages that are brought to a node one after another.
+func brings(list ...modelMove) string {
+	var act []byte
+	for i := range list {
+		act = append(act, list[i].key[:]...)
+	}
+	return string(act)
+}
+
+func (m *model) receive(list ...modelMove) func(n Node) (Node, []Effect) {
 	return func(n Node) (Node, []Effect) {
 		var all []Effect
 		for _, x := range list {
 			// Of peers that lie a message may be refused.
 			was := n
-			next, effects, err := n.Step(Received{From: m.from(n.Me), Msg: x})
+			next, effects, err := n.Step(Received{From: m.from(n.Me), Msg: x.msg})
 			if err == nil {
 				n, all = next, append(all, effects...)
 			}
-			m.votes(&was, x, effects)
+			m.votes(&was, x.msg, effects)
 		}
 		return n, all
 	}
@@ -413,7 +393,7 @@ func (m *model) moved(s *modelState) (list []modelState) {
 		at := modelWhere{s.nodes[i], s.soup}
 		if _, ok := m.lists[at]; !ok {
 			m.lists[at] = nil
-			m.moves(s, i, m.said(s))
+			m.moves(s, i)
 		}
 		for _, r := range m.lists[at] {
 			next := *s
@@ -429,9 +409,9 @@ func (m *model) moved(s *modelState) (list []modelState) {
 
 // explore walks from the first state to an end, again and again, until enough states
 // were seen: the longest ways are as likely as any.
-func (m *model) explore() {
-	rng := rand.New(rand.NewPCG(1, uint64(m.evil)))
-	for len(m.seen) < *modelStates {
+func (m *model) explore(states int) {
+	rng := rand.New(rand.NewPCG(*modelSeed, uint64(m.evil)))
+	for len(m.seen) < states {
 		s := m.first
 		for list := m.moved(&s); len(list) > 0; list = m.moved(&s) {
 			s = list[rng.IntN(len(list))]
@@ -443,17 +423,26 @@ func (m *model) explore() {
 
 // said is what can be brought: all that honest nodes have said, and what the
 // equivocator can make of it.
-func (m *model) said(s *modelState) (list []Message) {
+func (m *model) said(soup modelSoup) []modelMove {
+	if list, ok := m.all[soup]; ok {
+		return list
+	}
+	var said []Message
 	for id, x := range m.msgs {
-		if s.has(id) {
-			list = append(list, x)
+		if soup.has(id) {
+			said = append(said, x.msg)
 		}
 	}
 	for v := range m.commits {
-		list = append(list, &m.commits[v])
+		said = append(said, &m.commits[v])
 	}
-	list = append(list, m.changes()...)
-	return append(list, m.proposals(list)...)
+	said = append(said, m.changes()...)
+	var list []modelMove
+	for _, x := range append(said, m.proposals(said)...) {
+		list = append(list, m.move(x))
+	}
+	m.all[soup] = list
+	return list
 }
 
 // changes of the equivocator, without any lock.
@@ -469,7 +458,7 @@ func (m *model) changes() (list []Message) {
 // proposals of the equivocator.
 func (m *model) proposals(said []Message) (list []Message) {
 	t := &m.d.terms
-	all := m.all
+	all := m.honests
 	set := func(parties []uint8, evil int) (c Content) {
 		for p := range uint8(4) {
 			if p == m.evil && evil >= 0 {
@@ -590,50 +579,57 @@ func (m *model) proposals(said []Message) (list []Message) {
 }
 
 // moves are all that can happen to one honest node.
-func (m *model) moves(s *modelState, i int, said []Message) {
+func (m *model) moves(s *modelState, i int) {
+	type slot struct {
+		round uint8
+		view  uint32
+		value wire.Hash
+	}
 	n := &m.nodes[s.nodes[i]]
-	votes := map[string][]Message{}
-	var reveals, changes []Message
-	for _, x := range said {
-		switch x := x.(type) {
+	var slots []slot // in order: what a seed finds is found again
+	votes := map[slot][]modelMove{}
+	var reveals, changes []modelMove
+	for _, v := range m.said(s.soup) {
+		switch x := v.msg.(type) {
 		case *Vote:
-			k := fmt.Sprintf("votes %d %s", x.Round, voteKey(x))
-			votes[k] = append(votes[k], x)
+			k := slot{x.Round, x.View, x.Value}
+			if votes[k] == nil {
+				slots = append(slots, k)
+			}
+			votes[k] = append(votes[k], v)
 		case *Opened:
 			if x.Reveal.Party != m.evil {
-				reveals = append(reveals, x)
+				reveals = append(reveals, v)
 			}
-			for v := range m.reveals[:m.stage] { // in the first stage a freeze is the end
-				o := &Opened{Set: x.Set, Frozen: x.Frozen, Reveal: m.reveals[v]}
-				m.do(s, i, m.key(o), receive(m, o))
+			for r := range m.reveals[:m.stage] { // in the first stage a freeze is the end
+				o := m.move(&Opened{Set: x.Set, Frozen: x.Frozen, Reveal: m.reveals[r]})
+				m.do(s, i, brings(o), m.receive(o))
 			}
 		case *Commit:
 			if x.Party == m.evil && m.stage == 0 && (x.Hash == m.commits[0].Hash) == (i < 2) {
-				m.do(s, i, m.key(x), receive(m, x))
+				m.do(s, i, brings(v), m.receive(v))
 			}
 		case *Change:
 			if int(x.Stage) == m.stage {
-				changes = append(changes, x)
+				changes = append(changes, v)
 			}
 		default:
-			m.do(s, i, m.key(x), receive(m, x))
+			m.do(s, i, brings(v), m.receive(v))
 		}
 	}
-	for _, list := range [][]Message{reveals, changes} {
-		act := ""
-		for _, x := range list {
-			act += m.key(x)
-		}
+	for _, list := range [][]modelMove{reveals, changes} {
 		if len(list) > 0 {
-			m.do(s, i, act, receive(m, list...))
+			m.do(s, i, brings(list...), m.receive(list...))
 		}
 	}
-	for k, list := range votes {
-		v := *list[0].(*Vote)
+	for _, k := range slots {
+		list := votes[k]
+		v := *list[0].msg.(*Vote)
 		v.Party = m.evil
 		v.Sig, _ = sign(m.d.keys[m.evil], v.digest(&m.d.terms))
 		if len(list)+1 >= int(m.d.terms.Q) {
-			m.do(s, i, fmt.Sprint(k, len(list)), receive(m, append(slices.Clone(list), &v)...))
+			list = append(slices.Clone(list), m.move(&v))
+			m.do(s, i, brings(list...), m.receive(list...))
 		}
 	}
 	for g := range n.Stages {

@@ -64,8 +64,8 @@ func TestPaidEqualsCommitted(t *testing.T) {
 // TestOneCertPerEpoch: with one equivocator, two machines with its key that say
 // different things to different parties, hide what they say, and lie, there is one
 // certificate of each epoch, over views, losses and new attempts; proofs name the
-// equivocator and nobody else. (lab.certified compares; TestModel has all orders of
-// a small job.)
+// equivocator and nobody else. (lab.certified compares; TestModel walks at random
+// through the states of one epoch.)
 func TestOneCertPerEpoch(t *testing.T) {
 	d := standard(t, 6)
 	proofs, paused, epochs := 0, 0, 0

@@ -9,17 +9,16 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"sync"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/zeebo/blake3"
 
+	"github.com/bitgram/bitgram/internal/batch"
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/node/disk"
 	"github.com/bitgram/bitgram/internal/p2p"
-	"github.com/bitgram/bitgram/internal/wallet"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -302,178 +301,41 @@ func (a *agent) Status(ctx context.Context, r *wire.StatusRequest) (*wire.Status
 	return &wire.Status{State: uint8(s.Phase()), Ack: s.Ack}, nil
 }
 
-// maxClaims bounds one claim transaction well under the 400,000 weight units
-// that nodes relay.
-const maxClaims = 250
-
 // buildClaims joins what is ready into one claim transaction and tells every
-// deal in it. It runs in the transaction that ends the effect, so two batches
-// never compete.
+// deal in it.
 func (a *agent) buildClaims(tx engine.Tx, ref engine.Ref, due deal.ClaimDue) ([]engine.Delivery, error) {
 	raw, err := tx.State(ref)
 	if err != nil {
 		return nil, err
 	}
-	var first deal.Agent
-	if err := wire.Unmarshal(raw, &first); err != nil {
+	first := member[deal.Agent]{ref: ref}
+	if err := wire.Unmarshal(raw, &first.state); err != nil {
 		return nil, err
 	}
-	if !first.Claimable() {
+	if !first.state.Claimable() {
 		return nil, nil // claimed or refunded meanwhile
 	}
-	tip := a.engine.Position().Height
-	resend := []engine.Delivery{{Ref: ref, Event: deal.ClaimBuilt{Sent: sentOr(first.Claim), Broadcast: true}}}
-	if first.Claim != nil && !a.firstOf(first.Claim.Txid, due.Urgent, ref, tip) {
+	if prev := first.state.Claim; prev != nil && !a.firstOf(prev.Txid, due.Urgent, ref, a.engine.Position().Height) {
 		return nil, nil // another deal of the batch was here first
 	}
-	if first.Claim != nil && first.Claim.Height >= tip {
-		return resend, nil
-	}
-	group, whole, err := a.claimGroup(tx, ref, &first)
+	group, err := claiming.group((*executor)(a), tx, first)
 	if err != nil {
 		return nil, err
 	}
-	if first.Claim != nil && whole && !due.Urgent {
-		return resend, nil // in a transaction that can still confirm: sent again as it is
-	}
-	rate := max(due.Rate, a.engine.FeeRate())
-	claims, refs, total := pick(group, ref, rate)
-	minFee, script := wire.Sat(0), []byte(nil)
-	if first.Claim != nil && whole {
-		minFee = first.Claim.Bumped(total - contract.Dust)
-		old, err := contract.ReadTx(first.Claim.Tx)
-		if err != nil {
-			return nil, err
-		}
-		script = old.TxOut[0].PkScript
-	} else if script, err = a.wallet.PeekScript(tx, wallet.External); err != nil {
-		return nil, err
-	}
-	claim, fee, err := contract.BuildClaim(claims, script, rate, minFee)
-	if errors.Is(err, contract.ErrUneconomic) && due.Urgent && total > contract.Dust {
-		// Near the refund: whatever it takes, up to the value.
-		claim, fee, err = contract.BuildClaim(claims, script, 0, total-contract.Dust)
-	}
-	if err != nil {
-		if first.Claim != nil && whole {
-			return resend, nil
-		}
-		return []engine.Delivery{{Ref: ref, Event: deal.ClaimFailed{Why: err.Error()}}}, nil
-	}
-	if first.Claim != nil && whole && fee <= first.Claim.Fee {
-		return resend, nil // no replacement that a node would take
-	}
-	if err := a.wallet.UseScript(tx, script); err != nil {
-		return nil, err
-	}
-	sent := contract.NewSent(claim, fee, tip)
-	var deliveries []engine.Delivery
-	for _, r := range refs {
-		deliveries = append(deliveries, engine.Delivery{Ref: r, Event: deal.ClaimBuilt{Sent: *sent, Broadcast: r == ref}})
-	}
-	return deliveries, nil
-}
-
-// looked remembers which deal looked after each claim transaction at a height.
-type looked struct {
-	mu     sync.Mutex
-	height wire.Height
-	by     map[look]engine.Ref
-}
-
-type look struct {
-	txid   wire.Hash
-	urgent bool
-}
-
-// firstOf reports whether a deal is the one that looks after its claim
-// transaction in this block: one of a batch is enough.
-func (a *agent) firstOf(txid wire.Hash, urgent bool, ref engine.Ref, tip wire.Height) bool {
-	l := &a.looked
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.height != tip || l.by == nil {
-		l.height, l.by = tip, map[look]engine.Ref{}
-	}
-	k := look{txid, urgent}
-	if _, ok := l.by[k]; !ok {
-		l.by[k] = ref
-	}
-	return l.by[k] == ref
-}
-
-func sentOr(s *contract.Sent) contract.Sent {
-	if s == nil {
-		return contract.Sent{}
-	}
-	return *s
-}
-
-// ready is a deal whose claim can be made.
-type ready struct {
-	ref   engine.Ref
-	state deal.Agent
-}
-
-// claimGroup gathers what may share first's transaction: the members of the
-// one that it is in already, or else all that are in none. whole tells whether
-// every input of the earlier transaction is still there to be claimed; otherwise
-// that transaction is dead. What cannot be read stops nobody else's claim.
-func (a *agent) claimGroup(tx engine.Tx, ref engine.Ref, first *deal.Agent) (group []ready, whole bool, err error) {
-	group = []ready{{ref, *first}}
-	if first.Quote.Shape == wire.PerAgent {
-		txid := sentOr(first.Claim).Txid
-		var points []wire.Key
-		if err := tx.Scan(bucketClaimable, txid[:], maxClaims, func(key, _ []byte) error {
-			if p := wire.Key(key[len(txid):]); p != first.Quote.Point {
-				points = append(points, p)
-			}
-			return nil
-		}); err != nil {
-			return nil, false, err
-		}
-		for _, p := range points[:min(len(points), maxClaims-1)] {
-			r, s, err := agentRef(p), deal.Agent{}, error(nil)
-			raw, err := tx.State(r)
-			if err == nil {
-				err = wire.Unmarshal(raw, &s)
-			}
-			if err != nil {
-				a.log.Warn("a deal that cannot be read is left out of a claim", "deal", r, "err", err)
-				continue
-			}
-			group = append(group, ready{r, s})
-		}
-	}
-	if first.Claim == nil {
-		return group, false, nil
-	}
-	old, err := contract.ReadTx(first.Claim.Tx)
-	if err != nil {
-		return nil, false, err
-	}
-	return group, len(old.TxIn) == len(group), nil
-}
-
-// pick takes from a group the deals that pay for their own input at rate;
-// ref's is always among them.
-func pick(group []ready, ref engine.Ref, rate wire.SatPerKVB) (claims []contract.Claim, refs []engine.Ref, total wire.Sat) {
+	var list []input[contract.Claim]
 	for i := range group {
 		s := &group[i].state
-		own := rate.Fee(contract.VSize(contract.ClaimInputWeight(s.Index, len(s.Package.Frozen.Claims))))
-		if s.Value <= own && group[i].ref != ref {
-			continue
-		}
 		out, err := contract.NewOutput(s.Package.Frozen)
 		if err != nil {
 			continue // checked when it was stored
 		}
-		claims = append(claims, contract.Claim{Output: out, Index: s.Index, At: s.At, Value: s.Value, PreSig: s.Package.PreSig,
-			Sigma: *s.Sigma, Tau: s.Tau, ClaimKey: s.ClaimKey})
-		refs = append(refs, group[i].ref)
-		total += s.Value
+		m := batch.Member{At: s.At, Value: s.Value, Weight: contract.ClaimInputWeight(s.Index, len(s.Package.Frozen.Claims)),
+			Alone: claiming.solo(s), In: s.Claim}
+		m.From, m.To = window(s.Quote.Expiry, s.Margins.Bump, 0)
+		list = append(list, input[contract.Claim]{m, group[i].ref, contract.Claim{Output: out, Index: s.Index, At: s.At, Value: s.Value,
+			PreSig: s.Package.PreSig, Sigma: *s.Sigma, Tau: s.Tau, ClaimKey: s.ClaimKey}})
 	}
-	return claims, refs, total
+	return claiming.join((*executor)(a), tx, ref, list, due.Rate)
 }
 
 func agentRef(point wire.Key) engine.Ref {

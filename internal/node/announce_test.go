@@ -131,9 +131,13 @@ func TestAdvertiseLimit(t *testing.T) {
 		w.mine(1)
 		err := agent.once()
 		if errors.Is(err, ErrOutbid) {
+			if trouble := agent.node.HintTrouble(); !errors.Is(trouble, ErrHintLost) || !errors.Is(trouble, ErrOutbid) {
+				t.Errorf("the hint is lost, and the node says %v", trouble)
+			}
 			break
 		}
 		must(t, err)
+		must(t, agent.node.HintTrouble())
 		bids++
 		w.mine(int(deal.MarginsFor(wire.Regtest).BlocksPerDay))
 	}

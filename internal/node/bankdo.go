@@ -8,10 +8,10 @@ import (
 	"slices"
 
 	"github.com/bitgram/bitgram/internal/bank"
+	"github.com/bitgram/bitgram/internal/batch"
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/p2p"
-	"github.com/bitgram/bitgram/internal/wallet"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -232,80 +232,6 @@ func (x *executor) signClose(ctx context.Context, p *bank.Payer, e *bank.SignClo
 	return bank.CloseSent{Txid: contract.Txid(tx)}, nil
 }
 
-// maxGroup is how many banks share one transaction: few enough that it replaces no
-// more than 100 others (BIP125, rule 5) and that each member can keep a copy.
-const maxGroup = 50
-
-// The indexes of what may share a transaction: the txid of the one that a bank is
-// in, or zeros ‖ id → nothing.
-const (
-	bucketClosable   = "bank/closable"
-	bucketRefundable = "bank/refundable"
-)
-
-// member is a bank that may share a transaction.
-type member[S any] struct {
-	ref   engine.Ref
-	state S
-}
-
-// sharing is how banks of one side share transactions.
-type sharing[S any] struct {
-	bucket string
-	kind   engine.Kind
-	sent   func(*S) *contract.Sent
-	solo   func(*S) bool
-	ready  func(*S) bool
-}
-
-var (
-	closing = sharing[bank.Payee]{bucketClosable, bank.KindPayee, func(y *bank.Payee) *contract.Sent { return y.Alone },
-		func(y *bank.Payee) bool { return y.Solo }, (*bank.Payee).Due}
-	refunding = sharing[bank.Payer]{bucketRefundable, bank.KindPayer, func(p *bank.Payer) *contract.Sent { return p.Refund },
-		func(p *bank.Payer) bool { return p.Solo }, (*bank.Payer).Refundable}
-)
-
-// shared is the members of an earlier transaction, or of none.
-func (h *sharing[S]) shared(tx engine.Tx, txid wire.Hash) (refs []engine.Ref, err error) {
-	err = tx.Scan(h.bucket, txid[:], maxGroup, func(key, _ []byte) error {
-		refs = append(refs, engine.Ref{Kind: h.kind, ID: wire.Hash(key[len(txid):])})
-		return nil
-	})
-	return refs, err
-}
-
-// group is the members that share first's earlier transaction, or are in none as
-// first is; first comes first. whole tells whether all inputs of the earlier one
-// are still there to be spent: otherwise it is dead. What cannot be read is in
-// nobody's way.
-func (h *sharing[S]) group(tx engine.Tx, first member[S]) (list []member[S], whole bool, err error) {
-	list = []member[S]{first}
-	prev := h.sent(&first.state)
-	if !h.solo(&first.state) {
-		refs, err := h.shared(tx, sentOr(prev).Txid)
-		if err != nil {
-			return nil, false, err
-		}
-		for _, r := range refs {
-			var s S
-			if raw, err := tx.State(r); r == first.ref || len(list) >= maxGroup || err != nil || wire.Unmarshal(raw, &s) != nil {
-				continue
-			}
-			if h.ready(&s) {
-				list = append(list, member[S]{r, s})
-			}
-		}
-	}
-	if prev == nil {
-		return list, false, nil
-	}
-	old, err := contract.ReadTx(prev.Tx)
-	if err != nil {
-		return nil, false, err
-	}
-	return list, len(old.TxIn) == len(list), nil
-}
-
 // broadcastBank sends a transaction, and tells all that share it where the network
 // refuses it: one of them may be at fault, so that each goes alone from then on.
 func (x *executor) broadcastBank(ctx context.Context, ref engine.Ref, e bank.Broadcast) (func(engine.Tx) ([]engine.Delivery, error), error) {
@@ -350,68 +276,29 @@ func (x *executor) buildCloses(tx engine.Tx, ref engine.Ref, due bank.CloseDue) 
 	if !first.state.Closable() || first.state.Stop == bank.NotStopped {
 		return nil, nil // closed meanwhile
 	}
-	prev, tip := first.state.Alone, x.engine.Position().Height
-	if prev != nil && !(*agent)(x).firstOf(prev.Txid, due.Urgent, ref, tip) {
+	if prev := first.state.Alone; prev != nil && !(*agent)(x).firstOf(prev.Txid, due.Urgent, ref, x.engine.Position().Height) {
 		return nil, nil // another member was here first
 	}
-	list, whole, err := closing.group(tx, first)
+	group, err := closing.group(x, tx, first)
 	if err != nil {
 		return nil, err
 	}
-	again := []engine.Delivery{{Ref: ref, Event: bank.CloseBuilt{Sent: sentOr(prev), Broadcast: true}}}
-	if prev != nil && (prev.Height >= tip || whole && !due.Urgent) {
-		return again, nil
-	}
-	rate := max(due.Rate, x.engine.FeeRate())
-	var closes []contract.BankClose
-	var refs []engine.Ref
-	var total, minFee wire.Sat
-	for _, m := range list {
-		share := m.state.Ladder.Share(m.state.Rung())
-		own := rate.Fee(contract.VSize(contract.RungInputWeight(int(m.state.Rung())-1, int(m.state.Ladder.Rungs)) + contract.P2TROutputWeight))
-		if share <= own && m.ref != ref {
-			continue
-		}
-		c, err := x.closeOf(tx, &m)
+	var list []input[contract.BankClose]
+	for i := range group {
+		m, s := &group[i], &group[i].state
+		c, err := x.closeOf(tx, m)
 		if err != nil && m.ref == ref {
 			return nil, err
 		} else if err != nil {
 			x.log.Error("a bank is left out of a close", "bank", m.ref, "err", err)
 			continue
 		}
-		closes, refs, total = append(closes, c), append(refs, m.ref), total+share
-		if m.state.Joined != nil {
-			minFee += m.state.Joined.Bumped(share)
-		}
+		b := batch.Member{At: s.At, Value: s.Ladder.Share(c.Rung), Weight: contract.RungInputWeight(int(c.Rung)-1, int(s.Ladder.Rungs)) + contract.P2TROutputWeight,
+			Outputs: 1, Alone: s.Solo, In: s.Alone, Rival: s.Joined}
+		b.From, b.To = window(s.Expiry, s.Margins.Bump, s.Margins.Close)
+		list = append(list, input[contract.BankClose]{b, m.ref, c})
 	}
-	script, err := x.wallet.PeekScript(tx, wallet.External)
-	if err != nil {
-		return nil, err
-	}
-	if whole {
-		minFee = max(minFee, prev.Bumped(total-contract.Dust))
-	}
-	t, fee, err := contract.BuildClose(closes, nil, script, rate, minFee)
-	if errors.Is(err, contract.ErrUneconomic) && due.Urgent && total > contract.Dust {
-		// Near the refund: whatever it takes, up to the value.
-		t, fee, err = contract.BuildClose(closes, nil, script, 0, total-contract.Dust)
-	}
-	switch {
-	case err != nil && prev != nil && whole, err == nil && whole && fee <= prev.Fee:
-		return again, nil // no replacement that a node would take
-	case err != nil:
-		x.log.Info("a bank is not closed", "bank", ref, "err", err)
-		return []engine.Delivery{{Ref: ref, Event: bank.CloseFailed{}}}, nil
-	}
-	if err := x.wallet.UseScript(tx, script); err != nil {
-		return nil, err
-	}
-	built := contract.NewSent(t, fee, tip)
-	var out []engine.Delivery
-	for _, r := range refs {
-		out = append(out, engine.Delivery{Ref: r, Event: bank.CloseBuilt{Sent: *built, Broadcast: r == ref}})
-	}
-	return out, nil
+	return closing.join(x, tx, ref, list, due.Rate)
 }
 
 // closeOf is a member's input of a close, whose parts are right.
@@ -428,7 +315,7 @@ func (x *executor) closeOf(tx engine.Tx, m *member[bank.Payee]) (contract.BankCl
 }
 
 // buildRefunds joins what can be taken back into one transaction and tells every
-// bank in it. Where fees have risen by half since, it is replaced.
+// bank in it. A member whose part cannot be built is left out.
 func (x *executor) buildRefunds(tx engine.Tx, ref engine.Ref, due bank.RefundDue) ([]engine.Delivery, error) {
 	raw, err := tx.State(ref)
 	if err != nil {
@@ -441,24 +328,17 @@ func (x *executor) buildRefunds(tx engine.Tx, ref engine.Ref, due bank.RefundDue
 	if !first.state.Refundable() {
 		return nil, nil
 	}
-	prev, tip := first.state.Refund, x.engine.Position().Height
-	if prev != nil && !(*agent)(x).firstOf(prev.Txid, false, ref, tip) {
+	if prev := first.state.Refund; prev != nil && !(*agent)(x).firstOf(prev.Txid, false, ref, x.engine.Position().Height) {
 		return nil, nil // another member was here first
 	}
-	list, whole, err := refunding.group(tx, first)
+	group, err := refunding.group(x, tx, first)
 	if err != nil {
 		return nil, err
 	}
-	rate := max(due.Rate, x.engine.FeeRate())
-	again := []engine.Delivery{{Ref: ref, Event: bank.RefundBuilt{Sent: sentOr(prev), Broadcast: true}}}
-	if prev != nil && (prev.Height >= tip || whole && rate.Fee(int64(len(prev.Tx)))/2 <= prev.Fee) {
-		return again, nil
-	}
-	var backs []contract.BankRefund
-	var refs []engine.Ref
-	minFee := wire.Sat(0)
-	for _, m := range list {
-		paper, err := (*Node)(x).paperIn(tx, m.ref, m.state.At)
+	var list []input[contract.BankRefund]
+	for i := range group {
+		m, s := &group[i], &group[i].state
+		paper, err := (*Node)(x).paperIn(tx, m.ref, s.At)
 		var b *contract.Bank
 		if err == nil {
 			b, err = contract.NewBank(paper.Terms)
@@ -469,35 +349,14 @@ func (x *executor) buildRefunds(tx engine.Tx, ref engine.Ref, due bank.RefundDue
 			x.log.Error("a bank is left out of a refund", "bank", m.ref, "err", err)
 			continue
 		}
-		r := m.state.Back(b)
-		if r.Change && r.Value <= rate.Fee(contract.VSize(contract.ChangeInputWeight())) && m.ref != ref {
-			continue
+		r := s.Back(b)
+		one := batch.Member{At: r.At, Value: s.Ladder.Value, Weight: contract.BankRefundInputWeight(s.Expiry, int(s.Ladder.Rungs)), Alone: s.Solo, In: s.Refund}
+		if r.Change {
+			one.Value, one.Weight = r.Value, contract.ChangeInputWeight()
 		}
-		backs, refs = append(backs, r), append(refs, m.ref)
+		list = append(list, input[contract.BankRefund]{one, m.ref, r})
 	}
-	script, err := x.wallet.PeekScript(tx, wallet.External)
-	if err != nil {
-		return nil, err
-	}
-	if whole {
-		minFee = prev.Bumped(wire.MaxSat)
-	}
-	t, fee, err := contract.BuildBankRefund(backs, script, rate, minFee)
-	switch {
-	case whole && (err != nil || fee <= prev.Fee):
-		return again, nil
-	case err != nil:
-		return []engine.Delivery{{Ref: ref, Event: bank.RefundFailed{}}}, nil
-	}
-	if err := x.wallet.UseScript(tx, script); err != nil {
-		return nil, err
-	}
-	built := contract.NewSent(t, fee, tip)
-	var out []engine.Delivery
-	for _, r := range refs {
-		out = append(out, engine.Delivery{Ref: r, Event: bank.RefundBuilt{Sent: *built, Broadcast: r == ref}})
-	}
-	return out, nil
+	return refunding.join(x, tx, ref, list, due.Rate)
 }
 
 // sendStep takes a payment's next step: its credit at the first hop, its pennies,

@@ -53,7 +53,7 @@ func TestClaimGroup(t *testing.T) {
 	save('u', deal.Agent{Confirmed: confirmed})
 	group := func(d deal.Agent) (got map[byte]int) {
 		must(t, st.View(t.Context(), func(tx engine.Tx) error {
-			list, _, err := a.claimGroup(tx, agentRef(d.Quote.Point), &d)
+			list, err := claiming.group((*executor)(a), tx, member[deal.Agent]{agentRef(d.Quote.Point), d})
 			got = map[byte]int{}
 			for _, r := range list {
 				got[r.state.Quote.Point[0]]++

@@ -24,6 +24,7 @@ var (
 	ErrOutbid    = directory.ErrOutbid
 	ErrStands    = directory.ErrStands
 	ErrNoAddress = directory.ErrNoAddress
+	ErrHintLost  = directory.ErrHintLost
 	ErrSyncing   = coins.ErrSyncing
 )
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	kb "github.com/libp2p/go-libp2p-kbucket"
@@ -22,10 +23,10 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// city is a network of DHT hosts in memory: real hosts and a real DHT over
-// streams that are no sockets.
+// city is a network of DHT hosts in memory: real hosts and a real DHT, but
+// streams without sockets.
 type city struct {
-	t     testing.TB
+	t     *testing.T
 	net   mocknet.Mocknet
 	rand  *rand.Rand
 	hosts []*member // the providers that are alive
@@ -42,17 +43,23 @@ type member struct {
 	honest bool
 }
 
-func newCity(t testing.TB) *city {
+// inCity runs f in a city of its own. Its clock jumps when no host has anything
+// to do (testing/synctest): a timeout means that a peer is silent, never that
+// the machine is slow.
+func inCity(t *testing.T, f func(*city)) {
+	t.Helper()
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	c := &city{t: t, net: mocknet.New(), rand: rand.New(rand.NewPCG(seed, 0))}
-	t.Cleanup(func() {
-		for _, m := range slices.Clone(c.all) {
-			c.kill(m)
-		}
-		_ = c.net.Close()
+	synctest.Test(t, func(t *testing.T) {
+		c := &city{t: t, net: mocknet.New(), rand: rand.New(rand.NewPCG(seed, 0))}
+		defer func() {
+			for _, m := range slices.Clone(c.all) {
+				c.kill(m)
+			}
+			_ = c.net.Close()
+		}()
+		f(c)
 	})
-	return c
 }
 
 // fresh is a secret nobody else in the test has.
@@ -185,8 +192,9 @@ func (c *city) key() []byte { return binary.BigEndian.AppendUint64(nil, c.rand.U
 
 // TestLookup: of 200 hosts a fifth dies and another fifth comes; lookups find
 // the three that are truly nearest of those alive, in 99 of 100 cases.
-func TestLookup(t *testing.T) {
-	c := newCity(t)
+func TestLookup(t *testing.T) { inCity(t, (*city).lookup) }
+
+func (c *city) lookup() {
 	c.grow(few(200))
 	client := c.open(c.fresh(), false)
 	c.settle([]*member{client})
@@ -205,8 +213,8 @@ func TestLookup(t *testing.T) {
 				from = c.hosts[c.rand.IntN(len(c.hosts))]
 			}
 			key := c.key()
-			found, err := from.Nearest(t.Context(), key, false)
-			must(t, err)
+			found, err := from.Nearest(c.t.Context(), key, false)
+			must(c.t, err)
 			want := c.nearest(key)
 			total++
 			ok := len(found) >= 3
@@ -220,40 +228,41 @@ func TestLookup(t *testing.T) {
 		}
 	}
 	if right < total*99/100 {
-		t.Errorf("%d of %d lookups are right", right, total)
+		c.t.Errorf("%d of %d lookups are right", right, total)
 	}
 	var m runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&m)
-	t.Logf("%d hosts: heap %d MiB, from the system %d MiB, %d goroutines", len(c.hosts), m.HeapAlloc>>20, m.Sys>>20, runtime.NumGoroutine())
+	c.t.Logf("%d hosts: heap %d MiB, from the system %d MiB, %d goroutines", len(c.hosts), m.HeapAlloc>>20, m.Sys>>20, runtime.NumGoroutine())
 }
 
 // TestClocks: hosts whose clocks are an hour ahead or behind find each other, and
 // what the others publish.
-func TestClocks(t *testing.T) {
-	c := newCity(t)
+func TestClocks(t *testing.T) { inCity(t, (*city).clocks) }
+
+func (c *city) clocks() {
 	c.ahead = func(i uint32) time.Duration { return time.Duration(int(i%3)-1) * time.Hour }
 	c.grow(9)
 	client := c.open(c.fresh(), false)
 	c.settle([]*member{client})
 	owners := map[*member]wire.Secret{}
 	for _, m := range c.hosts {
-		must(t, m.Advertise(t.Context(), m.dir.ad.Load()))
+		must(c.t, m.Advertise(c.t.Context(), m.dir.ad.Load()))
 		owners[m] = c.fresh()
-		must(t, m.Announce(t.Context(), holding(owners[m], m.secret, 1, m.dir.cfg.Now().Add(recordLife).Unix(), m.Addrs()[0])))
+		must(c.t, m.Announce(c.t.Context(), holding(owners[m], m.secret, 1, m.dir.cfg.Now().Add(recordLife).Unix(), m.Addrs()[0])))
 	}
 	for i, from := range c.all {
-		found, err := from.Nearest(t.Context(), c.key(), true)
-		must(t, err)
+		found, err := from.Nearest(c.t.Context(), c.key(), true)
+		must(c.t, err)
 		if len(found) < len(c.hosts)-1 { // it does not find itself
-			t.Errorf("host %d finds %d others", i, len(found))
+			c.t.Errorf("host %d finds %d others", i, len(found))
 		}
 		for j, m := range c.hosts {
-			if ad, err := from.Advertisement(t.Context(), m.key); err != nil || ad.Agent != m.key {
-				t.Errorf("host %d looks for the advertisement of %d: %v", i, j, err)
+			if ad, err := from.Advertisement(c.t.Context(), m.key); err != nil || ad.Agent != m.key {
+				c.t.Errorf("host %d looks for the advertisement of %d: %v", i, j, err)
 			}
-			if h, err := from.Holding(t.Context(), keyOf(owners[m])); err != nil || h.Grant.Agent != m.key {
-				t.Errorf("host %d looks for the holding of %d: %v", i, j, err)
+			if h, err := from.Holding(c.t.Context(), keyOf(owners[m])); err != nil || h.Grant.Agent != m.key {
+				c.t.Errorf("host %d looks for the holding of %d: %v", i, j, err)
 			}
 		}
 	}
@@ -262,8 +271,9 @@ func TestClocks(t *testing.T) {
 // TestCrowded: twenty identities ground next to a key do not keep honest agents
 // out of a lookup's answer, however near they are: far nearer than anybody, or
 // just as near as the nearest.
-func TestCrowded(t *testing.T) {
-	c := newCity(t)
+func TestCrowded(t *testing.T) { inCity(t, (*city).crowded) }
+
+func (c *city) crowded() {
 	n := few(100) + 20
 	c.grow(n)
 	client := c.open(c.fresh(), false)
@@ -281,7 +291,7 @@ func TestCrowded(t *testing.T) {
 		for len(liars) < 20 {
 			s := c.fresh()
 			id, err := PeerID(keyOf(s))
-			must(t, err)
+			must(c.t, err)
 			if nearness(place(id), at) < bits || Nearer(at, place(id), nearest) > 0 {
 				continue
 			}
@@ -291,8 +301,8 @@ func TestCrowded(t *testing.T) {
 		}
 		c.hosts = append(c.hosts, liars...)
 		c.settle(liars)
-		if peers, err := client.dir.walk(t.Context(), at, string(key), client.dir.find); err != nil {
-			t.Error(err)
+		if peers, err := client.dir.walk(c.t.Context(), at, string(key), client.dir.find); err != nil {
+			c.t.Error(err)
 		} else if !slices.ContainsFunc(peers[:min(len(peers), Width)], func(p peer.ID) bool {
 			return slices.ContainsFunc(c.hosts[:n], func(m *member) bool { return m.ID() == p })
 		}) {
@@ -303,8 +313,8 @@ func TestCrowded(t *testing.T) {
 			if c.rand.IntN(2) == 0 {
 				from = c.hosts[c.rand.IntN(n)]
 			}
-			found, err := from.Nearest(t.Context(), key, false)
-			must(t, err)
+			found, err := from.Nearest(c.t.Context(), key, false)
+			must(c.t, err)
 			good := 0
 			for _, f := range found {
 				if i := slices.IndexFunc(c.hosts, func(m *member) bool { return m.key == f.Ad.Agent }); i >= 0 && c.hosts[i].honest {
@@ -320,18 +330,19 @@ func TestCrowded(t *testing.T) {
 		}
 	}
 	if hidden == 0 {
-		t.Error("the attack hides nobody: the test shows nothing")
+		c.t.Error("the attack hides nobody: the test shows nothing")
 	}
 	if honest < lookups*99/100 {
-		t.Errorf("%d of %d lookups give three honest agents", honest, lookups)
+		c.t.Errorf("%d of %d lookups give three honest agents", honest, lookups)
 	}
 }
 
 // TestDeadTable: all the peers near a key that a client knows die at once. Its
 // next lookup there finds those that live, and forgets the dead it met: those
 // that it need not ask, since who named them is blamed, a later one forgets.
-func TestDeadTable(t *testing.T) {
-	c := newCity(t)
+func TestDeadTable(t *testing.T) { inCity(t, (*city).deadTable) }
+
+func (c *city) deadTable() {
 	c.grow(60)
 	client := c.open(c.fresh(), false)
 	c.settle([]*member{client})
@@ -345,23 +356,24 @@ func TestDeadTable(t *testing.T) {
 	}
 	gone := func(p peer.ID) bool { return table.Find(p) == "" }
 	for try := 0; try == 0 || len(dead) > Width/2 && try < 4; try++ {
-		peers, err := client.dir.walk(t.Context(), place(string(key)), string(key), client.dir.find)
-		must(t, err)
+		peers, err := client.dir.walk(c.t.Context(), place(string(key)), string(key), client.dir.find)
+		must(c.t, err)
 		if want := c.nearest(key); len(peers) < 3 || !slices.Equal(peers[:3], want[:3]) {
-			t.Errorf("%d peers found", len(peers))
+			c.t.Errorf("%d peers found", len(peers))
 		}
 		dead = slices.DeleteFunc(dead, gone)
 	}
 	if len(dead) > Width/2 {
-		t.Errorf("%d of the dead are still in the table", len(dead))
+		c.t.Errorf("%d of the dead are still in the table", len(dead))
 	}
 }
 
 // TestPrefixes: on a public network a lookup returns at most three agents of one
 // network prefix, by where they are reached; who claims the others' prefixes
 // takes nothing from them.
-func TestPrefixes(t *testing.T) {
-	c := newCity(t)
+func TestPrefixes(t *testing.T) { inCity(t, (*city).prefixes) }
+
+func (c *city) prefixes() {
 	const honest = 10
 	c.where = func(i uint32) string {
 		if i > honest && i <= 2*honest {
@@ -376,15 +388,15 @@ func TestPrefixes(t *testing.T) {
 			ad.Record.Addrs = append(ad.Record.Addrs, victim.Addrs()...)
 		}
 		sig, err := wire.Sign(liar.secret, ad.Digest(wire.Mainnet))
-		must(t, err)
+		must(c.t, err)
 		ad.Sig = sig
 		liar.Offer(&ad)
 	}
 	client := c.open(c.fresh(), false)
 	c.settle([]*member{client})
 	for range 10 {
-		found, err := client.Nearest(t.Context(), c.key(), true)
-		must(t, err)
+		found, err := client.Nearest(c.t.Context(), c.key(), true)
+		must(c.t, err)
 		liars := 0
 		for _, f := range found {
 			if f.Prefix == "ip4/20.200" {
@@ -392,7 +404,7 @@ func TestPrefixes(t *testing.T) {
 			}
 		}
 		if liars > perPrefix || len(found)-liars < honest {
-			t.Errorf("%d liars and %d honest agents of %d", liars, len(found)-liars, honest)
+			c.t.Errorf("%d liars and %d honest agents of %d", liars, len(found)-liars, honest)
 		}
 	}
 }
@@ -418,9 +430,7 @@ func TestSeedsComeBack(t *testing.T) {
 	must(t, visitor(t, early.Seed()...).Bootstrap(t.Context()))
 	other := provider(t, 3, "/ip4/127.0.0.1/tcp/0", early.Seed()...)
 	must(t, other.Bootstrap(t.Context()))
-	for end := time.Now().Add(10 * time.Second); early.Known() == 0 && time.Now().Before(end); {
-		time.Sleep(10 * time.Millisecond)
-	}
+	eventually(t, func() bool { return early.Known() > 0 })
 	if err := early.Bootstrap(t.Context()); err != nil {
 		t.Errorf("a server that others have found: %v", err)
 	}

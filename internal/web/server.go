@@ -25,6 +25,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/net/netutil"
 
+	"github.com/bitgram/bitgram/internal/api"
 	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/chain"
 	"github.com/bitgram/bitgram/internal/deal"
@@ -37,50 +38,11 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// Error is a failure as the API tells it; the commands print the same.
-type Error struct {
-	Status  int    `json:"-"`
-	Code    string `json:"code" doc:"names the kind of failure"`
-	Message string `json:"message"`
-	Hint    string `json:"hint,omitempty" doc:"what to do about it"`
-}
-
-// Error implements error.
-func (e *Error) Error() string { return e.Message }
-
-// GetStatus implements huma.StatusError.
-func (e *Error) GetStatus() int { return e.Status }
-
-func init() {
-	// What the library finds wrong with a request comes out as everything else.
-	huma.NewError = func(status int, msg string, errs ...error) huma.StatusError {
-		var text []string
-		for _, err := range errs {
-			var d *huma.ErrorDetail
-			if errors.As(err, &d) {
-				text = append(text, d.Location+": "+d.Message) // without the value, which may be a message
-			} else if err != nil {
-				text = append(text, err.Error())
-			}
-		}
-		if len(text) > 0 {
-			msg += ": " + strings.Join(text, "; ")
-		}
-		e := &Error{Status: status, Code: "request", Message: msg, Hint: "the API is described at /openapi.json"}
-		if status >= 500 {
-			e.Code, e.Hint = "failed", ""
-		}
-		return e
-	}
-}
-
 // Config of a Server.
 type Config struct {
 	Version string
 	Network wire.Network
 	Token   string
-	// Explain finds an error's code, hint and HTTP status: the one table.
-	Explain func(error) *Error
 	// Backup writes an encrypted copy of the home.
 	Backup func(ctx context.Context, w io.Writer, snapshot func(context.Context, string) error) error
 	// Health is nil where the Bitcoin node serves well.
@@ -129,9 +91,6 @@ func (s *Server) Attach(n *node.Node) {
 	s.node = n
 }
 
-// ErrStarting: the node is not there yet; ask again in a moment.
-var ErrStarting = errors.New("the daemon is still starting")
-
 func (s *Server) get() (*node.Node, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -176,12 +135,12 @@ func (s *Server) rate() wire.SatPerKVB {
 
 // Tip passes on a new tip.
 func (s *Server) Tip(at chain.BlockRef) {
-	s.hub.send(Tip{uint32(at.Height), at.Hash.String()})
+	s.hub.send(api.Tip{Height: uint32(at.Height), Hash: at.Hash.String()})
 }
 
 // Progress passes on how far long work is.
 func (s *Server) Progress(what string, done, total uint64) {
-	s.hub.progress(Progress{what, done, total})
+	s.hub.progress(api.Progress{What: what, Done: done, Total: total})
 }
 
 // Limits of the API's server.
@@ -239,9 +198,6 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// ErrToken: the API does not take the token.
-var ErrToken = errors.New("wrong API token")
-
 // hurry keeps a caller without a token from holding the connection by a body
 // that never comes.
 func hurry(w http.ResponseWriter) {
@@ -251,19 +207,18 @@ func hurry(w http.ResponseWriter) {
 
 func (s *Server) deny(w http.ResponseWriter, status int, text string) {
 	hurry(w)
-	writeJSON(w, status, &Error{Code: "token", Message: text, Hint: "the token stands in api.token in the daemon's home"})
+	writeJSON(w, status, &api.Error{Code: api.CodeToken, Message: text})
 }
-
-// ErrEnded: the node has stopped by itself, and the daemon is about to.
-var ErrEnded = errors.New("the node has stopped")
 
 // health tells whoever asks whether all is well and, as a code, what is not; and
 // the rest to who has the token.
 func (s *Server) health(w http.ResponseWriter, r *http.Request, known bool) {
 	type health struct {
-		OK     bool   `json:"ok"`
-		Code   string `json:"code,omitempty"`
-		Reason string `json:"reason,omitempty"`
+		OK     bool     `json:"ok"`
+		Code   api.Code `json:"code,omitempty"`
+		Reason string   `json:"reason,omitempty"`
+
+		Warnings []api.Code `json:"warnings,omitempty"`
 	}
 	n, err := s.get()
 	if err == nil {
@@ -286,14 +241,18 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request, known bool) {
 		err = errors.Join(err, trouble)
 	}
 	if err != nil {
-		h := health{Code: s.cfg.Explain(err).Code}
+		h := health{Code: CodeOf(err)}
 		if known {
 			h.Reason = err.Error()
 		}
 		writeJSON(w, http.StatusServiceUnavailable, h)
 		return
 	}
-	writeJSON(w, http.StatusOK, health{OK: true})
+	h := health{OK: true}
+	if n.HintTrouble() != nil {
+		h.Warnings = append(h.Warnings, api.CodeHintLost)
+	}
+	writeJSON(w, http.StatusOK, h)
 }
 
 // healthTime is how long the Bitcoin node has to say how it is.
@@ -325,33 +284,21 @@ func (s *Server) oldHealth(ctx context.Context) error {
 	return s.asked.err
 }
 
-// explained turns an error into the API's.
-func (s *Server) explained(err error) error {
-	if err == nil {
-		return nil
-	}
-	e := s.cfg.Explain(err)
-	if e.Status >= 500 {
-		s.cfg.Log.Warn("request failed", "err", err)
-	}
-	return e
-}
-
 // out wraps an answer's body.
 type out[T any] struct{ Body T }
 
 // on registers an operation on the node.
-func on[I, T any](s *Server, api huma.API, method, path, summary string, f func(context.Context, *node.Node, *I) (T, error)) {
+func on[I, T any](s *Server, to huma.API, method, path, summary string, f func(context.Context, *node.Node, *I) (T, error)) {
 	op := huma.Operation{OperationID: strings.ToLower(method) + strings.NewReplacer("/", "-", "{", "", "}", "").Replace(path),
 		Method: method, Path: "/v1" + path, Summary: summary, MaxBodyBytes: 64 << 10}
-	huma.Register(api, op, func(ctx context.Context, in *I) (*out[T], error) {
+	huma.Register(to, op, func(ctx context.Context, in *I) (*out[T], error) {
 		n, err := s.get()
 		if err != nil {
-			return nil, s.explained(err)
+			return nil, s.answer(err)
 		}
 		v, err := f(ctx, n, in)
 		if err != nil {
-			return nil, s.explained(err)
+			return nil, s.answer(err)
 		}
 		return &out[T]{v}, nil
 	})
@@ -368,25 +315,20 @@ type page struct {
 	Offset int `query:"offset" minimum:"0" doc:"how many of the newest to leave out"`
 }
 
-type messages struct {
-	Messages []Message `json:"messages" doc:"newest first"`
-	Total    int       `json:"total"`
-}
-
-func (s *Server) routes(api huma.API) {
-	on(s, api, "GET", "/status", "How the daemon does", s.status)
-	on(s, api, "GET", "/id", "Who this home is", func(_ context.Context, n *node.Node, _ *none) (Identity, error) { return s.identity(n) })
-	on(s, api, "GET", "/chain/difficulty", "What the last block took and brought", func(ctx context.Context, n *node.Node, _ *none) (Difficulty, error) {
+func (s *Server) routes(to huma.API) {
+	on(s, to, "GET", "/status", "How the daemon does", s.status)
+	on(s, to, "GET", "/id", "Who this home is", func(_ context.Context, n *node.Node, _ *none) (api.Identity, error) { return s.identity(n) })
+	on(s, to, "GET", "/chain/difficulty", "What the last block took and brought", func(ctx context.Context, n *node.Node, _ *none) (api.Difficulty, error) {
 		m, err := n.Mining(ctx)
-		return Difficulty{uint32(m.Height), fmt.Sprintf("%08x", m.Bits), penny.Difficulty(m.Target()), m.Subsidy}, err
+		return api.Difficulty{Height: uint32(m.Height), Bits: fmt.Sprintf("%08x", m.Bits), Difficulty: penny.Difficulty(m.Target()), Subsidy: m.Subsidy}, err
 	})
-	on(s, api, "GET", "/inbox", "Messages received", s.inbox)
-	on(s, api, "GET", "/sent", "Messages sent", s.listSent)
-	on(s, api, "GET", "/messages/{id}", "One message", func(ctx context.Context, n *node.Node, in *byID) (Message, error) {
+	on(s, to, "GET", "/inbox", "Messages received", s.inbox)
+	on(s, to, "GET", "/sent", "Messages sent", s.listSent)
+	on(s, to, "GET", "/messages/{id}", "One message", func(ctx context.Context, n *node.Node, in *byID) (api.Message, error) {
 		m, _, err := s.find(ctx, n, in.ID, deal.KindSender, deal.KindRecipient)
 		return m, err
 	})
-	on(s, api, "POST", "/messages/{id}/cancel", "Take a message back before it is paid for", func(ctx context.Context, n *node.Node, in *byID) (Message, error) {
+	on(s, to, "POST", "/messages/{id}/cancel", "Take a message back before it is paid for", func(ctx context.Context, n *node.Node, in *byID) (api.Message, error) {
 		m, ref, err := s.find(ctx, n, in.ID, deal.KindSender, deal.KindRecipient)
 		if err != nil {
 			return m, err
@@ -400,14 +342,14 @@ func (s *Server) routes(api huma.API) {
 		m, _, err = s.find(ctx, n, in.ID, deal.KindSender)
 		return m, err
 	})
-	on(s, api, "DELETE", "/messages/{id}", "Delete a message that was received, or else one that was sent and has come to its end", func(ctx context.Context, n *node.Node, in *byID) (Message, error) {
+	on(s, to, "DELETE", "/messages/{id}", "Delete a message that was received, or else one that was sent and has come to its end", func(ctx context.Context, n *node.Node, in *byID) (api.Message, error) {
 		m, ref, err := s.find(ctx, n, in.ID, deal.KindRecipient, deal.KindSender)
 		if err != nil {
 			return m, err
 		}
 		return m, n.Discard(ctx, ref)
 	})
-	on(s, api, "GET", "/messages/{id}/proof", "A proof of delivery that anybody can check offline", func(ctx context.Context, n *node.Node, in *byID) (*deal.Proof, error) {
+	on(s, to, "GET", "/messages/{id}/proof", "A proof of delivery that anybody can check offline", func(ctx context.Context, n *node.Node, in *byID) (*deal.Proof, error) {
 		_, state, err := n.Find(ctx, in.ID, deal.KindSender, deal.KindRecipient)
 		if err != nil {
 			return nil, err
@@ -418,72 +360,72 @@ func (s *Server) routes(api huma.API) {
 		}
 		return sent.Proof(s.cfg.Network)
 	})
-	on(s, api, "POST", "/estimate", "What a message would cost", func(ctx context.Context, n *node.Node, in *struct {
+	on(s, to, "POST", "/estimate", "What a message would cost", func(ctx context.Context, n *node.Node, in *struct {
 		TermsQuery
 		Bytes uint64 `query:"bytes" required:"true" doc:"of the message's body and attachments"`
-	}) (Estimate, error) {
+	}) (api.Estimate, error) {
 		return s.estimate(ctx, n, &in.TermsQuery, in.Bytes)
 	})
-	on(s, api, "GET", "/agents", "Agents that this node has met in the DHT", func(_ context.Context, n *node.Node, _ *none) (list struct {
-		Agents []Agent `json:"agents"`
+	on(s, to, "GET", "/agents", "Agents that this node has met in the DHT", func(_ context.Context, n *node.Node, _ *none) (list struct {
+		Agents []api.Agent `json:"agents"`
 	}, err error) {
-		list.Agents = []Agent{}
+		list.Agents = []api.Agent{}
 		for _, ad := range n.Roster() {
 			list.Agents = append(list.Agents, s.agent(ad))
 		}
 		return list, nil
 	})
-	on(s, api, "GET", "/agents/{key}", "One agent, asked for in the DHT", func(ctx context.Context, n *node.Node, in *struct {
+	on(s, to, "GET", "/agents/{key}", "One agent, asked for in the DHT", func(ctx context.Context, n *node.Node, in *struct {
 		Key string `path:"key" doc:"its public key or address"`
-	}) (Agent, error) {
+	}) (api.Agent, error) {
 		k, err := wire.ParseRecipient(s.cfg.Network, in.Key)
 		if err != nil {
-			return Agent{}, err
+			return api.Agent{}, err
 		}
 		ad, err := n.FindAgent(ctx, k)
 		if err != nil {
-			return Agent{}, err
+			return api.Agent{}, err
 		}
 		return s.agent(*ad), nil
 	})
-	s.walletRoutes(api)
-	s.nameRoutes(api)
-	s.bankRoutes(api)
+	s.walletRoutes(to)
+	s.nameRoutes(to)
+	s.bankRoutes(to)
 
-	huma.Register(api, huma.Operation{OperationID: "post-messages", Method: "POST", Path: "/v1/messages", Summary: "Send a message",
+	huma.Register(to, huma.Operation{OperationID: "post-messages", Method: "POST", Path: "/v1/messages", Summary: "Send a message",
 		Description: "The body is the message's bytes; or, where the query names attachments, multipart/form-data with the message first and the attachments behind it in their order. It answers when the message is queued.",
-	}, func(ctx context.Context, in *sending) (*out[Message], error) {
+	}, func(ctx context.Context, in *sending) (*out[api.Message], error) {
 		n, err := s.get()
 		if err != nil {
-			return nil, s.explained(err)
+			return nil, s.answer(err)
 		}
 		m, err := s.send(ctx, n, in)
 		if err != nil {
-			return nil, s.explained(err)
+			return nil, s.answer(err)
 		}
-		return &out[Message]{m}, nil
+		return &out[api.Message]{m}, nil
 	})
 	// Described behind the library's back, which would read the body itself.
-	api.OpenAPI().Paths["/v1/messages"].Post.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
+	to.OpenAPI().Paths["/v1/messages"].Post.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
 		"application/octet-stream": {Schema: &huma.Schema{Type: "string", Format: "binary"}},
 		"multipart/form-data":      {Schema: &huma.Schema{Type: "object"}}}}
-	huma.Register(api, huma.Operation{OperationID: "get-message-content", Method: "GET", Path: "/v1/messages/{id}/content", Summary: "The MIME message, as it was read",
+	huma.Register(to, huma.Operation{OperationID: "get-message-content", Method: "GET", Path: "/v1/messages/{id}/content", Summary: "The MIME message, as it was read",
 		Responses: map[string]*huma.Response{"200": {Description: "the message", Content: map[string]*huma.MediaType{"message/rfc822": {}}}},
 	}, func(ctx context.Context, in *byID) (*huma.StreamResponse, error) {
 		n, err := s.get()
 		if err != nil {
-			return nil, s.explained(err)
+			return nil, s.answer(err)
 		}
 		ref, state, err := n.Find(ctx, in.ID, deal.KindRecipient, deal.KindSender)
 		if err != nil {
-			return nil, s.explained(err)
+			return nil, s.answer(err)
 		}
 		if _, ok := state.(deal.Recipient); !ok {
-			return nil, s.explained(fmt.Errorf("%w: a sender keeps no copy", node.ErrUnread))
+			return nil, s.answer(fmt.Errorf("%w: a sender keeps no copy", node.ErrUnread))
 		}
 		f, err := n.Message(ref)
 		if err != nil {
-			return nil, s.explained(err)
+			return nil, s.answer(err)
 		}
 		return &huma.StreamResponse{Body: func(c huma.Context) {
 			defer f.Close()
@@ -494,12 +436,12 @@ func (s *Server) routes(api huma.API) {
 			_, _ = io.Copy(c.BodyWriter(), f)
 		}}, nil
 	})
-	sse.Register(api, huma.Operation{OperationID: "get-events", Method: "GET", Path: "/v1/events", Summary: "What happens from now on"},
-		map[string]any{"changed": Message{}, "bank": Bank{}, "payment": BankPayment{}, "tip": Tip{}, "progress": Progress{}, "ready": Ready{}},
+	sse.Register(to, huma.Operation{OperationID: "get-events", Method: "GET", Path: "/v1/events", Summary: "What happens from now on"},
+		map[string]any{"changed": api.Message{}, "bank": api.Bank{}, "payment": api.BankPayment{}, "tip": api.Tip{}, "progress": api.Progress{}, "ready": api.Ready{}},
 		func(ctx context.Context, _ *none, send sse.Sender) {
 			events, leave := s.hub.join()
 			defer leave()
-			if send.Data(Ready{}) != nil {
+			if send.Data(api.Ready{}) != nil {
 				return
 			}
 			for {
@@ -514,9 +456,6 @@ func (s *Server) routes(api huma.API) {
 			}
 		})
 }
-
-// Ready is the first event: whatever happens from now on is told.
-type Ready struct{}
 
 // TermsQuery is Terms as the query has them.
 type TermsQuery struct {
@@ -545,9 +484,6 @@ func (s *Server) letter(t *TermsQuery) (l node.Letter, err error) {
 	return l, err
 }
 
-// ErrRequest: the request is not what the API takes.
-var ErrRequest = errors.New("bad request")
-
 // sending is a request to send, with its body as a stream.
 type sending struct {
 	TermsQuery
@@ -561,7 +497,7 @@ func (in *sending) Resolve(c huma.Context) []error {
 	return nil
 }
 
-func (s *Server) send(ctx context.Context, n *node.Node, in *sending) (m Message, err error) {
+func (s *Server) send(ctx context.Context, n *node.Node, in *sending) (m api.Message, err error) {
 	l, err := s.letter(&in.TermsQuery)
 	if err != nil {
 		return m, err
@@ -625,7 +561,7 @@ func (l *lazyPart) Read(b []byte) (int, error) {
 	return l.p.cur.Read(b)
 }
 
-func (s *Server) estimate(ctx context.Context, n *node.Node, t *TermsQuery, size uint64) (e Estimate, err error) {
+func (s *Server) estimate(ctx context.Context, n *node.Node, t *TermsQuery, size uint64) (e api.Estimate, err error) {
 	l, err := s.letter(t)
 	if err != nil {
 		return e, err
@@ -641,7 +577,7 @@ func (s *Server) estimate(ctx context.Context, n *node.Node, t *TermsQuery, size
 		return e, err
 	}
 	b, err := n.Balance(ctx)
-	e = Estimate{Frozen: est.Frozen, Fee: est.Fee, Total: est.Frozen + est.Fee, Blocks: l.Blocks, Balance: b.Spendable(), Agents: hexes(est.Agents)}
+	e = api.Estimate{Frozen: est.Frozen, Fee: est.Fee, Total: est.Frozen + est.Fee, Blocks: l.Blocks, Balance: b.Spendable(), Agents: hexes(est.Agents)}
 	return e, err
 }
 
@@ -656,18 +592,18 @@ func hexes(keys []wire.Key) []string {
 	return list
 }
 
-func (s *Server) identity(n *node.Node) (Identity, error) {
+func (s *Server) identity(n *node.Node) (api.Identity, error) {
 	id, err := p2p.PeerID(n.Key())
-	return Identity{Address: n.Address(), Pubkey: n.Key().String(), PeerID: id.String(), Network: s.cfg.Network}, err
+	return api.Identity{Address: n.Address(), Pubkey: n.Key().String(), PeerID: id.String(), Network: s.cfg.Network}, err
 }
 
-func (s *Server) status(ctx context.Context, n *node.Node, _ *none) (st Status, err error) {
+func (s *Server) status(ctx context.Context, n *node.Node, _ *none) (st api.Status, err error) {
 	if st.Identity, err = s.identity(n); err != nil {
 		return st, err
 	}
 	at := n.Engine().Position()
 	st.Version, st.Uptime = s.cfg.Version, int64(time.Since(s.started)/time.Second)
-	st.Chain = Chain{Height: uint32(at.Height), Hash: at.Hash.String(), Synced: n.Engine().Synced()}
+	st.Chain = api.Chain{Height: uint32(at.Height), Hash: at.Hash.String(), Synced: n.Engine().Synced()}
 	if err := n.Engine().Trouble(); err != nil {
 		st.Chain.Error = err.Error()
 	} else if err := s.nodeHealth(ctx); err != nil {
@@ -683,19 +619,22 @@ func (s *Server) status(ctx context.Context, n *node.Node, _ *none) (st Status, 
 		if err != nil {
 			return st, err
 		}
-		st.Agent = &stored
+		st.Agent = &api.Stored{Quotes: stored.Quotes, Messages: stored.Messages, Bytes: stored.Bytes, Unpaid: stored.Unpaid, Claims: stored.Claims, Earned: stored.Earned, Pending: stored.Pending}
+	}
+	if err := n.HintTrouble(); err != nil {
+		st.Warnings = append(st.Warnings, api.Warning{Code: api.CodeHintLost, Message: err.Error()})
 	}
 	return st, nil
 }
 
-func balance(ctx context.Context, n *node.Node) (Balance, error) {
+func balance(ctx context.Context, n *node.Node) (api.Balance, error) {
 	b, err := n.Balance(ctx)
-	return Balance{Spendable: b.Spendable(), Change: b.Change, Locked: b.Locked, Pending: b.Leaving(), Immature: b.Immature}, err
+	return api.Balance{Spendable: b.Spendable(), Change: b.Change, Locked: b.Locked, Pending: b.Leaving(), Immature: b.Immature}, err
 }
 
-func (s *Server) agent(ad wire.Advertisement) Agent {
+func (s *Server) agent(ad wire.Advertisement) api.Agent {
 	id, _ := p2p.PeerID(ad.Agent) // the key was verified
-	return Agent{Key: ad.Agent.String(), PeerID: id.String(), Rate: ad.Rate, MaxSize: ad.Limits.Size,
+	return api.Agent{Key: ad.Agent.String(), PeerID: id.String(), Rate: ad.Rate, MaxSize: ad.Limits.Size,
 		Days: float64(ad.Limits.Blocks) / float64(s.margins.BlocksPerDay), Addrs: ad.Record.Addrs, Expires: ad.Record.Expires}
 }
 
@@ -708,7 +647,7 @@ func newest[T any](list []T, p *page) []T {
 	return some
 }
 
-func (s *Server) inbox(ctx context.Context, n *node.Node, p *page) (messages, error) {
+func (s *Server) inbox(ctx context.Context, n *node.Node, p *page) (api.Messages, error) {
 	type one struct {
 		ref   engine.Ref
 		state deal.Recipient
@@ -718,25 +657,25 @@ func (s *Server) inbox(ctx context.Context, n *node.Node, p *page) (messages, er
 		list = append(list, one{ref, r})
 		return nil
 	}); err != nil {
-		return messages{}, err
+		return api.Messages{}, err
 	}
-	m := messages{Messages: []Message{}, Total: len(list)}
+	m := api.Messages{Messages: []api.Message{}, Total: len(list)}
 	for _, o := range newest(list, p) { // whose files are opened, and no others
 		m.Messages = append(m.Messages, s.received(n, o.ref, o.state))
 	}
 	return m, nil
 }
 
-func (s *Server) listSent(ctx context.Context, n *node.Node, p *page) (messages, error) {
-	var list []Message
+func (s *Server) listSent(ctx context.Context, n *node.Node, p *page) (api.Messages, error) {
+	var list []api.Message
 	err := n.Sent(ctx, func(_ engine.Ref, st deal.Sender) error {
 		list = append(list, s.sent(st))
 		return nil
 	})
-	return messages{newest(list, p), len(list)}, err
+	return api.Messages{Messages: newest(list, p), Total: len(list)}, err
 }
 
-func (s *Server) find(ctx context.Context, n *node.Node, id string, kinds ...engine.Kind) (m Message, ref engine.Ref, err error) {
+func (s *Server) find(ctx context.Context, n *node.Node, id string, kinds ...engine.Kind) (m api.Message, ref engine.Ref, err error) {
 	ref, state, err := n.Find(ctx, id, kinds...)
 	if err != nil {
 		return m, ref, err
@@ -751,9 +690,9 @@ func (s *Server) find(ctx context.Context, n *node.Node, id string, kinds ...eng
 }
 
 // sent shows a message of this sender.
-func (s *Server) sent(st deal.Sender) Message {
-	m := Message{ID: st.Terms.Key.ID().String(), Direction: "sent", State: st.State(), Phase: st.Phase.String(), To: wire.EncodeAddress(s.cfg.Network, st.Terms.Recipient),
-		Subject: st.Terms.Subject, Bytes: st.Terms.PayloadSize, Created: st.Terms.Created, Agents: []string{}, Failure: st.Failure, FailedBy: st.FailedBy}
+func (s *Server) sent(st deal.Sender) api.Message {
+	m := api.Message{ID: st.Terms.Key.ID().String(), Direction: "sent", State: st.State(), Phase: st.Phase.String(), To: wire.EncodeAddress(s.cfg.Network, st.Terms.Recipient),
+		Subject: st.Terms.Subject, Bytes: st.Terms.PayloadSize, Created: st.Terms.Created, Agents: []string{}, Failure: st.Failure, FailedBy: api.Code(st.FailedBy)}
 	if st.Confirmed != nil {
 		m.Height = uint32(st.Confirmed.Height)
 	}
@@ -786,8 +725,8 @@ func (s *Server) sent(st deal.Sender) Message {
 
 // received shows a message of this recipient; its header is read where n is
 // given.
-func (s *Server) received(n *node.Node, ref engine.Ref, r deal.Recipient) Message {
-	m := Message{Direction: "received", State: r.State(), Phase: r.Phase.String(), To: wire.EncodeAddress(s.cfg.Network, r.Identity), Bytes: r.Size,
+func (s *Server) received(n *node.Node, ref engine.Ref, r deal.Recipient) api.Message {
+	m := api.Message{Direction: "received", State: r.State(), Phase: r.Phase.String(), To: wire.EncodeAddress(s.cfg.Network, r.Identity), Bytes: r.Size,
 		Agents: []string{}, Funding: displayed(r.Txid), Failure: r.Failure, Acked: r.Acked}
 	if r.Key != (wire.MessageKey{}) {
 		m.ID = r.Key.ID().String()

@@ -24,6 +24,7 @@ import (
 	"github.com/btcsuite/btcd/btcutil/v2"
 	"github.com/btcsuite/btcd/chaincfg/v2"
 	"github.com/btcsuite/btcd/chainhash/v2"
+	"github.com/btcsuite/btcd/txscript/v2"
 	btcwire "github.com/btcsuite/btcd/wire/v2"
 
 	"github.com/bitgram/bitgram/internal/chain"
@@ -484,15 +485,35 @@ func decodeBlock(text string, want chainhash.Hash) (*btcwire.MsgBlock, error) {
 	return b, nil
 }
 
-// Broadcast implements chain.Backend. The node's own limit for fees
-// (maxfeerate) is switched off: what a transaction may cost is decided before.
+// Broadcast implements chain.Backend. The node's own limits for fees
+// (maxfeerate) and burns (maxburnamount) are lifted: what a transaction may cost
+// is decided before. A node that does not know the second, Bitcoin Core before
+// v25 or btcd, has no such limit.
 func (c *Client) Broadcast(ctx context.Context, tx *btcwire.MsgTx) error {
 	var b bytes.Buffer
 	if err := tx.Serialize(&b); err != nil {
 		return err
 	}
 	var txid string
-	return refusal(c.ask(ctx, &txid, "sendrawtransaction", hex.EncodeToString(b.Bytes()), 0))
+	text := hex.EncodeToString(b.Bytes())
+	if burn := burned(tx); burn > 0 {
+		err := c.ask(ctx, &txid, "sendrawtransaction", text, 0, burn.ToBTC())
+		var node *Error
+		if !errors.As(err, &node) || node.Code != codeMisc && node.Code != codeParams {
+			return refusal(err)
+		}
+	}
+	return refusal(c.ask(ctx, &txid, "sendrawtransaction", text, 0))
+}
+
+// burned is the largest amount in an output that nobody can spend.
+func burned(tx *btcwire.MsgTx) (most btcutil.Amount) {
+	for _, out := range tx.TxOut {
+		if txscript.IsUnspendable(out.PkScript) {
+			most = max(most, btcutil.Amount(out.Value))
+		}
+	}
+	return most
 }
 
 // What nodes say of a transaction, in lower case. Bitcoin Core gives a reason

@@ -12,12 +12,14 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/btcsuite/btcd/chaincfg/v2"
+	"github.com/btcsuite/btcd/txscript/v2"
 	btcwire "github.com/btcsuite/btcd/wire/v2"
 
 	"github.com/bitgram/bitgram/internal/chain"
@@ -598,6 +600,28 @@ func serve(t *testing.T, h http.HandlerFunc) *Client {
 	s := httptest.NewServer(h)
 	t.Cleanup(s.Close)
 	return newClient(t, Config{URL: s.URL, User: "me", Password: "hunter2"})
+}
+
+// A node that does not know maxburnamount is asked again without it.
+func TestBurnOnOldNode(t *testing.T) {
+	for _, code := range []int{codeMisc, codeParams} { // Bitcoin Core before v25, btcd
+		p := startProxy(t)
+		c := newClient(t, Config{URL: p.URL, Network: wire.Regtest})
+		var asked []int
+		p.set("sendrawtransaction", func(params []json.RawMessage, _ json.RawMessage) (any, *Error) {
+			if asked = append(asked, len(params)); len(params) > 2 {
+				return nil, &Error{Code: code, Message: "wrong number of params"}
+			}
+			return "00", nil
+		})
+		tx := conform.Spend(t, wire.Outpoint{Txid: wire.Hash{1}}, 10_000, 1000)
+		conform.Must(t, c.Broadcast(t.Context(), tx))
+		tx.AddTxOut(btcwire.NewTxOut(500, []byte{txscript.OP_RETURN}))
+		conform.Must(t, c.Broadcast(t.Context(), tx))
+		if want := []int{2, 3, 2}; !slices.Equal(asked, want) {
+			t.Errorf("code %d: parameters %v, want %v", code, asked, want)
+		}
+	}
 }
 
 func TestGarbage(t *testing.T) {

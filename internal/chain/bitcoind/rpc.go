@@ -49,6 +49,7 @@ const (
 	codeRejected     = -26
 	codeKnown        = -27
 	codeWarmup       = -28
+	codeParams       = -32602
 	codeInternal     = -32603
 )
 

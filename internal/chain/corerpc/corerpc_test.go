@@ -219,6 +219,16 @@ func TestTransactions(t *testing.T) {
 	refused(conform.Spend(t, coin, value, 0), codeRejected, "min relay fee not met")
 	refused(conform.Spend(t, wire.Outpoint{Txid: wire.Hash{1}}, value, 1000), codeTransaction, "missingorspent")
 	refused(conform.Spend(t, coin, value, value-200), codeRejected, "dust")
+	burn := btcwire.NewMsgTx(2)
+	burn.AddTxIn(&btcwire.TxIn{PreviousOutPoint: good.TxIn[0].PreviousOutPoint, Sequence: 0xffffffff})
+	burn.AddTxOut(btcwire.NewTxOut(value-3000, conform.KeyScript(t)))
+	burn.AddTxOut(btcwire.NewTxOut(2000, []byte{txscript.OP_RETURN, 1, 'b'}))
+	conform.SignInput(t, burn, value)
+	for _, limit := range []string{"", ", 0", ", 0, 0.00001999"} {
+		if _, code, message := s.try(t, "sendrawtransaction", fmt.Sprintf(`[%q%s]`, txHex(t, burn), limit)); code != codeTransaction || !strings.Contains(message, "maxburnamount") {
+			t.Errorf("a burn of 2,000 sat with %q: %d %q", limit, code, message)
+		}
+	}
 	if v := get[[]map[string]any](t, s, "testmempoolaccept", fmt.Sprintf(`[[%q]]`, txHex(t, good))); v[0]["allowed"] != true || v[0]["txid"] != good.TxHash().String() {
 		t.Errorf("testmempoolaccept: %v", v)
 	}

@@ -549,7 +549,8 @@ func (s *Server) inMempool(txid chainhash.Hash) bool {
 	return slices.ContainsFunc(s.node.Mempool(), func(tx *btcwire.MsgTx) bool { return tx.TxHash() == txid })
 }
 
-// sendRawTransaction looks at no limit of the caller's for fees.
+// sendRawTransaction has no limit for fees. As in Bitcoin Core since v25, no
+// unspendable output may hold more than maxburnamount, 0 by default.
 func (s *Server) sendRawTransaction(ctx context.Context, args []json.RawMessage) (any, error) {
 	text, err := arg(args, 0, "")
 	if err != nil {
@@ -558,6 +559,19 @@ func (s *Server) sendRawTransaction(ctx context.Context, args []json.RawMessage)
 	tx, err := decodeTx(text)
 	if err != nil {
 		return nil, err
+	}
+	most, err := arg(args, 2, float64(0))
+	if err != nil {
+		return nil, err
+	}
+	limit, err := btcutil.NewAmount(most)
+	if err != nil {
+		return nil, fail(codeType, "Invalid amount")
+	}
+	for _, out := range tx.TxOut {
+		if txscript.IsUnspendable(out.PkScript) && btcutil.Amount(out.Value) > limit {
+			return nil, fail(codeTransaction, "Unspendable output exceeds maximum configured by user (maxburnamount)")
+		}
 	}
 	// Node takes what is in a block already; Core says so.
 	known := s.node.TestAccept(ctx, tx)

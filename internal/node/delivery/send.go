@@ -117,18 +117,19 @@ func (d *Delivery) Estimate(ctx context.Context, l Letter, size uint64) (e Estim
 	for _, m := range d.cfg.Directory.Met() {
 		rates[m.Ad.Agent] = m.Ad.Rate
 	}
-	claims, outputs := 1, l.Agents
+	outputs := l.Agents
 	if l.Shape == wire.OneOfMany {
-		claims, outputs = wire.MaxAgents, 1
+		outputs = 1
 	}
 	rate := d.cfg.Engine.FeeRate()
+	expiry := d.cfg.Engine.Position().Height + wire.Height(l.Blocks+d.cfg.Margins.Slack)
 	var offers []choose.Offer
 	for _, c := range candidates {
 		price, err := wire.StoragePrice(rates[c.Agent], sealed, l.Blocks, d.cfg.Margins.BlocksPerDay)
 		if err != nil {
 			continue
 		}
-		value := max(price.Sat()+contract.ClaimReserve(2*rate, 0, claims), contract.Dust)
+		value := price.Sat() + deal.Reserve(rate, expiry, l.Shape)
 		offers = append(offers, choose.Offer{Agent: c.Agent, Value: value, Prefix: c.Prefix})
 	}
 	picked := choose.Pick(offers, l.Agents, payload, nil)

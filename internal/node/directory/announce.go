@@ -184,6 +184,20 @@ func (d *Directory) advertise(ctx context.Context) {
 	}
 }
 
+// ErrHintLost: others no longer find this agent by its own hint.
+var ErrHintLost = errors.New("the agent's hint is not on the chain")
+
+// HintTrouble returns why the hint that the agent is told to keep on the chain
+// is not there and could not be put there when the last block came: an error
+// that wraps ErrHintLost and the reason. It is nil if all is well, or if the
+// agent keeps no hint.
+func (d *Directory) HintTrouble() error {
+	if why := d.hintLost.Load(); why != nil {
+		return fmt.Errorf("%w: %w", ErrHintLost, *why)
+	}
+	return nil
+}
+
 // announced is what an agent burned where others stand at its place, and when it
 // last paid.
 type announced struct {
@@ -204,11 +218,24 @@ var errSoon = errors.New("it was put there less than a day ago; the next try com
 // ErrApart: the wallet and the index of names are not at the same block.
 var ErrApart = errors.New("the chain is being read")
 
-// AdvertiseOnce puts the agent's hint on the chain unless it is there, or is on its way;
-// in all it burns at most limit: ErrOutbid, ErrApart. Each time that
+// AdvertiseOnce looks whether the agent's hint is there, puts it there if not,
+// burning at most limit in all, and notes for HintTrouble how that went: ErrOutbid,
+// ErrApart.
+func (d *Directory) AdvertiseOnce(ctx context.Context, limit wire.Sat) error {
+	err := d.putHint(ctx, limit)
+	switch {
+	case err == nil:
+		d.hintLost.Store(nil)
+	case !errors.Is(err, ErrApart) && ctx.Err() == nil:
+		d.hintLost.Store(&err)
+	}
+	return err
+}
+
+// putHint puts the hint there unless it is, or is on its way. Each time that
 // somebody outbids it, it burns at least twice as much as the last time, so that
 // it does not take many times to come to the limit.
-func (d *Directory) AdvertiseOnce(ctx context.Context, limit wire.Sat) error {
+func (d *Directory) putHint(ctx context.Context, limit wire.Sat) error {
 	own, err := d.ownHints()
 	if err != nil {
 		return err

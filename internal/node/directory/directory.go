@@ -92,6 +92,7 @@ type Directory struct {
 	joined    chan struct{} // closed once the node is in the DHT
 	published published
 	hints     hints
+	hintLost  atomic.Pointer[error] // why the agent's own hint is not on the chain
 }
 
 // New returns a directory that remembers the agents that it met before.

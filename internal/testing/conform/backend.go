@@ -194,6 +194,22 @@ func backendBroadcast(t *testing.T, h *ChainHarness) {
 	Must(t, h.Broadcast(ctx, child)) // confirmed, unspent: no error
 	h.Mine(2)
 	Must(t, h.Broadcast(ctx, child))
+
+	// A burn: Bitcoin Core's RPC refuses it unless the caller says how much.
+	const burn = 12_345
+	coin = wire.Outpoint{Txid: wire.Hash(child.TxHash())}
+	tx = btcwire.NewMsgTx(2)
+	tx.AddTxIn(&btcwire.TxIn{PreviousOutPoint: btcwire.OutPoint{Hash: chainhash.Hash(coin.Txid)}, Sequence: 0xffffffff})
+	tx.AddTxOut(btcwire.NewTxOut(value-2000-1000-burn, KeyScript(t)))
+	tx.AddTxOut(btcwire.NewTxOut(burn, []byte{txscript.OP_RETURN, 2, 'b', 'g'}))
+	SignInput(t, tx, value-2000)
+	Must(t, h.Broadcast(ctx, tx))
+	h.Mine(1)
+	b, _, err = h.Block(ctx, tip(t, h).Hash)
+	Must(t, err)
+	if len(b.Transactions) != 2 || b.Transactions[1].TxHash() != tx.TxHash() {
+		t.Errorf("block holds %d transactions, want the coinbase and the burn", len(b.Transactions))
+	}
 }
 
 func backendRefusals(t *testing.T, h *ChainHarness) {

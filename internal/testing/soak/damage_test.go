@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/bitgram/bitgram/internal/web"
+	"github.com/bitgram/bitgram/internal/api"
 )
 
 // TestDamagedDatabase: with whichever page overwritten, a daemon either works,
@@ -59,7 +59,7 @@ func TestDamagedDatabase(t *testing.T) {
 				return nil
 			default:
 			}
-			c, err := web.Dial(alice.home)
+			c, err := api.Dial(alice.home)
 			if err != nil {
 				return err
 			}

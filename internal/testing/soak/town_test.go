@@ -26,6 +26,7 @@ import (
 	"github.com/btcsuite/btcd/chainhash/v2"
 	btcwire "github.com/btcsuite/btcd/wire/v2"
 
+	"github.com/bitgram/bitgram/internal/api"
 	"github.com/bitgram/bitgram/internal/chain"
 	"github.com/bitgram/bitgram/internal/chain/bitcoind"
 	"github.com/bitgram/bitgram/internal/contract"
@@ -33,7 +34,6 @@ import (
 	"github.com/bitgram/bitgram/internal/mail"
 	"github.com/bitgram/bitgram/internal/node"
 	"github.com/bitgram/bitgram/internal/p2p"
-	"github.com/bitgram/bitgram/internal/web"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -68,7 +68,7 @@ type party struct {
 	away atomic.Bool // blocks do not reach it
 
 	mu   sync.Mutex
-	conn *web.Client
+	conn *api.Client
 }
 
 // proc is a process that is started, killed and started again.
@@ -467,7 +467,7 @@ func (w *town) ready(p *party) {
 }
 
 // client speaks to the daemon that runs now.
-func (p *party) client() *web.Client {
+func (p *party) client() *api.Client {
 	p.t.Helper()
 	c, err := p.dial()
 	must(p.t, err)
@@ -476,8 +476,8 @@ func (p *party) client() *web.Client {
 
 // dial is for its daemon: the client that was there before where that is the
 // same process, whose connections are used again; a daemon takes 256.
-func (p *party) dial() (*web.Client, error) {
-	c, err := web.Dial(p.home)
+func (p *party) dial() (*api.Client, error) {
+	c, err := api.Dial(p.home)
 	if err != nil {
 		return nil, err
 	}
@@ -534,7 +534,7 @@ func (w *town) post(ctx context.Context, l *letter) error {
 			return nil
 		}
 	}
-	m, err := c.Send(ctx, web.Terms{To: l.to.keys.Address, Subject: l.name, Filename: "letter", Days: l.days, Agents: l.agents, MaxSat: 100_000}, uint64(len(l.body)), bytes.NewReader(l.body))
+	m, err := c.Send(ctx, api.Terms{To: l.to.keys.Address, Subject: l.name, Filename: "letter", Days: l.days, Agents: l.agents, MaxSat: 100_000}, uint64(len(l.body)), bytes.NewReader(l.body))
 	if err == nil {
 		l.ids = append(l.ids, m.ID)
 	}
@@ -561,7 +561,7 @@ func (w *town) settle(limit time.Duration, letters []*letter) (delivered int) {
 			for _, m := range list {
 				state[m.ID] = m.State
 				if m.State == "failed" {
-					state[m.ID] += ": " + m.FailedBy
+					state[m.ID] += ": " + string(m.FailedBy)
 					why[m.ID] = m.Failure
 				}
 			}

@@ -64,9 +64,7 @@ func NewSample(t testing.TB) *Sample {
 	if s == 0 {
 		s = uint64(time.Now().UnixNano())
 	}
-	if !Nightly {
-		t.Log("sample chosen by -tier.seed=" + strconv.FormatUint(s, 10))
-	}
+	t.Log("sample chosen by -tier.seed=" + strconv.FormatUint(s, 10))
 	return &Sample{rand.New(rand.NewPCG(s, 0))}
 }
 
@@ -93,3 +91,6 @@ func (s *Sample) Choose(n, k int) []int {
 	}
 	return chosen
 }
+
+// Rand is the sample's source of chance, for tests that make their cases up.
+func (s *Sample) Rand() *rand.Rand { return s.r }

@@ -181,5 +181,5 @@ func (c code) row() *opcode {
 
 var (
 	atomicRow = opcode{name: "an atomic instruction", refused: refThreads}
-	gcRow     = opcode{name: "a garbage collection instruction", refused: "garbage collected values are no part of a state"}
+	gcRow     = opcode{name: "a garbage collection instruction", refused: "garbage-collected values are not part of the state"}
 )

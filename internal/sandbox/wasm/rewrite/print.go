@@ -10,15 +10,15 @@ import (
 
 // PrintCosts writes the table of fuel in Markdown, as spec/fuel.md has it.
 func PrintCosts(w io.Writer) {
-	fmt.Fprintf(w, "Version %d, of the rewriting %s.\n\n", CostVersion, Version)
+	fmt.Fprintf(w, "Version %d, for version %s of the rewriting.\n\n", CostVersion, Version)
 	fmt.Fprintf(w, "| instructions | fuel |\n| --- | --- |\n")
 	for _, c := range costRows() {
 		fmt.Fprintf(w, "| %s | %d |\n", strings.Join(c.names, " "), c.fuel)
 	}
-	fmt.Fprintf(w, "\nBesides: `memory.copy`, `memory.fill` and `memory.init` cost one more for each %d bytes, `memory.grow` %d for each page that it adds. ", 1<<BulkShift, PageCost)
-	fmt.Fprintf(w, "What a program begins with: %d for each page, %d for a data segment and one for each %d bytes of it, %d for an element segment and %d for each element, one for each place of a table and each global.\n",
+	fmt.Fprintf(w, "\nIn addition, `memory.copy`, `memory.fill` and `memory.init` cost one for each %d bytes, and `memory.grow` %d for each page that it adds. ", 1<<BulkShift, PageCost)
+	fmt.Fprintf(w, "The start of a program costs %d for each page of memory, %d for each data segment and one for each %d bytes of it, %d for each element segment and %d for each element, and one for each table slot and each global.\n",
 		PageCost, costBulk, 1<<BulkShift, costBulk, costTable)
-	fmt.Fprintf(w, "\n## Refused\n\n| instructions | because |\n| --- | --- |\n")
+	fmt.Fprintf(w, "\n## Refused\n\n| instructions | reason |\n| --- | --- |\n")
 	for _, c := range refusedRows() {
 		fmt.Fprintf(w, "| %s | %s |\n", strings.Join(c.names, " "), c.why)
 	}

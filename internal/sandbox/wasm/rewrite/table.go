@@ -11,13 +11,13 @@ const Version = "1"
 
 // Why instructions are refused.
 const (
-	refThreads   = "threads race, so two runs may differ"
-	refException = "exceptions leave a function past its counters"
-	refTail      = "tail calls leave a function past its counters"
-	refTable     = "tables are no part of a state, so nothing may write to them"
+	refThreads   = "threads race, so two runs can differ"
+	refException = "an exception leaves a function without updating its counters"
+	refTail      = "a tail call leaves a function without updating its counters"
+	refTable     = "tables are not part of the state, so they must not be written"
 	refRelaxed   = "relaxed SIMD differs between processors"
-	refSegment   = "dropped segments are no part of a state"
-	refTyped     = "typed references are not taken"
+	refSegment   = "dropped segments are not part of the state"
+	refTyped     = "typed references are not supported"
 )
 
 // Costs, in units of one i32.add: what internal/bench measures, rounded up, so

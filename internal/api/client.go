@@ -1,4 +1,4 @@
-package web
+package api
 
 import (
 	"bufio"
@@ -18,8 +18,13 @@ import (
 
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/home"
-	"github.com/bitgram/bitgram/internal/mail"
 )
+
+// File is an attachment of a message to be sent.
+type File struct {
+	Name string // base name
+	Body io.Reader
+}
 
 // Client speaks to a home's daemon.
 type Client struct {
@@ -112,7 +117,7 @@ func (c *Client) Difficulty(ctx context.Context) (d Difficulty, err error) {
 
 // List is GET /v1/inbox or /v1/sent: the newest first, and how many there are.
 func (c *Client) List(ctx context.Context, box string, limit int) (list []Message, total int, err error) {
-	var m messages
+	var m Messages
 	err = c.call(ctx, "GET", "/v1/"+box, url.Values{"limit": {strconv.Itoa(limit)}}, &m)
 	return m.Messages, m.Total, err
 }
@@ -159,7 +164,7 @@ func (t *Terms) query() url.Values {
 }
 
 // Send is POST /v1/messages.
-func (c *Client) Send(ctx context.Context, t Terms, size uint64, body io.Reader, attachments ...mail.File) (m Message, err error) {
+func (c *Client) Send(ctx context.Context, t Terms, size uint64, body io.Reader, attachments ...File) (m Message, err error) {
 	q := t.query()
 	q.Set("size", strconv.FormatUint(size, 10))
 	contentType := "application/octet-stream"

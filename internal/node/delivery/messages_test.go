@@ -1,4 +1,4 @@
-package node
+package delivery
 
 import (
 	"errors"
@@ -20,7 +20,7 @@ func TestFind(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer st.Close()
-	n := &Node{store: st}
+	n := &Delivery{cfg: Config{Store: st}}
 	mine, other := wire.MessageKey{0xaa, 1}, wire.MessageKey{0xaa, 1, 2}
 	sender := func(k wire.MessageKey) any { return deal.Sender{Terms: deal.Terms{Key: k}} }
 	received := func(k wire.MessageKey, p deal.RecipientPhase) any { return deal.Recipient{Key: k, Phase: p} }

@@ -1,13 +1,6 @@
-// Package web is the daemon's local API: HTTP with JSON, described by OpenAPI
-// at /openapi.json, with server-sent events for what happens meanwhile; and the
-// client that the commands use. Every request but /health carries the home's
-// token.
-package web
+package api
 
-import (
-	"github.com/bitgram/bitgram/internal/node"
-	"github.com/bitgram/bitgram/wire"
-)
+import "github.com/bitgram/bitgram/wire"
 
 // Identity is who a home is.
 type Identity struct {
@@ -36,15 +29,23 @@ type Difficulty struct {
 // Status is how a daemon does.
 type Status struct {
 	Identity
-	Version string       `json:"version"`
-	Uptime  int64        `json:"uptime_s"`
-	Chain   Chain        `json:"chain"`
-	Joined  bool         `json:"joined" doc:"the daemon is in the DHT"`
-	Peers   int          `json:"dht_peers" doc:"peers in the routing table"`
-	Listen  []string     `json:"listen,omitempty" doc:"an agent's multiaddrs"`
-	Seeds   []string     `json:"seeds,omitempty" doc:"by which others enter the DHT through this agent"`
-	Balance Balance      `json:"balance"`
-	Agent   *node.Stored `json:"agent,omitempty"`
+	Version string   `json:"version"`
+	Uptime  int64    `json:"uptime_s"`
+	Chain   Chain    `json:"chain"`
+	Joined  bool     `json:"joined" doc:"the daemon is in the DHT"`
+	Peers   int      `json:"dht_peers" doc:"peers in the routing table"`
+	Listen  []string `json:"listen,omitempty" doc:"an agent's multiaddrs"`
+	Seeds   []string `json:"seeds,omitempty" doc:"by which others enter the DHT through this agent"`
+	Balance Balance  `json:"balance"`
+	Agent   *Stored  `json:"agent,omitempty"`
+
+	Warnings []Warning `json:"warnings,omitempty" doc:"what does not work as it should and needs the operator"`
+}
+
+// Warning says what does not work as it should, though the daemon runs.
+type Warning struct {
+	Code    Code   `json:"code"`
+	Message string `json:"message"`
 }
 
 // Balance is what the wallet holds.
@@ -77,7 +78,7 @@ type Message struct {
 	Refund    string   `json:"refund_txid,omitempty"`
 	Acked     bool     `json:"acknowledged,omitempty" doc:"the recipient's own signature is here"`
 	Failure   string   `json:"failure,omitempty"`
-	FailedBy  string   `json:"failed_by,omitempty" doc:"the failure's error code"`
+	FailedBy  Code     `json:"failed_by,omitempty" doc:"the failure's error code"`
 }
 
 // Final reports whether the state is one that lasts.
@@ -144,3 +145,23 @@ type Agent struct {
 	Addrs   []string  `json:"addrs"`
 	Expires int64     `json:"expires" doc:"Unix time"`
 }
+
+// Stored reports what an agent holds and has earned.
+type Stored struct {
+	Quotes   int64    `json:"quotes" doc:"given and not used"`
+	Messages int64    `json:"messages" doc:"held now"`
+	Bytes    uint64   `json:"bytes" doc:"of them, on disk"`
+	Unpaid   uint64   `json:"unfunded_bytes" doc:"of messages whose funding is not confirmed"`
+	Claims   int64    `json:"claims" doc:"final claims"`
+	Earned   wire.Sat `json:"earned_sat" doc:"by final claims, before fees"`
+	Pending  wire.Sat `json:"pending_sat" doc:"claimed or claimable, not final"`
+}
+
+// Messages is a page of the inbox or of sent messages.
+type Messages struct {
+	Messages []Message `json:"messages" doc:"newest first"`
+	Total    int       `json:"total"`
+}
+
+// Ready is the first event: whatever happens from now on is told.
+type Ready struct{}

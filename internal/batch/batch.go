@@ -1,0 +1,395 @@
+// Package batch decides how outputs that the home may spend on its own are
+// spent: claims, closes and refunds (spec/batch.md). It says who shares a
+// transaction, which fee the transaction pays, and whether an earlier one is
+// sent again, replaced, or built anew.
+//
+// It is pure. What it answers depends on the members, the estimate and the
+// height alone, never on the order of the members or on how often it was asked;
+// package contract builds and signs the bytes.
+package batch
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"math/bits"
+	"slices"
+
+	"github.com/bitgram/bitgram/internal/contract"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// The policy, in one place. The reasons are in RATIONALE.md.
+const (
+	// Multiple bounds the fee rate at a member's deadline: at most so many
+	// times the estimate.
+	Multiple = 10
+	// Share bounds a fee above the estimate: at most the value divided by it.
+	Share = 2
+	// MaxRate is a ceiling on every fee rate. It is the rate above which
+	// Bitcoin Core's sendrawtransaction refuses a transaction by default
+	// (0.10 BTC/kvB).
+	MaxRate wire.SatPerKVB = 10_000_000
+	// MaxWeight is the largest standard transaction, in weight units.
+	MaxWeight = 400_000
+	// Relay and Increment are used for a node that does not state its own: the
+	// least rate that any release of Bitcoin Core relays by default, and the
+	// largest increment that any of them asks of a replacement.
+	Relay     wire.SatPerKVB = 100
+	Increment wire.SatPerKVB = 1000
+)
+
+// Why a member is in no transaction.
+var (
+	// ErrUneconomic: at the present rate its input costs more than it brings,
+	// or what is left of the whole transaction would be dust.
+	ErrUneconomic = contract.ErrUneconomic
+	// ErrOutbid: it stands in another transaction, which cannot be replaced
+	// within the ceiling.
+	ErrOutbid = errors.New("what it would have to replace pays too much")
+	// ErrReplaced: the others of its transaction are built anew at a rate that
+	// it does not bear. It is planned again once that is known.
+	ErrReplaced = errors.New("its transaction goes on without it")
+	// ErrTooLarge: no standard transaction can hold it.
+	ErrTooLarge = errors.New("larger than a standard transaction")
+)
+
+// Market is what the chain says now.
+type Market struct {
+	Tip       wire.Height
+	Estimate  wire.SatPerKVB // for confirmation soon
+	Relay     wire.SatPerKVB // the least rate that is relayed; 0 for Relay
+	Increment wire.SatPerKVB // what a replacement pays more, for its own size (BIP125, rule 4); 0 for Increment
+}
+
+// Member is an output that waits to be spent.
+type Member struct {
+	At      wire.Outpoint
+	Value   wire.Sat // what it brings, before fees: of a bank's close, the payee's share
+	Weight  int64    // of its input, and of the output that it brings along
+	Outputs int      // that it brings along, 0 or 1
+	// From and To are the window in which its fee rate rises: the estimate up to
+	// From, the ceiling from To on. Both are 0 for a member without a deadline.
+	From, To wire.Height
+	Alone    bool           // it shares no transaction
+	In       *contract.Sent // the transaction that it stands in, or nil
+	// Rival is a transaction by another path that also spends it and is not
+	// confirmed, or nil. Its fee has to be outbid; such a member goes alone.
+	Rival *contract.Sent
+}
+
+// Tx is a transaction of a plan.
+type Tx struct {
+	Members []wire.Outpoint // its inputs, in order
+	Weight  int64           // with the one output that takes what is left
+	Fee     wire.Sat
+	// Again is the earlier transaction where that is sent again as it is;
+	// otherwise a new one is built.
+	Again *contract.Sent
+	// Replaces is the earlier transaction of the same members, or of these and
+	// some that do not bear the new rate. It can still confirm.
+	Replaces *contract.Sent
+}
+
+// Left is a member that is in no transaction of the plan.
+type Left struct {
+	At  wire.Outpoint
+	Why error
+}
+
+// Plan is what becomes of the members: each is in one transaction or left.
+type Plan struct {
+	Txs  []Tx
+	Left []Left
+}
+
+// Make plans the members. Those that stand in the same earlier transaction go
+// together, and so do those that stand in none. list must hold all members of an
+// earlier transaction that can still be spent: where one of its inputs is
+// missing, it is taken for dead. At most limit members share a transaction.
+func Make(m Market, limit int, list []Member) Plan {
+	m.Relay, m.Increment = cmp.Or(m.Relay, Relay), cmp.Or(m.Increment, Increment)
+	list = slices.Clone(list)
+	slices.SortFunc(list, func(a, b Member) int { return compare(a.At, b.At) })
+	list = slices.CompactFunc(list, func(a, b Member) bool { return a.At == b.At })
+	p := planner{Market: m, limit: max(limit, 1)}
+	groups := map[wire.Hash][]Member{}
+	for _, one := range list {
+		switch {
+		case contract.TxOverheadWeight+contract.P2TROutputWeight+one.Weight > MaxWeight:
+			p.leave(ErrTooLarge, one)
+		case one.Alone || one.Rival != nil:
+			p.group([]Member{one})
+		case one.In == nil:
+			groups[wire.Hash{}] = append(groups[wire.Hash{}], one)
+		default:
+			groups[one.In.Txid] = append(groups[one.In.Txid], one)
+		}
+	}
+	for _, g := range groups {
+		p.group(g)
+	}
+	slices.SortFunc(p.Txs, func(a, b Tx) int { return compare(a.Members[0], b.Members[0]) })
+	slices.SortFunc(p.Left, func(a, b Left) int { return compare(a.At, b.At) })
+	return p.Plan
+}
+
+func compare(a, b wire.Outpoint) int {
+	return cmp.Or(bytes.Compare(a.Txid[:], b.Txid[:]), cmp.Compare(a.Vout, b.Vout))
+}
+
+type planner struct {
+	Market
+	Plan
+	limit int
+}
+
+func (p *planner) leave(why error, list ...Member) {
+	for _, m := range list {
+		p.Left = append(p.Left, Left{m.At, why})
+	}
+}
+
+// group plans members that stand in the same transaction, or in none.
+func (p *planner) group(g []Member) {
+	old := read(g[0].In)
+	if old != nil && old.whole(g) {
+		p.live(g, old)
+		return
+	}
+	// What is urgent does not raise the fee of what is not.
+	var calm, urgent []Member
+	for _, m := range g {
+		if p.urgent(&m) {
+			urgent = append(urgent, m)
+		} else {
+			calm = append(calm, m)
+		}
+	}
+	for _, list := range [][]Member{urgent, calm} {
+		// Densest first: where they are too many for one transaction, those that
+		// bring most for their size share one.
+		slices.SortStableFunc(list, denser)
+		for len(list) > 0 {
+			n := p.fit(list)
+			take, fee, why := p.price(list[:n], bid{floor: old})
+			if len(take) == 0 {
+				p.leave(why, list...)
+				break
+			}
+			p.build(take, fee, nil)
+			list = list[len(take):]
+		}
+	}
+}
+
+// live plans the members of a transaction that can still confirm: it is sent
+// again until a replacement is due that nodes take.
+func (p *planner) live(g []Member, old *known) {
+	again := Tx{Weight: old.weight, Fee: old.sent.Fee, Again: old.sent}
+	for _, m := range g {
+		again.Members = append(again.Members, m.At)
+	}
+	slices.SortStableFunc(g, denser)
+	if old.sent.Height >= p.Tip {
+		p.Txs = append(p.Txs, again)
+		return
+	}
+	g, rest := g[:p.fit(g)], g[p.fit(g):]
+	take, fee, _ := p.price(g, bid{})
+	if len(take) == 0 || !old.slower(fee, weigh(take)) {
+		p.Txs = append(p.Txs, again)
+		return
+	}
+	if fee < p.outbids(take, old) {
+		// The rate has risen by less than a replacement costs. Near the deadline
+		// it is paid all the same; before, it waits until the rate is worth it.
+		if !slices.ContainsFunc(g, func(m Member) bool { return p.urgent(&m) }) {
+			p.Txs = append(p.Txs, again)
+			return
+		}
+		if take, fee, _ = p.price(g, bid{outbid: old}); len(take) == 0 {
+			p.Txs = append(p.Txs, again)
+			return
+		}
+	}
+	p.build(take, fee, old.sent)
+	p.leave(ErrReplaced, g[len(take):]...)
+	p.leave(ErrReplaced, rest...)
+}
+
+func (p *planner) build(list []Member, fee wire.Sat, old *contract.Sent) {
+	t := Tx{Weight: weigh(list), Fee: fee, Replaces: old}
+	for _, m := range list {
+		t.Members = append(t.Members, m.At)
+	}
+	slices.SortFunc(t.Members, compare)
+	p.Txs = append(p.Txs, t)
+}
+
+// bid is what a fee has to reach beyond the estimate.
+type bid struct {
+	floor  *known // a dead transaction whose rate the fee keeps up, within the ceiling
+	outbid *known // a live one that it replaces
+}
+
+// price finds the fee of the longest prefix of list, densest first, of which
+// every member pays for its own weight. It returns nil and the reason where there
+// is none.
+func (p *planner) price(list []Member, b bid) (take []Member, fee wire.Sat, why error) {
+	why = ErrUneconomic
+	for n := len(list); n > 0; n-- {
+		fee, why = p.fee(list[:n], b)
+		if why != nil {
+			continue
+		}
+		if last := &list[n-1]; last.Value > part(fee, last.Weight, weigh(list[:n])) {
+			return list[:n], fee, nil
+		}
+		why = ErrUneconomic
+	}
+	return nil, 0, why
+}
+
+// fee is the fee of one transaction of list: the one place of the fee policy
+// (spec/batch.md).
+func (p *planner) fee(list []Member, b bid) (wire.Sat, error) {
+	var total wire.Sat
+	estimate := min(max(p.Estimate, p.Relay), MaxRate)
+	wanted, urgent := estimate, false
+	for i := range list {
+		total += list[i].Value
+		wanted = max(wanted, p.risen(&list[i], estimate))
+		urgent = urgent || p.urgent(&list[i])
+	}
+	size := contract.VSize(weigh(list))
+	least, most := p.Relay.Fee(size), min(total-contract.Dust, MaxRate.Fee(size))
+	fee := estimate.Fee(size)
+	ceiling := min(max(fee, min((Multiple*estimate).Fee(size), total/Share)), MaxRate.Fee(size))
+	fee = min(max(fee, wanted.Fee(size)), ceiling)
+	if b.floor != nil {
+		fee = min(max(fee, part(b.floor.sent.Fee, size, contract.VSize(b.floor.weight))), ceiling)
+	}
+	rivals := p.outbids(list, nil)
+	switch {
+	case p.outbids(list, b.outbid) > max(rivals, ceiling):
+		return 0, ErrOutbid
+	case rivals > max(ceiling, total/Share) && !(urgent && rivals <= most):
+		return 0, ErrOutbid
+	}
+	outbids := p.outbids(list, b.outbid)
+	if fee = max(fee, outbids); fee > most && urgent && outbids <= most {
+		fee = most // near the deadline what the value can bear is better than nothing
+	}
+	if fee > most || fee < least {
+		return 0, ErrUneconomic
+	}
+	return fee, nil
+}
+
+// urgent reports whether m's window has begun.
+func (p *planner) urgent(m *Member) bool { return m.To > 0 && p.Tip >= m.From }
+
+// risen is the rate that m wants at the tip: it rises evenly in m's window from the
+// estimate to Multiple times it.
+func (p *planner) risen(m *Member, estimate wire.SatPerKVB) wire.SatPerKVB {
+	switch {
+	case !p.urgent(m):
+		return estimate
+	case p.Tip >= m.To:
+		return Multiple * estimate
+	}
+	return estimate + wire.SatPerKVB(int64(Multiple-1)*int64(estimate)*int64(p.Tip-m.From)/int64(m.To-m.From))
+}
+
+// outbids is the least fee at which list replaces old and its rivals, or 0 where
+// there is nothing to replace (BIP125, rules 3 and 4, and a higher rate than each
+// of them, which Bitcoin Core asks for too).
+func (p *planner) outbids(list []Member, old *known) (fee wire.Sat) {
+	weight := weigh(list)
+	size := contract.VSize(weight)
+	beat := func(k *known) {
+		if k != nil {
+			fee = max(fee, k.sent.Fee+p.Increment.Fee(size), part(k.sent.Fee, size, contract.VSize(k.weight))+1)
+		}
+	}
+	beat(old)
+	for _, m := range list {
+		beat(read(m.Rival))
+	}
+	return fee
+}
+
+// fit is how many of list fit into one transaction.
+func (p *planner) fit(list []Member) (n int) {
+	for n = min(len(list), p.limit); n > 1 && weigh(list[:n]) > MaxWeight; n-- {
+	}
+	return n
+}
+
+// weigh is the weight of a transaction of list, with one output for the rest.
+func weigh(list []Member) int64 {
+	outputs := 1
+	var w int64
+	for _, m := range list {
+		w += m.Weight
+		outputs += m.Outputs
+	}
+	return contract.TxOverheadWeight + contract.P2TROutputWeight + w + contract.CountWeight(len(list)) + contract.CountWeight(outputs)
+}
+
+// denser orders by value for weight, the densest first.
+func denser(a, b Member) int {
+	ah, al := bits.Mul64(uint64(max(a.Value, 0)), uint64(b.Weight))
+	bh, bl := bits.Mul64(uint64(max(b.Value, 0)), uint64(a.Weight))
+	return cmp.Or(cmp.Compare(bh, ah), cmp.Compare(bl, al), compare(a.At, b.At))
+}
+
+// part is the share n/of of a fee, rounded up.
+func part(fee wire.Sat, n, of int64) wire.Sat {
+	hi, lo := bits.Mul64(uint64(max(fee, 0)), uint64(n))
+	lo, carry := bits.Add64(lo, uint64(of-1), 0)
+	if hi += carry; hi >= uint64(of) {
+		return wire.MaxSat
+	}
+	q, _ := bits.Div64(hi, lo, uint64(of))
+	return wire.Sat(min(q, uint64(wire.MaxSat)))
+}
+
+// known is an earlier transaction.
+type known struct {
+	sent   *contract.Sent
+	weight int64
+	inputs []wire.Outpoint
+}
+
+// read returns what is known of an earlier transaction, or nil where it cannot be
+// read: then it cannot be sent again either.
+func read(s *contract.Sent) *known {
+	if s == nil {
+		return nil
+	}
+	tx, err := contract.ReadTx(s.Tx)
+	if err != nil {
+		return nil
+	}
+	k := &known{sent: s, weight: int64(3*tx.SerializeSizeStripped() + tx.SerializeSize())}
+	for _, in := range tx.TxIn {
+		k.inputs = append(k.inputs, contract.OutpointOf(in.PreviousOutPoint))
+	}
+	return k
+}
+
+// whole reports whether all inputs are among the members.
+func (k *known) whole(g []Member) bool {
+	here := map[wire.Outpoint]bool{}
+	for _, m := range g {
+		here[m.At] = true
+	}
+	return len(k.inputs) > 0 && !slices.ContainsFunc(k.inputs, func(o wire.Outpoint) bool { return !here[o] })
+}
+
+// slower reports whether it pays a lower rate than a fee for a weight.
+func (k *known) slower(fee wire.Sat, weight int64) bool {
+	return part(k.sent.Fee, contract.VSize(weight), contract.VSize(k.weight)) < fee
+}

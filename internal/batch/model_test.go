@@ -1,0 +1,357 @@
+package batch
+
+import (
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"testing"
+
+	btcwire "github.com/btcsuite/btcd/wire/v2"
+
+	"github.com/bitgram/bitgram/internal/contract"
+	"github.com/bitgram/bitgram/internal/testing/tier"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// world is a home's members over a mempool that keeps BIP125, in blocks that
+// confirm what pays enough.
+type world struct {
+	t       *testing.T
+	r       *rand.Rand
+	market  Market
+	limit   int
+	next    uint64
+	members map[wire.Outpoint]*Member
+	pool    map[wire.Hash]*pooled
+	counts  map[string]int
+}
+
+type pooled struct {
+	sent   *contract.Sent
+	weight int64
+	inputs []wire.Outpoint
+}
+
+func (w *world) outpoint() wire.Outpoint {
+	w.next++
+	var o wire.Outpoint
+	binary.BigEndian.PutUint64(o.Txid[:], w.next*0x9e3779b97f4a7c15) // spread, so that the order is none
+	o.Vout = uint32(w.next % 3)
+	return o
+}
+
+// transaction has exactly the weight of its members.
+func (w *world) transaction(list []*Member, fee wire.Sat) *contract.Sent {
+	tx := btcwire.NewMsgTx(contract.TxVersion)
+	total := -fee
+	tx.AddTxOut(btcwire.NewTxOut(0, make([]byte, 34)))
+	for _, m := range list {
+		in := &btcwire.TxIn{PreviousOutPoint: contract.OutPoint(m.At), Sequence: contract.Sequence}
+		rest := m.Weight - 164 - 1
+		if m.Outputs > 0 {
+			rest -= contract.P2TROutputWeight
+			tx.AddTxOut(btcwire.NewTxOut(330, make([]byte, 34)))
+		}
+		for rest > 0 { // items of up to 100 bytes with their lengths
+			n := min(rest, 101)
+			if rest-n == 1 {
+				n--
+			}
+			in.Witness = append(in.Witness, make([]byte, n-1))
+			rest -= n
+		}
+		tx.AddTxIn(in)
+		total += m.Value
+	}
+	tx.TxOut[0].Value = int64(total)
+	return contract.NewSent(tx, fee, w.market.Tip)
+}
+
+// accept puts a transaction into the mempool by the rules of BIP125 and Bitcoin
+// Core; the reason where they forbid it.
+func (w *world) accept(s *contract.Sent) error {
+	k := read(s)
+	size := contract.VSize(k.weight)
+	if s.Fee < w.market.Relay.Fee(size) {
+		return fmt.Errorf("%v for %d vB does not relay", s.Fee, size)
+	}
+	var conflicts []*pooled
+	for _, old := range w.pool {
+		if old.sent.Txid != s.Txid && slices.ContainsFunc(old.inputs, func(o wire.Outpoint) bool { return slices.Contains(k.inputs, o) }) {
+			conflicts = append(conflicts, old)
+		}
+	}
+	var paid wire.Sat
+	for _, old := range conflicts {
+		paid += old.sent.Fee
+		if int64(s.Fee)*contract.VSize(old.weight) <= int64(old.sent.Fee)*size {
+			return fmt.Errorf("%v for %d vB replaces %v for %d vB", s.Fee, size, old.sent.Fee, contract.VSize(old.weight))
+		}
+	}
+	if len(conflicts) > 0 && s.Fee < paid+w.market.Increment.Fee(size) {
+		return fmt.Errorf("%v for %d vB replaces %v in fees", s.Fee, size, paid)
+	}
+	for _, old := range conflicts {
+		delete(w.pool, old.sent.Txid)
+	}
+	w.pool[s.Txid] = &pooled{s, k.weight, k.inputs}
+	return nil
+}
+
+// spend confirms the spend of outputs: what else spends them leaves the mempool.
+func (w *world) spend(list []wire.Outpoint) {
+	for _, o := range list {
+		delete(w.members, o)
+		maps.DeleteFunc(w.pool, func(_ wire.Hash, p *pooled) bool { return slices.Contains(p.inputs, o) })
+	}
+}
+
+func (w *world) add() {
+	m := &Member{At: w.outpoint(), Weight: 300 + w.r.Int64N(700), Value: wire.Sat(w.r.Int64N([]int64{600, 5_000, 100_000, 50_000_000}[w.r.IntN(4)])) + 1,
+		Alone: w.r.IntN(8) == 0, Outputs: w.r.IntN(2)}
+	m.Weight += int64(m.Outputs) * contract.P2TROutputWeight
+	if w.r.IntN(3) > 0 {
+		m.From = w.market.Tip + wire.Height(w.r.Uint32N(40))
+		m.To = m.From + wire.Height(w.r.Uint32N(30))
+	}
+	if w.r.IntN(10) == 0 {
+		size := contract.VSize(weigh([]Member{*m}))
+		if fee := min(wire.Sat(w.r.Int64N(20))*wire.Sat(size), m.Value/2); fee >= w.market.Relay.Fee(size) {
+			m.Rival = w.transaction([]*Member{m}, fee)
+			if w.accept(m.Rival) != nil {
+				m.Rival = nil
+			}
+		}
+	}
+	w.members[m.At] = m
+}
+
+func (w *world) list() (list []Member) {
+	for _, o := range slices.SortedFunc(maps.Keys(w.members), compare) {
+		list = append(list, *w.members[o])
+	}
+	return list
+}
+
+// step plans, checks the plan, and carries it out. It returns how many
+// transactions were built.
+func (w *world) step() (built int) {
+	w.t.Helper()
+	list := w.list()
+	plan := Make(w.market, w.limit, list)
+	mixed := slices.Clone(list)
+	w.r.Shuffle(len(mixed), func(i, j int) { mixed[i], mixed[j] = mixed[j], mixed[i] })
+	if again := Make(w.market, w.limit, mixed); !reflect.DeepEqual(plan, again) {
+		w.t.Fatalf("another order, another plan:\n%+v\n%+v", plan, again)
+	}
+	w.check(list, plan)
+	for i := range plan.Txs {
+		t := &plan.Txs[i]
+		if t.Again != nil {
+			w.counts["sent again"]++
+			continue
+		}
+		var members []*Member
+		for _, o := range t.Members {
+			members = append(members, w.members[o])
+		}
+		sent := w.transaction(members, t.Fee)
+		if got := read(sent).weight; got != t.Weight {
+			w.t.Fatalf("a transaction of %d WU, planned %d", got, t.Weight)
+		}
+		if err := w.accept(sent); err != nil {
+			w.t.Fatalf("height %d, estimate %d: %v (replaces %v)", w.market.Tip, w.market.Estimate, err, t.Replaces != nil)
+		}
+		for _, m := range members {
+			m.In = sent
+		}
+		built++
+		if w.counts["built"]++; t.Replaces != nil {
+			w.counts["replaced"]++
+		}
+		w.counts[fmt.Sprint("members to ", 1<<(bitsOf(len(members))))]++
+	}
+	for _, l := range plan.Left {
+		w.counts["left: "+l.Why.Error()]++
+	}
+	return built
+}
+
+func bitsOf(n int) (b int) {
+	for ; 1<<b < n; b++ {
+	}
+	return b
+}
+
+// ceiling is the most that a transaction may pay, as spec/batch.md states it.
+func (w *world) ceiling(list []Member, vsize int64) wire.Sat {
+	estimate := min(max(w.market.Estimate, w.market.Relay), MaxRate)
+	var total wire.Sat
+	rival, urgent := false, false
+	for _, m := range list {
+		total += m.Value
+		rival = rival || m.Rival != nil
+		urgent = urgent || m.To > 0 && w.market.Tip >= m.From
+	}
+	limit := max(estimate.Fee(vsize), min((10*estimate).Fee(vsize), total/2))
+	if rival {
+		limit = max(limit, total/2)
+	}
+	if rival && urgent {
+		limit = total
+	}
+	return min(limit, total-contract.Dust, MaxRate.Fee(vsize))
+}
+
+func (w *world) check(list []Member, plan Plan) {
+	w.t.Helper()
+	left := map[wire.Outpoint]Member{}
+	for _, m := range list {
+		left[m.At] = m
+	}
+	for _, l := range plan.Left {
+		if _, ok := left[l.At]; !ok || l.Why == nil {
+			w.t.Fatalf("%v is left twice, placed and left, or for no reason", l.At)
+		}
+		delete(left, l.At)
+	}
+	for _, t := range plan.Txs {
+		size := contract.VSize(t.Weight)
+		var members []Member
+		var total wire.Sat
+		for _, o := range t.Members {
+			m, ok := left[o]
+			if !ok {
+				w.t.Fatalf("%v is in two transactions", o)
+			}
+			delete(left, o)
+			members = append(members, m)
+			total += m.Value
+		}
+		if t.Again != nil {
+			if k := read(t.Again); len(k.inputs) != len(members) || t.Fee != t.Again.Fee || t.Weight != k.weight {
+				w.t.Fatalf("%d members of %d inputs are sent again", len(members), len(k.inputs))
+			}
+			continue
+		}
+		switch limit := w.ceiling(members, size); {
+		case len(members) > w.limit || t.Weight > MaxWeight:
+			w.t.Fatalf("%d members, %d WU", len(members), t.Weight)
+		case t.Fee > limit:
+			w.t.Fatalf("a fee of %v, the ceiling is %v (%d members of %v, %d vB, estimate %d)", t.Fee, limit, len(members), total, size, w.market.Estimate)
+		case total-t.Fee < contract.Dust:
+			w.t.Fatalf("%v of %v leave dust", t.Fee, total)
+		}
+		for _, m := range members {
+			if int64(m.Value)*t.Weight <= int64(t.Fee)*m.Weight && int64(m.Value) < 1<<31 {
+				w.t.Fatalf("a member of %v and %d WU in a transaction of %v for %d WU", m.Value, m.Weight, t.Fee, t.Weight)
+			}
+			if len(members) > 1 && (m.Alone || m.Rival != nil) {
+				w.t.Fatal("one that goes alone has company")
+			}
+		}
+	}
+	if len(left) > 0 {
+		w.t.Fatalf("%d members are forgotten", len(left))
+	}
+}
+
+// lose plans once more without one member of a transaction that is out: the
+// others' rate does not fall, but to the ceiling.
+func (w *world) lose() {
+	var shared []*pooled
+	for _, p := range w.pool {
+		if len(p.inputs) > 1 {
+			shared = append(shared, p)
+		}
+	}
+	if len(shared) == 0 {
+		return
+	}
+	slices.SortFunc(shared, func(a, b *pooled) int { return compare(a.inputs[0], b.inputs[0]) })
+	old := shared[w.r.IntN(len(shared))]
+	w.spend(old.inputs[:1])
+	for _, t := range Make(w.market, w.limit, w.list()).Txs {
+		if t.Again != nil || !slices.Contains(old.inputs, t.Members[0]) {
+			continue
+		}
+		var members []Member
+		for _, o := range t.Members {
+			members = append(members, *w.members[o])
+		}
+		size := contract.VSize(t.Weight)
+		if floor := part(old.sent.Fee, size, contract.VSize(old.weight)); t.Fee < min(floor, w.ceiling(members, size)) {
+			w.t.Fatalf("%v for %d vB after a loss, before %v for %d vB", t.Fee, size, old.sent.Fee, contract.VSize(old.weight))
+		}
+		w.counts["after a loss"]++
+	}
+}
+
+// TestModel: whatever comes, every plan keeps what check asks, does not depend on
+// the order of its members, and a mempool that keeps BIP125 takes all that is built.
+// Once the estimate stands still, so do the transactions.
+func TestModel(t *testing.T) {
+	s := tier.NewSample(t)
+	for run := range tier.Pick(20, 60, 1000) {
+		r := s.Rand()
+		w := &world{t: t, r: r, limit: []int{1, 3, 50, 250}[r.IntN(4)], members: map[wire.Outpoint]*Member{}, pool: map[wire.Hash]*pooled{}, counts: map[string]int{}}
+		w.market = Market{Tip: 100, Estimate: 1000, Relay: []wire.SatPerKVB{100, 1000, 5000}[r.IntN(3)], Increment: []wire.SatPerKVB{100, 1000, 3000}[r.IntN(3)]}
+		for range r.IntN(60) {
+			w.add()
+		}
+		for range 60 {
+			w.market.Tip++
+			switch r.IntN(6) {
+			case 0:
+				w.market.Estimate = []wire.SatPerKVB{1, 100, 1000, 2000, 50_000, 500_000, 2 * MaxRate}[r.IntN(7)]
+			case 1:
+				w.market.Estimate += w.market.Estimate/10 + 1
+			case 2:
+				w.market.Estimate -= w.market.Estimate / 10
+			}
+			for range r.IntN(3) {
+				w.add()
+			}
+			if r.IntN(4) == 0 {
+				w.lose()
+			}
+			w.step()
+			if r.IntN(3) == 0 {
+				for _, p := range slices.SortedFunc(maps.Values(w.pool), func(a, b *pooled) int { return compare(a.inputs[0], b.inputs[0]) }) {
+					if r.IntN(3) == 0 && p.sent.Fee >= w.market.Estimate.Fee(contract.VSize(p.weight)) {
+						w.spend(p.inputs)
+					}
+				}
+			}
+		}
+		// No ratchet: past all deadlines, at a constant estimate.
+		w.market.Tip += 100
+		rounds := 0
+		for ; w.step() > 0; w.market.Tip++ {
+			if rounds++; rounds > 6 {
+				t.Fatalf("run %d: still building after %d blocks at one estimate", run, rounds)
+			}
+		}
+		fees := func() (m map[wire.Hash]wire.Sat) {
+			m = map[wire.Hash]wire.Sat{}
+			for id, p := range w.pool {
+				m[id] = p.sent.Fee
+			}
+			return m
+		}
+		before := fees()
+		for range 5 {
+			w.market.Tip++
+			w.step()
+		}
+		if !maps.Equal(before, fees()) {
+			t.Fatalf("run %d: fees move at a constant estimate", run)
+		}
+		if run == 0 {
+			t.Log(w.counts)
+		}
+	}
+}
