@@ -36,6 +36,8 @@ func (r Ref) String() string { return string(r.Kind) + " " + r.ID.String()[:16] 
 var (
 	// ErrNoContract: no contract under this Ref.
 	ErrNoContract = errors.New("no such contract")
+	// ErrAmbiguous: more than one contract's name begins with the given digits.
+	ErrAmbiguous = errors.New("more than one message begins so")
 	// ErrExists: Create found one.
 	ErrExists = errors.New("contract exists")
 )

@@ -7,12 +7,15 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/bitgram/bitgram/internal/chain"
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/names"
+	"github.com/bitgram/bitgram/internal/node/agent"
+	"github.com/bitgram/bitgram/internal/node/banking"
 	"github.com/bitgram/bitgram/internal/node/coins"
 	"github.com/bitgram/bitgram/internal/node/delivery"
 	"github.com/bitgram/bitgram/internal/node/directory"
@@ -77,6 +80,7 @@ type Node struct {
 	*coins.Coins
 	*directory.Directory
 	*delivery.Delivery
+	*banking.Banks
 
 	cfg      Config
 	identity wire.Secret
@@ -88,9 +92,7 @@ type Node struct {
 	host     *p2p.Host // an agent's or payee's, under its identity; nil for others
 	calls    *p2p.Host // calls others, under a key of no meaning
 	files    *disk.Files
-	load     load
-	looked   looked
-	banks    *banks
+	agent    *agent.Agent // also of a node that is none any more: its deals go on
 	log      *slog.Logger
 
 	stop    context.CancelFunc
@@ -105,7 +107,7 @@ func (n *Node) Ended() <-chan struct{} { return n.ended }
 
 // Open opens the home and starts to listen; Start makes it run.
 func Open(cfg Config) (n *Node, err error) {
-	n = &Node{cfg: cfg, margins: deal.MarginsFor(cfg.Network), log: cfg.Log, ended: make(chan struct{}), banks: newBanks(cfg.Network)}
+	n = &Node{cfg: cfg, margins: deal.MarginsFor(cfg.Network), log: cfg.Log, ended: make(chan struct{})}
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)
 	}
@@ -123,7 +125,7 @@ func Open(cfg Config) (n *Node, err error) {
 	if n.wallet, err = wallet.New(cfg.Seed, cfg.Chain.Params()); err != nil {
 		return nil, err
 	}
-	if n.files, err = disk.Open(cfg.Dir, append([]string{dirCopies}, delivery.Dirs...)...); err != nil {
+	if n.files, err = disk.Open(cfg.Dir, slices.Concat(agent.Dirs, delivery.Dirs)...); err != nil {
 		return nil, err
 	}
 	if n.store, err = store.Open(filepath.Join(cfg.Dir, fileDB)); err != nil {
@@ -146,9 +148,6 @@ func (n *Node) open(ctx context.Context, cfg Config) (err error) {
 	if err := n.store.Update(ctx, func(tx engine.Tx) error { return n.wallet.Init(tx) }); err != nil {
 		return err
 	}
-	if err := n.load.read(ctx, n.store); err != nil {
-		return err
-	}
 	n.engine = engine.New(engine.Config{Store: n.store, Chain: cfg.Chain, Birthday: cfg.Birthday, Observe: cfg.Observe, Log: n.log})
 	n.Coins = coins.New(coins.Config{Store: n.store, Wallet: n.wallet, Chain: cfg.Chain, Engine: n.engine, Secure: cfg.Secure, Tip: cfg.Tip, Log: n.log})
 	dir := directory.Config{Network: cfg.Network, Identity: n.identity, Self: n.self, Store: n.store, Coins: n.Coins, Engine: n.engine,
@@ -168,10 +167,18 @@ func (n *Node) open(ctx context.Context, cfg Config) (err error) {
 		MaxMessage: cfg.MaxMessage, Progress: cfg.Progress, Log: n.log}); err != nil {
 		return err
 	}
-	if err := n.sweep(ctx); err != nil {
+	if n.agent, err = agent.New(ctx, agent.Config{Identity: n.identity, Self: n.self, Margins: n.margins, Policy: cfg.Policy, Store: n.store, Files: n.files,
+		Engine: n.engine, Coins: n.Coins, Serves: n.Serves, Log: n.log}); err != nil {
 		return err
 	}
-	n.engine.Register(n.machines()...)
+	n.Banks = banking.New(banking.Config{Network: cfg.Network, Identity: n.identity, Self: n.self, Policy: cfg.Banking, Store: n.store,
+		Engine: n.engine, Coins: n.Coins, Chain: cfg.Chain, Calls: n.calls, Log: n.log})
+	for _, m := range n.machines() {
+		if cfg.Intercept != nil {
+			m.Executor = cfg.Intercept(m.Executor)
+		}
+		n.engine.Register(m.Machine)
+	}
 	n.engine.Follow(n.Coins, n.Delivery)
 	if err := n.restored(ctx); err != nil {
 		return err
@@ -186,13 +193,13 @@ func (n *Node) listen(ctx context.Context, cfg Config) (err error) {
 	}
 	host := p2p.Config{Identity: n.identity, Listen: cfg.Listen, Log: n.log, DHT: n.DHT(cfg.Policy != nil)}
 	if cfg.Policy != nil {
-		host.Serve = (*agent)(n)
+		host.Serve = n.agent
 		if cfg.Serve != nil {
 			host.Serve = cfg.Serve(host.Serve)
 		}
 	}
 	if cfg.Banking != nil {
-		host.Banks = (*payee)(n)
+		host.Banks = &banking.Service{Banks: n.Banks}
 		if cfg.ServeBanks != nil {
 			host.Banks = cfg.ServeBanks(host.Banks)
 		}
@@ -200,6 +207,7 @@ func (n *Node) listen(ctx context.Context, cfg Config) (err error) {
 	if n.host, err = cfg.Host(host); err != nil {
 		return err
 	}
+	n.Banks.Listen(n.host)
 	if err := n.Directory.Listen(ctx, n.host); errors.Is(err, ErrNoAddress) {
 		n.log.Warn("nobody will find this agent", "err", err)
 	} else if err != nil {
@@ -214,7 +222,7 @@ func (n *Node) offer() *directory.Offer {
 	if p == nil {
 		return nil
 	}
-	o := &directory.Offer{Services: wire.Delivery, Rate: p.Rate, Limits: wire.Limits{Size: p.MaxSize, Blocks: p.MaxBlocks}, Served: (*agent)(n).served}
+	o := &directory.Offer{Services: wire.Delivery, Rate: p.Rate, Limits: wire.Limits{Size: p.MaxSize, Blocks: p.MaxBlocks}, Served: func(ctx context.Context, f func(wire.Key, wire.Grant)) error { return n.agent.Served(ctx, f) }}
 	if n.cfg.Banking != nil {
 		o.Services |= wire.Banking
 	}
@@ -325,15 +333,28 @@ func Identity(network wire.Network, entropy []byte) (seed []byte, address string
 	return seed, wire.EncodeAddress(network, key), err
 }
 
-// sweep deletes copies that no deal knows.
-func (n *Node) sweep(ctx context.Context) error {
-	return n.store.View(ctx, func(tx engine.Tx) error {
-		return n.files.Sweep(dirCopies, n.log, func(name string) (bool, error) {
-			a, err := engine.Named[deal.Agent](tx, deal.KindAgent, name)
-			return a != nil && a.Package != nil && !a.Dropped, err
-		})
-	})
+// machine is a kind of contract, and what its room says to it in a home that was
+// made of a backup.
+type machine struct {
+	engine.Machine
+	restored func(context.Context, engine.Ref) (engine.Event, error)
 }
 
-// dirCopies has the sealed copies held as an agent, by point.
-const dirCopies = "copies"
+// machines are the kinds of contracts that the rooms have.
+func (n *Node) machines() (list []machine) {
+	for _, room := range []interface {
+		Machines() []engine.Machine
+		Restored(context.Context, engine.Ref) (engine.Event, error)
+	}{n.Delivery, n.agent, n.Banks} {
+		for _, m := range room.Machines() {
+			list = append(list, machine{m, room.Restored})
+		}
+	}
+	return list
+}
+
+// Stored reports on the agent.
+func (n *Node) Stored(ctx context.Context) (Stored, error) { return n.agent.Stored(ctx) }
+
+// Banking is what the node does as a payee; nil for nothing.
+func (n *Node) Banking() *Banking { return n.cfg.Banking }

@@ -3,14 +3,10 @@ package node
 import (
 	"context"
 	"errors"
-	"os"
 	"path/filepath"
 
-	"github.com/bitgram/bitgram/internal/bank"
-	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/store"
-	"github.com/bitgram/bitgram/wire"
 )
 
 // bucketHome keeps what concerns the home as a whole: restored, from when it was
@@ -54,17 +50,20 @@ const fileDB = "bitgram.db"
 // restored tells every contract of a home that was made of a backup. Cut off in
 // the middle, it begins anew.
 func (n *Node) restored(ctx context.Context) error {
-	var refs []engine.Ref
+	type found struct {
+		ref   engine.Ref
+		event func(context.Context, engine.Ref) (engine.Event, error)
+	}
+	var list []found
 	marked := false
 	if err := n.store.View(ctx, func(tx engine.Tx) error {
 		mark, err := tx.Get(bucketHome, keyRestored)
 		if marked = mark != nil; err != nil || !marked {
 			return err
 		}
-		for _, kind := range []engine.Kind{deal.KindSender, deal.KindAgent, deal.KindRecipient,
-			bank.KindPayer, bank.KindPayee, bank.KindSending, bank.KindRelay} {
-			if err := tx.Each(kind, false, func(ref engine.Ref, _ []byte) error {
-				refs = append(refs, ref)
+		for _, m := range n.machines() {
+			if err := tx.Each(m.Kind, false, func(ref engine.Ref, _ []byte) error {
+				list = append(list, found{ref, m.restored})
 				return nil
 			}); err != nil {
 				return err
@@ -74,9 +73,10 @@ func (n *Node) restored(ctx context.Context) error {
 	}); err != nil || !marked {
 		return err
 	}
-	n.log.Info("restored from a backup", "contracts", len(refs))
-	for _, ref := range refs {
-		ev, err := n.restoredEvent(ctx, ref)
+	n.log.Info("restored from a backup", "contracts", len(list))
+	for _, c := range list {
+		ref := c.ref
+		ev, err := c.event(ctx, ref)
 		if err != nil {
 			return err
 		}
@@ -92,28 +92,4 @@ func (n *Node) restored(ctx context.Context) error {
 		}
 		return tx.Delete(bucketHome, keyRestored)
 	})
-}
-
-// restoredEvent is what a contract of a restored home is told.
-func (n *Node) restoredEvent(ctx context.Context, ref engine.Ref) (engine.Event, error) {
-	switch ref.Kind {
-	case bank.KindPayer, bank.KindPayee, bank.KindSending, bank.KindRelay:
-		// The blocks since the backup are told only later. Without a node to ask, what
-		// waits for others waits from the first of them.
-		var ev bank.Restored
-		if tip, err := n.cfg.Chain.Tip(ctx); err == nil {
-			ev.Height = tip.Height
-		}
-		return ev, nil
-	case deal.KindAgent:
-		_, err := os.Stat(n.files.Path(dirCopies, wire.Key(ref.ID), ""))
-		here := err == nil
-		err = n.store.View(ctx, func(tx engine.Tx) error {
-			small, err := tx.Get(bucketCopies, ref.ID[:])
-			here = here || small != nil
-			return err
-		})
-		return deal.Restored{CopyHere: here}, err
-	}
-	return n.Delivery.Restored(ctx, ref)
 }

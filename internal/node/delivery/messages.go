@@ -35,15 +35,12 @@ func (d *Delivery) Received(ctx context.Context, f func(engine.Ref, deal.Recipie
 	})
 }
 
-// ErrAmbiguous: more than one message begins with the given digits.
-var ErrAmbiguous = errors.New("more than one message begins so")
-
 // minPrefix is how many digits of a message ID must be given.
 const minPrefix = 4
 
 // Find finds a message by its ID, or by the first digits of it, among those of
 // the first of kinds that has one: the state is a deal.Sender or a
-// deal.Recipient. ErrNoMessage, ErrAmbiguous. An ID may be both sent and
+// deal.Recipient. ErrNoMessage, engine.ErrAmbiguous. An ID may be both sent and
 // received: of a message to oneself, or because a stranger repeats a key that he
 // saw; the latter can't be read.
 func (d *Delivery) Find(ctx context.Context, prefix string, kinds ...engine.Kind) (ref engine.Ref, state any, err error) {
@@ -59,7 +56,7 @@ func (d *Delivery) Find(ctx context.Context, prefix string, kinds ...engine.Kind
 			return nil
 		}
 		if state != nil && k.ID() != id {
-			return fmt.Errorf("%w: %s", ErrAmbiguous, prefix)
+			return fmt.Errorf("%w: %s", engine.ErrAmbiguous, prefix)
 		}
 		if !read {
 			rank++

@@ -52,7 +52,7 @@ func TestFind(t *testing.T) {
 		{mine.ID().String(), []engine.Kind{deal.KindRecipient, deal.KindSender}, 1, nil},
 		{mine.ID().String(), []engine.Kind{deal.KindSender}, 2, nil},
 		{other.ID().String()[:6], []engine.Kind{deal.KindSender, deal.KindRecipient}, 4, nil},
-		{"AA01", []engine.Kind{deal.KindSender, deal.KindRecipient}, 0, ErrAmbiguous},
+		{"AA01", []engine.Kind{deal.KindSender, deal.KindRecipient}, 0, engine.ErrAmbiguous},
 		{other.ID().String(), []engine.Kind{deal.KindSender}, 0, ErrNoMessage},
 		{"aa0", []engine.Kind{deal.KindSender}, 0, ErrNoMessage},
 		{"abcd", []engine.Kind{deal.KindSender, deal.KindRecipient}, 0, ErrNoMessage},

@@ -1,4 +1,7 @@
-package node
+// Package agent is the node as an agent: it quotes, stores copies for strangers within
+// what its operator allows, proves that it holds them, trades τ for σ, and claims what
+// is due.
+package agent
 
 import (
 	"bytes"
@@ -8,22 +11,114 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 
+	btcwire "github.com/btcsuite/btcd/wire/v2"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/zeebo/blake3"
 
-	"github.com/bitgram/bitgram/internal/batch"
+	"github.com/bitgram/bitgram/internal/chain"
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/node/disk"
+	"github.com/bitgram/bitgram/internal/node/share"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/wire"
 )
 
-// agent is the node's service to the network.
-type agent Node
+// Engine is what the room needs of the engine.
+type Engine interface {
+	Position() chain.BlockRef
+	FeeRate() wire.SatPerKVB
+	State(context.Context, engine.Ref) (any, error)
+	Create(context.Context, engine.Creation) error
+	Tell(context.Context, engine.Ref, engine.Event) (any, error)
+	TellWith(context.Context, engine.Ref, engine.Event, func(engine.Tx) error) (any, error)
+}
+
+// Coins is what the room needs of the node's money; *coins.Coins is that.
+type Coins interface {
+	share.Coins
+	// Ready refuses while the chain is being caught up with.
+	Ready(context.Context) error
+	Broadcast(context.Context, *btcwire.MsgTx) (why string, err error)
+}
+
+// dirCopies has the sealed copies held, by point.
+const dirCopies = "copies"
+
+// Dirs are the directories in a home that the room needs.
+var Dirs = []string{dirCopies}
+
+// Config is what an Agent is made of.
+type Config struct {
+	Identity wire.Secret
+	Self     wire.Key // of Identity
+	Margins  deal.Margins
+	Policy   *deal.Policy // nil for a node that takes no messages, and has perhaps some left
+	Store    engine.Store
+	Files    *disk.Files // with Dirs
+	Engine   Engine
+	Coins    Coins
+	// Serves is told of a message that is served from now on.
+	Serves func(point wire.Key)
+	Log    *slog.Logger
+}
+
+// Agent holds messages for strangers, and claims what they pay. It is a p2p.Service.
+type Agent struct {
+	cfg    Config
+	load   load
+	claims *share.Sharing[deal.Agent, contract.Claim]
+}
+
+// New returns a room; copies that no deal knows are deleted.
+func New(ctx context.Context, cfg Config) (*Agent, error) {
+	a := &Agent{cfg: cfg, claims: claiming(&cfg)}
+	if err := a.load.read(ctx, cfg.Store); err != nil {
+		return nil, err
+	}
+	return a, cfg.Store.View(ctx, func(tx engine.Tx) error {
+		return cfg.Files.Sweep(dirCopies, cfg.Log, func(name string) (bool, error) {
+			d, err := engine.Named[deal.Agent](tx, deal.KindAgent, name)
+			return d != nil && d.Package != nil && !d.Dropped, err
+		})
+	})
+}
+
+// Machines is the agent's machine.
+func (a *Agent) Machines() []engine.Machine {
+	m := engine.MachineOf[deal.Agent](deal.KindAgent, deal.Machines)
+	m.Executor = executor{a}
+	m.Account = func(tx engine.Tx, c engine.Change) error {
+		if err := a.claims.Account(tx, c); err != nil {
+			return err
+		}
+		return account(tx, c)
+	}
+	m.Observe = func(c engine.Change) {
+		a.load.change(c)
+		if s := c.State.(deal.Agent); s.Serves() {
+			a.cfg.Serves(s.Quote.Point)
+		}
+	}
+	return []engine.Machine{m}
+}
+
+// Restored is what a deal of a home that was made of a backup is told: whether its
+// copy is here.
+func (a *Agent) Restored(ctx context.Context, ref engine.Ref) (engine.Event, error) {
+	_, err := os.Stat(a.cfg.Files.Path(dirCopies, ref.ID, ""))
+	here := err == nil
+	err = a.cfg.Store.View(ctx, func(tx engine.Tx) error {
+		small, err := tx.Get(bucketCopies, ref.ID[:])
+		here = here || small != nil
+		return err
+	})
+	return deal.Restored{CopyHere: here}, err
+}
 
 // bucketFind finds an agent's messages: wire.FindKey ‖ point → nothing.
 // bucketCopies keeps the small copies: point → copy.
@@ -41,8 +136,8 @@ func refuse(code wire.Code, text string) error {
 }
 
 // state loads the agent's side of the message under a point.
-func (a *agent) state(ctx context.Context, point wire.Key) (deal.Agent, error) {
-	s, err := a.engine.State(ctx, agentRef(point))
+func (a *Agent) state(ctx context.Context, point wire.Key) (deal.Agent, error) {
+	s, err := a.cfg.Engine.State(ctx, refOf(point))
 	if err != nil {
 		return deal.Agent{}, known(err)
 	}
@@ -57,9 +152,9 @@ func known(err error) error {
 	return err
 }
 
-// served calls f for each message that the agent serves now.
-func (a *agent) served(ctx context.Context, f func(point wire.Key, g wire.Grant)) error {
-	return a.store.View(ctx, func(tx engine.Tx) error {
+// Served calls f for each message that the agent serves now.
+func (a *Agent) Served(ctx context.Context, f func(point wire.Key, g wire.Grant)) error {
+	return a.cfg.Store.View(ctx, func(tx engine.Tx) error {
 		return tx.Each(deal.KindAgent, false, func(_ engine.Ref, raw []byte) error {
 			var s deal.Agent
 			if err := wire.Unmarshal(raw, &s); err == nil && s.Serves() { // the engine tells of what cannot be read
@@ -71,8 +166,8 @@ func (a *agent) served(ctx context.Context, f func(point wire.Key, g wire.Grant)
 }
 
 // tell steps the deal under a point by a peer's event.
-func (a *agent) tell(ctx context.Context, point wire.Key, ev engine.Event) (deal.Agent, error) {
-	s, err := a.engine.Tell(ctx, agentRef(point), ev)
+func (a *Agent) tell(ctx context.Context, point wire.Key, ev engine.Event) (deal.Agent, error) {
+	s, err := a.cfg.Engine.Tell(ctx, refOf(point), ev)
 	if err != nil {
 		return deal.Agent{}, known(err)
 	}
@@ -80,8 +175,8 @@ func (a *agent) tell(ctx context.Context, point wire.Key, ev engine.Event) (deal
 }
 
 // Quote implements p2p.Service.
-func (a *agent) Quote(ctx context.Context, from p2p.Caller, req *wire.QuoteRequest) (*wire.Quote, error) {
-	if err := a.Ready(ctx); err != nil {
+func (a *Agent) Quote(ctx context.Context, from p2p.Caller, req *wire.QuoteRequest) (*wire.Quote, error) {
+	if err := a.cfg.Coins.Ready(ctx); err != nil {
 		return nil, err
 	}
 	if err := a.load.quote(from); err != nil {
@@ -93,13 +188,13 @@ func (a *agent) Quote(ctx context.Context, from p2p.Caller, req *wire.QuoteReque
 			return nil, err
 		}
 	}
-	state, err := deal.NewAgent(req, a.identity, fresh, *a.cfg.Policy, a.margins, a.engine.Position().Height, a.engine.FeeRate())
+	state, err := deal.NewAgent(req, a.cfg.Identity, fresh, *a.cfg.Policy, a.cfg.Margins, a.cfg.Engine.Position().Height, a.cfg.Engine.FeeRate())
 	if err != nil {
 		return nil, err
 	}
 	// τ is kept before T leaves.
 	a.load.charge(state.Quote.Point, from)
-	if err := a.engine.Create(ctx, engine.Creation{Ref: agentRef(state.Quote.Point), State: state}); err != nil {
+	if err := a.cfg.Engine.Create(ctx, engine.Creation{Ref: refOf(state.Quote.Point), State: state}); err != nil {
 		a.load.forget(state.Quote.Point)
 		return nil, err
 	}
@@ -107,7 +202,7 @@ func (a *agent) Quote(ctx context.Context, from p2p.Caller, req *wire.QuoteReque
 }
 
 // Store implements p2p.Service.
-func (a *agent) Store(ctx context.Context, p *wire.Package, proceed func() (io.Reader, error)) (*wire.Receipt, error) {
+func (a *Agent) Store(ctx context.Context, p *wire.Package, proceed func() (io.Reader, error)) (*wire.Receipt, error) {
 	point := p.Section.Leaf.Point
 	free, err := a.load.upload(point)
 	if err != nil {
@@ -126,7 +221,7 @@ func (a *agent) Store(ctx context.Context, p *wire.Package, proceed func() (io.R
 	if s.Dropped || (s.Package != nil && s.Package.Digest() != p.Digest()) {
 		return nil, refuse(wire.BadRequest, "this quote is used")
 	}
-	if err := a.Ready(ctx); err != nil {
+	if err := a.cfg.Coins.Ready(ctx); err != nil {
 		return nil, err
 	}
 	room, err := a.load.reserve(point, weight(p), a.cfg.Policy)
@@ -134,9 +229,9 @@ func (a *agent) Store(ctx context.Context, p *wire.Package, proceed func() (io.R
 		return nil, err
 	}
 	defer room()
-	give, err := a.files.Reserve(weight(p))
+	give, err := a.cfg.Files.Reserve(weight(p))
 	if errors.Is(err, disk.ErrFull) {
-		a.log.Warn("a copy is refused", "err", err)
+		a.cfg.Log.Warn("a copy is refused", "err", err)
 		return nil, refuse(wire.Full, "no room for this copy")
 	}
 	if err != nil {
@@ -150,14 +245,14 @@ func (a *agent) Store(ctx context.Context, p *wire.Package, proceed func() (io.R
 	if err := a.keep(ctx, p, checked, body); err != nil {
 		return nil, err
 	}
-	r := &wire.Receipt{Agent: a.self, Package: p.Digest()}
-	r.Sig, err = wire.Sign(a.identity, r.Digest())
+	r := &wire.Receipt{Agent: a.cfg.Self, Package: p.Digest()}
+	r.Sig, err = wire.Sign(a.cfg.Identity, r.Digest())
 	return r, err
 }
 
 // keep stores a copy, and tells the deal of it: a small one in the very
 // transaction, a large one as a file before it.
-func (a *agent) keep(ctx context.Context, p *wire.Package, checked *deal.Checked, body io.Reader) error {
+func (a *Agent) keep(ctx context.Context, p *wire.Package, checked *deal.Checked, body io.Reader) error {
 	leaf, find := &p.Section.Leaf, wire.FindKey(p.FetchKey)
 	h := blake3.New()
 	var small bytes.Buffer
@@ -165,7 +260,7 @@ func (a *agent) keep(ctx context.Context, p *wire.Package, checked *deal.Checked
 	var file *disk.Partial
 	if leaf.Size > maxSmall {
 		var err error
-		if file, err = a.files.Create(); err != nil {
+		if file, err = a.cfg.Files.Create(); err != nil {
 			return err
 		}
 		defer file.Discard()
@@ -180,14 +275,14 @@ func (a *agent) keep(ctx context.Context, p *wire.Package, checked *deal.Checked
 	if sum != leaf.CopyHash || uint64(size) != leaf.Size {
 		return &wire.Refusal{Code: wire.BadRequest, Err: fmt.Errorf("%w: the copy is not the one in the leaf", deal.ErrBadPackage)}
 	}
-	path := a.files.Path(dirCopies, leaf.Point, "")
+	path := a.cfg.Files.Path(dirCopies, leaf.Point, "")
 	if file != nil {
 		if err := file.Keep(path); err != nil {
 			return err
 		}
 	}
-	ev := deal.Offered{Height: a.engine.Position().Height, Package: *p, CopyHash: sum, Size: uint64(size), Checked: checked}
-	_, err = a.engine.TellWith(ctx, agentRef(leaf.Point), ev, func(tx engine.Tx) error {
+	ev := deal.Offered{Height: a.cfg.Engine.Position().Height, Package: *p, CopyHash: sum, Size: uint64(size), Checked: checked}
+	_, err = a.cfg.Engine.TellWith(ctx, refOf(leaf.Point), ev, func(tx engine.Tx) error {
 		if file == nil {
 			if err := tx.Put(bucketCopies, leaf.Point[:], small.Bytes()); err != nil {
 				return err
@@ -206,9 +301,9 @@ func (a *agent) keep(ctx context.Context, p *wire.Package, checked *deal.Checked
 }
 
 // Proofs implements p2p.Service.
-func (a *agent) Proofs(ctx context.Context, ask *wire.Ask, self, from peer.ID) (proofs []wire.Proof, err error) {
+func (a *Agent) Proofs(ctx context.Context, ask *wire.Ask, self, from peer.ID) (proofs []wire.Proof, err error) {
 	var points []wire.Key
-	err = a.store.View(ctx, func(tx engine.Tx) error {
+	err = a.cfg.Store.View(ctx, func(tx engine.Tx) error {
 		return tx.Scan(bucketFind, ask.Find[:], 0, func(key, _ []byte) error {
 			points = append(points, wire.Key(key[len(ask.Find):]))
 			return nil
@@ -223,7 +318,7 @@ func (a *agent) Proofs(ctx context.Context, ask *wire.Ask, self, from peer.ID) (
 			continue
 		}
 		p := wire.Proof{Outpoint: s.At, Frozen: s.Package.Frozen, Section: s.Package.Section}
-		if p.Sig, err = wire.Sign(a.identity, wire.ProofDigest(ask.Nonce, []byte(self), []byte(from), s.At, point)); err != nil {
+		if p.Sig, err = wire.Sign(a.cfg.Identity, wire.ProofDigest(ask.Nonce, []byte(self), []byte(from), s.At, point)); err != nil {
 			return nil, err
 		}
 		if proofs = append(proofs, p); len(proofs) == wire.MaxProofs {
@@ -237,7 +332,7 @@ func (a *agent) Proofs(ctx context.Context, ask *wire.Ask, self, from peer.ID) (
 }
 
 // Copy implements p2p.Service.
-func (a *agent) Copy(ctx context.Context, t *wire.Token, nonce wire.Hash, self, from peer.ID) (io.ReadCloser, uint64, error) {
+func (a *Agent) Copy(ctx context.Context, t *wire.Token, nonce wire.Hash, self, from peer.ID) (io.ReadCloser, uint64, error) {
 	s, err := a.state(ctx, t.Point)
 	if err != nil {
 		return nil, 0, err
@@ -251,11 +346,11 @@ func (a *agent) Copy(ctx context.Context, t *wire.Token, nonce wire.Hash, self, 
 	}
 	size := s.Package.Section.Leaf.Size
 	if size > maxSmall {
-		f, err := os.Open(a.files.Path(dirCopies, t.Point, ""))
+		f, err := os.Open(a.cfg.Files.Path(dirCopies, t.Point, ""))
 		return f, size, err
 	}
 	var raw []byte
-	if err := a.store.View(ctx, func(tx engine.Tx) (err error) {
+	if err := a.cfg.Store.View(ctx, func(tx engine.Tx) (err error) {
 		raw, err = tx.Get(bucketCopies, t.Point[:])
 		return err
 	}); err != nil {
@@ -268,11 +363,11 @@ func (a *agent) Copy(ctx context.Context, t *wire.Token, nonce wire.Hash, self, 
 }
 
 // Release implements p2p.Service: σ is committed before τ is answered.
-func (a *agent) Release(ctx context.Context, r *wire.Release) (*wire.Reveal, error) {
-	if err := a.Ready(ctx); err != nil {
+func (a *Agent) Release(ctx context.Context, r *wire.Release) (*wire.Reveal, error) {
+	if err := a.cfg.Coins.Ready(ctx); err != nil {
 		return nil, err
 	}
-	s, err := a.tell(ctx, r.Point, deal.Released{Height: a.engine.Position().Height, Sigma: r.Sigma})
+	s, err := a.tell(ctx, r.Point, deal.Released{Height: a.cfg.Engine.Position().Height, Sigma: r.Sigma})
 	if err != nil {
 		return nil, err
 	}
@@ -284,13 +379,13 @@ func (a *agent) Release(ctx context.Context, r *wire.Release) (*wire.Reveal, err
 }
 
 // Acknowledge implements p2p.Service.
-func (a *agent) Acknowledge(ctx context.Context, k *wire.Acknowledge) error {
+func (a *Agent) Acknowledge(ctx context.Context, k *wire.Acknowledge) error {
 	_, err := a.tell(ctx, k.Point, deal.Acked{MAC: k.MAC, Blob: k.Blob})
 	return err
 }
 
 // Status implements p2p.Service.
-func (a *agent) Status(ctx context.Context, r *wire.StatusRequest) (*wire.Status, error) {
+func (a *Agent) Status(ctx context.Context, r *wire.StatusRequest) (*wire.Status, error) {
 	s, err := a.state(ctx, r.Point)
 	if err != nil {
 		return nil, err
@@ -301,43 +396,6 @@ func (a *agent) Status(ctx context.Context, r *wire.StatusRequest) (*wire.Status
 	return &wire.Status{State: uint8(s.Phase()), Ack: s.Ack}, nil
 }
 
-// buildClaims joins what is ready into one claim transaction and tells every
-// deal in it.
-func (a *agent) buildClaims(tx engine.Tx, ref engine.Ref, due deal.ClaimDue) ([]engine.Delivery, error) {
-	raw, err := tx.State(ref)
-	if err != nil {
-		return nil, err
-	}
-	first := member[deal.Agent]{ref: ref}
-	if err := wire.Unmarshal(raw, &first.state); err != nil {
-		return nil, err
-	}
-	if !first.state.Claimable() {
-		return nil, nil // claimed or refunded meanwhile
-	}
-	if prev := first.state.Claim; prev != nil && !a.firstOf(prev.Txid, due.Urgent, ref, a.engine.Position().Height) {
-		return nil, nil // another deal of the batch was here first
-	}
-	group, err := claiming.group((*executor)(a), tx, first)
-	if err != nil {
-		return nil, err
-	}
-	var list []input[contract.Claim]
-	for i := range group {
-		s := &group[i].state
-		out, err := contract.NewOutput(s.Package.Frozen)
-		if err != nil {
-			continue // checked when it was stored
-		}
-		m := batch.Member{At: s.At, Value: s.Value, Weight: contract.ClaimInputWeight(s.Index, len(s.Package.Frozen.Claims)),
-			Alone: claiming.solo(s), In: s.Claim}
-		m.From, m.To = window(s.Quote.Expiry, s.Margins.Bump, 0)
-		list = append(list, input[contract.Claim]{m, group[i].ref, contract.Claim{Output: out, Index: s.Index, At: s.At, Value: s.Value,
-			PreSig: s.Package.PreSig, Sigma: *s.Sigma, Tau: s.Tau, ClaimKey: s.ClaimKey}})
-	}
-	return claiming.join((*executor)(a), tx, ref, list, due.Rate)
-}
-
-func agentRef(point wire.Key) engine.Ref {
+func refOf(point wire.Key) engine.Ref {
 	return engine.Ref{Kind: deal.KindAgent, ID: wire.Hash(point)}
 }
