@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"net/http"
 	"syscall"
@@ -34,23 +33,6 @@ const (
 
 // errUsage marks what the user typed wrong.
 var errUsage = errors.New("wrong usage")
-
-// errMaybe: the daemon was asked for something that is not to be asked for twice.
-var errMaybe = errors.New("interrupted before the daemon had answered: it may have been done")
-
-// maybe is errMaybe where a request was interrupted.
-func maybe(ctx context.Context, err error) error {
-	if err != nil && ctx.Err() != nil {
-		return errMaybe
-	}
-	return err
-}
-
-// errInterrupted is what a signal makes of any command.
-var errInterrupted = errors.New("interrupted")
-
-// errInput marks a file that cannot be read.
-var errInput = errors.New("cannot read the input")
 
 // errorTable is the one place that says what an error means to a user: its
 // code, its exit code and what to do next. A row with an error is for what a

@@ -3,12 +3,13 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"github.com/bitgram/bitgram/internal/api"
 	"io"
 	"os"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/bitgram/bitgram/internal/api"
 )
 
 // printer shows a command's progress and outcome, as text for people or as one

@@ -13,6 +13,7 @@ import (
 // the payer set; nothing else goes through its bank from then on, and the final
 // payee has signed for no more than it got.
 func TestBankerHoldsOneStep(t *testing.T) {
+	t.Parallel()
 	for name, bad := range map[string]func(w *town){
 		"the first steals":   func(w *town) { w.b.steals = true },
 		"the second steals":  func(w *town) { w.d.steals = true },
@@ -69,6 +70,7 @@ func TestBankerHoldsOneStep(t *testing.T) {
 // TestAcknowledgedTwice: two answers to one step, which a payment that was ended
 // and resumed may get, free the bank of that step alone.
 func TestAcknowledgedTwice(t *testing.T) {
+	t.Parallel()
 	w := newTown(t, nil)
 	first, _, _ := w.route()
 	p, id := w.a.payer(first), w.hash()
@@ -110,6 +112,7 @@ func TestAcknowledgedTwice(t *testing.T) {
 
 // TestSendingOrders: payments that cannot be, and fees that overflow.
 func TestSendingOrders(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 5)
 	hop := func(f wire.Fees) wire.RouteHop { return wire.RouteHop{Fees: f} }
 	all := wire.Fees{Base: 1<<64 - 1, PPM: 1<<32 - 1}
@@ -138,6 +141,7 @@ func TestSendingOrders(t *testing.T) {
 // different, before the last is acknowledged, and such that the payee would
 // acknowledge more than it gets; and acknowledgements that are not the payee's.
 func TestRelayRefuses(t *testing.T) {
+	t.Parallel()
 	w := newTown(t, nil)
 	in, id := w.hash(), w.hash()
 	r := bank.NewRelay(in, id)
@@ -209,6 +213,7 @@ func TestRelayRefuses(t *testing.T) {
 // nothing through, however much it paid (protocol §9, 6); with that penny it gets
 // what the rung adds.
 func TestBankerForwardsClosable(t *testing.T) {
+	t.Parallel()
 	w := newTown(t, nil)
 	first, _, _ := w.route()
 	l := w.a.payer(first).Ladder

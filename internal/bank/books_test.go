@@ -11,6 +11,7 @@ import (
 	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/chain/devchain"
 	"github.com/bitgram/bitgram/internal/contract"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/penny"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -263,12 +264,9 @@ func (k *clerk) balance() {
 // absences, reorgs and changing fees. Every satoshi is accounted for in the end,
 // both sides' books agree at every audit, and both agree with a clerk's.
 func TestConservation(t *testing.T) {
+	t.Parallel()
 	states := map[string]int{}
-	n := 0
 	rapid.Check(t, func(rt *rapid.T) {
-		if n++; n > 60 || testing.Short() && n > 15 {
-			return
-		}
 		k := &clerk{town: newTownOn(t, newLedger(), nil, rapid.Uint64().Draw(rt, "seed")), rt: rt,
 			draw: func(what string, lo, hi int) int { return rapid.IntRange(lo, hi).Draw(rt, what) }}
 		k.play(rapid.IntRange(10, 60).Draw(rt, "ops"))
@@ -290,6 +288,8 @@ func TestConservation(t *testing.T) {
 
 // TestBooks: the same on the embedded chain, with its consensus and policy.
 func TestBooks(t *testing.T) {
+	t.Parallel()
+	tier.NotShort(t)
 	c, err := devchain.Open(t.TempDir())
 	must(t, err)
 	t.Cleanup(func() { must(t, c.Close()) })

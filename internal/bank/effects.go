@@ -15,7 +15,7 @@ var Machines = contract.Package[Event, Effect]{Effects: Effects, Class: ClassOf,
 	Connected:    func(b contract.Block) Event { return Connected{Block: b} },
 	Disconnected: func(u contract.Undo) Event { return Disconnected{Undo: u} }}
 
-// Effects stores them.
+// Effects is the codec for this package's effects.
 var Effects = contract.EffectsOf[Effect](AskTerms{}, LockCoins{}, UnlockCoins{}, Prepare{}, Offer{}, Publish{}, Stream{}, Sync{},
 	AskClose{}, SignClose{}, RefundDue{}, DropPaper{}, KeepPaper{}, CloseDue{}, Broadcast{}, SendStep{})
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 
 	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/btcsuite/btcd/txscript/v2"
@@ -91,7 +92,7 @@ func (l *ledger) fee(tx *btcwire.MsgTx) (fee int64, err error) {
 	for _, o := range tx.TxOut {
 		fee -= o.Value
 	}
-	if valid[tx.WitnessHash()] {
+	if _, ok := valid.Load(tx.WitnessHash()); ok {
 		return fee, nil
 	}
 	hashes := txscript.NewTxSigHashes(tx, prev)
@@ -105,12 +106,12 @@ func (l *ledger) fee(tx *btcwire.MsgTx) (fee int64, err error) {
 			return 0, err
 		}
 	}
-	valid[tx.WitnessHash()] = true
+	valid.Store(tx.WitnessHash(), true)
 	return fee, nil
 }
 
 // valid are transactions whose scripts hold: runs of one story make the same ones.
-var valid = map[chainhash.Hash]bool{}
+var valid sync.Map
 
 func (l *ledger) Tip(context.Context) (chain.BlockRef, error) {
 	return l.tip(), nil

@@ -11,6 +11,7 @@ import (
 
 	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/contract"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/penny"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -38,9 +39,14 @@ import (
 //   - in the end both sides are done.
 //
 // Fees are not in this world (TestPayeeLoss, TestPayerLoss on the real chain).
+//
+// The short tier explores one of the nine worlds; the full one those in which nobody
+// is restored, and a sample of the others; the nightly one all.
 func TestModel(t *testing.T) {
-	defer debug.SetGCPercent(debug.SetGCPercent(800)) // maps of a million states
-	states := 0
+	t.Parallel()
+	old := debug.SetGCPercent(800) // maps of a million states
+	t.Cleanup(func() { debug.SetGCPercent(old) })
+	sample := tier.NewSample(t)
 	for _, c := range []config{
 		{name: "both honest", reorg: true},
 		{name: "both honest, the payer restored", restorePayer: true},
@@ -52,15 +58,17 @@ func TestModel(t *testing.T) {
 		{name: "bad payee", badPayee: true, reorg: true},
 		{name: "bad payee, the payer restored", badPayee: true, restorePayer: true},
 	} {
-		if testing.Short() && (c.restorePayer || c.restorePayee || c.badPayee) {
+		restored := c.restorePayer || c.restorePayee
+		if chosen := sample.Of(0, 3); restored && !chosen || tier.Short() && c.badLock != 2 {
 			continue
 		}
-		m := newModel(t, c)
-		m.explore()
-		t.Logf("%s: %d states, %d endings", c.name, len(m.runs), m.ended)
-		states += len(m.runs)
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			m := newModel(t, c)
+			m.explore()
+			t.Logf("%d states, %d endings", len(m.runs), m.ended)
+		})
 	}
-	t.Logf("%d states", states)
 }
 
 type config struct {

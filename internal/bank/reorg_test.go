@@ -21,6 +21,7 @@ const maxReorg = 6
 // six of the blocks that led to it are taken back and connected again (invariant
 // ReorgUndo for banks).
 func TestReorgUndo(t *testing.T) {
+	t.Parallel()
 	seen, reorgs, covered := map[[32]byte]bool{}, 0, map[string]int{}
 	for _, s := range stories {
 		w := newTown(t, nil)

@@ -55,6 +55,7 @@ func (w *world) record(r ref, from any, ev bank.Event, to any, effects []bank.Ef
 // TestStateTables plays the stories and holds spec/states-bank.md against every
 // transition that they show.
 func TestStateTables(t *testing.T) {
+	t.Parallel()
 	seen := map[transition]bool{}
 	for _, s := range stories {
 		w := newTown(t, nil)

@@ -98,6 +98,7 @@ func fixed(name string) wire.Secret {
 // TestVectors pins every byte of spec/bank.md. All signatures are deterministic, so
 // that other implementations can compare whole transactions.
 func TestVectors(t *testing.T) {
+	t.Parallel()
 	script := append([]byte{0x51, 0x20}, bytes.Repeat([]byte{7}, 32)...)
 	v := vectorFile{Comment: "Penny banks (spec/bank.md). All fields are hex; closes and refunds pay to 5120 ‖ 07×32 at 1,000 sat/kvB; change at a rung is in satoshi."}
 	var batch []contract.BankClose

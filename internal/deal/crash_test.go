@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"sort"
 	"strings"
 	"testing"
 
@@ -13,66 +14,82 @@ import (
 
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/deal"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/seal"
 	"github.com/bitgram/bitgram/wire"
 )
 
-// crashStories are what TestCrashEquivalence disturbs, each up to the point
-// from which blocks alone finish it.
-var crashStories = []struct {
-	name    string
-	shape   wire.Shape
-	refused bool // an agent does not take its copy
-	paid    int  // outputs that agents claim in the end
-	play    func(*town)
-}{
-	{name: "happy", paid: 1, play: func(*town) {}},
-	{name: "refused", paid: 1, refused: true, play: func(*town) {}},
-	{name: "silent agent", paid: 2, play: func(w *town) { w.first().silent = true }},
-	{name: "wrong copy", paid: 1, play: func(w *town) { w.first().garbles = true }},
-	{name: "wrong τ", paid: 2, play: func(w *town) { w.first().wrongTau = true }},
-	{name: "absent recipient", play: func(w *town) { w.present = false }},
-	{name: "one of many", paid: 1, shape: wire.OneOfMany, play: func(*town) {}},
-	{name: "reorg of funding", paid: 1, play: func(w *town) {
-		w.until("read", func() bool { return w.recipient != nil && w.recipient.Phase == deal.RecipientRead })
-		w.drop(w.sender.Txid)
+// crashStories are what TestCrashEquivalence disturbs. Blocks alone finish each of
+// them once the message is sent.
+var crashStories = []crashStory{
+	{name: "happy", paid: 1},
+	{name: "refused", paid: 1, refused: true},
+	{name: "silent agent", paid: 2, fault: func(w *town) { w.first().silent = true }},
+	{name: "wrong copy", paid: 1, fault: func(w *town) { w.first().garbles = true }},
+	{name: "wrong τ", paid: 2, fault: func(w *town) { w.first().wrongTau = true }},
+	{name: "absent recipient", fault: func(w *town) { w.present = false }},
+	{name: "one of many", paid: 1, shape: wire.OneOfMany},
+	{name: "reorg of funding", paid: 1, drop: func(w *town) (wire.Hash, bool) {
+		return w.sender.Txid, w.recipient != nil && w.recipient.Phase == deal.RecipientRead
 	}},
-	{name: "reorg of claim", paid: 1, play: func(w *town) {
+	{name: "reorg of claim", paid: 1, drop: func(w *town) (txid wire.Hash, ok bool) {
 		a := w.first()
-		w.until("claimed", func() bool { return a.state != nil && a.state.Spend != nil })
-		w.drop(a.state.Spend.Txid)
+		if ok = a.state != nil && a.state.Spend != nil; ok {
+			txid = a.state.Spend.Txid
+		}
+		return txid, ok
 	}},
 }
 
-// TestCrashEquivalence: whoever crashes at any effect, before it is carried out
-// or after it and before its answer is kept, and comes back at once or two
-// blocks later, everything ends as it would have, and no nonce and no point
-// serves twice. On its return a party is told the blocks that it missed, and
-// then carries out what was pending, as the engine does.
+type crashStory struct {
+	name    string
+	shape   wire.Shape
+	refused bool                          // an agent does not take its copy
+	paid    int                           // outputs that agents claim in the end
+	fault   func(*town)                   // somebody's, once the message is sent; nil for none
+	drop    func(*town) (wire.Hash, bool) // says when a reorg drops a transaction, and which; nil for never
+}
+
+// TestCrashEquivalence: if a party crashes at any effect, before it is carried
+// out or after it but before its result is stored, and returns at once or two
+// blocks later, the outcome is the same as without the crash, and no nonce and
+// no point is used twice. On its return a party is told of the blocks that it
+// missed, and then carries out its pending effects, as the engine does.
 func TestCrashEquivalence(t *testing.T) {
+	t.Parallel()
+	sample := tier.NewSample(t)
 	crashes, seen := 0, map[string]bool{}
-	for _, s := range crashStories {
+	for i, s := range crashStories {
+		if tier.Short() && i%4 != 0 {
+			continue
+		}
 		t.Run(s.name, func(t *testing.T) {
-			sent := newTown(t, &crash{at: -1}, s.refused, s.shape)
+			calm := newTown(t, &crash{at: -1}, s)
+			// forks are the undisturbed town before each of its blocks.
+			forks := []*town{calm.fork(&crash{at: -1})}
+			for calm.tip() < calm.last {
+				calm.next()
+				forks = append(forks, calm.fork(&crash{at: -1}))
+			}
+			want := calm.outcome()
+			t.Logf("%d effects, %+v", calm.crash.n, want)
+			read := s.paid > 0
+			if want.read != read || want.delivered != read || strings.Count(want.coins, "claimed") != s.paid || want.watching != "" || want.reused || calm.dropped != (s.drop != nil) {
+				t.Fatal("undisturbed, it does not end as it should")
+			}
+			// A run begins at the last block before its crash.
 			run := func(c crash) (*town, outcome) {
 				var w *town
-				if c.at >= 0 && c.at < sent.crash.n {
-					w = newTown(t, &c, s.refused, s.shape)
+				if at := sort.Search(len(forks), func(i int) bool { return forks[i].crash.n > c.at }); at > 0 {
+					w = forks[at-1].fork(&c)
 				} else {
-					w = sent.fork(&c)
+					w = newTown(t, &c, s) // while the message is sent
 				}
-				s.play(w)
 				w.end()
 				return w, w.outcome()
 			}
-			calm, want := run(crash{at: -1})
-			t.Logf("%d effects, %+v", calm.crash.n, want)
-			read := s.paid > 0
-			if want.read != read || want.delivered != read || strings.Count(want.coins, "claimed") != s.paid || want.watching != "" || want.reused {
-				t.Fatal("undisturbed, it does not end as it should")
-			}
 			for at, what := range calm.crash.list {
-				if seen[what] = true; testing.Short() && at%10 != 0 {
+				if seen[what] = true; !sample.Of(40, 6) {
 					continue
 				}
 				for _, after := range []bool{false, true} {
@@ -90,18 +107,18 @@ func TestCrashEquivalence(t *testing.T) {
 	}
 	for _, what := range []string{"S AskQuotes", "S SealCopies", "S LockCoins", "S UnlockCoins", "S Place", "S Publish", "S Broadcast",
 		"S Poll", "S DropPayload", "A ClaimDue", "A Broadcast", "A DropPayload", "R Locate", "R Fetch", "R Release", "R Open", "R LeaveAck", "R DropPayload"} {
-		if !seen[what] {
+		if !seen[what] && !tier.Short() {
 			t.Errorf("no story has the effect %s", what)
 		}
 		delete(seen, what)
 	}
 	if len(seen) > 0 {
-		t.Errorf("effects that the list above does not know: %v", seen)
+		t.Errorf("effects missing from the list above: %v", seen)
 	}
 	t.Logf("%d crashes", crashes)
 }
 
-// crash says at which effect somebody goes down. A nil crash is none.
+// crash says at which effect a party crashes. A nil crash means none.
 type crash struct {
 	at    int // number of the effect
 	after bool
@@ -112,7 +129,7 @@ type crash struct {
 	who     string   // is down, or catches up
 	away    bool     // hears nothing
 	pending []func()
-	used    map[[32]byte]wire.Hash // nonces and points, and the package they serve
+	used    map[[32]byte]wire.Hash // nonces and points, and the package in which each was used
 	reused  bool
 }
 
@@ -145,27 +162,30 @@ func (c *crash) perform(who string, e deal.Effect, do func(deal.Effect)) {
 	do(e)
 }
 
-// town is a world in which somebody may crash. Everybody follows the chain for
-// themselves.
+// town is a world in which a party may crash. Each party follows the chain on
+// its own.
 type town struct {
 	*world
+	story   crashStory
+	dropped bool // what the story drops
 	parties []string
-	told    map[string][]chainhash.Hash // the blocks that each knows, by height
-	back    wire.Height                 // when who is down comes back
+	told    map[string][]chainhash.Hash // the blocks that each party was told of, by height
+	back    wire.Height                 // when the crashed party returns
 	last    wire.Height                 // by when all is over
 }
 
-func newTown(t *testing.T, c *crash, refused bool, shape wire.Shape) *town {
+// newTown is a town in which the message has been sent.
+func newTown(t *testing.T, c *crash, s crashStory) *town {
 	n := 3
-	if refused {
+	if s.refused {
 		n = 4
 	}
-	w := &town{world: newWorldOn(t, newLedger(), 1, n), told: map[string][]chainhash.Hash{}}
+	w := &town{world: newWorldOn(t, newLedger(), 1, n), story: s, told: map[string][]chainhash.Hash{}}
 	c.used = map[[32]byte]wire.Hash{}
 	w.crash = c
-	// A short life, in which two blocks decide nothing: nobody is late for a
-	// deadline, and a recipient that turns from a silent agent does so before
-	// that one claims.
+	// Short margins for which two blocks do not matter: no party misses a
+	// deadline, and a recipient that turns away from a silent agent does so
+	// before that agent claims.
 	w.margins.Turn, w.margins.Slack, w.margins.Release, w.margins.Claim, w.margins.Bump = 4, 16, 8, 4, 3
 	w.policy.Patience = 9
 	var known []chainhash.Hash
@@ -180,7 +200,7 @@ func newTown(t *testing.T, c *crash, refused bool, shape wire.Shape) *town {
 	for _, p := range w.parties {
 		w.told[p] = slices.Clone(known)
 	}
-	if refused { // by the one that is surely chosen
+	if s.refused { // by the one that is surely chosen
 		first := slices.MinFunc(w.agents, func(a, b *agent) int {
 			return bytes.Compare(a.key[:], b.key[:])
 		})
@@ -188,8 +208,11 @@ func newTown(t *testing.T, c *crash, refused bool, shape wire.Shape) *town {
 	}
 	const blocks = 8
 	w.last = w.tip() + blocks + wire.Height(w.margins.Slack+w.margins.Final) + 6
-	w.send(3, shape, blocks)
+	w.send(3, s.shape, blocks)
 	w.settle()
+	if s.fault != nil {
+		s.fault(w)
+	}
 	return w
 }
 
@@ -199,7 +222,8 @@ func (w *town) fork(c *crash) *town {
 	f := *w
 	l.blocks, l.hashes, l.pool, l.coins = slices.Clone(l.blocks), slices.Clone(l.hashes), slices.Clone(l.pool), maps.Clone(l.coins)
 	inner.chain, inner.crash, inner.copies, inner.log = &l, c, maps.Clone(w.copies), slices.Clone(w.log)
-	inner.rng = rand.New(rand.NewPCG(2, 0))
+	src := *w.src
+	inner.src, inner.rng = &src, rand.New(&src)
 	inner.agents = nil
 	for _, a := range w.agents {
 		b := *a
@@ -220,7 +244,7 @@ func (w *town) hash(h wire.Height) chainhash.Hash {
 	return hash
 }
 
-// first is the agent that the recipient turns to first.
+// first returns the agent that the recipient asks first.
 func (w *town) first() *agent {
 	key := func(a *agent) wire.Secret {
 		sec, err := seal.FromSender(w.sender.Terms.Ephemeral, w.sender.Terms.Recipient)
@@ -233,7 +257,7 @@ func (w *town) first() *agent {
 	})
 }
 
-// follow brings one party to the chain's tip, as far as it stays up.
+// follow brings one party to the chain's tip, unless it crashes on the way.
 func (w *town) follow(p string) {
 	for {
 		last := wire.Height(len(w.told[p]) - 1)
@@ -276,7 +300,7 @@ func (w *town) tellOne(p string, h wire.Height, ev deal.Event) {
 	}
 }
 
-// settle tells everybody of the chain, and brings back who was down for long
+// settle brings every party to the tip, and restarts a party that was down long
 // enough.
 func (w *town) settle() {
 	for _, p := range w.parties {
@@ -293,7 +317,7 @@ func (w *town) settle() {
 		return
 	}
 	c.away = false
-	w.follow(c.who) // what this asks for comes after what was pending
+	w.follow(c.who) // effects of these blocks come after the pending ones
 	pending := c.pending
 	c.who, c.pending = "", nil
 	for _, do := range pending {
@@ -301,20 +325,18 @@ func (w *town) settle() {
 	}
 }
 
+// next adds a block, or the reorg of the story.
 func (w *town) next() {
+	if w.story.drop != nil && !w.dropped {
+		if txid, ok := w.story.drop(w); ok {
+			w.dropped = true
+			w.drop(txid)
+			return
+		}
+	}
 	_, err := w.chain.Mine(w.t.Context(), 1, w.miner)
 	must(w.t, err)
 	w.settle()
-}
-
-func (w *town) until(what string, done func() bool) {
-	for range 30 {
-		if done() {
-			return
-		}
-		w.next()
-	}
-	w.t.Fatalf("crash at %d: never %s", w.crash.at, what)
 }
 
 // drop replaces the blocks from the one of a transaction on, without it.
@@ -330,21 +352,21 @@ func (w *town) drop(txid wire.Hash) {
 	}
 }
 
-// end mines until nothing happens any more.
+// end mines until nothing more happens.
 func (w *town) end() {
 	for w.tip() < w.last {
 		w.next()
 	}
 }
 
-// outcome is what matters of an end. Coins are named by who got them, which
-// leaves fees out.
+// outcome is the essential result of a run. Coins are listed by owner, without
+// fees.
 type outcome struct {
-	sender, recipient string // as people are told
+	sender, recipient string // as displayed to people
 	delivered         bool
 	read              bool // what was sent
 	coins             string
-	watching          string // who has not done with it
+	watching          string // the parties that still watch the chain
 	reused            bool   // a nonce or point
 }
 

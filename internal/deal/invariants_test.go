@@ -11,11 +11,12 @@ import (
 
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/deal"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/seal"
 	"github.com/bitgram/bitgram/wire"
 )
 
-// finish mines until everybody's deal is over.
+// finish mines until every party's deal is over.
 func (w *world) finish() {
 	for range 140 {
 		if w.sender.Interest().Done {
@@ -30,12 +31,13 @@ func (w *world) finish() {
 type story struct {
 	shape   wire.Shape
 	absent  bool
-	late    int // blocks after the funding at which the recipient comes
+	late    int // blocks after the funding at which the recipient appears
 	twice   bool
 	faults  []int // per agent
 	reorgAt int   // blocks after the funding; 0 for none
 	depth   int
 	drop    bool // the reorg leaves the latest claim out
+	real    bool // on devchain
 	seen    map[transition]bool
 	reached func(*world, any)
 }
@@ -55,7 +57,7 @@ func drawStory(t *rapid.T) (s story) {
 }
 
 func (s story) play(t testing.TB, seed uint64) *world {
-	w := newWorld(t, seed, len(s.faults))
+	w := newWorldOn(t, chainOf(t, s.real), seed, len(s.faults))
 	w.twice, w.present, w.seen, w.reached = s.twice, false, s.seen, s.reached
 	for i, f := range s.faults {
 		a := w.agents[i]
@@ -74,7 +76,7 @@ func (s story) play(t testing.TB, seed uint64) *world {
 			a.deadAt = w.tip() + 3 // after it stored
 		case 7:
 			a.deadAt = w.tip() + 1 + wire.Height(s.late) + 5 // perhaps with σ in hand
-		case 8: // away when σ should come, or just after
+		case 8: // absent when σ should arrive, or just after
 			from := w.tip() + wire.Height(s.late) + 3
 			a.offline = [2]wire.Height{from, from + 8}
 		}
@@ -87,7 +89,7 @@ func (s story) play(t testing.TB, seed uint64) *world {
 	funded := w.tip() + 1
 	for w.tip() < funded+60+2*wire.Height(w.margins.Final) {
 		if !s.absent && !w.present && w.tip() >= funded+wire.Height(s.late) {
-			// The recipient comes and reads what it missed.
+			// The recipient appears and reads what it missed.
 			w.present = true
 			for h := funded; h <= w.tip(); h++ {
 				if w.recipient == nil {
@@ -119,23 +121,25 @@ func (s story) play(t testing.TB, seed uint64) *world {
 	return w
 }
 
-// honest agents, in the tests' sense, do what the protocol says until the end.
+// honest reports whether the agent follows the protocol to the end.
 func (a *agent) honest() bool {
 	return !a.silent && !a.wrongTau && !a.garbles && !a.refuses && a.deadAt == 0
 }
 
-// TestStories plays random runs and holds the bounds of protocol §3 against
-// what the chain says in the end.
+// TestStories plays random runs and compares the chain in the end with the
+// bounds of spec/delivery.md §11.
 func TestStories(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		s := drawStory(rt)
+		s.real = tier.Nightly || rapid.IntRange(0, 9).Draw(rt, "devchain") == 9
 		w := s.play(t, rapid.Uint64Range(0, 1000).Draw(rt, "seed"))
 		holds, fees := w.holdings()
 		bad := func(format string, args ...any) {
 			rt.Errorf("%+v\n%s\n%s", s, fmt.Sprintf(format, args...), w.log)
 		}
 
-		// Conservation: every satoshi of the purse is with somebody.
+		// Conservation: every satoshi of the purse has an owner.
 		total := holds[string(w.change)] + fees
 		for _, a := range w.agents {
 			total += holds[string(a.script)]
@@ -172,12 +176,13 @@ func TestStories(t *testing.T) {
 				continue
 			}
 			earned := holds[string(a.script)]
-			// ClaimImpliesTau: who is paid has given its key to a recipient that
-			// looks.
+			// ClaimImpliesTau: an agent that was paid has revealed its key to a
+			// recipient that looks.
 			if earned > 0 && !got {
 				bad("agent %d is paid and the recipient has no message", i)
 			}
-			// An honest agent that gave τ is paid; in 1-of-many one of them is.
+			// An honest agent that gave τ is paid; in one-of-many, one of them
+			// is.
 			if a.honest() && a.state.Sigma != nil && earned == 0 && s.shape == wire.PerAgent {
 				bad("agent %d gave τ at %d and is not paid (T is %d)", i, a.released, a.state.Quote.Expiry)
 			}
@@ -189,8 +194,8 @@ func TestStories(t *testing.T) {
 				bad("agent %d's claim confirmed at %d, T is %d", i, f.Height, a.state.Quote.Expiry)
 			}
 		}
-		// Delivery: a recipient that comes in time finds it while one honest
-		// agent has it.
+		// Delivery: a recipient that appears in time gets the message as long
+		// as one honest agent has it.
 		inTime := !s.absent && s.late <= 15
 		one := false
 		for _, l := range w.sender.Legs {
@@ -202,16 +207,19 @@ func TestStories(t *testing.T) {
 	})
 }
 
-// TestConservation plays the four plain endings, of which each must account
-// for every satoshi exactly.
+// TestConservation plays the four plain endings; each must account for every
+// satoshi.
 func TestConservation(t *testing.T) {
+	t.Parallel()
 	for name, s := range map[string]story{
 		"delivered":   {faults: make([]int, 4)},
 		"absent":      {faults: make([]int, 4), absent: true},
 		"silent":      {faults: []int{1, 1, 1, 1}},
 		"one of many": {faults: make([]int, 4), shape: wire.OneOfMany},
 	} {
+		s.real = !tier.Short()
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			w := s.play(t, 1)
 			holds, fees := w.holdings()
 			total := holds[string(w.change)] + fees
@@ -232,15 +240,19 @@ func TestConservation(t *testing.T) {
 	}
 }
 
-// TestReleaseBeforeDeadline: whenever the recipient comes, σ moves only before
-// T−Release, and an agent that then loses a day and six blocks of reorg still
-// confirms its claim before the refund opens.
+// TestReleaseBeforeDeadline: whenever the recipient appears, σ is sent only
+// before T−Release, and an agent that then loses a day and six blocks of reorg
+// still confirms its claim before the refund is possible.
 func TestReleaseBeforeDeadline(t *testing.T) {
+	t.Parallel()
 	m := deal.MarginsFor(wire.Regtest)
 	const day = 12 // blocks, as margins are divided by twelve
-	for late := 20; late <= 60; late += 2 {
+	sample := tier.NewSample(t)
+	for late := 20; late <= 60; late += tier.Pick(8, 2, 2) {
+		real := sample.Of(0, 10)
 		t.Run(fmt.Sprint(late), func(t *testing.T) {
-			w := newWorld(t, uint64(late), 3)
+			t.Parallel()
+			w := newWorldOn(t, chainOf(t, real), uint64(late), 3)
 			w.present = false
 			w.send(3, wire.PerAgent, 24)
 			funded := w.tip() + 1
@@ -296,7 +308,7 @@ func mutations(v reflect.Value, path string, f func(path string)) {
 			}
 		}
 	case reflect.Slice, reflect.Array:
-		// A byte in the middle and one at each end stand for all.
+		// One byte at each end and one in the middle suffice.
 		for i := range v.Len() {
 			if v.Type().Elem().Kind() == reflect.Uint8 && i != 0 && i != v.Len()/2 && i != v.Len()-1 {
 				continue
@@ -316,9 +328,10 @@ func mutations(v reflect.Value, path string, f func(path string)) {
 	}
 }
 
-// TestOnlyTemplateLeaves: an agent refuses a package of which any field but
-// the fetch key, which nothing on the chain binds, is another one.
+// TestOnlyTemplateLeaves: an agent refuses a package if any field is changed,
+// except the fetch key, to which nothing on the chain commits.
 func TestOnlyTemplateLeaves(t *testing.T) {
+	t.Parallel()
 	for _, shape := range []wire.Shape{wire.PerAgent, wire.OneOfMany} {
 		w := newWorld(t, 1, 3)
 		w.send(3, shape, 24)
@@ -345,9 +358,10 @@ func TestOnlyTemplateLeaves(t *testing.T) {
 	}
 }
 
-// TestNoDisclosureBeforeProof: from a proof of which any field is another one,
-// the recipient neither fetches nor releases anything.
+// TestNoDisclosureBeforeProof: if any field of a proof is changed, the
+// recipient neither fetches nor releases anything.
 func TestNoDisclosureBeforeProof(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1, 3)
 	w.present = false
 	w.send(3, wire.PerAgent, 24)
@@ -383,7 +397,7 @@ func TestNoDisclosureBeforeProof(t *testing.T) {
 	n := 0
 	mutations(reflect.ValueOf(&found).Elem(), "", func(path string) {
 		if len(path) > 10 && path[:10] == ".Proof.Sig" {
-			return // checked where the channel is known
+			return // checked where the channel is authenticated
 		}
 		n++
 		_, effects, err := fresh().Step(deal.Located{Height: w.tip(), Wide: true, Found: []deal.Located1{found}})
@@ -397,10 +411,11 @@ func TestNoDisclosureBeforeProof(t *testing.T) {
 	}
 }
 
-// TestReceiptMeansDelivered: a claim for which the sender signed in full, past
-// the pre-signature, pays the agent and is no receipt; an agent's word is none
-// either.
+// TestReceiptMeansDelivered: a claim with a full signature of the sender, made
+// without the pre-signature, pays the agent but is not a receipt; nor is an
+// agent's word.
 func TestReceiptMeansDelivered(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1, 3)
 	w.present = false
 	w.send(3, wire.PerAgent, 24)
@@ -409,7 +424,8 @@ func TestReceiptMeansDelivered(t *testing.T) {
 	sec, err := seal.FromSender(w.sender.Terms.Ephemeral, w.sender.Terms.Recipient)
 	must(t, err)
 	agent := keyOf(t, a.identity)
-	// S tells the agent σ, and gives it a pre-signature under a T of their own.
+	// S reveals σ to the agent, and gives it a pre-signature under a T of their
+	// own.
 	tau, sigma := w.secret(), sec.ReleaseSecret(agent)
 	out, err := contract.NewOutput(a.state.Package.Frozen)
 	must(t, err)
@@ -433,9 +449,10 @@ func TestReceiptMeansDelivered(t *testing.T) {
 	}
 }
 
-// TestNoEarlyRefund: the machine asks for no refund before T, whatever is
-// mined before.
+// TestNoEarlyRefund: the machine requests no refund before T, whatever is mined
+// before.
 func TestNoEarlyRefund(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1, 3)
 	w.present = false
 	w.send(3, wire.PerAgent, 24)
@@ -456,9 +473,10 @@ func TestNoEarlyRefund(t *testing.T) {
 	}
 }
 
-// TestPointOnce: an agent's quote serves one package; the same point cannot be
-// bought twice, by nobody.
+// TestPointOnce: an agent's quote is used for one package, and no sender can
+// use the same point twice.
 func TestPointOnce(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1, 3)
 	w.send(3, wire.PerAgent, 24)
 	a := w.agents[0]
@@ -469,7 +487,8 @@ func TestPointOnce(t *testing.T) {
 	if !errors.As(err, &refusal) || len(effects) != 0 {
 		t.Errorf("another package under the same point: %v", err)
 	}
-	// Each attempt at the same message asks in new sessions and gets new points.
+	// Each attempt for the same message asks in new sessions and gets new
+	// points.
 	seen := map[wire.Key]bool{}
 	w = newWorld(t, 2, 5)
 	w.agents[0].refuses, w.agents[1].refuses = true, true
@@ -482,8 +501,9 @@ func TestPointOnce(t *testing.T) {
 	}
 }
 
-// TestQuoteChecks: a quote of which any field is another one is not taken.
+// TestQuoteChecks: a quote with any field changed is not accepted.
 func TestQuoteChecks(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1, 1)
 	e := w.secret()
 	sec, err := seal.FromSender(e, keyOf(t, w.identity))

@@ -12,6 +12,7 @@ import (
 
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/deal"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/seal"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -33,34 +34,44 @@ import (
 // Not in this world: reorgs (TestReorgUndo), crashes (TestCrashEquivalence), a
 // recipient that comes late (TestReleaseBeforeDeadline), malformed packages and
 // proofs (TestOnlyTemplateLeaves, TestNoDisclosureBeforeProof), fees.
+//
+// The nightly tier explores all coalitions, in both shapes; the full one those of
+// nobody and of one party, and a sample of the larger ones; the short one nobody and
+// each party alone in one shape.
 func TestModel(t *testing.T) {
-	states := 0
+	t.Parallel()
+	sample := tier.NewSample(t)
 	for _, shape := range []wire.Shape{wire.PerAgent, wire.OneOfMany} {
-		if testing.Short() && shape == wire.PerAgent {
-			continue
-		}
-		worlds := map[uint32]*model{}
-		for blocks := uint32(2); blocks <= 4; blocks++ {
-			worlds[blocks] = newModel(t, shape, blocks)
-		}
+		var chosen []coalition
 		for c := coalition(0); c <= everybody; c++ {
-			if testing.Short() && c&(c-1) != 0 {
-				continue // the race detector has enough of one liar at a time
+			larger, in := c&(c-1) != 0, sample.Of(0, 5)
+			if in || !larger && (!tier.Short() || shape == wire.OneOfMany) {
+				chosen = append(chosen, c)
 			}
-			m := worlds[3]
-			switch c {
-			case badAgent0, badAgent0 << 1:
-				m = worlds[4] // time to turn from it twice
-			case badAgents, badAgents | badSender:
-				m = worlds[2] // the widest, with no honest agent to wait for
-			}
-			m.explore(c)
-			t.Logf("%v %v: %d states, %d endings", shape, c, len(m.runs), len(m.endings))
-			states += len(m.runs)
-			m.check()
 		}
+		t.Run(fmt.Sprint(shape), func(t *testing.T) {
+			t.Parallel()
+			states, worlds := 0, map[uint32]*model{}
+			for _, c := range chosen {
+				blocks := uint32(3)
+				switch c {
+				case badAgent0, badAgent0 << 1:
+					blocks = 4 // time to turn from it twice
+				case badAgents, badAgents | badSender:
+					blocks = 2 // the widest, with no honest agent to wait for
+				}
+				if worlds[blocks] == nil {
+					worlds[blocks] = newModel(t, shape, blocks)
+				}
+				m := worlds[blocks]
+				m.explore(c)
+				t.Logf("%v: %d states, %d endings", c, len(m.runs), len(m.endings))
+				states += len(m.runs)
+				m.check()
+			}
+			t.Logf("%d states", states)
+		})
 	}
-	t.Logf("%d states", states)
 }
 
 // The bounded world: two agents, and margins that leave every deadline a block

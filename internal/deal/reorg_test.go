@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"testing"
@@ -12,21 +13,23 @@ import (
 
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/deal"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/seal"
 	"github.com/bitgram/bitgram/wire"
 )
 
-// maxReorg is the deepest reorg that the protocol answers for.
+// maxReorg is the deepest reorg that the protocol tolerates.
 const maxReorg = 6
 
-// TestReorgUndo: blocks that come and go again leave no trace but what cannot
-// be unlearnt. From every state that the fixed stories reach, up to six further
-// blocks are connected, with every transaction that could be in them, and
-// taken back; and up to six of the blocks that led to it are taken back and
-// connected again (invariant ReorgUndo).
+// TestReorgUndo: blocks that are connected and disconnected again leave no
+// trace except what cannot be unlearnt. From every state of the fixed stories,
+// up to six further blocks are connected, with every transaction that could be
+// in them, and disconnected; and up to six of the last blocks are disconnected
+// and connected again (invariant ReorgUndo).
 func TestReorgUndo(t *testing.T) {
-	u := undo{t: t, seen: map[[32]byte]bool{}, covered: map[string]int{}, txs: map[wire.Hash]*watched{}}
-	fixedStories(func(seed uint64, s story) {
+	t.Parallel()
+	u := undo{t: t, sample: tier.NewSample(t), seen: map[[32]byte]bool{}, kinds: map[string]int{}, covered: map[string]int{}, txs: map[wire.Hash]*watched{}}
+	fixedStories(t, func(seed uint64, s story) {
 		s.reached = u.visit
 		s.play(t, seed)
 	})
@@ -37,7 +40,8 @@ func TestReorgUndo(t *testing.T) {
 	w.mine(2)
 	w.reorg(2, w.sender.Txid)
 	w.finish()
-	// A funding whose coins go elsewhere: the one way to fail after publishing.
+	// A funding whose coins are spent otherwise: the only way to fail after
+	// publishing.
 	w = newWorld(t, 1, 3)
 	w.reached, w.present = u.visit, false
 	w.send(3, wire.PerAgent, 24)
@@ -49,14 +53,15 @@ func TestReorgUndo(t *testing.T) {
 		t.Fatalf("the sender is %v after its coins were spent", w.sender.Phase)
 	}
 
-	if testing.Short() {
-		return
+	t.Logf("%d states, %d reorgs", len(u.seen), u.reorgs)
+	if tier.Short() {
+		return // it has not played all stories
 	}
 	for _, way := range []string{"apply, undo", "undo, apply"} {
 		for d := 1; d <= maxReorg; d++ {
 			for p := deal.SenderQuoting; p <= deal.SenderFailed; p++ {
 				if p < deal.SenderPlacing && way == "undo, apply" {
-					continue // it knows of no block yet
+					continue // it knows no block yet
 				}
 				u.wants("%s Sender %v %d", way, p, d)
 			}
@@ -70,18 +75,19 @@ func TestReorgUndo(t *testing.T) {
 	}
 	for _, tx := range []string{"nothing", "funding", "claim", "refund", "conflict"} {
 		for _, role := range []string{"Sender", "Agent", "Recipient"} {
-			if tx != "conflict" || role == "Sender" { // the others see the outpoints of the funding only
+			if tx != "conflict" || role == "Sender" { // the others see the funding's outpoints only
 				u.wants("%s sees %s", role, tx)
 			}
 		}
 	}
-	t.Logf("%d states, %d reorgs", len(u.seen), u.reorgs)
 }
 
 // undo collects what TestReorgUndo has covered.
 type undo struct {
 	t       *testing.T
+	sample  *tier.Sample
 	seen    map[[32]byte]bool
+	kinds   map[string]int // states of each that were tried
 	covered map[string]int
 	txs     map[wire.Hash]*watched // by funding
 	reorgs  int
@@ -96,20 +102,31 @@ func (u *undo) wants(format string, a ...any) {
 func (u *undo) visit(w *world, state any) {
 	raw, err := wire.Marshal(state)
 	must(u.t, err)
-	if id := sha256.Sum256(raw); !u.seen[id] {
-		u.seen[id] = true
-		if testing.Short() && len(u.seen)%20 != 0 {
-			return // the race detector has enough of some of them
-		}
-		switch s := state.(type) {
-		case deal.Sender:
-			reorgs(u, w, s, "Sender "+s.Phase.String())
-		case deal.Agent:
-			reorgs(u, w, s, "Agent "+s.Phase().String())
-		case deal.Recipient:
-			reorgs(u, w, s, "Recipient "+s.Phase.String())
-		}
+	id := sha256.Sum256(raw)
+	if u.seen[id] {
+		return
 	}
+	u.seen[id] = true
+	switch s := state.(type) {
+	case deal.Sender:
+		reorgs(u, w, s, "Sender "+s.Phase.String())
+	case deal.Agent:
+		reorgs(u, w, s, "Agent "+s.Phase().String())
+	case deal.Recipient:
+		reorgs(u, w, s, "Recipient "+s.Phase.String())
+	}
+}
+
+// tries reports whether a state is tried: the first of each phase and of what it can
+// see next, and a sample of the rest, which in the nightly tier is all.
+func (u *undo) tries(name string, branches map[string][][]contract.Tx) bool {
+	chosen := u.sample.Of(50, 10)
+	kind := fmt.Sprint(name, slices.Sorted(maps.Keys(branches)))
+	if u.kinds[kind] >= tier.Pick(1, 3, 0) && !chosen {
+		return false
+	}
+	u.kinds[kind]++
+	return true
 }
 
 // machine is a state that can be stepped.
@@ -119,6 +136,10 @@ type machine[S any] interface {
 }
 
 func reorgs[S machine[S]](u *undo, w *world, s S, name string) {
+	branches := u.branches(w, s)
+	if !u.tries(name, branches) {
+		return
+	}
 	step := func(s S, ev deal.Event) S {
 		next, _, err := s.Step(ev)
 		must(u.t, err)
@@ -132,7 +153,7 @@ func reorgs[S machine[S]](u *undo, w *world, s S, name string) {
 		return s
 	}
 	role := reflect.TypeOf(s).Name()
-	for what, blocks := range u.branches(w, s) {
+	for what, blocks := range branches {
 		next := s
 		for d := 1; d <= maxReorg; d++ {
 			ev := deal.Connected{Block: contract.Block{Height: top + wire.Height(d), FeeRate: feeRate}}
@@ -166,19 +187,19 @@ func reorgs[S machine[S]](u *undo, w *world, s S, name string) {
 	}
 }
 
-// same holds a state against what a reorg of depth d made of it. Everything
-// that the chain showed must be as before; of the rest, only this may be new:
+// same compares a state with the result of a reorg of depth d. Everything that
+// follows from the chain must be as before. Only this may be new:
 //
-//	Sender     Refund: its signature may be in anybody's mempool, and the next
-//	           refund must replace it. Failed, where the coins were seen to be
-//	           spent Final deep: the message was given up, and is still watched
-//	Agent      Funded and FundingTx: what was seen once is broadcast again.
+//	Sender     Refund: its signature may be in a mempool, and the next refund must
+//	           replace it. Failed, if the coins were seen spent Final deep: the
+//	           message was given up, and is still watched
+//	Agent      Funded and FundingTx: a funding seen once is broadcast again.
 //	           Dropped: the copy is deleted
-//	Recipient  Tau and what follows from it: τ is learnt. Released: σ is out.
-//	           Current, FetchedAt and Failed: whom it asked last; Looking: a
-//	           lookup is on its way. Phase, which
-//	           says no more than these; Lost: it gave up at T, which is further
-//	           behind the last use of σ than any reorg reaches
+//	Recipient  Tau and its consequences: τ is learnt. Released: σ was sent.
+//	           Current, FetchedAt and Failed: the agent asked last; Looking: a
+//	           lookup is running. Phase, which follows from these; Lost: it gave up
+//	           at T, which is further behind the last use of σ than any reorg
+//	           reaches
 func (u *undo) same(before, after any, d int, what string) {
 	u.t.Helper()
 	bad := func(format string, a ...any) { u.t.Errorf("%s: %s", what, fmt.Sprintf(format, a...)) }
@@ -241,7 +262,7 @@ func (u *undo) same(before, after any, d int, what string) {
 	}
 }
 
-// watched are the transactions that matter to a message.
+// watched contains the transactions that matter to a message.
 type watched struct {
 	txid    wire.Hash
 	funding contract.Tx
@@ -249,8 +270,8 @@ type watched struct {
 	refund  contract.Tx
 }
 
-// branches are blocks that could follow a state, by what is in them: each
-// transaction in the first block in which it can be.
+// branches returns blocks that could follow a state, named by their content:
+// each transaction in the first block in which it can be.
 func (u *undo) branches(w *world, state any) map[string][][]contract.Tx {
 	b := map[string][][]contract.Tx{"nothing": nil}
 	x := u.watch(w)
@@ -265,7 +286,7 @@ func (u *undo) branches(w *world, state any) map[string][][]contract.Tx {
 			return b
 		}
 		if s.Conflict != nil {
-			return b // the funding can't confirm beside it
+			return b // the funding cannot confirm beside it
 		}
 		if confirmed = s.Confirmed; confirmed == nil && s.Phase >= deal.SenderPublishing {
 			b["conflict"] = [][]contract.Tx{{conflict(&s)}}

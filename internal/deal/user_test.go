@@ -14,9 +14,10 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// TestProof: an acknowledged message has a proof that verifies by itself, and
-// not when any part of it is another's.
+// TestProof: an acknowledged message has a proof that verifies offline, and
+// does not verify if any part of it is replaced.
 func TestProof(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 5, 3)
 	w.send(3, wire.PerAgent, 24)
 	if _, err := w.sender.Proof(wire.Regtest); !errors.Is(err, deal.ErrNoProof) {
@@ -63,10 +64,11 @@ func TestProof(t *testing.T) {
 	}
 }
 
-// TestProofOfAnother: a sender whose key names another message than the one that
-// it seals gets no acknowledgement for it; nor does one that shows another leaf
-// than the one that was read.
+// TestProofOfAnother: a sender whose key belongs to a message other than the
+// sealed one gets no acknowledgement for it; nor does one that presents a leaf
+// other than the one that was read.
 func TestProofOfAnother(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 14, 3)
 	w.lie = wire.Hash{1}
 	w.send(3, wire.PerAgent, 24)
@@ -115,9 +117,10 @@ func root(t *testing.T, w *world) wire.Hash {
 	return m.Root
 }
 
-// TestCancel: a message can be taken back as long as its funding is not signed;
-// then its coins are free, and whatever agents still answer changes nothing.
+// TestCancel: a message can be cancelled as long as its funding is not signed.
+// Its coins are then free, and late answers of agents change nothing.
 func TestCancel(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 7, 3)
 	cancelled := map[deal.SenderPhase]bool{}
 	w.reached = func(_ *world, state any) {
@@ -152,9 +155,11 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-// TestDiscard: a sender's record goes only when nothing is at stake; a
-// recipient's message goes at once, and what was on its way goes after it.
+// TestDiscard: a sender's record is removed only if nothing is at stake. A
+// recipient's message is removed at once, and running effects clean up after
+// it.
 func TestDiscard(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 8, 3)
 	early := 0
 	w.reached = func(_ *world, state any) {
@@ -197,9 +202,10 @@ func TestDiscard(t *testing.T) {
 	}
 }
 
-// TestWaiting: a message whose coins are in others' hands waits for them, asks
-// for quotes anew where they run out, and fails only where no block can help.
+// TestWaiting: a message whose coins are locked elsewhere waits for them, asks
+// for new quotes when the old ones expire, and fails only if no block can help.
 func TestWaiting(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 9, 3)
 	polls, dry := 0, true
 	w.reached = func(_ *world, state any) {
@@ -257,9 +263,10 @@ func TestWaiting(t *testing.T) {
 	}
 }
 
-// TestRestored: a home of yesterday takes nothing for granted that may have
-// changed since: no quote, no message that was not paid for, no copy.
+// TestRestored: a restored home relies on nothing that may have changed since
+// the backup: no quote, no message that was not paid for, no copy.
 func TestRestored(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 10, 3)
 	senders, recipients := map[deal.SenderPhase]bool{}, map[deal.RecipientPhase]bool{}
 	quoted, held := 0, 0
@@ -326,9 +333,10 @@ func TestRestored(t *testing.T) {
 	}
 }
 
-// TestRestoredRecipient: a recipient that begins anew at any moment still reads
-// its message, and gives σ to no second agent for it.
+// TestRestoredRecipient: a recipient restored at any moment still reads its
+// message, and gives σ to no second agent because of it.
 func TestRestoredRecipient(t *testing.T) {
+	t.Parallel()
 	for at := deal.RecipientFound; at < deal.RecipientRead; at++ {
 		w := newWorld(t, 11, 3)
 		done := false
@@ -347,14 +355,15 @@ func TestRestoredRecipient(t *testing.T) {
 			}
 		}
 		if !done || w.recipient.Phase != deal.RecipientRead || released != 1 {
-			t.Errorf("begun anew while %v (%v): ends %v, σ with %d", at, done, w.recipient.Phase, released)
+			t.Errorf("restored while %v (%v): ends %v, σ with %d", at, done, w.recipient.Phase, released)
 		}
 	}
 }
 
-// TestRestoredRefund: a home of the moment before its funding was published
-// finds it in the chain, and takes back what nobody earned.
+// TestRestoredRefund: a home restored to the moment before its funding was
+// published finds it on the chain, and refunds what no agent earned.
 func TestRestoredRefund(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 12, 3)
 	var restored *deal.Sender
 	w.reached = func(w *world, state any) {
@@ -391,10 +400,11 @@ func TestRestoredRefund(t *testing.T) {
 	}
 }
 
-// TestNeverConfirmed: a message whose funding no block takes is over once its
-// coins went elsewhere, or its time is up; and is refunded if one takes it after
-// all.
+// TestNeverConfirmed: a message whose funding no block includes is over once
+// its coins are spent otherwise, or its time is up; and it is refunded if a
+// block includes it after all.
 func TestNeverConfirmed(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 13, 3)
 	var s deal.Sender
 	w.reached = func(w *world, state any) {

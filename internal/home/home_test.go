@@ -31,7 +31,26 @@ func TestMain(m *testing.M) {
 		os.Stdout.WriteString("locked\n")
 		time.Sleep(time.Minute)
 	}
+	// The cost of a real home would be most of what these tests cost.
+	realCost, kdfCost = kdfCost, KDF{Name: "argon2id", Time: 1, Memory: 64, Threads: 1}
 	os.Exit(m.Run())
+}
+
+// realCost is what deriving a key costs outside of these tests.
+var realCost KDF
+
+// TestCost: a home has RFC 9106's second recommended choice, and opens with it.
+func TestCost(t *testing.T) {
+	if want := (KDF{Name: "argon2id", Time: 3, Memory: 64 << 10, Threads: 4}); realCost != want {
+		t.Errorf("%+v, wanted %+v", realCost, want)
+	}
+	defer func(cost KDF) { kdfCost = cost }(kdfCost)
+	kdfCost = realCost
+	k, err := NewKeys(wire.Regtest, "bgrt1x", 5, make([]byte, 32), "pass")
+	must(t, err)
+	if _, err := k.Open("pass"); err != nil || k.KDF.Memory != 64<<10 {
+		t.Errorf("%+v, %v", k.KDF, err)
+	}
 }
 
 func must(t *testing.T, err error) {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -59,6 +60,7 @@ func said[M Message](effects []Effect) (list []M) {
 // it, with the commit, so that all hold it then; and by the party itself. Who does
 // not hold it votes. A set that carries a lock passes all the same (protocol §9, 7).
 func TestNoExclusion(t *testing.T) {
+	t.Parallel()
 	d := standard(t, 4)
 	// The proposer of view 0 of epoch 1 is party 1. Nobody but 0 and 3 has 3's commit.
 	nodes, c := ready(t, d, [][]uint8{{1, 2, 3}, {0, 2}, {0, 1}, {0, 1, 2}})
@@ -142,6 +144,7 @@ func TestNoExclusion(t *testing.T) {
 // not panic, and holds no more than it says. Real messages of a run, each with some
 // bytes changed, are read, checked and given to the machines.
 func TestHostile(t *testing.T) {
+	t.Parallel()
 	d := standard(t, 4)
 	l := newLab(t, 1, d)
 	l.lose = 10
@@ -179,8 +182,9 @@ func TestHostile(t *testing.T) {
 	for _, g := range l.gives {
 		seen = append(seen, g)
 	}
+	messages := tier.Pick(1000, 3000, 6000)
 	read, stepped := 0, 0
-	for range 6000 {
+	for range messages {
 		m := seen[rng.IntN(len(seen))]
 		b, err := wire.Marshal(m)
 		must(t, err)
@@ -206,8 +210,8 @@ func TestHostile(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d of 6000 were read, %d steps taken", read, stepped)
-	if read < 1000 {
+	t.Logf("%d of %d were read, %d steps taken", read, messages, stepped)
+	if read < messages/6 {
 		t.Error("too few were read")
 	}
 }

@@ -47,7 +47,7 @@ func TestModel(t *testing.T) {
 	t.Parallel()
 	states := *modelStates
 	if states == 0 {
-		states = tier.Pick(400, 2_000, 20_000)
+		states = tier.Pick(300, 2_000, 25_000)
 	}
 	t.Logf("walks chosen by -model.seed=%d", *modelSeed)
 	for stage := range 2 {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -16,12 +17,10 @@ func standard(t testing.TB, epochs uint32) *deal {
 	return newDeal(t, "standard", 4, 3, 2, 1, epochs, 4)
 }
 
-// seeds runs something with seeds from 1 on; fewer in a short run.
+// seeds runs something with seeds from 1 to n in the nightly tier, with half of them
+// in the full and a quarter in the short one.
 func seeds(n uint64, f func(seed uint64, r *rand.Rand)) {
-	if testing.Short() {
-		n /= 4
-	}
-	for seed := range n {
+	for seed := range tier.Pick(n/4, n/2, n) {
 		f(seed+1, rand.New(rand.NewPCG(seed, 2)))
 	}
 }
@@ -29,8 +28,9 @@ func seeds(n uint64, f func(seed uint64, r *rand.Rand)) {
 // TestAllHonest: over a network that loses and repeats everybody agrees on every
 // epoch, and holds every penny in the end.
 func TestAllHonest(t *testing.T) {
+	t.Parallel()
 	d := standard(t, 12)
-	for seed := range uint64(6) {
+	for seed := range tier.Pick[uint64](3, 6, 6) {
 		l := newLab(t, seed, d)
 		l.lose, l.twice = int(seed)*4, 10
 		l.ends = 9
@@ -47,6 +47,7 @@ func TestAllHonest(t *testing.T) {
 // certified, nobody is convicted for it, and the others are paid and finish. The lab
 // checks every certificate (lab.certified).
 func TestPaidEqualsCommitted(t *testing.T) {
+	t.Parallel()
 	d := standard(t, 10)
 	seeds(10, func(seed uint64, r *rand.Rand) {
 		l := newLab(t, seed, d)
@@ -67,6 +68,7 @@ func TestPaidEqualsCommitted(t *testing.T) {
 // equivocator and nobody else. (lab.certified compares; TestModel walks at random
 // through the states of one epoch.)
 func TestOneCertPerEpoch(t *testing.T) {
+	t.Parallel()
 	d := standard(t, 6)
 	proofs, paused, epochs := 0, 0, 0
 	seeds(14, func(seed uint64, r *rand.Rand) {
@@ -95,6 +97,7 @@ func TestOneCertPerEpoch(t *testing.T) {
 // has looked at where they are enough. So for every coalition, at the end of runs
 // with a liar that somebody stays behind in.
 func TestCoalitionBound(t *testing.T) {
+	t.Parallel()
 	d := standard(t, 16)
 	seeds(8, func(seed uint64, r *rand.Rand) {
 		l := newLab(t, seed, d)
@@ -155,9 +158,10 @@ func TestCoalitionBound(t *testing.T) {
 // most Ahead epochs more, whatever else it is told, and what it can't close is less
 // than Ahead + the pennies to a rung; it resumes only after its arrears came.
 func TestNodeLoss(t *testing.T) {
+	t.Parallel()
 	const perRung = 3
 	for _, ahead := range []uint32{1, 2, 4} {
-		for stop := uint32(1); stop <= 5; stop++ {
+		for stop := uint32(1); stop <= 5; stop += tier.Pick[uint32](2, 1, 1) {
 			d := standard(t, 16)
 			d.terms.Ahead = ahead
 			l := newLab(t, uint64(stop), d)
@@ -200,10 +204,11 @@ func TestNodeLoss(t *testing.T) {
 // TestOneDeathFinishes: whichever node dies, and whenever, the others finish, with
 // the standby in its place and the buyer away, and hold all that they earned.
 func TestOneDeathFinishes(t *testing.T) {
+	t.Parallel()
 	d := standard(t, 8)
 	deaths, paused := 0, 0
 	for dies := range 4 {
-		for after := 0; after < 900; after += 131 {
+		for after := 0; after < 900; after += tier.Pick(4, 2, 1) * 131 {
 			l := newLab(t, 1, d)
 			l.away = true
 			l.start()
@@ -230,6 +235,7 @@ func TestOneDeathFinishes(t *testing.T) {
 // its place only by a later one; a job has one certificate of each epoch, and at
 // most n counters rise (protocol §9, 8).
 func TestReturn(t *testing.T) {
+	t.Parallel()
 	d := standard(t, 16)
 	l := newLab(t, 3, d)
 	l.start()
@@ -260,6 +266,7 @@ func TestReturn(t *testing.T) {
 // TestSharesInAJob: a giver of false shares is named, and a buyer that deals them,
 // each by proofs that the machines publish themselves; all others are paid.
 func TestSharesInAJob(t *testing.T) {
+	t.Parallel()
 	d := standard(t, 6)
 	l := newLab(t, 1, d)
 	l.peers[3].spoils = true
@@ -307,7 +314,9 @@ func (l *lab) outcome() string {
 // TestCrashEquivalence: whoever crashes at any step, before its messages leave, and
 // comes back with what was committed, everything that is done is done twice, and
 // all ends as it would have: no party is framed, none is paid less (protocol §9, 8).
+// The nightly tier crashes at every step, the others at a sample.
 func TestCrashEquivalence(t *testing.T) {
+	t.Parallel()
 	d := standard(t, 4)
 	play := func(crash int) *lab {
 		l := newLab(t, 5, d)
@@ -318,9 +327,9 @@ func TestCrashEquivalence(t *testing.T) {
 	}
 	calm := play(-1)
 	want := calm.outcome()
-	crashes := 0
-	for at := 1; at < calm.steps; at += 11 {
-		if testing.Short() && at%10 != 1 {
+	sample, crashes := tier.NewSample(t), 0
+	for at := 1; at < calm.steps; at++ {
+		if !sample.Of(100, 15) {
 			continue
 		}
 		crashes++
@@ -328,12 +337,13 @@ func TestCrashEquivalence(t *testing.T) {
 			t.Fatalf("crash at step %d:\n%s\nundisturbed:\n%s", at, got, want)
 		}
 	}
-	t.Logf("%d crashes; it ends so:\n%s", crashes, want)
+	t.Logf("%d crashes of %d steps; it ends so:\n%s", crashes, calm.steps, want)
 }
 
 // TestRestored: a node that was restored from a backup signs nothing any more,
 // gives and takes shares, and is replaced.
 func TestRestored(t *testing.T) {
+	t.Parallel()
 	d := standard(t, 12)
 	l := newLab(t, 1, d)
 	l.start()
@@ -351,6 +361,7 @@ func TestRestored(t *testing.T) {
 // TestMismatch: where no quorum agrees the job pauses, and goes on from a new
 // attempt that a referee calls for; nobody else can, and who is not paused stays.
 func TestMismatch(t *testing.T) {
+	t.Parallel()
 	d := standard(t, 4)
 	l := newLab(t, 1, d)
 	lied := map[int]int{}
@@ -376,6 +387,7 @@ func TestMismatch(t *testing.T) {
 
 // TestSizes: no message can be larger than it says, in the largest job.
 func TestSizes(t *testing.T) {
+	t.Parallel()
 	quorum := Quorum{View: 1 << 31, Sigs: make([]Signer, MaxParties)}
 	content := Content{Set: make([]Commit, MaxParties), Frozen: quorum, Reveals: make([]Reveal, MaxParties)}
 	for i := range MaxParties {

@@ -18,6 +18,7 @@ import (
 // fewer make nothing; so for every bank and penny of a window, and for the smallest
 // and larger jobs.
 func TestAnySharesPay(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ n, q, t, r int }{{2, 2, 2, 1}, {4, 3, 2, 1}, {4, 3, 3, 1}, {5, 4, 3, 2}} {
 		d := newDeal(t, "any", c.n, c.q, c.t, c.r, 6, 4)
 		for first := uint32(1); first <= 6; first += 4 {
@@ -61,6 +62,7 @@ func TestAnySharesPay(t *testing.T) {
 // there is a polynomial of degree T−1 that goes through them, so that who holds them
 // knows no more than who holds none.
 func TestFewSharesSayNothing(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(r *rapid.T) {
 		th := uint8(rapid.IntRange(2, 6).Draw(r, "t"))
 		holders := []uint8{0, 1, 2, 3, 4, 5, 6}
@@ -120,6 +122,7 @@ func TestFewSharesSayNothing(t *testing.T) {
 // buyer, each by a proof that anybody checks with the terms alone; neither convicts
 // anybody else, and what is right convicts nobody (protocol §9, 9).
 func TestBadShareAttributable(t *testing.T) {
+	t.Parallel()
 	d := newDeal(t, "bad", 4, 3, 2, 1, 8, 4)
 	list := d.window(t, 1)
 	give := func(j, node uint8, k uint32) *Give {
@@ -248,6 +251,7 @@ func (d *deal) recommit(t testing.TB, list []Dealt, change func()) {
 // TestDealVerified: a holder takes nothing that is not wholly under the root that
 // the buyer signed; and the same seed deals the same again.
 func TestDealVerified(t *testing.T) {
+	t.Parallel()
 	d := newDeal(t, "deal", 4, 3, 2, 1, 8, 4)
 	if !reflect.DeepEqual(d.window(t, 5), d.window(t, 5)) {
 		t.Error("the same seed deals otherwise")
@@ -300,6 +304,7 @@ func TestDealVerified(t *testing.T) {
 
 // TestMayDeal: at most two windows lie beyond what the buyer has looked at.
 func TestMayDeal(t *testing.T) {
+	t.Parallel()
 	tm := &Terms{Window: 4}
 	for _, c := range []struct {
 		first, seen uint32
@@ -313,6 +318,7 @@ func TestMayDeal(t *testing.T) {
 
 // TestTerms: jobs that cannot be.
 func TestTerms(t *testing.T) {
+	t.Parallel()
 	for what, change := range map[string]func(*Terms){
 		"no parties":            func(x *Terms) { x.Parties = nil },
 		"too many":              func(x *Terms) { x.Parties = make([]Party, 17) },

@@ -226,7 +226,7 @@ func TestFalsePennies(t *testing.T) {
 	p := w.payer(from, id)
 	u := penny.NewPurse(bank.Pence(p.Root, p.Ladder.N()))
 	c := p.Chain()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	code := func(pennies ...penny.Penny) (codes wire.Code) {
 		t.Helper()
@@ -373,7 +373,7 @@ func TestFundingWaitsForBackup(t *testing.T) {
 	w.mine(1)
 	id, err := from.node.OpenBank(t.Context(), BankTerms{Peer: to.peer(), Value: 50_000, Rungs: 14, PerRung: 100, Blocks: 300, MaxFee: 10_000})
 	must(t, err)
-	for end := time.Now().Add(time.Minute); w.payer(from, id).Phase != bank.PayerPublishing; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(5 * time.Minute); w.payer(from, id).Phase != bank.PayerPublishing; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal(w.payer(from, id).Phase)
 		}

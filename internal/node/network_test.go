@@ -33,7 +33,7 @@ func TestHoldings(t *testing.T) {
 	for _, l := range s.Legs {
 		want[l.Candidate.Agent] = true
 	}
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(5 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
 		var mu sync.Mutex
 		got := map[wire.Key]bool{}
 		n.Holders(t.Context(), sec, func(c deal.Candidate) {

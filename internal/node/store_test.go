@@ -25,6 +25,7 @@ import (
 	"github.com/bitgram/bitgram/internal/node/disk"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/internal/store"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/seal"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -123,10 +124,8 @@ func storeOne(t testing.TB, h *p2p.Host, to wire.Peer, recipient wire.Key, tip w
 // TestStoreKilled kills an agent's process in the middle of many stores: what it
 // gave a receipt for is there.
 func TestStoreKilled(t *testing.T) {
-	dir, rounds := t.TempDir(), 4
-	if testing.Short() {
-		rounds = 2
-	}
+	tier.NotShort(t)
+	dir, rounds := t.TempDir(), tier.Pick(0, 2, 4)
 	identity, err := KeyOf(agentSeed)
 	must(t, err)
 	_, recipient := secret(t)
@@ -151,7 +150,7 @@ func TestStoreKilled(t *testing.T) {
 			}
 		}
 		before := len(held)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 		var wg sync.WaitGroup
 		for i := range 16 {
 			wg.Go(func() {

@@ -142,7 +142,7 @@ func (h *home) open() {
 // settle waits until everybody has seen the tip and has nothing to do.
 func (w *town) settle() {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(w.t.Context(), 5*time.Minute)
 	defer cancel()
 	tip, err := w.chain.Tip(ctx)
 	must(w.t, err)

@@ -20,6 +20,7 @@ import (
 
 	"github.com/bitgram/bitgram/internal/chain"
 	"github.com/bitgram/bitgram/internal/testing/conform"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -75,7 +76,7 @@ func startBtcd(t *testing.T, secure bool) (b *btcd, cfg Config) {
 		_ = cmd.Process.Kill()
 		<-ended
 	})
-	for deadline := time.After(30 * time.Second); ; {
+	for deadline := time.After(5 * time.Minute); ; {
 		conn, err := net.Dial("tcp", at)
 		if err == nil {
 			conn.Close()
@@ -139,9 +140,8 @@ func (b *btcd) reorg(depth int) {
 }
 
 func TestConformanceBtcd(t *testing.T) {
-	if testing.Short() {
-		t.Skip("a process for each test")
-	}
+	tier.NotShort(t)
+	parts := tier.Pick(nil, []string{"Reorg"}, nil) // a process for each
 	conform.Backend(t, func(t *testing.T) *conform.ChainHarness {
 		b, _ := startBtcd(t, false)
 		return &conform.ChainHarness{
@@ -151,15 +151,13 @@ func TestConformanceBtcd(t *testing.T) {
 			Reorg:   b.reorg,
 			Close:   func() { b.client.Close() },
 		}
-	})
+	}, parts...)
 }
 
 // TestBtcdSecure: TLS with the certificate that btcd makes for itself, and
 // what it says to strangers.
 func TestBtcdSecure(t *testing.T) {
-	if testing.Short() {
-		t.Skip("a process")
-	}
+	tier.NotShort(t)
 	b, cfg := startBtcd(t, true)
 	b.mine(1)
 	if ref, err := b.client.Tip(t.Context()); err != nil || ref.Height != 1 {

@@ -7,27 +7,25 @@ import (
 
 	"github.com/bitgram/bitgram/internal/api"
 	"github.com/bitgram/bitgram/internal/bank"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/wire"
 )
 
-// TestPenniesKilled kills payee and payer in the middle of streams of pennies: what
+// penniesKilled kills payee and payer in the middle of streams of pennies: what
 // was acknowledged is there, what was ordered arrives, nothing is paid twice, and
 // both sides close at the very penny.
-func TestPenniesKilled(t *testing.T) {
-	if testing.Short() {
-		t.Skip("[short] three processes")
-	}
+func penniesKilled(t *testing.T) {
 	t.Parallel()
 	w := newTown(t, 4, 300*time.Millisecond, 1, "alice")
 	agent, alice := w.agents[0], w.users[0]
 	agent.args = append(agent.args, "--bank")
 	w.up()
 	w.fund(alice, 1, 1_000_000)
-	const value, pennies, rounds = wire.Sat(500_000), 1_000_000, 6
+	const value, pennies = wire.Sat(500_000), 1_000_000
 	ctx := t.Context()
 	bankOf := func(p *party, id string, done func(api.Bank) bool) (b api.Bank) {
 		t.Helper()
-		for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		for end := time.Now().Add(busy * time.Minute); ; time.Sleep(50 * time.Millisecond) {
 			c, err := p.dial()
 			if err == nil {
 				if b, err = c.Bank(ctx, id); err == nil && done(b) {
@@ -47,7 +45,7 @@ func TestPenniesKilled(t *testing.T) {
 	b = bankOf(alice, id, func(b api.Bank) bool { return b.State == bank.StateOpen })
 	bankOf(agent, id, func(b api.Bank) bool { return b.State == bank.StateOpen })
 	ordered := uint32(0)
-	for round := range rounds {
+	for round := range tier.Pick(0, 2, 6) {
 		victim := agent
 		if round%2 == 1 {
 			victim = alice

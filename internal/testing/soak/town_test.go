@@ -297,10 +297,10 @@ func (p *proc) end(s os.Signal, limit time.Duration) error {
 	_ = cmd.Process.Signal(s) // it may have ended
 	select {
 	case <-ended:
-	case <-time.After(limit):
+	case <-time.After(busy * limit):
 		_ = cmd.Process.Signal(syscall.SIGQUIT) // for the stacks
 		<-ended
-		p.t.Errorf("%s did not end within %v", p.name, limit)
+		p.t.Errorf("%s did not end within %v", p.name, busy*limit)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -312,8 +312,8 @@ func (p *proc) wait(limit time.Duration) int {
 	p.t.Helper()
 	select {
 	case <-p.ended:
-	case <-time.After(limit + time.Second):
-		p.t.Fatalf("%s still runs after %v\n%s", p.name, limit, tail(p.log))
+	case <-time.After(busy*limit + time.Second):
+		p.t.Fatalf("%s still runs after %v\n%s", p.name, busy*limit, tail(p.log))
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -418,7 +418,7 @@ func (w *town) fund(p *party, coins int, each wire.Sat) {
 }
 
 // busy is how much longer all takes where other tests have the processors, too.
-const busy = 3
+const busy = 6
 
 // until tries f until it works.
 func (w *town) until(limit time.Duration, f func() error) {

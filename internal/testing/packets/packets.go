@@ -1,4 +1,9 @@
-package sim
+// Package packets is a network of simulated packets for libp2p hosts in one
+// process: QUIC over connections that delay and lose packets as they are told.
+// It needs no sockets, so that hosts run in a bubble of testing/synctest, where
+// the clock jumps when nobody has anything to do: timeouts cost no time, and
+// none is due to a slow machine.
+package packets
 
 import (
 	"fmt"
@@ -18,7 +23,7 @@ import (
 	"go.uber.org/fx"
 )
 
-// Net carries packets between the hosts of a lab.
+// Net carries packets between hosts. It belongs to the bubble that made it.
 type Net struct {
 	making sync.Mutex // of endpoints: simnet takes one at a time
 	sim    *simnet.Simnet
@@ -31,14 +36,17 @@ type Net struct {
 	next    int
 }
 
-func newNet(seed uint64) *Net {
+// New returns a network with a latency of 5 ms that loses nothing; what it loses
+// later follows from the seed.
+func New(seed uint64) *Net {
 	n := &Net{rand: rand.New(rand.NewPCG(seed, 2)), latency: 5 * time.Millisecond, cut: map[string]bool{}}
 	n.sim = &simnet.Simnet{LatencyFunc: n.delay, Logger: slog.New(slog.DiscardHandler)}
 	n.sim.Start()
 	return n
 }
 
-func (n *Net) close() { n.sim.Close() }
+// Close ends it, once its hosts are closed.
+func (n *Net) Close() { n.sim.Close() }
 
 // Set sets the one-way latency and the part of packets that are lost, 0 to 1.
 func (n *Net) Set(latency time.Duration, loss float64) {
@@ -47,14 +55,12 @@ func (n *Net) Set(latency time.Duration, loss float64) {
 	n.latency, n.loss = latency, loss
 }
 
-// Cut takes homes off the network; Heal brings all back.
-func (n *Net) Cut(homes ...*Home) {
+// Cut takes addresses off the network; Heal brings all back.
+func (n *Net) Cut(ips ...string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for _, h := range homes {
-		for _, ip := range h.ips {
-			n.cut[ip] = true
-		}
+	for _, ip := range ips {
+		n.cut[ip] = true
 	}
 }
 
@@ -78,8 +84,8 @@ func (n *Net) drops(from, to string) bool {
 	return n.cut[from] || n.cut[to] || n.loss > 0 && n.rand.Float64() < n.loss
 }
 
-// newIP is an address in a /16 of its own.
-func (n *Net) newIP() string {
+// NewIP returns an address in a /16 of its own, which is a public one.
+func (n *Net) NewIP() string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.next++
@@ -105,8 +111,9 @@ type source struct{ ip net.IP }
 
 func (s source) PreferredSourceIPForDestination(*net.UDPAddr) (net.IP, error) { return s.ip, nil }
 
-// transports give a host QUIC over packets from ip.
-func (n *Net) transports(ip string) []libp2p.Option {
+// Transports are the options that give a libp2p host QUIC over packets from ip
+// (p2p.Config.Transports).
+func (n *Net) Transports(ip string) []libp2p.Option {
 	link := simnet.LinkSettings{BitsPerSecond: 100_000_000}
 	var port atomic.Int32
 	port.Store(30000)
