@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -31,7 +32,27 @@ func TestMain(m *testing.M) {
 		os.Stdout.WriteString("locked\n")
 		time.Sleep(time.Minute)
 	}
+	kdfTime, kdfMemory = 1, 64
 	os.Exit(m.Run())
+}
+
+// realTime and realMemory are what users' homes have, which TestMain lowers.
+var realTime, realMemory = kdfTime, kdfMemory
+
+// TestKDF: a passphrase costs what RFC 9106 recommends, and opens what it sealed at
+// that cost.
+func TestKDF(t *testing.T) {
+	defer func(time, memory uint32) { kdfTime, kdfMemory = time, memory }(kdfTime, kdfMemory)
+	kdfTime, kdfMemory = realTime, realMemory
+	entropy := bytes.Repeat([]byte{7}, 32)
+	k, err := NewKeys(wire.Regtest, "bgrt1x", 5, entropy, "correct horse")
+	must(t, err)
+	if k.KDF.Time != 3 || k.KDF.Memory != 64<<10 || k.KDF.Threads != 4 {
+		t.Errorf("%+v", k.KDF)
+	}
+	if got, err := k.Open("correct horse"); err != nil || !bytes.Equal(got, entropy) {
+		t.Errorf("another seed: %v", err)
+	}
 }
 
 func must(t *testing.T, err error) {
@@ -51,6 +72,7 @@ func want(t *testing.T, err, is error) {
 // TestOneDaemon: the second one is refused, in another process too; when the
 // first is killed, its lock is free, and what it published is not believed.
 func TestOneDaemon(t *testing.T) {
+	tier.NotShort(t) // it starts a process
 	h := At(filepath.Join(t.TempDir(), "home"))
 	_, err := h.Endpoint()
 	want(t, err, ErrNoDaemon)

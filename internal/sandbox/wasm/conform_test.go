@@ -4,12 +4,17 @@ import (
 	"testing"
 
 	"github.com/bitgram/bitgram/internal/testing/conform"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 )
 
-func TestConformCompiler(t *testing.T) { conformEngine(t, false) }
+func TestConformCompiler(t *testing.T) {
+	tier.NotShort(t)
+	conformEngine(t, false)
+}
 
 func TestConformInterpreter(t *testing.T) {
-	if testing.Short() {
+	tier.NotShort(t)
+	if tier.Race {
 		t.Skip("interpreted Go programs are slow under the race detector")
 	}
 	conformEngine(t, true)

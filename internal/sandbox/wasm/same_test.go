@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/bitgram/bitgram/internal/sandbox"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 )
 
 // guest is one program of the corpus, with what it is run with.
@@ -123,9 +124,10 @@ const forever = 1 << 30
 // every sync event.
 func TestSame(t *testing.T) {
 	t.Parallel()
+	tier.NotShort(t)
 	compiler, interpreter := newEngine(t, false), newEngine(t, true)
 	for _, g := range corpus {
-		if testing.Short() && g.name != "primes" && g.name != "suspended" {
+		if tier.Race && g.name != "primes" && g.name != "suspended" {
 			continue
 		}
 		t.Run(g.name, func(t *testing.T) {
@@ -141,7 +143,7 @@ func TestSame(t *testing.T) {
 			if again := follow(t, p, job, nil, forever); !slices.Equal(again.Lines, first.Lines) {
 				t.Errorf("the second run differs:\n%s", differ(first.Lines, again.Lines))
 			}
-			if !testing.Short() {
+			if !tier.Race {
 				i := follow(t, load(t, interpreter, bin), job, nil, forever)
 				if !slices.Equal(i.Lines, first.Lines) {
 					t.Errorf("the interpreter differs:\n%s", differ(first.Lines, i.Lines))
