@@ -1,7 +1,7 @@
 # The two commands that matter need no make: go run ./cmd/bitgram demo, and
 # go test ./...
 
-.PHONY: all short test nightly race lint fuzz soak bench vectors
+.PHONY: all short test nightly race lint fuzz soak bench vectors docs picture man release
 
 all: lint test
 
@@ -47,3 +47,18 @@ vectors:
 	go test ./internal/deal -run StateTables -update
 	go test ./internal/bank -run 'StateTables|Vectors' -update
 	go test ./internal/sandbox/wasm -run FuelPage -update
+
+# docs/reference, from the program itself; a test fails if it is not current.
+docs:
+	go run ./cmd/bitgram generate --reference docs/reference
+
+# README's picture, from a session on a devnet.
+picture:
+	go run ./docs/picture -o docs/session.svg
+
+man:
+	go run ./cmd/bitgram generate --man dist/man
+
+# Archives, Debian packages and checksums in dist/.
+release:
+	release/build.sh dist

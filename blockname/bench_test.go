@@ -14,8 +14,8 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// The blocks that are scanned: as many outputs as 1,000,000 bytes hold, all of
-// them OP_RETURN, 250 a transaction; and one of ordinary transactions.
+// The blocks to scan: as many OP_RETURN outputs as fit in 1,000,000 bytes, 250
+// per transaction; and a block of ordinary transactions.
 func benchBlocks(b *testing.B) map[string][]byte {
 	fill := func(outs int, text func(i int) []byte) []byte {
 		txs := 1
@@ -26,7 +26,7 @@ func benchBlocks(b *testing.B) map[string][]byte {
 			txs += txs/8 + 1
 		}
 	}
-	// 256 of each, so that nothing is learnt by heart.
+	// 256 of each, so that the branch predictor cannot learn them.
 	var hints, short, seeds, bad, other [256][]byte
 	for i := range hints {
 		hints[i] = fmt.Appendf(nil, "*!host%d.example.com%08x", i*7919, uint32(i)*0x9e3779b1)
@@ -60,8 +60,8 @@ func benchBlocks(b *testing.B) map[string][]byte {
 	}
 }
 
-// BenchmarkScan: raw blocks in, hints out, one core; the wanted rate is 200
-// MB/s. BenchmarkScanBtcd does the same by btcd's decoder.
+// BenchmarkScan measures the scan of raw blocks on one core; the required rate
+// is 200 MB/s. BenchmarkScanBtcd does the same with btcd's decoder.
 func BenchmarkScan(b *testing.B) {
 	blocks := benchBlocks(b)
 	for _, name := range slices.Sorted(maps.Keys(blocks)) {
@@ -92,7 +92,7 @@ func BenchmarkScanBtcd(b *testing.B) {
 	}
 }
 
-// BenchmarkScanTxs is Scan of transactions that somebody else has decoded.
+// BenchmarkScanTxs measures Scan on decoded transactions.
 func BenchmarkScanTxs(b *testing.B) {
 	for name, raw := range benchBlocks(b) {
 		var m btcwire.MsgBlock

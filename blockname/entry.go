@@ -9,28 +9,29 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// MaxBids is the number of addresses that are kept under one DHT prefix.
+// MaxBids is the maximum number of bids under one DHT prefix.
 const MaxBids = 4
 
-// ErrCorrupt means an entry or undo bytes that this package did not write.
+// ErrCorrupt means that an entry or undo record was not written by this
+// package.
 var ErrCorrupt = errors.New("blockname index corrupt")
 
-// Bid is an address under a name and what was burned for it.
+// Bid is an address in an entry, and the sum burned for it.
 type Bid struct {
 	Hint   Hint
 	Burned wire.Sat
-	// Height and Out are where it came into the entry.
+	// Height and Out say where its hint first appeared.
 	Height wire.Height
 	Out    wire.Outpoint
 }
 
-// Entry is what the index keeps under one key, the best bid first: one bid
-// under a name, 1 to MaxBids different ones under a DHT prefix. Of equal bids
-// the first to burn so much comes first.
+// Entry is the value of the index under one key, the best bid first: one bid
+// for a name, 1 to MaxBids different ones for a DHT prefix. Of bids with equal
+// sums, the first to reach the sum comes first.
 type Entry []Bid
 
-// Key is where the index keeps the entry of a name (dht is empty), or of a TLD
-// and a DHT prefix: the kind's byte ‖ name, then 0x00 ‖ dht if it has one.
+// Key returns the index key of the entry of a name (dht is empty), or of a TLD
+// and a DHT prefix: the kind's byte ‖ name, then 0x00 ‖ dht if there is one.
 func Key(kind Kind, name, dht string) []byte {
 	return appendKey(make([]byte, 0, 2+len(name)+len(dht)), kind, name, dht)
 }
@@ -43,14 +44,14 @@ func appendKey(b []byte, kind Kind, name, dht string) []byte {
 	return b
 }
 
-// Key is where the index keeps the hint's entry.
+// Key returns the index key of the hint's entry.
 func (h Hint) Key() []byte { return Key(h.Kind, h.Name, h.DHT) }
 
-// The second family of keys orders the seeds of a TLD by burn:
+// A second family of keys orders the seeds of a TLD by burn:
 //
 //	'$' ‖ tld ‖ 0x00 ‖ u64 (2⁶⁴ − 1 − burned by the best bid) ‖ kind ‖ dht
 //
-// Its values are the one byte 1.
+// Their value is the single byte 1.
 const rankByte = '$'
 
 var rankValue = []byte{1}
@@ -59,11 +60,11 @@ func rankPrefix(tld string) []byte {
 	return append(append([]byte{rankByte}, tld...), 0)
 }
 
-// IsEntry reports whether a key of the index is that of an entry; the others rank
-// entries.
+// IsEntry reports whether a key of the index belongs to an entry. The other
+// keys are ranks.
 func IsEntry(key []byte) bool { return len(key) > 0 && key[0] != rankByte }
 
-// rank is the second key of an entry; nil where it has none.
+// rank returns the entry's rank key, or nil if it has none.
 func (e Entry) rank() []byte {
 	if len(e) == 0 || !e[0].Hint.Kind.AddsUp() {
 		return nil
@@ -73,7 +74,7 @@ func (e Entry) rank() []byte {
 	return append(append(b, byte(h.Kind)), h.DHT...)
 }
 
-// add lets a hint of the entry's key in.
+// add applies a hint with the entry's key.
 func (e Entry) add(f *Found, at wire.Height) Entry {
 	bid := Bid{Hint: f.Hint, Burned: f.Value, Height: at, Out: f.Out}
 	if !f.Hint.Kind.AddsUp() {
@@ -88,7 +89,7 @@ func (e Entry) add(f *Found, at wire.Height) Entry {
 	i := slices.IndexFunc(e, func(b Bid) bool { return b.Hint == f.Hint })
 	switch {
 	case i >= 0:
-		// No chain burns more than there is; if one does, the sum stays there.
+		// The sum is capped at all money that can exist.
 		e[i].Burned += min(f.Value, wire.MaxSat-e[i].Burned)
 	case len(e) < MaxBids:
 		e, i = append(e, bid), len(e)
@@ -104,9 +105,9 @@ func (e Entry) add(f *Found, at wire.Height) Entry {
 	return e
 }
 
-// Needed is the least value that a new output with hint h has to burn to stand
-// first in its entry e, by what e says now: 0 where it does already, or where
-// the entry is empty.
+// Needed returns the least value that a new output with hint h must burn to
+// become first in its entry e. It is 0 if h is first already or the entry is
+// empty.
 func (e Entry) Needed(h Hint) wire.Sat {
 	if len(e) == 0 || e[0].Hint == h {
 		return 0
@@ -122,11 +123,11 @@ func (e Entry) Needed(h Hint) wire.Sat {
 	return need
 }
 
-// encode returns the entry's value in the database: for each bid
+// encode returns the entry's database value: for each bid
 //
 //	u8 length ‖ hint ‖ u64 burned ‖ u32 height ‖ txid(32) ‖ u32 little-endian index
 //
-// nil where it is empty.
+// or nil if the entry is empty.
 func (e Entry) encode() (b []byte, err error) {
 	if len(e) == 0 {
 		return nil, nil
@@ -148,8 +149,8 @@ func (e Entry) encode() (b []byte, err error) {
 
 const bidTail = 8 + 4 + 32 + 4
 
-// DecodeEntry reads the value under a key. ErrCorrupt is what no Apply wrote
-// there.
+// DecodeEntry decodes the value under a key. It returns ErrCorrupt if Apply
+// cannot have written it.
 func DecodeEntry(key, value []byte) (Entry, error) {
 	var e Entry
 	for len(value) > 0 {

@@ -21,7 +21,7 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// The grammar once more, in another language.
+// The grammar again, as regular expressions.
 const (
 	reLabel = `[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?`
 	reName  = `((?:` + reLabel + `\.)*)(` + reLabel + `)`
@@ -37,7 +37,7 @@ var (
 	reXN     = regexp.MustCompile(`(?:\A|\.)..--`)
 )
 
-// slowParse reports whether data is a hint, by the grammar.
+// slowParse reports whether data is a hint by the grammar.
 func slowParse(data []byte) bool {
 	s := string(data)
 	name := func(front, last string) bool {
@@ -69,7 +69,8 @@ func slowParse(data []byte) bool {
 	return false
 }
 
-// FuzzParse: no panic, the grammar and nothing else, and one form.
+// FuzzParse checks for panics, against the grammar, and that a hint has one
+// form.
 func FuzzParse(f *testing.F) {
 	for _, x := range examples() {
 		f.Add([]byte(x.Text))
@@ -95,7 +96,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// FuzzEncode: what is encoded is read back as the same hint.
+// FuzzEncode checks that an encoded hint parses to the same hint.
 func FuzzEncode(f *testing.F) {
 	for _, x := range examples() {
 		h := x.Hint
@@ -176,8 +177,8 @@ func slowScanRaw(raw []byte) (Block, bool) {
 	return Scan(m.Transactions), true
 }
 
-// FuzzScanRaw: the same blocks as btcd, and in them the same hints, values and
-// txids.
+// FuzzScanRaw compares with btcd: the same blocks are accepted, with the same
+// hints, values and txids.
 func FuzzScanRaw(f *testing.F) {
 	for _, n := range []int{0, 1, 3} {
 		for _, witness := range []bool{false, true} {
@@ -211,7 +212,7 @@ func FuzzScanRaw(f *testing.F) {
 	})
 }
 
-// FuzzEntry: an entry has one form.
+// FuzzEntry checks that an entry has one form.
 func FuzzEntry(f *testing.F) {
 	for _, e := range someEntries() {
 		b, err := e.encode()
@@ -235,7 +236,7 @@ func FuzzEntry(f *testing.F) {
 	})
 }
 
-// someEntries are entries of one bid and of as many as there may be.
+// someEntries returns entries with one bid and with the maximum number.
 func someEntries() (list []Entry) {
 	for i, x := range examples() {
 		list = append(list, Entry{{Hint: x.Hint, Burned: wire.Sat(i), Height: wire.Height(i), Out: wire.Outpoint{Txid: wire.Hash{1}, Vout: 7}}})
@@ -248,7 +249,7 @@ func someEntries() (list []Entry) {
 	return append(list, full)
 }
 
-// FuzzRevert: undo has one form.
+// FuzzRevert checks that an undo record has one form.
 func FuzzRevert(f *testing.F) {
 	var undo []byte
 	for _, e := range someEntries() {

@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	// MaxSize is the largest hint in bytes: what the usual relay policy lets
-	// an OP_RETURN output carry.
+	// MaxSize is the maximum size of a hint in bytes, the usual relay limit of
+	// an OP_RETURN output's data.
 	MaxSize = 80
 	// MaxOriginalSize is the largest hint that the reference writes.
 	MaxOriginalSize = 40
@@ -19,14 +19,15 @@ const (
 )
 
 var (
-	// ErrMalformed means data that begins as a hint does and is none.
+	// ErrMalformed means that data begins like a hint but does not follow the
+	// grammar.
 	ErrMalformed = errors.New("malformed hint")
-	// ErrNotHint means data that does not begin with * and the byte of a kind.
+	// ErrNotHint means that data does not begin with * and the byte of a kind.
 	ErrNotHint = errors.New("not a hint")
 )
 
-// malformed says what is wrong with a hint and wraps ErrMalformed. It is a
-// string, so that a block full of bad hints costs no allocation for each.
+// malformed is an error about a hint; it wraps ErrMalformed. It is a string, so
+// a block full of bad hints does not allocate for each.
 type malformed string
 
 func (m malformed) Error() string { return ErrMalformed.Error() + ": " + string(m) }
@@ -65,8 +66,8 @@ func (k Kind) known() bool {
 	return k == Host || k == Domain || k == TLD || k == Authority || k == Seed
 }
 
-// AddsUp reports whether hints of kind k stand under a DHT prefix, where
-// burns add up.
+// AddsUp reports whether hints of kind k have a DHT prefix, under which burns
+// add up.
 func (k Kind) AddsUp() bool { return k == TLD || k == Seed }
 
 // Hint is one hint. Fields that its kind does not have are zero. Hints are
@@ -80,7 +81,7 @@ type Hint struct {
 	// Addr is an IPv4 address, with a port for Domain and TLD and port 0 for
 	// Host.
 	Addr netip.AddrPort
-	// Multiaddr is where a Seed is reached.
+	// Multiaddr is the address of a Seed.
 	Multiaddr string
 	// ID is an Authority's notary.
 	ID [4]byte
@@ -98,11 +99,11 @@ func Parse(data []byte) (Hint, error) {
 	return parse(string(data))
 }
 
-// begins reports whether data begins as a hint does.
+// begins reports whether data begins like a hint.
 func begins(data []byte) bool { return len(data) >= 2 && data[0] == '*' && Kind(data[1]).known() }
 
-// parse reads what begins as a hint and is not too long. The hint's strings are
-// parts of text.
+// parse parses text that begins like a hint and is not too long. The hint's
+// strings share text's memory.
 func parse(text string) (h Hint, err error) {
 	kind, body := Kind(text[1]), text[2:]
 	switch kind {
@@ -145,7 +146,7 @@ func parse(text string) (h Hint, err error) {
 	return h, nil
 }
 
-// cutHex cuts len(dst) bytes in hex off the end of body.
+// cutHex splits len(dst) bytes in hex off the end of body.
 func cutHex(body string, dst []byte) (front string, err error) {
 	n := len(body) - 2*len(dst)
 	if n < 0 {
@@ -161,8 +162,8 @@ func cutHex(body string, dst []byte) (front string, err error) {
 	return body[:n], nil
 }
 
-// setPlace reads the TLD and the DHT prefix. Neither can hold a dot, so the
-// first one is the one between them.
+// setPlace parses the TLD and the DHT prefix. Neither can contain a dot, so the
+// first dot separates them.
 func (h *Hint) setPlace(s string) error {
 	tld, dht, ok := strings.Cut(s, ".")
 	if !ok {
@@ -172,13 +173,13 @@ func (h *Hint) setPlace(s string) error {
 	return checkPlace(tld, dht)
 }
 
-// Encode returns the hint's text, what an OP_RETURN output carries in its one
-// push. A hint that Parse would not read is refused with an error that wraps
-// ErrMalformed.
+// Encode returns the hint's text, for the single push of an OP_RETURN output.
+// It returns an error that wraps ErrMalformed if Parse would not accept the
+// text.
 func (h Hint) Encode() ([]byte, error) { return h.append(nil) }
 
 func (h Hint) append(b []byte) ([]byte, error) {
-	// What the kind does not have is zero.
+	// Fields that the kind does not have must be zero.
 	only := Hint{Kind: h.Kind, Name: h.Name}
 	var err error
 	switch h.Kind {
@@ -241,7 +242,7 @@ func (h Hint) append(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// nibble is the value of a lower-case hex digit, 255 for anything else.
+// nibble returns the value of a lower-case hex digit, or 255.
 func nibble(c byte) byte { return nibbles[c] }
 
 const hexDigits = "0123456789abcdef"
@@ -257,7 +258,7 @@ var nibbles = func() (t [256]byte) {
 }()
 
 // checkMultiaddr checks a seed's address: /ip6/, /dns/, /dns4/ or /dns6/, then
-// /tcp/PORT or /udp/PORT/quic-v1, in the one form that each has.
+// /tcp/PORT or /udp/PORT/quic-v1, in canonical form.
 func checkMultiaddr(s string) error {
 	rest, ok := strings.CutPrefix(s, "/")
 	if !ok {
@@ -270,14 +271,14 @@ func checkMultiaddr(s string) error {
 		a, err := netip.ParseAddr(where)
 		var text [64]byte
 		if err != nil || !a.Is6() || a.Is4In6() || a.Zone() != "" || string(a.AppendTo(text[:0])) != where {
-			return malformed("not an IPv6 address in its one form")
+			return malformed("not an IPv6 address in canonical form")
 		}
 	case "dns", "dns4", "dns6":
 		if err := CheckName(where); err != nil {
 			return err
 		}
 	default:
-		return malformed("multiaddr of neither ip6, dns, dns4 nor dns6")
+		return malformed("the multiaddr must begin with ip6, dns, dns4 or dns6")
 	}
 	port, ok := strings.CutPrefix(rest, "tcp/")
 	if !ok {
@@ -285,7 +286,7 @@ func checkMultiaddr(s string) error {
 			port, ok = strings.CutSuffix(port, "/quic-v1")
 		}
 		if !ok {
-			return malformed("multiaddr of neither tcp/PORT nor udp/PORT/quic-v1")
+			return malformed("the multiaddr must end in tcp/PORT or udp/PORT/quic-v1")
 		}
 	}
 	n := 0

@@ -37,7 +37,7 @@ func examples() []example {
 		{"*+notary.example0a0b0c0d", Hint{Kind: Authority, Name: "notary.example", ID: [4]byte{10, 11, 12, 13}}},
 
 		{"*!a01020304", Hint{Kind: Host, Name: "a", Addr: v4("1.2.3.4")}},
-		// The address is the last 8 or 12 bytes, whatever stands before.
+		// The address is the last 8 or 12 bytes, whatever precedes them.
 		{"*!abcdef.deadbeef00000000", Hint{Kind: Host, Name: "abcdef.deadbeef", Addr: v4("0.0.0.0")}},
 		{"*!test.name0102030", Hint{Kind: Host, Name: "test.nam", Addr: v4("224.16.32.48")}},
 		{"*!xffffffff", Hint{Kind: Host, Name: "x", Addr: v4("255.255.255.255")}},
@@ -55,7 +55,8 @@ func examples() []example {
 	}
 }
 
-// TestMultiaddrs: a seed's multiaddr is one for libp2p too, in its one form.
+// TestMultiaddrs checks that libp2p accepts a seed's multiaddr in the same
+// form.
 func TestMultiaddrs(t *testing.T) {
 	for _, x := range examples() {
 		if x.Hint.Kind != Seed {
@@ -68,7 +69,7 @@ func TestMultiaddrs(t *testing.T) {
 	}
 }
 
-// What begins as a hint and is none.
+// Data that begins like a hint but is malformed.
 func badTexts() []string {
 	long := strings.Repeat("a", 64)
 	return []string{
@@ -117,7 +118,7 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
-// No hint is longer than 80 bytes, and each kind may be as long.
+// No hint is longer than 80 bytes, and each kind can be that long.
 func TestMaxSize(t *testing.T) {
 	pad := func(n int) string { return (strings.Repeat("a", 20) + "." + strings.Repeat("b", 63))[:n] }
 	for _, h := range []func(n int) Hint{
@@ -144,7 +145,7 @@ func TestMaxSize(t *testing.T) {
 	}
 }
 
-// A hint that has no text is not encoded.
+// A hint without a valid text is not encoded.
 func TestEncodeRefuses(t *testing.T) {
 	for _, h := range []Hint{
 		{},
@@ -188,7 +189,7 @@ func TestCheckName(t *testing.T) {
 	}
 }
 
-// Neither scripts that hold no hint nor bad hints cost an allocation each.
+// Neither scripts without a hint nor malformed hints allocate.
 func TestAllocations(t *testing.T) {
 	bad := append([]byte{opReturn, 12}, "*!A.b0102030"...)
 	other := append([]byte{opReturn, 4}, "abcd"...)

@@ -10,34 +10,34 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// ErrValue means a Found whose value is no amount of bitcoin. Scan gives none.
+// ErrValue means that a Found has an impossible value. Scan never returns one.
 var ErrValue = errors.New("value out of range")
 
-// Change is a key and what is to be put under it; a nil Value deletes it.
+// Change is a key and its new value. A nil Value deletes the key.
 type Change struct {
 	Key, Value []byte
 }
 
-// Apply returns what the hints of the block at a height change in the index,
-// and the bytes by which Revert takes it back. get reads the index as the
-// block before left it: nil for a missing key. What it returns is not changed,
-// and its errors are passed on wrapped. No key comes twice; keys are in order,
-// those of entries before those of ranks. A block that changes nothing has no
-// changes and no undo.
+// Apply returns the changes to the index by the hints of the block at height,
+// and an undo record for Revert. get reads the index as the previous block left
+// it, and returns nil for a missing key. Apply does not modify what get
+// returns, and wraps its errors. No key occurs twice; keys are in order, those
+// of entries before those of ranks. A block that changes nothing has no changes
+// and no undo.
 //
-// Of a host, domain or authority hint's key (kind, name), the hint that burned
-// more wins: a larger value replaces, an equal or smaller one does not. Values
-// do not add up, not even of the same hint.
+// A host, domain or authority entry (kind, name) belongs to the hint that
+// burned most: a larger value replaces the bid, an equal or smaller one does
+// not. Values do not add up, not even those of the same hint.
 //
-// Of a TLD or seed hint's key (kind, TLD, DHT prefix), the values of hints with
-// the same text add up to one bid. The larger sum comes first, of equal sums
-// the first to reach it. At most MaxBids bids are kept: one more has to burn
-// more, in one output, than the sum of the last, which is then forgotten. Other
-// keys are not touched, whatever was burned: no burn buys the whole TLD.
+// In a TLD or seed entry (kind, TLD, DHT prefix), the values of hints with the
+// same text add up to one bid. The larger sum comes first; of equal sums, the
+// first to reach it. At most MaxBids bids are kept. A new one must then burn
+// more, in one output, than the sum of the last bid, which is forgotten. Other
+// keys do not change, however much was burned: no burn buys the whole TLD.
 //
-// Hints come in the order of their transactions and outputs. 0 is a value like
-// any other. A sum does not exceed wire.MaxSat. The result depends on the
-// blocks of the chain and on nothing else.
+// Hints are applied in the order of their transactions and outputs. 0 is a
+// valid value. A sum is capped at wire.MaxSat. The result depends only on the
+// blocks of the chain.
 func Apply(get func(key []byte) ([]byte, error), height wire.Height, block Block) (changes []Change, undo []byte, err error) {
 	type touched struct {
 		old   []byte
@@ -101,16 +101,18 @@ func Apply(get func(key []byte) ([]byte, error), height wire.Height, block Block
 	return append(changes, ranks...), undo, nil
 }
 
-// appendChange appends u8 length ‖ key ‖ u16 length ‖ value; a length of 0 is a
-// nil value. The values of an index are never empty and shorter than 2¹⁶.
+// appendChange appends u8 length ‖ key ‖ u16 length ‖ value; a length of 0
+// means a nil value. The values of an index are never empty and are shorter
+// than 2¹⁶.
 func appendChange(b []byte, c Change) []byte {
 	b = append(append(b, byte(len(c.Key))), c.Key...)
 	return append(binary.BigEndian.AppendUint16(b, uint16(len(c.Value))), c.Value...)
 }
 
-// Revert returns the changes that restore the index to what it was before the
-// Apply that gave undo, byte for byte, provided that it is now as that Apply
-// left it: blocks are taken back last first. ErrCorrupt is what no Apply gave.
+// Revert returns the changes that restore the index to its state before the
+// Apply that returned undo, byte for byte. The index must be in the state that
+// Apply left, so blocks must be reverted in reverse order. It returns
+// ErrCorrupt if Apply cannot have returned undo.
 func Revert(undo []byte) (changes []Change, err error) {
 	for len(undo) > 0 {
 		n := int(undo[0])

@@ -80,8 +80,8 @@ func (c *chain) disconnect() {
 	c.blocks, c.undo = c.blocks[:last], c.undo[:last]
 }
 
-// slowEntry is the entry of a key by the rules as they are told, from the list
-// of all blocks.
+// slowEntry computes the entry of a key from the list of all blocks, literally
+// by the rules.
 func slowEntry(blocks []Block, key string) (e Entry) {
 	type sum struct {
 		Bid
@@ -117,7 +117,8 @@ func slowEntry(blocks []Block, key string) (e Entry) {
 			}
 			kept = append(kept, one)
 			if len(kept) > MaxBids {
-				// The newcomer goes, unless it burned more than another.
+				// The newest bid is dropped, unless it burned more than
+				// another.
 				worst := len(kept) - 1
 				for i, s := range kept {
 					if s.Burned < kept[worst].Burned || (s.Burned == kept[worst].Burned && s.reached > kept[worst].reached) {
@@ -220,9 +221,9 @@ func diff(t *rapid.T, what string, got, want bucket) {
 	t.FailNow()
 }
 
-// TestReorgUndo: apply and revert is the identity, byte for byte; and the index
-// is that of the slow reference, whatever reorgs there were on the way and
-// however the blocks came (invariant ReorgUndo).
+// TestReorgUndo checks that Apply followed by Revert restores every byte, and
+// that the index equals that of the slow reference, after any reorgs on the way
+// (invariant ReorgUndo).
 func TestReorgUndo(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := &chain{t: t, index: bucket{}}
@@ -325,7 +326,8 @@ func TestLargerBurnWins(t *testing.T) {
 	}
 }
 
-// TestBurnsAddUp: for one address; no burn buys another prefix or TLD.
+// TestBurnsAddUp checks that burns add up for one address, and that no burn
+// affects another prefix or TLD.
 func TestBurnsAddUp(t *testing.T) {
 	at := func(i int) string { return fmt.Sprintf("*#bitgram.1a0%d0000000fa1", i) }
 	c := &chain{t: t, index: bucket{}}
@@ -349,7 +351,7 @@ func TestBurnsAddUp(t *testing.T) {
 	}
 }
 
-// Sums end at the number of satoshi that exist, and such blocks come undone.
+// Sums are capped at all money that can exist, and such blocks can be reverted.
 func TestSumsAreBounded(t *testing.T) {
 	const one, two = "*#bitgram.1a010000000fa1", "*#bitgram.1a020000000fa1"
 	c := &chain{t: t, index: bucket{}}
@@ -372,7 +374,8 @@ func TestSumsAreBounded(t *testing.T) {
 	}
 }
 
-// TestNeeded: what is needed leads, and a satoshi less does not.
+// TestNeeded checks that the needed value makes a bid first, and one satoshi
+// less does not.
 func TestNeeded(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var blocks []Block
@@ -391,7 +394,7 @@ func TestNeeded(t *testing.T) {
 	})
 }
 
-// Errors of the database and of what is in it come through.
+// Errors of the database and of its content are returned.
 func TestApplyErrors(t *testing.T) {
 	b := burns(t, "1 *!a.b01010101")
 	broken := errors.New("broken")
@@ -407,8 +410,8 @@ func TestApplyErrors(t *testing.T) {
 	}
 }
 
-// TestOneBurner: ten thousand hints of one burner, of one key or of as many,
-// take the time and the memory of ten thousand hints.
+// TestOneBurner checks that ten thousand hints of one burner, for one key or
+// for as many, cost no more time and memory than ten thousand hints do.
 func TestOneBurner(t *testing.T) {
 	const n = 10_000
 	same, other := Block{}, Block{}
@@ -452,7 +455,7 @@ func must[T any](v T, err error) func(testing.TB) T {
 	}
 }
 
-// TestMemoryOfABlock: the block that costs most: as many keys as fit in its
+// TestMemoryOfABlock measures the most expensive block: as many keys as fit in
 // 1,000,000 bytes of outputs, each with a full entry of the longest hints.
 func TestMemoryOfABlock(t *testing.T) {
 	tier.NotShort(t)

@@ -6,12 +6,13 @@ const (
 	maxLabel = 63
 )
 
-// CheckName reports what is wrong with a host name, wrapping ErrMalformed. A
-// name is one or more labels with dots between them, at most 253 bytes; a label
-// is 1 to 63 of a to z, 0 to 9 and the hyphen, which is neither first nor last,
-// nor third and fourth, where it marks encodings such as xn--: so what a name
-// shows is what it is. The last label is no number, decimal or 0x and hex, that
-// could be taken for a part of an IPv4 address.
+// CheckName returns an error that wraps ErrMalformed if name is not a valid
+// host name. A name is one or more labels separated by dots, at most 253 bytes.
+// A label has 1 to 63 characters of a to z, 0 to 9 and the hyphen. A hyphen
+// must not be first or last, nor both third and fourth, which marks encodings
+// such as xn--, so a name is exactly what it shows. The last label must not be
+// a number, decimal or 0x with hex digits, that could be taken for a part of an
+// IPv4 address.
 func CheckName(name string) error {
 	_, err := labels(name)
 	return err
@@ -25,7 +26,7 @@ var nameBytes = func() (t [256]bool) {
 	return t
 }()
 
-// labels counts the labels of a name that CheckName takes.
+// labels returns the number of labels of a valid name.
 func labels(name string) (n int, err error) {
 	if len(name) > maxName {
 		return 0, malformed("name longer than 253 bytes")
@@ -60,8 +61,8 @@ func labels(name string) (n int, err error) {
 	return n, nil
 }
 
-// number reports whether the label from start on reads as a number: all
-// digits, or 0x and hex digits, if any.
+// number reports whether the label from start on reads as a number: all digits,
+// or 0x and zero or more hex digits.
 func number(name string, start int) bool {
 	base := byte(10)
 	if len(name)-start >= 2 && name[start] == '0' && name[start+1] == 'x' {

@@ -11,16 +11,17 @@ import (
 
 // Reader reads the index.
 type Reader interface {
-	// Get returns the value under key, nil where there is none.
+	// Get returns the value under key, or nil if there is none.
 	Get(key []byte) ([]byte, error)
-	// Scan calls f for the first limit keys with prefix in ascending order. An
-	// error of f ends the scan and is returned. It must not read much more
-	// than limit: whoever pays fees puts as many seeds in a TLD as he likes.
+	// Scan calls f for the first limit keys with prefix, in ascending order. An
+	// error of f ends the scan and is returned. Scan must not read much more
+	// than limit keys, because anyone who pays fees can put any number of seeds
+	// in a TLD.
 	Scan(prefix []byte, limit int, f func(key, value []byte) error) error
 }
 
 // Lookup returns the entry of a name (dht is empty), or of a TLD and a DHT
-// prefix; an empty one where there is none.
+// prefix. It returns an empty entry if there is none.
 func Lookup(r Reader, kind Kind, name, dht string) (Entry, error) {
 	key := Key(kind, name, dht)
 	value, err := r.Get(key)
@@ -30,8 +31,8 @@ func Lookup(r Reader, kind Kind, name, dht string) (Entry, error) {
 	return DecodeEntry(key, value)
 }
 
-// Largest returns the first n entries of a TLD, TLD and seed hints together,
-// whose best bids burned most, the largest first.
+// Largest returns the n entries of a TLD, TLD and seed hints together, whose
+// best bids burned most, the largest first.
 func Largest(r Reader, tld string, n int) ([]Entry, error) {
 	prefix := rankPrefix(tld)
 	var keys [][]byte
@@ -61,10 +62,10 @@ func Largest(r Reader, tld string, n int) ([]Entry, error) {
 }
 
 // Closest returns the n entries of a TLD, TLD and seed hints together, that are
-// closest to a place in the DHT, the closest first. place is 64 lower-case hex
-// digits. A distance is the exclusive or; a DHT prefix is as far as the
-// farthest place that begins with it. Of equal distances the longer prefix is
-// closer, then the larger burn, then the TLD hint.
+// closest to a place in the DHT, the closest first. place has 64 lower-case hex
+// digits. The distance is the exclusive or; that of a DHT prefix is the
+// distance of the farthest place that begins with it. Of equal distances, the
+// longer prefix comes first, then the larger burn, then the TLD hint.
 func Closest(r Reader, tld, place string, n int) ([]Entry, error) {
 	if len(place) != MaxDHT || strings.Trim(place, hexDigits) != "" {
 		return nil, fmt.Errorf("%w: a place has 64 lower-case hex digits", ErrMalformed)
@@ -84,8 +85,8 @@ func Closest(r Reader, tld, place string, n int) ([]Entry, error) {
 	return all[:min(n, len(all))], nil
 }
 
-// compareDistance compares the distances of two DHT prefixes from a place; of
-// equal ones the longer prefix comes first.
+// compareDistance compares the distances of two DHT prefixes from a place. If
+// they are equal, the longer prefix comes first.
 func compareDistance(place, a, b string) int {
 	for i := range len(place) {
 		x, y := byte(15), byte(15)
@@ -112,13 +113,13 @@ type walk struct {
 
 var errEnough = errors.New("enough")
 
-// fewSeeds is how many entries are read and sorted at once.
+// fewSeeds is the maximum number of entries that are read and sorted at once.
 const fewSeeds = 64
 
 // visit collects the entries whose keys begin with prefix, the closest first,
-// until there are n: all at once where they are few, digit by digit otherwise.
-// So it reads no more than fewSeeds + 1 for each of 16 digits, 64 deep, and for
-// each that it returns, however many there are.
+// until there are n: all at once if they are few, digit by digit otherwise. So
+// it reads at most fewSeeds + 1 entries for each of 16 digits, 64 levels deep,
+// and for each entry that it returns, however many exist.
 func (w *walk) visit(prefix []byte) error {
 	digits := len(prefix) - bytes.IndexByte(prefix, 0) - 1
 	var some []Entry
@@ -152,7 +153,7 @@ func (w *walk) visit(prefix []byte) error {
 			return err
 		}
 	}
-	// The prefix itself is as far as the farthest place below it.
+	// The distance of the prefix itself is that of the farthest place below it.
 	if whole != nil {
 		return w.take(whole)
 	}

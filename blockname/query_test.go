@@ -17,7 +17,8 @@ import (
 
 func place(front string) string { return front + strings.Repeat("0", MaxDHT-len(front)) }
 
-// slowDistance is the largest distance of a place below dht, digit by digit.
+// slowDistance computes the distance of the farthest place below dht, digit by
+// digit.
 func slowDistance(place, dht string) string {
 	var d []byte
 	for i := range len(place) {
@@ -30,7 +31,7 @@ func slowDistance(place, dht string) string {
 	return string(d)
 }
 
-// TestClosestAndLargest: as by looking at everything.
+// TestClosestAndLargest compares with a search of all entries.
 func TestClosestAndLargest(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := &chain{t: t, index: bucket{}}
@@ -103,8 +104,8 @@ func (c *counted) Scan(prefix []byte, limit int, f func(key, value []byte) error
 	return nil
 }
 
-// TestClosestReadsLittle: of a TLD that somebody filled, here and there or all
-// around the place, only a little is read.
+// TestClosestReadsLittle checks that only few entries are read of a TLD with
+// very many, spread out or all around the place.
 func TestClosestReadsLittle(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	random := func() string {
@@ -117,7 +118,7 @@ func TestClosestReadsLittle(t *testing.T) {
 	where := random()
 	for name, dht := range map[string]func(i int) string{
 		"random": func(int) string { return random()[:58] },
-		// As deep as a hint reaches, on every level.
+		// On every level, as deep as a hint can be.
 		"around": func(i int) string { n := i % 56; return where[:n] + random()[n:58] },
 	} {
 		c := &chain{t: t, index: bucket{}}

@@ -11,7 +11,7 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// ErrBlock means bytes that are not one serialised block.
+// ErrBlock means that the bytes are not exactly one serialised block.
 var ErrBlock = errors.New("not a serialised block")
 
 // maxBlock is the largest block in bytes (BIP141).
@@ -26,8 +26,9 @@ const (
 	opReturn    = 0x6a
 )
 
-// FromScript returns the data of an output script that is OP_RETURN and then
-// exactly one push of bytes, by whatever opcode. data is a part of pkScript.
+// FromScript returns the data of an output script that consists of OP_RETURN
+// and exactly one push of bytes, with any push opcode. data shares pkScript's
+// memory.
 func FromScript(pkScript []byte) (data []byte, ok bool) {
 	if len(pkScript) < 2 || pkScript[0] != opReturn {
 		return nil, false
@@ -65,10 +66,10 @@ type Found struct {
 	Out   wire.Outpoint // the output
 }
 
-// Block is what a block says.
+// Block contains the hints of a block.
 type Block struct {
 	Hints     []Found // in the order of transactions and outputs
-	Malformed int     // outputs that begin as hints do and are none
+	Malformed int     // outputs that begin like hints but are malformed
 }
 
 // Scan finds the hints of a block's transactions.
@@ -94,22 +95,22 @@ func Scan(txs []*btcwire.MsgTx) Block {
 	return s.block
 }
 
-// scanner collects the hints of a block in two passes: the first one counts,
-// so that the second one needs two allocations and not two for each hint.
+// scanner collects the hints of a block in two passes. The first counts them,
+// so the second needs two allocations in all and not two for each hint.
 type scanner struct {
-	outputs int // that begin as hints do, and are still to come
+	outputs int // that begin like a hint and are still to be read
 	size    int // of their data
 	text    strings.Builder
 	block   Block
 }
 
-// hintData returns the data of an output that begins as a hint does.
+// hintData returns the data of an output that begins like a hint.
 func hintData(pkScript []byte) (data []byte, ok bool) {
 	data, ok = FromScript(pkScript)
 	return data, ok && begins(data)
 }
 
-// count takes an output in the first pass.
+// count processes an output in the first pass.
 func (s *scanner) count(pkScript []byte) {
 	if data, ok := hintData(pkScript); ok {
 		s.outputs++
@@ -119,7 +120,7 @@ func (s *scanner) count(pkScript []byte) {
 	}
 }
 
-// add takes an output in the second pass. The txid is not yet set.
+// add processes an output in the second pass. The txid is set later.
 func (s *scanner) add(pkScript []byte, value int64, index uint32) {
 	data, ok := hintData(pkScript)
 	if !ok {
@@ -153,10 +154,9 @@ func (s *scanner) name(first int, txid wire.Hash) {
 	}
 }
 
-// ScanRaw finds the hints of a serialised block, as Scan does of its
-// transactions, without making them. ErrBlock is what is no block of at most
-// 4,000,000 bytes, or a block and more; whether the block is valid otherwise
-// is for others to know.
+// ScanRaw finds the hints of a serialised block, like Scan, without decoding
+// its transactions. It returns ErrBlock if raw is not exactly one block of at
+// most 4,000,000 bytes. It does not check whether the block is valid otherwise.
 func ScanRaw(raw []byte) (Block, error) {
 	const header = 80
 	if len(raw) < header || len(raw) > maxBlock {
@@ -180,7 +180,7 @@ func ScanRaw(raw []byte) (Block, error) {
 	return s.block, nil
 }
 
-// countRaw takes a transaction in the first pass.
+// countRaw processes a transaction in the first pass.
 func (s *scanner) countRaw(c *cursor) {
 	t := c.tx()
 	for range t.outputs {
@@ -195,7 +195,7 @@ func (s *scanner) countRaw(c *cursor) {
 	c.end(&t)
 }
 
-// addRaw takes a transaction in the second pass: it is well-formed.
+// addRaw processes a transaction in the second pass. It is well-formed.
 func (s *scanner) addRaw(c *cursor) {
 	t := c.tx()
 	first := len(s.block.Hints)
@@ -245,8 +245,8 @@ func (c *cursor) tx() (t rawTx) {
 	return t
 }
 
-// end reads what stands behind the outputs. A marked transaction of empty
-// witnesses has another form and is refused.
+// end reads what follows the outputs. It rejects a transaction with the witness
+// marker but empty witnesses, because that is not the canonical form.
 func (c *cursor) end(t *rawTx) {
 	t.witness = c.i
 	if t.marked {
@@ -279,7 +279,7 @@ func (t *rawTx) txid(c *cursor) wire.Hash {
 	return sha256.Sum256(once[:])
 }
 
-// cursor reads a block. Once bad, it stays where it is and gives zeros.
+// cursor reads a block. After an error it does not advance, and returns zeros.
 type cursor struct {
 	b   []byte
 	i   int
@@ -294,7 +294,7 @@ func (c *cursor) skip(n uint64) {
 	c.i += int(n)
 }
 
-// take returns the next n bytes, nil where there are not as many.
+// take returns the next n bytes, or nil if there are fewer.
 func (c *cursor) take(n uint64) []byte {
 	if n > uint64(len(c.b)-c.i) {
 		c.i, c.bad = len(c.b), true
@@ -305,7 +305,7 @@ func (c *cursor) take(n uint64) []byte {
 	return b
 }
 
-// varint reads Bitcoin's compact size in its shortest form.
+// varint reads Bitcoin's compact size and requires the shortest form.
 func (c *cursor) varint() uint64 {
 	if c.i >= len(c.b) {
 		c.bad = true

@@ -54,8 +54,8 @@ func rawBlock(t testing.TB, txs, outs int, witness bool, text func(i int) []byte
 	return b.Bytes()
 }
 
-// TestScan: hints come in the order of transactions and outputs, with what they
-// burned and where; what is malformed is counted.
+// TestScan checks that hints come in the order of transactions and outputs,
+// with their burns and positions, and that malformed ones are counted.
 func TestScan(t *testing.T) {
 	texts := []string{"*!a01020304", "*!A01020304", "hello", "*.a.b010203040035", "*!a01020304", "*?", "*", ""}
 	raw := rawBlock(t, 6, 4, true, func(i int) []byte { return []byte(texts[i%len(texts)]) })
@@ -82,7 +82,8 @@ func TestScan(t *testing.T) {
 	}
 }
 
-// TestScanScripts: any one push carries a hint, nothing else does.
+// TestScanScripts checks that any single push carries a hint and that nothing
+// else does.
 func TestScanScripts(t *testing.T) {
 	found := 0
 	for _, s := range scripts() {
@@ -99,7 +100,7 @@ func TestScanScripts(t *testing.T) {
 	}
 }
 
-// A value that no valid block has makes no hint.
+// An output whose value is impossible yields no hint.
 func TestScanValues(t *testing.T) {
 	tx := btcwire.NewMsgTx(2)
 	for _, v := range []int64{0, 1, int64(wire.MaxSat), int64(wire.MaxSat) + 1, -1, math.MinInt64, math.MaxInt64} {
@@ -110,7 +111,7 @@ func TestScanValues(t *testing.T) {
 	}
 }
 
-// TestScanRawRefuses: every shortening of a block, and whatever is longer.
+// TestScanRawRefuses truncates and extends a block.
 func TestScanRawRefuses(t *testing.T) {
 	raw := rawBlock(t, 2, 2, true, func(int) []byte { return []byte("*!a01020304") })
 	for i := range raw {

@@ -1,18 +1,18 @@
-// Package guest is what a program in Go uses to run on Bitgram's nodes, or
-// under `bitgram run`. Build it with
+// Package guest is the API for Go programs that run on Bitgram's nodes or under
+// `bitgram run`. Build such a program with
 //
 //	GOOS=wasip1 GOARCH=wasm go build -o program.wasm .
 //
-// The functions are there under GOOS=wasip1 alone.
+// The functions exist only under GOOS=wasip1.
 //
 // # Epochs
 //
-// A program's work is divided into epochs by calls of [Sync], which hands over
-// a state: whatever the program needs to go on from there. At each of them all
-// nodes that run the program compare what they have, are paid, and may hand it
-// to another node. So Sync does not return: the program begins anew, from its
-// first line and with an empty memory, and [Restore] gives it the state. What
-// is not in the state does not survive an epoch; the output does.
+// Calls of [Sync] divide a program's work into epochs. Sync passes a state: all
+// data that the program needs to continue. At each call, all nodes that run the
+// program compare their states, are paid, and may hand the program over to
+// another node. So Sync does not return. The program starts again from its
+// first line, with empty memory, and [Restore] returns the state. Data outside
+// the state do not survive an epoch; the output does.
 //
 //	func main() {
 //		next := uint64(0)
@@ -27,14 +27,14 @@
 //		}
 //	}
 //
-// # What there is
+// # Environment
 //
-// Arguments, the input (by [Input], or from its beginning by os.Stdin), the
-// output (by [Output] or os.Stdout, in one order), a log for the developer
-// (os.Stderr), random numbers from the job's seed ([Random], crypto/rand), and
-// a clock that goes with the work done. No files, no network, no time of day.
-// All of it is the same on every node.
+// A program has arguments, the input ([Input], or os.Stdin from its beginning),
+// the output ([Output] or os.Stdout, which share one order), a log for the
+// developer (os.Stderr), random numbers from the job's seed ([Random],
+// crypto/rand), and a clock that advances with the work done. It has no files,
+// network or wall clock. Everything is the same on every node.
 //
-// C and Rust have the same functions: c/bitgram.h and rust/bitgram.rs beside
-// this package.
+// C and Rust have the same functions, in c/bitgram.h and rust/bitgram.rs in
+// this directory.
 package guest

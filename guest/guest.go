@@ -41,14 +41,14 @@ func hostEpoch() uint64
 
 func address(b []byte) unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(b)) }
 
-// Sync ends the epoch with a state. It does not return, but in a program that
-// was put through asyncify: there the memory is part of the state.
+// Sync ends the epoch with a state. It does not return, except in a program
+// that was processed by asyncify; its memory is then part of the state.
 func Sync(state []byte) {
 	hostSync(address(state), uint32(len(state)))
 }
 
-// Restore returns the state that the last epoch ended with; false in the first
-// epoch.
+// Restore returns the state with which the last epoch ended; ok is false in the
+// first epoch.
 func Restore() (state []byte, ok bool) {
 	size := hostRestore(nil, 0)
 	if size < 0 {
@@ -59,7 +59,7 @@ func Restore() (state []byte, ok bool) {
 	return state, true
 }
 
-// Input reads the job's input, from any offset.
+// Input returns a reader of the job's input.
 func Input() *io.SectionReader {
 	return io.NewSectionReader(inputReader{}, 0, int64(hostInputSize()))
 }
@@ -80,8 +80,8 @@ func (inputReader) ReadAt(b []byte, off int64) (n int, err error) {
 	return n, nil
 }
 
-// Output adds to the program's output, as os.Stdout does, in one call of any
-// size.
+// Output appends to the program's output, as os.Stdout does, with one host call
+// for a write of any size.
 var Output io.Writer = outputWriter{}
 
 type outputWriter struct{}
@@ -91,8 +91,8 @@ func (outputWriter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// Random is an endless stream of random numbers. Every epoch has its own, which
-// follows from the job's seed.
+// Random is an endless stream of random numbers. Each epoch has its own stream,
+// derived from the job's seed.
 var Random io.Reader = randomReader{}
 
 type randomReader struct{}
@@ -102,11 +102,11 @@ func (randomReader) Read(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// errEvent is what Event returns for what is no event.
+// errEvent is the error of Event for an event of the wrong size.
 var errEvent = errors.New("guest: an event has from 1 to 65,536 bytes")
 
-// Event announces something to whoever runs the program: progress, a request.
-// Events are part of what nodes agree on, in their order.
+// Event announces something, such as progress or a request, to the process that
+// runs the program. The nodes agree on the events and their order.
 func Event(b []byte) error {
 	if len(b) == 0 || len(b) > 65_536 {
 		return errEvent
@@ -115,5 +115,5 @@ func Event(b []byte) error {
 	return nil
 }
 
-// Epoch is the number of this epoch, from 1.
+// Epoch returns the number of this epoch, from 1.
 func Epoch() uint64 { return hostEpoch() }

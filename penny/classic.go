@@ -7,12 +7,12 @@ import (
 	"golang.org/x/crypto/ripemd160" //lint:ignore SA1019 OP_HASH160 has it
 )
 
-// ID names pence: the HASH160 of the last preimage of its digest.
+// ID identifies pence: the HASH160 of the last preimage of their digest.
 type ID [ripemd160.Size]byte
 
 func (id ID) String() string { return hex.EncodeToString(id[:]) }
 
-// Pence is a chain from its secret end.
+// Pence is a chain with its secret start p₀.
 type Pence struct {
 	Chain
 	N  uint32 // its pennies; at most MaxSeq
@@ -22,28 +22,28 @@ type Pence struct {
 // Last is p_N, which is public.
 func (p *Pence) Last() Penny { return p.Forward(Penny{Secret: p.P0}, p.N) }
 
-// Sum is what pence are rolled up to.
+// Sum is the result of rolling up pence.
 type Sum struct {
 	Last     Penny
-	Preimage []byte   // whose HASH160 is the ID: what satisfies it in a script
+	Preimage []byte   // its HASH160 is the ID; it satisfies the hash lock of a script
 	Digest   [32]byte // d_N, its SHA-256
 	ID       ID
 }
 
-// Sum walks all pennies:
+// Sum rolls up all pennies:
 //
 //	d₀ = SHA256(p₀)
 //	dⱼ = SHA256(dⱼ₋₁ ‖ nonce ‖ seq₃(j) ‖ pⱼ₋₁)
 //	ID = RIPEMD160(d_N)
 func (p *Pence) Sum() Sum { return p.Steps(func(Penny, [32]byte) bool { return true }) }
 
-// Steps is Sum and shows each pⱼ and dⱼ on the way, until it is told to stop; the
-// sum is then of nothing.
+// Steps computes Sum and calls step with each pⱼ and dⱼ on the way. If step
+// returns false it stops, and the result is not valid.
 func (p *Pence) Steps(step func(Penny, [32]byte) bool) Sum {
 	out := Sum{Preimage: append([]byte(nil), p.P0[:p.Size]...)}
 	out.Digest = sha256.Sum256(out.Preimage)
 	out.Last.Secret = p.P0
-	// The roll-up has the message of the next penny in it.
+	// The roll-up contains the message that is hashed to the next penny.
 	m := p.message(&p.P0)
 	var buf [sha256.Size + len(m.buf)]byte
 	for j := uint32(1); ; j++ {
@@ -71,7 +71,7 @@ func (p *Pence) Steps(step func(Penny, [32]byte) bool) Sum {
 	return out
 }
 
-// message is what is hashed to a penny.
+// message is the input of the hash that gives a penny.
 type message struct {
 	buf [NonceSize + seqSize + MaxSize]byte
 	n   int
@@ -84,11 +84,11 @@ func (c *Chain) message(s *Secret) (m message) {
 	return m
 }
 
-// seq sets the number of the penny that the message is hashed to.
+// seq sets the number of the penny to which the message hashes.
 func (m *message) seq(j uint32) {
 	m.buf[NonceSize], m.buf[NonceSize+1], m.buf[NonceSize+2] = byte(j>>16), byte(j>>8), byte(j)
 }
 
-// Global names a penny everywhere: the ID and the penny, 28 bytes in the classic
-// form.
+// Global returns a penny's globally unique form: the ID and the penny, 28 bytes
+// in the classic form.
 func (c *Chain) Global(id ID, p Penny) []byte { return c.Encode(id[:], p) }

@@ -27,8 +27,8 @@ func unhex(t testing.TB, s string) []byte {
 	return b
 }
 
-// TestVectors: pence of the linked specification, as another implementation has
-// them.
+// TestVectors compares with pence of the linked specification, as another
+// implementation computed them.
 func TestVectors(t *testing.T) {
 	raw, err := os.ReadFile("../spec/vectors/pence_classic.json")
 	if err != nil {
@@ -81,7 +81,7 @@ func drawPence(t *rapid.T) Pence {
 	return p
 }
 
-// slow is penny j as the definition reads.
+// slow computes penny j literally by the definition.
 func slow(p Pence, j uint32) Secret {
 	s := p.P0
 	for i := uint32(1); i <= j; i++ {
@@ -92,8 +92,9 @@ func slow(p Pence, j uint32) Secret {
 	return s
 }
 
-// TestChain: a purse gives what the definition says in any order; each penny is
-// verified by every higher one, and by nothing else.
+// TestChain checks that a purse returns the pennies of the definition in any
+// order, and that each penny verifies against every higher one and against
+// nothing else.
 func TestChain(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := drawPence(t)
@@ -124,7 +125,7 @@ func TestChain(t *testing.T) {
 	})
 }
 
-// TestDecode: nothing but the one length is a penny.
+// TestDecode checks that only one length is accepted.
 func TestDecode(t *testing.T) {
 	for _, size := range []int{ClassicSize, MinSize, MaxSize} {
 		c := Chain{Size: size}
@@ -141,8 +142,8 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-// TestSet: an honest set passes whichever is picked; a false one among the opened
-// is named.
+// TestSet checks that an honest set passes for any pick, and that a false one
+// among the opened pence is identified.
 func TestSet(t *testing.T) {
 	c := Chain{Nonce{7}, ClassicSize}
 	var p0 [SetSize]Secret
@@ -185,8 +186,9 @@ func TestSet(t *testing.T) {
 	}
 }
 
-// TestValue: the example of the linked specification, 65 Ghash to the satoshi and
-// 17 satoshi to a penny of 40 bits before the margin; and at today's difficulty.
+// TestValue checks the linked specification's example, 65 Ghash per satoshi and
+// 17 satoshi for a penny of 40 bits before the margin, and the value at today's
+// difficulty.
 func TestValue(t *testing.T) {
 	// Difficulty 40,007,470,271.271 at 25 bitcoin.
 	target := Target(40_007_470_271.271)
@@ -221,8 +223,9 @@ func TestValue(t *testing.T) {
 	}
 }
 
-// TestThaw: missing pennies are found by work, past those that lead to the same
-// penny and are others, and the ID says when they are the right ones.
+// TestThaw checks that missing pennies are found by brute force, that some
+// found secrets lead to the same penny but are different, and that the ID shows
+// which are right.
 func TestThaw(t *testing.T) {
 	for i := range tier.Pick(2, 8, 8) {
 		p := Pence{Chain: Chain{Nonce{byte(i)}, 2}, N: 9, P0: Secret{byte(i), 99}}
@@ -258,9 +261,9 @@ func TestThaw(t *testing.T) {
 	}
 }
 
-// TestForge: pennies that verify, for all of a bank, take about as many hashes as
-// one penny alone; so the linked specification's value by their number is too
-// high, and MaxValue has no number.
+// TestForge checks that forging all pennies of a bank costs about as many
+// hashes as forging one. So the linked specification's value, which grows with
+// their number, is too high, and MaxValue does not depend on the number.
 func TestForge(t *testing.T) {
 	const bits, tries = 16, 30
 	for _, c := range []struct {
@@ -296,8 +299,9 @@ func TestForge(t *testing.T) {
 	}
 }
 
-// TestLadder: what the payer gets falls from rung to rung by nearly equal steps,
-// from all to dust, at values where 64 bits do not hold the product.
+// TestLadder checks that the payer's amount falls by nearly equal steps from
+// rung to rung, from everything to dust, for values whose product exceeds 64
+// bits.
 func TestLadder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l := Ladder{Rungs: rapid.Uint32Range(1, MaxRungs).Draw(t, "rungs")}
@@ -333,7 +337,7 @@ func TestLadder(t *testing.T) {
 	}
 }
 
-// TestVerifyAllocates: a jump costs hashes and no memory.
+// TestVerifyAllocates checks that a jump costs hashes and no memory.
 func TestVerifyAllocates(t *testing.T) {
 	p := Pence{Chain: Chain{Size: MinSize}, N: 1000}
 	last := p.Last()
@@ -361,7 +365,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// BenchmarkVerify beside one SHA-256 of the same length.
+// BenchmarkVerify also measures one SHA-256 of the same length.
 func BenchmarkVerify(b *testing.B) {
 	p := Pence{Chain: Chain{Size: MinSize}, N: 1000}
 	u := NewPurse(p)
@@ -392,9 +396,8 @@ func BenchmarkVerify(b *testing.B) {
 	})
 }
 
-// TestCounts: CountFor and RungFor give the least count and the lowest rung that are
-// worth an amount, against a walk up the ladder, also where 64 bits do not hold the
-// product, and say where none is.
+// TestCounts compares CountFor and RungFor with a walk up the ladder, including
+// values whose product exceeds 64 bits and amounts above the ladder's total.
 func TestCounts(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l := Ladder{Rungs: rapid.Uint32Range(1, 60).Draw(t, "rungs"), PerRung: rapid.Uint32Range(1, 60).Draw(t, "per")}
@@ -422,7 +425,7 @@ func TestCounts(t *testing.T) {
 		if p := l.Paid(l.N() + 1); p != l.Paid(l.N()) || l.Paid(1<<32-1) != p {
 			t.Fatal("more than all is worth more")
 		}
-		// A rung is worth what its pennies are, rounded up to a satoshi.
+		// A rung is worth its pennies, rounded up to a satoshi.
 		for g := uint32(0); g <= l.Rungs; g++ {
 			if paid, share := l.Paid(g*l.PerRung), l.Share(g); share.Msat() < paid || share.Msat() > paid+1000 {
 				t.Fatalf("%+v: rung %d is %v, its pennies %v", l, g, share, paid)
@@ -438,7 +441,8 @@ func TestCounts(t *testing.T) {
 	}
 }
 
-// TestPurseWith: pennies that are given on the way are those of the chain.
+// TestPurseWith checks that the pennies returned during the walk are the
+// chain's.
 func TestPurseWith(t *testing.T) {
 	for _, n := range []uint32{1, 2, 3, 10, 99, 100, 101, 1000} {
 		p := Pence{Chain: Chain{Size: MinSize}, N: n}

@@ -2,9 +2,8 @@ package penny
 
 import "math"
 
-// Purse gives a chain's pennies from the highest down, from their secret end. It
-// keeps twice the square root of N of them, so that a penny costs two hashes on
-// average.
+// Purse returns a chain's pennies in descending order, from its secret start.
+// It stores about 2·√N of them, so a penny costs two hashes on average.
 type Purse struct {
 	pence Pence
 	step  uint32
@@ -19,14 +18,14 @@ func NewPurse(p Pence) *Purse {
 	return u
 }
 
-// NewPurseWith walks the chain once, and gives the pennies of some numbers on the
-// way: ascending, each up to N.
+// NewPurseWith walks the chain once and also returns the pennies with the given
+// numbers, which must be ascending and at most N.
 func NewPurseWith(p Pence, seqs []uint32) (*Purse, []Penny) {
 	step := max(uint32(math.Sqrt(float64(p.N))), 1)
 	u := &Purse{pence: p, step: step, marks: make([]Secret, 0, p.N/step+1)}
 	found := make([]Penny, 0, len(seqs))
 	at := Penny{Secret: p.P0}
-	for next := uint64(0); ; next += uint64(step) { // beyond the last mark it may be more than 32 bits
+	for next := uint64(0); ; next += uint64(step) { // past the last mark it may exceed 32 bits
 		end := min(next, uint64(p.N))
 		for ; len(seqs) > 0 && uint64(seqs[0]) <= end; seqs = seqs[1:] {
 			at = p.Forward(at, seqs[0])
@@ -40,7 +39,7 @@ func NewPurseWith(p Pence, seqs []uint32) (*Purse, []Penny) {
 	}
 }
 
-// At is the penny of a number up to N.
+// At returns the penny with number seq, at most N.
 func (u *Purse) At(seq uint32) Penny {
 	if seq < u.from || seq >= u.from+uint32(len(u.part)) {
 		u.from = seq / u.step * u.step

@@ -4,10 +4,11 @@ import (
 	"fmt"
 )
 
-// SetSize is how many pence are offered, of which one is picked.
+// SetSize is the number of pence offered, of which one is picked.
 const SetSize = 100
 
-// Offer is a set of pence of one nonce and length, by their IDs and public ends.
+// Offer is a set of pence with one nonce and length, given by their IDs and
+// public ends.
 type Offer struct {
 	Chain
 	N    uint32
@@ -15,7 +16,7 @@ type Offer struct {
 	Last [SetSize]Secret
 }
 
-// NewOffer is the offer of pence from their secret ends.
+// NewOffer computes the offer of pence from their secret starts.
 func NewOffer(c Chain, n uint32, p0 *[SetSize]Secret) *Offer {
 	o := &Offer{Chain: c, N: n}
 	for i := range p0 {
@@ -25,16 +26,16 @@ func NewOffer(c Chain, n uint32, p0 *[SetSize]Secret) *Offer {
 	return o
 }
 
-// Open is the answer to a pick: the secret ends of all pence but that one, which
-// stays zero.
+// Open returns the answer to a pick: the secret starts of all pence except the
+// picked one, which stays zero.
 func Open(p0 *[SetSize]Secret, pick int) *[SetSize]Secret {
 	opened := *p0
 	opened[pick] = Secret{}
 	return &opened
 }
 
-// FalseSetError: one of the opened pence is not what was offered. The offer is
-// proof of it.
+// FalseSetError means that one of the opened pence is not as offered. The offer
+// is proof of it.
 type FalseSetError struct {
 	Index int
 	What  string
@@ -42,9 +43,10 @@ type FalseSetError struct {
 
 func (e *FalseSetError) Error() string { return fmt.Sprintf("pence %d: %s", e.Index, e.What) }
 
-// CheckOpened checks the pence that were not picked, and that none is offered
-// twice: *FalseSetError. Whoever makes one false passes with 1 in SetSize; a
-// picked pence is never proved, which is why its worth is bounded by work.
+// CheckOpened verifies the pence that were not picked, and that no pence are
+// offered twice. It returns a *FalseSetError. An offerer of one false pence
+// passes with probability 1/SetSize; the picked pence are never proven, so
+// their worth must be bounded by work.
 func (o *Offer) CheckOpened(pick int, opened *[SetSize]Secret) error {
 	if pick < 0 || pick >= SetSize {
 		return fmt.Errorf("pick %d of %d pence", pick, SetSize)

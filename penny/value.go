@@ -6,12 +6,12 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// margin divides what the work is worth.
+// margin is the safety factor by which MaxValue divides the work's worth.
 const margin = 16
 
-// HashesPerSat is how many hashes miners make for a satoshi of new coins: the
-// expected hashes of a block of a target (Bitcoin's nBits, expanded), over its
-// subsidy. It is zero for a target or a subsidy that no block has.
+// HashesPerSat returns how many hashes miners compute per satoshi of new coins:
+// the expected hashes of a block with target (Bitcoin's nBits, expanded),
+// divided by its subsidy. It returns zero for an impossible target or subsidy.
 func HashesPerSat(target *big.Int, subsidy wire.Sat) *big.Rat {
 	if target == nil || target.Sign() <= 0 || target.BitLen() > 256 || subsidy <= 0 {
 		return new(big.Rat)
@@ -24,7 +24,8 @@ func HashesPerSat(target *big.Int, subsidy wire.Sat) *big.Rat {
 // one is the target of difficulty 1.
 var one = new(big.Int).Lsh(big.NewInt(0xffff), 208)
 
-// Difficulty is a target as people speak of it; zero where no block has it.
+// Difficulty converts a target to the usual difficulty; it returns zero for an
+// impossible target.
 func Difficulty(target *big.Int) float64 {
 	if target == nil || target.Sign() <= 0 {
 		return 0
@@ -33,9 +34,9 @@ func Difficulty(target *big.Int) float64 {
 	return d
 }
 
-// Target is that of a difficulty; nil for what is none.
+// Target converts a difficulty to a target, or returns nil if there is none.
 func Target(difficulty float64) *big.Int {
-	d := new(big.Rat).SetFloat64(difficulty) // nil where it is not finite
+	d := new(big.Rat).SetFloat64(difficulty) // nil if it is not finite
 	if d == nil || d.Sign() <= 0 {
 		return nil
 	}
@@ -48,12 +49,12 @@ func Target(difficulty float64) *big.Int {
 	return target
 }
 
-// MaxValue bounds what a whole bank may be worth whose secrets have that many
-// bits, by the work to forge one penny of it:
+// MaxValue returns the safe value in satoshi of a whole bank whose secrets have
+// this many bits, from the work to forge one penny:
 //
 //	value ≤ 2^bits / (16 · hashes per satoshi)
 //
-// as a fraction of satoshi; zero where no hash has a price.
+// The result is a fraction of satoshi. It is zero if hashesPerSat is zero.
 func MaxValue(bits int, hashesPerSat *big.Rat) *big.Rat {
 	if bits < 0 || hashesPerSat.Sign() <= 0 {
 		return new(big.Rat)

@@ -10,13 +10,13 @@ import (
 	"golang.org/x/crypto/chacha20poly1305"
 )
 
-// The benchmarks stand in pairs: what the package does, and BenchmarkBare… for
-// the same cryptographic passes over memory with no framing, copying or
-// padding. Compare the rates within a pair: 0.8 is the least.
+// The benchmarks are in pairs: the package's function, and BenchmarkBare… with
+// the same cryptographic passes over memory without framing, copying or
+// padding. The first must reach at least 0.8 of the second's rate.
 
 const benchSize = 16 << 20
 
-// reuse undoes the one-shot mark: only tests may.
+// reuse clears the one-shot mark. Only tests may do that.
 func (s *Secrets) reuse() *Secrets { s.spent = 0; return s }
 
 func BenchmarkBareECDH(b *testing.B) {
@@ -65,7 +65,7 @@ func bare(b *testing.B, open bool, hashes int) {
 		h := [2]*blake3.Hasher{blake3.New(), blake3.New()}
 		for i := 0; i < len(data); i += ChunkSize + tagSize {
 			if open {
-				// Not in place, so that the input stays good.
+				// Do not decrypt in place, so that the input remains valid.
 				if _, err := aead.Open(work[:0], nonce[:], data[i:i+ChunkSize+tagSize], nil); err != nil {
 					b.Fatal(err)
 				}
@@ -86,7 +86,7 @@ func BenchmarkBareUnseal(b *testing.B)  { bare(b, true, 0) }  // AEAD
 
 func BenchmarkEncrypt(b *testing.B) {
 	s := sender(b)
-	// A body that padding does not round up, so that both count the same bytes.
+	// Choose a body that needs no padding, so that both count the same bytes.
 	body := make([]byte, benchSize/ChunkSize*fullCount-trailerSize)
 	b.SetBytes(benchSize)
 	for b.Loop() {

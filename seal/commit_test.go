@@ -27,7 +27,7 @@ func testLeaves(n int) (out []wire.Hash) {
 	return out
 }
 
-// Every field is under the hash.
+// Every field of a leaf is hashed.
 func TestLeafHashCoversAll(t *testing.T) {
 	seen := map[wire.Hash]bool{testLeaf(0).Hash(): true}
 	for i := range reflect.TypeFor[wire.Leaf]().NumField() {
@@ -113,7 +113,7 @@ func TestSections(t *testing.T) {
 	}
 }
 
-// The shape by hand for the odd sizes of RFC 6962's own example.
+// The shape, written out for the odd sizes of RFC 6962's example.
 func TestRootShape(t *testing.T) {
 	d := testLeaves(7)
 	want := map[int]wire.Hash{
@@ -164,7 +164,7 @@ func TestAck(t *testing.T) {
 			t.Fatalf("byte %d: %v", i, err)
 		}
 	}
-	// Whoever has the key but not R's: another signer under R's key.
+	// A party that has the key but is not R: another signer under R's key.
 	st := ackStream(ackKey, E, public("recipient"), root, leaf)
 	priv, err := key("stranger").PrivKey()
 	if err != nil {
@@ -178,7 +178,7 @@ func TestAck(t *testing.T) {
 	if _, err := OpenAck(forged, ackKey, public("recipient"), E, root, leaf); !errors.Is(err, ErrSignature) {
 		t.Errorf("forged: %v", err)
 	}
-	// The same key under two roots repeats no keystream.
+	// The same key under two roots does not repeat a keystream.
 	other, err := SealAck(ackKey, key("recipient"), E, wire.Hash{2}, leaf)
 	if err != nil {
 		t.Fatal(err)
@@ -196,7 +196,7 @@ func TestAck(t *testing.T) {
 	}
 }
 
-// A key is the payload's under any nonce that recipients accept, and no other's.
+// CheckKey accepts the payload's key under any allowed nonce, and no other key.
 func TestCheckKey(t *testing.T) {
 	p := wire.Hash{1}
 	for _, nonce := range []uint64{0, 1, 77, MaxNonce} {

@@ -13,8 +13,8 @@ import (
 const prefix = "bitgram/1/"
 
 // The roles. Each is shorter than a key, so info strings with and without a
-// peer, which differ in length by a whole key, can't meet: the pair
-// (role, suffix) is recovered from the string.
+// peer, whose lengths differ by a key, cannot collide: the pair (role, suffix)
+// can be recovered from the string.
 const (
 	roleTag     = "tag"
 	roleMask    = "mask"
@@ -64,9 +64,9 @@ func ecdh(k *btcec.ModNScalar, p *btcec.PublicKey) (x [32]byte) {
 	return x
 }
 
-// scalar reduces 48 big-endian bytes modulo n, a bias under 2⁻¹²⁸, puts 1 for
-// zero (a chance of 2⁻²⁵⁶, so that the function is total) and negates what has
-// an odd public key.
+// scalar reduces 48 big-endian bytes modulo n, with a bias below 2⁻¹²⁸. It
+// replaces zero by 1 (probability 2⁻²⁵⁶), so that it never fails, and negates a
+// scalar whose public key has an odd y.
 func scalar(b *[48]byte) wire.Secret {
 	// b = hi·2²⁵⁶ + lo; 2²⁵⁶ mod n is (2²⁵⁶-1 mod n) + 1.
 	var hi, lo, shift, one btcec.ModNScalar
@@ -90,8 +90,8 @@ func scalar(b *[48]byte) wire.Secret {
 	return wire.SecretOf(priv)
 }
 
-// unset refuses a key of zeros: no derivation gives one, but a caller that lost
-// an error on the way, or a zero Secrets, would encrypt under it.
+// unset rejects a key of zeros. No derivation yields one, but a caller that
+// ignored an error, or used a zero Secrets, would encrypt with it.
 func unset(key wire.Secret) error {
 	if key == (wire.Secret{}) {
 		return fmt.Errorf("%w: key of zeros", wire.ErrBadKey)

@@ -6,14 +6,14 @@ import (
 	"math/bits"
 )
 
-// The plaintext of a payload is a sequence of chunks, each ChunkSize bytes but
-// for the last:
+// The plaintext of a payload is a sequence of chunks of ChunkSize bytes; the
+// last may be shorter:
 //
 //	each chunk  count(3, big-endian) ‖ content(count) ‖ zeros
 //	the last    count(3) ‖ content(count) ‖ zeros ‖ sender(32) ‖ signature(64)
 //
-// Content goes as far forward as it fits. The total is a function of the body's
-// size alone (plainSize), so a body has one framing.
+// Content fills the chunks from the front. The total size depends only on the
+// body's size (plainSize), so a body has exactly one framing.
 const (
 	countSize   = 3
 	trailerSize = 32 + signatureSize
@@ -25,10 +25,10 @@ const (
 	MaxBody = 4 << 30
 )
 
-// padme rounds n up as Nikitin et al., "Reducing Metadata Leakage from
+// padme rounds n up as in Nikitin et al., "Reducing Metadata Leakage from
 // Encrypted Files and Communication with PURBs" (2019), §4: only the top
-// ⌊log₂⌊log₂ n⌋⌋+1 bits below the leading one may be set, which adds less than
-// 12 % and leaves O(log log n) bits of the size to be seen.
+// ⌊log₂⌊log₂ n⌋⌋+1 bits below the leading bit may be set. This adds less than
+// 12 % and leaks O(log log n) bits of the size.
 func padme(n uint64) uint64 {
 	if n < 2 {
 		return n
@@ -42,9 +42,10 @@ func padme(n uint64) uint64 {
 	return (n + mask) &^ mask
 }
 
-// plainSize is the number of plaintext bytes that frame a body of 1..MaxBody
-// bytes. Where padding reaches a further chunk, that chunk has at least 2,048
-// bytes (Padmé's step at 64 KiB and above), so the trailer never straddles two.
+// plainSize returns the number of plaintext bytes that frame a body of
+// 1..MaxBody bytes. If padding reaches into another chunk, that chunk has at
+// least 2,048 bytes (Padmé's step at 64 KiB and above), so the trailer never
+// spans two chunks.
 func plainSize(body uint64) uint64 {
 	n := body / fullCount * ChunkSize
 	if r := body % fullCount; r <= lastCount {
@@ -55,22 +56,22 @@ func plainSize(body uint64) uint64 {
 	return max(minPlain, padme(n))
 }
 
-// chunks is the number of chunks that n bytes of plaintext take.
+// chunks returns the number of chunks for n bytes of plaintext.
 func chunks(n uint64) uint64 { return (n + ChunkSize - 1) / ChunkSize }
 
-// putCount writes the head of a chunk.
+// putCount writes the count at the head of a chunk.
 func putCount(chunk []byte, n int) {
 	chunk[0], chunk[1], chunk[2] = byte(n>>16), byte(n>>8), byte(n)
 }
 
-// unframer checks a chunk sequence for its one canonical form.
+// unframer checks that a sequence of chunks has the canonical form.
 type unframer struct {
 	body  uint64 // content so far
 	total uint64 // plaintext so far
 	ended bool   // a chunk was not full: no more content may come
 }
 
-// chunk takes the next chunk and returns its content and, from the last one,
+// chunk processes the next chunk and returns its content and, for the last one,
 // the trailer.
 func (u *unframer) chunk(plain []byte, last bool) (content, trailer []byte, err error) {
 	rest := plain
@@ -80,7 +81,7 @@ func (u *unframer) chunk(plain []byte, last bool) (content, trailer []byte, err 
 		}
 		rest, trailer = rest[:len(rest)-trailerSize], rest[len(rest)-trailerSize:]
 	}
-	// Three bytes of count are there: chunks before the last are whole.
+	// The three bytes of count exist, because chunks before the last are full.
 	count := int(rest[0])<<16 | int(rest[1])<<8 | int(rest[2])
 	rest = rest[countSize:]
 	if count > len(rest) || u.ended && count != 0 {
@@ -96,7 +97,7 @@ func (u *unframer) chunk(plain []byte, last bool) (content, trailer []byte, err 
 	if u.body > MaxBody {
 		return nil, nil, ErrTooLarge
 	}
-	// As soon as the body's size is known so is the plaintext's.
+	// Once the body's size is known, so is the plaintext's.
 	if u.ended {
 		want := plainSize(u.body)
 		if u.body == 0 || u.total > want || last != (u.total == want) {

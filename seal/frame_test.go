@@ -40,7 +40,8 @@ func TestPadme(t *testing.T) {
 	})
 }
 
-// What plainSize promises the framing, over sizes around every boundary.
+// Check what the framing relies on in plainSize, for sizes around every
+// boundary.
 func TestPlainSize(t *testing.T) {
 	check := func(t interface{ Fatalf(string, ...any) }, body uint64) {
 		n := plainSize(body)
@@ -97,8 +98,8 @@ func deframe(plain []byte) (body, trailer []byte, err error) {
 	}
 }
 
-// frame is the plaintext of body, written a second time and in another way than
-// Encrypt: the layout all at once.
+// frame builds the plaintext of body in a different way than Encrypt: the whole
+// layout at once.
 func frame(body, trailer []byte) []byte {
 	plain := make([]byte, plainSize(uint64(len(body))))
 	copy(plain[len(plain)-trailerSize:], trailer)

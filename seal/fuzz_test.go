@@ -32,8 +32,8 @@ func FuzzMarker(f *testing.F) {
 	})
 }
 
-// FuzzDecrypt takes data as a payload and, to get past the AEAD and the
-// signature, as a plaintext too.
+// FuzzDecrypt uses data as a payload and, to get past the AEAD and the
+// signature, also as a plaintext.
 func FuzzDecrypt(f *testing.F) {
 	for _, n := range []int{1, 100, 414, lastCount + 1, fullCount + 1} {
 		p := encrypt(f, pattern(n))
@@ -57,7 +57,7 @@ func FuzzDecrypt(f *testing.F) {
 		if len(data) < trailerSize {
 			return
 		}
-		// The same plaintext, signed by a sender that will sign anything.
+		// The same plaintext, signed by a sender that signs anything.
 		plain := bytes.Clone(data)
 		if err == nil {
 			copy(plain[len(plain)-trailerSize:], signedTrailer(t, body))

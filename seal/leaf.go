@@ -15,9 +15,9 @@ func MessageKey(payload wire.Hash, nonce uint64) wire.MessageKey {
 	return wire.MessageKey(wire.Tagged("key", payload[:], binary.BigEndian.AppendUint64(nil, nonce)))
 }
 
-// CheckKey reports whether K is the key of the payload with that BLAKE3 hash,
-// under a nonce up to MaxNonce: nil or ErrKey. Only then does K name what was
-// read.
+// CheckKey returns nil if K is the key, under a nonce up to MaxNonce, of the
+// payload with this BLAKE3 hash, and ErrKey otherwise. Only then does K
+// identify what was read.
 func CheckKey(K wire.MessageKey, payload wire.Hash) error {
 	for nonce := range uint64(MaxNonce + 1) {
 		if MessageKey(payload, nonce) == K {

@@ -14,7 +14,7 @@ const (
 	markerVersion = 1
 )
 
-// Marker announces a message in the data push of an OP_RETURN output:
+// Marker announces a message. It is the data push of an OP_RETURN output:
 //
 //	"bg" ‖ version(1) ‖ root(32) ‖ E(32) ‖ masked locator(8) ‖ tag(4)
 type Marker struct {
@@ -35,9 +35,9 @@ func (m Marker) Encode() (b [MarkerSize]byte) {
 	return b
 }
 
-// DecodeMarker decodes the data of the push, without its opcodes. ErrMarker is
-// anything but MarkerSize bytes with the magic, ErrVersion a marker of another
-// version.
+// DecodeMarker decodes the data of the push, without opcodes. It returns
+// ErrMarker if data does not have MarkerSize bytes or the magic, and ErrVersion
+// if the version is unknown.
 func DecodeMarker(data []byte) (m Marker, err error) {
 	if len(data) != MarkerSize || string(data[:2]) != markerMagic {
 		return Marker{}, ErrMarker

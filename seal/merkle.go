@@ -12,16 +12,17 @@ const MaxLeaves = 64
 
 func node(left, right wire.Hash) wire.Hash { return wire.Tagged("node", left[:], right[:]) }
 
-// split is the size of the left subtree of n > 1 leaves: the largest power of
-// two below n (RFC 6962 §2.1).
+// split returns the size of the left subtree of n > 1 leaves: the largest power
+// of two below n (RFC 6962 §2.1).
 func split(n int) int { return 1 << (bits.Len(uint(n-1)) - 1) }
 
-// Root is the Merkle tree hash of leaves, hashes as wire.Leaf.Hash makes them: the
-// shape of RFC 6962 with the tagged node hash H[node](left ‖ right). The root
-// of one leaf is the leaf. ErrLeaves without leaves or with over MaxLeaves.
+// Root returns the Merkle root of leaves, which are hashes from wire.Leaf.Hash.
+// The tree has the shape of RFC 6962 and the tagged node hash H[node](left ‖
+// right). The root of one leaf is the leaf. It returns ErrLeaves if there are
+// no leaves or more than MaxLeaves.
 //
-// A root says nothing about how many leaves it has: who needs to know computes
-// it from all of them.
+// A root does not commit to the number of leaves: a caller that needs it must
+// compute the root from all of them.
 func Root(leaves []wire.Hash) (wire.Hash, error) {
 	if len(leaves) == 0 || len(leaves) > MaxLeaves {
 		return wire.Hash{}, fmt.Errorf("%w: %d leaves", ErrLeaves, len(leaves))
@@ -37,9 +38,9 @@ func root(leaves []wire.Hash) wire.Hash {
 	return node(root(leaves[:k]), root(leaves[k:]))
 }
 
-// Section is the audit path of leaf i, from the leaf's sibling up (RFC 6962
-// §2.1.1): empty for a single leaf, at most six hashes. ErrLeaves if Root
-// refuses leaves or there is no leaf i.
+// Section returns the audit path of leaf i, from the leaf's sibling up (RFC
+// 6962 §2.1.1). It is empty for a single leaf and has at most six hashes. It
+// returns ErrLeaves if Root would, or if there is no leaf i.
 func Section(leaves []wire.Hash, i int) ([]wire.Hash, error) {
 	if len(leaves) == 0 || len(leaves) > MaxLeaves || i < 0 || i >= len(leaves) {
 		return nil, fmt.Errorf("%w: leaf %d of %d", ErrLeaves, i, len(leaves))
@@ -58,10 +59,11 @@ func section(path, leaves []wire.Hash, i int) []wire.Hash {
 	return append(section(path, leaves[k:], i-k), root(leaves[:k]))
 }
 
-// VerifySection reports whether path leads from leaf, at index among count, to
-// root. leaf has to be computed by wire.Leaf.Hash from the fields: a hash taken
-// from a peer could be an inner node. A path too short or too long, an index
-// outside the leaves and a count outside 1..MaxLeaves are false.
+// VerifySection reports whether path leads from leaf, at index among count
+// leaves, to root. The caller must compute leaf with wire.Leaf.Hash from the
+// fields, because a hash from a peer could be an inner node. The result is
+// false if the path is too short or too long, index is out of range, or count
+// is outside 1..MaxLeaves.
 func VerifySection(leaf wire.Hash, index, count int, path []wire.Hash, root wire.Hash) bool {
 	if count < 1 || count > MaxLeaves || index < 0 || index >= count {
 		return false

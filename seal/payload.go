@@ -9,8 +9,8 @@ import (
 	"github.com/zeebo/blake3"
 )
 
-// The payload's header: magic and version. Only these bytes are accepted, so
-// they need no authentication.
+// The payload's header: magic and version. No other bytes are accepted, so the
+// header needs no authentication.
 const (
 	payloadMagic   = "bitgram"
 	payloadVersion = 1
@@ -20,22 +20,22 @@ const (
 // MaxPayload is PayloadSize(MaxBody).
 const MaxPayload = 4_363_141_128
 
-// PayloadInfo tells about an encrypted payload P.
+// PayloadInfo describes an encrypted payload P.
 type PayloadInfo struct {
 	Size uint64    // bytes of P
-	Hash wire.Hash // BLAKE3 of P: hash(P) of the message key
+	Hash wire.Hash // BLAKE3 of P, the hash(P) of the message key
 	Body uint64    // bytes of the body
 }
 
-// Message tells about a decrypted message.
+// Message describes a decrypted message.
 type Message struct {
 	Sender wire.Key  // the identity whose signature was verified
 	Size   uint64    // bytes of the body
 	Hash   wire.Hash // BLAKE3 of the body
 }
 
-// PayloadSize is the exact size of the payload of a body of that many bytes, or
-// 0 where there is none: an empty body or one over MaxBody.
+// PayloadSize returns the exact size of the payload for a body of that many
+// bytes, or 0 if the body is empty or larger than MaxBody.
 func PayloadSize(body uint64) uint64 {
 	if body == 0 || body > MaxBody {
 		return 0
@@ -44,12 +44,13 @@ func PayloadSize(body uint64) uint64 {
 	return uint64(headerSize) + n + chunks(n)*tagSize
 }
 
-// messageDigest is what the sender signs: H[message](R ‖ E ‖ hash ‖ length).
+// messageDigest returns what the sender signs: H[message](R ‖ E ‖ hash ‖
+// length).
 func (s *Secrets) messageDigest(body wire.Hash, size uint64) wire.Hash {
 	return wire.Tagged("message", s.r[:], s.e[:], body[:], binary.BigEndian.AppendUint64(nil, size))
 }
 
-// hashSum is the BLAKE3 digest that h has come to.
+// hashSum returns the current BLAKE3 digest of h.
 func hashSum(h *blake3.Hasher) (out wire.Hash) {
 	h.Sum(out[:0])
 	return out
@@ -58,11 +59,11 @@ func hashSum(h *blake3.Hasher) (out wire.Hash) {
 // Encrypt writes the payload P of the body src to dst, signed inside by the
 // identity sender, in one pass and constant memory.
 //
-// It is deterministic: e, the body and sender decide every byte. A second call
-// on the same Secrets is ErrSpent, whatever became of the first. ErrEmpty is
-// an empty body, ErrTooLarge one over MaxBody, wire.ErrBadKey an impossible
-// sender; errors of dst and src are wrapped. After an error what was written
-// is to be thrown away.
+// It is deterministic: e, the body and sender determine every byte. A second
+// call on the same Secrets returns ErrSpent, even if the first failed. It
+// returns ErrEmpty for an empty body, ErrTooLarge for one over MaxBody, and
+// wire.ErrBadKey for an invalid sender; errors of dst and src are wrapped.
+// After an error the output must be discarded.
 func (s *Secrets) Encrypt(dst io.Writer, src io.Reader, sender wire.Secret) (PayloadInfo, error) {
 	priv, err := sender.PrivKey()
 	if err != nil {
@@ -86,8 +87,8 @@ func (s *Secrets) Encrypt(dst io.Writer, src io.Reader, sender wire.Secret) (Pay
 		info.Size += uint64(len(b))
 		return write(dst, b)
 	}
-	// One chunk, sealed in place: the tag's room holds, while reading, the byte
-	// by which we know that more content follows.
+	// One chunk is sealed in place. While reading, the first byte of the tag's
+	// room holds the next byte of input, which shows that more content follows.
 	var buf [ChunkSize + tagSize]byte
 	chunk := func(count, n int, last bool) error {
 		putCount(buf[:], count)
@@ -127,7 +128,8 @@ func (s *Secrets) Encrypt(dst io.Writer, src io.Reader, sender wire.Secret) (Pay
 		}
 		n++
 	}
-	// The rest fits one chunk, so the body's size is known, and the padding's.
+	// The rest fits one chunk, so the sizes of the body and of the padding are
+	// known.
 	if err := take(n); err != nil {
 		return PayloadInfo{}, err
 	}
@@ -158,14 +160,14 @@ func (s *Secrets) Encrypt(dst io.Writer, src io.Reader, sender wire.Secret) (Pay
 // Decrypt writes the body of the payload src to dst, in one pass and constant
 // memory, and returns who signed it.
 //
-// Chunks are written as they authenticate; only the end tells whether the
-// message is whole and signed. Nothing written may be used before Decrypt
-// returned nil.
+// Chunks are written as they authenticate, but only the end shows whether the
+// message is complete and signed. The output must not be used before Decrypt
+// has returned nil.
 //
-// ErrCorrupt is a payload that was altered, cut, extended, not canonical or
-// for someone else; ErrVersion one of another version; ErrSignature one whose
-// sender did not sign it for this E and R; ErrTooLarge one over MaxBody. Errors
-// of dst and src are wrapped.
+// It returns ErrCorrupt if the payload was altered, truncated, extended, is not
+// canonical or is for someone else; ErrVersion if it has another version;
+// ErrSignature if the sender did not sign it for this E and R; ErrTooLarge if
+// the body is over MaxBody. Errors of dst and src are wrapped.
 func (s *Secrets) Decrypt(dst io.Writer, src io.Reader) (Message, error) {
 	if err := unset(s.ss); err != nil {
 		return Message{}, err

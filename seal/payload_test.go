@@ -15,7 +15,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// edges are body sizes around what the framing treats differently.
+// edges are body sizes around the boundaries of the framing.
 var edges = []int{
 	1, 2, 412, 413, 414, 511, 512, 4096,
 	lastCount - 1, lastCount, lastCount + 1,
@@ -35,7 +35,7 @@ func TestRoundTrip(t *testing.T) {
 		if !bytes.Equal(out.Bytes(), body) || m.Sender != public("sender") || m.Size != uint64(n) || m.Hash != blake3.Sum256(body) {
 			t.Fatalf("%d: another message: %+v", n, m)
 		}
-		// The sender's side opens it too.
+		// The sender can open it too.
 		if _, err := sender(t).Decrypt(io.Discard, bytes.NewReader(p)); err != nil {
 			t.Fatal(err)
 		}
@@ -52,7 +52,7 @@ func TestRoundTripAny(t *testing.T) {
 			t.Fatal(err)
 		}
 		var p, sealed, opened, out bytes.Buffer
-		// Any cut of the input into reads gives the same bytes.
+		// The output does not depend on how the input is split into reads.
 		info, err := a.Encrypt(&p, iotest.HalfReader(bytes.NewReader(body)), from)
 		if err != nil {
 			t.Fatal(err)
@@ -93,7 +93,7 @@ func TestRoundTripAny(t *testing.T) {
 	})
 }
 
-// Encrypt writes what the layout says, nothing else.
+// Encrypt writes exactly the specified layout.
 func TestEncryptIsFrame(t *testing.T) {
 	for _, n := range edges {
 		body := pattern(n)
@@ -118,8 +118,7 @@ func openAll(t testing.TB, p []byte) []byte {
 	return plain.Bytes()
 }
 
-// sealAll is the payload of the fixed message with that plaintext, whatever it
-// is.
+// sealAll returns the payload of the fixed message with any plaintext.
 func sealAll(t testing.TB, plain []byte) []byte {
 	t.Helper()
 	p := bytes.NewBufferString(payloadMagic + string(rune(payloadVersion)))
@@ -144,7 +143,7 @@ func signedTrailer(t testing.TB, body []byte) []byte {
 	return append(k[:], sig[:]...)
 }
 
-// A sender that knows the key and signs can still write a body one way only.
+// Even a sender that knows the key can encode a body in one way only.
 func TestNotCanonical(t *testing.T) {
 	reject := func(name string, plain []byte, want error) {
 		t.Helper()
@@ -184,7 +183,7 @@ func TestNotCanonical(t *testing.T) {
 		reject("trailer", edit(func(b []byte) []byte { b[i] ^= 1; return b }), ErrSignature)
 	}
 
-	// Two chunks: content belongs as far forward as it fits.
+	// Two chunks: content must fill the first.
 	two := pattern(fullCount + 50)
 	plain := frame(two, signedTrailer(t, two))
 	putCount(plain, fullCount-1)
@@ -201,7 +200,7 @@ func TestNotCanonical(t *testing.T) {
 		alt[i] = 0x80
 		reject("padding of a later chunk", alt, ErrCorrupt)
 	}
-	hole := make([]byte, 3*ChunkSize) // a whole chunk of padding but for one bit
+	hole := make([]byte, 3*ChunkSize) // a whole chunk of padding, except for one bit
 	hole[70] = 1
 	if zero(hole) || !zero(hole[71:]) || !zero(nil) {
 		t.Error("zero")
@@ -226,7 +225,7 @@ func TestNotCanonical(t *testing.T) {
 	}
 }
 
-// Every bit that a carrier can touch, and every cut, is noticed.
+// Every altered bit and every truncation is detected.
 func TestAltered(t *testing.T) {
 	p := encrypt(t, pattern(100))
 	for i := range p {
@@ -344,7 +343,7 @@ func TestWrongKeys(t *testing.T) {
 	}
 }
 
-// One set of secrets encrypts once, whatever became of the first try.
+// One set of secrets encrypts once, even if the first attempt failed.
 func TestEncryptOnce(t *testing.T) {
 	s := sender(t)
 	boom := errors.New("boom")
@@ -369,7 +368,7 @@ func TestLimits(t *testing.T) {
 	if _, err := io.ReadAll(SealReader(bytes.NewReader(nil), wire.Secret{1})); !errors.Is(err, ErrEmpty) {
 		t.Errorf("empty payload: %v", err)
 	}
-	// The counters at the limits, without the gigabytes before.
+	// The counters at their limits, without the gigabytes before.
 	u := unframer{body: MaxBody - MaxBody%fullCount, total: MaxBody / fullCount * ChunkSize}
 	full := make([]byte, ChunkSize)
 	putCount(full, fullCount)
@@ -387,7 +386,8 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// A source's own "unexpected EOF" is no end of message, and errors pass.
+// A source's own "unexpected EOF" does not end a message, and errors are
+// returned.
 func TestStreamErrors(t *testing.T) {
 	torn := func(n int) io.Reader {
 		return io.MultiReader(bytes.NewReader(pattern(n)), iotest.ErrReader(io.ErrUnexpectedEOF))

@@ -8,15 +8,14 @@ import (
 	"github.com/btcsuite/btcd/btcec/v2"
 )
 
-// Scanner finds a recipient's messages among markers at the cost of one
-// Diffie-Hellman exchange each. It is safe for concurrent use and prints as
-// "(secret)".
+// Scanner finds a recipient's messages among markers, with one Diffie-Hellman
+// exchange for each. It is safe for concurrent use and prints as "(secret)".
 type Scanner struct {
 	k *btcec.ModNScalar
 	r wire.Key
 }
 
-// NewScanner returns the scanner of the recipient with secret r, or
+// NewScanner returns a scanner for the recipient with secret r, or
 // wire.ErrBadKey.
 func NewScanner(r wire.Secret) (*Scanner, error) {
 	priv, err := r.PrivKey()
@@ -27,9 +26,10 @@ func NewScanner(r wire.Secret) (*Scanner, error) {
 }
 
 // Match reports whether a marker with ephemeral key E and tag, in a transaction
-// whose first input spends outpoint, is for this recipient, and returns the
-// message's secrets if so. One stranger's marker in 2³² matches by chance: what
-// follows has to verify on its own. An E off the curve matches nothing.
+// whose first input spends outpoint, is for this recipient. If so, it returns
+// the message's secrets. One in 2³² markers for others matches by chance, so
+// the caller must verify what follows. An E that is off the curve matches
+// nothing.
 func (c *Scanner) Match(E wire.Key, outpoint Outpoint, tag [4]byte) (*Secrets, bool) {
 	p, err := E.Point()
 	if err != nil {

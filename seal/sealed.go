@@ -11,14 +11,14 @@ import (
 // MaxSealed is SealedSize(MaxPayload).
 const MaxSealed = 4_364_206_360
 
-// SealedInfo tells about an agent's sealed copy.
+// SealedInfo describes an agent's sealed copy.
 type SealedInfo struct {
 	Size uint64    // bytes
 	Hash wire.Hash // BLAKE3 of the sealed bytes: cᵢ
 }
 
-// SealedSize is the exact size of the sealed copy of a payload of that many
-// bytes, or 0 where there is none: nothing, or more than MaxPayload.
+// SealedSize returns the exact size of the sealed copy for a payload of that
+// many bytes, or 0 if the payload is empty or larger than MaxPayload.
 func SealedSize(payload uint64) uint64 {
 	if payload == 0 || payload > MaxPayload {
 		return 0
@@ -26,9 +26,9 @@ func SealedSize(payload uint64) uint64 {
 	return payload + chunks(payload)*tagSize
 }
 
-// SealKey is κ for agent, from the sender's e and the agent's point T. It also
-// binds the message key K, and by it the payload: no two payloads are ever
-// sealed under one κ. Errors are wire.ErrBadKey.
+// SealKey returns κ for agent, from the sender's e and the agent's point T. κ
+// also commits to the message key K and so to the payload: no two payloads are
+// sealed under one κ. Errors wrap wire.ErrBadKey.
 func SealKey(e wire.Secret, T, agent wire.Key, K wire.MessageKey) (wire.Secret, error) {
 	priv, err := e.PrivKey()
 	if err != nil {
@@ -41,9 +41,9 @@ func SealKey(e wire.Secret, T, agent wire.Key, K wire.MessageKey) (wire.Secret, 
 	return copyKey(ecdh(&priv.Key, p), wire.XOnly(priv.PubKey()), T, agent, K), nil
 }
 
-// UnsealKey is κ for agent, from its revealed τ, in either parity, and E. The
-// caller checks first that τ is that of the leaf: τG has the x coordinate T. Errors are
-// wire.ErrBadKey.
+// UnsealKey returns κ for agent, from its revealed τ (of either parity) and E.
+// The caller must first check that τ belongs to the leaf, that is, that τG has
+// the x coordinate T. Errors wrap wire.ErrBadKey.
 func UnsealKey(tau wire.Secret, E, agent wire.Key, K wire.MessageKey) (wire.Secret, error) {
 	priv, err := tau.PrivKey()
 	if err != nil {
@@ -79,7 +79,7 @@ func newSealer(src io.Reader, kappa wire.Secret) *sealer {
 }
 
 // chunk returns the next sealed chunk, valid until the next call, or io.EOF
-// after the last. Errors are for good.
+// after the last. Errors are permanent.
 func (s *sealer) chunk() ([]byte, error) {
 	if s.failed != nil {
 		return nil, s.failed
@@ -106,10 +106,10 @@ func (s *sealer) chunk() ([]byte, error) {
 	return s.seal(s.buf[:], min(n, ChunkSize), eof), nil
 }
 
-// SealTo writes the copy of the payload src sealed under kappa to dst, in one
-// pass and constant memory. ErrEmpty is an empty payload, ErrTooLarge one over
-// MaxPayload, wire.ErrBadKey a kappa of zeros; errors of dst and src are
-// wrapped.
+// SealTo writes the copy of the payload src, sealed under kappa, to dst, in one
+// pass and constant memory. It returns ErrEmpty for an empty payload,
+// ErrTooLarge for one over MaxPayload, and wire.ErrBadKey for a kappa of zeros;
+// errors of dst and src are wrapped.
 func SealTo(dst io.Writer, src io.Reader, kappa wire.Secret) (SealedInfo, error) {
 	var (
 		s    = newSealer(src, kappa)
@@ -133,8 +133,8 @@ func SealTo(dst io.Writer, src io.Reader, kappa wire.Secret) (SealedInfo, error)
 	}
 }
 
-// SealReader is SealTo for a consumer that reads: it seals src as it is read.
-// Its errors are those of SealTo, and stay.
+// SealReader returns a reader that seals src as it is read, like SealTo. Its
+// errors are those of SealTo, and are permanent.
 func SealReader(src io.Reader, kappa wire.Secret) io.Reader {
 	return &sealReader{sealer: newSealer(src, kappa)}
 }
@@ -163,10 +163,11 @@ func (r *sealReader) Read(p []byte) (int, error) {
 func (*sealReader) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("(sealed reader)")) }
 
 // Unseal writes the payload of the sealed copy src to dst and returns its size,
-// in one pass and constant memory. Chunks are written as they authenticate, and
-// only a nil error says that all of them came. ErrCorrupt is a copy that was
-// altered, cut, extended or sealed under another key, ErrTooLarge one over
-// MaxSealed, wire.ErrBadKey a kappa of zeros; errors of dst and src are wrapped.
+// in one pass and constant memory. Chunks are written as they authenticate, so
+// the payload is complete only if the error is nil. It returns ErrCorrupt if
+// the copy was altered, truncated, extended or sealed under another key,
+// ErrTooLarge if it is over MaxSealed, and wire.ErrBadKey if kappa is zero;
+// errors of dst and src are wrapped.
 func Unseal(dst io.Writer, src io.Reader, kappa wire.Secret) (uint64, error) {
 	if err := unset(kappa); err != nil {
 		return 0, err

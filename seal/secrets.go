@@ -8,23 +8,25 @@ import (
 	"github.com/btcsuite/btcd/btcec/v2"
 )
 
-// Outpoint is 36 bytes as serialised in a transaction: the txid in its internal
-// (little-endian) order, then the output index, little-endian.
+// Outpoint is an outpoint as serialised in a transaction, 36 bytes: the txid in
+// its internal (little-endian) byte order, then the output index,
+// little-endian.
 type Outpoint [36]byte
 
-// Secrets is everything that the sender and the recipient of one message share,
-// from one Diffie-Hellman exchange: both sides derive the same values. It is
-// safe for concurrent use and prints as "(secret)". Its zero value is no use.
+// Secrets contains all secrets that the sender and the recipient of one message
+// share. Both sides derive the same values from one Diffie-Hellman exchange. It
+// is safe for concurrent use and prints as "(secret)". The zero value is not
+// usable.
 type Secrets struct {
 	e, r  wire.Key    // E and R
-	ss0   wire.Secret // what the recipient has from the chain alone
+	ss0   wire.Secret // the recipient derives it from the chain alone
 	ss    wire.Secret // what opens the message
 	spent uint32      // set by the first Encrypt
 }
 
-// FromSender derives the secrets of the message with ephemeral scalar e, fresh
-// for this message, to recipient. A key that is not on the curve or a scalar
-// outside [1, n) is wire.ErrBadKey.
+// FromSender derives the secrets of the message to recipient with ephemeral
+// scalar e, which must be fresh for this message. It returns wire.ErrBadKey if
+// the key is off the curve or the scalar outside [1, n).
 func FromSender(e wire.Secret, recipient wire.Key) (*Secrets, error) {
 	priv, err := e.PrivKey()
 	if err != nil {
@@ -57,7 +59,7 @@ func newSecrets(e, r wire.Key, k *btcec.ModNScalar, p *btcec.PublicKey) *Secrets
 	return s
 }
 
-// sharedX is ss₀.
+// sharedX returns ss0.
 func sharedX(k *btcec.ModNScalar, p *btcec.PublicKey) wire.Secret {
 	x := ecdh(k, p)
 	return extract("ss0", x[:])
@@ -67,21 +69,21 @@ func sharedX(k *btcec.ModNScalar, p *btcec.PublicKey) wire.Secret {
 // shared secret to the input here and nowhere else.
 func (s *Secrets) finish() { s.ss = extract("ss", s.ss0[:]) }
 
-// derive is a 32-byte value under prk for role and, where there is one, a peer.
+// derive returns a 32-byte value under prk for role and, if given, a peer.
 func (s *Secrets) derive(prk *wire.Secret, role string, peer ...byte) (out wire.Secret) {
 	expand(prk, out[:], role, s.e[:], s.r[:], peer)
 	return out
 }
 
-// Tag is the view tag of the message in a transaction whose first input spends
-// outpoint. It is bound to the outpoint, so that a copied tag matches nothing.
+// Tag returns the message's view tag for a transaction whose first input spends
+// outpoint. It commits to the outpoint, so a copied tag matches nothing.
 func (s *Secrets) Tag(outpoint Outpoint) (tag [4]byte) {
 	expand(&s.ss0, tag[:], roleTag, s.e[:], s.r[:], outpoint[:])
 	return tag
 }
 
-// Mask hides a locator in the marker, and shows it again: it is its own
-// inverse. One message masks one locator; two under one E would show their
+// Mask masks a locator for the marker, or unmasks it; it is its own inverse.
+// Mask only one locator per message, because two under one E would reveal their
 // difference.
 func (s *Secrets) Mask(l wire.Locator) wire.Locator {
 	var pad wire.Locator
@@ -92,46 +94,47 @@ func (s *Secrets) Mask(l wire.Locator) wire.Locator {
 	return l
 }
 
-// FetchKey is φ: the key of the MAC by which the recipient shows agent that the
-// message is its own.
+// FetchKey returns φ, the MAC key with which the recipient proves to agent that
+// the message is its own.
 func (s *Secrets) FetchKey(agent wire.Key) wire.Secret {
 	return s.derive(&s.ss0, roleFetch, agent[:]...)
 }
 
-// HoldingKey is the scalar under whose public key the i-th agent of the message
-// says in the DHT that it holds it. The sender grants it to the agent; the
-// recipient, who knows it from the chain alone, finds the agent by it. Its
-// public key has even y.
+// HoldingKey returns the secret key under which the i-th agent of the message
+// publishes in the DHT that it holds it. The sender grants the key's use to the
+// agent. The recipient derives it from the chain alone and finds the agent by
+// it. Its public key has even y.
 func (s *Secrets) HoldingKey(i uint8) wire.Secret {
-	var index [32]byte // as long as a peer's key, see the roles
+	var index [32]byte // padded to the length of a peer's key; see the roles
 	index[31] = i
 	var b [48]byte
 	expand(&s.ss0, b[:], roleHolding, s.e[:], s.r[:], index[:])
 	return scalar(&b)
 }
 
-// ReleaseSecret is σ, which the recipient gives agent for its τ. The chain
-// holds ReleaseHash(σ).
+// ReleaseSecret returns σ, which the recipient gives to agent in exchange for
+// τ. The chain contains ReleaseHash(σ).
 func (s *Secrets) ReleaseSecret(agent wire.Key) wire.Secret {
 	return s.derive(&s.ss, roleRelease, agent[:]...)
 }
 
-// SenderKey is s″, the scalar of the sender's key S″ in agent's claim leaf. Its
-// public key has even y. The recipient derives it too: it authenticates
-// nothing between the two.
+// SenderKey returns s″, the secret key of the sender's key S″ in agent's claim
+// leaf. Its public key has even y. The recipient can derive it too, so it
+// authenticates neither to the other.
 func (s *Secrets) SenderKey(agent wire.Key) wire.Secret {
 	var b [48]byte
 	expand(&s.ss, b[:], roleSender, s.e[:], s.r[:], agent[:])
 	return scalar(&b)
 }
 
-// NonceKey keys the nonce of the adaptor pre-signature for agent. It is no
-// nonce by itself: the digest that is signed goes in beside it.
+// NonceKey returns the key from which the nonce of the adaptor pre-signature
+// for agent is derived. The derivation must also include the digest that is
+// signed.
 func (s *Secrets) NonceKey(agent wire.Key) wire.Secret {
 	return s.derive(&s.ss, roleNonce, agent[:]...)
 }
 
-// AckKey encrypts the acknowledgement that travels through agent.
+// AckKey returns the key that encrypts the acknowledgement sent through agent.
 func (s *Secrets) AckKey(agent wire.Key) wire.Secret {
 	return s.derive(&s.ss, roleAck, agent[:]...)
 }

@@ -15,7 +15,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// derived lists every value that two ends of a message share, by name.
+// derived returns every value that the two ends of a message share, by name.
 func derived(s *Secrets, agents ...wire.Key) map[string][]byte {
 	out := map[string][]byte{"ss0": s.ss0[:], "ss": s.ss[:]}
 	put := func(name string, v wire.Secret) { out[name] = v[:] }
@@ -58,7 +58,7 @@ func TestBothEndsDeriveTheSame(t *testing.T) {
 	})
 }
 
-// The parity of either secret makes no difference.
+// The parity of either secret does not matter.
 func TestParity(t *testing.T) {
 	neg := func(s wire.Secret) wire.Secret {
 		var k btcec.ModNScalar
@@ -97,7 +97,7 @@ func TestParity(t *testing.T) {
 	}
 }
 
-// No two values of one message, of its agents or of another message, meet.
+// No two values of one message, of its agents, or of another message are equal.
 func TestRoleSeparation(t *testing.T) {
 	seen := map[string]string{}
 	other, err := FromSender(key("ephemeral 2"), public("recipient"))
@@ -147,7 +147,7 @@ func TestRoleSeparation(t *testing.T) {
 	}
 }
 
-// The argument in derive.go that info strings can't meet.
+// Checks the assumption of derive.go that info strings cannot collide.
 func TestRolesAreShort(t *testing.T) {
 	for _, r := range []string{roleTag, roleMask, roleFetch, roleContent, roleRelease, roleSender, roleNonce, roleAck, roleAckBox, roleCopy} {
 		if len(r) == 0 || len(r) >= 32 {
@@ -235,7 +235,7 @@ func TestScalar(t *testing.T) {
 	})
 }
 
-// A tag copied from a marker into a transaction with other inputs is nobody's.
+// A tag copied into a transaction with other inputs matches nobody.
 func TestReplayedTagIgnored(t *testing.T) {
 	c, err := NewScanner(key("recipient"))
 	if err != nil {
@@ -368,7 +368,7 @@ func TestVerifyRejectsLargeS(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	// It is the range check that speaks, not a failed equation.
+	// The range check must reject it, not a failed equation.
 	if err := verify(public("sender"), digest, big[:]); err == nil || !strings.Contains(err.Error(), "out of range") {
 		t.Errorf("s = n: %v", err)
 	}

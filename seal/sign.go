@@ -31,8 +31,9 @@ func verify(key wire.Key, digest wire.Hash, sig []byte) error {
 	if err != nil {
 		return fmt.Errorf("%w: signer: %w", ErrSignature, err)
 	}
-	// ParseSignature of btcec v2.5.0 reduces s modulo n where BIP340 rejects
-	// s >= n: without this a third party could make a second signature.
+	// ParseSignature of btcec v2.5.0 reduces s modulo n, although BIP340
+	// rejects s >= n. Without this check a third party could produce a second
+	// valid signature.
 	var s btcec.ModNScalar
 	if s.SetByteSlice(sig[32:]) {
 		return fmt.Errorf("%w: s out of range", ErrSignature)

@@ -34,8 +34,8 @@ func newStream(key wire.Secret) stream {
 	return stream{aead: aead}
 }
 
-// advance steps the counter. It can't wrap: the size limits end a stream after
-// fewer than 2¹⁷ chunks.
+// advance increments the counter. It cannot wrap: the size limits end a stream
+// after fewer than 2¹⁷ chunks.
 func (s *stream) advance() {
 	for i := len(s.nonce) - 2; i >= 0; i-- {
 		if s.nonce[i]++; s.nonce[i] != 0 {
@@ -68,8 +68,8 @@ func (s *stream) open(buf []byte, last bool) ([]byte, error) {
 	return out, nil
 }
 
-// opener reads a stream chunk by chunk. It looks one byte ahead, so that the
-// last flag follows from the end of the input and never from a second try.
+// opener reads a stream chunk by chunk. It reads one byte ahead, so the last
+// flag follows from the end of the input and never from a second attempt.
 type opener struct {
 	stream
 	src   io.Reader
@@ -105,9 +105,9 @@ func (o *opener) next() (plain []byte, last bool, err error) {
 	return plain, last, err
 }
 
-// fill reads until buf is full or src ends, and tells which. Unlike
-// io.ReadFull it never takes a source's own io.ErrUnexpectedEOF for the end: a
-// torn input is an error, not a shorter message.
+// fill reads until buf is full or src ends, and reports which. Unlike
+// io.ReadFull, it never takes a source's own io.ErrUnexpectedEOF for the end: a
+// truncated input is an error, not a shorter message.
 func fill(src io.Reader, buf []byte) (n int, eof bool, err error) {
 	for idle := 0; n < len(buf); {
 		m, err := src.Read(buf[n:])

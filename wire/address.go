@@ -9,7 +9,7 @@ import (
 	"github.com/btcsuite/btcd/address/v2/bech32"
 )
 
-// Network names a Bitcoin network that Bitgram runs on.
+// Network is the name of a Bitcoin network that Bitgram supports.
 type Network string
 
 // The networks, as the --network flag spells them.
@@ -20,8 +20,8 @@ const (
 	Regtest  Network = "regtest"
 )
 
-// HRP is the human-readable part of n's addresses; empty for a name that is
-// no network.
+// HRP returns the human-readable part of n's addresses, or "" if n is not a
+// known network.
 func (n Network) HRP() string {
 	switch n {
 	case Mainnet:
@@ -36,9 +36,10 @@ func (n Network) HRP() string {
 
 // Errors of ParseRecipient.
 var (
-	// ErrBadAddress: not an address, key or npub at all.
+	// ErrBadAddress means that the text is neither an address nor a key nor an
+	// npub.
 	ErrBadAddress = errors.New("not a Bitgram address, public key or npub")
-	// ErrWrongNetwork: an address of another network.
+	// ErrWrongNetwork means that the address belongs to another network.
 	ErrWrongNetwork = errors.New("address of another network")
 )
 
@@ -59,9 +60,10 @@ func EncodeAddress(n Network, k Key) string {
 	return s
 }
 
-// ParseRecipient reads who a message goes to: a bg1…, tbg1… or bgrt1… address
-// of network n, a Nostr npub (NIP-19), or 64 hex digits of an x-only key, or
-// 66 of a compressed one. The key is checked to be on the curve.
+// ParseRecipient parses a recipient: a bg1…, tbg1… or bgrt1… address of network
+// n, a Nostr npub (NIP-19), 64 hex digits of an x-only key, or 66 of a
+// compressed key. It checks that the key is on the curve. Errors wrap
+// ErrBadAddress or ErrWrongNetwork.
 func ParseRecipient(n Network, s string) (Key, error) {
 	s = strings.TrimSpace(s)
 	if len(s) > 128 {

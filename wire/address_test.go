@@ -14,7 +14,8 @@ import (
 
 var networks = []wire.Network{wire.Mainnet, wire.Testnet4, wire.Signet, wire.Regtest}
 
-// bech is an address from its parts, for those that EncodeAddress never gives.
+// bech builds an address from its parts, including forms that EncodeAddress
+// never produces.
 func bech(t testing.TB, hrp string, m bool, version []byte, raw []byte) string {
 	t.Helper()
 	data, err := bech32.ConvertBits(raw, 8, 5, true)
@@ -33,7 +34,7 @@ func bech(t testing.TB, hrp string, m bool, version []byte, raw []byte) string {
 	return s
 }
 
-// TestNpub is the example of NIP-19.
+// TestNpub parses the example of NIP-19.
 func TestNpub(t *testing.T) {
 	const npub, raw = "npub10elfcs4fr0l0r8af98jlmgdh9c8tcxjvz9qkw038js35mp4dma8qzvjptg",
 		"7e7e9c42a91bfef19fa929e5fda1b72e0ebc1a4c1141673e2794234d86addf4e"
@@ -65,7 +66,7 @@ func TestAddresses(t *testing.T) {
 		if _, err := wire.ParseRecipient(other, s); prefix[other] != prefix[n] != errors.Is(err, wire.ErrWrongNetwork) {
 			t.Fatalf("%s on %s: %v", s, other, err)
 		}
-		// Any other symbol at any one place is caught by the checksum.
+		// The checksum detects any other symbol at any single position.
 		const charset = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 		i := rapid.IntRange(strings.LastIndex(s, "1")+1, len(s)-1).Draw(t, "place")
 		c := charset[rapid.IntRange(0, 31).Draw(t, "symbol")]
@@ -127,7 +128,7 @@ func TestAddresses(t *testing.T) {
 	if _, err := wire.ParseRecipient(wire.Mainnet, padded); !errors.Is(err, wire.ErrBadAddress) {
 		t.Errorf("padding: %v", err)
 	}
-	// A name that is no network has no address.
+	// A name that is not a network has no addresses.
 	if _, err := wire.ParseRecipient("moon", good); !errors.Is(err, wire.ErrWrongNetwork) {
 		t.Errorf("unknown network: %v", err)
 	}
@@ -160,7 +161,7 @@ func FuzzParseRecipient(f *testing.F) {
 		if again, err := wire.ParseRecipient(wire.Mainnet, a); err != nil || again != k {
 			t.Fatal(err)
 		}
-		// An address has one spelling, but for case and space around it.
+		// An address has one spelling, except for case and surrounding space.
 		if l := strings.ToLower(strings.TrimSpace(s)); strings.HasPrefix(l, "bg1") && l != a {
 			t.Fatalf("%q and %q", l, a)
 		}

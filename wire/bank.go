@@ -7,15 +7,15 @@ import (
 
 // Limits of penny banks.
 const (
-	// MaxRungs is how many rungs a bank has at most: with its two other leaves
-	// they fill a tree of depth 10.
+	// MaxRungs is the maximum number of rungs of a bank: with the two other
+	// leaves they fill a tree of depth 10.
 	MaxRungs = 1022
-	// PennySize is the length of a secret in a penny bank, bytes.
+	// PennySize is the length of a penny's secret in a penny bank, in bytes.
 	PennySize = 16
 )
 
-// BankTerms are what a penny bank's output is made of (spec/bank.md). The
-// payer's side knows the chain behind Locks.
+// BankTerms are the values from which a penny bank's output is computed
+// (spec/bank.md §3). The payer also knows the hash chain behind Locks.
 type BankTerms struct {
 	_        struct{} `cbor:",toarray"`
 	Blinding Secret   // the internal key is NUMS + Blinding·G
@@ -24,12 +24,12 @@ type BankTerms struct {
 	Payee    Key
 	Value    Sat
 	Nonce    [24]byte
-	PerRung  uint32          // pennies to a rung
+	PerRung  uint32          // pennies per rung
 	Last     [PennySize]byte // p_N, the public end of the chain
 	Locks    Locks           // h_g, the HASH160 of the penny of rung g = 1, 2, …
 }
 
-// Locks are encoded as one string of bytes.
+// Locks are encoded as one string of bytes, 20 for each lock.
 type Locks [][20]byte
 
 // MarshalBinary implements encoding.BinaryMarshaler.
@@ -56,8 +56,8 @@ func (l *Locks) UnmarshalBinary(b []byte) error {
 // MaxSize implements Limited.
 func (*BankTerms) MaxSize() int { return 192 + 20*MaxRungs }
 
-// Check implements Limited. What the numbers mean together is the ladder's to
-// say.
+// Check implements Limited. It checks each field alone; the ladder checks how
+// the numbers fit together.
 func (b *BankTerms) Check() error {
 	switch {
 	case b.Expiry == 0 || b.Expiry > MaxHeight:
@@ -72,7 +72,8 @@ func (b *BankTerms) Check() error {
 	return checkKeys(b.Payer, b.Payee)
 }
 
-// RungSigs are a payer's signatures of all rungs, encoded as one string of bytes.
+// RungSigs are a payer's signatures of all rungs, encoded as one string of
+// bytes, 64 for each.
 type RungSigs []Signature
 
 // MarshalBinary implements encoding.BinaryMarshaler.
@@ -97,34 +98,37 @@ func (l *RungSigs) UnmarshalBinary(b []byte) error {
 	return nil
 }
 
-// Limits of what banks carry.
+// Limits of the messages of penny banks.
 const (
-	// MaxJump is how many pennies one penny pays at most: the hashes that it
-	// takes to verify it.
+	// MaxJump is the maximum number of pennies that one penny pays, and so of
+	// hashes to verify it.
 	MaxJump = 1 << 16
-	// MaxBankConf is how many confirmations a payee asks for at most.
+	// MaxBankConf is the maximum number of confirmations that a payee may
+	// require.
 	MaxBankConf = 144
-	// MaxHops is how many bankers and final payees a transfer goes through.
+	// MaxHops is the maximum number of hops of a transfer, counting bankers and
+	// the final payee.
 	MaxHops = 3
-	// maxScript bounds the script of an output: that of a witness program.
+	// maxScript is the maximum size in bytes of a payee's output script: that
+	// of a witness program.
 	maxScript = 42
 	// EncodedPenny is the length of a penny on the wire: seq₃ ‖ secret.
 	EncodedPenny = 3 + PennySize
-	// MaxPennies is how many pennies a frame carries.
+	// MaxPennies is the maximum number of pennies in a frame.
 	MaxPennies = 512
 )
 
-// OnePenny is a penny on the wire: its number in 3 bytes, big-endian, and its
+// OnePenny is a penny on the wire: its number in 3 bytes, big-endian, then its
 // secret.
 type OnePenny [EncodedPenny]byte
 
-// BankRequest asks a payee on what terms it takes a bank.
+// BankRequest asks a payee for the terms of a bank.
 type BankRequest struct {
 	_       struct{} `cbor:",toarray"`
-	Bank    Hash     // fresh random; names the bank, and is known to its two sides only
+	Bank    Hash     // fresh random; identifies the bank, known only to its two sides
 	Value   Sat
 	Rungs   uint32
-	PerRung uint32 // pennies to a rung
+	PerRung uint32 // pennies per rung
 	Expiry  Height // T
 }
 
@@ -147,8 +151,8 @@ func (r *BankRequest) Check() error {
 // BankQuote answers BankRequest.
 type BankQuote struct {
 	_     struct{} `cbor:",toarray"`
-	Payee Key      // in this bank's scripts
-	Conf  uint32   // confirmations before it takes pennies
+	Payee Key      // the payee's key in this bank's scripts
+	Conf  uint32   // confirmations before it accepts pennies
 }
 
 // MaxSize implements Limited.
@@ -162,8 +166,8 @@ func (q *BankQuote) Check() error {
 	return checkKeys(q.Payee)
 }
 
-// BankOpen brings the whole bank: what it is made of, its funding, and the
-// payer's signatures of all rungs.
+// BankOpen carries the whole bank: its terms, its funding, and the payer's
+// signatures of all rungs.
 type BankOpen struct {
 	_       struct{} `cbor:",toarray"`
 	Bank    Hash
@@ -189,7 +193,7 @@ func (o *BankOpen) Check() error {
 	return o.Terms.Check()
 }
 
-// BankHello begins a stream of pennies, or asks how a bank stands.
+// BankHello starts a stream of pennies, or asks for a bank's state.
 type BankHello struct {
 	_    struct{} `cbor:",toarray"`
 	Bank Hash
@@ -201,15 +205,14 @@ func (*BankHello) MaxSize() int { return 48 }
 // Check implements Limited.
 func (*BankHello) Check() error { return nil }
 
-// BankState tells what the payee holds: the lowest penny that it knows is the
-// proof of it.
+// BankState is what the payee holds. Its lowest penny proves the count.
 type BankState struct {
 	_       struct{} `cbor:",toarray"`
 	Known   OnePenny
-	Code    Code   // OK, or why it takes no pennies
-	Text    string // for people
-	Reserve Sat    // of a banker: what it keeps back for closing
-	Credit  Msat   // paid and not passed on, after the reserve
+	Code    Code   // OK, or why it accepts no pennies
+	Text    string // informative
+	Reserve Sat    // of a banker: kept for the cost of closing
+	Credit  Msat   // paid and not forwarded, after the reserve
 }
 
 // MaxSize implements Limited.
@@ -223,10 +226,10 @@ func (s *BankState) Check() error {
 	return (&Reply{Code: s.Code, Text: s.Text}).Check()
 }
 
-// Pennies are payments, each below the one before.
+// Pennies are payments, in descending order of number.
 type Pennies struct {
 	_    struct{} `cbor:",toarray"`
-	List []byte   // OnePenny after OnePenny, 1 to MaxPennies
+	List []byte   // OnePenny values, 1 to MaxPennies of them
 }
 
 // MaxSize implements Limited.
@@ -240,12 +243,13 @@ func (p *Pennies) Check() error {
 	return nil
 }
 
-// Taken acknowledges pennies: the payee holds the one of that number durably.
+// Taken acknowledges pennies: the payee has stored the penny with this number,
+// and so all before it.
 type Taken struct {
 	_    struct{} `cbor:",toarray"`
 	Seq  uint32
-	Code Code   // OK, or why it takes no more
-	Text string // for people
+	Code Code   // OK, or why it accepts no more pennies
+	Text string // informative
 }
 
 // MaxSize implements Limited.
@@ -254,13 +258,13 @@ func (*Taken) MaxSize() int { return 16 + maxText }
 // Check implements Limited.
 func (t *Taken) Check() error { return (&Reply{Code: t.Code, Text: t.Text}).Check() }
 
-// CloseOffer answers a payer that wants to close together. From here on the payee
-// takes no penny.
+// CloseOffer answers a payer that asks for a cooperative close. From then on
+// the payee accepts no penny.
 type CloseOffer struct {
 	_      struct{} `cbor:",toarray"`
-	Known  OnePenny // the last that was taken
-	Payer  Sat      // to the payer
-	Fee    Sat      // that the payee pays
+	Known  OnePenny // the last penny accepted
+	Payer  Sat      // amount to the payer
+	Fee    Sat      // paid by the payee
 	Script []byte   // of the payee's output
 }
 
@@ -278,7 +282,7 @@ func (o *CloseOffer) Check() error {
 	return nil
 }
 
-// CloseSign is the payer's signature of the offered close.
+// CloseSign carries the payer's signature of the offered close.
 type CloseSign struct {
 	_    struct{} `cbor:",toarray"`
 	Bank Hash
@@ -291,7 +295,7 @@ func (*CloseSign) MaxSize() int { return 112 }
 // Check implements Limited.
 func (*CloseSign) Check() error { return nil }
 
-// CloseDone names the transaction that the payee broadcasts.
+// CloseDone returns the txid of the close that the payee broadcasts.
 type CloseDone struct {
 	_    struct{} `cbor:",toarray"`
 	Txid Hash
@@ -303,12 +307,12 @@ func (*CloseDone) MaxSize() int { return 48 }
 // Check implements Limited.
 func (*CloseDone) Check() error { return nil }
 
-// PairRequest asks the payee of a bank for one the other way, of which the asker
-// is the payee.
+// PairRequest asks the payee of a bank to open a bank in the other direction,
+// with the requester as its payee.
 type PairRequest struct {
 	_       struct{} `cbor:",toarray"`
-	Bank    Hash     // of which the asker is the payer
-	Key     Key      // of the asker
+	Bank    Hash     // in which the requester is the payer
+	Key     Key      // the requester's
 	Addrs   []string // multiaddrs on which it listens
 	Value   Sat
 	Rungs   uint32
@@ -330,7 +334,7 @@ func (r *PairRequest) Check() error {
 	return checkKeys(r.Key)
 }
 
-// PairOpened answers PairRequest: the bank that is being opened.
+// PairOpened answers PairRequest with the id of the bank that is being opened.
 type PairOpened struct {
 	_    struct{} `cbor:",toarray"`
 	Bank Hash
@@ -342,23 +346,23 @@ func (*PairOpened) MaxSize() int { return 48 }
 // Check implements Limited.
 func (*PairOpened) Check() error { return nil }
 
-// Hop is who gets how much of a transfer's step.
+// Hop is one hop of a transfer's step: a key and the amount that it gets.
 type Hop struct {
 	_      struct{} `cbor:",toarray"`
 	Key    Key
 	Amount Msat
 }
 
-// Transfer asks to pass on one step of a payment. The credit that pays for it is
-// in Bank, of which the asker is the payer. What the asked keeps is Amount less
-// that of the first hop; without a hop it is the final payee.
+// Transfer asks a peer to forward one step of a payment. It is paid with the
+// credit of Bank, in which the requester is the payer. The peer keeps Amount
+// less the first hop's amount. A peer without further hops is the final payee.
 type Transfer struct {
 	_      struct{} `cbor:",toarray"`
 	ID     Hash     // of the payment
 	Index  uint32   // of the step, from 1
 	Bank   Hash
 	Amount Msat
-	Total  Msat // that the final payee has been paid with this step
+	Total  Msat // paid to the final payee so far, including this step
 	Hops   []Hop
 }
 
@@ -386,7 +390,7 @@ func (t *Transfer) Check() error {
 	return nil
 }
 
-// TransferAck is the final payee's word that it has a step.
+// TransferAck is the final payee's signed acknowledgement of a step.
 type TransferAck struct {
 	_     struct{} `cbor:",toarray"`
 	Index uint32
@@ -405,17 +409,18 @@ func (a *TransferAck) Check() error {
 	return nil
 }
 
-// TransferDigest is what the final payee of a payment signs for a step.
+// TransferDigest returns the digest that the final payee of a payment signs for
+// a step.
 func TransferDigest(id Hash, index uint32, total Msat, payee Key) Hash {
 	return Tagged("transfer", id[:], binary.BigEndian.AppendUint32(nil, index), binary.BigEndian.AppendUint64(nil, uint64(total)), payee[:])
 }
 
-// RouteRequest asks a banker whether it reaches a payee.
+// RouteRequest asks a banker whether it can reach a payee.
 type RouteRequest struct {
 	_      struct{} `cbor:",toarray"`
 	Payee  Key
 	Amount Msat  // of a step
-	Depth  uint8 // bankers that may still follow
+	Depth  uint8 // how many more bankers may follow
 }
 
 // MaxSize implements Limited.
@@ -429,15 +434,15 @@ func (r *RouteRequest) Check() error {
 	return checkKeys(r.Payee)
 }
 
-// Fees are what a banker takes for each step: Base, and PPM millionths of what it
-// passes on, rounded up.
+// Fees are a banker's fees for each step: Base, plus PPM millionths of the
+// amount that it forwards, rounded up.
 type Fees struct {
 	_    struct{} `cbor:",toarray"`
 	Base Msat
 	PPM  uint32
 }
 
-// Of is the fee of passing on an amount; at most MaxSat.
+// Of returns the fee for forwarding amount. It is at most MaxSat.
 func (f Fees) Of(amount Msat) Msat {
 	hi, lo := bits.Mul64(uint64(amount), uint64(f.PPM))
 	lo, carry := bits.Add64(lo, 999_999, 0)
@@ -451,14 +456,14 @@ func (f Fees) Of(amount Msat) Msat {
 	return min(Msat(q)+f.Base, MaxSat.Msat())
 }
 
-// RouteHop is a banker of a route, with what it takes.
+// RouteHop is a banker of a route, with its fees.
 type RouteHop struct {
 	_    struct{} `cbor:",toarray"`
 	Key  Key
 	Fees Fees
 }
 
-// Route is the way to a payee: the banker that was asked, and those behind it.
+// Route is a route to a payee: the banker that was asked, and those after it.
 type Route struct {
 	_       struct{} `cbor:",toarray"`
 	Bankers []RouteHop

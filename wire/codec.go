@@ -12,14 +12,16 @@ import (
 
 // Errors of the codec.
 var (
-	// ErrMalformed: the bytes are not the one encoding of a valid message.
+	// ErrMalformed means that the bytes are not the canonical encoding of a
+	// valid message.
 	ErrMalformed = errors.New("malformed message")
-	// ErrTooBig: a frame is larger than its message may be.
+	// ErrTooBig means that a frame exceeds the maximum size of its message.
 	ErrTooBig = errors.New("message too big")
 )
 
-// Encoding is core deterministic CBOR (RFC 8949 §4.2); decoding is strict and
-// then compares with its own encoding, so that every value has one form.
+// The encoding is core deterministic CBOR (RFC 8949 §4.2). Decoding is strict
+// and compares the input with its re-encoding, so every value has exactly one
+// form.
 var (
 	encMode = func() cbor.EncMode {
 		o := cbor.CoreDetEncOptions()
@@ -32,9 +34,9 @@ var (
 		return m
 	}()
 	decMode = newDecMode(1<<16, 1<<10)
-	// frameMode reads what peers send. An element of one byte becomes a struct
-	// of hundreds, so an array is refused for its length before it is made; no
-	// message has more elements.
+	// frameMode decodes peers' messages. An element of one byte can become a
+	// struct of hundreds, so an array with too many elements is rejected before
+	// it is allocated. No message has more elements than this limit.
 	frameMode = newDecMode(32, 16)
 )
 
@@ -55,11 +57,11 @@ func newDecMode(elements, pairs int) cbor.DecMode {
 	return m
 }
 
-// Marshal returns v's one encoding.
+// Marshal returns the canonical encoding of v.
 func Marshal(v any) ([]byte, error) { return encMode.Marshal(v) }
 
-// Unmarshal reads into v the one encoding that Marshal gives, and refuses any
-// other bytes with ErrMalformed.
+// Unmarshal decodes b into v. It returns an error that wraps ErrMalformed if b
+// is not exactly what Marshal would produce.
 func Unmarshal(b []byte, v any) error { return unmarshal(decMode, b, v) }
 
 func unmarshal(mode cbor.DecMode, b []byte, v any) error {
@@ -76,17 +78,18 @@ func unmarshal(mode cbor.DecMode, b []byte, v any) error {
 	return nil
 }
 
-// Limited is a message that knows its largest encoding and checks its fields.
+// Limited is a message with a maximum size and a check of its fields.
 type Limited interface {
-	// MaxSize is the largest encoding in bytes.
+	// MaxSize returns the maximum size of the encoding, in bytes.
 	MaxSize() int
-	// Check reports the first field that is out of range, wrapping
+	// Check returns an error for the first field that is out of range. It wraps
 	// ErrMalformed.
 	Check() error
 }
 
 // WriteFrame writes m as one frame: its length as 4 bytes big-endian, then its
-// encoding. A message that is itself out of range is refused, not sent.
+// encoding. It returns an error, and writes nothing, if a field of m is out of
+// range.
 func WriteFrame(w io.Writer, m Limited) error {
 	if err := m.Check(); err != nil {
 		return err
@@ -102,8 +105,8 @@ func WriteFrame(w io.Writer, m Limited) error {
 	return err
 }
 
-// ReadFrame reads one frame into m. The length is checked against m.MaxSize
-// before anything is allocated, the fields by m.Check.
+// ReadFrame reads one frame into m. It checks the length against m.MaxSize
+// before it allocates anything, and the fields with m.Check.
 func ReadFrame(r io.Reader, m Limited) error {
 	var head [4]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {

@@ -31,8 +31,8 @@ func frame(b []byte) []byte {
 	return append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...)
 }
 
-// TestKindsComplete: every message type of the package stands in kinds and has
-// a fuzz target, so that none is left untested.
+// TestKindsComplete checks that every message type of the package is listed in
+// kinds and has a fuzz target.
 func TestKindsComplete(t *testing.T) {
 	files, err := filepath.Glob("*.go")
 	if err != nil || len(files) == 0 {
@@ -71,8 +71,8 @@ func TestKindsComplete(t *testing.T) {
 	}
 }
 
-// TestMaxSize: the largest message fits, with not too much to spare, and both
-// ends of a frame agree.
+// TestMaxSize checks that the largest message fits, that MaxSize is not much
+// larger than needed, and that both ends of a frame agree.
 func TestMaxSize(t *testing.T) {
 	for _, k := range kinds {
 		for _, m := range []wire.Limited{k.small, k.large} {
@@ -94,7 +94,7 @@ func TestMaxSize(t *testing.T) {
 			} else if !bytes.Equal(marshal(t, got), b) {
 				t.Errorf("%s: read back as another", k.name)
 			}
-			// The fields of a message in use do not shine through.
+			// Fields of a reused message must not remain.
 			reused := k.empty()
 			if err := wire.Unmarshal(marshal(t, k.large), reused); err != nil {
 				t.Fatal(err)
@@ -109,7 +109,7 @@ func TestMaxSize(t *testing.T) {
 	}
 }
 
-// TestStrict: of every message exactly one form is read.
+// TestStrict checks that exactly one form of every message is accepted.
 func TestStrict(t *testing.T) {
 	type pair struct {
 		_ struct{} `cbor:",toarray"`
@@ -175,7 +175,7 @@ func TestStrict(t *testing.T) {
 		t.Error(m, err)
 	}
 
-	// A fixed array takes a string of its own length only.
+	// A fixed-size array accepts only a string of exactly its length.
 	for n := range 70 {
 		b := marshal(t, make([]byte, n))
 		var k wire.Key
@@ -197,14 +197,14 @@ func TestStrict(t *testing.T) {
 		t.Errorf("key from 32 integers: %v", err)
 	}
 
-	// An empty list has one form, however the program holds it.
+	// An empty list has one form, whether the program holds it as nil or empty.
 	a, b := marshal(t, &wire.Status{}), marshal(t, &wire.Status{Ack: []byte{}})
 	if !bytes.Equal(a, b) {
 		t.Errorf("no acknowledgement: %x and %x", a, b)
 	}
 }
 
-// TestStrictMessages breaks every message in the ways any of them could be.
+// TestStrictMessages damages every message in each way that could apply to it.
 func TestStrictMessages(t *testing.T) {
 	for _, k := range kinds {
 		b := marshal(t, k.small)
@@ -234,7 +234,7 @@ func TestStrictMessages(t *testing.T) {
 	}
 }
 
-// untouched fails the test when it is read.
+// untouched is a reader that fails the test if it is read.
 type untouched struct{ t *testing.T }
 
 func (u untouched) Read([]byte) (int, error) {
@@ -270,7 +270,7 @@ func TestReadFrameLimits(t *testing.T) {
 			}
 		}
 	}
-	// One byte an element, hundreds when decoded: refused for its length.
+	// One byte per element, hundreds when decoded: rejected for its length.
 	for _, c := range []struct {
 		m    wire.Limited
 		size int
@@ -296,7 +296,7 @@ func TestReadFrameLimits(t *testing.T) {
 	}
 }
 
-// sized is a message of any limit.
+// sized is a message with an adjustable limit.
 type sized struct {
 	_     struct{} `cbor:",toarray"`
 	B     []byte
@@ -306,8 +306,8 @@ type sized struct {
 func (s *sized) MaxSize() int { return s.limit }
 func (*sized) Check() error   { return nil }
 
-// TestFrameBoundary: a message of exactly its largest size passes, one byte
-// more is neither written nor read.
+// TestFrameBoundary checks that a message of exactly its maximum size passes,
+// and that one byte more is neither written nor read.
 func TestFrameBoundary(t *testing.T) {
 	m := &sized{B: make([]byte, 20)}
 	b := marshal(t, m)
@@ -329,8 +329,8 @@ func TestFrameBoundary(t *testing.T) {
 	}
 }
 
-// TestWidths: an integer that its field cannot hold is refused, not cut to
-// what fits.
+// TestWidths checks that an integer too large for its field is rejected and not
+// truncated.
 func TestWidths(t *testing.T) {
 	reply := func(code ...byte) []byte { return append(append([]byte{0x82}, code...), 0x60) }
 	for name, c := range map[string]struct {
@@ -375,7 +375,7 @@ func TestWriteFrameRefuses(t *testing.T) {
 	}
 }
 
-// TestOutOfRange breaks one field at a time of messages that pass.
+// TestOutOfRange damages one field at a time of valid messages.
 func TestOutOfRange(t *testing.T) {
 	type q = *wire.Quote
 	quote := func(f func(q)) wire.Limited { m := maxQuote(); f(m); return m }
@@ -533,9 +533,9 @@ func TestOutOfRange(t *testing.T) {
 	}
 }
 
-// fuzzMessage fuzzes the body of one message type: what is read passes Check,
-// and is written as the same bytes. The length in front is set right, so that
-// no input is spent on guessing it.
+// fuzzMessage fuzzes the body of one message type: a message that is decoded
+// passes Check and re-encodes to the same bytes. The length prefix is always
+// correct, so the fuzzer does not waste inputs on it.
 func fuzzMessage[T any, M interface {
 	*T
 	wire.Limited
@@ -607,7 +607,7 @@ func FuzzTransferAck(f *testing.F)   { fuzzMessage[wire.TransferAck](f) }
 func FuzzRouteRequest(f *testing.F)  { fuzzMessage[wire.RouteRequest](f) }
 func FuzzRoute(f *testing.F)         { fuzzMessage[wire.Route](f) }
 
-// FuzzUnmarshal: any bytes, into the type that has the most kinds of field.
+// FuzzUnmarshal decodes any bytes into the type with the most kinds of fields.
 func FuzzUnmarshal(f *testing.F) {
 	f.Add(marshal(f, maxProofs()))
 	f.Add([]byte{0x81, 0x80})

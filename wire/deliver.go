@@ -8,14 +8,14 @@ import (
 	"unicode/utf8"
 )
 
-// Limits of delivery messages. They are part of the protocol: a peer that
-// exceeds one is refused.
+// Limits of delivery messages. They are part of the protocol: peers must reject
+// messages that exceed them.
 const (
 	MaxAgents      = 16                    // agents of one message
 	MaxPayload     = 5 << 30               // bytes of one sealed copy
-	MaxFunding     = 100_000               // bytes of a funding transaction, policy's own bound
+	MaxFunding     = 100_000               // bytes of a funding transaction, the limit of relay policy
 	MaxStoreBlocks = 52_560                // a year of storage
-	MaxHeight      = 499_999_999           // from 500,000,000 on CLTV reads a time, long past
+	MaxHeight      = 499_999_999           // CLTV reads 500,000,000 and above as a time
 	MaxRate        = 1_000_000_000_000_000 // 1,000 sat per byte-day
 	MaxProofs      = 8                     // proofs in one answer to Ask
 	MaxAck         = 512
@@ -30,10 +30,10 @@ type Signature [64]byte
 // R.x ‖ s′ (spec/delivery.md).
 type PreSignature [65]byte
 
-// Shape says how the agents of a message are paid.
+// Shape is how the agents of a message are paid.
 type Shape uint8
 
-// The two shapes of frozen outputs (protocol §3).
+// The two shapes of frozen outputs (spec/delivery.md §4).
 const (
 	PerAgent  Shape = 0 // one output per agent
 	OneOfMany Shape = 1 // one output with every agent's claim leaf
@@ -49,7 +49,7 @@ func (s Shape) String() string {
 // QuoteRequest asks an agent for its price and a fresh point.
 type QuoteRequest struct {
 	_          struct{} `cbor:",toarray"`
-	Session    Hash     // fresh random; names this negotiation and is known to S and this agent only
+	Session    Hash     // fresh random; identifies this negotiation, known only to S and this agent
 	E          Key      // the message's ephemeral key
 	Size       uint64   // bytes of the sealed copy
 	StoreUntil Height   // end of storage
@@ -73,9 +73,9 @@ func (q *QuoteRequest) Check() error {
 	return checkKeys(q.E)
 }
 
-// Quote is an agent's signed offer. Value is what its frozen output must hold:
-// the storage price rounded up to satoshi, plus Reserve for the fee of the
-// claim.
+// Quote is an agent's signed offer. Value is the value that its frozen output
+// must have: the storage price rounded up to whole satoshi, plus Reserve for
+// the fee of the claim.
 type Quote struct {
 	_          struct{} `cbor:",toarray"`
 	Agent      Key
@@ -85,7 +85,7 @@ type Quote struct {
 	Knowledge  Signature // by τ over KnowledgeDigest
 	ClaimKey   Key       // A′, the agent's key in the claim leaf
 	Size       uint64
-	From       Height // the agent's tip; storage is paid from here
+	From       Height // the agent's tip; storage is paid from this height
 	StoreUntil Height
 	Expiry     Height
 	ValidUntil Height // last height at which the funding may confirm
@@ -118,13 +118,14 @@ func (q *Quote) Check() error {
 	return checkKeys(q.Agent, q.E, q.Point, q.ClaimKey)
 }
 
-// KnowledgeDigest is what τ signs to prove that it is known, bound to the
-// agent, the message and the session.
+// KnowledgeDigest returns the digest that the agent signs with τ to prove that
+// it knows τ. It is bound to the agent, the message and the session.
 func KnowledgeDigest(agent, e Key, session Hash, point Key) Hash {
 	return Tagged("point", agent[:], e[:], session[:], point[:])
 }
 
-// Digest is what Agent signs: the encoding of the quote with a zero Sig.
+// Digest returns the digest that Agent signs: that of the encoding with a zero
+// Sig.
 func (q *Quote) Digest() Hash {
 	c := *q
 	c.Sig = Signature{}
@@ -139,7 +140,7 @@ type ClaimLeaf struct {
 	ClaimKey    Key      // A′
 }
 
-// Frozen is everything from which a frozen output's script is recomputed.
+// Frozen contains all values from which a frozen output's script is recomputed.
 type Frozen struct {
 	_         struct{} `cbor:",toarray"`
 	Blinding  Secret   // the internal key is NUMS + Blinding·G
@@ -148,7 +149,7 @@ type Frozen struct {
 	Claims    []ClaimLeaf
 }
 
-// Check reports the first field out of range.
+// Check returns an error for the first field out of range.
 func (f *Frozen) Check() error {
 	if len(f.Claims) == 0 || len(f.Claims) > MaxAgents {
 		return malformed("%d claim leaves", len(f.Claims))
@@ -164,8 +165,7 @@ func (f *Frozen) Check() error {
 	return checkKeys(f.RefundKey)
 }
 
-// Leaf is what a message's root commits to for one agent (protocol §3,
-// Freeze).
+// Leaf is the leaf under a message's root for one agent (spec/delivery.md §4).
 type Leaf struct {
 	_           struct{} `cbor:",toarray"`
 	Agent       Key
@@ -177,14 +177,14 @@ type Leaf struct {
 	Key         MessageKey
 }
 
-// Hash is H[leaf] over the fields in their order, 200 bytes, the size in 8
-// bytes big-endian.
+// Hash returns H[leaf] over the fields in their order: 200 bytes, with the size
+// in 8 bytes big-endian.
 func (l Leaf) Hash() Hash {
 	return Tagged("leaf", l.Agent[:], l.CopyHash[:], binary.BigEndian.AppendUint64(nil, l.Size),
 		l.Point[:], l.ReleaseHash[:], l.KEMHash[:], l.Key[:])
 }
 
-// Section is a leaf with its path to the root.
+// Section is a leaf with its Merkle path to the root.
 type Section struct {
 	_     struct{} `cbor:",toarray"`
 	Leaf  Leaf
@@ -193,7 +193,7 @@ type Section struct {
 	Path  []Hash
 }
 
-// Check reports the first field out of range.
+// Check returns an error for the first field out of range.
 func (s *Section) Check() error {
 	switch {
 	case s.Leaf.Size == 0 || s.Leaf.Size > MaxPayload:
@@ -204,8 +204,8 @@ func (s *Section) Check() error {
 	return checkKeys(s.Leaf.Agent, s.Leaf.Point)
 }
 
-// Package goes in front of a sealed copy: all that an agent needs to verify,
-// byte for byte, that it will be paid.
+// Package precedes a sealed copy. It contains everything that an agent needs to
+// verify, byte for byte, that it will be paid.
 type Package struct {
 	_        struct{} `cbor:",toarray"`
 	Session  Hash
@@ -215,7 +215,7 @@ type Package struct {
 	Section  Section
 	PreSig   PreSignature
 	FetchKey Secret // φ
-	Grant    Grant  // to say in the DHT that the message is held
+	Grant    Grant  // authorises a Holding in the DHT
 }
 
 // MaxSize implements Limited.
@@ -235,10 +235,10 @@ func (p *Package) Check() error {
 	return p.Section.Check()
 }
 
-// Digest names the package in a receipt.
+// Digest returns the digest that identifies the package in a receipt.
 func (p *Package) Digest() Hash { return DigestOf("package", p) }
 
-// Receipt is an agent's signed word that it verified and durably holds a copy.
+// Receipt is an agent's signed statement that it verified and stored a copy.
 type Receipt struct {
 	_       struct{} `cbor:",toarray"`
 	Agent   Key
@@ -252,16 +252,16 @@ func (*Receipt) MaxSize() int { return 192 }
 // Check implements Limited.
 func (r *Receipt) Check() error { return checkKeys(r.Agent) }
 
-// Digest is what Agent signs.
+// Digest returns the digest that Agent signs.
 func (r *Receipt) Digest() Hash { return Tagged("receipt", r.Agent[:], r.Package[:]) }
 
-// FindKey is what a recipient names a message by when it asks an agent:
-// H[find](φ). Only sender, recipient and this agent know φ, so it tells a decoy
+// FindKey returns H[find](φ), by which a recipient asks an agent for a message.
+// Only sender, recipient and this agent know φ, so the value tells other agents
 // nothing, and nobody can crowd out another's message under it.
 func FindKey(fetchKey Secret) Hash { return Tagged("find", fetchKey[:]) }
 
-// Ask asks an agent whether it holds a message. The agent proves itself before
-// it is told more.
+// Ask asks an agent whether it holds a message. The agent must prove itself
+// before it is told more.
 type Ask struct {
 	_     struct{} `cbor:",toarray"`
 	Find  Hash     // FindKey
@@ -274,7 +274,7 @@ func (*Ask) MaxSize() int { return 96 }
 // Check implements Limited.
 func (*Ask) Check() error { return nil }
 
-// Proof shows that an agent is the one named by a leaf of a funded message.
+// Proof proves that an agent is the one named by a leaf of a funded message.
 type Proof struct {
 	_        struct{} `cbor:",toarray"`
 	Outpoint Outpoint // the frozen output
@@ -291,7 +291,7 @@ type Outpoint struct {
 	Vout uint32
 }
 
-// Bytes is the outpoint as a transaction serialises it, 36 bytes.
+// Bytes returns the outpoint as serialised in a transaction, 36 bytes.
 func (o Outpoint) Bytes() []byte {
 	return binary.LittleEndian.AppendUint32(append(make([]byte, 0, 36), o.Txid[:]...), o.Vout)
 }
@@ -321,14 +321,15 @@ func (p *Proofs) Check() error {
 	return nil
 }
 
-// ProofDigest is what an agent signs to prove itself to the peer that sent
-// nonce, and to no other: both ends of the authenticated channel are in it.
+// ProofDigest returns the digest that an agent signs to prove itself to the
+// peer that sent nonce, and to no other. It contains both ends of the
+// authenticated channel.
 func ProofDigest(nonce Hash, agentPeer, clientPeer []byte, at Outpoint, point Key) Hash {
 	return Tagged("proof", nonce[:], prefixed(agentPeer), prefixed(clientPeer), at.Bytes(), point[:])
 }
 
-// Token asks for the sealed copy of one of the proofs just given. Its MAC
-// under the fetch key φ shows that the asker is the recipient.
+// Token requests the sealed copy of one of the proofs just returned. Its MAC
+// under the fetch key φ proves that the requester is the recipient.
 type Token struct {
 	_     struct{} `cbor:",toarray"`
 	Point Key
@@ -341,7 +342,8 @@ func (*Token) MaxSize() int { return 96 }
 // Check implements Limited.
 func (*Token) Check() error { return nil }
 
-// TokenMAC is HMAC-SHA256 under φ over the same that the agent signed.
+// TokenMAC returns HMAC-SHA256, under φ, of the same fields that the agent
+// signed.
 func TokenMAC(fetchKey Secret, nonce Hash, agentPeer, clientPeer []byte, at Outpoint, point Key) (h Hash) {
 	d := Tagged("token", nonce[:], prefixed(agentPeer), prefixed(clientPeer), at.Bytes(), point[:])
 	m := hmac.New(sha256.New, fetchKey[:])
@@ -350,7 +352,7 @@ func TokenMAC(fetchKey Secret, nonce Hash, agentPeer, clientPeer []byte, at Outp
 	return
 }
 
-// Release hands over σ.
+// Release gives σ to the agent.
 type Release struct {
 	_     struct{} `cbor:",toarray"`
 	Point Key
@@ -375,8 +377,8 @@ func (*Reveal) MaxSize() int { return 64 }
 // Check implements Limited.
 func (*Reveal) Check() error { return nil }
 
-// Acknowledge leaves the recipient's sealed acknowledgement with the agent
-// that served it, for the sender.
+// Acknowledge leaves the recipient's sealed acknowledgement, for the sender,
+// with the agent that served the copy.
 type Acknowledge struct {
 	_     struct{} `cbor:",toarray"`
 	Point Key
@@ -395,7 +397,8 @@ func (a *Acknowledge) Check() error {
 	return nil
 }
 
-// AckMAC shows under φ that an acknowledgement comes from the recipient.
+// AckMAC returns the MAC under φ that proves that an acknowledgement comes from
+// the recipient.
 func AckMAC(fetchKey Secret, point Key, blob []byte) (h Hash) {
 	d := Tagged("ack-mac", point[:], blob)
 	m := hmac.New(sha256.New, fetchKey[:])
@@ -415,8 +418,8 @@ func (*Done) MaxSize() int { return 8 }
 // Check implements Limited.
 func (*Done) Check() error { return nil }
 
-// StatusRequest is the sender asking how its message fares; the session is
-// the secret that only it and the agent share.
+// StatusRequest is the sender's request for the state of its message. The
+// session is a secret that only the sender and the agent know.
 type StatusRequest struct {
 	_       struct{} `cbor:",toarray"`
 	Session Hash
@@ -447,27 +450,27 @@ func (s *Status) Check() error {
 	return nil
 }
 
-// Code says why a request was refused; OK is no refusal.
+// Code is the reason of a refusal, or OK.
 type Code uint8
 
 // The codes of Reply.
 const (
 	OK           Code = iota
-	BadRequest        // a field is wrong; asking again is no use
+	BadRequest        // a field is wrong; do not ask again
 	Unknown           // no such quote or message here
 	Busy              // too many at once; ask again later
 	TooBig            // over the agent's size limit
-	TooLong           // storage or expiry beyond what the agent takes
-	TooLate           // past the height at which this may still be asked
-	NotConfirmed      // the funding is not deep enough yet; ask again later
+	TooLong           // storage or expiry beyond the agent's limit
+	TooLate           // past the last height for this request
+	NotConfirmed      // the funding has too few confirmations; ask again later
 	Spent             // the frozen output is spent
-	WrongSecret       // σ or a MAC does not fit
+	WrongSecret       // a wrong σ or MAC
 	Full              // no room
-	Claiming          // σ is taken; τ comes with the claim (one-of-many)
-	Internal          // the agent's own trouble; ask again later
-	Closed            // the bank takes no more pennies
-	NoCredit          // the bank's pennies do not pay for this
-	NoRoute           // this banker does not reach that payee
+	Claiming          // σ is accepted; the claim will reveal τ (one-of-many)
+	Internal          // a failure inside the agent; ask again later
+	Closed            // the bank accepts no more pennies
+	NoCredit          // the bank's pennies do not cover this
+	NoRoute           // this banker cannot reach that payee
 	numCodes
 )
 
@@ -481,11 +484,11 @@ func (c Code) String() string {
 	return fmt.Sprintf("code %d", uint8(c))
 }
 
-// Reply comes before every answer: the answer follows only after OK.
+// Reply precedes every answer; an answer follows only if Code is OK.
 type Reply struct {
 	_    struct{} `cbor:",toarray"`
 	Code Code
-	Text string // for people, at most 256 bytes
+	Text string // informative, at most 256 bytes
 }
 
 // MaxSize implements Limited.
@@ -516,7 +519,7 @@ func prefixed(b []byte) []byte {
 	return append(binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(b)), uint16(len(b))), b...)
 }
 
-// DigestOf is H[tag] of v's one encoding.
+// DigestOf returns H[tag] of the canonical encoding of v.
 func DigestOf(tag string, v any) Hash {
 	b, err := Marshal(v)
 	if err != nil {

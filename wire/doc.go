@@ -1,9 +1,8 @@
-// Package wire holds the vocabulary that every part of Bitgram shares: money
-// with its unit, keys and identifiers, addresses, the messages that peers
-// exchange and the one codec that reads and writes them.
+// Package wire defines the types that all parts of Bitgram share: money with
+// its unit, keys and identifiers, addresses, the messages that peers exchange,
+// and the codec that reads and writes them.
 //
-// Everything here is pure: no clock, no network, no randomness. What a decoder
-// accepts re-encodes to the same bytes, and no decoder allocates more than the
-// limit that its message states. The byte layouts are normative in
-// spec/wire.md.
+// The package is pure: it uses no clock, network or randomness. Whatever a
+// decoder accepts re-encodes to the same bytes, and no decoder allocates more
+// than its message's limit. spec/wire.md specifies the byte layouts.
 package wire

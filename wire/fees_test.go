@@ -10,8 +10,8 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// TestFees: a banker's fee is Base and PPM millionths rounded up, in numbers without
-// bound, and all money where it is more than that.
+// TestFees compares a banker's fee, Base plus PPM millionths rounded up, with
+// big integers. A fee above all money is capped at MaxSat.
 func TestFees(t *testing.T) {
 	number := rapid.OneOf(rapid.Uint64Range(0, 2_000_000), rapid.Uint64(), rapid.Custom(func(t *rapid.T) uint64 {
 		return uint64(1)<<rapid.IntRange(0, 63).Draw(t, "power") + uint64(rapid.IntRange(-2, 2).Draw(t, "off"))

@@ -6,7 +6,7 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// key is the n-th point of the test, on the curve.
+// key returns the n-th key of the tests, which is on the curve.
 func key(n byte) wire.Key {
 	k, err := wire.Secret{31: n + 1}.PrivKey()
 	if err != nil {
@@ -15,7 +15,7 @@ func key(n byte) wire.Key {
 	return wire.XOnly(k.PubKey())
 }
 
-// offCurve is the x of no point (BIP340's vector 5).
+// offCurve is not the x coordinate of any point (BIP340's vector 5).
 var offCurve = wire.Key{0xee, 0xfd, 0xea, 0x4c, 0xdb, 0x67, 0x77, 0x50, 0xa4, 0x20, 0xfe, 0xe8, 0x07, 0xea, 0xcf, 0x21,
 	0xeb, 0x98, 0x98, 0xae, 0x79, 0xb9, 0x76, 0x87, 0x66, 0xe4, 0xfa, 0xa0, 0x4a, 0x2d, 0x4a, 0x34}
 
@@ -71,7 +71,7 @@ func minPackage() *wire.Package {
 	return &wire.Package{Funding: []byte{1}, Frozen: minFrozen(), Section: minSection(), Grant: wire.Grant{Owner: key(1), Agent: key(1)}}
 }
 
-// maxRecord and minRecord are a provider's records at their bounds.
+// maxRecord and minRecord are the largest and smallest records of a provider.
 func maxRecord() wire.Record {
 	r := wire.Record{Seq: 1<<64 - 1, Expires: 1<<63 - 1}
 	for range wire.MaxAddrs {
@@ -95,7 +95,7 @@ func minHolding() *wire.Holding {
 	return &wire.Holding{Grant: wire.Grant{Owner: key(1), Agent: key(2)}, Record: minRecord()}
 }
 
-// maxBank and minBank are a bank's terms at their bounds.
+// maxBank and minBank are the largest and smallest terms of a bank.
 func maxBank() *wire.BankTerms {
 	b := minBank()
 	b.Expiry, b.Value, b.PerRung, b.Locks = wire.MaxHeight, wire.MaxSat, 1<<32-1, make([][20]byte, wire.MaxRungs)
@@ -124,8 +124,8 @@ func maxRoute() *wire.Route {
 	return &wire.Route{Bankers: []wire.RouteHop{hop, hop}}
 }
 
-// kind is a message type: how to make an empty one, its smallest and its
-// largest.
+// kind describes a message type: constructors for an empty, a smallest and a
+// largest message.
 type kind struct {
 	name  string
 	empty func() wire.Limited

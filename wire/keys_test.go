@@ -15,8 +15,8 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// TestBIP340 runs the BIP's vectors. Its messages of other lengths than 32
-// bytes have no place here: we sign digests only.
+// TestBIP340 runs the BIP's vectors. It skips messages that do not have 32
+// bytes, because this package signs only digests.
 func TestBIP340(t *testing.T) {
 	file, err := os.Open("testdata/bip340.csv")
 	if err != nil {
@@ -66,7 +66,8 @@ func TestBIP340(t *testing.T) {
 		if err != nil || wire.XOnly(priv.PubKey()) != k {
 			t.Errorf("%s: public key, %v", row[0], err)
 		}
-		// Our nonce is another than the BIP's: the signature has to verify.
+		// Our nonce differs from the BIP's, so only check that the signature
+		// verifies.
 		ours, err := wire.Sign(secret, digest)
 		if err != nil || k.Verify(digest, ours) != nil {
 			t.Errorf("%s: our signature: %v", row[0], err)
@@ -122,7 +123,7 @@ func order() []byte {
 	return b
 }
 
-// TestPrivKeyEven: a key and its negation are the same identity.
+// TestPrivKeyEven checks that a key and its negation are the same identity.
 func TestPrivKeyEven(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		raw := rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "secret")
@@ -146,7 +147,7 @@ func TestPrivKeyEven(t *testing.T) {
 	}
 }
 
-// TestSecretHides: no verb and no encoder prints a secret.
+// TestSecretHides checks that no fmt verb and no encoder prints a secret.
 func TestSecretHides(t *testing.T) {
 	s := wire.Secret{0: 0xab, 31: 0xcd}
 	in := struct{ S wire.Secret }{s}
@@ -183,7 +184,8 @@ func TestIdentifiers(t *testing.T) {
 	if k.Locator().String() != "0001020304050607" || k.ID().String() != "000102030405060708090a0b0c0d0e0f" {
 		t.Error(k.Locator(), k.ID())
 	}
-	// H[tag] is BIP340's, with our prefix: recomputed by hand it is stable.
+	// H[tag] is BIP340's with our prefix: the separation of parts does not
+	// matter, the tag does.
 	if wire.Tagged("a", []byte("bc")) != wire.Tagged("a", []byte("b"), []byte("c")) || wire.Tagged("ab") == wire.Tagged("a", []byte("b")) {
 		t.Error("tagged hash")
 	}
@@ -206,8 +208,8 @@ func TestCodes(t *testing.T) {
 	}
 }
 
-// TestMACsSeparate: what one proof or token says, it says of its own pair of
-// peers, outpoint and point only.
+// TestMACsSeparate checks that a proof or token is valid only for its own pair
+// of peers, outpoint and point.
 func TestMACsSeparate(t *testing.T) {
 	phi, at := wire.Secret{1}, wire.Outpoint{Txid: wire.Hash{5}, Vout: 1}
 	type args struct {
@@ -245,7 +247,7 @@ func TestMACsSeparate(t *testing.T) {
 	}
 }
 
-// TestDigests: each field of what is signed changes the digest.
+// TestDigests checks that each signed field changes the digest.
 func TestDigests(t *testing.T) {
 	q := maxQuote()
 	base := q.Digest()

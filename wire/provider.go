@@ -2,32 +2,33 @@ package wire
 
 import "unicode/utf8"
 
-// Limits of what providers publish. They are part of the protocol.
+// Limits of records that providers publish. They are part of the protocol.
 const (
 	MaxAddrs      = 8         // multiaddrs of one provider
 	MaxAddr       = 128       // bytes of one multiaddr
 	MaxRecord     = 2048      // bytes of a value in the DHT
-	MaxRecordLife = 48 * 3600 // seconds ahead of now that one may expire
+	MaxRecordLife = 48 * 3600 // maximum lifetime of a record, in seconds from now
 )
 
-// Services are what a provider does.
+// Services are the services of a provider, as bits.
 type Services uint32
 
-// What providers do: deliver messages (protocol §3), take penny banks (§4).
+// The services: deliver messages (spec/delivery.md), accept penny banks
+// (spec/bank.md).
 const (
 	Delivery Services = 1 << iota
 	Banking
 )
 
-// Limits are what an agent takes.
+// Limits are the largest size and storage time that an agent accepts.
 type Limits struct {
 	_      struct{} `cbor:",toarray"`
 	Size   uint64   // of a sealed copy, bytes
 	Blocks uint32   // of storage
 }
 
-// Record is when a provider signed something for the DHT, and for how long.
-// Of two by one provider the one with the larger Seq counts.
+// Record says when a provider signed a value for the DHT, and until when it is
+// valid. Of two values by one provider, the one with the larger Seq counts.
 type Record struct {
 	_       struct{} `cbor:",toarray"`
 	Seq     uint64
@@ -50,8 +51,8 @@ func (r *Record) check() error {
 	return nil
 }
 
-// Current reports whether the record is valid at Unix time now: not expired,
-// and not signed for longer than MaxRecordLife.
+// Current returns an error if the record is not valid at Unix time now: if it
+// has expired, or is valid for longer than MaxRecordLife.
 func (r *Record) Current(now int64) error {
 	if r.Expires <= now {
 		return malformed("expired")
@@ -62,8 +63,8 @@ func (r *Record) Current(now int64) error {
 	return nil
 }
 
-// Advertisement is a provider's signed word on what it does, for how much, and
-// where it is reached.
+// Advertisement is a provider's signed statement of its services, rate, limits
+// and addresses.
 type Advertisement struct {
 	_        struct{} `cbor:",toarray"`
 	Agent    Key
@@ -95,15 +96,16 @@ func (a *Advertisement) Check() error {
 	return checkKeys(a.Agent)
 }
 
-// Digest is what Agent signs: the network's name, and the encoding with a zero
-// Sig. An advertisement for one network is none on another.
+// Digest returns the digest that Agent signs: of the network's name and the
+// encoding with a zero Sig. So an advertisement for one network is not valid on
+// another.
 func (a *Advertisement) Digest(n Network) Hash {
 	c := *a
 	c.Sig = Signature{}
 	return digestOn(n, "advertisement", &c)
 }
 
-// Verify checks a at Unix time now.
+// Verify checks the signature and validity of a at Unix time now.
 func (a *Advertisement) Verify(n Network, now int64) error {
 	if err := a.Record.Current(now); err != nil {
 		return err
@@ -112,8 +114,8 @@ func (a *Advertisement) Verify(n Network, now int64) error {
 }
 
 // Grant lets one agent publish in the DHT that it holds a message, under a key
-// that only the message's sender and recipient can derive: nobody else can
-// write there, or learn what message it is about.
+// that only the message's sender and recipient can derive. Nobody else can
+// publish there, or learn which message it concerns.
 type Grant struct {
 	_     struct{} `cbor:",toarray"`
 	Owner Key      // derived (spec/seal.md)
@@ -121,13 +123,13 @@ type Grant struct {
 	Sig   Signature // by Owner over Digest
 }
 
-// Digest is what Owner signs.
+// Digest returns the digest that Owner signs.
 func (g *Grant) Digest() Hash { return Tagged("grant", g.Owner[:], g.Agent[:]) }
 
 // Verify checks the owner's signature.
 func (g *Grant) Verify() error { return g.Owner.Verify(g.Digest(), g.Sig) }
 
-// Holding is an agent's signed word that it holds the message of a grant.
+// Holding is an agent's signed statement that it holds the message of a grant.
 type Holding struct {
 	_      struct{} `cbor:",toarray"`
 	Grant  Grant
@@ -146,14 +148,14 @@ func (h *Holding) Check() error {
 	return checkKeys(h.Grant.Owner, h.Grant.Agent)
 }
 
-// Digest is what Grant.Agent signs; see Advertisement.Digest.
+// Digest returns the digest that Grant.Agent signs; see Advertisement.Digest.
 func (h *Holding) Digest(n Network) Hash {
 	c := *h
 	c.Sig = Signature{}
 	return digestOn(n, "holding", &c)
 }
 
-// Verify checks h at Unix time now.
+// Verify checks the signatures and validity of h at Unix time now.
 func (h *Holding) Verify(n Network, now int64) error {
 	if err := h.Record.Current(now); err != nil {
 		return err

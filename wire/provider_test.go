@@ -15,8 +15,8 @@ func signed(secret byte, digest wire.Hash) wire.Signature {
 	return sig
 }
 
-// TestAdvertisementVerify: the agent's own signature, for this network, not
-// expired and not for ever.
+// TestAdvertisementVerify requires the agent's own signature, for this network,
+// neither expired nor valid for too long.
 func TestAdvertisementVerify(t *testing.T) {
 	const now = 1_800_000_000
 	make := func(expires int64) *wire.Advertisement {
@@ -53,7 +53,7 @@ func TestAdvertisementVerify(t *testing.T) {
 	}
 }
 
-// TestHoldingVerify: it takes the owner's grant and the agent's signature.
+// TestHoldingVerify requires the owner's grant and the agent's signature.
 func TestHoldingVerify(t *testing.T) {
 	const now = 1_800_000_000
 	make := func() *wire.Holding {
@@ -69,7 +69,7 @@ func TestHoldingVerify(t *testing.T) {
 		"network": func(h *wire.Holding) { h.Sig = signed(2, h.Digest(wire.Signet)) },
 		"expiry":  func(h *wire.Holding) { h.Record.Expires = now; h.Sig = signed(2, h.Digest(wire.Regtest)) },
 		"seq":     func(h *wire.Holding) { h.Record.Seq++ },
-		// Another agent without the owner's word, and another owner's word.
+		// Another agent without a grant, and a grant by another owner.
 		"agent": func(h *wire.Holding) { h.Grant.Agent = key(3); h.Sig = signed(3, h.Digest(wire.Regtest)) },
 		"owner": func(h *wire.Holding) {
 			h.Grant.Sig = signed(4, h.Grant.Digest())

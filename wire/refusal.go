@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Refusal is an error that is answered to a peer with a code.
+// Refusal is an error that is sent to a peer as a Reply with its code.
 type Refusal struct {
 	Code Code
 	Err  error
@@ -14,13 +14,13 @@ type Refusal struct {
 func (r *Refusal) Error() string { return fmt.Sprintf("%v: %v", r.Code, r.Err) }
 func (r *Refusal) Unwrap() error { return r.Err }
 
-// Refuse is a *Refusal with a formatted text.
+// Refuse returns a *Refusal with a formatted text.
 func Refuse(code Code, format string, a ...any) error {
 	return &Refusal{Code: code, Err: fmt.Errorf(format, a...)}
 }
 
-// Clean makes text that a peer may have had a hand in fit to be kept: short,
-// and valid UTF-8.
+// Clean makes text that may come from a peer safe to store: it is truncated and
+// made valid UTF-8.
 func Clean(s string) string {
 	const limit = 200
 	if len(s) > limit {

@@ -7,8 +7,9 @@ import (
 	"github.com/btcsuite/btcd/btcec/v2/schnorr"
 )
 
-// Sign signs digest with key by BIP340. It is deterministic (RFC 6979 style
-// nonce over key and digest), so no random source is needed.
+// Sign returns the BIP340 signature of digest by key. It is deterministic (a
+// nonce in the style of RFC 6979 from key and digest), so it needs no random
+// source.
 func Sign(key Secret, digest Hash) (sig Signature, err error) {
 	priv, err := key.PrivKey()
 	if err != nil {
@@ -25,14 +26,14 @@ func Sign(key Secret, digest Hash) (sig Signature, err error) {
 // ErrBadSignature means that a signature does not verify.
 var ErrBadSignature = fmt.Errorf("%w: bad signature", ErrMalformed)
 
-// Verify reports whether sig is k's BIP340 signature of digest, by returning
-// nil or an error that wraps ErrBadSignature.
+// Verify returns nil if sig is k's BIP340 signature of digest. Otherwise the
+// error wraps ErrBadSignature.
 func (k Key) Verify(digest Hash, sig Signature) error {
 	p, err := k.Point()
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrBadSignature, err)
 	}
-	// btcec's parser lets s ≥ n pass; BIP340 does not.
+	// btcec's parser accepts s ≥ n; BIP340 does not.
 	var s btcec.ModNScalar
 	if s.SetByteSlice(sig[32:]) {
 		return ErrBadSignature

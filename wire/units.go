@@ -7,17 +7,17 @@ import (
 	"math/bits"
 )
 
-// Sat is an amount of satoshi. Amounts are never negative on the wire;
-// differences in ledgers may be.
+// Sat is an amount of satoshi. On the wire it is never negative; differences in
+// ledgers may be.
 type Sat int64
 
-// Msat is a thousandth of a satoshi.
+// Msat is an amount in thousandths of a satoshi.
 type Msat uint64
 
-// Psat is 10⁻¹² satoshi, the unit of rates (psat per byte-day).
+// Psat is an amount in 10⁻¹² satoshi, the unit of rates (psat per byte-day).
 type Psat uint64
 
-// MaxSat is the number of satoshi that can ever exist.
+// MaxSat is the total number of satoshi that can ever exist.
 const MaxSat Sat = 21_000_000 * 100_000_000
 
 // Height is a block height.
@@ -32,12 +32,12 @@ func (r SatPerKVB) Fee(vsize int64) Sat { return Sat((int64(r)*vsize + 999) / 10
 // String prints the amount with its unit.
 func (s Sat) String() string { return fmt.Sprintf("%d sat", int64(s)) }
 
-// ErrOverflow is returned where a price leaves the range of satoshi.
+// ErrOverflow means that a price is out of the range of satoshi.
 var ErrOverflow = errors.New("amount overflows")
 
-// StoragePrice is the price of keeping size bytes for blocks blocks at rate
-// psat per byte-day, where a day has perDay blocks: rounded up to whole msat
-// once, at the end, from a 128-bit product (protocol §2).
+// StoragePrice returns the price of storing size bytes for a number of blocks,
+// at rate psat per byte-day, with perDay blocks in a day. The product has 128
+// bits; it is rounded up to whole msat once, at the end (spec/delivery.md §3).
 func StoragePrice(rate Psat, size uint64, blocks, perDay uint32) (Msat, error) {
 	if perDay == 0 {
 		return 0, errors.New("a day of zero blocks")
@@ -61,7 +61,7 @@ func StoragePrice(rate Psat, size uint64, blocks, perDay uint32) (Msat, error) {
 	return Msat(q), nil
 }
 
-// Msat is s in thousandths; 0 where it is negative.
+// Msat converts s to thousandths, or returns 0 if s is negative.
 func (s Sat) Msat() Msat { return 1000 * Msat(max(s, 0)) }
 
 // String prints the amount in satoshi with its unit.

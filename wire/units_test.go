@@ -11,8 +11,8 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// price is StoragePrice in numbers without bound; false where it is more money
-// than can exist.
+// price computes StoragePrice with big integers; ok is false if the price
+// exceeds all money that can exist.
 func price(rate, size uint64, blocks, perDay uint32) (*big.Int, bool) {
 	n := new(big.Int).SetUint64(rate)
 	n.Mul(n, new(big.Int).SetUint64(size)).Mul(n, big.NewInt(int64(blocks)))
@@ -21,10 +21,10 @@ func price(rate, size uint64, blocks, perDay uint32) (*big.Int, bool) {
 	return n, n.Cmp(big.NewInt(int64(wire.MaxSat)*1000)) <= 0
 }
 
-// TestStoragePrice: rounded up once, and exact where that fits, else
-// ErrOverflow.
+// TestStoragePrice checks that the price is rounded up once and exact if it is
+// in range, and that the error is ErrOverflow otherwise.
 func TestStoragePrice(t *testing.T) {
-	// Small numbers, numbers about powers of two, and any.
+	// Small numbers, numbers near powers of two, and any number.
 	number := func(top uint64) *rapid.Generator[uint64] {
 		return rapid.OneOf(rapid.Uint64Range(0, min(top, 1000)), rapid.Uint64Range(0, top), rapid.Custom(func(t *rapid.T) uint64 {
 			x := uint64(1)<<rapid.IntRange(0, 63).Draw(t, "power") + uint64(rapid.IntRange(-2, 2).Draw(t, "off"))

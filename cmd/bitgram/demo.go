@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 	"text/tabwriter"
@@ -76,24 +75,6 @@ func booked(b *demo.Books) error {
 		return errors.New("the books do not balance: this is a bug")
 	}
 	return nil
-}
-
-// openInput opens a file to read and tells its size, refusing what cannot be
-// sent before any work is done.
-func openInput(path string) (*os.File, uint64, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, 0, fmt.Errorf("%w: %w", errInput, err)
-	}
-	s, err := f.Stat()
-	if err == nil && s.IsDir() {
-		err = fmt.Errorf("%s is a directory", path)
-	}
-	if err != nil {
-		f.Close()
-		return nil, 0, fmt.Errorf("%w: %w", errInput, err)
-	}
-	return f, uint64(max(s.Size(), 0)), nil
 }
 
 func printDemo(w io.Writer, r *demo.Result, opt demo.Options) {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"os"
@@ -92,14 +91,4 @@ func (a *app) tellDevnet(e any, users []devnet.UserUp) {
 			fmt.Fprintf(w, "  bitgram --home %s read ID\n\nCtrl-C ends it.\n", users[1].Home)
 		})
 	}
-}
-
-// untilEOF ends a context when input does.
-func untilEOF(ctx context.Context, in io.Reader) context.Context {
-	ctx, cancel := context.WithCancel(ctx)
-	go func() {
-		_, _ = io.Copy(io.Discard, in)
-		cancel()
-	}()
-	return ctx
 }

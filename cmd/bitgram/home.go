@@ -1,25 +1,17 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
-	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/bitgram/bitgram/internal/api"
 	"github.com/bitgram/bitgram/internal/home"
-	"github.com/bitgram/bitgram/internal/node"
 	"github.com/bitgram/bitgram/internal/p2p"
-	"github.com/bitgram/bitgram/internal/wallet"
-	"github.com/bitgram/bitgram/internal/web"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -61,174 +53,32 @@ func (a *app) keys() (h home.Home, k *home.Keys, err error) {
 		return h, nil, err
 	}
 	if a.networkGiven && wire.Network(a.network) != k.Network {
-		return h, nil, fmt.Errorf("%w: the home is of %s, not %s", wire.ErrWrongNetwork, k.Network, a.network)
+		return h, nil, fmt.Errorf("%w: the home is of %s, not %s", errHomeNetwork, k.Network, a.network)
 	}
 	return h, k, nil
 }
 
+// errHomeNetwork: --network names another network than the home's.
+var errHomeNetwork = errors.New("--network does not match this home")
+
 // dial finds the daemon of the home.
-func (a *app) dial() (*web.Client, error) {
+func (a *app) dial() (*api.Client, error) {
 	h, _, err := a.keys()
 	if err != nil {
 		return nil, err
 	}
-	return web.Dial(h)
+	return api.Dial(h)
 }
 
-// errPassphrase: there is nobody to ask for it.
-var errPassphrase = errors.New("a passphrase is needed")
-
-// maxSecret bounds a passphrase or a mnemonic, bytes.
-const maxSecret = 4096
-
-// passphrase is read from a file, from BITGRAM_PASSPHRASE, or from the terminal.
-func (a *app) passphrase(file, prompt string, twice bool) (string, error) {
-	if file != "" {
-		f, err := os.Open(file)
+// simple is a command without flags of its own that asks the daemon.
+func (a *app) simple(use, short string, args cobra.PositionalArgs, run func(*cobra.Command, *api.Client, []string) error) *cobra.Command {
+	return &cobra.Command{Use: use, Short: short, Args: usage(args), RunE: func(c *cobra.Command, args []string) error {
+		client, err := a.dial()
 		if err != nil {
-			return "", fmt.Errorf("%w: %w", errInput, err)
+			return err
 		}
-		defer f.Close()
-		return firstLine(f)
-	}
-	if p, ok := os.LookupEnv("BITGRAM_PASSPHRASE"); ok {
-		return p, nil
-	}
-	in, ok := a.in.(*os.File)
-	if !ok || !term.IsTerminal(int(in.Fd())) {
-		return "", fmt.Errorf("%w, and there is no terminal to ask on", errPassphrase)
-	}
-	ask := func(text string) ([]byte, error) {
-		fmt.Fprint(a.err, text)
-		defer fmt.Fprintln(a.err)
-		return term.ReadPassword(int(in.Fd()))
-	}
-	p, err := ask(prompt + ": ")
-	if err != nil {
-		return "", err
-	}
-	if twice {
-		again, err := ask("Once more: ")
-		if err != nil {
-			return "", err
-		}
-		if !bytes.Equal(p, again) {
-			return "", fmt.Errorf("%w: the two are not the same", errUsage)
-		}
-	}
-	return string(p), nil
-}
-
-// newPassphrase is one for a new home, or none where open is set.
-func (a *app) newPassphrase(file string, open bool) (string, error) {
-	if open {
-		return "", nil
-	}
-	pass, err := a.passphrase(file, "Passphrase for the new home", true)
-	if err == nil && pass == "" {
-		err = fmt.Errorf("%w: an empty passphrase protects nothing: pass --no-passphrase if you mean it", errUsage)
-	}
-	return pass, err
-}
-
-func firstLine(r io.Reader) (string, error) {
-	line, err := bufio.NewReader(io.LimitReader(r, maxSecret)).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return "", err
-	}
-	return strings.TrimRight(line, "\r\n"), nil
-}
-
-func (a *app) initCommand() *cobra.Command {
-	var restore, open bool
-	var file string
-	c := &cobra.Command{
-		Use:   "init",
-		Short: "Create an identity and its wallet",
-		Long: "Creates the home: a key for messages and a bitcoin wallet, both made of 24 words. Write\n" +
-			"them down: with them everything but messages can be restored on any machine. On disk\n" +
-			"they are encrypted under a passphrase.\n\n" +
-			"--restore reads 12 or 24 words of an earlier identity from standard input.",
-		Args: usage(cobra.NoArgs),
-		RunE: func(c *cobra.Command, _ []string) error {
-			h, err := a.at()
-			if err != nil {
-				return err
-			}
-			if _, err := h.Keys(); err == nil {
-				return fmt.Errorf("%w: %s", home.ErrExists, h.Dir)
-			} else if !errors.Is(err, home.ErrNone) {
-				return err
-			}
-			entropy, created := make([]byte, 32), time.Now().Unix()
-			_, _ = rand.Read(entropy) // never fails (crypto/rand)
-			if restore {
-				created = 0
-				if a.tty() {
-					fmt.Fprintln(a.err, "The words, in one line:")
-				}
-				words, err := firstLine(a.in)
-				if err != nil {
-					return fmt.Errorf("%w: %w", errInput, err)
-				}
-				if entropy, err = wallet.Entropy(words); err != nil {
-					return err
-				}
-			}
-			pass, err := a.newPassphrase(file, open)
-			if err != nil {
-				return err
-			}
-			network := wire.Network(a.network)
-			_, address, err := node.Identity(network, entropy)
-			if err != nil {
-				return err
-			}
-			k, err := home.NewKeys(network, address, created, entropy, pass)
-			if err != nil {
-				return err
-			}
-			words, err := wallet.NewMnemonic(entropy)
-			if err != nil {
-				return err
-			}
-			release, err := a.lock(h)
-			if err != nil {
-				return err
-			}
-			defer release()
-			if err := h.Save(k); err != nil {
-				return err
-			}
-			if err := writeConfig(h); err != nil {
-				return err
-			}
-			id, err := identity(k)
-			if err != nil {
-				return err
-			}
-			if restore {
-				words = "" // its owner has them
-			}
-			a.print.summary(struct {
-				web.Identity
-				Home     string `json:"home"`
-				Mnemonic string `json:"mnemonic,omitempty"`
-			}{id, h.Dir, words}, func(w io.Writer) {
-				fmt.Fprintf(w, "Created %s.\n\nYour address, for others to write to:\n\n  %s\n", h.Dir, id.Address)
-				if words != "" {
-					fmt.Fprintf(w, "\nWrite these words down, in their order, and keep them safe. 'bitgram wallet words' shows them again, as long as this home is there:\n\n  %s\n", words)
-				}
-				fmt.Fprintf(w, "\nNext: bitgram up\n")
-			})
-			return nil
-		},
-	}
-	f := c.Flags()
-	f.BoolVar(&restore, "restore", false, "from words on standard input")
-	f.BoolVar(&open, "no-passphrase", false, "leave the seed on the disk as it is, for whoever reads the disk")
-	f.StringVar(&file, "passphrase-file", "", "read the passphrase from the first line of this file (or set BITGRAM_PASSPHRASE)")
-	return c
+		return run(c, client, args)
+	}}
 }
 
 func (a *app) tty() bool {
@@ -237,38 +87,11 @@ func (a *app) tty() bool {
 }
 
 // identity is who a key file is about.
-func identity(k *home.Keys) (web.Identity, error) {
+func identity(k *home.Keys) (api.Identity, error) {
 	key, err := wire.ParseRecipient(k.Network, k.Address)
 	if err != nil {
-		return web.Identity{}, fmt.Errorf("%w: the key file: %w", home.ErrDamaged, err)
+		return api.Identity{}, fmt.Errorf("%w: the key file: %w", home.ErrDamaged, err)
 	}
 	id, err := p2p.PeerID(key)
-	return web.Identity{Address: k.Address, Pubkey: key.String(), PeerID: id.String(), Network: k.Network}, err
-}
-
-func (a *app) idCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "id",
-		Short: "Show who this home is",
-		Args:  usage(cobra.NoArgs),
-		RunE: func(c *cobra.Command, _ []string) error {
-			h, k, err := a.keys()
-			if err != nil {
-				return err
-			}
-			// The daemon is asked where there is one; the file says the same.
-			client, err := web.Dial(h)
-			var id web.Identity
-			if err == nil {
-				id, err = client.ID(c.Context())
-			}
-			if err != nil {
-				if id, err = identity(k); err != nil {
-					return err
-				}
-			}
-			a.print.summary(id, func(w io.Writer) { fmt.Fprintln(w, id.Address) })
-			return nil
-		},
-	}
+	return api.Identity{Address: k.Address, Pubkey: key.String(), PeerID: id.String(), Network: k.Network}, err
 }

@@ -96,6 +96,9 @@ func TestImports(t *testing.T) {
 			if strings.HasPrefix(p.ImportPath, backends) && strings.HasPrefix(imported, backends) {
 				t.Errorf("%s imports %s: one backend must not lean on another", name, imported)
 			}
+			if name == "internal/api" && !slices.Contains([]string{"wire", "blockname", "internal/deal", "internal/home"}, strings.TrimPrefix(imported, module)) && strings.HasPrefix(imported, module) || name == "internal/api" && strings.Contains(imported, "huma") {
+				t.Errorf("%s imports %s: a client of the API carries neither a node nor a server", name, imported)
+			}
 			if name == "internal/engine" && slices.Contains([]string{"internal/store", "internal/wallet", "internal/p2p", "internal/node"}, strings.TrimPrefix(imported, module)) {
 				t.Errorf("%s imports %s: the engine declares what it needs and knows no more", name, imported)
 			}

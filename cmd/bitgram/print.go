@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/bitgram/bitgram/internal/api"
 )
 
 // printer shows a command's progress and outcome, as text for people or as one
@@ -62,9 +64,9 @@ func (p *jsonPrinter) summary(fields any, _ func(io.Writer)) { p.line("summary",
 func (p *jsonPrinter) fail(err error) {
 	code, _, hint := explain(err)
 	p.line("error", struct {
-		Code    string `json:"code"`
-		Message string `json:"message"`
-		Hint    string `json:"hint"`
+		Code    api.Code `json:"code"`
+		Message string   `json:"message"`
+		Hint    string   `json:"hint"`
 	}{code, err.Error(), hint}, nil)
 }
 

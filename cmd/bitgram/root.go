@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -39,13 +40,17 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	a.setPrinter()
 	root := a.root()
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	c, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitDone
 	}
 	if told := errors.Is(err, errGoesOn) || errors.Is(err, errNameGoesOn) || errors.Is(err, errMaybe) || errors.Is(err, store.ErrCorrupt); ctx.Err() != nil && !told {
 		err = errInterrupted // whatever broke, broke because of it
 	}
+	if c.Name() == "help" {
+		c = c.Root()
+	}
+	err = &commandError{err, c.CommandPath()}
 	a.print.fail(err)
 	_, exit, _ := explain(err)
 	return exit
@@ -59,35 +64,89 @@ func (a *app) setPrinter() {
 	}
 }
 
+// newRoot returns the whole tree of commands, as generators of documentation
+// and tests want it.
+func newRoot() *cobra.Command {
+	a := &app{ctx: context.Background(), in: strings.NewReader(""), out: io.Discard, err: io.Discard}
+	a.setPrinter()
+	return a.root()
+}
+
+// groups are the headings under which the root help lists the commands.
+var groups = []*cobra.Group{
+	{ID: "messages", Title: "Messages:"},
+	{ID: "money", Title: "Money:"},
+	{ID: "banks", Title: "Penny banks:"},
+	{ID: "names", Title: "Names and agents:"},
+	{ID: "programs", Title: "Programs:"},
+	{ID: "home", Title: "Home and daemon:"},
+	{ID: "try", Title: "Try it on this machine:"},
+}
+
 func (a *app) root() *cobra.Command {
+	var showVersion bool
 	root := &cobra.Command{
-		Use:           "bitgram",
-		Short:         "Message delivery that strangers do for bitcoin, without anyone having to trust anyone",
-		SilenceErrors: true,
-		SilenceUsage:  true,
+		Use:   "bitgram",
+		Short: "Store-and-forward messaging, delivered by strangers, paid in bitcoin, trustless",
+		Long: "Bitgram stores and forwards messages: strangers deliver them, are paid in bitcoin for it, and\n" +
+			"nobody has to trust anybody.\n\n" +
+			"A home is a directory with one identity and its wallet. 'bitgram init' creates it, 'bitgram up'\n" +
+			"runs its daemon, and the other commands talk to that daemon.",
+		Example: "  bitgram demo                                  # a whole network in one process\n" +
+			"  bitgram init && bitgram up                    # an identity, and its daemon\n" +
+			"  echo 'Dear Bob' | bitgram send ADDRESS -s hello",
+		SilenceErrors:              true,
+		SilenceUsage:               true,
+		SuggestionsMinimumDistance: 2,
 		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
 			a.networkGiven = c.Flags().Changed("network")
 			if wire.Network(a.network).HRP() == "" {
-				return fmt.Errorf("%w: no network %q: regtest, signet, testnet4 or mainnet", errUsage, a.network)
+				return fmt.Errorf("%w: --network: unknown network %q (regtest, signet, testnet4 or mainnet)", errUsage, a.network)
 			}
 			a.setPrinter()
 			return nil
 		},
-		Args: usage(cobra.NoArgs),
-		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+		Args: noSuchCommand,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if showVersion {
+				a.printVersion()
+				return nil
+			}
+			return c.Help()
+		},
 	}
 	root.SetIn(a.in)
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
 	f := root.PersistentFlags()
-	f.StringVar(&a.dir, "home", "", "where this identity lives (default $BITGRAM_HOME or ~/.bitgram)")
+	f.StringVar(&a.dir, "home", "", "directory of the identity (default $BITGRAM_HOME, or ~/.bitgram)")
 	f.StringVar(&a.network, "network", string(wire.Regtest), "regtest, signet, testnet4 or mainnet")
-	f.BoolVar(&a.json, "json", a.json, "one JSON object a line, for scripts")
+	f.BoolVar(&a.json, "json", a.json, "print one JSON object per line, for scripts")
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "log to standard error")
-	root.AddCommand(a.initCommand(), a.idCommand(), a.upCommand(), a.sendCommand(), a.listCommand("inbox", "Messages received"),
-		a.listCommand("sent", "Messages sent"), a.statusCommand(), a.readCommand(), a.cancelCommand(), a.deleteCommand(), a.proofCommand(),
-		a.verifyCommand(), a.walletCommand(), a.agentsCommand(), a.nameCommand(), a.bankCommand(), a.bankerCommand(), a.devnetCommand(), a.demoCommand(), a.runCommand(), a.versionCommand())
+	root.Flags().BoolVar(&showVersion, "version", false, "show the version")
+	cobra.EnableCommandSorting = false // the order of a group is that of a first use
+	root.AddGroup(groups...)
+	for _, g := range []struct {
+		id       string
+		commands []*cobra.Command
+	}{
+		{"messages", []*cobra.Command{a.sendCommand(), a.inboxCommand(), a.sentCommand(), a.statusCommand(), a.readCommand(), a.cancelCommand(), a.deleteCommand(), a.proofCommand(), a.verifyCommand()}},
+		{"money", []*cobra.Command{a.walletCommand()}},
+		{"banks", []*cobra.Command{a.bankCommand(), a.bankerCommand()}},
+		{"names", []*cobra.Command{a.nameCommand(), a.agentsCommand()}},
+		{"programs", []*cobra.Command{a.runCommand()}},
+		{"home", []*cobra.Command{a.initCommand(), a.idCommand(), a.upCommand()}},
+		{"try", []*cobra.Command{a.demoCommand(), a.devnetCommand()}},
+		{"", []*cobra.Command{a.versionCommand(), a.generateCommand()}},
+	} {
+		for _, c := range g.commands {
+			c.GroupID = g.id
+			root.AddCommand(c)
+		}
+	}
+	root.SetHelpCommand(helpCommand(root))
+	root.SetHelpFunc(a.printHelp)
 	return root
 }
 

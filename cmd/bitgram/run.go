@@ -10,9 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"reflect"
 	"strings"
-	"time"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
@@ -20,12 +18,6 @@ import (
 	"github.com/bitgram/bitgram/internal/sandbox"
 	"github.com/bitgram/bitgram/internal/sandbox/wasm"
 )
-
-// errDiffer: runs that have to be equal are not.
-var errDiffer = errors.New("two runs differ")
-
-// errProgramExit: the program says that it failed.
-var errProgramExit = errors.New("the program failed")
 
 // runOptions are the flags of run.
 type runOptions struct {
@@ -37,31 +29,6 @@ type runOptions struct {
 	time                           uint32
 	fuel, epochs                   uint64
 	compare, interpreter, cacheOff bool
-}
-
-// runSummary is what run ends with.
-type runSummary struct {
-	Program    string `json:"program"`
-	Fuel       uint64 `json:"fuel"`
-	Epochs     uint64 `json:"epochs"`
-	StateRoot  string `json:"state_root"`
-	OutputSize uint64 `json:"output_bytes"`
-	OutputHash string `json:"output_sha256"`
-	Done       bool   `json:"done"`
-	Exit       uint32 `json:"exit"`
-	Checkpoint string `json:"checkpoint,omitempty"`
-	// Compared is how many runs gave the same, where that was asked for.
-	Compared int `json:"compared,omitempty"`
-}
-
-// runSync is one line of what a run shows.
-type runSync struct {
-	Epoch      uint64   `json:"epoch"`
-	Fuel       uint64   `json:"fuel"`
-	StateRoot  string   `json:"state_root"`
-	StateSize  int      `json:"state_bytes"`
-	OutputSize uint64   `json:"output_bytes"`
-	Events     []string `json:"events,omitempty"`
 }
 
 func (a *app) runCommand() *cobra.Command {
@@ -135,18 +102,6 @@ func (a *app) job(args []string, o *runOptions) (*sandbox.Job, error) {
 	return j, j.Check()
 }
 
-// plainWriter shows a stranger's text on a terminal.
-type plainWriter struct{ w io.Writer }
-
-func (p *plainWriter) Write(b []byte) (int, error) {
-	var out []string
-	for line := range strings.SplitSeq(string(b), "\n") {
-		out = append(out, printable(strings.ReplaceAll(line, "\t", "    ")))
-	}
-	_, err := io.WriteString(p.w, strings.Join(out, "\n"))
-	return len(b), err
-}
-
 const maxRunInput int64 = 1 << 32
 
 func (a *app) readInput(path string) ([]byte, error) {
@@ -215,7 +170,7 @@ func (a *app) runProgram(ctx context.Context, args []string, o *runOptions) erro
 		return err
 	}
 	defer done()
-	s := &session{a: a, o: o}
+	s := newSession(a, o, bin)
 	if err := s.run(ctx, p, job); err != nil {
 		return err
 	}
@@ -247,283 +202,4 @@ func (a *app) loadProgram(ctx context.Context, bin []byte, c wasm.Config) (p san
 		return nil, nil, errors.Join(err, e.Close())
 	}
 	return p, func() { _, _ = p.Close(), e.Close() }, nil
-}
-
-// session is one run that is shown.
-type session struct {
-	a    *app
-	o    *runOptions
-	last *sandbox.Event
-	sum  runSummary
-	// output is what goes to a file: that of this run, behind what the file
-	// has of an earlier one.
-	output bytes.Buffer
-	before uint64
-}
-
-func (s *session) run(ctx context.Context, p sandbox.Program, job *sandbox.Job) error {
-	s.sum.Program = p.ID().String()
-	var from io.Reader
-	if s.o.resume != "" {
-		f, _, err := openInput(s.o.resume)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		from = f
-	}
-	run, err := p.Start(ctx, job, from)
-	if err != nil {
-		if from != nil {
-			err = fmt.Errorf("%s: %w", s.o.resume, err)
-		}
-		return err
-	}
-	defer run.Close()
-	for {
-		ev, err := s.next(ctx, run)
-		if err != nil {
-			s.trace(err)
-			return err
-		}
-		if s.last == nil {
-			s.before = ev.OutputSize - uint64(len(ev.Output))
-		}
-		s.last = ev
-		if err := s.show(ev); err != nil {
-			return err
-		}
-		switch {
-		case ev.Done:
-			return s.done()
-		case ev.Epoch == s.o.at:
-			if err := writeWhole(s.o.checkpoint, run.Checkpoint); err != nil {
-				return fmt.Errorf("%w: %w", errOutput, err)
-			}
-			s.sum.Checkpoint = s.o.checkpoint
-			return nil
-		}
-	}
-}
-
-// done: the program ended by itself.
-func (s *session) done() error {
-	if s.o.at > 0 {
-		return fmt.Errorf("%w: the program ended after %d sync events, there was none with number %d", errUsage, s.last.Epoch-1, s.o.at)
-	}
-	if s.last.Exit != 0 {
-		return fmt.Errorf("%w: it ended with exit code %d", errProgramExit, s.last.Exit)
-	}
-	return nil
-}
-
-// next runs an epoch, and shows on a terminal that it does.
-func (s *session) next(ctx context.Context, run sandbox.Run) (*sandbox.Event, error) {
-	epoch := uint64(1)
-	if s.last != nil {
-		epoch = s.last.Epoch + 1
-	}
-	began := time.Now()
-	stop := make(chan struct{})
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		tick := time.NewTicker(time.Second)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				s.a.print.working(fmt.Sprintf("epoch %d, %d s", epoch, int(time.Since(began).Seconds())))
-			case <-stop:
-				return
-			}
-		}
-	}()
-	ev, err := run.Next(ctx)
-	close(stop)
-	<-ended
-	return ev, err
-}
-
-// trace shows where a program crashed.
-func (s *session) trace(err error) {
-	var f *sandbox.Failure
-	if errors.As(err, &f) && f.Trace != "" && !s.a.json {
-		lines := strings.SplitN(strings.TrimSpace(f.Trace), "\n", 21)
-		if len(lines) > 20 {
-			lines[20] = "\t…"
-		}
-		for _, l := range lines {
-			fmt.Fprintf(s.a.err, "    %s\n", printable(strings.TrimSpace(l)))
-		}
-	}
-}
-
-// show prints an event, and its part of the output.
-func (s *session) show(ev *sandbox.Event) error {
-	if s.o.output != "" {
-		s.output.Write(ev.Output)
-	} else if !s.a.json {
-		if err := s.a.showOutput(ev.Output); err != nil {
-			return err
-		}
-	}
-	line := runSync{Epoch: ev.Epoch, Fuel: ev.Fuel, StateRoot: ev.Root.String(), StateSize: len(ev.State), OutputSize: ev.OutputSize}
-	for _, n := range ev.Notices {
-		line.Events = append(line.Events, printable(string(n)))
-	}
-	if s.a.json {
-		kind := "sync"
-		if ev.Done {
-			kind = "end"
-		}
-		s.a.print.line(kind, line, nil)
-		return nil
-	}
-	for _, n := range line.Events {
-		fmt.Fprintf(s.a.err, "event    %s\n", n)
-	}
-	if !ev.Done {
-		fmt.Fprintf(s.a.err, "sync %-3d fuel %s, state %s, root %s\n", ev.Epoch, humanize.Comma(int64(ev.Fuel)), humanize.IBytes(uint64(len(ev.State))), line.StateRoot)
-	}
-	return nil
-}
-
-// showOutput writes a program's output where people may read it.
-func (a *app) showOutput(b []byte) error {
-	if len(b) == 0 {
-		return nil
-	}
-	if terminal(a.out) {
-		_, err := showText(a.out, bytes.NewReader(b))
-		return err
-	}
-	if _, err := a.out.Write(b); err != nil {
-		return fmt.Errorf("%w: %w", errOutput, err)
-	}
-	return nil
-}
-
-// finish writes the output's file and the summary.
-func (s *session) finish(runs int) error {
-	ev := s.last
-	if s.o.output != "" {
-		if err := s.writeOutput(); err != nil {
-			return err
-		}
-	}
-	s.sum.Fuel, s.sum.Epochs, s.sum.StateRoot = ev.TotalFuel, ev.Epoch, ev.Root.String()
-	s.sum.OutputSize, s.sum.OutputHash = ev.OutputSize, hex.EncodeToString(ev.OutputSHA256[:])
-	s.sum.Done, s.sum.Exit = ev.Done, ev.Exit
-	if runs > 1 {
-		s.sum.Compared = runs
-	}
-	if s.a.json {
-		s.a.print.summary(s.sum, nil)
-		return nil
-	}
-	s.printSummary(s.a.err)
-	return nil
-}
-
-// printSummary writes to standard error: standard output is the program's.
-func (s *session) printSummary(w io.Writer) {
-	m := &s.sum
-	fmt.Fprintf(w, "fuel     %s in %d epochs\nroot     %s\noutput   %d bytes, SHA-256 %s\n", humanize.Comma(int64(m.Fuel)), m.Epochs, m.StateRoot, m.OutputSize, m.OutputHash)
-	if m.Compared > 1 {
-		fmt.Fprintf(w, "compared %d runs, compiled and interpreted: the same at every sync event\n", m.Compared)
-	}
-	if m.Checkpoint != "" {
-		fmt.Fprintf(w, "written  %s\n", m.Checkpoint)
-	}
-}
-
-// writeOutput puts this run's output behind what an earlier one left in the
-// file, when the whole is what the program put out.
-func (s *session) writeOutput() error {
-	whole := s.output.Bytes()
-	if s.before > 0 {
-		f, _, err := openInput(s.o.output)
-		if err != nil {
-			return err
-		}
-		first, err := io.ReadAll(io.LimitReader(f, int64(s.before)))
-		f.Close()
-		if err != nil {
-			return fmt.Errorf("%w: %w", errInput, err)
-		}
-		if whole = append(first, whole...); sha256.Sum256(whole) != s.last.OutputSHA256 {
-			return fmt.Errorf("%w: %s does not hold the %d bytes that the program had put out before the checkpoint", errInput, s.o.output, s.before)
-		}
-	}
-	err := writeWhole(s.o.output, func(w io.Writer) error {
-		_, err := w.Write(whole)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("%w: %w", errOutput, err)
-	}
-	return nil
-}
-
-// compareRuns runs a program compiled, again, and interpreted.
-func (a *app) compareRuns(ctx context.Context, bin []byte, job *sandbox.Job, o *runOptions) error {
-	s := &session{a: a, o: o}
-	var events []*sandbox.Event
-	for n, how := range []string{"compiled", "compiled again", "interpreted"} {
-		p, done, err := a.loadProgram(ctx, bin, wasm.Config{Interpreter: n == 2, CacheDir: a.cacheDir(o)})
-		if err != nil {
-			return err
-		}
-		if n == 0 {
-			s.sum.Program = p.ID().String()
-		} else {
-			job.Log = nil // it was shown
-		}
-		err = s.compare(ctx, p, job, how, &events)
-		done()
-		if err != nil {
-			return err
-		}
-	}
-	return s.finish(3)
-}
-
-// compare runs once more: the first run is shown and kept, the others have to
-// be equal to it, up to how it fails.
-func (s *session) compare(ctx context.Context, p sandbox.Program, job *sandbox.Job, how string, events *[]*sandbox.Event) error {
-	run, err := p.Start(ctx, job, nil)
-	if err != nil {
-		return err
-	}
-	defer run.Close()
-	first := len(*events) == 0
-	for i := 0; ; i++ {
-		ev, err := s.next(ctx, run)
-		if err != nil {
-			s.trace(err)
-			return err
-		}
-		if first {
-			*events, s.last = append(*events, ev), ev
-			if err := s.show(ev); err != nil {
-				return err
-			}
-		} else if i >= len(*events) || !reflect.DeepEqual((*events)[i], ev) {
-			return fmt.Errorf("%w: %s it ends epoch %d with root %v and %d fuel, the first time %s", errDiffer, how, ev.Epoch, ev.Root, ev.Fuel, shown(*events, i))
-		}
-		if ev.Done {
-			if ev.Exit != 0 {
-				return fmt.Errorf("%w: it ended with exit code %d", errProgramExit, ev.Exit)
-			}
-			return nil
-		}
-	}
-}
-
-func shown(events []*sandbox.Event, i int) string {
-	if i >= len(events) {
-		return "it had ended"
-	}
-	return fmt.Sprintf("with root %v and %d fuel", events[i].Root, events[i].Fuel)
 }

@@ -6,14 +6,22 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/bitgram/bitgram/internal/testing/tier"
 )
+
+// patience is how long a script waits for something that will happen: far longer
+// than a slow machine needs.
+const patience = 4 * time.Minute
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
@@ -22,8 +30,28 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts runs the command as its users do; each file is one session.
+//
+// Of those that need a network of processes the full tier plays one, chosen by
+// the sample's seed. What comes after "[!nightly] stop" in a script belongs to
+// the nightly tier.
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{Dir: "testdata", Cmds: map[string]func(*testscript.TestScript, bool, []string){
+	tier.NotShort(t)
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%d scripts, %v", len(files), err)
+	}
+	networks := []string{"testdata/bank.txt", "testdata/devnet.txt", "testdata/name.txt", "testdata/restore.txt"}
+	files = slices.DeleteFunc(files, func(f string) bool { return slices.Contains(networks, f) })
+	for _, i := range tier.NewSample(t).Choose(len(networks), 1) {
+		files = append(files, networks[i])
+	}
+	condition := func(name string) (bool, error) {
+		if name == "nightly" {
+			return tier.Nightly, nil
+		}
+		return false, fmt.Errorf("no condition %q", name)
+	}
+	testscript.Run(t, testscript.Params{Files: files, Condition: condition, Cmds: map[string]func(*testscript.TestScript, bool, []string){
 		// exits CODE COMMAND…: the command ends with this very code.
 		"exits": func(ts *testscript.TestScript, neg bool, args []string) {
 			if neg || len(args) < 2 {
@@ -41,17 +69,17 @@ func TestScripts(t *testing.T) {
 				ts.Fatalf("exit %d, wanted %s", code, args[0])
 			}
 		},
-		// eventually PATTERN COMMAND…: within a minute the command succeeds and
+		// eventually PATTERN COMMAND…: sooner or later the command succeeds and
 		// prints what the pattern matches.
 		"eventually": func(ts *testscript.TestScript, neg bool, args []string) {
 			pattern := regexp.MustCompile(args[0])
 			var err error
-			for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
+			for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
 				if err = ts.Exec(args[1], args[2:]...); err == nil && pattern.MatchString(ts.ReadFile("stdout")) {
 					return
 				}
 			}
-			ts.Fatalf("not within a minute (%v)", err)
+			ts.Fatalf("not within %v (%v)", patience, err)
 		},
 		// guest NAME: builds one of guest/examples as NAME.wasm.
 		"guest": func(ts *testscript.TestScript, neg bool, args []string) {

@@ -9,12 +9,62 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is that of the build.
-func version() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
-		return info.Main.Version
+// release is the version of a released binary; "make release" sets it.
+var release string
+
+// build is what this binary was made of.
+type build struct {
+	Version string `json:"version"`
+	// Commit is the Git commit, if the Go command recorded it; Modified reports
+	// that files differed from it.
+	Commit   string `json:"commit,omitempty"`
+	Modified bool   `json:"modified,omitempty"`
+	Go       string `json:"go"`
+}
+
+// readBuild reads what the Go command recorded in the binary.
+func readBuild() build {
+	b := build{Version: "devel", Go: runtime.Version()}
+	info, ok := debug.ReadBuildInfo()
+	if ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
+		b.Version = info.Main.Version
 	}
-	return "devel"
+	if release != "" {
+		b.Version = release
+	}
+	if !ok {
+		return b
+	}
+	for _, s := range info.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			b.Commit = s.Value
+		case "vcs.modified":
+			b.Modified = s.Value == "true"
+		}
+	}
+	return b
+}
+
+// version is that of the build.
+func version() string { return readBuild().Version }
+
+// String is one line for people.
+func (b build) String() string {
+	commit := ""
+	if b.Commit != "" {
+		commit = "commit " + b.Commit[:min(len(b.Commit), 12)]
+		if b.Modified {
+			commit += ", modified"
+		}
+		commit += ", "
+	}
+	return fmt.Sprintf("bitgram %s (%s%s)", b.Version, commit, b.Go)
+}
+
+func (a *app) printVersion() {
+	b := readBuild()
+	a.print.summary(b, func(w io.Writer) { fmt.Fprintln(w, b) })
 }
 
 func (a *app) versionCommand() *cobra.Command {
@@ -23,11 +73,7 @@ func (a *app) versionCommand() *cobra.Command {
 		Short: "Show the version",
 		Args:  usage(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			v := version()
-			a.print.summary(struct {
-				Version string `json:"version"`
-				Go      string `json:"go"`
-			}{v, runtime.Version()}, func(w io.Writer) { fmt.Fprintf(w, "bitgram %s (%s)\n", v, runtime.Version()) })
+			a.printVersion()
 			return nil
 		},
 	}

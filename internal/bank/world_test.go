@@ -17,6 +17,7 @@ import (
 	btcwire "github.com/btcsuite/btcd/wire/v2"
 
 	"github.com/bitgram/bitgram/internal/bank"
+	"github.com/bitgram/bitgram/internal/batch"
 	"github.com/bitgram/bitgram/internal/chain"
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/penny"
@@ -735,16 +736,16 @@ func (h *house) signClose(t task, peer *house, e *bank.SignClose) ([]delivery, b
 	return say(bank.CloseSent{Txid: contract.Txid(tx)})
 }
 
-// buildCloses joins what is due into one close.
-func (h *house) buildCloses(first ref, due bank.CloseDue) (out []delivery) {
+// buildCloses joins what is due into one close, as the plan of batch has it.
+func (h *house) buildCloses(first ref, due bank.CloseDue) []delivery {
 	y := h.payee(first.id)
 	if !y.Closable() || y.Stop == bank.NotStopped {
 		return nil
 	}
 	prev := y.Alone
-	var refs []ref
-	var closes []contract.BankClose
-	var total, minFee wire.Sat
+	at := map[wire.Outpoint]ref{}
+	closes := map[wire.Outpoint]contract.BankClose{}
+	var members []batch.Member
 	for _, r := range h.order {
 		y, ok := h.states[r].(bank.Payee)
 		if !ok || r != first && !y.Due() || (y.Alone == nil) != (prev == nil) || prev != nil && y.Alone.Txid != prev.Txid {
@@ -753,69 +754,76 @@ func (h *house) buildCloses(first ref, due bank.CloseDue) (out []delivery) {
 		paper := h.papers[r]
 		c, err := y.Closing(&paper)
 		must(h.t, err)
-		refs, closes, total = append(refs, r), append(closes, c), total+y.Ladder.Share(y.Rung())
-		if y.Joined != nil {
-			minFee += y.Joined.Bumped(y.Ladder.Share(y.Rung()))
+		at[y.At], closes[y.At] = r, c
+		members = append(members, batch.Member{At: y.At, Value: y.Ladder.Share(c.Rung), Outputs: 1, In: y.Alone, Rival: y.Joined, Alone: y.Solo,
+			Weight: contract.RungInputWeight(int(c.Rung)-1, int(y.Ladder.Rungs)) + contract.P2TROutputWeight,
+			From:   y.Expiry - wire.Height(y.Margins.Bump), To: y.Expiry - wire.Height(y.Margins.Close)})
+	}
+	return h.join(first, due.Rate, members, at, bank.CloseFailed{}, func(t batch.Tx) (contract.Tx, wire.Sat, error) {
+		var list []contract.BankClose
+		for _, o := range t.Members {
+			list = append(list, closes[o])
+		}
+		return contract.BuildClose(list, nil, h.script, 0, t.Fee)
+	}, func(s contract.Sent, b bool) bank.Event { return bank.CloseBuilt{Sent: s, Broadcast: b} })
+}
+
+// join builds what is planned for members, one of which is first's.
+func (h *house) join(first ref, rate wire.SatPerKVB, members []batch.Member, at map[wire.Outpoint]ref, failed bank.Event,
+	build func(batch.Tx) (contract.Tx, wire.Sat, error), built func(contract.Sent, bool) bank.Event) (out []delivery) {
+	plan := batch.Make(batch.Market{Tip: h.position(), Estimate: max(rate, h.rate)}, 50, members)
+	for _, l := range plan.Left {
+		if at[l.At] == first {
+			out = append(out, delivery{first, failed})
 		}
 	}
-	again := func() []delivery { return []delivery{{first, bank.CloseBuilt{Sent: *prev, Broadcast: true}}} }
-	whole := false
-	if prev != nil {
-		old, err := contract.ReadTx(prev.Tx)
+	for _, t := range plan.Txs {
+		sender := at[t.Members[0]]
+		if slices.ContainsFunc(t.Members, func(o wire.Outpoint) bool { return at[o] == first }) {
+			sender = first
+		}
+		if t.Again != nil {
+			out = append(out, delivery{sender, built(*t.Again, true)})
+			continue
+		}
+		tx, fee, err := build(t)
 		must(h.t, err)
-		if whole = len(old.TxIn) == len(closes); whole && !due.Urgent || prev.Height >= h.position() {
-			return again()
+		for _, o := range t.Members {
+			out = append(out, delivery{at[o], built(*contract.NewSent(tx, fee, h.position()), at[o] == sender)})
 		}
-		if whole {
-			minFee = max(minFee, prev.Bumped(total-contract.Dust))
-		}
-	}
-	tx, fee, err := contract.BuildClose(closes, nil, h.script, max(due.Rate, h.rate), minFee)
-	switch {
-	case err != nil && prev != nil && whole:
-		return again()
-	case err != nil:
-		return []delivery{{first, bank.CloseFailed{}}}
-	}
-	sent := contract.NewSent(tx, fee, h.position())
-	for _, r := range refs {
-		out = append(out, delivery{r, bank.CloseBuilt{Sent: *sent, Broadcast: r == first}})
 	}
 	return out
 }
 
 // buildRefunds joins what can be taken back into one transaction.
-func (h *house) buildRefunds(first ref, due bank.RefundDue) (out []delivery) {
+func (h *house) buildRefunds(first ref, due bank.RefundDue) []delivery {
 	p := h.payer(first.id)
 	if !p.Refundable() {
 		return nil
 	}
 	prev := p.Refund
-	var refs []ref
-	var backs []contract.BankRefund
+	at := map[wire.Outpoint]ref{}
+	backs := map[wire.Outpoint]contract.BankRefund{}
+	var members []batch.Member
 	for _, r := range h.order {
 		p, ok := h.states[r].(bank.Payer)
 		if !ok || !p.Refundable() || (p.Refund == nil) != (prev == nil) || prev != nil && p.Refund.Txid != prev.Txid {
 			continue
 		}
 		back := p.Back(h.bank(r))
-		if back.Change && r != first && back.Value < max(due.Rate, h.rate).Fee(contract.VSize(contract.ChangeInputWeight())) {
-			continue
+		m := batch.Member{At: back.At, Value: p.Ladder.Value, Weight: contract.BankRefundInputWeight(p.Expiry, int(p.Ladder.Rungs)), In: p.Refund, Alone: p.Solo}
+		if back.Change {
+			m.Value, m.Weight = back.Value, contract.ChangeInputWeight()
 		}
-		refs, backs = append(refs, r), append(backs, back)
+		at[m.At], backs[m.At], members = r, back, append(members, m)
 	}
-	tx, fee, err := contract.BuildBankRefund(backs, h.script, max(due.Rate, h.rate), 0)
-	if err != nil {
-		return []delivery{{first, bank.RefundFailed{}}}
-	}
-	if prev != nil && prev.Spends(tx) {
-		return []delivery{{first, bank.RefundBuilt{Sent: *prev, Broadcast: true}}}
-	}
-	sent := contract.NewSent(tx, fee, h.position())
-	for _, r := range refs {
-		out = append(out, delivery{r, bank.RefundBuilt{Sent: *sent, Broadcast: r == first}})
-	}
-	return out
+	return h.join(first, due.Rate, members, at, bank.RefundFailed{}, func(t batch.Tx) (contract.Tx, wire.Sat, error) {
+		var list []contract.BankRefund
+		for _, o := range t.Members {
+			list = append(list, backs[o])
+		}
+		return contract.BuildBankRefund(list, h.script, 0, t.Fee)
+	}, func(s contract.Sent, b bool) bank.Event { return bank.RefundBuilt{Sent: s, Broadcast: b} })
 }
 
 // terms of a bank for tests.

@@ -243,7 +243,7 @@ func (p *planner) price(list []Member, b bid) (take []Member, fee wire.Sat, why 
 		if why != nil {
 			continue
 		}
-		if last := &list[n-1]; last.Value > part(fee, last.Weight, weigh(list[:n])) {
+		if p.bears(&list[n-1], fee, weigh(list[:n])) {
 			return list[:n], fee, nil
 		}
 		why = ErrUneconomic
@@ -251,11 +251,25 @@ func (p *planner) price(list []Member, b bid) (take []Member, fee wire.Sat, why 
 	return nil, 0, why
 }
 
+// bears reports whether m pays for its own weight in a transaction of a fee and a
+// weight: with less than its value, and with at most its Share of it where the fee
+// is above the estimate for the sake of others.
+func (p *planner) bears(m *Member, fee wire.Sat, weight int64) bool {
+	cost := part(fee, m.Weight, weight)
+	if fee > p.estimate().Fee(contract.VSize(weight)) && m.Rival == nil {
+		return cost <= m.Value/Share
+	}
+	return cost < m.Value
+}
+
+// estimate is the node's, within what is relayed and MaxRate.
+func (p *planner) estimate() wire.SatPerKVB { return min(max(p.Estimate, p.Relay), MaxRate) }
+
 // fee is the fee of one transaction of list: the one place of the fee policy
 // (spec/batch.md).
 func (p *planner) fee(list []Member, b bid) (wire.Sat, error) {
 	var total wire.Sat
-	estimate := min(max(p.Estimate, p.Relay), MaxRate)
+	estimate := p.estimate()
 	wanted, urgent := estimate, false
 	for i := range list {
 		total += list[i].Value
@@ -265,7 +279,7 @@ func (p *planner) fee(list []Member, b bid) (wire.Sat, error) {
 	size := contract.VSize(weigh(list))
 	least, most := p.Relay.Fee(size), min(total-contract.Dust, MaxRate.Fee(size))
 	fee := estimate.Fee(size)
-	ceiling := min(max(fee, min((Multiple*estimate).Fee(size), total/Share)), MaxRate.Fee(size))
+	ceiling := min(max(fee, min((Multiple*estimate).Fee(size), total/Share, most)), MaxRate.Fee(size))
 	fee = min(max(fee, wanted.Fee(size)), ceiling)
 	if b.floor != nil {
 		fee = min(max(fee, part(b.floor.sent.Fee, size, contract.VSize(b.floor.weight))), ceiling)
@@ -310,7 +324,7 @@ func (p *planner) outbids(list []Member, old *known) (fee wire.Sat) {
 	size := contract.VSize(weight)
 	beat := func(k *known) {
 		if k != nil {
-			fee = max(fee, k.sent.Fee+p.Increment.Fee(size), part(k.sent.Fee, size, contract.VSize(k.weight))+1)
+			fee = max(fee, p.outbid(k, size))
 		}
 	}
 	beat(old)
@@ -318,6 +332,20 @@ func (p *planner) outbids(list []Member, old *known) (fee wire.Sat) {
 		beat(read(m.Rival))
 	}
 	return fee
+}
+
+// Outbid is the least fee at which a transaction of a weight replaces old, or 0
+// where old cannot be read: BIP125, rules 3 and 4, and a higher rate.
+func (m Market) Outbid(old *contract.Sent, weight int64) wire.Sat {
+	m.Increment = cmp.Or(m.Increment, Increment)
+	if k := read(old); k != nil {
+		return m.outbid(k, contract.VSize(weight))
+	}
+	return 0
+}
+
+func (m *Market) outbid(old *known, size int64) wire.Sat {
+	return max(old.sent.Fee+m.Increment.Fee(size), part(old.sent.Fee, size, contract.VSize(old.weight))+1)
 }
 
 // fit is how many of list fit into one transaction.
@@ -373,7 +401,7 @@ func read(s *contract.Sent) *known {
 	if err != nil {
 		return nil
 	}
-	k := &known{sent: s, weight: int64(3*tx.SerializeSizeStripped() + tx.SerializeSize())}
+	k := &known{sent: s, weight: contract.Weight(tx)}
 	for _, in := range tx.TxIn {
 		k.inputs = append(k.inputs, contract.OutpointOf(in.PreviousOutPoint))
 	}

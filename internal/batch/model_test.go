@@ -249,6 +249,10 @@ func (w *world) check(list []Member, plan Plan) {
 			if int64(m.Value)*t.Weight <= int64(t.Fee)*m.Weight && int64(m.Value) < 1<<31 {
 				w.t.Fatalf("a member of %v and %d WU in a transaction of %v for %d WU", m.Value, m.Weight, t.Fee, t.Weight)
 			}
+			estimate := min(max(w.market.Estimate, w.market.Relay), MaxRate)
+			if cost := part(t.Fee, m.Weight, t.Weight); t.Fee > estimate.Fee(size) && m.Rival == nil && cost > m.Value/2 {
+				w.t.Fatalf("a member of %v pays %v, above the estimate", m.Value, cost)
+			}
 			if len(members) > 1 && (m.Alone || m.Rival != nil) {
 				w.t.Fatal("one that goes alone has company")
 			}

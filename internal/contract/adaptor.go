@@ -13,24 +13,24 @@ import (
 
 // Errors of adaptor signatures.
 var (
-	// ErrBadPreSignature: it does not verify under the key, point and digest.
+	// ErrBadPreSignature means that a pre-signature does not verify under the
+	// key, point and digest.
 	ErrBadPreSignature = errors.New("bad adaptor pre-signature")
-	// ErrForeignSignature: a signature that does not complete the
-	// pre-signature, so no τ can be read from it.
+	// ErrForeignSignature means that a signature does not complete the
+	// pre-signature, so it does not reveal τ.
 	ErrForeignSignature = errors.New("signature does not complete the pre-signature")
 )
 
-// PreSign makes the adaptor pre-signature of digest under key, locked to the
-// even point T: whoever completes it to a BIP340 signature reveals τ, and
-// nobody completes it without τ.
+// PreSign returns the adaptor pre-signature of digest under key, locked to the
+// even point T. Completing it to a BIP340 signature requires τ and reveals it.
 //
-//	R = kG + T; where R.y is odd, k and T are negated
+//	R = kG + T; if R.y is odd, k and T are negated
 //	e = H[BIP0340/challenge](R.x ‖ P ‖ digest)
 //	s′ = k + e·d
 //
-// The nonce is k = H[adaptor-nonce](nonceKey ‖ digest ‖ P ‖ T ‖ ctr), so the
-// same inputs give the same pre-signature at both ends and two digests never
-// share a nonce (protocol §3, invariant NonceOnce).
+// The nonce is k = H[adaptor-nonce](nonceKey ‖ digest ‖ P ‖ T ‖ ctr). So both
+// ends compute the same pre-signature from the same inputs, and two digests
+// never share a nonce (spec/delivery.md §6, invariant NonceOnce).
 func PreSign(key, nonceKey wire.Secret, T wire.Key, digest wire.Hash) (ps wire.PreSignature, err error) {
 	priv, err := key.PrivKey()
 	if err != nil {
@@ -71,8 +71,8 @@ func PreSign(key, nonceKey wire.Secret, T wire.Key, digest wire.Hash) (ps wire.P
 	}
 }
 
-// VerifyPreSignature reports by ErrBadPreSignature whether ps is P's
-// pre-signature of digest locked to T. It takes no secret.
+// VerifyPreSignature returns ErrBadPreSignature unless ps is P's pre-signature
+// of digest locked to T. It needs no secret.
 func VerifyPreSignature(ps wire.PreSignature, P, T wire.Key, digest wire.Hash) error {
 	s, odd, err := parsePreSignature(ps)
 	if err != nil {
@@ -129,8 +129,8 @@ func Complete(ps wire.PreSignature, tau wire.Secret) (sig wire.Signature, err er
 	return sig, nil
 }
 
-// ExtractTau reads τ from a signature that completes ps, and checks τG = T.
-// Any other signature gives ErrForeignSignature.
+// ExtractTau extracts τ from a signature that completes ps, and checks τG = T.
+// For any other signature it returns ErrForeignSignature.
 func ExtractTau(ps wire.PreSignature, sig wire.Signature, T wire.Key) (tau wire.Secret, err error) {
 	pre, odd, err := parsePreSignature(ps)
 	if err != nil {

@@ -46,7 +46,7 @@ func TestAdaptorRoundTrip(t *testing.T) {
 		if err != nil || got != tau {
 			t.Fatalf("round %d: extracted another τ (%v)", i, err)
 		}
-		// Incomplete, it is a signature in neither reading.
+		// Incomplete, it is not a valid signature in either form.
 		for _, half := range []wire.Signature{wire.Signature(ps[1:])} {
 			if P.Verify(digest, half) == nil {
 				t.Fatalf("round %d: the pre-signature is a signature", i)
@@ -94,7 +94,7 @@ func TestVerifyPreSignatureRejects(t *testing.T) {
 				t.Errorf("byte %d of key, point or digest", i)
 			}
 		}
-		// s′ + n is the same scalar in other bytes.
+		// s′ + n is the same scalar in different bytes.
 		var order [32]byte
 		copy(order[:], btcec.S256().N.Bytes())
 		big := ps
@@ -108,9 +108,9 @@ func TestVerifyPreSignatureRejects(t *testing.T) {
 	}
 }
 
-// TestVerifyPreSignatureParity: a sender that gives the wrong parity of R has a
-// pre-signature whose every equation holds but the last. Completed, it is no
-// signature, and the agent would work for nothing.
+// TestVerifyPreSignatureParity: if a sender encodes the wrong parity of R,
+// every equation of its pre-signature holds except the last. The completed
+// signature would be invalid, and the agent would work for nothing.
 func TestVerifyPreSignatureParity(t *testing.T) {
 	key, tau := secret("key"), secret("tau")
 	P, T, digest := public(key), public(tau), wire.Hash(secret("digest"))
@@ -123,7 +123,7 @@ func TestVerifyPreSignatureParity(t *testing.T) {
 			var kG, tt, R btcec.JacobianPoint
 			k.PubKey().AsJacobian(&kG)
 			point.AsJacobian(&tt)
-			if parity == 3 { // T is taken off instead
+			if parity == 3 { // T is subtracted instead
 				tt.Y.Negate(1).Normalize()
 			}
 			btcec.AddNonConst(&kG, &tt, &R)
@@ -152,7 +152,7 @@ func TestVerifyPreSignatureParity(t *testing.T) {
 	}
 }
 
-// TestAdaptorBadKeys: what is no scalar or no point is an error, not a panic.
+// TestAdaptorBadKeys: an invalid scalar or point is an error, not a panic.
 func TestAdaptorBadKeys(t *testing.T) {
 	good, T := secret("key"), public(secret("tau"))
 	var zero wire.Secret
@@ -180,7 +180,7 @@ func TestAdaptorBadKeys(t *testing.T) {
 	}
 }
 
-// nonceOf is k of the completed signature's R = kG: s = k + e·d.
+// nonceOf returns k of the completed signature's R = kG: s = k + e·d.
 func nonceOf(sig wire.Signature, e, d *btcec.ModNScalar) (k btcec.ModNScalar) {
 	k.SetByteSlice(sig[32:])
 	var ed btcec.ModNScalar
@@ -202,8 +202,8 @@ func TestNonceOnce(t *testing.T) {
 		key, nonce, tau wire.Secret
 		digest          wire.Hash
 	}
-	// base is what T does not hide: R − T (R where its y is even, −R where odd)
-	// is k·G, and it must differ as well, or two T would share k.
+	// base removes T from the nonce point: R − T (or −R if R.y is odd) is k·G,
+	// which must differ too; otherwise two T would share k.
 	base := func(ps wire.PreSignature, tau wire.Secret, P wire.Key, digest wire.Hash, key wire.Secret) [32]byte {
 		priv, _ := key.PrivKey()
 		e := challengeOf(ps[1:33], P, digest)
@@ -251,8 +251,9 @@ func TestNonceOnce(t *testing.T) {
 		}
 	})
 
-	// Why: from two signatures of one key with one nonce anybody computes the
-	// key, d = (s₁ − s₂)/(e₁ − e₂). Here with a nonce that ignores the digest.
+	// The reason: from two signatures by one key with one nonce anyone can
+	// compute the key, d = (s₁ − s₂)/(e₁ − e₂). Demonstrated with a nonce that
+	// ignores the digest.
 	priv, _ := secret("key").PrivKey()
 	P := wire.XOnly(priv.PubKey())
 	k, _ := secret("a nonce used twice").PrivKey() // even R
@@ -280,7 +281,7 @@ func TestNonceOnce(t *testing.T) {
 	if wire.Secret(top.Bytes()) != wire.SecretOf(priv) {
 		t.Error("the attack is not the one described")
 	}
-	// The same on two of ours gives nothing.
+	// The same computation on two of our signatures gives nothing.
 	T := public(secret("tau"))
 	var diff [2]wire.PreSignature
 	for i := range diff {
@@ -301,7 +302,7 @@ func TestNonceOnce(t *testing.T) {
 	}
 }
 
-// TestNonceFormula recomputes k as the specification writes it.
+// TestNonceFormula recomputes k by the formula of the specification.
 func TestNonceFormula(t *testing.T) {
 	for i := range 20 {
 		key, nonce, tau := secret("key"), secret("nonce"), secret("tau %d", i)
@@ -316,7 +317,7 @@ func TestNonceFormula(t *testing.T) {
 		}
 		priv, _ := key.PrivKey()
 		e := challengeOf(ps[1:33], P, digest)
-		r := nonceOf(sig, &e, &priv.Key) // k + τ, negated where R was odd
+		r := nonceOf(sig, &e, &priv.Key) // k + τ, negated if R was odd
 		if ps[0] == 3 {
 			r.Negate()
 		}
@@ -331,8 +332,8 @@ func TestNonceFormula(t *testing.T) {
 	}
 }
 
-// FuzzVerifyPreSignature: no bytes make it panic, and none but the one
-// pre-signature of the fixed statement passes.
+// FuzzVerifyPreSignature: no input panics, and only the one pre-signature of
+// the fixed statement passes.
 func FuzzVerifyPreSignature(f *testing.F) {
 	key, tau := secret("key"), secret("tau")
 	P, T, digest := public(key), public(tau), wire.Hash(secret("digest"))

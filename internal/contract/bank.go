@@ -20,12 +20,13 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// RungHashType is what the payer signs each rung with, SINGLE|ANYONECANPAY: the
-// change at the same index and nothing else, so that the payee adds inputs and
-// outputs, and sets the fee, as it likes.
+// RungHashType is the hash type of the payer's signature of a rung,
+// SINGLE|ANYONECANPAY. It commits to the change at the same index and to no
+// other output or input, so the payee can add inputs and outputs and set the
+// fee.
 const RungHashType = txscript.SigHashSingle | txscript.SigHashAnyOneCanPay
 
-// RungScript is the tapscript of a rung, 91 bytes:
+// RungScript returns the tapscript of a rung, 91 bytes:
 //
 //	HASH160 <h_g> EQUALVERIFY <payer> CHECKSIGVERIFY <payee> CHECKSIG
 func RungScript(lock [20]byte, payer, payee wire.Key) []byte {
@@ -35,22 +36,22 @@ func RungScript(lock [20]byte, payer, payee wire.Key) []byte {
 		AddData(payee[:]).AddOp(txscript.OP_CHECKSIG))
 }
 
-// TogetherScript is the tapscript of a cooperative close, 68 bytes.
+// TogetherScript returns the tapscript of a cooperative close, 68 bytes.
 func TogetherScript(payer, payee wire.Key) []byte {
 	return build(txscript.NewScriptBuilder().
 		AddData(payer[:]).AddOp(txscript.OP_CHECKSIGVERIFY).
 		AddData(payee[:]).AddOp(txscript.OP_CHECKSIG))
 }
 
-// ChangeScript is the tapscript of the payer's change, 37 bytes: it waits a
-// block, so that it can't be used to pin the close.
+// ChangeScript returns the tapscript of the payer's change, 37 bytes. It delays
+// the spend by a block, so the change cannot be used to pin the close.
 func ChangeScript(payer wire.Key) []byte {
 	return build(txscript.NewScriptBuilder().
 		AddInt64(1).AddOp(txscript.OP_CHECKSEQUENCEVERIFY).AddOp(txscript.OP_DROP).
 		AddData(payer[:]).AddOp(txscript.OP_CHECKSIG))
 }
 
-// Lock is a rung's h_g, the HASH160 of its penny's secret.
+// Lock returns a rung's h_g, the HASH160 of its penny's secret.
 func Lock(secret []byte) (h [20]byte) {
 	sum := sha256.Sum256(secret)
 	r := ripemd160.New()
@@ -59,7 +60,7 @@ func Lock(secret []byte) (h [20]byte) {
 	return h
 }
 
-// Bank is a penny bank's output with its script tree computed: rungs in order,
+// Bank is a penny bank's output with its script tree: the rungs in order,
 // together, refund.
 type Bank struct {
 	terms    wire.BankTerms
@@ -73,8 +74,8 @@ type Bank struct {
 	changeScript  []byte
 }
 
-// NewBank computes the output of terms byte for byte. Its error wraps
-// wire.ErrMalformed, wire.ErrBadKey or penny.ErrLadder.
+// NewBank computes the output of terms. Errors wrap wire.ErrMalformed,
+// wire.ErrBadKey or penny.ErrLadder.
 func NewBank(b wire.BankTerms) (*Bank, error) {
 	if err := b.Check(); err != nil {
 		return nil, err
@@ -107,39 +108,39 @@ func (b *Bank) setChange(internal *btcec.PublicKey) error {
 	return err
 }
 
-// Terms are what the output was computed from.
+// Terms returns the terms of the output.
 func (b *Bank) Terms() wire.BankTerms { return b.terms }
 
-// Ladder is how its value is shared.
+// Ladder returns the ladder that divides the bank's value.
 func (b *Bank) Ladder() penny.Ladder { return b.ladder }
 
-// Chain is that of its pennies.
+// Chain returns the parameters of the bank's hash chain.
 func (b *Bank) Chain() penny.Chain {
 	return penny.Chain{Nonce: b.terms.Nonce, Size: wire.PennySize}
 }
 
-// Last is its public penny.
+// Last returns the bank's public penny p_N.
 func (b *Bank) Last() penny.Penny {
 	p := penny.Penny{Seq: b.ladder.N()}
 	copy(p.Secret[:], b.terms.Last[:])
 	return p
 }
 
-// PkScript is the output's script, and Change that of the payer's change.
+// PkScript returns the output's script.
 func (b *Bank) PkScript() []byte { return b.pkScript }
 
-// Parties are what its spends are recognised by.
+// Parties returns the keys by which the bank's spends are recognised.
 func (b *Bank) Parties() *BankParties {
 	return &BankParties{Payer: b.terms.Payer, Payee: b.terms.Payee, Expiry: b.terms.Expiry, Ladder: b.ladder}
 }
 
-// Change is the payer's output of a close at rung g.
+// Change returns the payer's output of a close at rung g.
 func (b *Bank) Change(g uint32) *btcwire.TxOut {
 	return btcwire.NewTxOut(int64(b.ladder.Change(g)), b.changeScript)
 }
 
-// Funding builds the unsigned funding transaction: the bank, then change where
-// there is any. All inputs must be segwit, so that the txid is final before they
+// Funding builds the unsigned funding transaction: the bank, then change unless
+// it is nil. All inputs must be segwit, so that the txid is final before they
 // are signed.
 func (b *Bank) Funding(inputs []wire.Outpoint, change wire.Sat, changeScript []byte) *btcwire.MsgTx {
 	tx := btcwire.NewMsgTx(TxVersion)
@@ -156,15 +157,15 @@ func (b *Bank) Funding(inputs []wire.Outpoint, change wire.Sat, changeScript []b
 // BankFundingWeight is the weight of a bank's funding without inputs and change.
 const BankFundingWeight = TxOverheadWeight + P2TROutputWeight
 
-// together and refund are the leaves behind the rungs.
+// together and refund return the indices of the leaves after the rungs.
 func (b *Bank) together() int { return len(b.terms.Locks) }
 func (b *Bank) refund() int   { return len(b.terms.Locks) + 1 }
 
-// ErrNotIn: a transaction's output is not the one that it is said to be.
+// ErrNotIn means that a transaction's output does not match the terms.
 var ErrNotIn = errors.New("not the output of these terms")
 
-// In checks that output vout of tx is this bank, byte for byte and satoshi for
-// satoshi: ErrNotIn.
+// In checks that output vout of tx is this bank, with the same script and
+// value. Otherwise it returns ErrNotIn.
 func (b *Bank) In(tx Tx, vout uint32) error {
 	if uint64(vout) >= uint64(len(tx.TxOut)) {
 		return fmt.Errorf("%w: no output %d", ErrNotIn, vout)
@@ -175,13 +176,15 @@ func (b *Bank) In(tx Tx, vout uint32) error {
 	return nil
 }
 
-// Opens checks that a rung's penny opens its lock; rung 1 is the first.
+// Opens reports whether a penny's secret opens the lock of rung g; the first
+// rung is 1.
 func (b *Bank) Opens(g uint32, secret []byte) bool {
 	return g >= 1 && g <= b.ladder.Rungs && Lock(secret) == b.terms.Locks[g-1]
 }
 
-// RungDigest is the BIP341 digest that the payer signs for rung g: over the
-// outpoint, the value, the leaf, version, locktime, sequence and the change.
+// RungDigest returns the BIP341 digest that the payer signs for rung g. It
+// commits to the outpoint, the value, the leaf, version, locktime, sequence and
+// the change.
 func (b *Bank) RungDigest(g uint32, at wire.Outpoint) (wire.Hash, error) {
 	if g < 1 || g > b.ladder.Rungs {
 		return wire.Hash{}, fmt.Errorf("no rung %d", g)
@@ -194,8 +197,8 @@ func (b *Bank) RungDigest(g uint32, at wire.Outpoint) (wire.Hash, error) {
 	return wire.Hash(d), err
 }
 
-// SignRungs is the payer's side of opening: its signatures of all rungs. They are
-// the whole bank; nothing is signed again.
+// SignRungs returns the payer's signatures of all rungs. They are all that the
+// payer ever signs for rung closes.
 func (b *Bank) SignRungs(at wire.Outpoint, payer wire.Secret) ([]wire.Signature, error) {
 	priv, err := payer.PrivKey()
 	if err != nil {
@@ -210,7 +213,7 @@ func (b *Bank) SignRungs(at wire.Outpoint, payer wire.Secret) ([]wire.Signature,
 		if err != nil {
 			return err
 		}
-		// The payee verifies all of them.
+		// The payee verifies all of them, so skip the verification here.
 		sig, err := schnorr.Sign(priv, d[:], schnorr.FastSign())
 		if err == nil {
 			copy(list[g-1][:], sig.Serialize())
@@ -220,8 +223,8 @@ func (b *Bank) SignRungs(at wire.Outpoint, payer wire.Secret) ([]wire.Signature,
 	return list, err
 }
 
-// eachRung calls f for every rung, on two processors where there are as many, and
-// returns the error of the lowest rung that has one.
+// eachRung calls f for every rung, on up to two processors, and returns the
+// error of the lowest rung that failed.
 func (b *Bank) eachRung(f func(g uint32) error) error {
 	const workers = 2
 	var errs [workers]error
@@ -238,11 +241,11 @@ func (b *Bank) eachRung(f func(g uint32) error) error {
 	return cmp.Or(errs[:]...)
 }
 
-// ErrRungSignature: a rung's signature is false.
+// ErrRungSignature means that a rung's signature does not verify.
 var ErrRungSignature = errors.New("false signature of a rung")
 
-// VerifyRungs checks all of them, as the payee does before it takes a penny:
-// ErrRungSignature.
+// VerifyRungs verifies the signatures of all rungs; the payee must do so before
+// it accepts a penny. It returns ErrRungSignature.
 func (b *Bank) VerifyRungs(at wire.Outpoint, sigs []wire.Signature) error {
 	if len(sigs) != len(b.terms.Locks) {
 		return fmt.Errorf("%w: %d for %d rungs", ErrRungSignature, len(sigs), len(b.terms.Locks))
@@ -259,7 +262,7 @@ func (b *Bank) VerifyRungs(at wire.Outpoint, sigs []wire.Signature) error {
 	})
 }
 
-// BankClose is one bank in a close by its payee alone.
+// BankClose is one bank in a rung close.
 type BankClose struct {
 	Bank   *Bank
 	At     wire.Outpoint
@@ -269,17 +272,18 @@ type BankClose struct {
 	Payee  wire.Secret
 }
 
-// Coin is an output that pays for a fee: by its key, BIP86.
+// Coin is an output, locked to a BIP86 key, that pays for a fee.
 type Coin struct {
 	At  wire.Outpoint
 	Out *btcwire.TxOut
 }
 
-// BuildClose builds one transaction that closes banks, each at its rung, and pays
-// what is the payee's to script at rate, or at a fee of at least minFee. Each
-// input's change stands at the input's own index. The payee's inputs are signed;
-// those of coins, which pay for what the banks do not, are not. It returns the
-// fee. ErrUneconomic where what is left would be dust.
+// BuildClose builds one transaction that closes banks, each at its rung, and
+// pays the payee's part to script, at rate or at a fee of at least minFee. The
+// change of each input is at the input's own index. The payee's inputs are
+// signed; the inputs of coins, which pay the part of the fee that the banks do
+// not, are not. It returns the fee, or ErrUneconomic if the payee's output
+// would be dust.
 func BuildClose(closes []BankClose, coins []Coin, script []byte, rate wire.SatPerKVB, minFee wire.Sat) (*btcwire.MsgTx, wire.Sat, error) {
 	if len(closes) == 0 {
 		return nil, 0, errors.New("no bank to close")
@@ -322,10 +326,10 @@ func BuildClose(closes []BankClose, coins []Coin, script []byte, rate wire.SatPe
 	return tx, fee, nil
 }
 
-// Together builds the unsigned cooperative close of a bank: to the payer, waiting
-// a block, what is left of it, and the rest less the fee to the payee's script.
-// ErrUneconomic where one of them would be dust, or the payer's less than at the
-// rung.
+// Together builds the unsigned cooperative close of a bank: payer sat to the
+// payer, delayed by a block, and the rest less the fee to the payee's script.
+// It returns ErrUneconomic if an output would be dust or the payer's is below
+// its change at rung.
 func (b *Bank) Together(at wire.Outpoint, rung uint32, payer wire.Sat, script []byte, fee wire.Sat) (*btcwire.MsgTx, error) {
 	rest := b.terms.Value - payer - fee
 	if payer < b.ladder.Change(rung) || payer > b.terms.Value || fee < 0 || fee > b.terms.Value || rest < Dust {
@@ -338,7 +342,7 @@ func (b *Bank) Together(at wire.Outpoint, rung uint32, payer wire.Sat, script []
 	return tx, nil
 }
 
-// SignTogether is one side's signature of a cooperative close.
+// SignTogether signs a cooperative close for one side.
 func (b *Bank) SignTogether(tx Tx, key wire.Secret) (sig wire.Signature, err error) {
 	prev := txscript.NewCannedPrevOutputFetcher(b.pkScript, int64(b.terms.Value))
 	raw, err := signLeaf(tx, txscript.NewTxSigHashes(tx, prev), prev, 0, b.leaves[b.together()], key)
@@ -346,32 +350,33 @@ func (b *Bank) SignTogether(tx Tx, key wire.Secret) (sig wire.Signature, err err
 	return sig, err
 }
 
-// TogetherDigest is what both sides sign.
+// TogetherDigest returns the digest that both sides of a cooperative close
+// sign.
 func (b *Bank) TogetherDigest(tx Tx) (wire.Hash, error) {
 	prev := txscript.NewCannedPrevOutputFetcher(b.pkScript, int64(b.terms.Value))
 	d, err := txscript.CalcTapscriptSignaturehash(txscript.NewTxSigHashes(tx, prev), txscript.SigHashDefault, tx, 0, prev, b.leaves[b.together()])
 	return wire.Hash(d), err
 }
 
-// Join puts both signatures of a cooperative close into it.
+// Join sets the witness of a cooperative close from both signatures.
 func (b *Bank) Join(tx Tx, payer, payee wire.Signature) {
 	i := b.together()
 	tx.TxIn[0].Witness = btcwire.TxWitness{slices.Clone(payee[:]), slices.Clone(payer[:]), b.leaves[i].Script, b.control[i]}
 }
 
-// BankRefund is an output that its payer takes back: a bank after its expiry, or
-// the change of a close a block after it.
+// BankRefund is an output that the payer spends back: a bank after its expiry,
+// or the change of a close one block after it.
 type BankRefund struct {
 	Bank   *Bank
 	At     wire.Outpoint
-	Value  wire.Sat // of a change; the bank's own otherwise
+	Value  wire.Sat // of a change; for a bank, its own value is used
 	Change bool
 	Payer  wire.Secret
 }
 
-// BuildBankRefund builds and signs one transaction that takes them back to script
-// at rate, or at a fee of at least minFee. It is final once the highest expiry
-// has a block, and the changes one more. ErrUneconomic.
+// BuildBankRefund builds and signs one transaction that pays refunds to script,
+// at rate or at a fee of at least minFee. It is final from the block after the
+// highest expiry; changes need one block more. It may return ErrUneconomic.
 func BuildBankRefund(refunds []BankRefund, script []byte, rate wire.SatPerKVB, minFee wire.Sat) (*btcwire.MsgTx, wire.Sat, error) {
 	tx := btcwire.NewMsgTx(TxVersion)
 	prev := txscript.NewMultiPrevOutFetcher(nil)
@@ -409,25 +414,26 @@ func BuildBankRefund(refunds []BankRefund, script []byte, rate wire.SatPerKVB, m
 	return tx, fee, nil
 }
 
-// BankSpend is what an input did to a bank.
+// BankSpend says how an input spent a bank.
 type BankSpend struct {
-	Rung     uint32   // that it was closed at; 0 for the two others
+	Rung     uint32   // at which it was closed; 0 for the other two
 	Secret   []byte   // the rung's penny
 	Together bool     // by both sides; the refund otherwise
 	Change   wire.Sat // the payer's delayed output, at the input's index
 	Value    wire.Sat // of the bank
 }
 
-// BankParties are what the spend of a bank is recognised by.
+// BankParties contains the keys by which a bank's spends are recognised.
 type BankParties struct {
 	Payer, Payee wire.Key
 	Expiry       wire.Height
 	Ladder       penny.Ladder
 }
 
-// ReadSpend tells by which leaf input n of a confirmed transaction spent the
-// bank: ErrNotOurs. The input is taken to be valid, consensus checked it: so a
-// rung's leaf is the one that its change, which the payer signed, stands for.
+// ReadSpend returns through which leaf input n of a confirmed transaction spent
+// the bank, or ErrNotOurs. It assumes that the input is valid, because
+// consensus checked it. So the rung follows from its change, which the payer
+// signed.
 func (p *BankParties) ReadSpend(tx Tx, n int) (BankSpend, error) {
 	w := tx.TxIn[n].Witness
 	// BIP341: a last element that starts with 0x50 is an annex.

@@ -10,6 +10,7 @@ import (
 	"github.com/btcsuite/btcd/txscript/v2"
 	btcwire "github.com/btcsuite/btcd/wire/v2"
 
+	"github.com/bitgram/bitgram/internal/batch"
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/penny"
 	"github.com/bitgram/bitgram/wire"
@@ -94,8 +95,8 @@ func closeBanks(t testing.TB, rate wire.SatPerKVB, coins []contract.Coin, closes
 	return tx
 }
 
-// resign signs again what a payee changed in its close; the payer's signatures
-// stay.
+// resign repeats the payee's signatures after its close was changed; the
+// payer's signatures remain.
 func resign(t testing.TB, tx *btcwire.MsgTx, banks ...*pennyBank) *btcwire.MsgTx {
 	t.Helper()
 	prev := txscript.NewMultiPrevOutFetcher(nil)
@@ -113,16 +114,19 @@ func resign(t testing.TB, tx *btcwire.MsgTx, banks ...*pennyBank) *btcwire.MsgTx
 	return tx
 }
 
-// TestBankPackageValid: everything that a bank may need is accepted by policy and
-// confirms when it is needed: closes alone, at the first and last rung, batched,
-// replaced at a higher rung and fee with a coin for the fee, cooperative closes,
-// refunds, and the payer's changes; a close by both that no miner takes is replaced
-// by the rung's; and a rung's close is as good after the end as before. It relies on
-// these policies of Bitcoin Core: version 2; any number of tapleaf inputs under
-// 400,000 weight units, with stack items of at most 80 bytes; P2TR outputs of 330
-// sat; replacement by fee (BIP125: sequence fffffffd signals it, a replacement pays
-// more in all and per byte, and a new input of it is confirmed); and that what is
-// not final in the next block is refused.
+// TestBankPackageValid: every transaction that a bank may need is accepted by
+// policy and confirms when it is needed: closes alone, at the first and last
+// rung, batched, replaced at a higher rung and fee with a coin for the fee;
+// cooperative closes, refunds, and spends of the payer's changes. A cooperative
+// close that no miner includes is replaced by the rung close, and a rung close
+// is as valid after the expiry as before.
+//
+// It relies on these policies of Bitcoin Core: version 2; any number of tapleaf
+// inputs under 400,000 weight units, with stack items of at most 80 bytes; P2TR
+// outputs of 330 sat; replacement by fee (BIP125: sequence fffffffd signals it;
+// a replacement pays more in total and per byte; an input that it adds is
+// confirmed); and that a transaction that is not final in the next block is
+// refused.
 func TestBankPackageValid(t *testing.T) {
 	g := regtest(t)
 	from, err := g.Faucet(t.Context(), home, 20_000)
@@ -130,7 +134,7 @@ func TestBankPackageValid(t *testing.T) {
 		t.Fatal(err)
 	}
 	coin := contract.Coin{At: from, Out: btcwire.NewTxOut(20_000, home)}
-	g.mine(t, 101) // the first coin takes a hundred
+	g.mine(t, 101) // the first coin needs a hundred confirmations
 	expiry := g.tip(t) + 40
 	a, b := newBank(t, "a", 126, 10, 100_000, expiry), newBank(t, "b", 126, 10, 100_000, expiry)
 	c, d, e := newBank(t, "c", 1, 1, 5_000, expiry), newBank(t, "d", 1022, 1, 1_000_000, expiry), newBank(t, "e", 62, 3, 50_000, expiry)
@@ -201,7 +205,7 @@ func TestBankPackageValid(t *testing.T) {
 	if sp, err := d.Parties().ReadSpend(tx, 0); err != nil || !sp.Together {
 		t.Errorf("read %+v, %v", sp, err)
 	}
-	// A close by both, pinned, and the rung's instead.
+	// A pinned cooperative close, replaced by the rung close.
 	f := newBank(t, "f", 14, 10, 40_000, expiry)
 	g.opened(t, f)
 	pinned, err := f.Together(f.At, 7, f.Ladder().Change(7), home, 400)
@@ -215,7 +219,7 @@ func TestBankPackageValid(t *testing.T) {
 		t.Fatal(err)
 	}
 	low := contract.NewSent(pinned, 400, 0)
-	rung, fee, err := contract.BuildClose([]contract.BankClose{f.at(7)}, nil, home, 1000, low.Bumped(10_000))
+	rung, fee, err := contract.BuildClose([]contract.BankClose{f.at(7)}, nil, home, 1000, batch.Market{}.Outbid(low, contract.TxOverheadWeight+2*contract.P2TROutputWeight+contract.RungInputWeight(6, 14)))
 	if err != nil || fee <= 400 {
 		t.Fatal(fee, err)
 	}
@@ -253,8 +257,9 @@ func signCoin(t testing.TB, tx *btcwire.MsgTx, coin contract.Coin, banks ...*pen
 	tx.TxIn[len(tx.TxIn)-1].Witness = btcwire.TxWitness{sig}
 }
 
-// TestBatchKeepsPairs: in a close of two banks each change stands at the index of
-// its bank: one output for both, swapped ones, and an input in front are refused.
+// TestBatchKeepsPairs: in a close of two banks each change is at the index of
+// its bank. One output for both, swapped ones, and an added first input are
+// refused.
 func TestBatchKeepsPairs(t *testing.T) {
 	g := regtest(t)
 	a, b := newBank(t, "pair a", 14, 1, 20_000, g.tip(t)+1000), newBank(t, "pair b", 14, 1, 30_000, g.tip(t)+1000)
@@ -277,8 +282,8 @@ func TestBatchKeepsPairs(t *testing.T) {
 	g.confirms(t, build(5, 6))
 }
 
-// TestRungSignature: a rung's signature is good for its rung, outpoint, sequence
-// and locktime, and for no other leaf.
+// TestRungSignature: a rung's signature is valid only for its rung, outpoint,
+// sequence, locktime and leaf.
 func TestRungSignature(t *testing.T) {
 	g := regtest(t)
 	a, b := newBank(t, "rung a", 14, 1, 20_000, g.tip(t)+1000), newBank(t, "rung b", 14, 1, 20_000, g.tip(t)+1000)
@@ -325,7 +330,7 @@ func TestRungSignature(t *testing.T) {
 	}
 }
 
-// TestCloseSize: what closing alone costs, in virtual bytes.
+// TestCloseSize measures the vsize of a lone close.
 func TestCloseSize(t *testing.T) {
 	for _, c := range []struct {
 		rungs uint32
@@ -340,14 +345,14 @@ func TestCloseSize(t *testing.T) {
 	}
 }
 
-// TestBankUneconomic: what cannot be closed is said to be so.
+// TestBankUneconomic: a close that is not worth its fee returns ErrUneconomic.
 func TestBankUneconomic(t *testing.T) {
 	b := newBank(t, "poor", 14, 1, 2_000, 1000)
 	b.sign(t, outpoint(1))
 	if _, _, err := contract.BuildClose([]contract.BankClose{b.at(1)}, nil, home, 1000, 0); !errors.Is(err, contract.ErrUneconomic) {
 		t.Error(err)
 	}
-	// What is dust alone counts in a batch (protocol §9, 3).
+	// A bank that is dust alone counts in a batch (spec/bank.md §6).
 	rich := newBank(t, "rich", 14, 1, 20_000, 1000)
 	rich.sign(t, outpoint(2))
 	alone, batch := closeBanks(t, 1000, nil, rich.at(14)), closeBanks(t, 1000, nil, rich.at(14), b.at(7))
@@ -361,7 +366,7 @@ func TestBankUneconomic(t *testing.T) {
 	}
 }
 
-// TestNewBankRefuses: terms that are none.
+// TestNewBankRefuses: invalid terms.
 func TestNewBankRefuses(t *testing.T) {
 	good := newBank(t, "terms", 14, 1, 20_000, 1000).Terms()
 	for what, change := range map[string]func(*wire.BankTerms){
@@ -388,7 +393,7 @@ func TestNewBankRefuses(t *testing.T) {
 	}
 }
 
-// BenchmarkOpen is the work of both sides of opening.
+// BenchmarkOpen measures the work of both sides of opening.
 func BenchmarkOpen(b *testing.B) {
 	for _, rungs := range []uint32{126, 1022} {
 		b.Run(fmt.Sprint(rungs), func(b *testing.B) {

@@ -13,9 +13,10 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// TestReadBankSpend: every rung is read back right from a close, wherever in the
-// transaction it stands and with an annex behind it, and so are a close by both and
-// a refund. What spends by none of the leaves, or by one of another bank's, is told.
+// TestReadBankSpend: every rung is read correctly from a close, at any position
+// in the transaction and with an annex, and so are a cooperative close and a
+// refund. A spend through none of the leaves, or through one of another bank's,
+// is reported.
 func TestReadBankSpend(t *testing.T) {
 	banks := []*pennyBank{newBank(t, "read 0", 1, 1, 5_000, 1000), newBank(t, "read 1", 2, 3, 400, 1001), newBank(t, "read 2", 14, 2, 9_999, 1002),
 		newBank(t, "read 3", 126, 1, 1_000_000, 1003), newBank(t, "read 4", 62, 1, 392, 1004)}
@@ -31,7 +32,7 @@ func TestReadBankSpend(t *testing.T) {
 		check(b.Parties().ReadSpend(tx, n))
 		tx.TxIn[n].Witness = w
 	}
-	// All rungs of all banks, five to a close.
+	// All rungs of all banks, five in each close.
 	for g := uint32(1); g <= 126; g++ {
 		var closes []contract.BankClose
 		var in []*pennyBank
@@ -101,7 +102,7 @@ func TestReadBankSpend(t *testing.T) {
 			t.Errorf("%s: %+v, %v", what, sp, err)
 		}
 	}
-	// Nothing that a witness holds makes it panic.
+	// No witness causes a panic.
 	rapid.Check(t, func(t *rapid.T) {
 		p := contract.BankParties{Payer: b.Terms().Payer, Payee: b.Terms().Payee, Expiry: 1002, Ladder: penny.Ladder{Value: 9_999, Rungs: 14, PerRung: 2}}
 		tx := btcwire.NewMsgTx(2)

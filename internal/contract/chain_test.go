@@ -56,7 +56,7 @@ func TestPackageValid(t *testing.T) {
 	})
 
 	t.Run("funding in reserve only", func(t *testing.T) {
-		// The smallest output that is worth a claim: its reserve and dust.
+		// The smallest output that is worth a claim: its reserve plus dust.
 		o := newFrozen(t, t.Name(), 1, g.tip(t)+500)
 		v := contract.ClaimReserve(1000, 0, 1) + contract.Dust
 		at := g.fund(t, o.txOut(v))
@@ -118,7 +118,7 @@ func TestPackageValid(t *testing.T) {
 	})
 
 	t.Run("refunds", func(t *testing.T) {
-		// Several expiries in one transaction: it is final with the last.
+		// Several expiries in one transaction: it is final at the last.
 		T := g.tip(t) + 5
 		a, b := newFrozen(t, t.Name()+"a", 1, T), newFrozen(t, t.Name()+"b", 3, T-2)
 		at := g.fund(t, a.txOut(value), b.txOut(value))
@@ -144,7 +144,7 @@ func TestPackageValid(t *testing.T) {
 		if err := g.Broadcast(ctx, first); err != nil {
 			t.Fatal(err)
 		}
-		// BIP125: the old fee and 1 sat/vB on top.
+		// BIP125: the old fee plus 1 sat/vB.
 		size := wire.Sat(contract.VSize(weightOf(first)))
 		same, _, err := contract.BuildClaim([]contract.Claim{c}, home, 1000, fee+size-1)
 		if err != nil {
@@ -161,9 +161,9 @@ func TestPackageValid(t *testing.T) {
 	})
 }
 
-// TestOnlyTemplateLeaves: what is disclosed fixes the script to the byte, and
-// consensus lets nobody in but by a leaf of the template (invariant
-// OnlyTemplateLeaves).
+// TestOnlyTemplateLeaves: the disclosed values determine the script to the
+// byte, and consensus allows spends only through a leaf of the template
+// (invariant OnlyTemplateLeaves).
 func TestOnlyTemplateLeaves(t *testing.T) {
 	base := func() wire.Frozen {
 		f := newFrozen(t, "template", 3, 800_000).Frozen()
@@ -200,7 +200,8 @@ func TestOnlyTemplateLeaves(t *testing.T) {
 		}
 		seen[s] = name
 	}
-	// A sender's extra leaf beside the template's tree: another script.
+	// An extra leaf of the sender beside the template's tree gives another
+	// script.
 	o := newFrozen(t, "template", 3, 800_000)
 	internal, err := contract.InternalKey(o.Frozen().Blinding)
 	if err != nil {
@@ -260,7 +261,8 @@ func TestOnlyTemplateLeaves(t *testing.T) {
 	refund := g.refundTx(t, o.refund(at, value))
 	g.accepts(t, refund)
 
-	// The key path: nobody has the key of NUMS + r·G, whatever else they know.
+	// The key path: nobody has the private key of NUMS + r·G, whatever else
+	// they know.
 	merkle := root
 	known := map[string]wire.Secret{"refund key": o.Refund, "blinding": o.Frozen().Blinding,
 		"sender key": o.Agents[1].Sender, "claim key": o.Agents[1].Claim, "τ": o.Agents[1].Tau, "σ": o.Agents[1].Sigma}
@@ -313,7 +315,7 @@ func TestOnlyTemplateLeaves(t *testing.T) {
 	g.confirms(t, good)
 }
 
-// TestNoEarlyRefund: nothing gives the sender its money back before the block
+// TestNoEarlyRefund: the sender cannot get its money back before the block
 // after T (invariant NoEarlyRefund), in either shape.
 func TestNoEarlyRefund(t *testing.T) {
 	g := regtest(t)
@@ -333,8 +335,8 @@ func TestNoEarlyRefund(t *testing.T) {
 				tx.TxIn[0].Witness[0] = signScript(t, tx, 0, prev, tx.TxIn[0].Witness[1], txscript.SigHashDefault, o.Refund)
 				return tx
 			}
-			// A time long past does not stand in for a height; nor do an
-			// earlier height or a final input.
+			// A time in the past does not replace a height; nor does an earlier
+			// height or a final input.
 			tricks := func() {
 				t.Helper()
 				g.refused(t, again(uint32(T)-1, contract.Sequence), append(badScript, notFinal...), "locktime T−1 at %d", g.tip(t))
@@ -354,16 +356,17 @@ func TestNoEarlyRefund(t *testing.T) {
 			other := good.Copy()
 			other.TxIn[0].Witness[0] = signScript(t, other, 0, prev, other.TxIn[0].Witness[1], txscript.SigHashDefault, o.Agents[0].Claim)
 			g.refused(t, other, badScript, "by an agent's key")
-			// A claim is still good at T: which of the two it is, the miner says.
+			// A claim is still valid at T; the miner decides which of the two
+			// confirms.
 			g.accepts(t, g.claimTx(t, 2000, o.claim(t, 0, at, value)))
 			g.confirms(t, good)
 		})
 	}
 }
 
-// TestClaimImpliesTau: whatever claim consensus takes that completes the
-// pre-signature gives away τ; nothing short of τ, σ and the agent's signature
-// makes one (invariant ClaimImpliesTau).
+// TestClaimImpliesTau: every valid claim that completes the pre-signature
+// reveals τ; and without τ, σ and the agent's signature there is no such claim
+// (invariant ClaimImpliesTau).
 func TestClaimImpliesTau(t *testing.T) {
 	g := regtest(t)
 	const rounds = 24
@@ -389,7 +392,8 @@ func TestClaimImpliesTau(t *testing.T) {
 		if err := execute(good, 0, prev); err != nil {
 			t.Fatal("the claim itself:", err)
 		}
-		// In blocks for the first of each shape, by the script engine for all.
+		// In blocks for the first of each shape, with the script engine for
+		// all.
 		bad := func(tx *btcwire.MsgTx, what string) {
 			t.Helper()
 			if err := execute(tx, 0, prev); err == nil {
@@ -451,7 +455,7 @@ func TestClaimImpliesTau(t *testing.T) {
 		witness("σ of 31 bytes", func(w btcwire.TxWitness) { w[2] = w[2][:31] })
 		witness("σ of 33 bytes", func(w btcwire.TxWitness) { w[2] = append(clone(w[2]), 0) })
 		witness("no σ", func(w btcwire.TxWitness) { w[2] = nil })
-		{ // another locktime, version or sequence than every claim has
+		{ // a locktime, version or sequence that no claim has
 			for what, f := range map[string]func(*btcwire.MsgTx){
 				"locktime": func(tx *btcwire.MsgTx) { tx.LockTime = 1 },
 				"version":  func(tx *btcwire.MsgTx) { tx.Version = 1 },
@@ -462,8 +466,8 @@ func TestClaimImpliesTau(t *testing.T) {
 				tx.TxIn[0].Witness[0] = signScript(t, tx, 0, prev, tx.TxIn[0].Witness[3], txscript.SigHashDefault, a.Claim)
 				bad(tx, what)
 			}
-			// The agent's DEFAULT signature covers the outputs: nobody
-			// redirects a claim that is on its way.
+			// The agent's DEFAULT signature commits to the outputs: nobody can
+			// redirect a claim in the mempool.
 			tx := good.Copy()
 			tx.TxOut[0].Value--
 			bad(tx, "outputs changed by a third party")
@@ -473,7 +477,8 @@ func TestClaimImpliesTau(t *testing.T) {
 		t.Fatalf("only one parity of R in %d rounds", rounds)
 	}
 
-	// All in one transaction, as an agent batches, then from the block alone.
+	// All in one transaction, as an agent batches, then read from the block
+	// alone.
 	tx := g.claimTx(t, 2000, claims...)
 	g.confirms(t, tx)
 	for i, o := range fos {
@@ -494,7 +499,7 @@ func TestClaimImpliesTau(t *testing.T) {
 		}
 	}
 
-	// A sender that signs outright, past τ, is seen for what it is.
+	// A sender that signs without the pre-signature is detected.
 	o := newFrozen(t, t.Name()+" bypass", 1, T)
 	a := o.Agents[0]
 	where := g.fund(t, o.txOut(value))[0]
@@ -515,10 +520,10 @@ func TestClaimImpliesTau(t *testing.T) {
 	}
 }
 
-// TestSiblingIsolation: with an output per agent, an agent that knows all σ,
-// all pre-signatures and its own secrets can't take a sibling's output
-// (invariant SiblingIsolation). Every witness that can be put together from
-// what it knows is run.
+// TestSiblingIsolation: with one output per agent, an agent that knows all σ,
+// all pre-signatures and its own secrets cannot spend a sibling's output
+// (invariant SiblingIsolation). Every witness that can be built from its
+// knowledge is executed.
 func TestSiblingIsolation(t *testing.T) {
 	g := regtest(t)
 	T := g.tip(t) + 1000
@@ -532,8 +537,8 @@ func TestSiblingIsolation(t *testing.T) {
 	thief, mine := fos[0], fos[0].Agents[0]
 	own := g.claimTx(t, 2000, thief.claim(t, 0, at[0], value))
 
-	// What it has: scripts and control blocks of all (they are disclosed),
-	// every σ, and what it can make of the pre-signatures with its own τ.
+	// Its knowledge: scripts and control blocks of all (they are disclosed),
+	// every σ, and the completions of the pre-signatures with its own τ.
 	var scripts, controls, sigmas, senders [][]byte
 	for j, o := range fos {
 		tx := g.claimTx(t, 2000, o.claim(t, 0, at[j], value))
@@ -594,15 +599,15 @@ func TestSiblingIsolation(t *testing.T) {
 		if tried < 1000 {
 			t.Errorf("only %d witnesses tried", tried)
 		}
-		// The likeliest one in a block: the victim's leaf and σ, its own
-		// signature and its own τ.
+		// The most likely attack, in a block: the victim's leaf and σ with the
+		// attacker's signature and τ.
 		ps, _ := o.preSign(t, 0, at[victim], value)
 		sig, _ := contract.Complete(ps, mine.Tau)
 		tx.TxIn[1].Witness = btcwire.TxWitness{signScript(t, tx, 1, prev, scripts[2*victim], txscript.SigHashDefault, mine.Claim),
 			append(clone(sig[:]), byte(contract.SenderHashType)), sigmas[victim], scripts[2*victim], controls[2*victim]}
 		g.refused(t, tx, badScript, "output %d in a batch with its own", victim)
 	}
-	// And its own claim, seen by all, does not help against the others.
+	// Its own claim, visible to all, does not help against the others.
 	ps, _ := fos[1].preSign(t, 0, at[1], value)
 	if _, err := contract.ExtractTau(ps, wire.Signature(own.TxIn[0].Witness[1][:64]), fos[1].Agents[0].T); err == nil {
 		t.Error("one claim gives another's τ")

@@ -69,8 +69,8 @@ func TestDecodeTx(t *testing.T) {
 	}
 }
 
-// TestDecodeTxAllocates: a count that the bytes can't hold costs nothing. btcd
-// would make room for 3.7 million outputs first.
+// TestDecodeTxAllocates: a count larger than the bytes can hold allocates
+// nothing. btcd would first allocate 3.7 million outputs.
 func TestDecodeTxAllocates(t *testing.T) {
 	head := []byte{2, 0, 0, 0}
 	one := append(append(clone(head), 1), make([]byte, 36+1+4)...)
@@ -112,7 +112,7 @@ func FuzzDecodeTx(f *testing.F) {
 		if data, ok := contract.Marker(tx); ok && len(data) != contract.MarkerSize {
 			t.Fatalf("marker of %d bytes", len(data))
 		}
-		// What has no witness reads the same either way.
+		// A transaction without witnesses reads the same either way.
 		if again, err := contract.ReadTx(b); err != nil || contract.Txid(again) != contract.Txid(tx) {
 			t.Fatalf("another transaction with witnesses allowed: %v", err)
 		}

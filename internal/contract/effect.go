@@ -7,23 +7,24 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// Class says what an effect waits for.
+// Class says what an effect waits for. Each class has its own slots in the
+// engine.
 type Class uint8
 
 // The classes of effects.
 const (
 	Local    Class = iota // this home and its node: claims, refunds, files
-	Request               // a peer's answer of a few bytes
+	Request               // a peer's short answer
 	Transfer              // a body to or from a peer or a disk, of any size
-	Search                // many peers' answers, looked for in the DHT
-	Payment               // a payee's acknowledgements, as slow as it likes
+	Search                // answers of many peers, found through the DHT
+	Payment               // a payee's acknowledgements, which may be slow
 )
 
-// Effects stores the effects of a package's machines, a closed set of values, by
-// the names of their types.
+// Effects is the codec for the effects of a package's machines. It maps the
+// names of their types, a closed set, to the types.
 type Effects[E any] map[string]reflect.Type
 
-// EffectsOf is the set of a package's effects.
+// EffectsOf returns the codec for a package's set of effects.
 func EffectsOf[E any](set ...E) Effects[E] {
 	c := Effects[E]{}
 	for _, e := range set {
@@ -39,7 +40,7 @@ func (c Effects[E]) Encode(e E) (name string, body []byte, err error) {
 	return reflect.TypeOf(e).Name(), body, err
 }
 
-// Decode reads what Encode wrote.
+// Decode decodes what Encode returned.
 func (c Effects[E]) Decode(name string, body []byte) (e E, err error) {
 	t, ok := c[name]
 	if !ok {

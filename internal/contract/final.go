@@ -13,14 +13,14 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// MaxFinalBanks is how many banks one funding and one final transaction have at
-// most: a job's nodes and standbys.
+// MaxFinalBanks is the maximum number of banks in a funding and a final
+// transaction: a job's nodes and standbys.
 const MaxFinalBanks = 16
 
 // FundBanks builds the unsigned funding of several banks in one transaction:
-// output i is bank i, then change where there is any. All inputs must be segwit,
-// so that the txid is final before they are signed. Equal outputs are refused:
-// whoever looks for its bank finds one.
+// output i is bank i, then change unless it is nil. All inputs must be segwit,
+// so that the txid is final before they are signed. Equal outputs are refused,
+// so each party can find its bank.
 func FundBanks(banks []*Bank, inputs []wire.Outpoint, change wire.Sat, changeScript []byte) (*btcwire.MsgTx, error) {
 	if len(banks) < 1 || len(banks) > MaxFinalBanks {
 		return nil, fmt.Errorf("%d banks to fund, of 1 to %d", len(banks), MaxFinalBanks)
@@ -31,7 +31,7 @@ func FundBanks(banks []*Bank, inputs []wire.Outpoint, change wire.Sat, changeScr
 	}
 	for i, b := range banks {
 		if slices.ContainsFunc(banks[:i], func(o *Bank) bool { return string(o.pkScript) == string(b.pkScript) }) {
-			return nil, fmt.Errorf("bank %d is there twice", i)
+			return nil, fmt.Errorf("bank %d occurs twice", i)
 		}
 		tx.AddTxOut(btcwire.NewTxOut(int64(b.terms.Value), b.pkScript))
 	}
@@ -55,32 +55,32 @@ func BanksFundingWeight(inputs, banks int, change bool) int64 {
 type FinalPart struct {
 	Bank *Bank
 	At   wire.Outpoint
-	// Paid is how many pennies its payee holds. Without the buyer only whole rungs
-	// of them count, and there has to be one.
+	// Paid is the number of pennies that the payee holds. Without the buyer
+	// only whole rungs count, and at least one is required.
 	Paid uint32
-	// Payout is the key that the payee's output is locked to, delayed by a block.
+	// Payout is the key of the payee's output, which is delayed by a block.
 	Payout wire.Key
-	// PaysFee: the fee is shared equally among the payees that pay it; what does
-	// not divide is added to the first's.
+	// PaysFee is set for the payees that pay the fee in equal parts. The
+	// remainder of the division is added to the first one's part.
 	PaysFee bool
 }
 
-// rung is the highest that the part's pennies hold.
+// rung returns the highest rung reached by the part's pennies.
 func (p *FinalPart) rung() uint32 { return p.Bank.ladder.Rung(p.Paid) }
 
-// Final closes several banks at once (protocol §5): every payee signs its own
-// input by DEFAULT, so that it signs all outputs, and each of them waits a block,
-// so that nobody can pin it. Whoever is not there is left out: any subset of the
-// banks is a final transaction of its own.
+// Final closes several banks in one transaction (spec/job.md §7). Every payee
+// signs its own input with DEFAULT and so signs all outputs. Each payee's
+// output is delayed by a block, so nobody can pin the transaction. An absent
+// payee is left out: any subset of the banks is a valid final transaction.
 //
-// Without the buyer, input i is bank i by its rung, output i the payer's change of
-// that rung, at the input's own index, as SINGLE|ANYONECANPAY wants it; then come
-// the payees' outputs in order. With the buyer, input i is bank i by both sides'
-// leaf, output 0 all that is the buyer's, then the outputs of the payees that have
-// any.
+// Without the buyer, input i is bank i at its rung, and output i is the payer's
+// change of that rung, at the input's own index, because its signature is
+// SINGLE|ANYONECANPAY; then come the payees' outputs in order. With the buyer,
+// input i is bank i through the together leaf, output 0 is the buyer's whole
+// part, and then come the outputs of the payees that have any.
 //
-// Everybody builds it from the same list and gets the same bytes; nothing of it is
-// believed.
+// Every party builds it from the same list and gets the same bytes; no party
+// relies on another's transaction.
 type Final struct {
 	parts    []FinalPart
 	together bool
@@ -91,19 +91,19 @@ type Final struct {
 	fee      wire.Sat
 }
 
-// ErrFinal: no list of banks that a final transaction can be built from.
+// ErrFinal means that no final transaction can be built from these parts.
 var ErrFinal = errors.New("no such final transaction")
 
-// NewFinal builds the final transaction without the buyer, at a fee of rate.
-// ErrFinal where a bank is not paid a whole rung, is there twice, or nobody pays
-// the fee; ErrUneconomic where a payee's output would be dust.
+// NewFinal builds the final transaction without the buyer, with a fee at rate.
+// It returns ErrFinal if a bank has no whole rung paid, occurs twice, or no
+// payee pays the fee, and ErrUneconomic if a payee's output would be dust.
 func NewFinal(parts []FinalPart, rate wire.SatPerKVB) (*Final, error) {
 	return newFinal(parts, rate, false)
 }
 
-// NewFinalTogether builds the final transaction with the buyer, to the penny. A
-// payee with nothing has no output, and pays no fee; one with less than an output
-// may have is to be left out. The errors are NewFinal's.
+// NewFinalTogether builds the final transaction with the buyer, exact to the
+// penny. A payee without pennies has no output and pays no fee. A payee whose
+// output would be dust must be left out. The errors are NewFinal's.
 func NewFinalTogether(parts []FinalPart, rate wire.SatPerKVB) (*Final, error) {
 	return newFinal(parts, rate, true)
 }
@@ -127,7 +127,7 @@ func newFinal(parts []FinalPart, rate wire.SatPerKVB, together bool) (*Final, er
 		}
 		op := OutPoint(p.At)
 		if f.prev.FetchPrevOutput(op) != nil {
-			return nil, fmt.Errorf("%w: bank %d is there twice", ErrFinal, i)
+			return nil, fmt.Errorf("%w: bank %d occurs twice", ErrFinal, i)
 		}
 		f.prev.AddPrevOut(op, btcwire.NewTxOut(int64(p.Bank.terms.Value), p.Bank.pkScript))
 		f.tx.AddTxIn(&btcwire.TxIn{PreviousOutPoint: op, Sequence: Sequence})
@@ -142,7 +142,7 @@ func newFinal(parts []FinalPart, rate wire.SatPerKVB, together bool) (*Final, er
 		}
 	}
 	if payers == 0 {
-		return nil, fmt.Errorf("%w: nobody pays the fee", ErrFinal)
+		return nil, fmt.Errorf("%w: no payee pays the fee", ErrFinal)
 	}
 	if together {
 		if buyer > wire.MaxSat {
@@ -158,26 +158,26 @@ func newFinal(parts []FinalPart, rate wire.SatPerKVB, together bool) (*Final, er
 	return f, nil
 }
 
-// MaxFinalRate bounds the fee rate that parties may agree on: 0.1 BTC/kvB, far
-// above what a block ever cost, and far below an overflow.
+// MaxFinalRate is the maximum fee rate that parties may agree on: 0.1 BTC/kvB,
+// far above any rate that blocks ever required, and far below an overflow.
 const MaxFinalRate wire.SatPerKVB = 10_000_000
 
-// share is what the payee gets before fees.
+// share returns the payee's part before fees.
 func (p *FinalPart) share(together bool) (wire.Sat, error) {
 	l := p.Bank.ladder
 	switch {
 	case p.Paid > l.N():
 		return 0, fmt.Errorf("%w: %d pennies, of %d", ErrFinal, p.Paid, l.N())
 	case together:
-		// Rounded down; never above the share of the rung that they reach into.
+		// Rounded down; at most the share of the rung that they have begun.
 		return l.Paid(p.Paid).Whole(), nil
 	case p.rung() == 0:
-		return 0, fmt.Errorf("%w: %d pennies hold no rung", ErrFinal, p.Paid)
+		return 0, fmt.Errorf("%w: %d pennies reach no rung", ErrFinal, p.Paid)
 	}
 	return l.Share(p.rung()), nil
 }
 
-// pay adds the payees' outputs, less what each bears of the fee.
+// pay adds the payees' outputs, less each one's part of the fee.
 func (f *Final) pay(payers wire.Sat) error {
 	rest := f.fee % payers
 	for i := range f.parts {
@@ -201,8 +201,8 @@ func (f *Final) pay(payers wire.Sat) error {
 	return nil
 }
 
-// payout is the delayed output of a payee: the shape of the payer's change, with
-// another key.
+// payout returns the delayed output of a payee. It has the form of the payer's
+// change, with another key.
 func (b *Bank) payout(key wire.Key) (script []byte, leaf txscript.TapLeaf, control []byte, err error) {
 	if _, err := key.Point(); err != nil {
 		return nil, leaf, nil, fmt.Errorf("payout: %w", err)
@@ -219,7 +219,7 @@ func (b *Bank) payout(key wire.Key) (script []byte, leaf txscript.TapLeaf, contr
 	return script, leaf, list[0], nil
 }
 
-// finalWeight is the weight of a final transaction of valid parts.
+// finalWeight returns the weight of a final transaction of valid parts.
 func finalWeight(parts []FinalPart, together bool) int64 {
 	w := int64(TxOverheadWeight)
 	if together {
@@ -240,13 +240,15 @@ func finalWeight(parts []FinalPart, together bool) int64 {
 	return w
 }
 
-// FinalInputWeight is what a bank of n rungs, closed by leaf i, adds to a final
-// transaction without the buyer: the input, the change and the payee's output.
+// FinalInputWeight returns the weight that a bank of n rungs, closed through
+// leaf i, adds to a final transaction without the buyer: the input, the change
+// and the payee's output.
 func FinalInputWeight(i, n int) int64 { return RungInputWeight(i, n) + 2*P2TROutputWeight }
 
-// FinalRungs cuts a job's epochs into a ladder that closes cheaply in a final
-// transaction: rungs is a power of two of up to 64, which puts the leaf of both
-// sides at depth 2; the ladder may have more pennies than there are epochs.
+// FinalRungs returns a ladder for a job of this many epochs that is cheap to
+// close in a final transaction. rungs is a power of two up to 64, so the
+// together leaf is at depth 2. The ladder may have more pennies than there are
+// epochs.
 func FinalRungs(epochs uint32) (rungs, perRung uint32) {
 	rungs = 1
 	for rungs < 64 && rungs < epochs {
@@ -255,7 +257,7 @@ func FinalRungs(epochs uint32) (rungs, perRung uint32) {
 	return rungs, max(1, epochs/rungs+min(epochs%rungs, 1))
 }
 
-// Fee is what the miners get, and Payout what payee i does.
+// Fee returns the miners' fee.
 func (f *Final) Fee() wire.Sat            { return f.fee }
 func (f *Final) Payout(i int) wire.Sat    { return f.payouts[i] }
 func (f *Final) Len() int                 { return len(f.parts) }
@@ -263,7 +265,8 @@ func (f *Final) Part(i int) FinalPart     { return f.parts[i] }
 func (f *Final) Together() bool           { return f.together }
 func (f *Final) Unsigned() *btcwire.MsgTx { return f.tx.Copy() }
 
-// PayoutAt is where payee i's output stands, or false where it has none.
+// PayoutAt returns the outpoint of payee i's output; ok is false if it has
+// none.
 func (f *Final) PayoutAt(i int) (wire.Outpoint, bool) {
 	if i < 0 || i >= len(f.parts) || f.payouts[i] == 0 {
 		return wire.Outpoint{}, false
@@ -280,7 +283,7 @@ func (f *Final) PayoutAt(i int) (wire.Outpoint, bool) {
 	return wire.Outpoint{Txid: Txid(f.tx), Vout: uint32(n)}, true
 }
 
-// leaf is that by which input i is spent.
+// leaf returns the index of the leaf through which input i is spent.
 func (f *Final) leaf(i int) int {
 	p := &f.parts[i]
 	if f.together {
@@ -289,8 +292,8 @@ func (f *Final) leaf(i int) int {
 	return int(p.rung() - 1)
 }
 
-// Digest is what payee i signs, and with the buyer the buyer as well: the BIP341
-// digest of its input and of all outputs.
+// Digest returns the digest that payee i signs, and with the buyer also the
+// buyer: the BIP341 digest of its input and of all outputs.
 func (f *Final) Digest(i int) (wire.Hash, error) {
 	if i < 0 || i >= len(f.parts) {
 		return wire.Hash{}, fmt.Errorf("%w: no bank %d", ErrFinal, i)
@@ -299,7 +302,7 @@ func (f *Final) Digest(i int) (wire.Hash, error) {
 	return wire.Hash(d), err
 }
 
-// Sign is one side's signature of input i.
+// Sign signs input i with the key of one side.
 func (f *Final) Sign(i int, key wire.Secret) (sig wire.Signature, err error) {
 	d, err := f.Digest(i)
 	if err != nil {
@@ -310,7 +313,7 @@ func (f *Final) Sign(i int, key wire.Secret) (sig wire.Signature, err error) {
 		return sig, err
 	}
 	if k, t := wire.XOnly(priv.PubKey()), &f.parts[i].Bank.terms; k != t.Payee && (k != t.Payer || !f.together) {
-		return sig, fmt.Errorf("bank %d: %w: nobody's of it", i, wire.ErrBadKey)
+		return sig, fmt.Errorf("bank %d: %w: not the key of either side", i, wire.ErrBadKey)
 	}
 	s, err := schnorr.Sign(priv, d[:])
 	if err == nil {
@@ -319,22 +322,25 @@ func (f *Final) Sign(i int, key wire.Secret) (sig wire.Signature, err error) {
 	return sig, err
 }
 
-// FinalSig is what one bank brings to a final transaction.
+// FinalSig contains what the parties of one bank contribute to a final
+// transaction.
 type FinalSig struct {
 	_     struct{} `cbor:",toarray"`
 	Payee wire.Signature
-	// Payer is the buyer's: of the rung, as it was signed at the opening, or with
-	// the buyer of this transaction.
+	// Payer is the buyer's signature: without the buyer that of the rung, made
+	// at the opening; with the buyer one of this transaction.
 	Payer wire.Signature
-	// Secret is the rung's penny; zeros with the buyer.
+	// Secret is the rung's penny. It is zero with the buyer.
 	Secret [wire.PennySize]byte
 }
 
-// ErrFinalSignature: a false signature in a final transaction.
+// ErrFinalSignature means that a signature of a final transaction does not
+// verify.
 var ErrFinalSignature = errors.New("false signature of a final transaction")
 
-// Verify checks what bank i brings, so that who spoils a final transaction is
-// named, and left out of the next: ErrFinalSignature, penny.ErrFalse.
+// Verify verifies the contribution of bank i. A party that spoils a final
+// transaction is thereby identified, and can be left out of the next. It
+// returns ErrFinalSignature or penny.ErrFalse.
 func (f *Final) Verify(i int, s FinalSig) error {
 	d, err := f.Digest(i)
 	if err != nil {
@@ -352,7 +358,7 @@ func (f *Final) Verify(i int, s FinalSig) error {
 			return err
 		}
 	} else if s.Secret != ([wire.PennySize]byte{}) {
-		return fmt.Errorf("bank %d: %w: none is needed", i, penny.ErrFalse)
+		return fmt.Errorf("bank %d: %w: must be zero with the buyer", i, penny.ErrFalse)
 	}
 	if p.Bank.terms.Payer.Verify(d, s.Payer) != nil {
 		return fmt.Errorf("%w: bank %d, the payer's", ErrFinalSignature, i)
@@ -360,8 +366,8 @@ func (f *Final) Verify(i int, s FinalSig) error {
 	return nil
 }
 
-// Assemble verifies what every bank brings and puts it into the transaction. The
-// error is Verify's of the first bank that has one.
+// Assemble verifies all contributions and sets the witnesses. The error is
+// Verify's for the first bank that fails.
 func (f *Final) Assemble(sigs []FinalSig) (*btcwire.MsgTx, error) {
 	if len(sigs) != len(f.parts) {
 		return nil, fmt.Errorf("%w: signatures of %d banks, of %d", ErrFinal, len(sigs), len(f.parts))
@@ -390,9 +396,9 @@ type FinalPayout struct {
 	Key   wire.Secret // of FinalPart.Payout
 }
 
-// BuildPayouts builds and signs one transaction that takes them to script, a block
-// after the final transaction, at rate, or at a fee of at least minFee.
-// ErrUneconomic.
+// BuildPayouts builds and signs one transaction that pays payouts to script,
+// one block after the final transaction, at rate or at a fee of at least
+// minFee. It may return ErrUneconomic.
 func BuildPayouts(payouts []FinalPayout, script []byte, rate wire.SatPerKVB, minFee wire.Sat) (*btcwire.MsgTx, wire.Sat, error) {
 	tx := btcwire.NewMsgTx(TxVersion)
 	prev := txscript.NewMultiPrevOutFetcher(nil)

@@ -104,10 +104,10 @@ func signed(t testing.TB, together bool, banks []*pennyBank, parts []contract.Fi
 	return f, tx
 }
 
-// TestFinalReachable: of a job's five banks every subset that is not empty closes
-// in a transaction that nodes relay and blocks take, with the buyer and without;
-// and who was left out closes alone afterwards, while a refund gives the buyer
-// what it never paid for.
+// TestFinalReachable: every non-empty subset of a job's five banks closes in a
+// transaction that nodes relay and blocks include, with and without the buyer.
+// A bank left out can be closed alone afterwards, and a refund returns to the
+// buyer what it never paid.
 func TestFinalReachable(t *testing.T) {
 	g := regtest(t)
 	banks, _ := g.jobBanks(t, "subsets", 8, 3)
@@ -160,10 +160,10 @@ func TestFinalReachable(t *testing.T) {
 	g.confirms(t, back)
 }
 
-// TestFinalSize: what a whole job with 4 nodes and a standby takes of the chain,
-// funding and close, all five paid, in virtual bytes: at most 1,200 closed with the
-// buyer and 1,600 without. Both confirm, no output of either can be spent before a
-// block, and all can after it.
+// TestFinalSize: the total vsize of a job with 4 nodes and a standby, funding
+// and close, all five paid, is at most 1,200 vB closed with the buyer and 1,600
+// vB without. Both confirm; no output of either can be spent in the same block,
+// and all can in the next.
 func TestFinalSize(t *testing.T) {
 	g := regtest(t)
 	for _, epochs := range tier.Pick([]uint32{10}, []uint32{10, 100, 1000}, []uint32{10, 100, 1000}) {
@@ -220,7 +220,7 @@ func TestFinalSize(t *testing.T) {
 	}
 }
 
-// TestFinalRungs: the ladder of a job's banks holds a penny for each epoch.
+// TestFinalRungs: the ladder of a job's bank has a penny for each epoch.
 func TestFinalRungs(t *testing.T) {
 	for epochs := uint32(1); epochs < 5000; epochs++ {
 		rungs, per := contract.FinalRungs(epochs)
@@ -230,8 +230,8 @@ func TestFinalRungs(t *testing.T) {
 	}
 }
 
-// TestFinalParts: what cannot be a final transaction is refused; everybody's bytes
-// are the same; fees are shared to the satoshi.
+// TestFinalParts: an impossible final transaction is refused; all parties
+// compute the same bytes; fees are divided to the satoshi.
 func TestFinalParts(t *testing.T) {
 	var banks []*pennyBank
 	var parts []contract.FinalPart
@@ -291,7 +291,8 @@ func TestFinalParts(t *testing.T) {
 	if x, y := final(t, false, one, 1000), f; contract.Txid(x.Unsigned()) != contract.Txid(y.Unsigned()) {
 		t.Error("the same list, other bytes")
 	}
-	// With the buyer a payee that has nothing is closed as well, at no cost to it.
+	// With the buyer, the bank of a payee without pennies is closed as well, at
+	// no cost to it.
 	idle := final(t, true, change(1, func(p *contract.FinalPart) { p.Paid = 0 }), 1000)
 	if _, ok := idle.PayoutAt(1); ok || len(idle.Unsigned().TxOut) != 3 || idle.Payout(1) != 0 {
 		t.Error("an output of nothing")
@@ -301,8 +302,9 @@ func TestFinalParts(t *testing.T) {
 	}
 }
 
-// TestFinalSignatures: a false signature, penny or key names the bank that brought
-// it, and no signature is good for another subset, fee, rung, payout or order.
+// TestFinalSignatures: a false signature, penny or key identifies the bank that
+// contributed it. No signature is valid for another subset, fee, rung, payout
+// or order.
 func TestFinalSignatures(t *testing.T) {
 	var banks []*pennyBank
 	var parts []contract.FinalPart
@@ -367,14 +369,14 @@ func TestFinalSignatures(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	// Alone the buyer has nothing to sign.
+	// Without the buyer's part, the buyer signs nothing.
 	if _, err := final(t, false, parts, 1000).Sign(1, banks[1].Payer); !errors.Is(err, wire.ErrBadKey) {
 		t.Error(err)
 	}
 }
 
-// TestFinalKeepsPairs: without the buyer each change stands at its bank's index;
-// moved, none is valid, whatever the payees sign.
+// TestFinalKeepsPairs: without the buyer each change is at its bank's index. If
+// one is moved, the transaction is invalid, whatever the payees sign.
 func TestFinalKeepsPairs(t *testing.T) {
 	g := regtest(t)
 	banks, _ := g.jobBanks(t, "final pairs", 4, 1)

@@ -1,17 +1,17 @@
-// Package contract is Bitgram's Bitcoin: the scripts, the transactions and
-// their weights. It is pure; scripts and digests are btcd's own code.
+// Package contract contains Bitgram's Bitcoin scripts and transactions and
+// their weights. It is pure; scripts and digests are computed with btcd's code.
 //
-// A frozen output (protocol §3, spec/delivery.md) is P2TR with the internal
-// key NUMS + r·G, which nobody can sign for and whose r is disclosed, and with
-// these leaves only:
+// A frozen output (spec/delivery.md §4) is P2TR. Its internal key is NUMS +
+// r·G, for which nobody can sign and whose r is disclosed. It has only these
+// leaves:
 //
 //	claim i:  SIZE 32 EQUALVERIFY SHA256 <SHA256(σᵢ)> EQUALVERIFY
 //	          <S″ᵢ> CHECKSIGVERIFY <A′ᵢ> CHECKSIG
 //	refund:   <T> CHECKLOCKTIMEVERIFY DROP <S′> CHECKSIG
 //
-// Spending paths: agent i, with σᵢ, its own signature and the sender's
-// pre-signature completed by τᵢ, at any height; the sender alone, from height
-// T on.
+// It can be spent by agent i, with σᵢ, its own signature and the sender's
+// pre-signature completed by τᵢ, at any height; and by the sender alone, from
+// height T on.
 package contract
 
 import (
@@ -27,13 +27,13 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// What every claim has in common; the pre-signature commits to it.
+// Fixed fields of every claim; the pre-signature commits to them.
 const (
 	TxVersion = 2
-	// Sequence signals replacement and leaves relative locktime off.
+	// Sequence signals replaceability and disables the relative locktime.
 	Sequence = 0xfffffffd
-	// SenderHashType is what S″ signs with: NONE|ANYONECANPAY, so that the
-	// agent batches claims and sets the fee as it likes.
+	// SenderHashType is the hash type of S″'s signature, NONE|ANYONECANPAY, so
+	// that the agent can batch claims and set the fee.
 	SenderHashType = txscript.SigHashNone | txscript.SigHashAnyOneCanPay
 )
 
@@ -87,7 +87,7 @@ func build(b *txscript.ScriptBuilder) []byte {
 	return s
 }
 
-// Output is a frozen output with its script tree computed.
+// Output is a frozen output with its script tree.
 type Output struct {
 	frozen   wire.Frozen
 	internal *btcec.PublicKey
@@ -96,8 +96,8 @@ type Output struct {
 	control  [][]byte           // control block of each leaf
 }
 
-// NewOutput computes the output of f byte for byte. Its error wraps
-// wire.ErrMalformed or wire.ErrBadKey.
+// NewOutput computes the output of f. Errors wrap wire.ErrMalformed or
+// wire.ErrBadKey.
 func NewOutput(f wire.Frozen) (*Output, error) {
 	if err := f.Check(); err != nil {
 		return nil, err
@@ -137,9 +137,9 @@ func assemble(internal *btcec.PublicKey, leaves []txscript.TapLeaf) (pkScript []
 	return pkScript, control, nil
 }
 
-// merge builds the BIP341 tree in RFC 6962 shape, the left side being the
-// largest power of two smaller than the number of leaves, and appends to each
-// leaf's path the siblings from the bottom up.
+// merge builds the BIP341 tree in RFC 6962 shape: the left side has the largest
+// power of two below the number of leaves. It appends to each leaf's path its
+// siblings, from the bottom up.
 func merge(leaves []txscript.TapLeaf, paths [][]byte) txscript.TapNode {
 	if len(leaves) == 1 {
 		return leaves[0]
@@ -160,15 +160,15 @@ func merge(leaves []txscript.TapLeaf, paths [][]byte) txscript.TapNode {
 	return txscript.NewTapBranch(l, r)
 }
 
-// Frozen returns what the output was computed from.
+// Frozen returns the values from which the output was computed.
 func (o *Output) Frozen() wire.Frozen { return o.frozen }
 
-// PkScript is the output's 34-byte script.
+// PkScript returns the output's 34-byte script.
 func (o *Output) PkScript() []byte { return o.pkScript }
 
-// ClaimDigest is the BIP341 digest that S″ of claim i signs. It commits to the
-// outpoint, the value, the script and the claim's fixed version, locktime and
-// sequence, and to nothing else of the claiming transaction.
+// ClaimDigest returns the BIP341 digest that S″ of claim i signs. It commits to
+// the outpoint, the value, the script and the claim's fixed version, locktime
+// and sequence, and to nothing else of the claiming transaction.
 func (o *Output) ClaimDigest(i int, at wire.Outpoint, value wire.Sat) (wire.Hash, error) {
 	if i < 0 || i >= len(o.frozen.Claims) {
 		return wire.Hash{}, fmt.Errorf("no claim leaf %d", i)
@@ -193,7 +193,7 @@ func OutpointOf(o btcwire.OutPoint) wire.Outpoint {
 	return wire.Outpoint{Txid: wire.Hash(o.Hash), Vout: o.Index}
 }
 
-// Spend is what a transaction input did to a frozen output.
+// Spend says how a transaction input spent a frozen output.
 type Spend struct {
 	// Claim is the index of the claim leaf that was used, -1 for the refund.
 	Claim     int
@@ -204,8 +204,9 @@ type Spend struct {
 // ErrNotOurs means a witness that uses no leaf of this output.
 var ErrNotOurs = errors.New("witness uses no leaf of this output")
 
-// ReadSpend tells by which leaf a confirmed input spent the output, and reads
-// a claim's secrets. The witness is taken to be valid: consensus checked it.
+// ReadSpend returns through which leaf a confirmed input spent the output, and
+// a claim's secrets. It assumes that the witness is valid, because consensus
+// checked it.
 func (o *Output) ReadSpend(w btcwire.TxWitness) (Spend, error) {
 	// BIP341: a last element that starts with 0x50 is an annex.
 	if n := len(w); n >= 2 && len(w[n-1]) > 0 && w[n-1][0] == txscript.TaprootAnnexTag {
@@ -247,8 +248,8 @@ func signLeaf(tx *btcwire.MsgTx, hashes *txscript.TxSigHashes, prev txscript.Pre
 	return sig.Serialize(), nil
 }
 
-// ValueIn is the value of output vout of tx, which must be this frozen output
-// byte for byte.
+// ValueIn returns the value of output vout of tx, whose script must be this
+// frozen output's.
 func (o *Output) ValueIn(tx Tx, vout uint32) (wire.Sat, error) {
 	if uint64(vout) >= uint64(len(tx.TxOut)) {
 		return 0, fmt.Errorf("no output %d", vout)

@@ -22,7 +22,7 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// secret is the test's secret of that name. It is a valid scalar with an even
+// secret returns the test's secret of that name: a valid scalar with an even
 // point, so a secret read back from the chain compares equal.
 func secret(format string, a ...any) wire.Secret {
 	h := wire.Tagged("test", fmt.Appendf(nil, format, a...))
@@ -41,7 +41,7 @@ func public(s wire.Secret) wire.Key {
 	return wire.XOnly(k.PubKey())
 }
 
-// agent is everything that concerns one claim leaf.
+// agent contains all secrets of one claim leaf.
 type agent struct {
 	Sender, Nonce, Claim, Tau, Sigma wire.Secret
 	T                                wire.Key
@@ -137,8 +137,8 @@ func signHome(t testing.TB, tx *btcwire.MsgTx, prev txscript.PrevOutputFetcher) 
 	}
 }
 
-// ground is a regtest chain, shared by the tests of this package since a
-// mature coin takes a hundred blocks.
+// ground is a regtest chain that the tests of this package share, because a
+// mature coin needs a hundred blocks.
 type ground struct {
 	*devchain.Chain
 	dir string
@@ -233,7 +233,7 @@ func (g *ground) fund(t testing.TB, outs ...*btcwire.TxOut) (at []wire.Outpoint)
 	return at
 }
 
-// accepts fails where policy refuses tx.
+// accepts fails if policy refuses tx.
 func (g *ground) accepts(t testing.TB, tx *btcwire.MsgTx) {
 	t.Helper()
 	if err := g.TestAccept(context.Background(), tx); err != nil {
@@ -262,8 +262,8 @@ func (g *ground) confirms(t testing.TB, tx *btcwire.MsgTx) {
 	}
 }
 
-// Why consensus may refuse a transaction. A refusal for any other reason is
-// a mistake in the test.
+// The reasons for which consensus may refuse a transaction. A refusal for any
+// other reason is a mistake in the test.
 var (
 	badScript = []blockchain.ErrorCode{blockchain.ErrScriptValidation, blockchain.ErrScriptMalformed}
 	notFinal  = []blockchain.ErrorCode{blockchain.ErrUnfinalizedTx}
@@ -289,8 +289,8 @@ func (g *ground) refused(t testing.TB, tx *btcwire.MsgTx, why []blockchain.Error
 const consensusFlags = txscript.ScriptBip16 | txscript.ScriptVerifyDERSignatures | txscript.ScriptVerifyCheckLockTimeVerify |
 	txscript.ScriptVerifyCheckSequenceVerify | txscript.ScriptVerifyWitness | txscript.ScriptStrictMultiSig | txscript.ScriptVerifyTaproot
 
-// execute runs the consensus scripts of input n alone: what a block does, for
-// the cases that are too many for blocks.
+// execute runs the consensus scripts of input n alone, as a block does, for the
+// cases that are too many for blocks.
 func execute(tx *btcwire.MsgTx, n int, prev txscript.PrevOutputFetcher) error {
 	out := prev.FetchPrevOutput(tx.TxIn[n].PreviousOutPoint)
 	e, err := txscript.NewEngine(out.PkScript, tx, n, consensusFlags, nil, txscript.NewTxSigHashes(tx, prev), out.Value, prev)

@@ -17,10 +17,11 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// PubKey is a compressed public key, as scripts before taproot have them.
+// PubKey is a compressed public key, as used in scripts before taproot.
 type PubKey [33]byte
 
-// ParsePubKey reads one: wire.ErrBadKey.
+// ParsePubKey parses a compressed key, or returns an error that wraps
+// wire.ErrBadKey.
 func ParsePubKey(b []byte) (k PubKey, err error) {
 	if len(b) != len(k) {
 		return k, fmt.Errorf("%w: %d bytes, not the %d of a compressed one", wire.ErrBadKey, len(b), len(k))
@@ -37,32 +38,33 @@ type Side struct {
 	Key PubKey
 }
 
-// P2CM is the conditional multisig of classic pence, a P2SH output
-// (spec/pence.md) for the study of them. Its script, 117 bytes:
+// P2CM is the conditional multisig of classic pence, a P2SH output, for study
+// (spec/pence.md §4). Its script has 117 bytes:
 //
 //	HASH160 <idA> EQUALVERIFY HASH160 <idB> EQUALVERIFY 1 <A> <B> 2 CHECKMULTISIG
 //
-// Spending path: either side alone, with both preimages:
+// Either side alone can spend it with both preimages (penny.Sum's):
 //
 //	OP_0 <signature of A or B> <preimage of idB> <preimage of idA> <script>
 //
-// where a preimage is penny.Sum's. The script does not say who gets what, so
-// whoever tells its preimage first has lost: the other has both, and takes all.
+// The script does not say who gets what, so the first side to reveal its
+// preimage loses: the other has both, and can take everything.
 type P2CM struct {
 	sides    [2]Side
 	script   []byte
 	pkScript []byte
 }
 
-// What a conditional multisig refuses.
+// Errors of conditional multisigs.
 var (
-	// ErrSides: sides that cannot share one.
+	// ErrSides means that two sides cannot share a conditional multisig.
 	ErrSides = errors.New("not the two sides of a conditional multisig")
-	// ErrPreimage: not what an ID is the HASH160 of.
+	// ErrPreimage means that the HASH160 of a preimage is not the ID.
 	ErrPreimage = errors.New("not the preimage of this ID")
 )
 
-// NewP2CM computes the output of two sides: ErrSides, wire.ErrBadKey.
+// NewP2CM computes the output of two sides. Errors are ErrSides or wrap
+// wire.ErrBadKey.
 func NewP2CM(a, b Side) (*P2CM, error) {
 	for _, s := range []Side{a, b} {
 		if _, err := ParsePubKey(s.Key[:]); err != nil {
@@ -71,9 +73,9 @@ func NewP2CM(a, b Side) (*P2CM, error) {
 	}
 	switch {
 	case a.ID == b.ID:
-		return nil, fmt.Errorf("%w: one preimage would stand for both", ErrSides)
+		return nil, fmt.Errorf("%w: both have the same ID", ErrSides)
 	case a.Key == b.Key:
-		return nil, fmt.Errorf("%w: they have one key", ErrSides)
+		return nil, fmt.Errorf("%w: both have the same key", ErrSides)
 	}
 	p := &P2CM{sides: [2]Side{a, b}}
 	p.script = build(txscript.NewScriptBuilder().
@@ -85,13 +87,13 @@ func NewP2CM(a, b Side) (*P2CM, error) {
 	return p, nil
 }
 
-// Script is the redeem script.
+// Script returns the redeem script.
 func (p *P2CM) Script() []byte { return p.script }
 
-// PkScript is the output's script, 23 bytes.
+// PkScript returns the output's script, 23 bytes.
 func (p *P2CM) PkScript() []byte { return p.pkScript }
 
-// Address is the output's, base58.
+// Address returns the output's base58 address.
 func (p *P2CM) Address(params *chaincfg.Params) string {
 	a, err := address.NewAddressScriptHash(p.script, params)
 	if err != nil {
@@ -110,11 +112,11 @@ type P2CMSpend struct {
 	Key       wire.Secret
 }
 
-// P2CMInputWeight is the weight of an input that spends one with preimages of
-// those lengths, at most: what it pushes varies with the signature by a byte or
-// two. All of it counts four times, for P2SH has no witness.
+// P2CMInputWeight returns the maximum weight of an input that spends one with
+// preimages of these lengths; it varies with the signature by a byte or two.
+// All bytes count four times, because P2SH has no witness.
 func P2CMInputWeight(a, b int) int64 {
-	const dummy, sig, script = 1, 1 + 72, 2 + 117 // a low s, so 71 bytes of DER at most, and the hash type
+	const dummy, sig, script = 1, 1 + 72, 2 + 117 // with a low s, at most 71 bytes of DER plus the hash type
 	n := int64(dummy + sig + pushLen(a) + pushLen(b) + script)
 	return 4 * (36 + int64(btcwire.VarIntSerializeSize(uint64(n))) + n + 4)
 }
@@ -130,16 +132,17 @@ func pushLen(n int) int {
 	return 1 + n
 }
 
-// BuildP2CM builds and signs the transaction that spends a conditional multisig:
-// to outs, and what is left of its value less a fee at rate, or of at least
-// minFee, to script. It returns the fee. ErrPreimage, wire.ErrBadKey for another
-// key than the signer's, ErrUneconomic.
+// BuildP2CM builds and signs the transaction that spends a conditional multisig
+// to outs, and pays the rest, less a fee at rate or of at least minFee, to
+// script. It returns the fee. Errors are ErrPreimage, wire.ErrBadKey if the key
+// is not the signer's, and ErrUneconomic.
 func BuildP2CM(s P2CMSpend, outs []*btcwire.TxOut, script []byte, rate wire.SatPerKVB, minFee wire.Sat) (*btcwire.MsgTx, wire.Sat, error) {
 	if s.Signer < 0 || s.Signer > 1 {
 		return nil, 0, fmt.Errorf("%w: no side %d", ErrSides, s.Signer)
 	}
 	for i, side := range s.P2CM.sides {
-		// An ID may be the hash of anything; what is longer no script can push.
+		// An ID may be the hash of anything, but a script cannot push longer
+		// data.
 		if len(s.Preimages[i]) > txscript.MaxScriptElementSize || penny.ID(Lock(s.Preimages[i])) != side.ID {
 			return nil, 0, fmt.Errorf("%w: %v", ErrPreimage, side.ID)
 		}
@@ -165,14 +168,14 @@ func BuildP2CM(s P2CMSpend, outs []*btcwire.TxOut, script []byte, rate wire.SatP
 	if err != nil {
 		return nil, 0, err
 	}
-	// CHECKMULTISIG takes one element more than it needs, which has to be empty.
+	// CHECKMULTISIG consumes one extra element, which must be empty.
 	b := txscript.NewScriptBuilder().AddOp(txscript.OP_0).AddData(sig)
 	tx.TxIn[0].SignatureScript = build(push(push(b, s.Preimages[1]), s.Preimages[0]).AddData(s.P2CM.script))
 	return tx, fee, nil
 }
 
-// push is AddData, which takes the one byte 0 for the number and pushes nothing.
-// That byte is a preimage where p₀ is all there is.
+// push is AddData, except for the single byte 0, which AddData would encode as
+// a number and push as empty. A preimage can be that byte if it is only p₀.
 func push(b *txscript.ScriptBuilder, data []byte) *txscript.ScriptBuilder {
 	if len(data) == 1 && data[0] == 0 {
 		return b.AddOp(txscript.OP_DATA_1).AddOp(0)
@@ -180,7 +183,7 @@ func push(b *txscript.ScriptBuilder, data []byte) *txscript.ScriptBuilder {
 	return b.AddData(data)
 }
 
-// privKey is the private key of side i with the parity that the script has.
+// privKey returns the private key of side i with the parity used in the script.
 func (p *P2CM) privKey(i int, key wire.Secret) (*btcec.PrivateKey, error) {
 	priv, err := key.PrivKey()
 	if err != nil {
@@ -196,21 +199,21 @@ func (p *P2CM) privKey(i int, key wire.Secret) (*btcec.PrivateKey, error) {
 	return priv, nil
 }
 
-// P2CMRevealed is what a spend told everybody.
+// P2CMRevealed is what a spend reveals publicly.
 type P2CMRevealed struct {
 	Preimages [2][]byte // of A's ID and of B's
-	Signer    int       // who took it: 0 for A, 1 for B
+	Signer    int       // the spender: 0 for A, 1 for B
 }
 
-// ReadSpend tells who spent the output by input n of tx, and what that revealed:
-// ErrNotOurs. Of a transaction that no block has yet it checks preimages and
-// signature.
+// ReadSpend returns which side spent the output by input n of tx, and what that
+// revealed, or ErrNotOurs. It checks preimages and signature, so it also works
+// for unconfirmed transactions.
 func (p *P2CM) ReadSpend(tx Tx, n int) (r P2CMRevealed, err error) {
 	if n < 0 || n >= len(tx.TxIn) {
 		return r, ErrNotOurs
 	}
 	stack := pushes(tx.TxIn[n].SignatureScript)
-	// More may lie beneath: in P2SH only policy minds.
+	// There may be more below them: only policy forbids that in P2SH.
 	if len(stack) < 5 {
 		return r, ErrNotOurs
 	}
@@ -245,7 +248,7 @@ func (p *P2CM) ReadSpend(tx Tx, n int) (r P2CMRevealed, err error) {
 	return r, fmt.Errorf("%w: neither side signed", ErrNotOurs)
 }
 
-// pushes is what a script that only pushes leaves; nil for any other.
+// pushes returns the stack of a script that consists only of pushes, or nil.
 func pushes(script []byte) (stack [][]byte) {
 	z := txscript.MakeScriptTokenizer(0, script)
 	for z.Next() {

@@ -68,8 +68,8 @@ func p2cmTx(t testing.TB, s contract.P2CMSpend, rate wire.SatPerKVB, outs ...*bt
 	return build(t, tx, fee, err)
 }
 
-// TestP2CM: either side spends it with both preimages, by policy and by
-// consensus, and everybody reads who and with what.
+// TestP2CM: either side can spend with both preimages, by policy and by
+// consensus, and anyone can read which side did and with what.
 func TestP2CM(t *testing.T) {
 	g := regtest(t)
 	for _, n := range []uint32{0, 1, 1000} {
@@ -89,7 +89,7 @@ func TestP2CM(t *testing.T) {
 	}
 }
 
-// TestP2CMRefused: nothing else spends it.
+// TestP2CMRefused: nothing else can spend it.
 func TestP2CMRefused(t *testing.T) {
 	g := regtest(t)
 	w, other := newTwo(t, t.Name(), 9), newTwo(t, t.Name()+" other", 9)
@@ -155,14 +155,14 @@ func TestP2CMRefused(t *testing.T) {
 	changed := good.Copy()
 	changed.TxOut[0].Value--
 	g.refused(t, changed, badScript, "an output changed after signing")
-	// What only policy minds: an element beneath.
+	// Only policy forbids an extra element below.
 	if err := g.TestAccept(context.Background(), with([]byte("beneath"), nil, sig, b, a, script)); !errors.Is(err, chain.ErrRejected) {
 		t.Error("policy takes an element beneath:", err)
 	}
 	if r, err := w.ReadSpend(with([]byte("beneath"), nil, sig, b, a, script), 0); err != nil || r.Signer != 0 {
 		t.Error("with an element beneath:", r, err)
 	}
-	// All hash types are the signer's to choose.
+	// The signer may choose any hash type.
 	for _, ht := range []txscript.SigHashType{txscript.SigHashNone, txscript.SigHashSingle | txscript.SigHashAnyOneCanPay} {
 		tx := with(nil, sign(w.Keys[1], ht), b, a, script)
 		g.accepts(t, tx)
@@ -171,7 +171,7 @@ func TestP2CMRefused(t *testing.T) {
 		}
 	}
 
-	// The builder refuses the same before anything is signed.
+	// The builder refuses the same before it signs anything.
 	for name, change := range map[string]func(*contract.P2CMSpend){
 		"preimages swapped": func(s *contract.P2CMSpend) { s.Preimages[0], s.Preimages[1] = s.Preimages[1], s.Preimages[0] },
 		"none":              func(s *contract.P2CMSpend) { s.Preimages[1] = nil },
@@ -209,16 +209,17 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-// TestFirstRevealerLoses: the script does not say who gets what. A side that tells
-// its preimage, to the other or to the mempool, has given everything away.
+// TestFirstRevealerLoses: the script does not say who gets what. A side that
+// reveals its preimage, to the other or to the mempool, has given everything
+// away.
 func TestFirstRevealerLoses(t *testing.T) {
 	g := regtest(t)
 	ctx := context.Background()
 	w := newTwo(t, t.Name(), 100)
 	at := g.fund(t, w.txOut(value), w.txOut(value))
 
-	// They agree to share. A tells B its preimage first, so that B may sign; B
-	// takes all instead, with nothing of A's but that.
+	// They agree to share. A first reveals its preimage to B, so that B can
+	// sign; B takes everything instead, with only that from A.
 	told := contract.P2CMSpend{P2CM: w.P2CM, At: at[0], Value: value, Preimages: [2][]byte{w.Sums[0].Preimage, w.Sums[1].Preimage}, Signer: 1, Key: w.Keys[1]}
 	all := p2cmTx(t, told, 1000)
 	if len(all.TxOut) != 1 {
@@ -226,8 +227,8 @@ func TestFirstRevealerLoses(t *testing.T) {
 	}
 	g.confirms(t, all)
 
-	// B told A instead, and A broadcasts the fair spend. B reads A's preimage
-	// there, and replaces it by one to itself alone at a higher fee.
+	// B revealed to A instead, and A broadcasts the fair spend. B reads A's
+	// preimage there, and replaces it with a spend to itself at a higher fee.
 	fair, fee, err := contract.BuildP2CM(w.spend(at[1], value, 0), []*btcwire.TxOut{btcwire.NewTxOut(int64(value)/2, home)}, home, 1000, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -247,8 +248,8 @@ func TestFirstRevealerLoses(t *testing.T) {
 	g.confirms(t, theft)
 }
 
-// TestP2CMAnyKeys: keys of either parity, pence of any length and size: what is
-// built runs and is read back.
+// TestP2CMAnyKeys: for keys of either parity and pence of any length and size,
+// the built spend executes and is read back.
 func TestP2CMAnyKeys(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := contract.P2CMSpend{At: outpoint(1), Value: value, Signer: rapid.IntRange(0, 1).Draw(t, "signer")}
@@ -290,7 +291,8 @@ func TestP2CMAnyKeys(t *testing.T) {
 	})
 }
 
-// FuzzReadP2CM: whatever scriptSig consensus takes is read, and no other panics.
+// FuzzReadP2CM: every scriptSig that consensus accepts is read, and no other
+// causes a panic.
 func FuzzReadP2CM(f *testing.F) {
 	w := newTwo(f, "fuzz", 3)
 	good := p2cmTx(f, w.spend(outpoint(1), value, 1), 1000)
@@ -339,7 +341,7 @@ type vectorSide struct {
 	Key      hexBytes `json:"public_key"`
 }
 
-// TestP2CMVectors pins every byte of it; signatures are deterministic.
+// TestP2CMVectors pins every byte; signatures are deterministic.
 func TestP2CMVectors(t *testing.T) {
 	w := newTwo(t, "vector", 1000)
 	v := vectorP2CM{Comment: "A conditional multisig of classic pence and its spends by A and by B (spec/pence.md), at 1,000 sat/kvB to pay_to_script.",

@@ -6,7 +6,8 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// Sent is a transaction that was broadcast, for bumping.
+// Sent is a transaction that was broadcast, with the data needed to bump its
+// fee.
 type Sent struct {
 	Tx     []byte // with witnesses
 	Txid   wire.Hash
@@ -19,12 +20,6 @@ func NewSent(tx Tx, fee wire.Sat, h wire.Height) *Sent {
 	var b bytes.Buffer
 	_ = tx.Serialize(&b) // a bytes.Buffer does not fail
 	return &Sent{Tx: b.Bytes(), Txid: Txid(tx), Fee: fee, Height: h}
-}
-
-// Bumped is the fee that replaces prev by BIP125 with room for the relay
-// increment, up to limit.
-func (s *Sent) Bumped(limit wire.Sat) wire.Sat {
-	return max(min(s.Fee+s.Fee/4+wire.Sat(len(s.Tx)), limit), s.Fee)
 }
 
 // Spends reports whether s spends exactly the same outputs as tx.

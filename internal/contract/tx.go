@@ -37,7 +37,7 @@ func Funding(inputs []wire.Outpoint, frozen []*btcwire.TxOut, marker []byte, cha
 	return tx, nil
 }
 
-// Marker returns the data of tx's one bitgram OP_RETURN, or false where it has
+// Marker returns the data of tx's bitgram OP_RETURN; ok is false if there is
 // none or several.
 func Marker(tx *btcwire.MsgTx) (data []byte, ok bool) {
 	for _, o := range tx.TxOut {
@@ -61,12 +61,12 @@ func EncodeTx(tx *btcwire.MsgTx) []byte {
 	return b.Bytes()
 }
 
-// DecodeTx reads the one witness-free serialisation of a transaction; its
-// error wraps wire.ErrMalformed. A transaction without inputs is refused: its
-// bytes would read as the start of one with witnesses.
+// DecodeTx decodes a transaction from its canonical serialisation without
+// witnesses. Errors wrap wire.ErrMalformed. A transaction without inputs is
+// refused, because its bytes would parse as the start of one with witnesses.
 func DecodeTx(b []byte) (*btcwire.MsgTx, error) {
 	if !plausible(b) {
-		return nil, fmt.Errorf("%w: transaction: counts do not fit its length", wire.ErrMalformed)
+		return nil, fmt.Errorf("%w: transaction: counts exceed its length", wire.ErrMalformed)
 	}
 	tx := btcwire.NewMsgTx(TxVersion)
 	r := bytes.NewReader(b)
@@ -80,7 +80,8 @@ func DecodeTx(b []byte) (*btcwire.MsgTx, error) {
 }
 
 // plausible reports whether b is long enough for the inputs and outputs that it
-// counts. btcd allocates for a count before it reads on, 150 MB for ten bytes.
+// announces. btcd allocates for a count before it reads on: 150 MB for ten
+// bytes.
 func plausible(b []byte) bool {
 	const minInput, minOutput = 36 + 1 + 4, 8 + 1
 	if len(b) < 4 {
@@ -107,7 +108,7 @@ func plausible(b []byte) bool {
 	return err == nil && outputs <= uint64(r.Len()/minOutput)
 }
 
-// ReadTx reads a transaction with witnesses, as Bitcoin serialises it.
+// ReadTx decodes a transaction with witnesses.
 func ReadTx(b []byte) (*btcwire.MsgTx, error) {
 	tx := btcwire.NewMsgTx(TxVersion)
 	if err := tx.Deserialize(bytes.NewReader(b)); err != nil {
@@ -128,9 +129,9 @@ type Claim struct {
 	ClaimKey wire.Secret
 }
 
-// BuildClaim builds and signs one transaction that claims all of claims to
-// script at rate, or at a fee of at least minFee. It returns the fee.
-// ErrUneconomic where what is left would be dust.
+// BuildClaim builds and signs one transaction that pays all claims to script,
+// at rate or at a fee of at least minFee. It returns the fee, or ErrUneconomic
+// if the output would be dust.
 func BuildClaim(claims []Claim, script []byte, rate wire.SatPerKVB, minFee wire.Sat) (*btcwire.MsgTx, wire.Sat, error) {
 	weight := int64(TxOverheadWeight) + P2TROutputWeight
 	tx := btcwire.NewMsgTx(TxVersion)
@@ -168,7 +169,7 @@ func BuildClaim(claims []Claim, script []byte, rate wire.SatPerKVB, minFee wire.
 	return tx, fee, nil
 }
 
-// Refund is one frozen output to take back.
+// Refund is one frozen output to refund.
 type Refund struct {
 	Output *Output
 	At     wire.Outpoint
@@ -176,10 +177,9 @@ type Refund struct {
 	Key    wire.Secret
 }
 
-// BuildRefund builds and signs one transaction that refunds all of refunds to
-// script at rate, or at a fee of at least minFee. It is final once the highest
-// of their expiries has a block. ErrUneconomic where what is left would be
-// dust.
+// BuildRefund builds and signs one transaction that pays all refunds to script,
+// at rate or at a fee of at least minFee. It is final from the block after the
+// highest expiry. It returns ErrUneconomic if the output would be dust.
 func BuildRefund(refunds []Refund, script []byte, rate wire.SatPerKVB, minFee wire.Sat) (*btcwire.MsgTx, wire.Sat, error) {
 	weight := int64(TxOverheadWeight) + P2TROutputWeight
 	tx := btcwire.NewMsgTx(TxVersion)
@@ -209,7 +209,7 @@ func BuildRefund(refunds []Refund, script []byte, rate wire.SatPerKVB, minFee wi
 	return tx, fee, nil
 }
 
-// payRest gives tx its one output: total less the fee.
+// payRest sets tx's single output: total less the fee.
 func payRest(tx *btcwire.MsgTx, script []byte, total wire.Sat, weight int64, rate wire.SatPerKVB, minFee wire.Sat) (wire.Sat, error) {
 	if len(tx.TxIn) == 0 {
 		return 0, errors.New("no inputs")

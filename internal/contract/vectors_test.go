@@ -162,8 +162,7 @@ func TestVectors(t *testing.T) {
 	}
 }
 
-// bip341 is the file of the BIP, whole and untouched; testdata/README.md names
-// its source.
+// bip341 is the BIP's file, unmodified; testdata/README.md names its source.
 type bip341 struct {
 	ScriptPubKey []struct {
 		Given struct {
@@ -243,8 +242,8 @@ func tweak(internal *btcec.PublicKey, root []byte) string {
 	return hex.EncodeToString(h[:])
 }
 
-// TestBIP341 holds the parts of txscript that make our outputs and signatures
-// against the BIP's vectors.
+// TestBIP341 checks the parts of txscript that compute our outputs and
+// signatures against the BIP's vectors.
 func TestBIP341(t *testing.T) {
 	raw, err := os.ReadFile("testdata/bip341.json")
 	if err != nil {
@@ -337,7 +336,7 @@ func TestBIP341(t *testing.T) {
 				t.Errorf("input %d: tweak %s", n, h)
 			}
 			out := prev.FetchPrevOutput(tx.TxIn[n].PreviousOutPoint)
-			// Our nonces are our own: the signatures must pass, as the
+			// Our nonces differ, so our signatures must verify, as the
 			// published ones do.
 			ours, err := txscript.RawTxInTaprootSignature(tx, hashes, n, out.Value, out.PkScript, root, ht, k)
 			if err != nil {
@@ -349,13 +348,13 @@ func TestBIP341(t *testing.T) {
 				if err := key.Verify(wire.Hash(digest), wire.Signature(sig[:64])); err != nil {
 					t.Errorf("input %d, %s: %v", n, name, err)
 				}
-				// With the type of hash behind it, but for the default's 0.
+				// With the hash type appended, except 0 for DEFAULT.
 				if want := bytes.TrimRight([]byte{in.Given.HashType}, "\x00"); !bytes.Equal(sig[64:], want) {
 					t.Errorf("input %d, %s: ends with %x", n, name, sig[64:])
 				}
 			}
 		}
-		// The engine that judges our transactions in tests judges the BIP's.
+		// The script engine of these tests accepts the BIP's transactions.
 		signed := btcwire.NewMsgTx(0)
 		if err := signed.Deserialize(bytes.NewReader(mustHex(t, c.Auxiliary.FullySignedTx))); err != nil {
 			t.Fatal(err)

@@ -6,42 +6,44 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// Block is what a contract is told of a block that joins the active chain:
-// only the transactions it watches for.
+// Block describes a block that joins the active chain to a contract. It
+// contains only the transactions that the contract watches for.
 type Block struct {
 	Height  wire.Height
 	FeeRate wire.SatPerKVB // the node's estimate for the next few blocks
 	Txs     []*btcwire.MsgTx
 }
 
-// Undo is what a contract is told when the block at Height leaves the active
-// chain; all it learnt from that height on is void.
+// Undo says that the block at Height leaves the active chain. Everything learnt
+// from that height on is void.
 type Undo struct{ Height wire.Height }
 
-// Interest is what a contract wants to hear of, derived from its state.
+// Interest says which blocks a contract must be told of. It is derived from the
+// contract's state.
 type Interest struct {
-	Txids     []wire.Hash     // tell when one of these confirms
-	Outpoints []wire.Outpoint // tell when one of these is spent
-	// Wake is the next height at which a block is wanted though nothing
-	// watched is in it; 0 for never.
+	Txids     []wire.Hash     // report when one of these confirms
+	Outpoints []wire.Outpoint // report when one of these is spent
+	// Wake is the next height whose block must be reported even if nothing
+	// watched is in it, or 0.
 	Wake wire.Height
-	// Top is the highest block that the state knows of; a reorg below it is
-	// told.
+	// Top is the highest block that the state knows of. A reorg below it must
+	// be reported.
 	Top wire.Height
-	// Done: nothing can happen any more.
+	// Done means that nothing can happen any more.
 	Done bool
-	// Forget: also nothing that ever mattered happened; the record goes.
+	// Forget means that, in addition, nothing important ever happened: the
+	// record can be removed.
 	Forget bool
 }
 
-// Fact is something that a block showed; a reorg takes it back.
+// Fact is an event that a block showed. A reorg withdraws it.
 type Fact struct {
 	Height wire.Height
 	Txid   wire.Hash
 }
 
-// Depth is the number of confirmations at tip: 1 in the tip itself, 0 where
-// the fact is not known or above tip.
+// Depth returns the number of confirmations at tip: 1 in the tip itself, 0 if
+// the fact is nil or above tip.
 func (f *Fact) Depth(tip wire.Height) uint32 {
 	if f == nil || tip < f.Height {
 		return 0
@@ -60,7 +62,7 @@ func Spends(tx *btcwire.MsgTx, o wire.Outpoint) int {
 	return -1
 }
 
-// Tx is btcd's transaction.
+// Tx is btcd's transaction type.
 type Tx = *btcwire.MsgTx
 
 // Txid is tx's id in internal byte order.

@@ -4,9 +4,9 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// Weights in weight units (BIP141: a base byte is 4, a witness byte 1); vsize
-// is weight/4 rounded up. Every constant is checked against built
-// transactions by TestWeights.
+// Weights in weight units (BIP141: a base byte counts 4, a witness byte 1). The
+// vsize is weight/4 rounded up. TestWeights checks every constant against built
+// transactions.
 const (
 	// TxOverheadWeight: version 4 + input count 1 + output count 1 + locktime 4
 	// base bytes, and the 2 witness bytes of marker and flag. Counts from 253
@@ -41,8 +41,8 @@ const (
 	// block without its path 1+33.
 	claimWitness = 1 + (1 + 64) + (1 + 65) + (1 + 32) + (1 + claimScriptSize) + (1 + 33)
 
-	// Dust is the smallest P2TR output that relays: Bitcoin Core's 330 sat at
-	// its default dust rate of 3,000 sat/kvB.
+	// Dust is the minimum value of a P2TR output that is relayed: Bitcoin
+	// Core's 330 sat at its default dust rate of 3,000 sat/kvB.
 	Dust wire.Sat = 330
 )
 
@@ -96,7 +96,8 @@ func ChangeInputWeight() int64 {
 	return inputBaseWeight + 1 + (1 + 64) + (1 + script) + (1 + 33)
 }
 
-// longControl is what the length of a control block takes beyond its one byte.
+// longControl returns the weight of a control block's length beyond its first
+// byte.
 func longControl(path int64) int64 {
 	if 33+32*path >= 253 {
 		return 2
@@ -104,7 +105,7 @@ func longControl(path int64) int64 {
 	return 0
 }
 
-// pathLen is the depth of leaf i of n in the tree of merge.
+// pathLen returns the depth of leaf i of n in the tree of merge.
 func pathLen(i, n int) int64 {
 	if n == 1 {
 		return 0
@@ -129,6 +130,9 @@ func FundingWeight(inputs, frozen int, change bool) int64 {
 	return w
 }
 
+// Weight is the weight of a signed transaction.
+func Weight(tx Tx) int64 { return int64(3*tx.SerializeSizeStripped() + tx.SerializeSize()) }
+
 // VSize rounds a weight up to virtual bytes.
 func VSize(weight int64) int64 { return (weight + 3) / 4 }
 
@@ -136,8 +140,8 @@ func VSize(weight int64) int64 { return (weight + 3) / 4 }
 // Bitcoin Core before v29.1 and btcd relay, 1 sat/vB.
 const MinFeeRate wire.SatPerKVB = 1000
 
-// ClaimReserve is the fee of a claim of leaf i of n, alone in a transaction
-// with one P2TR output, at a fee rate.
+// ClaimReserve returns the fee of a claim of leaf i of n at a fee rate, alone in
+// a transaction with one P2TR output.
 func ClaimReserve(rate wire.SatPerKVB, i, n int) wire.Sat {
 	return rate.Fee(VSize(TxOverheadWeight + ClaimInputWeight(i, n) + P2TROutputWeight))
 }

@@ -15,9 +15,9 @@ import (
 
 func sha(b []byte) wire.Hash { return sha256.Sum256(b) }
 
-// TestWeights holds every weight against transactions that were built and
-// signed. At 1,000 sat/kvB the fee is the virtual size itself, so the builders'
-// own sums are checked with it.
+// TestWeights compares every weight with transactions that were built and
+// signed. At 1,000 sat/kvB the fee equals the vsize, so this also checks the
+// builders' own sums.
 func TestWeights(t *testing.T) {
 	const rate = 1000
 	t.Run("funding", func(t *testing.T) {
@@ -58,7 +58,7 @@ func TestWeights(t *testing.T) {
 	})
 
 	t.Run("claim", func(t *testing.T) {
-		// 252 and 253 stand on either side of the longer input count.
+		// 252 and 253 are the two sides of the longer input count.
 		o := newFrozen(t, "claims", 1, 800_000)
 		c := o.claim(t, 0, outpoint(0), 10_000)
 		for _, n := range []int{1, 2, 100, 252, 253} {
@@ -117,7 +117,7 @@ func TestWeights(t *testing.T) {
 	})
 
 	t.Run("refund", func(t *testing.T) {
-		// Where the script number of the height grows by a byte.
+		// Heights at which the script number grows by a byte.
 		for _, h := range []wire.Height{1, 16, 17, 127, 128, 32767, 32768, 8388607, 8388608, wire.MaxHeight} {
 			o := newFrozen(t, "refund", 1, h)
 			for _, n := range []int{1, 3} {
@@ -141,7 +141,7 @@ func TestWeights(t *testing.T) {
 	})
 }
 
-// TestUneconomic finds the last value that is worth a claim or a refund: one
+// TestUneconomic finds the last value that is worth a claim or a refund; one
 // satoshi less would leave dust.
 func TestUneconomic(t *testing.T) {
 	o := newFrozen(t, "dust", 1, 800_000)

@@ -51,7 +51,6 @@ type Config struct {
 	// API is the address that the API listens on: a loopback one.
 	API     string
 	Version string
-	Explain func(error) *web.Error
 	// Ready is told once the daemon answers.
 	Ready func(url string, n *node.Node)
 	Log   *slog.Logger
@@ -97,21 +96,21 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	backup := func(ctx context.Context, w io.Writer, snapshot func(context.Context, string) error) error {
 		return cfg.Home.Backup(ctx, w, seed, snapshot)
 	}
-	wc := web.Config{Backup: backup, Version: cfg.Version, Network: keys.Network, Token: token, Explain: cfg.Explain, Log: cfg.Log}
+	wc := web.Config{Backup: backup, Version: cfg.Version, Network: keys.Network, Token: token, Log: cfg.Log}
 	if h, ok := backend.(chain.HealthChecker); ok {
 		wc.Health = h.Health
 		if err := fit(ctx, h, cfg.Log); err != nil {
 			return errors.Join(err, l.Close())
 		}
 	}
-	api := web.New(wc)
+	server := web.New(wc)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	served := make(chan error, 1)
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	go func() {
-		err := api.Serve(serving, l)
+		err := server.Serve(serving, l)
 		if err != nil {
 			cancel(err)
 		}
@@ -131,20 +130,20 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		secure = keeper.update
 	}
 	n, err := node.Open(node.Config{Secure: secure, Dir: cfg.Home.Dir, Network: keys.Network, Seed: seed, Chain: backend, Policy: cfg.Policy, Banking: cfg.Banking, MaxMessage: cfg.MaxMessage, Hints: cfg.Hints, Advertise: cfg.Advertise, Listen: cfg.Listen,
-		Seeds: cfg.Seeds, Birthday: func(ctx context.Context) (wire.Height, error) { return birthday(ctx, backend, keys) }, Observe: api.Observe, Tip: api.Tip, Progress: api.Progress, Log: cfg.Log})
+		Seeds: cfg.Seeds, Birthday: func(ctx context.Context) (wire.Height, error) { return birthday(ctx, backend, keys) }, Observe: server.Observe, Tip: server.Tip, Progress: server.Progress, Log: cfg.Log})
 	if err != nil {
 		return err
 	}
 	keeper.commits, keeper.write = n.Commits, func(ctx context.Context, w io.Writer) error { return backup(ctx, w, n.Snapshot) }
 	n.Start()
-	api.Attach(n)
+	server.Attach(n)
 	if cfg.Backup != "" {
 		keeper.start(ctx)
 	}
 	defer func() {
 		cancel(nil)
 		keeper.wait()
-		api.Attach(nil)
+		server.Attach(nil)
 		failed := n.Close()
 		if err = errors.Join(err, failed); cfg.Backup != "" && failed == nil { // a damaged database does not replace a good backup
 			keeper.finish(func(ctx context.Context, w io.Writer) error {

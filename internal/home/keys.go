@@ -45,15 +45,17 @@ type KDF struct {
 	Salt    string `json:"salt,omitempty"` // hex
 }
 
-// kdfTime and kdfMemory are those of RFC 9106's second recommended choice. Tests of
-// what else a passphrase does lower them.
-var kdfTime, kdfMemory uint32 = 3, 64 << 10
+// kdfCost is RFC 9106's second recommended choice. Only this package's own tests
+// change it.
+var kdfCost = KDF{Name: "argon2id", Time: 3, Memory: 64 << 10, Threads: 4}
 
-// newKDF is RFC 9106's second recommended choice, with fresh salt.
+// newKDF returns kdfCost with fresh salt.
 func newKDF() KDF {
 	var salt [16]byte
 	_, _ = rand.Read(salt[:]) // never fails (crypto/rand)
-	return KDF{Name: "argon2id", Time: kdfTime, Memory: kdfMemory, Threads: 4, Salt: hex.EncodeToString(salt[:])}
+	k := kdfCost
+	k.Salt = hex.EncodeToString(salt[:])
+	return k
 }
 
 // key derives the key. A file that asks for absurd work is refused.

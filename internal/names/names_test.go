@@ -216,7 +216,7 @@ func TestFollowing(t *testing.T) {
 	l := newLab(t, 3)
 	s := openStore(t)
 	x := New(Config{Store: s, Chain: flaky{l.chain, rand.New(rand.NewPCG(1, 1))}, From: 1})
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	var following sync.WaitGroup
 	following.Go(func() { x.Follow(ctx) })
 	for range 3 {

@@ -11,6 +11,7 @@ import (
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -30,7 +31,7 @@ func advertiser(t *testing.T) (w *town, agent, other *home) {
 
 // once is advertiseOnce when the wallet and the index have read the chain.
 func (h *home) once() error {
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(5 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		if err := h.node.advertiseOnce(h.town.t.Context()); !errors.Is(err, errApart) || time.Now().After(end) {
 			return err
 		}
@@ -113,13 +114,14 @@ func TestAdvertiseOnce(t *testing.T) {
 // TestAdvertiseLimit: whoever outbids an agent again and again does not make it
 // burn more than its operator allows.
 func TestAdvertiseLimit(t *testing.T) {
+	tier.NotShort(t)
 	w, agent, other := advertiser(t)
 	rival := hintOf(t, agent)
 	rival.Addr = netip.MustParseAddrPort("127.0.0.1:1")
 	bids := 0
 	for round := range 20 {
 		needed := wire.Sat(0)
-		for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		for end := time.Now().Add(5 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
 			_, err := other.node.Register(t.Context(), rival, needed, 0)
 			if err == nil {
 				break

@@ -9,6 +9,7 @@ import (
 
 	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/p2p"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -67,12 +68,13 @@ func (w *town) sending(h *home, id wire.Hash) *bank.Sending {
 // TestBankerHoldsOneStep: a banker that steals has one step, beyond what the payer
 // has deposited there anyway, and gets nothing more.
 func TestBankerHoldsOneStep(t *testing.T) {
+	tier.NotShort(t)
 	f := &thief{from: 3}
 	w, from, _, to, first, second := road(t, f)
 	const step = wire.Msat(2_000_000)
 	id, err := from.node.PayTo(t.Context(), Payment{To: to.node.Key(), Amount: 10 * step, Step: step, MaxFee: 1_000_000})
 	must(t, err)
-	for end := time.Now().Add(time.Minute); f.steps.Load() < 3; time.Sleep(10 * time.Millisecond) { // it is asked again, and again
+	for end := time.Now().Add(5 * time.Minute); f.steps.Load() < 3; time.Sleep(10 * time.Millisecond) { // it is asked again, and again
 		if time.Now().After(end) {
 			t.Fatal("the thief was not asked three times")
 		}
@@ -93,7 +95,7 @@ func TestBankerHoldsOneStep(t *testing.T) {
 	// No other payment goes through it.
 	other, err := from.node.PayTo(t.Context(), Payment{To: to.node.Key(), Amount: step, Step: step, MaxFee: 1_000_000})
 	must(t, err)
-	for end := time.Now().Add(time.Minute); w.sending(from, other).State() == "paying"; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(5 * time.Minute); w.sending(from, other).State() == "paying"; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("a second payment does not end")
 		}
@@ -107,6 +109,7 @@ func TestBankerHoldsOneStep(t *testing.T) {
 // TestBankerDies: a banker that dies costs time; it goes on from its files with the
 // very step.
 func TestBankerDies(t *testing.T) {
+	tier.NotShort(t)
 	w, from, banker, to, _, second := road(t, nil)
 	must(t, banker.node.Close())
 	id, err := from.node.PayTo(t.Context(), Payment{To: to.node.Key(), Amount: 5_000_000, Step: 2_000_000, MaxFee: 1_000_000})
@@ -117,14 +120,14 @@ func TestBankerDies(t *testing.T) {
 	if id, err = from.node.PayTo(t.Context(), Payment{To: to.node.Key(), Amount: 5_000_000, Step: 500_000, MaxFee: 1_000_000}); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(time.Minute); w.sending(from, id).Index < 2; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(5 * time.Minute); w.sending(from, id).Index < 2; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("no second step")
 		}
 	}
 	must(t, banker.node.Close())
 	banker.start()
-	for end := time.Now().Add(time.Minute); !w.sending(from, id).Done(); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(5 * time.Minute); !w.sending(from, id).Done(); time.Sleep(10 * time.Millisecond) {
 		if s := w.sending(from, id); time.Now().After(end) || s.Ended {
 			t.Fatalf("%s: %s", s.State(), s.Why)
 		}
@@ -137,6 +140,7 @@ func TestBankerDies(t *testing.T) {
 // TestPayeeAway: a payee that does not answer costs no step: nothing is used for a
 // hop that is not there.
 func TestPayeeAway(t *testing.T) {
+	tier.NotShort(t)
 	w, from, banker, to, first, _ := road(t, nil)
 	must(t, to.node.Close())
 	delete(w.homes, "payee")
@@ -144,7 +148,7 @@ func TestPayeeAway(t *testing.T) {
 	must(t, err)
 	id, err := from.node.PayTo(t.Context(), Payment{To: key, Amount: 2_000_000, Step: 1_000_000, MaxFee: 1_000_000})
 	must(t, err)
-	for end := time.Now().Add(2 * time.Minute); !w.sending(from, id).Ended; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(5 * time.Minute); !w.sending(from, id).Ended; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("it does not end")
 		}
@@ -159,7 +163,7 @@ func TestPayeeAway(t *testing.T) {
 	to.start()
 	w.homes["payee"] = to
 	must(t, from.node.ResumePayment(t.Context(), id))
-	for end := time.Now().Add(time.Minute); !w.sending(from, id).Done(); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(5 * time.Minute); !w.sending(from, id).Done(); time.Sleep(10 * time.Millisecond) {
 		if s := w.sending(from, id); time.Now().After(end) || s.Ended {
 			t.Fatalf("%s: %s", s.State(), s.Why)
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/bitgram/bitgram/blockname"
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/p2p"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -23,17 +24,15 @@ func hintOf(t testing.TB, h *home) blockname.Hint {
 	return hint
 }
 
-// TestOnlyTheChain: fifty agents and two users that know nothing but a chain find
+// TestOnlyTheChain: agents and two users that know nothing but a chain find
 // one another by the hints of four of them, past false ones; each agent is found
 // under its own key, and a message is delivered.
 func TestOnlyTheChain(t *testing.T) {
+	tier.NotShort(t)
 	w := emptyTown(t)
 	genesis := wire.Height(0)
 	w.hints = &genesis
-	agents := 50
-	if testing.Short() {
-		agents = 10
-	}
+	agents := tier.Pick(0, 5, 50)
 	var list []*home
 	for i := range agents {
 		h := w.home(fmt.Sprintf("agent-%d", i), &deal.Policy{Rate: 20_000_000, MaxSize: 1 << 30, MaxBlocks: 1008, ValidFor: 12, Patience: 4, MaxStored: 1 << 30, MaxUnfunded: 1 << 28})
@@ -75,7 +74,7 @@ func TestOnlyTheChain(t *testing.T) {
 	if len(got) != 4 {
 		t.Errorf("hinted: %v", got)
 	}
-	for end := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(5 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
 		found := 0
 		for _, h := range list {
 			id, err := p2p.PeerID(h.node.Key())
@@ -92,7 +91,7 @@ func TestOnlyTheChain(t *testing.T) {
 		}
 	}
 	body := []byte("from the chain alone")
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(5 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
 		_, err := w.homes["sender"].node.Send(t.Context(), Letter{To: w.homes["recipient"].node.Key(), Body: bytes.NewReader(body), Agents: 3, MaxCost: 100_000, Blocks: 24})
 		if err == nil {
 			break

@@ -24,6 +24,7 @@ import (
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/internal/store"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/seal"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -122,10 +123,8 @@ func storeOne(t testing.TB, h *p2p.Host, to deal.Candidate, recipient wire.Key, 
 // TestStoreKilled kills an agent's process in the middle of many stores: what it
 // gave a receipt for is there.
 func TestStoreKilled(t *testing.T) {
-	dir, rounds := t.TempDir(), 4
-	if testing.Short() {
-		rounds = 2
-	}
+	tier.NotShort(t)
+	dir, rounds := t.TempDir(), tier.Pick(0, 2, 4)
 	identity, err := KeyOf(agentSeed)
 	must(t, err)
 	_, recipient := secret(t)
@@ -150,7 +149,7 @@ func TestStoreKilled(t *testing.T) {
 			}
 		}
 		before := len(held)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 		var wg sync.WaitGroup
 		for i := range 16 {
 			wg.Go(func() {
@@ -208,6 +207,7 @@ func TestStoreKilled(t *testing.T) {
 // TestDiskLimit: an agent takes what fits and no more, forgets what nobody pays
 // for in time, with its copy, and then takes again.
 func TestDiskLimit(t *testing.T) {
+	tier.NotShort(t)
 	w := newTown(t, 1)
 	const limit = 300_000
 	a := w.open("small", &deal.Policy{Rate: 20_000_000, MaxSize: 1 << 20, MaxBlocks: 1008, ValidFor: 12, MaxStored: limit})

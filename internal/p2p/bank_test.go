@@ -33,23 +33,12 @@ func (slowBanks) Till(context.Context, wire.Hash) (Till, error) { return slowTil
 
 // TestPenniesRefused: a refusal reaches the payer at once, whatever the payee reads
 // meanwhile.
-func TestPenniesRefused(t *testing.T) {
+func TestPenniesRefused(t *testing.T) { inWorld(t, penniesRefused) }
+
+func penniesRefused(t world) {
 	id := wire.Secret{31: 7}
-	h, err := New(Config{Identity: id, Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Banks: slowBanks{}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer h.Close()
-	c, err := New(Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	priv, err := id.PrivKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = c.Pennies(t.Context(), bank.Peer{Key: wire.XOnly(priv.PubKey()), Addrs: h.Addrs()}, wire.Hash{1}, func(s *PennyStream) error {
+	h, c := newHost(t, Config{Identity: id, Listen: []string{overTCP}, Banks: slowBanks{}}), newHost(t, Config{})
+	err := c.Pennies(t.Context(), bank.Peer{Key: keyOf(id), Addrs: h.Addrs()}, wire.Hash{1}, func(s *PennyStream) error {
 		for i := byte(1); i <= 2; i++ {
 			p := make([]byte, wire.EncodedPenny)
 			p[2] = i

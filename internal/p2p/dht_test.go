@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"runtime"
 	"slices"
 	"strings"
@@ -20,6 +19,8 @@ import (
 	mocknet "github.com/libp2p/go-libp2p/p2p/net/mock"
 	"github.com/multiformats/go-multiaddr"
 
+	"github.com/bitgram/bitgram/internal/testing/ports"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -179,35 +180,25 @@ func advertisement(s wire.Secret, addr string, seq uint64) *wire.Advertisement {
 // recordLife is how long what an agent publishes is valid.
 const recordLife = 24 * time.Hour
 
-// few is a number of hosts or lookups, smaller where the race detector makes
-// everything ten times as slow.
-func few(n int) int {
-	if testing.Short() {
-		return n / 5
-	}
-	return n
-}
-
 func (c *city) key() []byte { return binary.BigEndian.AppendUint64(nil, c.rand.Uint64()) }
 
-// TestLookup: of 200 hosts a fifth dies and another fifth comes; lookups find
-// the three that are truly nearest of those alive, in 99 of 100 cases.
+// TestLookup: of 200 hosts (five, in the full tier) a fifth dies and another
+// fifth comes; lookups find the three that are truly nearest of those alive, in
+// 99 of 100 cases.
 func TestLookup(t *testing.T) { inCity(t, (*city).lookup) }
 
 func (c *city) lookup() {
-	c.grow(few(200))
+	n := tier.Pick(5, 5, 200)
+	c.grow(n)
 	client := c.open(c.fresh(), false)
 	c.settle([]*member{client})
 	right, total := 0, 0
-	for i := range 4 {
-		if testing.Short() && i > 0 {
-			break
-		}
-		for range 10 {
+	for range tier.Pick(1, 4, 4) {
+		for range max(1, n/20) {
 			c.kill(c.hosts[c.rand.IntN(len(c.hosts))])
 		}
-		c.grow(10)
-		for range few(50) {
+		c.grow(max(1, n/20))
+		for range tier.Pick(10, 10, 50) {
 			from := client
 			if total%2 == 0 {
 				from = c.hosts[c.rand.IntN(len(c.hosts))]
@@ -242,7 +233,7 @@ func TestClocks(t *testing.T) { inCity(t, (*city).clocks) }
 
 func (c *city) clocks() {
 	c.ahead = func(i uint32) time.Duration { return time.Duration(int(i%3)-1) * time.Hour }
-	c.grow(9)
+	c.grow(tier.Pick(3, 5, 9))
 	client := c.open(c.fresh(), false)
 	c.settle([]*member{client})
 	owners := map[*member]wire.Secret{}
@@ -271,20 +262,24 @@ func (c *city) clocks() {
 // TestCrowded: twenty identities ground next to a key do not keep honest agents
 // out of a lookup's answer, however near they are: far nearer than anybody, or
 // just as near as the nearest.
-func TestCrowded(t *testing.T) { inCity(t, (*city).crowded) }
+func TestCrowded(t *testing.T) {
+	tier.NotShort(t)
+	inCity(t, (*city).crowded)
+}
 
 func (c *city) crowded() {
-	n := few(100) + 20
+	// As many as a lookup returns hide nobody.
+	n := tier.Pick(0, Width+5, 120)
 	c.grow(n)
 	client := c.open(c.fresh(), false)
 	c.settle([]*member{client})
-	lookups := few(50)
-	honest, hidden := 0, 0
-	for i := range few(5) {
+	keys, lookups := tier.Pick(0, 1, 5), tier.Pick(0, 4, 50)
+	honest, hidden, kind := 0, 0, c.rand.IntN(2)
+	for i := range keys {
 		key := c.key()
 		at := place(string(key))
 		bits, nearest := 9, place(c.nearest(key)[0])
-		if i%2 == 0 {
+		if (i+kind)%2 == 0 {
 			bits = 0
 		}
 		var liars []*member
@@ -308,7 +303,7 @@ func (c *city) crowded() {
 		}) {
 			hidden++
 		}
-		for range lookups / few(5) {
+		for range lookups / keys {
 			from := client
 			if c.rand.IntN(2) == 0 {
 				from = c.hosts[c.rand.IntN(n)]
@@ -340,10 +335,13 @@ func (c *city) crowded() {
 // TestDeadTable: all the peers near a key that a client knows die at once. Its
 // next lookup there finds those that live, and forgets the dead it met: those
 // that it need not ask, since who named them is blamed, a later one forgets.
-func TestDeadTable(t *testing.T) { inCity(t, (*city).deadTable) }
+func TestDeadTable(t *testing.T) {
+	tier.NotShort(t)
+	inCity(t, (*city).deadTable)
+}
 
 func (c *city) deadTable() {
-	c.grow(60)
+	c.grow(tier.Pick(0, Width+5, 60))
 	client := c.open(c.fresh(), false)
 	c.settle([]*member{client})
 	key := c.key()
@@ -371,7 +369,10 @@ func (c *city) deadTable() {
 // TestPrefixes: on a public network a lookup returns at most three agents of one
 // network prefix, by where they are reached; who claims the others' prefixes
 // takes nothing from them.
-func TestPrefixes(t *testing.T) { inCity(t, (*city).prefixes) }
+func TestPrefixes(t *testing.T) {
+	tier.NotShort(t)
+	inCity(t, (*city).prefixes)
+}
 
 func (c *city) prefixes() {
 	const honest = 10
@@ -413,10 +414,7 @@ func (c *city) prefixes() {
 // for again; and a server whose other seeds are all down is in the DHT once
 // somebody has found it.
 func TestSeedsComeBack(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	at := fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", l.Addr().(*net.TCPAddr).Port)
-	must(t, l.Close())
+	at := fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", ports.Free(t))
 	id, err := PeerID(keyOf(secret(1)))
 	must(t, err)
 	v, early := visitor(t, at+"/p2p/"+id.String()), provider(t, 2, "/ip4/127.0.0.1/tcp/0", at+"/p2p/"+id.String())

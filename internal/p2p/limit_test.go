@@ -119,9 +119,11 @@ func TestRates(t *testing.T) {
 }
 
 // TestBusyAgain: whoever is told Busy asks again by itself, for a while.
-func TestBusyAgain(t *testing.T) {
+func TestBusyAgain(t *testing.T) { inWorld(t, busyAgain) }
+
+func busyAgain(t world) {
 	s := &service{status: func(*wire.StatusRequest) (*wire.Status, error) { return &wire.Status{State: 2}, nil }}
-	_, caller, to := pair(t, overTCP, s, Limits{Frame: quick.Frame, MinRate: quick.MinRate, Streams: 64, Rate: 10, Burst: 1})
+	_, caller, to := pair(t, overTCP, s, Limits{Frame: time.Minute, MinRate: 1 << 20, Streams: 64, Rate: 10, Burst: 1})
 	for range 3 {
 		_, err := caller.Status(t.Context(), to, &wire.StatusRequest{Point: keyOf(secret(6))})
 		must(t, err)
@@ -134,7 +136,9 @@ func TestBusyAgain(t *testing.T) {
 // TestOverload: many more callers at once than an agent has places for are
 // served one after another; none gets another answer than Busy, and most, who
 // ask again, are served.
-func TestOverload(t *testing.T) {
+func TestOverload(t *testing.T) { inWorld(t, overload) }
+
+func overload(t world) {
 	var now, most atomic.Int32
 	s := &service{status: func(*wire.StatusRequest) (*wire.Status, error) {
 		n := now.Add(1)

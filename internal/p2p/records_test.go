@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"runtime"
 	"slices"
 	"strings"
@@ -28,13 +27,14 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/bitgram/bitgram/internal/deal"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/wire"
 )
 
 const someAddr = "/ip4/127.0.0.1/tcp/4001"
 
 // provider is a host on loopback that serves the DHT and advertises itself.
-func provider(t *testing.T, n byte, listen string, seeds ...string) *Host {
+func provider(t testing.TB, n byte, listen string, seeds ...string) *Host {
 	t.Helper()
 	h := newHost(t, Config{Identity: secret(n), Listen: []string{listen},
 		DHT: &DHT{Network: wire.Regtest, Serve: true, Seeds: func() []string { return seeds }}})
@@ -43,7 +43,7 @@ func provider(t *testing.T, n byte, listen string, seeds ...string) *Host {
 }
 
 // member of the DHT that serves nobody.
-func visitor(t *testing.T, seeds ...string) *Host {
+func visitor(t testing.TB, seeds ...string) *Host {
 	t.Helper()
 	return newHost(t, Config{DHT: &DHT{Network: wire.Regtest, Seeds: func() []string { return seeds }}})
 }
@@ -241,10 +241,12 @@ func TestValuesBounded(t *testing.T) {
 
 // TestPublish: what one publishes another finds; an older one does not replace
 // it, and what is not there is ErrNotFound.
-func TestPublish(t *testing.T) {
+func TestPublish(t *testing.T) { inWorld(t, publish) }
+
+func publish(t world) {
 	first := provider(t, 1, overTCP)
 	hosts := []*Host{first}
-	for n := byte(2); n < 8; n++ {
+	for n := byte(2); n < 6; n++ {
 		h := provider(t, n, []string{overTCP, overQUIC}[n%2], first.Seed()...)
 		must(t, h.Bootstrap(t.Context()))
 		hosts = append(hosts, h)
@@ -289,7 +291,9 @@ func TestPublish(t *testing.T) {
 
 // TestLiveness: an agent that is gone, or that accepts and never answers, is not
 // returned, and costs a bounded time.
-func TestLiveness(t *testing.T) {
+func TestLiveness(t *testing.T) { inWorld(t, liveness) }
+
+func liveness(t world) {
 	first := provider(t, 1, overTCP)
 	var hosts []*Host
 	for n := byte(2); n < 6; n++ {
@@ -322,17 +326,24 @@ func TestLiveness(t *testing.T) {
 	if len(found) != 1 || found[0].Ad.Agent != keyOf(secret(1)) {
 		t.Errorf("%d found", len(found))
 	}
-	if took := time.Since(start); took > 4*Alive {
-		t.Errorf("took %v", took)
-	}
+	t.within(start, walkTime+Alive, "a lookup")
 }
 
 // TestBadAnswers: what a DHT server may not answer is refused, whatever it is,
 // and the lookup goes on without it.
 func TestBadAnswers(t *testing.T) {
-	good := provider(t, 1, overTCP)
-	liar := provider(t, 2, overTCP, good.Seed()...)
-	must(t, liar.Bootstrap(t.Context()))
+	// run has a liar, an honest provider and a client that knows both.
+	run := func(name string, behave func(t world) func(network.Stream), f func(t world, client *Host)) {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t world) {
+				good := provider(t, 1, overTCP)
+				liar := provider(t, 2, overTCP, good.Seed()...)
+				must(t, liar.Bootstrap(t.Context()))
+				liar.h.SetStreamHandler("/bitgram/regtest/kad/1.0.0", behave(t))
+				f(t, visitor(t, append(good.Seed(), liar.Seed()...)...))
+			})
+		})
+	}
 	peers := func(n int, addr string) (list []*pb.Message_Peer) {
 		for i := range n {
 			s := secret(byte(i%200 + 3))
@@ -371,9 +382,7 @@ func TestBadAnswers(t *testing.T) {
 		},
 		"hangs up": func(st network.Stream) { _ = st.Reset() },
 	} {
-		t.Run(name, func(t *testing.T) {
-			liar.h.SetStreamHandler("/bitgram/regtest/kad/1.0.0", behave)
-			client := visitor(t, append(good.Seed(), liar.Seed()...)...)
+		run(name, func(world) func(network.Stream) { return behave }, func(t world, client *Host) {
 			must(t, client.Bootstrap(t.Context()))
 			start := time.Now()
 			found, err := client.Nearest(t.Context(), []byte("somewhere"), true)
@@ -381,19 +390,13 @@ func TestBadAnswers(t *testing.T) {
 			if len(found) == 0 || len(found) > 2 {
 				t.Errorf("%d found", len(found))
 			}
-			if took := time.Since(start); took > 2*Alive {
-				t.Errorf("took %v", took)
-			}
+			t.within(start, 2*Alive, name)
 		})
 	}
-	t.Run("peers that are silent, others for everybody who asks", func(t *testing.T) {
-		// They accept and never speak.
-		hole, err := net.Listen("tcp", "127.0.0.1:0")
-		must(t, err)
-		defer hole.Close()
-		silent := multiaddr.StringCast(fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", hole.Addr().(*net.TCPAddr).Port)).Bytes()
+	run("peers that are silent, others for everybody who asks", func(t world) func(network.Stream) {
+		silent := multiaddr.StringCast(t.silent()).Bytes()
 		var n atomic.Int32
-		liar.h.SetStreamHandler("/bitgram/regtest/kad/1.0.0", func(st network.Stream) {
+		return func(st network.Stream) {
 			m := &pb.Message{Type: pb.Message_FIND_NODE}
 			for range Width {
 				s := secret(byte(n.Add(1)))
@@ -403,8 +406,8 @@ func TestBadAnswers(t *testing.T) {
 				m.CloserPeers = append(m.CloserPeers, &pb.Message_Peer{Id: []byte(id), Addrs: [][]byte{silent}})
 			}
 			answerWith(m)(st)
-		})
-		client := visitor(t, append(good.Seed(), liar.Seed()...)...)
+		}
+	}, func(t world, client *Host) {
 		must(t, client.Bootstrap(t.Context()))
 		for _, wide := range []bool{false, true} {
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // what a node gives it
@@ -415,9 +418,8 @@ func TestBadAnswers(t *testing.T) {
 			}
 		}
 	})
-	t.Run("a byte a second", func(t *testing.T) {
-		t.Parallel()
-		liar.h.SetStreamHandler("/bitgram/regtest/kad/1.0.0", func(st network.Stream) {
+	run("a byte a second", func(world) func(network.Stream) {
+		return func(st network.Stream) {
 			raw, _ := proto.Marshal(&pb.Message{Type: pb.Message_FIND_NODE, CloserPeers: peers(5, nobody)})
 			for _, b := range append(binary.AppendUvarint(nil, uint64(len(raw))), raw...) {
 				if _, err := st.Write([]byte{b}); err != nil {
@@ -425,19 +427,19 @@ func TestBadAnswers(t *testing.T) {
 				}
 				time.Sleep(time.Second)
 			}
-		})
-		client := visitor(t, append(good.Seed(), liar.Seed()...)...)
+		}
+	}, func(t world, client *Host) {
 		start := time.Now()
 		must(t, client.Bootstrap(t.Context()))
-		if took := time.Since(start); took > 2*Alive {
-			t.Errorf("took %v", took)
-		}
+		t.within(start, 2*Alive, "entering the DHT")
 	})
 }
 
 // TestStrangersAtServer: what a server is sent that is no request ends the
 // stream and nothing else.
-func TestStrangersAtServer(t *testing.T) {
+func TestStrangersAtServer(t *testing.T) { inWorld(t, strangersAtServer) }
+
+func strangersAtServer(t world) {
 	server := provider(t, 1, overTCP)
 	client := visitor(t, server.Seed()...)
 	must(t, client.Bootstrap(t.Context()))
@@ -500,29 +502,34 @@ func TestStrangersAtServer(t *testing.T) {
 // TestManyAddresses: peers that name hundreds of addresses do not swell the
 // answers of those who know them until nobody reads them.
 func TestManyAddresses(t *testing.T) {
-	first := provider(t, 1, overTCP)
+	tier.NotShort(t)
+	inCity(t, (*city).manyAddresses)
+}
+
+func (c *city) manyAddresses() {
+	c.grow(Width + 1)
 	var extra []multiaddr.Multiaddr
 	for i := range 300 {
 		extra = append(extra, multiaddr.StringCast(fmt.Sprintf("/ip4/127.0.9.%d/tcp/%d", i%250+1, i/250+1)))
 	}
-	for n := byte(2); n < 22; n++ {
-		h := provider(t, n, overTCP, first.Seed()...)
-		must(t, h.Bootstrap(t.Context()))
-		id := h.ID()
-		first.h.Peerstore().AddAddrs(id, extra, time.Hour)
+	first := c.hosts[0]
+	for _, m := range c.hosts[1:] {
+		first.h.Peerstore().AddAddrs(m.ID(), extra, time.Hour)
 	}
-	eventually(t, func() bool { return first.Known() >= 15 })
-	client := visitor(t, first.Seed()...)
-	must(t, client.Bootstrap(t.Context()))
-	found, err := client.Nearest(t.Context(), []byte("x"), false)
-	if err != nil || len(found) < 15 {
-		t.Errorf("%d found, %v", len(found), err)
+	if n := first.Known(); n < 15 {
+		c.t.Fatalf("it knows %d", n)
+	}
+	client := c.open(c.fresh(), false)
+	c.settle([]*member{client})
+	named, err := client.dir.find(c.t.Context(), first.ID(), string(c.key()))
+	if err != nil || len(named) < 15 {
+		c.t.Errorf("%d are named, %v", len(named), err)
 	}
 }
 
-// TestTown: fifty hosts over real sockets find each other.
+// TestTown: hosts over real sockets find each other.
 func TestTown(t *testing.T) {
-	n := few(50) + 10
+	n := tier.Pick(3, 5, 60)
 	first := provider(t, 1, overTCP)
 	hosts := []*Host{first}
 	for i := 2; i <= n; i++ {
@@ -532,7 +539,7 @@ func TestTown(t *testing.T) {
 	}
 	client := visitor(t, hosts[n/2].Seed()...)
 	must(t, client.Bootstrap(t.Context()))
-	right, total := 0, few(50)
+	right, total := 0, tier.Pick(3, 10, 50)
 	for i := range total {
 		key := fmt.Appendf(nil, "key %d", i)
 		found, err := client.Nearest(t.Context(), key, false)

@@ -11,7 +11,7 @@ import (
 func TestKeptStreams(t *testing.T) {
 	for _, addr := range []string{overTCP, overQUIC} {
 		s := &service{status: func(*wire.StatusRequest) (*wire.Status, error) { return &wire.Status{State: 1}, nil }}
-		agent, caller, to := pair(t, addr, s, quick)
+		agent, caller, to := pair(t, addr, s, DefaultLimits)
 		streams := func() (n int) {
 			for _, c := range agent.h.Network().Conns() {
 				for _, st := range c.GetStreams() {

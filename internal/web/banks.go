@@ -4,13 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/bitgram/bitgram/internal/api"
 	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/node"
@@ -19,57 +18,12 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// Bank is one side of a penny bank.
-type Bank struct {
-	ID         string    `json:"bank_id"`
-	Side       string    `json:"side" enum:"payer,payee"`
-	State      string    `json:"state" enum:"opening,open,stopped,closing,closed,refunded,failed"`
-	Peer       string    `json:"peer,omitempty" doc:"the payee's address; a payee does not know its payer"`
-	Memo       string    `json:"memo,omitempty"`
-	Pair       string    `json:"pair,omitempty" doc:"the bank the other way, of which the payee asked for this one"`
-	Value      wire.Sat  `json:"value_sat"`
-	Rungs      uint32    `json:"rungs"`
-	Pennies    uint32    `json:"pennies" doc:"all there are"`
-	Penny      wire.Msat `json:"penny_msat" doc:"worth of a penny, rounded down"`
-	Paid       uint32    `json:"paid_pennies" doc:"a payer's that may have left; a payee's that it holds"`
-	PaidMsat   wire.Msat `json:"paid_msat"`
-	Acked      uint32    `json:"acknowledged_pennies" doc:"that the payee holds durably"`
-	Assigned   wire.Msat `json:"assigned_msat" doc:"of what was paid: used by payments"`
-	Rung       uint32    `json:"rung" doc:"the highest that is reached"`
-	Expiry     uint32    `json:"expiry_height" doc:"from here on the payer can take back what nobody closed"`
-	LastPenny  uint32    `json:"stop_height" doc:"from here on no penny is taken, and the payee closes"`
-	Funding    string    `json:"funding_txid,omitempty"`
-	Depth      uint32    `json:"confirmations"`
-	Conf       uint32    `json:"confirmations_wanted"`
-	Close      string    `json:"close_txid,omitempty"`
-	Why        string    `json:"why,omitempty" doc:"why it failed, or takes no pennies"`
-	Stopped    IfStopped `json:"if_stopped" doc:"what each side gets if everything stopped now"`
-	Together   *Together `json:"together,omitempty" doc:"what each side gets where both close; none where that is not possible"`
-	FundingFee wire.Sat  `json:"funding_fee_sat,omitempty"`
-}
-
-// Together is what each side of a bank gets where both close it.
-type Together struct {
-	Payee wire.Sat `json:"payee_sat" doc:"after the fee"`
-	Payer wire.Sat `json:"payer_sat"`
-	Fee   wire.Sat `json:"fee_sat"`
-}
-
-// IfStopped is what each side of a bank gets if everything stopped now.
-type IfStopped struct {
-	Payee   wire.Sat  `json:"payee_sat" doc:"after the fee of a close alone"`
-	Payer   wire.Sat  `json:"payer_sat"`
-	Fee     wire.Sat  `json:"fee_sat"`
-	Between wire.Msat `json:"between_rungs_msat" doc:"paid, and of no rung yet"`
-	Text    string    `json:"text"`
-}
-
-func showOutcome(o bank.Outcome) IfStopped {
-	return IfStopped{o.Payee, o.Payer, o.Fee, o.Between, o.Text}
+func showOutcome(o bank.Outcome) api.IfStopped {
+	return api.IfStopped{Payee: o.Payee, Payer: o.Payer, Fee: o.Fee, Between: o.Between, Text: o.Text}
 }
 
 // ours fills in what both sides have.
-func (v *Bank) ours(o *bank.Ours, count uint32, rate wire.SatPerKVB) {
+func ours(v *api.Bank, o *bank.Ours, count uint32, rate wire.SatPerKVB) {
 	l := &o.Ladder
 	v.Value, v.Rungs, v.Pennies, v.Penny = l.Value, l.Rungs, l.N(), l.Paid(1)
 	v.Paid, v.PaidMsat, v.Rung = count, l.Paid(count), l.Rung(count)
@@ -83,19 +37,19 @@ func (v *Bank) ours(o *bank.Ours, count uint32, rate wire.SatPerKVB) {
 	}
 	v.Stopped = showOutcome(o.Outcome(count, rate))
 	if payee, payer, fee, ok := o.Together(count, rate); ok {
-		v.Together = &Together{payee, payer, fee}
+		v.Together = &api.Together{Payee: payee, Payer: payer, Fee: fee}
 	}
 }
 
-func (s *Server) showPayer(p *bank.Payer, rate wire.SatPerKVB) Bank {
-	v := Bank{ID: p.Bank.String(), Side: "payer", State: p.State(), Peer: wire.EncodeAddress(s.cfg.Network, p.Terms.Peer.Key), Memo: p.Terms.Memo,
-		Acked: p.Acked, Assigned: p.Assigned, Why: p.Failure, FundingFee: p.Fee}
+func (s *Server) showPayer(p *bank.Payer, rate wire.SatPerKVB) api.Bank {
+	v := api.Bank{ID: p.Bank.String(), Side: "payer", State: p.State(), Peer: wire.EncodeAddress(s.cfg.Network, p.Terms.Peer.Key), Memo: p.Terms.Memo,
+		Acked: p.Acked, Assigned: p.Assigned, Why: p.Failure, FailedBy: api.Code(p.FailedBy), FundingFee: p.Fee}
 	if p.Terms.Pair != (bank.ID{}) {
 		v.Pair = p.Terms.Pair.String()
 	}
-	v.ours(&p.Ours, p.Target, rate)
+	ours(&v, &p.Ours, p.Target, rate)
 	if v.State == bank.StateFailed {
-		v.Stopped = IfStopped{Payer: v.Value, Text: "It was given up before anything was paid."}
+		v.Stopped = api.IfStopped{Payer: v.Value, Text: "It was given up before anything was paid."}
 	}
 	if v.Close == "" && p.CloseTxid != (wire.Hash{}) {
 		v.Close = displayed(p.CloseTxid)
@@ -106,9 +60,9 @@ func (s *Server) showPayer(p *bank.Payer, rate wire.SatPerKVB) Bank {
 	return v
 }
 
-func (s *Server) showPayee(y *bank.Payee, rate wire.SatPerKVB) Bank {
-	v := Bank{ID: y.Bank.String(), Side: "payee", State: y.State(), Acked: y.Count(), Assigned: y.Assigned}
-	v.ours(&y.Ours, y.Count(), rate)
+func (s *Server) showPayee(y *bank.Payee, rate wire.SatPerKVB) api.Bank {
+	v := api.Bank{ID: y.Bank.String(), Side: "payee", State: y.State(), Acked: y.Count(), Assigned: y.Assigned}
+	ours(&v, &y.Ours, y.Count(), rate)
 	for _, sent := range []*contract.Sent{y.Alone, y.Joined} {
 		if v.Close == "" && sent != nil {
 			v.Close = displayed(sent.Txid)
@@ -120,57 +74,13 @@ func (s *Server) showPayee(y *bank.Payee, rate wire.SatPerKVB) Bank {
 	return v
 }
 
-// BankQuote is what opening a bank costs.
-type BankQuote struct {
-	Value   wire.Sat  `json:"value_sat"`
-	Rungs   uint32    `json:"rungs"`
-	Pennies uint32    `json:"pennies"`
-	Penny   wire.Msat `json:"penny_msat" doc:"worth of a penny, rounded down"`
-	Rung    wire.Msat `json:"rung_msat" doc:"worth of a rung: the most that lies between two"`
-	Funding wire.Sat  `json:"funding_fee_sat" doc:"about, with one input"`
-	Close   wire.Sat  `json:"close_fee_sat" doc:"of the payee's close alone, at the present rate"`
-	Warning string    `json:"warning,omitempty"`
-}
-
-// BankPayment is a payment to a key, over a bank with it or over bankers.
-type BankPayment struct {
-	ID      string    `json:"payment_id"`
-	State   string    `json:"state" enum:"planned,paying,paid,ended,unacknowledged"`
-	To      string    `json:"to"`
-	Bankers []string  `json:"bankers" doc:"addresses, in order"`
-	Bank    string    `json:"bank_id" doc:"the bank with the first hop"`
-	Total   wire.Msat `json:"total_msat"`
-	Step    wire.Msat `json:"step_msat"`
-	Paid    wire.Msat `json:"paid_msat" doc:"that the payee has acknowledged by its signature"`
-	Asked   wire.Msat `json:"asked_msat" doc:"with the step under way"`
-	Fees    wire.Msat `json:"fees_msat"`
-	Memo    string    `json:"memo,omitempty"`
-	Why     string    `json:"why,omitempty"`
-}
-
-func (s *Server) showPayment(p *bank.Sending) BankPayment {
-	v := BankPayment{ID: p.ID.String(), State: p.State(), To: wire.EncodeAddress(s.cfg.Network, p.Order.Payee), Bankers: []string{},
+func (s *Server) showPayment(p *bank.Sending) api.BankPayment {
+	v := api.BankPayment{ID: p.ID.String(), State: p.State(), To: wire.EncodeAddress(s.cfg.Network, p.Order.Payee), Bankers: []string{},
 		Bank: p.Order.Bank.String(), Total: p.Order.Total, Step: p.Order.Step, Paid: p.Acked, Asked: p.Asked, Fees: p.Fees, Memo: p.Order.Memo, Why: p.Why}
 	for _, b := range p.Order.Bankers {
 		v.Bankers = append(v.Bankers, wire.EncodeAddress(s.cfg.Network, b.Key))
 	}
 	return v
-}
-
-// Banker reports on what a payee passes on.
-type Banker struct {
-	Payee    bool      `json:"takes_banks"`
-	Banker   bool      `json:"passes_on"`
-	Base     wire.Msat `json:"fee_base_msat"`
-	PPM      uint32    `json:"fee_ppm"`
-	Reach    []string  `json:"reach" doc:"as KEY@MULTIADDR, for those who open a bank with this daemon"`
-	Incoming int       `json:"incoming_banks" doc:"open ones, of which this home is the payee"`
-	Outgoing int       `json:"outgoing_banks" doc:"open ones, of which it is the payer"`
-	Held     wire.Msat `json:"held_msat" doc:"in pennies of banks that are not settled"`
-	Payments int       `json:"payments" doc:"received, or passed on"`
-	Passed   wire.Msat `json:"passed_msat" doc:"taken for them, fees included"`
-	Received wire.Msat `json:"received_msat" doc:"of that, for this home"`
-	Earned   wire.Msat `json:"earned_msat" doc:"fees of what was passed on"`
 }
 
 // peerOf reads an address, perhaps with where it is reached: KEY@MULTIADDR,… .
@@ -187,9 +97,6 @@ func (s *Server) peerOf(text string) (p bank.Peer, err error) {
 	}
 	return p, nil
 }
-
-// ErrTakesNone: a peer that takes no penny banks.
-var ErrTakesNone = fmt.Errorf("%w: it takes no penny banks", bank.ErrRefused)
 
 // reachTime is how long a peer is looked for, again and again.
 const reachTime, reachAgain = 30 * time.Second, 500 * time.Millisecond
@@ -230,7 +137,7 @@ type BankByID struct {
 }
 
 // bankNow finds a bank and shows it.
-func (s *Server) bankNow(ctx context.Context, n *node.Node, id string) (v Bank, state any, err error) {
+func (s *Server) bankNow(ctx context.Context, n *node.Node, id string) (v api.Bank, state any, err error) {
 	if state, err = n.FindBank(ctx, id); err != nil {
 		return v, nil, err
 	}
@@ -278,11 +185,11 @@ func (s *Server) bankTerms(in *opening) node.BankTerms {
 		Blocks: max(m.MinLife+m.Conf+3, uint32(in.Days*float64(m.BlocksPerDay))), MaxFee: wire.Sat(in.MaxFee), Memo: in.Memo}
 }
 
-func (s *Server) bankRoutes(api huma.API) {
-	on(s, api, "GET", "/banks", "Penny banks, of both sides", func(ctx context.Context, n *node.Node, _ *none) (list struct {
-		Banks []Bank `json:"banks" doc:"oldest first"`
+func (s *Server) bankRoutes(to huma.API) {
+	on(s, to, "GET", "/banks", "Penny banks, of both sides", func(ctx context.Context, n *node.Node, _ *none) (list struct {
+		Banks []api.Bank `json:"banks" doc:"oldest first"`
 	}, err error) {
-		list.Banks = []Bank{}
+		list.Banks = []api.Bank{}
 		rate := n.Engine().FeeRate()
 		if err = n.Payers(ctx, func(p bank.Payer) error {
 			list.Banks = append(list.Banks, s.showPayer(&p, rate))
@@ -296,64 +203,64 @@ func (s *Server) bankRoutes(api huma.API) {
 		})
 		return list, err
 	})
-	on(s, api, "GET", "/banks/{id}", "One bank", func(ctx context.Context, n *node.Node, in *BankByID) (Bank, error) {
+	on(s, to, "GET", "/banks/{id}", "One bank", func(ctx context.Context, n *node.Node, in *BankByID) (api.Bank, error) {
 		v, _, err := s.bankNow(ctx, n, in.ID)
 		return v, err
 	})
-	on(s, api, "POST", "/banks/quote", "What a bank would cost", func(ctx context.Context, n *node.Node, in *opening) (BankQuote, error) {
+	on(s, to, "POST", "/banks/quote", "What a bank would cost", func(ctx context.Context, n *node.Node, in *opening) (api.BankQuote, error) {
 		t := s.bankTerms(in)
 		q, err := n.QuoteBank(penny.Ladder{Value: t.Value, Rungs: t.Rungs, PerRung: t.PerRung})
 		l := &q.Ladder
 		if err != nil {
-			return BankQuote{}, err
+			return api.BankQuote{}, err
 		}
-		return BankQuote{Value: l.Value, Rungs: l.Rungs, Pennies: l.N(), Penny: l.Paid(1), Rung: l.Paid(l.PerRung), Funding: q.Funding, Close: q.Close, Warning: q.Warning}, nil
+		return api.BankQuote{Value: l.Value, Rungs: l.Rungs, Pennies: l.N(), Penny: l.Paid(1), Rung: l.Paid(l.PerRung), Funding: q.Funding, Close: q.Close, Warning: q.Warning}, nil
 	})
-	on(s, api, "POST", "/banks", "Open a bank", func(ctx context.Context, n *node.Node, in *opening) (Bank, error) {
+	on(s, to, "POST", "/banks", "Open a bank", func(ctx context.Context, n *node.Node, in *opening) (api.Bank, error) {
 		peer, err := s.reach(ctx, n, in.Peer)
 		if err != nil {
-			return Bank{}, err
+			return api.Bank{}, err
 		}
 		t := s.bankTerms(in)
 		t.Peer = peer
 		id, err := n.OpenBank(ctx, t)
 		if err != nil {
-			return Bank{}, err
+			return api.Bank{}, err
 		}
 		v, _, err := s.bankNow(ctx, n, id.String())
 		return v, err
 	})
-	on(s, api, "POST", "/banks/{id}/pay", "Pay pennies, and wait until the payee holds them", func(ctx context.Context, n *node.Node, in *struct {
+	on(s, to, "POST", "/banks/{id}/pay", "Pay pennies, and wait until the payee holds them", func(ctx context.Context, n *node.Node, in *struct {
 		BankByID
 		Pennies uint32 `query:"pennies" maximum:"16777215" doc:"how many; or amount_msat"`
 		Amount  uint64 `query:"amount_msat" maximum:"2100000000000000000" doc:"as many pennies as are worth it"`
 		Each    bool   `query:"each" doc:"one by one; else one penny pays for many"`
-	}) (Bank, error) {
+	}) (api.Bank, error) {
 		p, err := s.payerOf(ctx, n, in.ID)
 		if err != nil {
-			return Bank{}, err
+			return api.Bank{}, err
 		}
 		pennies := in.Pennies
 		if in.Amount > 0 {
 			count, ok := p.Ladder.CountFor(wire.Msat(in.Amount))
 			if !ok {
-				return Bank{}, fmt.Errorf("%w: %v", bank.ErrEmpty, wire.Msat(in.Amount))
+				return api.Bank{}, fmt.Errorf("%w: %v", bank.ErrEmpty, wire.Msat(in.Amount))
 			}
 			pennies = count
 		}
 		if pennies == 0 {
-			return Bank{}, fmt.Errorf("%w: say how many pennies, or what amount", ErrRequest)
+			return api.Bank{}, fmt.Errorf("%w: say how many pennies, or what amount", ErrRequest)
 		}
 		opt := node.Streaming{Each: in.Each, Window: 4096, Progress: func(count, target uint32) {
-			s.hub.progress(Progress{"pennies", uint64(count), uint64(target)})
+			s.hub.progress(api.Progress{What: "pennies", Done: uint64(count), Total: uint64(target)})
 		}}
 		if _, err := n.PayPennies(ctx, p.Bank, pennies, opt); err != nil {
-			return Bank{}, err
+			return api.Bank{}, err
 		}
 		v, _, err := s.bankNow(ctx, n, p.Bank.String())
 		return v, err
 	})
-	on(s, api, "POST", "/banks/{id}/close", "Close a bank: as payer by both, as payee alone", func(ctx context.Context, n *node.Node, in *BankByID) (Bank, error) {
+	on(s, to, "POST", "/banks/{id}/close", "Close a bank: as payer by both, as payee alone", func(ctx context.Context, n *node.Node, in *BankByID) (api.Bank, error) {
 		v, state, err := s.bankNow(ctx, n, in.ID)
 		if err != nil {
 			return v, err
@@ -364,18 +271,18 @@ func (s *Server) bankRoutes(api huma.API) {
 		v, _, err = s.bankNow(ctx, n, v.ID)
 		return v, err
 	})
-	on(s, api, "POST", "/banks/{id}/cancel", "Take a bank back before it is paid for", func(ctx context.Context, n *node.Node, in *BankByID) (Bank, error) {
+	on(s, to, "POST", "/banks/{id}/cancel", "Take a bank back before it is paid for", func(ctx context.Context, n *node.Node, in *BankByID) (api.Bank, error) {
 		p, err := s.payerOf(ctx, n, in.ID)
 		if err != nil {
-			return Bank{}, err
+			return api.Bank{}, err
 		}
 		if err := n.CancelBank(ctx, p.Bank); err != nil {
-			return Bank{}, err
+			return api.Bank{}, err
 		}
 		v, _, err := s.bankNow(ctx, n, p.Bank.String())
 		return v, err
 	})
-	on(s, api, "POST", "/banks/{id}/pair", "Ask the payee for a bank the other way", func(ctx context.Context, n *node.Node, in *struct {
+	on(s, to, "POST", "/banks/{id}/pair", "Ask the payee for a bank the other way", func(ctx context.Context, n *node.Node, in *struct {
 		BankByID
 		Value int64 `query:"value_sat" required:"true" minimum:"1"`
 	}) (out struct {
@@ -389,7 +296,7 @@ func (s *Server) bankRoutes(api huma.API) {
 		out.ID = id.String()
 		return out, err
 	})
-	s.paymentRoutes(api)
+	s.paymentRoutes(to)
 }
 
 type paying struct {
@@ -407,7 +314,7 @@ func (s *Server) payment(in *paying) (p node.Payment, err error) {
 }
 
 // paymentNow finds a payment and shows it.
-func (s *Server) paymentNow(ctx context.Context, n *node.Node, id string) (v BankPayment, state bank.Sending, err error) {
+func (s *Server) paymentNow(ctx context.Context, n *node.Node, id string) (v api.BankPayment, state bank.Sending, err error) {
 	found, err := n.FindBank(ctx, id)
 	if err != nil {
 		return v, state, err
@@ -419,50 +326,50 @@ func (s *Server) paymentNow(ctx context.Context, n *node.Node, id string) (v Ban
 	return s.showPayment(&state), state, nil
 }
 
-func (s *Server) paymentRoutes(api huma.API) {
-	on(s, api, "GET", "/payments", "Payments to keys, over banks", func(ctx context.Context, n *node.Node, _ *none) (list struct {
-		Payments []BankPayment `json:"payments" doc:"oldest first"`
+func (s *Server) paymentRoutes(to huma.API) {
+	on(s, to, "GET", "/payments", "Payments to keys, over banks", func(ctx context.Context, n *node.Node, _ *none) (list struct {
+		Payments []api.BankPayment `json:"payments" doc:"oldest first"`
 	}, err error) {
-		list.Payments = []BankPayment{}
+		list.Payments = []api.BankPayment{}
 		err = n.Sendings(ctx, func(p bank.Sending) error {
 			list.Payments = append(list.Payments, s.showPayment(&p))
 			return nil
 		})
 		return list, err
 	})
-	on(s, api, "GET", "/payments/{id}", "One payment", func(ctx context.Context, n *node.Node, in *BankByID) (BankPayment, error) {
+	on(s, to, "GET", "/payments/{id}", "One payment", func(ctx context.Context, n *node.Node, in *BankByID) (api.BankPayment, error) {
 		v, _, err := s.paymentNow(ctx, n, in.ID)
 		return v, err
 	})
-	on(s, api, "POST", "/payments/plan", "Which way a payment would go, and for how much", func(ctx context.Context, n *node.Node, in *paying) (BankPayment, error) {
+	on(s, to, "POST", "/payments/plan", "Which way a payment would go, and for how much", func(ctx context.Context, n *node.Node, in *paying) (api.BankPayment, error) {
 		p, err := s.payment(in)
 		if err != nil {
-			return BankPayment{}, err
+			return api.BankPayment{}, err
 		}
 		o, err := n.PlanPayment(ctx, p)
 		if err != nil {
-			return BankPayment{}, err
+			return api.BankPayment{}, err
 		}
 		plan := bank.Sending{Order: *o}
 		v := s.showPayment(&plan)
 		v.ID, v.State, v.Fees = "", "planned", plan.AllFees()
 		return v, nil
 	})
-	on(s, api, "POST", "/payments", "Pay a key, over a bank with it or over bankers", func(ctx context.Context, n *node.Node, in *paying) (BankPayment, error) {
+	on(s, to, "POST", "/payments", "Pay a key, over a bank with it or over bankers", func(ctx context.Context, n *node.Node, in *paying) (api.BankPayment, error) {
 		p, err := s.payment(in)
 		if err != nil {
-			return BankPayment{}, err
+			return api.BankPayment{}, err
 		}
 		id, err := n.PayTo(ctx, p)
 		if err != nil {
-			return BankPayment{}, err
+			return api.BankPayment{}, err
 		}
 		v, _, err := s.paymentNow(ctx, n, id.String())
 		return v, err
 	})
 	for what, f := range map[string]func(*node.Node, context.Context, wire.Hash) error{"resume": (*node.Node).ResumePayment, "end": (*node.Node).EndPayment} {
 		summary := map[string]string{"resume": "Go on with a payment that has ended", "end": "End a payment after the step under way"}[what]
-		on(s, api, "POST", "/payments/{id}/"+what, summary, func(ctx context.Context, n *node.Node, in *BankByID) (BankPayment, error) {
+		on(s, to, "POST", "/payments/{id}/"+what, summary, func(ctx context.Context, n *node.Node, in *BankByID) (api.BankPayment, error) {
 			v, p, err := s.paymentNow(ctx, n, in.ID)
 			if err != nil {
 				return v, err
@@ -474,10 +381,10 @@ func (s *Server) paymentRoutes(api huma.API) {
 			return v, err
 		})
 	}
-	on(s, api, "GET", "/banker", "What this home takes and passes on", s.banker)
+	on(s, to, "GET", "/banker", "What this home takes and passes on", s.banker)
 }
 
-func (s *Server) banker(ctx context.Context, n *node.Node, _ *none) (b Banker, err error) {
+func (s *Server) banker(ctx context.Context, n *node.Node, _ *none) (b api.Banker, err error) {
 	b.Reach = []string{}
 	if t := n.Banking(); t != nil {
 		b.Payee = true
@@ -517,131 +424,4 @@ func (s *Server) banker(ctx context.Context, n *node.Node, _ *none) (b Banker, e
 		return nil
 	})
 	return b, err
-}
-
-func bankPath(id, rest string) string    { return "/v1/banks/" + url.PathEscape(id) + rest }
-func paymentPath(id, rest string) string { return "/v1/payments/" + url.PathEscape(id) + rest }
-
-// Opening is what a bank is opened on.
-type Opening struct {
-	Peer    string
-	Value   wire.Sat
-	Rungs   uint32
-	Pennies uint32
-	Days    float64
-	MaxFee  wire.Sat
-	Memo    string
-}
-
-func (o *Opening) query() url.Values {
-	q := url.Values{"peer": {o.Peer}, "value_sat": {strconv.FormatInt(int64(o.Value), 10)}, "rungs": {strconv.FormatUint(uint64(o.Rungs), 10)},
-		"pennies": {strconv.FormatUint(uint64(o.Pennies), 10)}, "days": {strconv.FormatFloat(o.Days, 'g', -1, 64)}, "max_fee_sat": {strconv.FormatInt(int64(o.MaxFee), 10)}}
-	if o.Memo != "" {
-		q.Set("memo", o.Memo)
-	}
-	return q
-}
-
-// Banks is GET /v1/banks.
-func (c *Client) Banks(ctx context.Context) (list []Bank, err error) {
-	var v struct {
-		Banks []Bank `json:"banks"`
-	}
-	err = c.call(ctx, "GET", "/v1/banks", nil, &v)
-	return v.Banks, err
-}
-
-// Bank is GET /v1/banks/{id}.
-func (c *Client) Bank(ctx context.Context, id string) (b Bank, err error) {
-	return b, c.call(ctx, "GET", bankPath(id, ""), nil, &b)
-}
-
-// QuoteBank is POST /v1/banks/quote.
-func (c *Client) QuoteBank(ctx context.Context, o Opening) (q BankQuote, err error) {
-	return q, c.call(ctx, "POST", "/v1/banks/quote", o.query(), &q)
-}
-
-// OpenBank is POST /v1/banks.
-func (c *Client) OpenBank(ctx context.Context, o Opening) (b Bank, err error) {
-	return b, c.call(ctx, "POST", "/v1/banks", o.query(), &b)
-}
-
-// PayPennies is POST /v1/banks/{id}/pay.
-func (c *Client) PayPennies(ctx context.Context, id string, pennies uint32, amount wire.Msat, each bool) (b Bank, err error) {
-	q := url.Values{"pennies": {strconv.FormatUint(uint64(pennies), 10)}, "amount_msat": {strconv.FormatUint(uint64(amount), 10)}, "each": {strconv.FormatBool(each)}}
-	return b, c.call(ctx, "POST", bankPath(id, "/pay"), q, &b)
-}
-
-// CloseBank is POST /v1/banks/{id}/close.
-func (c *Client) CloseBank(ctx context.Context, id string) (b Bank, err error) {
-	return b, c.call(ctx, "POST", bankPath(id, "/close"), nil, &b)
-}
-
-// CancelBank is POST /v1/banks/{id}/cancel.
-func (c *Client) CancelBank(ctx context.Context, id string) (b Bank, err error) {
-	return b, c.call(ctx, "POST", bankPath(id, "/cancel"), nil, &b)
-}
-
-// PairBank is POST /v1/banks/{id}/pair: the ID of the bank the other way.
-func (c *Client) PairBank(ctx context.Context, id string, value wire.Sat) (string, error) {
-	var v struct {
-		ID string `json:"bank_id"`
-	}
-	err := c.call(ctx, "POST", bankPath(id, "/pair"), url.Values{"value_sat": {strconv.FormatInt(int64(value), 10)}}, &v)
-	return v.ID, err
-}
-
-// Paying is a payment to a key.
-type Paying struct {
-	To                   string
-	Amount, Step, MaxFee wire.Msat
-	Memo                 string
-}
-
-func (p *Paying) query() url.Values {
-	q := url.Values{"to": {p.To}, "amount_msat": {strconv.FormatUint(uint64(p.Amount), 10)}, "step_msat": {strconv.FormatUint(uint64(p.Step), 10)},
-		"max_fee_msat": {strconv.FormatUint(uint64(p.MaxFee), 10)}}
-	if p.Memo != "" {
-		q.Set("memo", p.Memo)
-	}
-	return q
-}
-
-// PlanPayment is POST /v1/payments/plan.
-func (c *Client) PlanPayment(ctx context.Context, p Paying) (v BankPayment, err error) {
-	return v, c.call(ctx, "POST", "/v1/payments/plan", p.query(), &v)
-}
-
-// PayTo is POST /v1/payments.
-func (c *Client) PayTo(ctx context.Context, p Paying) (v BankPayment, err error) {
-	return v, c.call(ctx, "POST", "/v1/payments", p.query(), &v)
-}
-
-// Payments is GET /v1/payments.
-func (c *Client) Payments(ctx context.Context) (list []BankPayment, err error) {
-	var v struct {
-		Payments []BankPayment `json:"payments"`
-	}
-	err = c.call(ctx, "GET", "/v1/payments", nil, &v)
-	return v.Payments, err
-}
-
-// Payment is GET /v1/payments/{id}.
-func (c *Client) Payment(ctx context.Context, id string) (v BankPayment, err error) {
-	return v, c.call(ctx, "GET", paymentPath(id, ""), nil, &v)
-}
-
-// ResumePayment is POST /v1/payments/{id}/resume, EndPayment …/end.
-func (c *Client) ResumePayment(ctx context.Context, id string) (v BankPayment, err error) {
-	return v, c.call(ctx, "POST", paymentPath(id, "/resume"), nil, &v)
-}
-
-// EndPayment is POST /v1/payments/{id}/end.
-func (c *Client) EndPayment(ctx context.Context, id string) (v BankPayment, err error) {
-	return v, c.call(ctx, "POST", paymentPath(id, "/end"), nil, &v)
-}
-
-// Banker is GET /v1/banker.
-func (c *Client) Banker(ctx context.Context) (b Banker, err error) {
-	return b, c.call(ctx, "GET", "/v1/banker", nil, &b)
 }

@@ -3,6 +3,8 @@ package web
 import (
 	"sync"
 	"time"
+
+	"github.com/bitgram/bitgram/internal/api"
 )
 
 // hub passes events on to whoever listens. Nobody waits for a listener that is
@@ -41,7 +43,7 @@ func (h *hub) send(e any) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for c := range h.list {
-		_, progress := e.(Progress)
+		_, progress := e.(api.Progress)
 		if progress && len(c) > backlog/2 {
 			continue
 		}
@@ -57,7 +59,7 @@ func (h *hub) send(e any) {
 // progressEvery is how often progress of one kind is told.
 const progressEvery = 100 * time.Millisecond
 
-func (h *hub) progress(p Progress) {
+func (h *hub) progress(p api.Progress) {
 	h.mu.Lock()
 	now := time.Now()
 	due := len(h.list) > 0 && (now.Sub(h.told[p.What]) >= progressEvery || p.Done == p.Total)

@@ -2,10 +2,19 @@ package web
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
+
+// metrics serves /metrics.
+func (s *Server) metrics() {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(&collector{s})
+	s.mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{ErrorLog: slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelWarn)}))
+}
 
 // collector reads the node's numbers when they are asked for.
 type collector struct{ s *Server }

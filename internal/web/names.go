@@ -2,7 +2,6 @@ package web
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -10,98 +9,35 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/bitgram/bitgram/blockname"
+	"github.com/bitgram/bitgram/internal/api"
 	"github.com/bitgram/bitgram/internal/node"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/wire"
 )
 
-// Hint is a hint in the open.
-type Hint struct {
-	Text   string `json:"hint" doc:"as it stands on the chain"`
-	Kind   string `json:"kind" enum:"host,domain,tld,authority,seed"`
-	Name   string `json:"name"`
-	DHT    string `json:"dht,omitempty" doc:"hex, the beginning of the SHA-256 of the seed's peer ID"`
-	IP     string `json:"ip,omitempty"`
-	Port   uint16 `json:"port,omitempty"`
-	Addr   string `json:"multiaddr,omitempty"`
-	Notary string `json:"notary,omitempty" doc:"hex"`
-}
-
-// ShowHint shows a hint.
-func ShowHint(h blockname.Hint) Hint {
-	text, _ := h.Encode() // whatever is shown was read or checked
-	v := Hint{Text: string(text), Kind: h.Kind.String(), Name: h.Name, DHT: h.DHT, Addr: h.Multiaddr}
-	if h.Addr.IsValid() {
-		v.IP, v.Port = h.Addr.Addr().String(), h.Addr.Port()
-	}
-	if h.Kind == blockname.Authority {
-		v.Notary = hex.EncodeToString(h.ID[:])
-	}
-	return v
-}
-
-// Bid is a hint on the chain, and what was burned for it.
-type Bid struct {
-	Hint
-	Burned wire.Sat `json:"burned_sat"`
-	Height uint32   `json:"height"`
-	Out    string   `json:"outpoint"`
-}
-
-func showEntry(e blockname.Entry) (list []Bid) {
+func showEntry(e blockname.Entry) (list []api.Bid) {
 	for _, b := range e {
-		list = append(list, Bid{ShowHint(b.Hint), b.Burned, uint32(b.Height), fmt.Sprintf("%s:%d", displayed(b.Out.Txid), b.Out.Vout)})
+		list = append(list, api.Bid{Hint: api.HintOf(b.Hint), Burned: b.Burned, Height: uint32(b.Height), Out: fmt.Sprintf("%s:%d", displayed(b.Out.Txid), b.Out.Vout)})
 	}
 	return list
 }
 
-// Scan is how far the chain was read for hints.
-type Scan struct {
-	Height    uint32 `json:"height"`
-	Synced    bool   `json:"synced"`
-	Hints     uint64 `json:"hints" doc:"names, and DHT prefixes of a TLD, that have one"`
-	Malformed int64  `json:"malformed" doc:"outputs that look like hints and are none, since the daemon's start"`
-}
-
-// Names are hints.
-type Names struct {
-	Names []Bid `json:"hints"`
-}
-
-// Answer is what a name leads to.
-type Answer struct {
-	Name  string `json:"name"`
-	Names []Bid  `json:"hints" doc:"host, domain and authority hints of the name, and a TLD's seeds that burned most"`
-	// Agents are the active agents closest to it, for a name or key under the
-	// TLD bitgram.
-	Agents []Agent `json:"agents"`
-}
-
-// Offer is what a hint has to burn.
-type Offer struct {
-	Hint
-	Needed wire.Sat `json:"needed_sat" doc:"the least that it has to burn to stand first"`
-	Now    []Bid    `json:"now" doc:"what stands there"`
-	Txid   string   `json:"txid,omitempty"`
-	Burned wire.Sat `json:"burned_sat"`
-}
-
-func (s *Server) nameRoutes(api huma.API) {
-	on(s, api, "GET", "/names", "How far the chain was read for hints", func(ctx context.Context, n *node.Node, _ *none) (v Scan, err error) {
+func (s *Server) nameRoutes(to huma.API) {
+	on(s, to, "GET", "/names", "How far the chain was read for hints", func(ctx context.Context, n *node.Node, _ *none) (v api.Scan, err error) {
 		if n.Names() == nil {
 			return v, node.ErrNoNames
 		}
 		h, tip := n.Names().Read()
-		v = Scan{Height: uint32(h), Synced: tip, Malformed: n.Names().Malformed()}
+		v = api.Scan{Height: uint32(h), Synced: tip, Malformed: n.Names().Malformed()}
 		v.Hints, err = n.Names().Count(ctx)
 		return v, err
 	})
-	on(s, api, "GET", "/names/list", "Hints by kind and beginning", func(ctx context.Context, n *node.Node, in *struct {
+	on(s, to, "GET", "/names/list", "Hints by kind and beginning", func(ctx context.Context, n *node.Node, in *struct {
 		Kind  string `query:"kind" enum:"host,domain,tld,authority,seed" default:"host"`
 		From  string `query:"prefix" maxLength:"253" doc:"how their names begin"`
 		Limit int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
-	}) (list Names, err error) {
-		list.Names = []Bid{}
+	}) (list api.Names, err error) {
+		list.Names = []api.Bid{}
 		if n.Names() == nil {
 			return list, node.ErrNoNames
 		}
@@ -119,25 +55,25 @@ func (s *Server) nameRoutes(api huma.API) {
 		}
 		return list, err
 	})
-	on(s, api, "GET", "/names/resolve/{name}", "What a name leads to", func(ctx context.Context, n *node.Node, in *struct {
+	on(s, to, "GET", "/names/resolve/{name}", "What a name leads to", func(ctx context.Context, n *node.Node, in *struct {
 		Name   string `path:"name" maxLength:"253"`
 		Agents int    `query:"agents" minimum:"0" maximum:"20" default:"8" doc:"how many at most"`
 		Above  bool   `query:"above" doc:"domain hints of what the name lies in, too"`
-	}) (Answer, error) {
+	}) (api.Answer, error) {
 		return s.resolve(ctx, n, in.Name, in.Agents, in.Above)
 	})
 	type hinted struct {
 		Hint string `query:"hint" required:"true" maxLength:"80" doc:"as it is to stand on the chain"`
 	}
-	on(s, api, "GET", "/names/offer", "What a hint would have to burn", func(ctx context.Context, n *node.Node, in *hinted) (Offer, error) {
+	on(s, to, "GET", "/names/offer", "What a hint would have to burn", func(ctx context.Context, n *node.Node, in *hinted) (api.Offer, error) {
 		o, _, err := s.offer(ctx, n, in.Hint)
 		return o, err
 	})
-	on(s, api, "POST", "/names", "Register a hint", func(ctx context.Context, n *node.Node, in *struct {
+	on(s, to, "POST", "/names", "Register a hint", func(ctx context.Context, n *node.Node, in *struct {
 		Hint string `query:"hint" required:"true" maxLength:"80" doc:"as it is to stand on the chain"`
 		Burn int64  `query:"burn_sat" minimum:"0"`
 		Rate int64  `query:"rate_sat_per_kvb" minimum:"0" maximum:"100000000" doc:"0 for the node's estimate"`
-	}) (Offer, error) {
+	}) (api.Offer, error) {
 		o, h, err := s.offer(ctx, n, in.Hint)
 		if err != nil {
 			return o, err
@@ -153,18 +89,18 @@ func (s *Server) nameRoutes(api huma.API) {
 
 var kinds = []blockname.Kind{blockname.Host, blockname.Domain, blockname.TLD, blockname.Authority, blockname.Seed}
 
-func (s *Server) offer(ctx context.Context, n *node.Node, text string) (o Offer, h blockname.Hint, err error) {
+func (s *Server) offer(ctx context.Context, n *node.Node, text string) (o api.Offer, h blockname.Hint, err error) {
 	if h, err = blockname.Parse([]byte(text)); err != nil {
 		return o, h, err
 	}
 	e, needed, err := n.Entry(ctx, h)
-	return Offer{Hint: ShowHint(h), Needed: needed, Now: showEntry(e)}, h, err
+	return api.Offer{Hint: api.HintOf(h), Needed: needed, Now: showEntry(e)}, h, err
 }
 
 // resolve finds hints of a name, above also of the domains that it lies in, and
 // agents of one under bitgram.
-func (s *Server) resolve(ctx context.Context, n *node.Node, name string, agents int, above bool) (a Answer, err error) {
-	a = Answer{Name: name, Names: []Bid{}, Agents: []Agent{}}
+func (s *Server) resolve(ctx context.Context, n *node.Node, name string, agents int, above bool) (a api.Answer, err error) {
+	a = api.Answer{Name: name, Names: []api.Bid{}, Agents: []api.Agent{}}
 	name = strings.TrimSuffix(strings.ToLower(name), ".")
 	label, rest := strings.CutSuffix(name, "."+node.TLD)
 	under := rest || name == node.TLD

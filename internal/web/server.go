@@ -1,3 +1,7 @@
+// Package web serves the daemon's local API: HTTP with JSON, described by OpenAPI
+// at /openapi.json, with server-sent events for what happens meanwhile. Its
+// types, error codes and client are package api. Every request but /health
+// carries the home's token.
 package web
 
 import (
@@ -9,11 +13,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"mime"
-	"mime/multipart"
 	"net"
 	"net/http"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -21,66 +22,24 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/danielgtaylor/huma/v2/sse"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/net/netutil"
 
+	"github.com/bitgram/bitgram/internal/api"
 	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/chain"
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
-	"github.com/bitgram/bitgram/internal/mail"
 	"github.com/bitgram/bitgram/internal/node"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/penny"
-	"github.com/bitgram/bitgram/seal"
 	"github.com/bitgram/bitgram/wire"
 )
-
-// Error is a failure as the API tells it; the commands print the same.
-type Error struct {
-	Status  int    `json:"-"`
-	Code    string `json:"code" doc:"names the kind of failure"`
-	Message string `json:"message"`
-	Hint    string `json:"hint,omitempty" doc:"what to do about it"`
-}
-
-// Error implements error.
-func (e *Error) Error() string { return e.Message }
-
-// GetStatus implements huma.StatusError.
-func (e *Error) GetStatus() int { return e.Status }
-
-func init() {
-	// What the library finds wrong with a request comes out as everything else.
-	huma.NewError = func(status int, msg string, errs ...error) huma.StatusError {
-		var text []string
-		for _, err := range errs {
-			var d *huma.ErrorDetail
-			if errors.As(err, &d) {
-				text = append(text, d.Location+": "+d.Message) // without the value, which may be a message
-			} else if err != nil {
-				text = append(text, err.Error())
-			}
-		}
-		if len(text) > 0 {
-			msg += ": " + strings.Join(text, "; ")
-		}
-		e := &Error{Status: status, Code: "request", Message: msg, Hint: "the API is described at /openapi.json"}
-		if status >= 500 {
-			e.Code, e.Hint = "failed", ""
-		}
-		return e
-	}
-}
 
 // Config of a Server.
 type Config struct {
 	Version string
 	Network wire.Network
 	Token   string
-	// Explain finds an error's code, hint and HTTP status: the one table.
-	Explain func(error) *Error
 	// Backup writes an encrypted copy of the home.
 	Backup func(ctx context.Context, w io.Writer, snapshot func(context.Context, string) error) error
 	// Health is nil where the Bitcoin node serves well.
@@ -129,9 +88,6 @@ func (s *Server) Attach(n *node.Node) {
 	s.node = n
 }
 
-// ErrStarting: the node is not there yet; ask again in a moment.
-var ErrStarting = errors.New("the daemon is still starting")
-
 func (s *Server) get() (*node.Node, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -176,12 +132,12 @@ func (s *Server) rate() wire.SatPerKVB {
 
 // Tip passes on a new tip.
 func (s *Server) Tip(at chain.BlockRef) {
-	s.hub.send(Tip{uint32(at.Height), at.Hash.String()})
+	s.hub.send(api.Tip{Height: uint32(at.Height), Hash: at.Hash.String()})
 }
 
 // Progress passes on how far long work is.
 func (s *Server) Progress(what string, done, total uint64) {
-	s.hub.progress(Progress{what, done, total})
+	s.hub.progress(api.Progress{What: what, Done: done, Total: total})
 }
 
 // Limits of the API's server.
@@ -239,9 +195,6 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// ErrToken: the API does not take the token.
-var ErrToken = errors.New("wrong API token")
-
 // hurry keeps a caller without a token from holding the connection by a body
 // that never comes.
 func hurry(w http.ResponseWriter) {
@@ -251,113 +204,24 @@ func hurry(w http.ResponseWriter) {
 
 func (s *Server) deny(w http.ResponseWriter, status int, text string) {
 	hurry(w)
-	writeJSON(w, status, &Error{Code: "token", Message: text, Hint: "the token stands in api.token in the daemon's home"})
-}
-
-// ErrEnded: the node has stopped by itself, and the daemon is about to.
-var ErrEnded = errors.New("the node has stopped")
-
-// health tells whoever asks whether all is well and, as a code, what is not; and
-// the rest to who has the token.
-func (s *Server) health(w http.ResponseWriter, r *http.Request, known bool) {
-	type health struct {
-		OK     bool   `json:"ok"`
-		Code   string `json:"code,omitempty"`
-		Reason string `json:"reason,omitempty"`
-
-		Warnings []string `json:"warnings,omitempty"`
-	}
-	n, err := s.get()
-	if err == nil {
-		trouble := n.Engine().Trouble()
-		if trouble == nil {
-			ask := s.oldHealth
-			if known {
-				ask = s.nodeHealth
-			}
-			trouble = ask(r.Context())
-		}
-		if !n.Engine().Synced() {
-			err = node.ErrSyncing
-		}
-		select {
-		case <-n.Ended():
-			err = errors.Join(ErrEnded, err)
-		default:
-		}
-		err = errors.Join(err, trouble)
-	}
-	if err != nil {
-		h := health{Code: s.cfg.Explain(err).Code}
-		if known {
-			h.Reason = err.Error()
-		}
-		writeJSON(w, http.StatusServiceUnavailable, h)
-		return
-	}
-	h := health{OK: true}
-	if n.HintTrouble() != nil {
-		h.Warnings = append(h.Warnings, s.cfg.Explain(node.ErrHintLost).Code)
-	}
-	writeJSON(w, http.StatusOK, h)
-}
-
-// healthTime is how long the Bitcoin node has to say how it is.
-const healthTime = 5 * time.Second
-
-// nodeHealth asks the Bitcoin node, which may be stalled.
-func (s *Server) nodeHealth(ctx context.Context) error {
-	if s.cfg.Health == nil {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, healthTime)
-	defer cancel()
-	err := s.cfg.Health(ctx)
-	if ctx.Err() != nil {
-		err = fmt.Errorf("%w: no answer within %v", chain.ErrUnavailable, healthTime)
-	}
-	return err
-}
-
-// oldHealth is nodeHealth for callers without a token, asked once a second at
-// most.
-func (s *Server) oldHealth(ctx context.Context) error {
-	s.asked.mu.Lock()
-	defer s.asked.mu.Unlock()
-	if time.Since(s.asked.at) >= time.Second {
-		s.asked.err = s.nodeHealth(context.WithoutCancel(ctx)) // the answer is others' too
-		s.asked.at = time.Now()
-	}
-	return s.asked.err
-}
-
-// explained turns an error into the API's.
-func (s *Server) explained(err error) error {
-	if err == nil {
-		return nil
-	}
-	e := s.cfg.Explain(err)
-	if e.Status >= 500 {
-		s.cfg.Log.Warn("request failed", "err", err)
-	}
-	return e
+	writeJSON(w, status, &api.Error{Code: api.CodeToken, Message: text})
 }
 
 // out wraps an answer's body.
 type out[T any] struct{ Body T }
 
 // on registers an operation on the node.
-func on[I, T any](s *Server, api huma.API, method, path, summary string, f func(context.Context, *node.Node, *I) (T, error)) {
+func on[I, T any](s *Server, to huma.API, method, path, summary string, f func(context.Context, *node.Node, *I) (T, error)) {
 	op := huma.Operation{OperationID: strings.ToLower(method) + strings.NewReplacer("/", "-", "{", "", "}", "").Replace(path),
 		Method: method, Path: "/v1" + path, Summary: summary, MaxBodyBytes: 64 << 10}
-	huma.Register(api, op, func(ctx context.Context, in *I) (*out[T], error) {
+	huma.Register(to, op, func(ctx context.Context, in *I) (*out[T], error) {
 		n, err := s.get()
 		if err != nil {
-			return nil, s.explained(err)
+			return nil, s.answer(err)
 		}
 		v, err := f(ctx, n, in)
 		if err != nil {
-			return nil, s.explained(err)
+			return nil, s.answer(err)
 		}
 		return &out[T]{v}, nil
 	})
@@ -365,147 +229,46 @@ func on[I, T any](s *Server, api huma.API, method, path, summary string, f func(
 
 type none struct{}
 
-type byID struct {
-	ID string `path:"id" doc:"a message ID, or its first digits (4 or more)"`
-}
-
-type page struct {
-	Limit  int `query:"limit" default:"1000" minimum:"1" maximum:"100000"`
-	Offset int `query:"offset" minimum:"0" doc:"how many of the newest to leave out"`
-}
-
-type messages struct {
-	Messages []Message `json:"messages" doc:"newest first"`
-	Total    int       `json:"total"`
-}
-
-func (s *Server) routes(api huma.API) {
-	on(s, api, "GET", "/status", "How the daemon does", s.status)
-	on(s, api, "GET", "/id", "Who this home is", func(_ context.Context, n *node.Node, _ *none) (Identity, error) { return s.identity(n) })
-	on(s, api, "GET", "/chain/difficulty", "What the last block took and brought", func(ctx context.Context, n *node.Node, _ *none) (Difficulty, error) {
+func (s *Server) routes(to huma.API) {
+	on(s, to, "GET", "/status", "How the daemon does", s.status)
+	on(s, to, "GET", "/id", "Who this home is", func(_ context.Context, n *node.Node, _ *none) (api.Identity, error) { return s.identity(n) })
+	on(s, to, "GET", "/chain/difficulty", "What the last block took and brought", func(ctx context.Context, n *node.Node, _ *none) (api.Difficulty, error) {
 		m, err := n.Mining(ctx)
-		return Difficulty{uint32(m.Height), fmt.Sprintf("%08x", m.Bits), penny.Difficulty(m.Target()), m.Subsidy}, err
+		return api.Difficulty{Height: uint32(m.Height), Bits: fmt.Sprintf("%08x", m.Bits), Difficulty: penny.Difficulty(m.Target()), Subsidy: m.Subsidy}, err
 	})
-	on(s, api, "GET", "/inbox", "Messages received", s.inbox)
-	on(s, api, "GET", "/sent", "Messages sent", s.listSent)
-	on(s, api, "GET", "/messages/{id}", "One message", func(ctx context.Context, n *node.Node, in *byID) (Message, error) {
-		m, _, err := s.find(ctx, n, in.ID, engine.KindSender, engine.KindRecipient)
-		return m, err
-	})
-	on(s, api, "POST", "/messages/{id}/cancel", "Take a message back before it is paid for", func(ctx context.Context, n *node.Node, in *byID) (Message, error) {
-		m, ref, err := s.find(ctx, n, in.ID, engine.KindSender, engine.KindRecipient)
-		if err != nil {
-			return m, err
-		}
-		if m.Direction != "sent" {
-			return m, fmt.Errorf("%w: it was received", deal.ErrTooLate)
-		}
-		if err := n.Cancel(ctx, ref); err != nil {
-			return m, err
-		}
-		m, _, err = s.find(ctx, n, in.ID, engine.KindSender)
-		return m, err
-	})
-	on(s, api, "DELETE", "/messages/{id}", "Delete a message that was received, or else one that was sent and has come to its end", func(ctx context.Context, n *node.Node, in *byID) (Message, error) {
-		m, ref, err := s.find(ctx, n, in.ID, engine.KindRecipient, engine.KindSender)
-		if err != nil {
-			return m, err
-		}
-		return m, n.Discard(ctx, ref)
-	})
-	on(s, api, "GET", "/messages/{id}/proof", "A proof of delivery that anybody can check offline", func(ctx context.Context, n *node.Node, in *byID) (*deal.Proof, error) {
-		_, state, err := n.Find(ctx, in.ID, engine.KindSender, engine.KindRecipient)
-		if err != nil {
-			return nil, err
-		}
-		sent, ok := state.(deal.Sender)
-		if !ok {
-			return nil, fmt.Errorf("%w: only its sender has one", deal.ErrNoProof)
-		}
-		return sent.Proof(s.cfg.Network)
-	})
-	on(s, api, "POST", "/estimate", "What a message would cost", func(ctx context.Context, n *node.Node, in *struct {
-		TermsQuery
-		Bytes uint64 `query:"bytes" required:"true" doc:"of the message's body and attachments"`
-	}) (Estimate, error) {
-		return s.estimate(ctx, n, &in.TermsQuery, in.Bytes)
-	})
-	on(s, api, "GET", "/agents", "Agents that this node has met in the DHT", func(_ context.Context, n *node.Node, _ *none) (list struct {
-		Agents []Agent `json:"agents"`
+	on(s, to, "GET", "/agents", "Agents that this node has met in the DHT", func(_ context.Context, n *node.Node, _ *none) (list struct {
+		Agents []api.Agent `json:"agents"`
 	}, err error) {
-		list.Agents = []Agent{}
+		list.Agents = []api.Agent{}
 		for _, ad := range n.Roster() {
 			list.Agents = append(list.Agents, s.agent(ad))
 		}
 		return list, nil
 	})
-	on(s, api, "GET", "/agents/{key}", "One agent, asked for in the DHT", func(ctx context.Context, n *node.Node, in *struct {
+	on(s, to, "GET", "/agents/{key}", "One agent, asked for in the DHT", func(ctx context.Context, n *node.Node, in *struct {
 		Key string `path:"key" doc:"its public key or address"`
-	}) (Agent, error) {
+	}) (api.Agent, error) {
 		k, err := wire.ParseRecipient(s.cfg.Network, in.Key)
 		if err != nil {
-			return Agent{}, err
+			return api.Agent{}, err
 		}
 		ad, err := n.FindAgent(ctx, k)
 		if err != nil {
-			return Agent{}, err
+			return api.Agent{}, err
 		}
 		return s.agent(*ad), nil
 	})
-	s.walletRoutes(api)
-	s.nameRoutes(api)
-	s.bankRoutes(api)
+	s.messageRoutes(to)
+	s.walletRoutes(to)
+	s.nameRoutes(to)
+	s.bankRoutes(to)
 
-	huma.Register(api, huma.Operation{OperationID: "post-messages", Method: "POST", Path: "/v1/messages", Summary: "Send a message",
-		Description: "The body is the message's bytes; or, where the query names attachments, multipart/form-data with the message first and the attachments behind it in their order. It answers when the message is queued.",
-	}, func(ctx context.Context, in *sending) (*out[Message], error) {
-		n, err := s.get()
-		if err != nil {
-			return nil, s.explained(err)
-		}
-		m, err := s.send(ctx, n, in)
-		if err != nil {
-			return nil, s.explained(err)
-		}
-		return &out[Message]{m}, nil
-	})
-	// Described behind the library's back, which would read the body itself.
-	api.OpenAPI().Paths["/v1/messages"].Post.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
-		"application/octet-stream": {Schema: &huma.Schema{Type: "string", Format: "binary"}},
-		"multipart/form-data":      {Schema: &huma.Schema{Type: "object"}}}}
-	huma.Register(api, huma.Operation{OperationID: "get-message-content", Method: "GET", Path: "/v1/messages/{id}/content", Summary: "The MIME message, as it was read",
-		Responses: map[string]*huma.Response{"200": {Description: "the message", Content: map[string]*huma.MediaType{"message/rfc822": {}}}},
-	}, func(ctx context.Context, in *byID) (*huma.StreamResponse, error) {
-		n, err := s.get()
-		if err != nil {
-			return nil, s.explained(err)
-		}
-		ref, state, err := n.Find(ctx, in.ID, engine.KindRecipient, engine.KindSender)
-		if err != nil {
-			return nil, s.explained(err)
-		}
-		if _, ok := state.(deal.Recipient); !ok {
-			return nil, s.explained(fmt.Errorf("%w: a sender keeps no copy", node.ErrUnread))
-		}
-		f, err := n.Message(ref)
-		if err != nil {
-			return nil, s.explained(err)
-		}
-		return &huma.StreamResponse{Body: func(c huma.Context) {
-			defer f.Close()
-			c.SetHeader("Content-Type", "message/rfc822")
-			if st, err := f.Stat(); err == nil {
-				c.SetHeader("Content-Length", strconv.FormatInt(st.Size(), 10))
-			}
-			_, _ = io.Copy(c.BodyWriter(), f)
-		}}, nil
-	})
-	sse.Register(api, huma.Operation{OperationID: "get-events", Method: "GET", Path: "/v1/events", Summary: "What happens from now on"},
-		map[string]any{"changed": Message{}, "bank": Bank{}, "payment": BankPayment{}, "tip": Tip{}, "progress": Progress{}, "ready": Ready{}},
+	sse.Register(to, huma.Operation{OperationID: "get-events", Method: "GET", Path: "/v1/events", Summary: "What happens from now on"},
+		map[string]any{"changed": api.Message{}, "bank": api.Bank{}, "payment": api.BankPayment{}, "tip": api.Tip{}, "progress": api.Progress{}, "ready": api.Ready{}},
 		func(ctx context.Context, _ *none, send sse.Sender) {
 			events, leave := s.hub.join()
 			defer leave()
-			if send.Data(Ready{}) != nil {
+			if send.Data(api.Ready{}) != nil {
 				return
 			}
 			for {
@@ -521,159 +284,18 @@ func (s *Server) routes(api huma.API) {
 		})
 }
 
-// Ready is the first event: whatever happens from now on is told.
-type Ready struct{}
-
-// TermsQuery is Terms as the query has them.
-type TermsQuery struct {
-	To        string   `query:"to" required:"true" doc:"an address, npub or public key"`
-	Subject   string   `query:"subject" maxLength:"998"`
-	Filename  string   `query:"filename" maxLength:"255" doc:"base name of the file that the body is"`
-	Attach    []string `query:"attach,explode" maxItems:"100" doc:"base names of the attachments"`
-	Days      float64  `query:"days" default:"7" exclusiveMinimum:"0" maximum:"365" doc:"how long it is kept for the recipient"`
-	Agents    int      `query:"agents" default:"3" minimum:"1" maximum:"16"`
-	MaxSat    int64    `query:"max_sat" default:"100000" minimum:"1" doc:"what it may cost at most"`
-	OneOfMany bool     `query:"one_of_many" doc:"one frozen output for all agents instead of one each"`
-	Size      uint64   `query:"size" doc:"of the body, bytes, for progress; 0 where it is not known"`
-}
-
-func (s *Server) letter(t *TermsQuery) (l node.Letter, err error) {
-	l = node.Letter{Subject: t.Subject, Filename: t.Filename, Agents: t.Agents, MaxCost: wire.Sat(t.MaxSat), Size: t.Size}
-	if t.OneOfMany {
-		l.Shape = wire.OneOfMany
-	}
-	if l.Agents > wire.MaxAgents {
-		return l, fmt.Errorf("%w: at most %d agents", ErrRequest, wire.MaxAgents)
-	}
-	// No quote is taken that does not hold for two depths of confirmation.
-	l.Blocks = max(3*s.margins.RevealConf, uint32(t.Days*float64(s.margins.BlocksPerDay)))
-	l.To, err = wire.ParseRecipient(s.cfg.Network, t.To)
-	return l, err
-}
-
-// ErrRequest: the request is not what the API takes.
-var ErrRequest = errors.New("bad request")
-
-// sending is a request to send, with its body as a stream.
-type sending struct {
-	TermsQuery
-	contentType string
-	body        io.Reader
-}
-
-// Resolve implements huma.Resolver: it takes the body as it comes.
-func (in *sending) Resolve(c huma.Context) []error {
-	in.contentType, in.body = c.Header("Content-Type"), c.BodyReader()
-	return nil
-}
-
-func (s *Server) send(ctx context.Context, n *node.Node, in *sending) (m Message, err error) {
-	l, err := s.letter(&in.TermsQuery)
-	if err != nil {
-		return m, err
-	}
-	l.Body = in.body
-	if len(in.Attach) > 0 {
-		_, params, err := mime.ParseMediaType(in.contentType)
-		if err != nil || params["boundary"] == "" {
-			return m, fmt.Errorf("%w: attachments come as multipart/form-data", ErrRequest)
-		}
-		parts := &parts{r: multipart.NewReader(in.body, params["boundary"])}
-		l.Body = parts.next()
-		for _, name := range in.Attach {
-			l.Attachments = append(l.Attachments, mail.File{Name: name, Body: parts.next()})
-		}
-	}
-	ref, err := n.Send(ctx, l)
-	if err != nil {
-		return m, err
-	}
-	state, err := n.Engine().State(ctx, ref)
-	if err != nil {
-		return m, err
-	}
-	return s.sent(state.(deal.Sender)), nil
-}
-
-// parts hands out the parts of a request one behind another.
-type parts struct {
-	r    *multipart.Reader
-	at   int
-	made int
-	cur  *multipart.Part
-}
-
-type lazyPart struct {
-	p *parts
-	n int
-}
-
-func (p *parts) next() io.Reader {
-	p.made++
-	return &lazyPart{p, p.made}
-}
-
-func (l *lazyPart) Read(b []byte) (int, error) {
-	for l.p.at < l.n {
-		part, err := l.p.r.NextRawPart()
-		if errors.Is(err, io.EOF) {
-			err = fmt.Errorf("%w: fewer parts than names", ErrRequest)
-		}
-		if err != nil {
-			return 0, err
-		}
-		l.p.cur = part
-		l.p.at++
-	}
-	if l.p.at > l.n {
-		return 0, io.EOF
-	}
-	return l.p.cur.Read(b)
-}
-
-func (s *Server) estimate(ctx context.Context, n *node.Node, t *TermsQuery, size uint64) (e Estimate, err error) {
-	l, err := s.letter(t)
-	if err != nil {
-		return e, err
-	}
-	if err := n.Synced(ctx); err != nil {
-		return e, err
-	}
-	if size > wire.MaxPayload {
-		return e, fmt.Errorf("%w: %d bytes", seal.ErrTooLarge, size)
-	}
-	est, err := n.Estimate(ctx, l, size+envelope)
-	if err != nil {
-		return e, err
-	}
-	b, err := n.Balance(ctx)
-	e = Estimate{Frozen: est.Frozen, Fee: est.Fee, Total: est.Frozen + est.Fee, Blocks: l.Blocks, Balance: b.Spendable(), Agents: hexes(est.Agents)}
-	return e, err
-}
-
-// envelope is about what a MIME header and the encryption add.
-const envelope = 600
-
-func hexes(keys []wire.Key) []string {
-	list := make([]string, 0, len(keys))
-	for _, k := range keys {
-		list = append(list, k.String())
-	}
-	return list
-}
-
-func (s *Server) identity(n *node.Node) (Identity, error) {
+func (s *Server) identity(n *node.Node) (api.Identity, error) {
 	id, err := p2p.PeerID(n.Key())
-	return Identity{Address: n.Address(), Pubkey: n.Key().String(), PeerID: id.String(), Network: s.cfg.Network}, err
+	return api.Identity{Address: n.Address(), Pubkey: n.Key().String(), PeerID: id.String(), Network: s.cfg.Network}, err
 }
 
-func (s *Server) status(ctx context.Context, n *node.Node, _ *none) (st Status, err error) {
+func (s *Server) status(ctx context.Context, n *node.Node, _ *none) (st api.Status, err error) {
 	if st.Identity, err = s.identity(n); err != nil {
 		return st, err
 	}
 	at := n.Engine().Position()
 	st.Version, st.Uptime = s.cfg.Version, int64(time.Since(s.started)/time.Second)
-	st.Chain = Chain{Height: uint32(at.Height), Hash: at.Hash.String(), Synced: n.Engine().Synced()}
+	st.Chain = api.Chain{Height: uint32(at.Height), Hash: at.Hash.String(), Synced: n.Engine().Synced()}
 	if err := n.Engine().Trouble(); err != nil {
 		st.Chain.Error = err.Error()
 	} else if err := s.nodeHealth(ctx); err != nil {
@@ -689,143 +311,23 @@ func (s *Server) status(ctx context.Context, n *node.Node, _ *none) (st Status, 
 		if err != nil {
 			return st, err
 		}
-		st.Agent = &stored
+		st.Agent = &api.Stored{Quotes: stored.Quotes, Messages: stored.Messages, Bytes: stored.Bytes, Unpaid: stored.Unpaid, Claims: stored.Claims, Earned: stored.Earned, Pending: stored.Pending}
 	}
 	if err := n.HintTrouble(); err != nil {
-		st.Warnings = append(st.Warnings, Warning{Code: s.cfg.Explain(node.ErrHintLost).Code, Message: err.Error()})
+		st.Warnings = append(st.Warnings, api.Warning{Code: api.CodeHintLost, Message: err.Error()})
 	}
 	return st, nil
 }
 
-func balance(ctx context.Context, n *node.Node) (Balance, error) {
+func balance(ctx context.Context, n *node.Node) (api.Balance, error) {
 	b, err := n.Balance(ctx)
-	return Balance{Spendable: b.Spendable(), Change: b.Change, Locked: b.Locked, Pending: b.Leaving(), Immature: b.Immature}, err
+	return api.Balance{Spendable: b.Spendable(), Change: b.Change, Locked: b.Locked, Pending: b.Leaving(), Immature: b.Immature}, err
 }
 
-func (s *Server) agent(ad wire.Advertisement) Agent {
+func (s *Server) agent(ad wire.Advertisement) api.Agent {
 	id, _ := p2p.PeerID(ad.Agent) // the key was verified
-	return Agent{Key: ad.Agent.String(), PeerID: id.String(), Rate: ad.Rate, MaxSize: ad.Limits.Size,
+	return api.Agent{Key: ad.Agent.String(), PeerID: id.String(), Rate: ad.Rate, MaxSize: ad.Limits.Size,
 		Days: float64(ad.Limits.Blocks) / float64(s.margins.BlocksPerDay), Addrs: ad.Record.Addrs, Expires: ad.Record.Expires}
-}
-
-// newest cuts a page out of a list in which the newest comes last.
-func newest[T any](list []T, p *page) []T {
-	some := []T{}
-	for i := len(list) - 1 - p.Offset; i >= 0 && len(some) < p.Limit; i-- {
-		some = append(some, list[i])
-	}
-	return some
-}
-
-func (s *Server) inbox(ctx context.Context, n *node.Node, p *page) (messages, error) {
-	type one struct {
-		ref   engine.Ref
-		state deal.Recipient
-	}
-	var list []one
-	if err := n.Received(ctx, func(ref engine.Ref, r deal.Recipient) error {
-		list = append(list, one{ref, r})
-		return nil
-	}); err != nil {
-		return messages{}, err
-	}
-	m := messages{Messages: []Message{}, Total: len(list)}
-	for _, o := range newest(list, p) { // whose files are opened, and no others
-		m.Messages = append(m.Messages, s.received(n, o.ref, o.state))
-	}
-	return m, nil
-}
-
-func (s *Server) listSent(ctx context.Context, n *node.Node, p *page) (messages, error) {
-	var list []Message
-	err := n.Sent(ctx, func(_ engine.Ref, st deal.Sender) error {
-		list = append(list, s.sent(st))
-		return nil
-	})
-	return messages{newest(list, p), len(list)}, err
-}
-
-func (s *Server) find(ctx context.Context, n *node.Node, id string, kinds ...engine.Kind) (m Message, ref engine.Ref, err error) {
-	ref, state, err := n.Find(ctx, id, kinds...)
-	if err != nil {
-		return m, ref, err
-	}
-	switch state := state.(type) {
-	case deal.Sender:
-		m = s.sent(state)
-	case deal.Recipient:
-		m = s.received(n, ref, state)
-	}
-	return m, ref, nil
-}
-
-// sent shows a message of this sender.
-func (s *Server) sent(st deal.Sender) Message {
-	m := Message{ID: st.Terms.Key.ID().String(), Direction: "sent", State: st.State(), Phase: st.Phase.String(), To: wire.EncodeAddress(s.cfg.Network, st.Terms.Recipient),
-		Subject: st.Terms.Subject, Bytes: st.Terms.PayloadSize, Created: st.Terms.Created, Agents: []string{}, Failure: st.Failure, FailedBy: st.FailedBy}
-	if st.Confirmed != nil {
-		m.Height = uint32(st.Confirmed.Height)
-	}
-	for i := range st.Legs {
-		l := &st.Legs[i]
-		if l.Held {
-			m.Agents = append(m.Agents, l.Candidate.Agent.String())
-		}
-		m.Acked = m.Acked || len(l.Ack) > 0
-	}
-	if len(st.Frozen) > 0 {
-		m.Expiry = uint32(st.Frozen[0].Expiry)
-	}
-	if st.Phase >= deal.SenderPublishing && st.Txid != (wire.Hash{}) {
-		m.Funding, m.Cost = displayed(st.Txid), st.Fee
-		for _, v := range st.Values {
-			m.Cost += v
-		}
-	}
-	for _, f := range st.Spends {
-		switch {
-		case f != nil && f.Claim >= 0:
-			m.Claims = append(m.Claims, displayed(f.Txid))
-		case f != nil && f.Claim == -1:
-			m.Refund = displayed(f.Txid)
-		}
-	}
-	return m
-}
-
-// received shows a message of this recipient; its header is read where n is
-// given.
-func (s *Server) received(n *node.Node, ref engine.Ref, r deal.Recipient) Message {
-	m := Message{Direction: "received", State: r.State(), Phase: r.Phase.String(), To: wire.EncodeAddress(s.cfg.Network, r.Identity), Bytes: r.Size,
-		Agents: []string{}, Funding: displayed(r.Txid), Failure: r.Failure, Acked: r.Acked}
-	if r.Key != (wire.MessageKey{}) {
-		m.ID = r.Key.ID().String()
-	}
-	if r.Confirmed != nil {
-		m.Height = uint32(r.Confirmed.Height)
-	}
-	for i := range r.Sources {
-		m.Agents = append(m.Agents, r.Sources[i].Candidate.Agent.String())
-		m.Expiry = uint32(r.Sources[i].Frozen.Expiry)
-		m.Bytes = max(m.Bytes, r.Sources[i].Leaf.Size)
-	}
-	if r.Phase != deal.RecipientRead {
-		return m
-	}
-	m.Bytes, m.From, m.Failure = r.Size, wire.EncodeAddress(s.cfg.Network, r.Sender), ""
-	if n == nil {
-		return m
-	}
-	if f, err := n.Message(ref); err == nil {
-		defer f.Close()
-		if msg, err := mail.Read(f); err == nil {
-			m.Subject, m.Filename = msg.Subject, msg.Filename
-			if !msg.Date.IsZero() {
-				m.Created = msg.Date.Unix()
-			}
-		}
-	}
-	return m
 }
 
 // displayed is a txid in the usual order.
@@ -834,13 +336,6 @@ func displayed(h wire.Hash) string {
 		h[i], h[j] = h[j], h[i]
 	}
 	return hex.EncodeToString(h[:])
-}
-
-// metrics serves /metrics.
-func (s *Server) metrics() {
-	reg := prometheus.NewRegistry()
-	reg.MustRegister(&collector{s})
-	s.mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{ErrorLog: slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelWarn)}))
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {

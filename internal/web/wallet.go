@@ -8,69 +8,70 @@ import (
 	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/bitgram/bitgram/internal/api"
 	"github.com/bitgram/bitgram/internal/node"
 	"github.com/bitgram/bitgram/wire"
 )
 
-func (s *Server) walletRoutes(api huma.API) {
-	on(s, api, "GET", "/wallet", "What the wallet holds", func(ctx context.Context, n *node.Node, _ *none) (Balance, error) { return balance(ctx, n) })
-	on(s, api, "POST", "/wallet/address", "A fresh bitcoin address", func(ctx context.Context, n *node.Node, _ *none) (a struct {
+func (s *Server) walletRoutes(to huma.API) {
+	on(s, to, "GET", "/wallet", "What the wallet holds", func(ctx context.Context, n *node.Node, _ *none) (api.Balance, error) { return balance(ctx, n) })
+	on(s, to, "POST", "/wallet/address", "A fresh bitcoin address", func(ctx context.Context, n *node.Node, _ *none) (a struct {
 		Address string `json:"address"`
 	}, err error) {
 		a.Address, _, err = n.NewAddress(ctx)
 		return a, err
 	})
-	on(s, api, "GET", "/wallet/history", "The wallet's transactions", func(ctx context.Context, n *node.Node, _ *none) (list struct {
-		Transactions []Transaction `json:"transactions"`
+	on(s, to, "GET", "/wallet/history", "The wallet's transactions", func(ctx context.Context, n *node.Node, _ *none) (list struct {
+		Transactions []api.Transaction `json:"transactions"`
 	}, err error) {
-		list.Transactions = []Transaction{}
+		list.Transactions = []api.Transaction{}
 		records, err := n.History(ctx)
 		for _, r := range records {
-			list.Transactions = append(list.Transactions, Transaction{Txid: displayed(r.Txid), Height: uint32(r.Height), Kept: r.Kept, In: r.In, Out: r.Out})
+			list.Transactions = append(list.Transactions, api.Transaction{Txid: displayed(r.Txid), Height: uint32(r.Height), Kept: r.Kept, In: r.In, Out: r.Out})
 		}
 		return list, err
 	})
-	on(s, api, "POST", "/wallet/send", "Pay to a bitcoin address", func(ctx context.Context, n *node.Node, in *struct {
+	on(s, to, "POST", "/wallet/send", "Pay to a bitcoin address", func(ctx context.Context, n *node.Node, in *struct {
 		To     string `query:"to" required:"true" doc:"a bitcoin address"`
 		Amount int64  `query:"amount_sat" required:"true" minimum:"1"`
 		Rate   int64  `query:"rate_sat_per_kvb" minimum:"0" maximum:"100000000" doc:"0 for the node's estimate"`
-	}) (Payment, error) {
+	}) (api.Payment, error) {
 		t, err := n.Pay(ctx, in.To, wire.Sat(in.Amount), wire.SatPerKVB(in.Rate))
 		if err != nil {
-			return Payment{}, err
+			return api.Payment{}, err
 		}
-		return Payment{t.TxHash().String()}, nil
+		return api.Payment{Txid: t.TxHash().String()}, nil
 	})
-	on(s, api, "POST", "/wallet/abandon", "Take back a payment that no node has taken", func(ctx context.Context, n *node.Node, in *struct {
+	on(s, to, "POST", "/wallet/abandon", "Take back a payment that no node has taken", func(ctx context.Context, n *node.Node, in *struct {
 		Txid string `query:"txid" required:"true"`
-	}) (Payment, error) {
+	}) (api.Payment, error) {
 		h, err := txidOf(in.Txid)
 		if err != nil {
-			return Payment{}, err
+			return api.Payment{}, err
 		}
-		return Payment{in.Txid}, n.Abandon(ctx, h)
+		return api.Payment{Txid: in.Txid}, n.Abandon(ctx, h)
 	})
-	on(s, api, "POST", "/wallet/bump", "Raise the fee of an unconfirmed payment by replacing it, of a message's funding by a child", func(ctx context.Context, n *node.Node, in *struct {
+	on(s, to, "POST", "/wallet/bump", "Raise the fee of an unconfirmed payment by replacing it, of a message's funding by a child", func(ctx context.Context, n *node.Node, in *struct {
 		Txid string `query:"txid" required:"true"`
 		Rate int64  `query:"rate_sat_per_kvb" minimum:"0" maximum:"100000000" doc:"0 for twice the node's estimate"`
-	}) (Payment, error) {
+	}) (api.Payment, error) {
 		h, err := txidOf(in.Txid)
 		if err != nil {
-			return Payment{}, err
+			return api.Payment{}, err
 		}
 		t, err := n.Bump(ctx, h, wire.SatPerKVB(in.Rate))
 		if err != nil {
-			return Payment{}, err
+			return api.Payment{}, err
 		}
-		return Payment{t.TxHash().String()}, nil
+		return api.Payment{Txid: t.TxHash().String()}, nil
 	})
-	huma.Register(api, huma.Operation{OperationID: "post-wallet-backup", Method: "POST", Path: "/v1/wallet/backup", MaxBodyBytes: 4096,
+	huma.Register(to, huma.Operation{OperationID: "post-wallet-backup", Method: "POST", Path: "/v1/wallet/backup", MaxBodyBytes: 4096,
 		Summary:   "An encrypted copy of the home: seed, contracts and their secrets",
 		Responses: map[string]*huma.Response{"200": {Description: "the backup", Content: map[string]*huma.MediaType{"application/octet-stream": {}}}},
 	}, func(_ context.Context, _ *none) (*huma.StreamResponse, error) {
 		n, err := s.get()
 		if err != nil {
-			return nil, s.explained(err)
+			return nil, s.answer(err)
 		}
 		return &huma.StreamResponse{Body: func(c huma.Context) {
 			c.SetHeader("Content-Type", "application/octet-stream")

@@ -18,14 +18,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bitgram/bitgram/internal/api"
+	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/chain/devchain"
 	"github.com/bitgram/bitgram/internal/node"
+	"github.com/bitgram/bitgram/internal/wallet"
 	"github.com/bitgram/bitgram/wire"
 )
 
 func server(t *testing.T) *Server {
-	return New(Config{Version: "test", Network: wire.Regtest, Token: "secret", Log: slog.New(slog.DiscardHandler),
-		Explain: func(err error) *Error { return &Error{Status: 500, Code: "failed", Message: err.Error()} }})
+	return New(Config{Version: "test", Network: wire.Regtest, Token: "secret", Log: slog.New(slog.DiscardHandler)})
 }
 
 func ask(s *Server, method, path, body string, change func(*http.Request)) *httptest.ResponseRecorder {
@@ -99,14 +101,14 @@ func TestAdmission(t *testing.T) {
 				t.Errorf("%s, %s: %d, want %d", name, path, w.Code, c.status)
 			}
 		}
-		if w := ask(s, "GET", "/v1/id", "", c.change); (c.status == 200) != (w.Code == 500) {
+		if w := ask(s, "GET", "/v1/id", "", c.change); (c.status == 200) != (w.Code == http.StatusConflict) {
 			t.Errorf("%s, /v1/id: %d", name, w.Code)
 		}
 	}
-	if w := ask(s, "GET", "/health", "", func(r *http.Request) { r.Header.Del("Authorization") }); w.Code != 503 || strings.Contains(w.Body.String(), "starting") || !strings.Contains(w.Body.String(), `"failed"`) {
+	if w := ask(s, "GET", "/health", "", func(r *http.Request) { r.Header.Del("Authorization") }); w.Code != 503 || strings.Contains(w.Body.String(), "reason") || !strings.Contains(w.Body.String(), `"code":"starting"`) {
 		t.Errorf("health: %d, %s", w.Code, w.Body)
 	}
-	if w := ask(s, "GET", "/health", "", nil); w.Code != 503 || !strings.Contains(w.Body.String(), "starting") {
+	if w := ask(s, "GET", "/health", "", nil); w.Code != 503 || !strings.Contains(w.Body.String(), ErrStarting.Error()) {
 		t.Errorf("health: %d, %s", w.Code, w.Body)
 	}
 }
@@ -135,7 +137,7 @@ func TestDescribed(t *testing.T) {
 			}
 			at := strings.NewReplacer("{id}", "abcd", "{key}", "79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798").Replace(path)
 			w := ask(s, strings.ToUpper(method), at, "", briefly)
-			var e Error
+			var e api.Error
 			known := w.Code < 400 || json.Unmarshal(w.Body.Bytes(), &e) == nil && e.Code != "" // not the mux's own
 			if w.Code == 405 || !known || path != "/v1/wallet/backup" && !json.Valid(w.Body.Bytes()) {
 				t.Errorf("%s %s: %d %s", method, path, w.Code, w.Body)
@@ -144,10 +146,41 @@ func TestDescribed(t *testing.T) {
 	}
 }
 
+// TestErrors: an answer has the code of its error and no advice, which is the
+// client's to give; a client reads it back with its status.
+func TestErrors(t *testing.T) {
+	s := serving(t)
+	for path, want := range map[string]api.Error{
+		"/v1/messages/abcd":                 {Status: 404, Code: api.CodeUnknownMessage},
+		"/v1/banks/abcd":                    {Status: 404, Code: api.CodeUnknownBank},
+		"/v1/agents/x":                      {Status: 400, Code: api.CodeAddress},
+		"/v1/inbox?limit=0":                 {Status: 422, Code: api.CodeRequest},
+		"/v1/names/offer?hint=x":            {Status: 400, Code: api.CodeNoHint},
+		"/v1/names/offer?hint=*!UPc0a80001": {Status: 400, Code: api.CodeBadHint},
+	} {
+		w := ask(s, "GET", path, "", nil)
+		got := api.Error{Status: w.Code}
+		d := json.NewDecoder(w.Body)
+		d.DisallowUnknownFields()
+		if err := d.Decode(&got); err != nil || got.Code != want.Code || got.Status != want.Status || got.Message == "" {
+			t.Errorf("%s: %+v, %v, want %+v", path, got, err, want)
+		}
+	}
+	// A wrapped error keeps its code, and one of the API's own sentinels too.
+	for err, want := range map[error]api.Code{
+		fmt.Errorf("x: %w", bank.ErrTooEarly): api.CodeBankFundingSigned, wallet.ErrOut: api.CodeAlreadySent, wallet.ErrAddress: api.CodeBitcoinAddress,
+		ErrTakesNone: api.CodeRefused, ErrEnded: api.CodeFailed, errors.New("x"): api.CodeFailed,
+	} {
+		if got := CodeOf(err); got != want {
+			t.Errorf("%v: %s, want %s", err, got, want)
+		}
+	}
+}
+
 // TestDifficulty: regtest's, of its tip.
 func TestDifficulty(t *testing.T) {
 	w := ask(serving(t), "GET", "/v1/chain/difficulty", "", nil)
-	var d Difficulty
+	var d api.Difficulty
 	if err := json.Unmarshal(w.Body.Bytes(), &d); err != nil || w.Code != 200 {
 		t.Fatal(w.Code, w.Body, err)
 	}
@@ -185,7 +218,7 @@ func TestMalformed(t *testing.T) {
 			r.Header.Set("Content-Type", junk())
 			briefly(r)
 		})
-		var e Error
+		var e api.Error
 		if w.Code == 404 || w.Code == 405 || w.Code == 307 || w.Code == 301 || method == "HEAD" {
 			continue // the mux itself
 		}
@@ -209,7 +242,11 @@ func TestParts(t *testing.T) {
 	form := multipart.NewWriter(&b)
 	want := []string{"first", "", strings.Repeat("x", 100_000)}
 	for _, text := range want {
-		if err := sendPart(form, "x", strings.NewReader(text)); err != nil {
+		part, err := form.CreateFormField("x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(part, text); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -1,10 +1,11 @@
 //go:build wasip1
 
-// Digits reads pictures of digits and prints which they are, one a line: a
-// network of two layers in int8. A picture is eight rows of eight characters,
-// from blank to @; an empty line stands between two. An epoch is 64 pictures.
+// Digits reads pictures of digits and prints the digits, one per line. It uses
+// a neural network of two layers in int8. A picture has eight rows of eight
+// characters, from blank to @; an empty line separates pictures. An epoch has
+// 64 pictures.
 //
-// train.go made weights.bin, samples.txt and answers.txt.
+// train.go generates weights.bin, samples.txt and answers.txt.
 package main
 
 import (
@@ -38,7 +39,7 @@ const (
 var weights []byte
 
 func main() {
-	// The state is how many pictures are done: four bytes.
+	// The state is the number of pictures done, in four bytes.
 	done := uint32(0)
 	if b, ok := guest.Restore(); ok {
 		done = binary.BigEndian.Uint32(b)

@@ -1,8 +1,8 @@
 //go:build wasip1
 
-// Montecarlo prices a European call option by simulation, with the formula of
-// Black and Scholes beside it: 2,000,000 paths unless another number is given,
-// an epoch for each 100,000.
+// Montecarlo computes the price of a European call option by simulation, and by
+// the formula of Black and Scholes for comparison. It simulates 2,000,000 paths
+// by default, 100,000 in each epoch.
 package main
 
 import (

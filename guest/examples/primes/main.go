@@ -1,7 +1,7 @@
 //go:build wasip1
 
-// Primes counts the primes below a number (10,000,000 unless another is given)
-// with a sieve over segments, an epoch for each sixteen of them.
+// Primes counts the primes below a number (default: 10,000,000) with a
+// segmented sieve, sixteen segments in each epoch.
 package main
 
 import (
@@ -15,7 +15,7 @@ import (
 
 const segment = 1 << 16
 
-// state is where the count stands.
+// state is the state of the count.
 type state struct{ next, count, last uint64 }
 
 func (s state) encode() []byte {

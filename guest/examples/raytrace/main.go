@@ -1,8 +1,7 @@
 //go:build wasip1
 
-// Raytrace draws three spheres on a chessboard, in fixed point, and writes a
-// PNG: 320 pixels wide unless another width is given; an epoch for each 24
-// rows.
+// Raytrace draws three spheres on a chessboard, in fixed-point arithmetic, and
+// writes a PNG. It is 320 pixels wide by default. An epoch has 24 rows.
 package main
 
 import (
@@ -31,7 +30,7 @@ func main() {
 	}
 	height := width * 3 / 4
 	img := image.NewRGBA(image.Rect(0, 0, width, height))
-	// The state is the rows that are done.
+	// The state is the number of rows done.
 	done := 0
 	if rows, ok := guest.Restore(); ok {
 		done = copy(img.Pix, rows) / img.Stride
@@ -53,7 +52,7 @@ func main() {
 	_, _ = guest.Output.Write(b.Bytes())
 }
 
-// fixed is a number with 16 bits behind the point.
+// fixed is a number with 16 fractional bits.
 type fixed int64
 
 const one fixed = 1 << 16
@@ -109,7 +108,7 @@ var spheres = []sphere{
 
 var light = vec{-one * 2, one * 3, -one * 2}.unit()
 
-// hit is the nearest thing in a ray's way.
+// hit is the nearest object along a ray.
 type hit struct {
 	at, normal, colour vec
 	reflect            fixed

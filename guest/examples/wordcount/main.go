@@ -1,7 +1,7 @@
 //go:build wasip1
 
-// Wordcount counts the words of its input and prints the most frequent, ten
-// unless another number is given; an epoch for each 256 KiB.
+// Wordcount counts the words of its input and prints the most frequent, ten by
+// default. An epoch has 256 KiB of input.
 package main
 
 import (
@@ -28,7 +28,7 @@ const (
 type state struct {
 	Next  int64
 	Words map[string]int
-	Part  string // a word that goes on in the next chunk
+	Part  string // a word that continues in the next chunk
 }
 
 func main() {

@@ -2,6 +2,7 @@ package bitcoind
 
 import (
 	"bytes"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -20,6 +21,8 @@ import (
 
 	"github.com/bitgram/bitgram/internal/chain"
 	"github.com/bitgram/bitgram/internal/testing/conform"
+	"github.com/bitgram/bitgram/internal/testing/ports"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -46,10 +49,7 @@ func startBtcd(t *testing.T, secure bool) (b *btcd, cfg Config) {
 	dir := t.TempDir()
 	own := func(name string) string { return filepath.Join(dir, name) }
 	conform.Must(t, os.WriteFile(own("conf"), nil, 0o600))
-	l, err := net.Listen("tcp", "127.0.0.1:0") // for a free port
-	conform.Must(t, err)
-	at := l.Addr().String()
-	conform.Must(t, l.Close())
+	at := fmt.Sprintf("127.0.0.1:%d", ports.Free(t))
 	to, err := address.NewAddressTaproot(schnorr.SerializePubKey(txscript.ComputeTaprootKeyNoScript(conform.Key.PubKey())), &chaincfg.RegressionNetParams)
 	conform.Must(t, err)
 	args := []string{"--regtest", "--nolisten", "--nodnsseed", "--nocfilters", "--rejectnonstd", "--debuglevel=error",
@@ -75,7 +75,7 @@ func startBtcd(t *testing.T, secure bool) (b *btcd, cfg Config) {
 		_ = cmd.Process.Kill()
 		<-ended
 	})
-	for deadline := time.After(30 * time.Second); ; {
+	for deadline := time.After(5 * time.Minute); ; {
 		conn, err := net.Dial("tcp", at)
 		if err == nil {
 			conn.Close()
@@ -139,9 +139,8 @@ func (b *btcd) reorg(depth int) {
 }
 
 func TestConformanceBtcd(t *testing.T) {
-	if testing.Short() {
-		t.Skip("a process for each test")
-	}
+	tier.NotShort(t)
+	parts := tier.Pick(nil, []string{"Reorg"}, nil) // a process for each
 	conform.Backend(t, func(t *testing.T) *conform.ChainHarness {
 		b, _ := startBtcd(t, false)
 		return &conform.ChainHarness{
@@ -151,15 +150,13 @@ func TestConformanceBtcd(t *testing.T) {
 			Reorg:   b.reorg,
 			Close:   func() { b.client.Close() },
 		}
-	})
+	}, parts...)
 }
 
 // TestBtcdSecure: TLS with the certificate that btcd makes for itself, and
 // what it says to strangers.
 func TestBtcdSecure(t *testing.T) {
-	if testing.Short() {
-		t.Skip("a process")
-	}
+	tier.NotShort(t)
 	b, cfg := startBtcd(t, true)
 	b.mine(1)
 	if ref, err := b.client.Tip(t.Context()); err != nil || ref.Height != 1 {

@@ -41,7 +41,7 @@ func publish(t *testing.T, at string) *publisher {
 // to be waited for.
 func (p *publisher) accept() net.Conn {
 	p.t.Helper()
-	conform.Must(p.t, p.Listener.(*net.TCPListener).SetDeadline(time.Now().Add(10*time.Second)))
+	conform.Must(p.t, p.Listener.(*net.TCPListener).SetDeadline(time.Now().Add(2*time.Minute)))
 	conn, err := p.Accept()
 	conform.Must(p.t, err)
 	p.t.Cleanup(func() { conn.Close() })

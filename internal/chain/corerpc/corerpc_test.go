@@ -27,6 +27,7 @@ import (
 	"github.com/bitgram/bitgram/internal/chain"
 	"github.com/bitgram/bitgram/internal/chain/devchain"
 	"github.com/bitgram/bitgram/internal/testing/conform"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -116,6 +117,7 @@ func txHex(tb testing.TB, tx *btcwire.MsgTx) string {
 
 // TestCurl: what everybody's first steps with a node are.
 func TestCurl(t *testing.T) {
+	tier.NotShort(t)
 	curl, err := exec.LookPath("curl")
 	if err != nil {
 		t.Skip("no curl")

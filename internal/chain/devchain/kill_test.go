@@ -14,6 +14,7 @@ import (
 	"github.com/btcsuite/btcd/chainhash/v2"
 
 	"github.com/bitgram/bitgram/internal/testing/conform"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 )
 
 // childDir makes the test binary a child that mines in that directory until it
@@ -56,6 +57,7 @@ func mineUntilKilled(dir string) error {
 
 // TestKill: every block that was told survives SIGKILL at any moment.
 func TestKill(t *testing.T) {
+	tier.NotShort(t)
 	const seed = 20
 	random := rand.New(rand.NewPCG(seed, 0))
 	dir := t.TempDir()

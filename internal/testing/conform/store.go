@@ -16,6 +16,7 @@ import (
 	"github.com/bitgram/bitgram/internal/chain"
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -55,10 +56,7 @@ func Store(t *testing.T, open func() *StoreHarness) {
 		})
 	}
 	t.Run("Model", func(t *testing.T) {
-		n := 25 // each makes a new store
-		if testing.Short() {
-			n = 6
-		}
+		n := tier.Pick(3, 10, 25) // each makes a new store
 		rapid.Check(t, func(r *rapid.T) {
 			if n--; n >= 0 {
 				storeModel(r, open())

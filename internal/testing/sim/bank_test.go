@@ -2,14 +2,13 @@ package sim_test
 
 import (
 	"context"
-	"fmt"
-	"sync"
 	"testing"
 
 	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/node"
 	"github.com/bitgram/bitgram/internal/testing/sim"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -115,44 +114,31 @@ func bankStory(l *sim.Lab, prepare func(), balanced bool) {
 	l.Balanced(2 * bankPurse)
 }
 
-// TestBankCrashEquivalence kills each party of a bank at each of its effects,
-// before the deed and after it: the end is that of the undisturbed run.
+// TestBankCrashEquivalence kills the parties of a bank at their effects, before
+// the deed and after it: the end is that of the undisturbed run.
 func TestBankCrashEquivalence(t *testing.T) {
-	t.Run("undisturbed", func(t *testing.T) {
-		sim.Run(t, 1, func(l *sim.Lab) { bankStory(l, func() {}, true) })
-	})
-	var mu sync.Mutex
-	hit, points := map[string]bool{}, 0
-	t.Cleanup(func() {
-		t.Logf("%d points", points)
-		for who, list := range bankEffects {
-			for _, e := range list {
-				if !hit[who+" "+e] && !testing.Short() && !t.Failed() {
-					t.Errorf("no %s was killed at %s", who, e)
-				}
-			}
-		}
-	})
-	for who, list := range bankEffects {
-		for i, e := range list {
-			if testing.Short() && i > 0 {
-				break
-			}
-			t.Run(fmt.Sprintf("%s/%s", who, e), func(t *testing.T) {
-				t.Parallel()
-				for _, after := range []bool{false, true} {
-					plan := &sim.Plan{Effect: e, N: 1, After: after}
-					sim.Run(t, 1, func(l *sim.Lab) {
-						bankStory(l, func() { l.Home(who).Plan = plan }, true)
-					})
-					if plan.Killed() {
-						mu.Lock()
-						points++
-						hit[who+" "+e] = true
-						mu.Unlock()
-					}
-				}
-			})
-		}
+	if !tier.Short() {
+		t.Run("undisturbed", func(t *testing.T) {
+			t.Parallel()
+			sim.Run(t, 1, func(l *sim.Lab) { bankStory(l, func() {}, true) })
+		})
 	}
+	crashes(t, bankEffects, 1, []string{"bank"}, tier.Pick(1, 2, 0), func(t *testing.T, _ string, points []point) (killed []point) {
+		sim.Run(t, 1, func(l *sim.Lab) {
+			var plans []*sim.Plan
+			bankStory(l, func() {
+				for _, p := range points {
+					plan := &sim.Plan{Effect: p.effect, N: p.n, After: p.after}
+					l.Home(p.who).Plan = plan
+					plans = append(plans, plan)
+				}
+			}, true)
+			for i, plan := range plans {
+				if plan.Killed() {
+					killed = append(killed, points[i])
+				}
+			}
+		})
+		return killed
+	})
 }

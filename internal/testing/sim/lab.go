@@ -14,7 +14,7 @@
 //		l.Follow(m)
 //	})
 //
-// Faults are set on the network (Net) and on nodes (Home.Kill, Home.Serve);
+// Faults are set on the network (Net, Cut) and on nodes (Home.Plan, Cfg.Serve);
 // reorgs on the lab. Everything random comes from the seed, but for the order
 // in which goroutines run.
 package sim
@@ -39,6 +39,8 @@ import (
 	"github.com/bitgram/bitgram/internal/mail"
 	"github.com/bitgram/bitgram/internal/node"
 	"github.com/bitgram/bitgram/internal/p2p"
+	"github.com/bitgram/bitgram/internal/testing/books"
+	"github.com/bitgram/bitgram/internal/testing/packets"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -46,7 +48,7 @@ import (
 type Lab struct {
 	T     *testing.T
 	Rand  *rand.Rand
-	Net   *Net
+	Net   *packets.Net
 	Chain *devchain.Chain
 
 	dir   string
@@ -77,7 +79,7 @@ func Run(t *testing.T, seed uint64, f func(*Lab)) {
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(time.Until(epoch))
 		l := &Lab{T: t, Rand: rand.New(rand.NewPCG(seed, 1)), dir: dir, miner: append([]byte{0x51, 0x20}, bytes.Repeat([]byte{2}, 32)...)}
-		l.Net = newNet(seed)
+		l.Net = packets.New(seed)
 		var err error
 		l.Chain, err = devchain.Open(filepath.Join(dir, "chain"))
 		l.must(err)
@@ -88,7 +90,7 @@ func Run(t *testing.T, seed uint64, f func(*Lab)) {
 				}
 			}
 			l.must(l.Chain.Close())
-			l.Net.close()
+			l.Net.Close()
 		}()
 		f(l)
 	})
@@ -138,7 +140,7 @@ func (l *Lab) home(name string, p *deal.Policy) *Home {
 	h.Cfg = node.Config{Dir: filepath.Join(l.dir, name), Network: wire.Regtest, Seed: seed, Chain: l.Chain, Policy: p}
 	// Each host has an address in a network of its own.
 	for range 2 {
-		h.ips = append(h.ips, l.Net.newIP())
+		h.ips = append(h.ips, l.Net.NewIP())
 	}
 	if p != nil {
 		h.Cfg.Listen = []string{fmt.Sprintf("/ip4/%s/udp/4001/quic-v1", h.ips[1])}
@@ -163,7 +165,7 @@ func (h *Home) Open() {
 	}
 	made := 0
 	cfg.Host = func(c p2p.Config) (*p2p.Host, error) {
-		c.Transports = h.lab.Net.transports(h.ips[made])
+		c.Transports = h.lab.Net.Transports(h.ips[made])
 		made++
 		return p2p.New(c)
 	}
@@ -180,6 +182,13 @@ func (h *Home) Open() {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	_ = n.WaitNetwork(ctx) // where the network is down it goes on trying
+}
+
+// Cut takes homes off the network, until Net.Heal.
+func (l *Lab) Cut(homes ...*Home) {
+	for _, h := range homes {
+		l.Net.Cut(h.ips...)
+	}
 }
 
 // Close stops the node in good order.
@@ -371,32 +380,7 @@ func (l *Lab) Missing(purse wire.Sat) wire.Sat {
 }
 
 // Fees adds up what transactions paid after the first one, the faucet's.
-func (l *Lab) Fees() (fees wire.Sat) {
-	ctx := context.Background()
-	values := map[wire.Outpoint]wire.Sat{}
-	began := false
-	for h := wire.Height(1); h <= l.Height(); h++ {
-		hash, err := l.Chain.HashAt(ctx, h)
-		l.must(err)
-		b, _, err := l.Chain.Block(ctx, hash)
-		l.must(err)
-		for i, tx := range b.Transactions {
-			fee := wire.Sat(0)
-			for n, o := range tx.TxOut {
-				values[wire.Outpoint{Txid: wire.Hash(tx.TxHash()), Vout: uint32(n)}] = wire.Sat(o.Value)
-				fee -= wire.Sat(o.Value)
-			}
-			for _, in := range tx.TxIn {
-				fee += values[wire.Outpoint{Txid: wire.Hash(in.PreviousOutPoint.Hash), Vout: in.PreviousOutPoint.Index}]
-			}
-			if began && i > 0 {
-				fees += fee
-			}
-			began = began || i > 0
-		}
-	}
-	return fees
-}
+func (l *Lab) Fees() wire.Sat { return books.Fees(l.T, l.Chain) }
 
 // Banker makes a home that takes penny banks, and passes payments on where fees
 // are set; still down.

@@ -2,6 +2,7 @@ package sim_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -20,6 +21,7 @@ import (
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/internal/testing/sim"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/seal"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -132,7 +134,7 @@ var stories = map[string]story{
 		}
 	}, want: "delivered"},
 	"the network is cut for hours": {during: func(l *sim.Lab, m *sim.Message) {
-		l.Net.Cut(m.To)
+		l.Cut(m.To)
 		l.Mine(2)
 		time.Sleep(3 * time.Hour)
 		l.Net.Heal()
@@ -213,22 +215,19 @@ func (s story) play(l *sim.Lab, before func(l *sim.Lab)) {
 	l.Balanced(purse)
 }
 
-// TestStories: issue A's stories, and more, over a network that delays, and one
-// that also loses packets.
+// TestStories plays what may happen to a message over a network that delays, and
+// over one that also loses packets: each story with each, or a sample of both.
 func TestStories(t *testing.T) {
-	for _, name := range slices.Sorted(maps.Keys(stories)) {
-		for _, loss := range []float64{0, 0.05} {
-			if testing.Short() && (loss == 0 || stories[name].during != nil) {
-				continue
-			}
-			t.Run(fmt.Sprintf("%s/loss=%v", name, loss), func(t *testing.T) {
-				t.Parallel()
-				sim.Run(t, 1, func(l *sim.Lab) {
-					l.Net.Set(50*time.Millisecond, loss)
-					stories[name].play(l, nil)
-				})
+	names := slices.Sorted(maps.Keys(stories))
+	for _, i := range tier.NewSample(t).Choose(2*len(names), tier.Pick(1, 6, 0)) {
+		name, loss := names[i/2], []float64{0, 0.05}[i%2]
+		t.Run(fmt.Sprintf("%s/loss=%v", name, loss), func(t *testing.T) {
+			t.Parallel()
+			sim.Run(t, 1, func(l *sim.Lab) {
+				l.Net.Set(50*time.Millisecond, loss)
+				stories[name].play(l, nil)
 			})
-		}
+		})
 	}
 }
 
@@ -240,72 +239,128 @@ var effects = map[string][]string{
 	"recipient": {"deal.Locate", "deal.Fetch", "deal.Release", "deal.Open", "deal.LeaveAck", "deal.DropPayload"},
 }
 
-// TestCrashEquivalence kills each party at each of its effects, one after the
-// other, before the deed and after it, and opens it again from its files: the
-// end is that of the undisturbed run. The points are enumerated: every type of
-// effect, the first time that it comes and the second; later ones come from the
-// same state a block later.
-func TestCrashEquivalence(t *testing.T) {
+// point is where the parties of a role are killed: at their N-th effect of a
+// type, before the deed or after it.
+type point struct {
+	who    string
+	effect string // as %T prints it
+	n      int
+	after  bool
+}
+
+func (p point) String() string { return fmt.Sprintf("%s-%s-%d-%v", p.who, p.effect, p.n, p.after) }
+
+// pointsOf are the points of each role, in one order: every type of effect, the
+// first times that it comes, before the deed and after it.
+func pointsOf(effects map[string][]string, times int) map[string][]point {
+	points := map[string][]point{}
+	for who, list := range effects {
+		for _, e := range list {
+			for n := range times {
+				for _, after := range []bool{false, true} {
+					points[who] = append(points[who], point{who, e, n + 1, after})
+				}
+			}
+		}
+	}
+	return points
+}
+
+// crashes runs f with the points at which one run kills. In the nightly tier
+// each point has a run of its own, in each story; every effect has to be met. In
+// the others a run has one point of each role, chosen by the sample's seed, and
+// only some runs are played.
+func crashes(t *testing.T, effects map[string][]string, times int, names []string, runs int, f func(t *testing.T, name string, points []point) (killed []point)) {
 	var mu sync.Mutex
-	hit, points := map[string]bool{}, 0
+	hit, met := map[string]bool{}, 0
 	t.Cleanup(func() {
-		t.Logf("%d points", points)
+		t.Logf("%d points", met)
+		if t.Failed() {
+			return
+		}
+		if met == 0 {
+			t.Error("nobody was killed")
+		}
 		for who, list := range effects {
 			for _, e := range list {
-				if !hit[who+" "+e] && !testing.Short() && !t.Failed() {
+				if tier.Nightly && !hit[who+" "+e] {
 					t.Errorf("no %s was killed at %s", who, e)
 				}
 			}
 		}
 	})
-	times := 2
-	names := []string{"happy", "one-of-many", "absent-recipient"}
-	if testing.Short() {
-		times, names = 1, names[:1]
+	play := func(name string, points ...point) {
+		title := name
+		for _, p := range points {
+			title += "/" + p.String()
+		}
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			killed := f(t, name, points)
+			if t.Failed() {
+				t.Logf("killed at %v", killed)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for _, p := range killed {
+				met++
+				hit[p.who+" "+p.effect] = true
+			}
+		})
 	}
-	for _, name := range names {
-		for who, list := range effects {
-			for _, e := range list {
-				t.Run(fmt.Sprintf("%s/%s/%s", name, who, e), func(t *testing.T) {
-					t.Parallel()
-					for n := range times {
-						for _, after := range []bool{false, true} {
-							if !crash(t, stories[name], who, e, n+1, after) || t.Failed() {
-								return // it does not come so often
-							}
-							mu.Lock()
-							points++
-							hit[who+" "+e] = true
-							mu.Unlock()
-						}
-					}
-				})
+	all := pointsOf(effects, times)
+	roles := slices.Sorted(maps.Keys(all))
+	if tier.Nightly {
+		for _, name := range names {
+			for _, who := range roles {
+				for _, p := range all[who] {
+					play(name, p)
+				}
 			}
 		}
+		return
+	}
+	sample := tier.NewSample(t)
+	chosen := map[string][]int{}
+	for _, who := range roles {
+		chosen[who] = sample.Choose(len(all[who]), runs)
+	}
+	for i := range runs {
+		var points []point
+		for _, who := range roles {
+			points = append(points, all[who][chosen[who][i]])
+		}
+		play(names[i%len(names)], points...)
 	}
 }
 
-// crash plays a story in which each party of a role is killed once, and reports
-// whether it came to that.
-func crash(t *testing.T, s story, who, effect string, n int, after bool) (killed bool) {
-	sim.Run(t, 1, func(l *sim.Lab) {
-		var plans []*sim.Plan
-		s.play(l, func(l *sim.Lab) {
-			for _, h := range l.Homes() {
-				if h.Name == who || who == "agent" && h.Agent() {
-					h.Plan = &sim.Plan{Effect: effect, N: n, After: after}
-					plans = append(plans, h.Plan)
+// TestCrashEquivalence kills the parties at their effects, before the deed and
+// after it, and opens them again from their files: the end is that of the
+// undisturbed run. The points are enumerated: every type of effect, the first
+// time that it comes and the second; later ones come from the same state a block
+// later.
+func TestCrashEquivalence(t *testing.T) {
+	crashes(t, effects, 2, []string{"happy", "one-of-many", "absent-recipient"}, tier.Pick(1, 4, 0), func(t *testing.T, name string, points []point) (killed []point) {
+		sim.Run(t, 1, func(l *sim.Lab) {
+			at := map[*sim.Plan]point{}
+			stories[name].play(l, func(l *sim.Lab) {
+				for _, p := range points {
+					for _, h := range l.Homes() {
+						if h.Name == p.who || p.who == "agent" && h.Agent() {
+							h.Plan = &sim.Plan{Effect: p.effect, N: p.n, After: p.after}
+							at[h.Plan] = p
+						}
+					}
+				}
+			})
+			for plan, p := range at {
+				if plan.Killed() && !slices.Contains(killed, p) {
+					killed = append(killed, p)
 				}
 			}
 		})
-		for _, p := range plans {
-			killed = killed || p.Killed()
-		}
-		if t.Failed() {
-			t.Logf("killed: %v, at its effect %d, after the deed: %v", killed, n, after)
-		}
+		return killed
 	})
-	return killed
 }
 
 // witness sees what passes between senders and agents, and fails the test where
@@ -368,46 +423,45 @@ func (w witnessed) Store(ctx context.Context, p *wire.Package, proceed func() (i
 // nothing serves twice, and the books balance. What a backup cannot know is a
 // funding that was built after it; then no more is missing than that froze.
 func TestRestore(t *testing.T) {
+	tier.NotShort(t)
 	var mu sync.Mutex
 	hit := map[string]bool{}
-	points := map[string][]string{
+	type loss struct {
+		who, at string
+		later   wire.Height
+	}
+	var losses []loss
+	for who, list := range map[string][]string{
 		"sender":    effects["sender"],
 		"agent":     append([]string{"Quote", "Store", "Release", "Acknowledge"}, effects["agent"]...),
 		"recipient": effects["recipient"],
+	} {
+		for _, at := range list {
+			losses = append(losses, loss{who, at, 0}, loss{who, at, 3})
+		}
 	}
+	slices.SortFunc(losses, func(a, b loss) int { return cmp.Or(cmp.Compare(a.who, b.who), cmp.Compare(a.at, b.at)) })
 	t.Cleanup(func() {
-		for who, list := range points {
-			for _, at := range list {
-				if !hit[who+" "+at] && !testing.Short() && !t.Failed() {
-					t.Errorf("no %s was restored from before %s", who, at)
-				}
+		for _, l := range losses {
+			if !hit[l.who+" "+l.at] && tier.Nightly && !t.Failed() {
+				t.Errorf("no %s was restored from before %s", l.who, l.at)
 			}
 		}
 	})
-	laters := []wire.Height{0, 3}
-	if testing.Short() {
-		laters = laters[1:]
-	}
-	for who, list := range points {
-		for _, at := range list {
-			t.Run(fmt.Sprintf("%s/%s", who, at), func(t *testing.T) {
-				t.Parallel()
-				for _, later := range laters {
-					name := "happy"
-					if who == "sender" && at == "deal.Broadcast" {
-						name = "absent-recipient"
-					}
-					if restore(t, stories[name], who, at, later) {
-						mu.Lock()
-						hit[who+" "+at] = true
-						mu.Unlock()
-					}
-					if t.Failed() {
-						t.Fatalf("restored %d blocks later", later)
-					}
-				}
-			})
-		}
+	for _, i := range tier.NewSample(t).Choose(len(losses), 4) {
+		l := losses[i]
+		t.Run(fmt.Sprintf("%s/%s/later=%d", l.who, l.at, l.later), func(t *testing.T) {
+			t.Parallel()
+			name := "happy"
+			if l.who == "sender" && l.at == "deal.Broadcast" {
+				name = "absent-recipient"
+			}
+			if restore(t, stories[name], l.who, l.at, l.later) {
+				mu.Lock()
+				hit[l.who+" "+l.at] = true
+				mu.Unlock()
+			}
+		})
 	}
 }
 
@@ -440,30 +494,25 @@ func restore(t *testing.T, s story, who, at string, later wire.Height) (restored
 // blocks of a message's life, that drops funding and claim from the blocks it
 // takes back. They come back, and the end is the same.
 func TestReorgUndo(t *testing.T) {
-	for depth := 1; depth <= 6; depth++ {
-		t.Run(fmt.Sprintf("depth=%d", depth), func(t *testing.T) {
+	tier.NotShort(t)
+	const depths, blocks = 6, 10
+	for _, i := range tier.NewSample(t).Choose(depths*blocks, 4) {
+		depth, after := 1+i/blocks, 1+i%blocks
+		t.Run(fmt.Sprintf("depth=%d/after=%d", depth, after), func(t *testing.T) {
 			t.Parallel()
-			for after := 1; after <= 10; after++ {
-				if testing.Short() && (depth%3 != 0 || after%5 != 0) {
-					continue
-				}
-				s := stories["happy"]
-				s.during = func(l *sim.Lab, m *sim.Message) {
-					l.Mine(after - 1)
-					state := m.State()
-					without := []wire.Hash{state.Txid}
-					for _, f := range state.Spends {
-						if f != nil {
-							without = append(without, f.Txid)
-						}
+			s := stories["happy"]
+			s.during = func(l *sim.Lab, m *sim.Message) {
+				l.Mine(after - 1)
+				state := m.State()
+				without := []wire.Hash{state.Txid}
+				for _, f := range state.Spends {
+					if f != nil {
+						without = append(without, f.Txid)
 					}
-					l.Reorg(depth, without...)
 				}
-				sim.Run(t, 1, func(l *sim.Lab) { s.play(l, nil) })
-				if t.Failed() {
-					t.Fatalf("reorged after %d blocks", after)
-				}
+				l.Reorg(depth, without...)
 			}
+			sim.Run(t, 1, func(l *sim.Lab) { s.play(l, nil) })
 		})
 	}
 }
@@ -475,13 +524,12 @@ var only = flag.Uint64("sim.seed", 0, "play the faults of this seed alone")
 // ends, it ends, no satoshi is missing, and the sender has paid no more than it
 // froze, and fees.
 func TestFaults(t *testing.T) {
+	tier.NotShort(t)
 	seeds := []uint64{*only}
 	if *only == 0 {
 		seeds = seeds[:0]
-		for i := range uint64(8) {
-			if !testing.Short() || i < 2 {
-				seeds = append(seeds, i+1)
-			}
+		for _, i := range tier.NewSample(t).Choose(8, 1) {
+			seeds = append(seeds, uint64(i+1))
 		}
 	}
 	ends := map[string]int{}
@@ -515,7 +563,7 @@ func faults(l *sim.Lab) string {
 		h := all[l.Rand.IntN(len(all))]
 		switch l.Rand.IntN(8) {
 		case 0:
-			l.Net.Cut(h)
+			l.Cut(h)
 		case 1:
 			l.Net.Heal()
 		case 2:

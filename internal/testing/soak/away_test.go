@@ -8,12 +8,9 @@ import (
 	"time"
 )
 
-// TestChainAway ends the Bitcoin node for a while, and then stalls it: everybody
+// chainAway ends the Bitcoin node for a while, and then stalls it: everybody
 // says so, and what is sent meanwhile waits and is delivered.
-func TestChainAway(t *testing.T) {
-	if testing.Short() {
-		t.Skip("[short] it waits for a node that stalls")
-	}
+func chainAway(t *testing.T) {
 	t.Parallel()
 	w := newTown(t, 10, 300*time.Millisecond, 3, "alice", "bob")
 	w.up()

@@ -10,12 +10,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/bitgram/bitgram/internal/web"
+	"github.com/bitgram/bitgram/internal/api"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 )
 
 // TestDamagedDatabase: with whichever page overwritten, a daemon either works,
 // where the page is not used, or ends and says that the database is damaged.
 func TestDamagedDatabase(t *testing.T) {
+	tier.NotShort(t)
 	t.Parallel()
 	w := newTown(t, 4, 0, 0, "alice")
 	alice := w.users[0]
@@ -32,9 +34,9 @@ func TestDamagedDatabase(t *testing.T) {
 	pages := len(whole) / page
 	t.Logf("%d pages", pages)
 	noticed := 0
-	for i := range 8 {
+	for i := range tier.Pick(0, 3, 8) {
 		n := i // the first ones, and then any
-		if i >= 4 {
+		if i >= tier.Pick(0, 1, 4) {
 			n = w.rand.IntN(pages)
 		}
 		bad := bytes.Clone(whole)
@@ -59,7 +61,7 @@ func TestDamagedDatabase(t *testing.T) {
 				return nil
 			default:
 			}
-			c, err := web.Dial(alice.home)
+			c, err := api.Dial(alice.home)
 			if err != nil {
 				return err
 			}
@@ -80,12 +82,9 @@ func TestDamagedDatabase(t *testing.T) {
 	w.ready(alice)
 }
 
-// TestDamagedCopies: a copy that is not what the agent was given is noticed by
+// damagedCopies: a copy that is not what the agent was given is noticed by
 // the recipient, who turns to another agent.
-func TestDamagedCopies(t *testing.T) {
-	if testing.Short() {
-		t.Skip("[short] five processes")
-	}
+func damagedCopies(t *testing.T) {
 	t.Parallel()
 	w := newTown(t, 5, 300*time.Millisecond, 3, "alice", "bob")
 	w.up()

@@ -7,23 +7,24 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/bitgram/bitgram/internal/testing/tier"
 )
 
 // TestKills kills processes at random moments of many transfers.
 func TestKills(t *testing.T) {
+	tier.NotShort(t)
 	t.Parallel()
 	run := *soakTime
 	if run == 0 {
-		if run = time.Minute; testing.Short() {
-			run = 8 * time.Second
-		}
+		run = tier.Pick(0, 3*time.Second, time.Minute)
 	}
 	seed := *soakSeed
 	if seed == 0 {
 		seed = rand.Uint64()
 	}
 	t.Logf("-soak.seed %d -soak.time %v", seed, run)
-	w := newTown(t, seed, 300*time.Millisecond, 5, "alice", "bob", "carol")
+	w := newTown(t, seed, 300*time.Millisecond, tier.Pick(0, 3, 5), "alice", "bob", "carol")
 	w.up()
 	alice, bob, carol := w.users[0], w.users[1], w.users[2]
 	w.fund(alice, 30, 100_000)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/bitgram/bitgram/internal/chain/corerpc"
 	"github.com/bitgram/bitgram/internal/chain/devchain"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/internal/wallet"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -43,6 +44,9 @@ func TestMain(m *testing.M) {
 		return
 	}
 	flag.Parse()
+	if tier.Short() { // no test runs a process
+		os.Exit(m.Run())
+	}
 	os.Exit(build(m))
 }
 
@@ -55,7 +59,7 @@ func build(m *testing.M) int {
 	defer os.RemoveAll(dir)
 	binary = filepath.Join(dir, "bitgram")
 	args := []string{"build", "-o", binary}
-	if raceDetector {
+	if tier.Race {
 		args = append(args, "-race")
 	}
 	cmd := exec.Command("go", append(args, "github.com/bitgram/bitgram/cmd/bitgram")...)

@@ -1,3 +1,5 @@
+//go:build nightly
+
 package soak
 
 import (
@@ -8,9 +10,6 @@ import (
 
 // TestMany sends 200 messages at once through five agents.
 func TestMany(t *testing.T) {
-	if testing.Short() {
-		t.Skip("[short] nine processes and 200 messages")
-	}
 	t.Parallel()
 	const n = 200
 	w := newTown(t, 2, 500*time.Millisecond, 5, "alice", "bob", "carol", "dave")

@@ -4,17 +4,18 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/bitgram/bitgram/internal/testing/tier"
 )
 
-// TestPartition cuts half of the agents off, and then the others with the
+func init() { stories["partition"] = partition }
+
+// partition cuts half of the agents off, and then the others with the
 // recipient, in the middle of many transfers over a slow network that loses
 // packets.
-func TestPartition(t *testing.T) {
-	if testing.Short() {
-		t.Skip("[short] a network of namespaces")
-	}
+func partition(t *testing.T) {
 	t.Parallel()
-	w := newTown(t, 8, 400*time.Millisecond, 6, "alice", "bob")
+	w := newTown(t, 8, 400*time.Millisecond, tier.Pick(0, 4, 6), "alice", "bob")
 	n := newWires(w)
 	w.up()
 	alice, bob := w.users[0], w.users[1]
@@ -40,11 +41,12 @@ func TestPartition(t *testing.T) {
 	send()
 	sending.Wait()
 	w.did("half of the agents are cut off")
-	n.part(w.agents[:3]...)
+	half := len(w.agents) / 2
+	n.part(w.agents[:half]...)
 	send()
 	time.Sleep(3 * time.Second)
 	w.did("the others and bob are cut off")
-	n.part(append([]*party{bob}, w.agents[3:]...)...)
+	n.part(append([]*party{bob}, w.agents[half:]...)...)
 	time.Sleep(2 * time.Second)
 	w.did("all are joined")
 	n.part()

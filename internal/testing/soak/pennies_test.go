@@ -5,29 +5,27 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bitgram/bitgram/internal/api"
 	"github.com/bitgram/bitgram/internal/bank"
-	"github.com/bitgram/bitgram/internal/web"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/wire"
 )
 
-// TestPenniesKilled kills payee and payer in the middle of streams of pennies: what
+// penniesKilled kills payee and payer in the middle of streams of pennies: what
 // was acknowledged is there, what was ordered arrives, nothing is paid twice, and
 // both sides close at the very penny.
-func TestPenniesKilled(t *testing.T) {
-	if testing.Short() {
-		t.Skip("[short] three processes")
-	}
+func penniesKilled(t *testing.T) {
 	t.Parallel()
 	w := newTown(t, 4, 300*time.Millisecond, 1, "alice")
 	agent, alice := w.agents[0], w.users[0]
 	agent.args = append(agent.args, "--bank")
 	w.up()
 	w.fund(alice, 1, 1_000_000)
-	const value, pennies, rounds = wire.Sat(500_000), 1_000_000, 6
+	const value, pennies = wire.Sat(500_000), 1_000_000
 	ctx := t.Context()
-	bankOf := func(p *party, id string, done func(web.Bank) bool) (b web.Bank) {
+	bankOf := func(p *party, id string, done func(api.Bank) bool) (b api.Bank) {
 		t.Helper()
-		for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		for end := time.Now().Add(busy * time.Minute); ; time.Sleep(50 * time.Millisecond) {
 			c, err := p.dial()
 			if err == nil {
 				if b, err = c.Bank(ctx, id); err == nil && done(b) {
@@ -41,13 +39,13 @@ func TestPenniesKilled(t *testing.T) {
 	}
 	c, err := alice.dial()
 	must(t, err)
-	b, err := c.OpenBank(ctx, web.Opening{Peer: agent.keys.Address + "@" + agent.listen(), Value: value, Rungs: 126, Pennies: pennies, Days: 200, MaxFee: 10_000})
+	b, err := c.OpenBank(ctx, api.Opening{Peer: agent.keys.Address + "@" + agent.listen(), Value: value, Rungs: 126, Pennies: pennies, Days: 200, MaxFee: 10_000})
 	must(t, err)
 	id := b.ID
-	b = bankOf(alice, id, func(b web.Bank) bool { return b.State == bank.StateOpen })
-	bankOf(agent, id, func(b web.Bank) bool { return b.State == bank.StateOpen })
+	b = bankOf(alice, id, func(b api.Bank) bool { return b.State == bank.StateOpen })
+	bankOf(agent, id, func(b api.Bank) bool { return b.State == bank.StateOpen })
 	ordered := uint32(0)
-	for round := range rounds {
+	for round := range tier.Pick(0, 2, 6) {
 		victim := agent
 		if round%2 == 1 {
 			victim = alice
@@ -74,13 +72,13 @@ func TestPenniesKilled(t *testing.T) {
 		stop()
 		least := <-acked
 		victim.start()
-		held := bankOf(agent, id, func(web.Bank) bool { return true })
+		held := bankOf(agent, id, func(api.Bank) bool { return true })
 		if held.Paid < least {
 			t.Errorf("round %d: %d pennies were acknowledged, and the payee holds %d", round, least, held.Paid)
 		}
 		// What was ordered goes on by itself.
-		b = bankOf(alice, id, func(b web.Bank) bool { return b.Acked == b.Paid })
-		held = bankOf(agent, id, func(b web.Bank) bool { return b.Paid >= least })
+		b = bankOf(alice, id, func(b api.Bank) bool { return b.Acked == b.Paid })
+		held = bankOf(agent, id, func(b api.Bank) bool { return b.Paid >= least })
 		if held.Paid != b.Paid || b.Paid < ordered {
 			t.Errorf("round %d: the payer counts %d, the payee %d", round, b.Paid, held.Paid)
 		}
@@ -91,7 +89,7 @@ func TestPenniesKilled(t *testing.T) {
 	must(t, err)
 	_, err = c.CloseBank(ctx, id)
 	must(t, err)
-	end := bankOf(alice, id, func(b web.Bank) bool { return b.State == bank.StateClosed })
+	end := bankOf(alice, id, func(b api.Bank) bool { return b.State == bank.StateClosed })
 	if want := value - b.PaidMsat.Whole(); end.Stopped.Payer != want {
 		t.Errorf("the payer gets %v back, not %v", end.Stopped.Payer, want)
 	}

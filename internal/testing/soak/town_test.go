@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -26,6 +25,7 @@ import (
 	"github.com/btcsuite/btcd/chainhash/v2"
 	btcwire "github.com/btcsuite/btcd/wire/v2"
 
+	"github.com/bitgram/bitgram/internal/api"
 	"github.com/bitgram/bitgram/internal/chain"
 	"github.com/bitgram/bitgram/internal/chain/bitcoind"
 	"github.com/bitgram/bitgram/internal/contract"
@@ -33,7 +33,7 @@ import (
 	"github.com/bitgram/bitgram/internal/mail"
 	"github.com/bitgram/bitgram/internal/node"
 	"github.com/bitgram/bitgram/internal/p2p"
-	"github.com/bitgram/bitgram/internal/web"
+	"github.com/bitgram/bitgram/internal/testing/ports"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -68,7 +68,7 @@ type party struct {
 	away atomic.Bool // blocks do not reach it
 
 	mu   sync.Mutex
-	conn *web.Client
+	conn *api.Client
 }
 
 // proc is a process that is started, killed and started again.
@@ -94,27 +94,12 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// freePort is one that nobody listens on now, and that the kernel gives to
-// nobody who does not ask for it.
-func freePort(t *testing.T) int {
-	t.Helper()
-	for range 1000 {
-		port := 12_000 + rand.IntN(18_000)
-		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
-			must(t, l.Close())
-			return port
-		}
-	}
-	t.Fatal("no port is free")
-	return 0
-}
-
 // newTown makes the homes of agents and users, and starts the chain.
 func newTown(t *testing.T, seed uint64, every time.Duration, agents int, users ...string) *town {
 	t.Helper()
 	w := &town{t: t, dir: t.TempDir(), rand: rand.New(rand.NewPCG(seed, 7)), paid: map[wire.Outpoint]bool{}, start: time.Now()}
 	t.Cleanup(w.tell)
-	rpc, control := fmt.Sprintf("127.0.0.1:%d", freePort(t)), fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	rpc, control := fmt.Sprintf("127.0.0.1:%d", ports.Free(t)), fmt.Sprintf("127.0.0.1:%d", ports.Free(t))
 	w.rpc, w.control, w.cookie = "http://"+rpc, "http://"+control, filepath.Join(w.dir, "cookie")
 	raw, err := json.Marshal(chainConfig{Dir: filepath.Join(w.dir, "chain"), Cookie: w.cookie, RPC: rpc, Control: control})
 	must(t, err)
@@ -125,7 +110,7 @@ func newTown(t *testing.T, seed uint64, every time.Duration, agents int, users .
 	w.chain.start()
 	for i := range agents {
 		a := w.party(fmt.Sprintf("agent-%d", i+1))
-		a.ip, a.port = "127.0.0.1", freePort(t)
+		a.ip, a.port = "127.0.0.1", ports.Free(t)
 		w.agents = append(w.agents, a)
 	}
 	for _, name := range users {
@@ -297,10 +282,10 @@ func (p *proc) end(s os.Signal, limit time.Duration) error {
 	_ = cmd.Process.Signal(s) // it may have ended
 	select {
 	case <-ended:
-	case <-time.After(limit):
+	case <-time.After(busy * limit):
 		_ = cmd.Process.Signal(syscall.SIGQUIT) // for the stacks
 		<-ended
-		p.t.Errorf("%s did not end within %v", p.name, limit)
+		p.t.Errorf("%s did not end within %v", p.name, busy*limit)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -312,8 +297,8 @@ func (p *proc) wait(limit time.Duration) int {
 	p.t.Helper()
 	select {
 	case <-p.ended:
-	case <-time.After(limit + time.Second):
-		p.t.Fatalf("%s still runs after %v\n%s", p.name, limit, tail(p.log))
+	case <-time.After(busy*limit + time.Second):
+		p.t.Fatalf("%s still runs after %v\n%s", p.name, busy*limit, tail(p.log))
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -418,7 +403,7 @@ func (w *town) fund(p *party, coins int, each wire.Sat) {
 }
 
 // busy is how much longer all takes where other tests have the processors, too.
-const busy = 3
+const busy = 6
 
 // until tries f until it works.
 func (w *town) until(limit time.Duration, f func() error) {
@@ -467,7 +452,7 @@ func (w *town) ready(p *party) {
 }
 
 // client speaks to the daemon that runs now.
-func (p *party) client() *web.Client {
+func (p *party) client() *api.Client {
 	p.t.Helper()
 	c, err := p.dial()
 	must(p.t, err)
@@ -476,8 +461,8 @@ func (p *party) client() *web.Client {
 
 // dial is for its daemon: the client that was there before where that is the
 // same process, whose connections are used again; a daemon takes 256.
-func (p *party) dial() (*web.Client, error) {
-	c, err := web.Dial(p.home)
+func (p *party) dial() (*api.Client, error) {
+	c, err := api.Dial(p.home)
 	if err != nil {
 		return nil, err
 	}
@@ -534,7 +519,7 @@ func (w *town) post(ctx context.Context, l *letter) error {
 			return nil
 		}
 	}
-	m, err := c.Send(ctx, web.Terms{To: l.to.keys.Address, Subject: l.name, Filename: "letter", Days: l.days, Agents: l.agents, MaxSat: 100_000}, uint64(len(l.body)), bytes.NewReader(l.body))
+	m, err := c.Send(ctx, api.Terms{To: l.to.keys.Address, Subject: l.name, Filename: "letter", Days: l.days, Agents: l.agents, MaxSat: 100_000}, uint64(len(l.body)), bytes.NewReader(l.body))
 	if err == nil {
 		l.ids = append(l.ids, m.ID)
 	}
@@ -561,7 +546,7 @@ func (w *town) settle(limit time.Duration, letters []*letter) (delivered int) {
 			for _, m := range list {
 				state[m.ID] = m.State
 				if m.State == "failed" {
-					state[m.ID] += ": " + m.FailedBy
+					state[m.ID] += ": " + string(m.FailedBy)
 					why[m.ID] = m.Failure
 				}
 			}

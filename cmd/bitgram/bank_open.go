@@ -1,0 +1,95 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bitgram/bitgram/internal/api"
+	"github.com/bitgram/bitgram/internal/bank"
+	"github.com/bitgram/bitgram/penny"
+	"github.com/bitgram/bitgram/wire"
+)
+
+func (a *app) bankOpen() *cobra.Command {
+	var o api.Opening
+	var fee, pair int64
+	var ttl string
+	var dry, wait bool
+	c := a.simple("open PEER SATOSHI", "Open a bank: put money where a payee can be paid from it, penny by penny", cobra.ExactArgs(2), func(c *cobra.Command, client *api.Client, args []string) error {
+		ctx := c.Context()
+		value, err := satoshi(args[1])
+		if err != nil {
+			return err
+		}
+		if o.Days, err = daysOf("ttl", ttl); err != nil {
+			return err
+		}
+		if o.Rungs < 1 || o.Rungs > wire.MaxRungs || o.Pennies < 1 || o.Pennies > penny.MaxSeq {
+			return fmt.Errorf("%w: --rungs is 1 to %d, --pennies 1 to %d", errUsage, wire.MaxRungs, penny.MaxSeq)
+		}
+		o.Peer, o.Value, o.MaxFee = args[0], wire.Sat(value), wire.Sat(fee)
+		q, err := client.QuoteBank(ctx, o)
+		if err != nil {
+			return err
+		}
+		if dry {
+			a.print.summary(q, func(w io.Writer) { printBankQuote(w, &q) })
+			return nil
+		}
+		if q.Warning != "" {
+			a.print.event("bank", "warning: "+q.Warning)
+		}
+		b, err := client.OpenBank(ctx, o)
+		if err != nil {
+			return maybe(ctx, err)
+		}
+		if b, err = a.awaitBank(ctx, client, b.ID, func(b api.Bank) bool { return b.State != bank.StateOpening || b.Funding != "" && !wait }); err != nil {
+			return err
+		}
+		if pair > 0 {
+			if b, err = a.awaitBank(ctx, client, b.ID, func(b api.Bank) bool { return b.State != bank.StateOpening }); err != nil {
+				return err
+			}
+			if b.Pair, err = client.PairBank(ctx, b.ID, wire.Sat(pair)); err != nil {
+				return err
+			}
+			if wait {
+				if _, err = a.awaitBank(ctx, client, b.Pair, func(b api.Bank) bool { return b.State != bank.StateOpening }); err != nil {
+					return err
+				}
+			}
+		}
+		a.print.summary(b, func(w io.Writer) {
+			fmt.Fprintf(w, "Bank %s: %v in %d pennies of %v, %d to a rung.\nFunding %s, %d of %d confirmations.\n", b.ID, b.Value, b.Pennies, b.Penny, b.Pennies/b.Rungs, b.Funding, b.Depth, b.Conf)
+			if b.Pair != "" {
+				fmt.Fprintf(w, "The payee opens bank %s the other way.\n", b.Pair)
+			}
+		})
+		return nil
+	})
+	f := c.Flags()
+	f.Uint32Var(&o.Pennies, "pennies", 100_000, "into how many pennies the value is cut; rounded up to whole rungs")
+	f.Uint32Var(&o.Rungs, "rungs", 126, "at how many counts the payee can close, up to 1,022")
+	f.StringVar(&ttl, "ttl", "30d", "when it ends: what is not closed by then can be taken back")
+	f.Int64Var(&fee, "max-fee", 10_000, "satoshi that its funding may cost at most")
+	f.StringVar(&o.Memo, "memo", "", "what it is for, for you")
+	f.Int64Var(&pair, "pair", 0, "ask the payee for a bank of so many satoshi the other way")
+	f.BoolVar(&dry, "dry-run", false, "say what it costs, and open nothing")
+	f.BoolVar(&wait, "wait", false, "return once pennies can be paid")
+	return c
+}
+
+func printBankQuote(w io.Writer, q *api.BankQuote) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "value\t%v\n", q.Value)
+	fmt.Fprintf(t, "pennies\t%d of %v, in %d rungs of %v\n", q.Pennies, q.Penny, q.Rungs, q.Rung)
+	fmt.Fprintf(t, "funding\t%v of fee, about\n", q.Funding)
+	fmt.Fprintf(t, "a close\t%v of fee, which the payee pays\n", q.Close)
+	t.Flush()
+	if q.Warning != "" {
+		fmt.Fprintf(w, "Warning: %s.\n", q.Warning)
+	}
+}

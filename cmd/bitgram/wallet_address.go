@@ -1,0 +1,23 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bitgram/bitgram/internal/api"
+)
+
+func (a *app) walletAddress() *cobra.Command {
+	return a.simple("address", "A fresh bitcoin address to be paid at", cobra.NoArgs, func(c *cobra.Command, client *api.Client, _ []string) error {
+		address, err := client.NewAddress(c.Context())
+		if err != nil {
+			return err
+		}
+		a.print.summary(struct {
+			Address string `json:"address"`
+		}{address}, func(w io.Writer) { fmt.Fprintln(w, address) })
+		return nil
+	})
+}

@@ -1,0 +1,35 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bitgram/bitgram/internal/api"
+)
+
+func (a *app) walletBalance() *cobra.Command {
+	return a.simple("balance", "What the wallet holds", cobra.NoArgs, func(c *cobra.Command, client *api.Client, _ []string) error {
+		b, err := client.Balance(c.Context())
+		if err != nil {
+			return err
+		}
+		a.print.summary(b, func(w io.Writer) {
+			t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+			fmt.Fprintf(t, "spendable\t%v\t\n", b.Spendable)
+			if b.Locked != 0 {
+				fmt.Fprintf(t, "kept for messages\t%v\t\n", b.Locked)
+			}
+			if b.Pending != 0 {
+				fmt.Fprintf(t, "pending\t%v\t\n", b.Pending)
+			}
+			if b.Immature != 0 {
+				fmt.Fprintf(t, "mined, immature\t%v\t\n", b.Immature)
+			}
+			t.Flush()
+		})
+		return nil
+	})
+}

@@ -1,0 +1,36 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bitgram/bitgram/internal/api"
+)
+
+func (a *app) walletSend() *cobra.Command {
+	var rate float64
+	c := a.simple("send ADDRESS SATOSHI", "Pay to a bitcoin address", cobra.ExactArgs(2), func(c *cobra.Command, client *api.Client, args []string) error {
+		amount, err := satoshi(args[1])
+		if err != nil {
+			return err
+		}
+		kvb, err := perVB(rate)
+		if err != nil {
+			return err
+		}
+		p, err := client.Pay(c.Context(), args[0], amount, kvb)
+		return a.paid(p, maybe(c.Context(), err))
+	})
+	c.Flags().Float64Var(&rate, "rate", 0, "fee in satoshi per vbyte; 0 for the node's estimate")
+	return c
+}
+
+func (a *app) paid(p api.Payment, err error) error {
+	if err != nil {
+		return err
+	}
+	a.print.summary(p, func(w io.Writer) { fmt.Fprintln(w, p.Txid) })
+	return nil
+}

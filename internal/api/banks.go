@@ -1,0 +1,226 @@
+package api
+
+import (
+	"context"
+	"net/url"
+	"strconv"
+
+	"github.com/bitgram/bitgram/wire"
+)
+
+// Bank is one side of a penny bank.
+type Bank struct {
+	ID         string    `json:"bank_id"`
+	Side       string    `json:"side" enum:"payer,payee"`
+	State      string    `json:"state" enum:"opening,open,stopped,closing,closed,refunded,failed"`
+	Peer       string    `json:"peer,omitempty" doc:"the payee's address; a payee does not know its payer"`
+	Memo       string    `json:"memo,omitempty"`
+	Pair       string    `json:"pair,omitempty" doc:"the bank the other way, of which the payee asked for this one"`
+	Value      wire.Sat  `json:"value_sat"`
+	Rungs      uint32    `json:"rungs"`
+	Pennies    uint32    `json:"pennies" doc:"all there are"`
+	Penny      wire.Msat `json:"penny_msat" doc:"worth of a penny, rounded down"`
+	Paid       uint32    `json:"paid_pennies" doc:"a payer's that may have left; a payee's that it holds"`
+	PaidMsat   wire.Msat `json:"paid_msat"`
+	Acked      uint32    `json:"acknowledged_pennies" doc:"that the payee holds durably"`
+	Assigned   wire.Msat `json:"assigned_msat" doc:"of what was paid: used by payments"`
+	Rung       uint32    `json:"rung" doc:"the highest that is reached"`
+	Expiry     uint32    `json:"expiry_height" doc:"from here on the payer can take back what nobody closed"`
+	LastPenny  uint32    `json:"stop_height" doc:"from here on no penny is taken, and the payee closes"`
+	Funding    string    `json:"funding_txid,omitempty"`
+	Depth      uint32    `json:"confirmations"`
+	Conf       uint32    `json:"confirmations_wanted"`
+	Close      string    `json:"close_txid,omitempty"`
+	Why        string    `json:"why,omitempty" doc:"why it failed, or takes no pennies"`
+	FailedBy   Code      `json:"failed_by,omitempty" doc:"the failure's error code"`
+	Stopped    IfStopped `json:"if_stopped" doc:"what each side gets if everything stopped now"`
+	Together   *Together `json:"together,omitempty" doc:"what each side gets where both close; none where that is not possible"`
+	FundingFee wire.Sat  `json:"funding_fee_sat,omitempty"`
+}
+
+// Together is what each side of a bank gets where both close it.
+type Together struct {
+	Payee wire.Sat `json:"payee_sat" doc:"after the fee"`
+	Payer wire.Sat `json:"payer_sat"`
+	Fee   wire.Sat `json:"fee_sat"`
+}
+
+// IfStopped is what each side of a bank gets if everything stopped now.
+type IfStopped struct {
+	Payee   wire.Sat  `json:"payee_sat" doc:"after the fee of a close alone"`
+	Payer   wire.Sat  `json:"payer_sat"`
+	Fee     wire.Sat  `json:"fee_sat"`
+	Between wire.Msat `json:"between_rungs_msat" doc:"paid, and of no rung yet"`
+	Text    string    `json:"text"`
+}
+
+// BankQuote is what opening a bank costs.
+type BankQuote struct {
+	Value   wire.Sat  `json:"value_sat"`
+	Rungs   uint32    `json:"rungs"`
+	Pennies uint32    `json:"pennies"`
+	Penny   wire.Msat `json:"penny_msat" doc:"worth of a penny, rounded down"`
+	Rung    wire.Msat `json:"rung_msat" doc:"worth of a rung: the most that lies between two"`
+	Funding wire.Sat  `json:"funding_fee_sat" doc:"about, with one input"`
+	Close   wire.Sat  `json:"close_fee_sat" doc:"of the payee's close alone, at the present rate"`
+	Warning string    `json:"warning,omitempty"`
+}
+
+// BankPayment is a payment to a key, over a bank with it or over bankers.
+type BankPayment struct {
+	ID      string    `json:"payment_id"`
+	State   string    `json:"state" enum:"planned,paying,paid,ended,unacknowledged"`
+	To      string    `json:"to"`
+	Bankers []string  `json:"bankers" doc:"addresses, in order"`
+	Bank    string    `json:"bank_id" doc:"the bank with the first hop"`
+	Total   wire.Msat `json:"total_msat"`
+	Step    wire.Msat `json:"step_msat"`
+	Paid    wire.Msat `json:"paid_msat" doc:"that the payee has acknowledged by its signature"`
+	Asked   wire.Msat `json:"asked_msat" doc:"with the step under way"`
+	Fees    wire.Msat `json:"fees_msat"`
+	Memo    string    `json:"memo,omitempty"`
+	Why     string    `json:"why,omitempty"`
+}
+
+// Banker reports on what a payee passes on.
+type Banker struct {
+	Payee    bool      `json:"takes_banks"`
+	Banker   bool      `json:"passes_on"`
+	Base     wire.Msat `json:"fee_base_msat"`
+	PPM      uint32    `json:"fee_ppm"`
+	Reach    []string  `json:"reach" doc:"as KEY@MULTIADDR, for those who open a bank with this daemon"`
+	Incoming int       `json:"incoming_banks" doc:"open ones, of which this home is the payee"`
+	Outgoing int       `json:"outgoing_banks" doc:"open ones, of which it is the payer"`
+	Held     wire.Msat `json:"held_msat" doc:"in pennies of banks that are not settled"`
+	Payments int       `json:"payments" doc:"received, or passed on"`
+	Passed   wire.Msat `json:"passed_msat" doc:"taken for them, fees included"`
+	Received wire.Msat `json:"received_msat" doc:"of that, for this home"`
+	Earned   wire.Msat `json:"earned_msat" doc:"fees of what was passed on"`
+}
+
+func bankPath(id, rest string) string    { return "/v1/banks/" + url.PathEscape(id) + rest }
+func paymentPath(id, rest string) string { return "/v1/payments/" + url.PathEscape(id) + rest }
+
+// Opening is what a bank is opened on.
+type Opening struct {
+	Peer    string
+	Value   wire.Sat
+	Rungs   uint32
+	Pennies uint32
+	Days    float64
+	MaxFee  wire.Sat
+	Memo    string
+}
+
+func (o *Opening) query() url.Values {
+	q := url.Values{"peer": {o.Peer}, "value_sat": {strconv.FormatInt(int64(o.Value), 10)}, "rungs": {strconv.FormatUint(uint64(o.Rungs), 10)},
+		"pennies": {strconv.FormatUint(uint64(o.Pennies), 10)}, "days": {strconv.FormatFloat(o.Days, 'g', -1, 64)}, "max_fee_sat": {strconv.FormatInt(int64(o.MaxFee), 10)}}
+	if o.Memo != "" {
+		q.Set("memo", o.Memo)
+	}
+	return q
+}
+
+// Banks is GET /v1/banks.
+func (c *Client) Banks(ctx context.Context) (list []Bank, err error) {
+	var v struct {
+		Banks []Bank `json:"banks"`
+	}
+	err = c.call(ctx, "GET", "/v1/banks", nil, &v)
+	return v.Banks, err
+}
+
+// Bank is GET /v1/banks/{id}.
+func (c *Client) Bank(ctx context.Context, id string) (b Bank, err error) {
+	return b, c.call(ctx, "GET", bankPath(id, ""), nil, &b)
+}
+
+// QuoteBank is POST /v1/banks/quote.
+func (c *Client) QuoteBank(ctx context.Context, o Opening) (q BankQuote, err error) {
+	return q, c.call(ctx, "POST", "/v1/banks/quote", o.query(), &q)
+}
+
+// OpenBank is POST /v1/banks.
+func (c *Client) OpenBank(ctx context.Context, o Opening) (b Bank, err error) {
+	return b, c.call(ctx, "POST", "/v1/banks", o.query(), &b)
+}
+
+// PayPennies is POST /v1/banks/{id}/pay.
+func (c *Client) PayPennies(ctx context.Context, id string, pennies uint32, amount wire.Msat, each bool) (b Bank, err error) {
+	q := url.Values{"pennies": {strconv.FormatUint(uint64(pennies), 10)}, "amount_msat": {strconv.FormatUint(uint64(amount), 10)}, "each": {strconv.FormatBool(each)}}
+	return b, c.call(ctx, "POST", bankPath(id, "/pay"), q, &b)
+}
+
+// CloseBank is POST /v1/banks/{id}/close.
+func (c *Client) CloseBank(ctx context.Context, id string) (b Bank, err error) {
+	return b, c.call(ctx, "POST", bankPath(id, "/close"), nil, &b)
+}
+
+// CancelBank is POST /v1/banks/{id}/cancel.
+func (c *Client) CancelBank(ctx context.Context, id string) (b Bank, err error) {
+	return b, c.call(ctx, "POST", bankPath(id, "/cancel"), nil, &b)
+}
+
+// PairBank is POST /v1/banks/{id}/pair: the ID of the bank the other way.
+func (c *Client) PairBank(ctx context.Context, id string, value wire.Sat) (string, error) {
+	var v struct {
+		ID string `json:"bank_id"`
+	}
+	err := c.call(ctx, "POST", bankPath(id, "/pair"), url.Values{"value_sat": {strconv.FormatInt(int64(value), 10)}}, &v)
+	return v.ID, err
+}
+
+// Paying is a payment to a key.
+type Paying struct {
+	To                   string
+	Amount, Step, MaxFee wire.Msat
+	Memo                 string
+}
+
+func (p *Paying) query() url.Values {
+	q := url.Values{"to": {p.To}, "amount_msat": {strconv.FormatUint(uint64(p.Amount), 10)}, "step_msat": {strconv.FormatUint(uint64(p.Step), 10)},
+		"max_fee_msat": {strconv.FormatUint(uint64(p.MaxFee), 10)}}
+	if p.Memo != "" {
+		q.Set("memo", p.Memo)
+	}
+	return q
+}
+
+// PlanPayment is POST /v1/payments/plan.
+func (c *Client) PlanPayment(ctx context.Context, p Paying) (v BankPayment, err error) {
+	return v, c.call(ctx, "POST", "/v1/payments/plan", p.query(), &v)
+}
+
+// PayTo is POST /v1/payments.
+func (c *Client) PayTo(ctx context.Context, p Paying) (v BankPayment, err error) {
+	return v, c.call(ctx, "POST", "/v1/payments", p.query(), &v)
+}
+
+// Payments is GET /v1/payments.
+func (c *Client) Payments(ctx context.Context) (list []BankPayment, err error) {
+	var v struct {
+		Payments []BankPayment `json:"payments"`
+	}
+	err = c.call(ctx, "GET", "/v1/payments", nil, &v)
+	return v.Payments, err
+}
+
+// Payment is GET /v1/payments/{id}.
+func (c *Client) Payment(ctx context.Context, id string) (v BankPayment, err error) {
+	return v, c.call(ctx, "GET", paymentPath(id, ""), nil, &v)
+}
+
+// ResumePayment is POST /v1/payments/{id}/resume, EndPayment …/end.
+func (c *Client) ResumePayment(ctx context.Context, id string) (v BankPayment, err error) {
+	return v, c.call(ctx, "POST", paymentPath(id, "/resume"), nil, &v)
+}
+
+// EndPayment is POST /v1/payments/{id}/end.
+func (c *Client) EndPayment(ctx context.Context, id string) (v BankPayment, err error) {
+	return v, c.call(ctx, "POST", paymentPath(id, "/end"), nil, &v)
+}
+
+// Banker is GET /v1/banker.
+func (c *Client) Banker(ctx context.Context) (b Banker, err error) {
+	return b, c.call(ctx, "GET", "/v1/banker", nil, &b)
+}

@@ -1,0 +1,87 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/bitgram/bitgram/internal/api"
+	"github.com/bitgram/bitgram/internal/chain"
+	"github.com/bitgram/bitgram/internal/node"
+)
+
+// health tells whoever asks whether all is well and, as a code, what is not; and
+// the rest to who has the token.
+func (s *Server) health(w http.ResponseWriter, r *http.Request, known bool) {
+	type health struct {
+		OK     bool     `json:"ok"`
+		Code   api.Code `json:"code,omitempty"`
+		Reason string   `json:"reason,omitempty"`
+
+		Warnings []api.Code `json:"warnings,omitempty"`
+	}
+	n, err := s.get()
+	if err == nil {
+		trouble := n.Engine().Trouble()
+		if trouble == nil {
+			ask := s.oldHealth
+			if known {
+				ask = s.nodeHealth
+			}
+			trouble = ask(r.Context())
+		}
+		if !n.Engine().Synced() {
+			err = node.ErrSyncing
+		}
+		select {
+		case <-n.Ended():
+			err = errors.Join(ErrEnded, err)
+		default:
+		}
+		err = errors.Join(err, trouble)
+	}
+	if err != nil {
+		h := health{Code: CodeOf(err)}
+		if known {
+			h.Reason = err.Error()
+		}
+		writeJSON(w, http.StatusServiceUnavailable, h)
+		return
+	}
+	h := health{OK: true}
+	if n.HintTrouble() != nil {
+		h.Warnings = append(h.Warnings, api.CodeHintLost)
+	}
+	writeJSON(w, http.StatusOK, h)
+}
+
+// healthTime is how long the Bitcoin node has to say how it is.
+const healthTime = 5 * time.Second
+
+// nodeHealth asks the Bitcoin node, which may be stalled.
+func (s *Server) nodeHealth(ctx context.Context) error {
+	if s.cfg.Health == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, healthTime)
+	defer cancel()
+	err := s.cfg.Health(ctx)
+	if ctx.Err() != nil {
+		err = fmt.Errorf("%w: no answer within %v", chain.ErrUnavailable, healthTime)
+	}
+	return err
+}
+
+// oldHealth is nodeHealth for callers without a token, asked once a second at
+// most.
+func (s *Server) oldHealth(ctx context.Context) error {
+	s.asked.mu.Lock()
+	defer s.asked.mu.Unlock()
+	if time.Since(s.asked.at) >= time.Second {
+		s.asked.err = s.nodeHealth(context.WithoutCancel(ctx)) // the answer is others' too
+		s.asked.at = time.Now()
+	}
+	return s.asked.err
+}
