@@ -11,13 +11,15 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/bitgram/bitgram/internal/contract"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/wire"
 )
 
 // TestAdaptorRoundTrip: pre-sign, verify, complete, verify by BIP340, extract.
 func TestAdaptorRoundTrip(t *testing.T) {
 	var parities [2]int
-	for i := range 1000 {
+	rounds := tier.Pick(100, 1000, 1000)
+	for i := range rounds {
 		key, nonce, tau := secret("key %d", i%7), secret("nonce %d", i%5), secret("tau %d", i)
 		P, T, digest := public(key), public(tau), wire.Hash(secret("digest %d", i))
 		ps, err := contract.PreSign(key, nonce, T, digest)
@@ -54,7 +56,7 @@ func TestAdaptorRoundTrip(t *testing.T) {
 			}
 		}
 	}
-	if parities[0] < 400 || parities[1] < 400 {
+	if parities[0] < rounds*2/5 || parities[1] < rounds*2/5 {
 		t.Errorf("parities of R: %v", parities)
 	}
 }

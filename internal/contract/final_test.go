@@ -12,6 +12,7 @@ import (
 	btcwire "github.com/btcsuite/btcd/wire/v2"
 
 	"github.com/bitgram/bitgram/internal/contract"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/penny"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -165,7 +166,7 @@ func TestFinalReachable(t *testing.T) {
 // and all can in the next.
 func TestFinalSize(t *testing.T) {
 	g := regtest(t)
-	for _, epochs := range []uint32{10, 100, 1000} {
+	for _, epochs := range tier.Pick([]uint32{10}, []uint32{10, 100, 1000}, []uint32{10, 100, 1000}) {
 		for _, together := range []bool{true, false} {
 			rungs, perRung := contract.FinalRungs(epochs)
 			banks, funding := g.jobBanks(t, fmt.Sprint("size ", epochs, together), rungs, perRung)

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -70,6 +71,7 @@ func want(t *testing.T, err, is error) {
 // TestOneDaemon: the second one is refused, in another process too; when the
 // first is killed, its lock is free, and what it published is not believed.
 func TestOneDaemon(t *testing.T) {
+	tier.NotShort(t) // it starts a process
 	h := At(filepath.Join(t.TempDir(), "home"))
 	_, err := h.Endpoint()
 	want(t, err, ErrNoDaemon)

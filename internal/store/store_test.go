@@ -19,6 +19,7 @@ import (
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/testing/conform"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -122,6 +123,7 @@ func updateUntilKilled(path string) error {
 // TestKill: what was acknowledged survives SIGKILL at any moment, and nothing
 // is there by half.
 func TestKill(t *testing.T) {
+	tier.NotShort(t) // it starts processes
 	const seed = 4
 	random := rand.New(rand.NewPCG(seed, 0))
 	path := filepath.Join(t.TempDir(), "home.db")
@@ -136,16 +138,23 @@ func TestKill(t *testing.T) {
 		if !lines.Scan() || lines.Text() != "open" {
 			t.Fatalf("round %d: the child says %q", round, lines.Text())
 		}
-		kill := time.AfterFunc(time.Duration(50_000+random.IntN(250_000))*time.Microsecond, func() { _ = cmd.Process.Kill() })
+		// Killed some time after so many acknowledgements, however slow it is.
+		after, later := 10+random.IntN(200), time.Duration(random.IntN(5_000))*time.Microsecond
+		var kill *time.Timer
 		var acked []uint32
 		for lines.Scan() {
 			var n uint32
 			if k, err := fmt.Sscan(lines.Text(), &n); k != 1 {
 				t.Errorf("round %d: %q, %v", round, lines.Text(), err)
 			}
-			acked = append(acked, n)
+			if acked = append(acked, n); len(acked) == after {
+				kill = time.AfterFunc(later, func() { _ = cmd.Process.Kill() })
+			}
 		}
 		_ = cmd.Wait()
+		if kill == nil {
+			t.Fatalf("round %d: the child ended after %d updates", round, len(acked))
+		}
 		kill.Stop()
 		for _, n := range acked {
 			told[n] = true

@@ -20,6 +20,7 @@ import (
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/store"
 	"github.com/bitgram/bitgram/internal/testing/conform"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -34,9 +35,7 @@ const rate wire.SatPerKVB = 2000
 
 // few checks f on n draws: with a database and a chain each takes a while.
 func few(t *testing.T, n int, f func(*rapid.T)) {
-	if testing.Short() {
-		n /= 4
-	}
+	n = tier.Pick(n/4, n, n)
 	rapid.Check(t, func(r *rapid.T) {
 		if n--; n >= 0 {
 			f(r)

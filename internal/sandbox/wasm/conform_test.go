@@ -4,15 +4,12 @@ import (
 	"testing"
 
 	"github.com/bitgram/bitgram/internal/testing/conform"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 )
 
-func TestConformCompiler(t *testing.T) { conformEngine(t, false) }
-
-func TestConformInterpreter(t *testing.T) {
-	if testing.Short() {
-		t.Skip("interpreted Go programs are slow under the race detector")
-	}
-	conformEngine(t, true)
+func TestConformCompiler(t *testing.T) {
+	tier.NotShort(t)
+	conformEngine(t, false)
 }
 
 func conformEngine(t *testing.T, interpreter bool) {

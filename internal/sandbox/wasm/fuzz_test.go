@@ -9,6 +9,7 @@ import (
 
 	"github.com/bitgram/bitgram/internal/sandbox"
 	"github.com/bitgram/bitgram/internal/sandbox/wasm"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 )
 
 // FuzzLoad: whatever is loaded and run ends, in both engines with the same
@@ -19,7 +20,7 @@ func FuzzLoad(f *testing.F) {
 	}
 	var engines []*wasm.Engine
 	kinds := []bool{false, true}
-	if testing.Short() {
+	if tier.Race {
 		kinds = kinds[:1]
 	}
 	for _, interpreter := range kinds {

@@ -3,10 +3,17 @@ package wasm_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/bitgram/bitgram/internal/sandbox"
 	"github.com/bitgram/bitgram/internal/sandbox/wasm"
@@ -49,25 +56,46 @@ func asyncified(t testing.TB, bin []byte) []byte {
 	return guestOf(t, bin, err)
 }
 
-// cacheDir is shared by all engines of the process.
+// cacheDir is shared by all engines, of this run and of later ones: it is in the
+// user's cache, under a hash of this package's sources, so that no run finds what
+// another version of the rewriter or the engine has made.
 var cacheDir = sync.OnceValue(func() string {
 	if *childCache != "" {
 		return *childCache
 	}
-	dir, err := os.MkdirTemp("", "bitgram-cache-")
-	if err != nil {
+	h := sha256.New()
+	for _, pattern := range []string{"*.go", "rewrite/*.go", root + "/go.sum"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			panic(err)
+		}
+		for _, name := range files {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				panic(err)
+			}
+			if !strings.HasSuffix(name, "_test.go") {
+				fmt.Fprintf(h, "%q %x", name, sha256.Sum256(text))
+			}
+		}
+	}
+	fmt.Fprint(h, runtime.Version(), runtime.GOARCH)
+	parent := filepath.Join(guests.Cache(), "compiled")
+	dir := filepath.Join(parent, hex.EncodeToString(h.Sum(nil)[:16]))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		panic(err)
+	}
+	now := time.Now()
+	_ = os.Chtimes(dir, now, now)
+	if old, err := os.ReadDir(parent); err == nil {
+		for _, d := range old { // of versions that nobody tests any more
+			if s, err := d.Info(); err == nil && now.Sub(s.ModTime()) > 7*24*time.Hour {
+				_ = os.RemoveAll(filepath.Join(parent, d.Name()))
+			}
+		}
 	}
 	return dir
 })
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if *childCache == "" {
-		os.RemoveAll(cacheDir())
-	}
-	os.Exit(code)
-}
 
 func newEngine(t testing.TB, interpreter bool) *wasm.Engine {
 	t.Helper()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/bitgram/bitgram/internal/sandbox"
 	"github.com/bitgram/bitgram/internal/sandbox/wasm/rewrite"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 )
 
 const bitgramMod, wasiMod = "bitgram", "wasi_snapshot_preview1"
@@ -139,7 +140,7 @@ func hostileJob() *sandbox.Job {
 func TestHostile(t *testing.T) {
 	t.Parallel()
 	engines := []sandbox.Runner{newEngine(t, false)}
-	if !testing.Short() { // the race detector makes the interpreter far too slow
+	if !tier.Race { // the race detector makes the interpreter far too slow
 		engines = append(engines, newEngine(t, true))
 	}
 	for _, h := range hostiles() {
@@ -149,7 +150,7 @@ func TestHostile(t *testing.T) {
 			for _, e := range engines {
 				began := time.Now()
 				end := hostileRun(t, e, bin, h.want)
-				if took := time.Since(began); took > 20*time.Second {
+				if took := time.Since(began); took > 2*time.Minute {
 					t.Errorf("it took %v", took)
 				}
 				var f *sandbox.Failure
@@ -225,8 +226,8 @@ func TestRefused(t *testing.T) {
 		{"shared memory", raw("\x05\x04\x01\x03\x01\x02"), rewrite.ErrRefused, "threads"},
 		{"64-bit memory", raw("\x05\x03\x01\x04\x01"), rewrite.ErrRefused, "64-bit"},
 		{"two memories", raw("\x05\x05\x02\x00\x01\x00\x01"), rewrite.ErrRefused, "second memory"},
-		{"tags", raw("\x0d\x03\x01\x00\x00"), rewrite.ErrRefused, "exceptions"},
-		{"struct type", raw("\x01\x04\x01\x5f\x00\x00"), rewrite.ErrRefused, "garbage collected"},
+		{"tags", raw("\x0d\x03\x01\x00\x00"), rewrite.ErrRefused, "exception leaves"},
+		{"struct type", raw("\x01\x04\x01\x5f\x00\x00"), rewrite.ErrRefused, "garbage-collected"},
 		{"mutable vector", raw("\x06" + sized("\x01\x7b\x01\xfd\x0c"+strings.Repeat("\x00", 16)+"\x0b")), rewrite.ErrRefused, "mutable v128"},
 		{"mutable reference", raw("\x06" + sized("\x01\x70\x01\xd0\x70\x0b")), rewrite.ErrRefused, "mutable funcref"},
 		{"our export", moduleSpec{funcs: []fn{{}}, pages: onePage, exports: []string{sized(rewrite.FuelExport) + "\x00\x00"}}.bytes(), rewrite.ErrRefused, "bitgram:fuel"},
@@ -316,7 +317,7 @@ func TestLoopEnds(t *testing.T) {
 	if _, err := run.Next(t.Context()); !errors.Is(err, sandbox.ErrFuel) {
 		t.Error(err)
 	}
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > time.Minute {
 		t.Errorf("it took %v", took)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/bitgram/bitgram/internal/sandbox"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 )
 
 // guest is one program of the corpus, with what it is run with.
@@ -120,12 +121,15 @@ const forever = 1 << 30
 
 // TestSame: a program gives the same roots, fuel and output in compiler and
 // interpreter, on a second run, and when it is taken up by another process at
-// every sync event.
+// every sync event. The full tier interprets one program in three, the nightly all.
 func TestSame(t *testing.T) {
 	t.Parallel()
+	tier.NotShort(t)
 	compiler, interpreter := newEngine(t, false), newEngine(t, true)
+	sample := tier.NewSample(t)
 	for _, g := range corpus {
-		if testing.Short() && g.name != "primes" && g.name != "suspended" {
+		interpret := sample.Of(0, 3) && !tier.Race
+		if tier.Race && g.name != "primes" && g.name != "suspended" {
 			continue
 		}
 		t.Run(g.name, func(t *testing.T) {
@@ -141,7 +145,7 @@ func TestSame(t *testing.T) {
 			if again := follow(t, p, job, nil, forever); !slices.Equal(again.Lines, first.Lines) {
 				t.Errorf("the second run differs:\n%s", differ(first.Lines, again.Lines))
 			}
-			if !testing.Short() {
+			if interpret {
 				i := follow(t, load(t, interpreter, bin), job, nil, forever)
 				if !slices.Equal(i.Lines, first.Lines) {
 					t.Errorf("the interpreter differs:\n%s", differ(first.Lines, i.Lines))

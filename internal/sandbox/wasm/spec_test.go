@@ -19,6 +19,7 @@ import (
 
 	_ "github.com/bitgram/bitgram/internal/sandbox/wasm" // for the interpreter's ceiling
 	"github.com/bitgram/bitgram/internal/sandbox/wasm/rewrite"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 )
 
 // specDir is where wazero's module keeps the WebAssembly specification's tests
@@ -204,10 +205,12 @@ func allBits(list []specValue) (out []uint64, err error) {
 
 // TestSpec runs the WebAssembly specification's tests through the rewriter, in
 // both engines: results as the specification wants them, every NaN of
-// arithmetic canonical, and the same fuel.
+// arithmetic canonical, and the same fuel. The nightly tier runs all files, the full
+// one a sample.
 func TestSpec(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
+	tier.NotShort(t)
+	if tier.Race {
 		t.Skip("two engines over thousands of modules are slow under the race detector")
 	}
 	dir, err := specDir()
@@ -219,10 +222,15 @@ func TestSpec(t *testing.T) {
 	if err != nil || len(files) < 100 {
 		t.Fatalf("%d files in %s (%v)", len(files), dir, err)
 	}
-	for _, f := range files {
+	sample := tier.NewSample(t)
+	for _, i := range sample.Choose(len(files), 15) {
+		f := files[i]
 		t.Run(strings.TrimSuffix(filepath.Base(f), ".json"), func(t *testing.T) { total.add(specFile(t, f)) })
 	}
 	t.Logf("%d modules, %d calls, %d refused to be wrong, %d modules that import or write what is not taken", total.modules, total.calls, total.invalid, total.refused)
+	if !tier.Nightly {
+		return
+	}
 	if total.modules < 900 || total.calls < 20_000 || total.invalid < 1500 || total.refused > 400 {
 		t.Error("fewer than the specification has")
 	}

@@ -1,3 +1,5 @@
+//go:build nightly
+
 package wasm_test
 
 import (
@@ -13,9 +15,6 @@ import (
 // run, and put out what they ought to.
 func TestWeight(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("interpreting a SQL engine is slow under the race detector")
-	}
 	compiler, interpreter := newEngine(t, false), newEngine(t, true)
 	for _, w := range guests.Weights {
 		t.Run(w.Name, func(t *testing.T) {

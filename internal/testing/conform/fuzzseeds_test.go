@@ -17,7 +17,7 @@ import (
 // the target's *testing.F, by the target or a helper in its file, or a corpus
 // under testdata/fuzz.
 func TestFuzzSeeds(t *testing.T) {
-	root := filepath.Join("..", "..")
+	root := filepath.Join("..", "..", "..")
 	if _, err := os.Stat(filepath.Join(root, "go.mod")); err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 // Package guests builds the programs that tests and benchmarks of the runtimes
-// run: the examples, others from three toolchains, and programs of weight. For
-// tests and benchmarks only.
+// run: the examples, others from three toolchains, and programs of weight. What is
+// built is kept in the user's cache, by the content of what it is built of: a second
+// run builds nothing. For tests and benchmarks only.
 package guests
 
 import (
@@ -10,11 +11,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"go/parser"
+	"go/token"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // ErrMissing is wrapped by the errors of builds whose tool is not installed;
@@ -39,6 +44,19 @@ func need(tools ...string) error {
 	return nil
 }
 
+// A build is a command that writes to the file behind its -o, and all that its
+// output depends on: nothing else may change it.
+type build struct {
+	name    string
+	dir     string   // to run in, from the root of the module
+	env     []string // besides the process's
+	args    []string
+	stdin   []byte
+	sources []string   // files, absolute or from the root of the module
+	inputs  []string   // anything else
+	tools   [][]string // commands that print the versions of the toolchain
+}
+
 type result struct {
 	bin []byte
 	err error
@@ -47,41 +65,155 @@ type result struct {
 // once keeps what was built, by name, for the whole process.
 var once sync.Map
 
-// built runs a command in dir that writes to the file behind its -o.
-func built(name, dir string, stdin []byte, env []string, args ...string) ([]byte, error) {
-	f, _ := once.LoadOrStore(name, sync.OnceValue(func() (r result) {
-		root, err := Root()
+func (b build) run() ([]byte, error) {
+	f, _ := once.LoadOrStore(b.name, sync.OnceValue(func() (r result) {
+		path, err := b.path()
 		if err != nil {
 			return result{err: err}
 		}
-		tmp, err := os.MkdirTemp("", "bitgram-guest-")
-		if err != nil {
-			return result{err: err}
+		if r.bin, err = os.ReadFile(path); err == nil {
+			now := time.Now()
+			_ = os.Chtimes(path, now, now) // what is used stays
+			return r
 		}
-		defer os.RemoveAll(tmp)
-		out := filepath.Join(tmp, "program.wasm")
-		i := len(args)
-		for k, a := range args {
-			if a == "-o" {
-				i = k + 1
-			}
+		if r.bin, r.err = b.make(); r.err == nil {
+			_ = keep(path, r.bin) // a cache that cannot be written has nothing
 		}
-		c := exec.Command(args[0], append(append(append([]string{}, args[1:i]...), out), args[i:]...)...)
-		c.Dir, c.Stdin, c.Env = filepath.Join(root, dir), bytes.NewReader(stdin), append(os.Environ(), env...)
-		if said, err := c.CombinedOutput(); err != nil {
-			return result{err: fmt.Errorf("%s: %w: %s", name, err, said)}
-		}
-		r.bin, r.err = os.ReadFile(out)
 		return r
 	}))
 	r := f.(func() result)()
 	return r.bin, r.err
 }
 
+// path is where the output is kept: in the user's cache, under the hash of what it is
+// made of.
+func (b build) path() (string, error) {
+	root, err := Root()
+	if err != nil {
+		return "", err
+	}
+	h := sha256.New()
+	fmt.Fprintf(h, "%q %q %q %x %q", b.dir, b.args, b.env, sha256.Sum256(b.stdin), b.inputs)
+	for _, tool := range b.tools {
+		v, err := version(strings.Join(tool, " "))
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(h, "%q", v)
+	}
+	for _, name := range b.sources {
+		path := name
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(root, name)
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(h, "%q %x", name, sha256.Sum256(text))
+	}
+	file, _, _ := strings.Cut(strings.TrimSuffix(filepath.Base(b.name), filepath.Ext(b.name)), " ")
+	return filepath.Join(Cache(), file+"-"+hex.EncodeToString(h.Sum(nil)[:16])+".wasm"), nil
+}
+
+// Cache is the directory in the user's cache for what tests of runtimes keep.
+func Cache() string {
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		dir = os.TempDir()
+	}
+	return filepath.Join(dir, "bitgram-guests")
+}
+
+var versions sync.Map
+
+func version(command string) (string, error) {
+	f, _ := versions.LoadOrStore(command, sync.OnceValues(func() (string, error) {
+		args := strings.Fields(command)
+		out, err := exec.Command(args[0], args[1:]...).Output()
+		return string(out), err
+	}))
+	return f.(func() (string, error))()
+}
+
+func (b build) make() ([]byte, error) {
+	root, err := Root()
+	if err != nil {
+		return nil, err
+	}
+	tmp, err := os.MkdirTemp("", "bitgram-guest-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(tmp)
+	out := filepath.Join(tmp, "program.wasm")
+	i := slices.Index(b.args, "-o") + 1
+	c := exec.Command(b.args[0], slices.Insert(slices.Clone(b.args[1:]), i-1, out)...)
+	c.Dir, c.Stdin, c.Env = filepath.Join(root, b.dir), bytes.NewReader(b.stdin), append(os.Environ(), b.env...)
+	if said, err := c.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("%s: %w: %s", b.name, err, said)
+	}
+	return os.ReadFile(out)
+}
+
 // Go builds a package of this module for wasip1.
 func Go(dir string) ([]byte, error) {
-	return built("go "+dir, ".", nil, []string{"GOOS=wasip1", "GOARCH=wasm"},
-		"go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", "./"+dir)
+	root, err := Root()
+	if err != nil {
+		return nil, err
+	}
+	mod, err := os.ReadFile(filepath.Join(root, "go.mod"))
+	if err != nil {
+		return nil, err
+	}
+	first, _, _ := strings.Cut(string(mod), "\n")
+	b := build{name: "go " + dir, env: []string{"GOOS=wasip1", "GOARCH=wasm"}, sources: []string{"go.mod", "go.sum"},
+		args:  []string{"go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", "./" + dir},
+		tools: [][]string{{"go", "env", "GOVERSION", "GOFLAGS", "GOWASM", "GOEXPERIMENT"}}}
+	if err := b.addGo(root, strings.TrimPrefix(first, "module ")+"/", dir); err != nil {
+		return nil, err
+	}
+	return b.run()
+}
+
+// addGo adds the files of a package, and of those of this module that it imports; the
+// others are in go.sum.
+func (b *build) addGo(root, module, dir string) error {
+	files, err := os.ReadDir(filepath.Join(root, dir))
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		name := filepath.Join(dir, f.Name())
+		if f.IsDir() || strings.HasSuffix(name, "_test.go") || slices.Contains(b.sources, name) {
+			continue
+		}
+		b.sources = append(b.sources, name)
+		if !strings.HasSuffix(name, ".go") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, name), nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		for _, i := range file.Imports {
+			if path, ok := strings.CutPrefix(strings.Trim(i.Path.Value, "`\""), module); ok {
+				if err := b.addGo(root, module, path); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// clang are the commands that tell which compiler, linker and C library there is.
+var clang = [][]string{{"clang", "--version"}, {"wasm-ld", "--version"}}
+
+// libc is the path of the C library that clang links.
+func libc() (string, error) {
+	path, err := version("clang --target=wasm32-wasi -print-file-name=libc.a")
+	return strings.TrimSpace(path), err
 }
 
 // C compiles a source, from the root of the module, for WASI.
@@ -89,8 +221,13 @@ func C(source string, flags ...string) ([]byte, error) {
 	if err := need("clang", "wasm-ld"); err != nil {
 		return nil, err
 	}
+	lib, err := libc()
+	if err != nil {
+		return nil, err
+	}
 	args := append([]string{"clang", "--target=wasm32-wasi", "-O2", "-I", "guest/c", source}, flags...)
-	return built("c "+source+strings.Join(flags, " "), ".", nil, nil, append(args, "-o")...)
+	return build{name: "c " + source + strings.Join(flags, " "), args: append(args, "-o"), tools: clang,
+		sources: []string{source, "guest/c/bitgram.h", lib}}.run()
 }
 
 // Rust compiles a source for WASI with Debian's compiler, which is not always
@@ -100,7 +237,8 @@ func Rust(source string) ([]byte, error) {
 	if err := need(rustc, "wasm-ld"); err != nil {
 		return nil, err
 	}
-	return built("rust "+source, ".", nil, nil, rustc, "--target", "wasm32-wasi", "-O", source, "-o")
+	return build{name: "rust " + source, args: []string{rustc, "--target", "wasm32-wasi", "-O", source, "-o"},
+		tools: [][]string{{rustc, "-vV"}, {"wasm-ld", "--version"}}, sources: []string{source, "guest/rust/bitgram.rs"}}.run()
 }
 
 // Asyncify puts a module through asyncify.
@@ -108,7 +246,8 @@ func Asyncify(bin []byte) ([]byte, error) {
 	if err := need("wasm-opt"); err != nil {
 		return nil, err
 	}
-	return built(fmt.Sprintf("asyncify %x", sha256.Sum256(bin)), ".", bin, nil, "wasm-opt", "-O1", "--asyncify", "-", "-o")
+	return build{name: fmt.Sprintf("asyncify %x", sha256.Sum256(bin)), stdin: bin, args: []string{"wasm-opt", "-O1", "--asyncify", "-", "-o"},
+		tools: [][]string{{"wasm-opt", "--version"}}}.run()
 }
 
 // WeightDir has programs of weight in C, and the module that names where the
@@ -133,8 +272,7 @@ var Weights = []Weight{
 			"zstd_compress_literals.c zstd_compress_sequences.c zstd_compress_superblock.c zstd_ddict.c zstd_decompress.c zstd_decompress_block.c zstd_double_fast.c zstd_fast.c zstd_lazy.c zstd_ldm.c zstd_opt.c zstd_preSplit.c")},
 }
 
-// Build compiles it, which takes up to a minute: what comes out is kept in the
-// user's cache, under the hash of what it was made of.
+// Build compiles it, which takes up to a minute the first time.
 func (w Weight) Build() ([]byte, error) {
 	if err := need("clang", "wasm-ld"); err != nil {
 		return nil, err
@@ -143,9 +281,8 @@ func (w Weight) Build() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(root, WeightDir)
 	list := exec.Command("go", "mod", "download", "-json", w.module)
-	list.Dir = dir
+	list.Dir = filepath.Join(root, WeightDir)
 	raw, err := list.Output()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", w.module, err)
@@ -154,38 +291,32 @@ func (w Weight) Build() ([]byte, error) {
 	if err := json.Unmarshal(raw, &m); err != nil {
 		return nil, err
 	}
-	version, err := exec.Command("clang", "--version").Output()
+	lib, err := libc()
 	if err != nil {
 		return nil, err
-	}
-	ours, err := os.ReadFile(filepath.Join(dir, w.Name+".c"))
-	if err != nil {
-		return nil, err
-	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		cache = os.TempDir()
-	}
-	sum := sha256.Sum256(fmt.Append(nil, string(version), m.Sum, w.flags, w.sources, string(ours)))
-	path := filepath.Join(cache, "bitgram-guests", w.Name+"-"+hex.EncodeToString(sum[:8])+".wasm")
-	if b, err := os.ReadFile(path); err == nil {
-		return b, nil
 	}
 	args := append([]string{"clang", "--target=wasm32-wasi", "-O2", "-w", "-I", m.Dir, w.Name + ".c"}, w.flags...)
 	for _, s := range w.sources {
 		args = append(args, filepath.Join(m.Dir, s))
 	}
-	b, err := built("weight "+w.Name, WeightDir, nil, nil, append(args, "-o")...)
-	if err != nil {
-		return nil, err
-	}
-	return b, keep(path, b)
+	return build{name: "weight " + w.Name, dir: WeightDir, args: append(args, "-o"), tools: clang, inputs: []string{m.Sum},
+		sources: []string{filepath.Join(WeightDir, w.Name+".c"), filepath.Join(WeightDir, "setjmp.h"), lib}}.run()
 }
 
-// keep writes a file that appears whole or not at all.
+// unused is how long what nobody asks for is kept.
+const unused = 30 * 24 * time.Hour
+
+// keep writes a file that appears whole or not at all, and removes old ones.
 func keep(path string, b []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
+	}
+	if old, err := os.ReadDir(filepath.Dir(path)); err == nil {
+		for _, f := range old {
+			if s, err := f.Info(); err == nil && !s.IsDir() && time.Since(s.ModTime()) > unused {
+				_ = os.Remove(filepath.Join(filepath.Dir(path), f.Name()))
+			}
+		}
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), "new-*")
 	if err != nil {
@@ -194,6 +325,9 @@ func keep(path string, b []byte) error {
 	_, err = f.Write(b)
 	if err = errors.Join(err, f.Close()); err == nil {
 		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
 	}
 	return err
 }

@@ -11,11 +11,14 @@ import (
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
+
+	"github.com/bitgram/bitgram/internal/testing/tier"
 )
 
 // TestExact: charging by the block takes the same fuel as charging each
 // instruction for itself, wherever a function returns.
 func TestExact(t *testing.T) {
+	t.Parallel()
 	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/tetratelabs/wazero").Output()
 	if err != nil {
 		t.Fatal(err)
@@ -29,7 +32,7 @@ func TestExact(t *testing.T) {
 	defer rt.Close(ctx)
 	returned, trapped := 0, 0
 	for _, f := range files {
-		if testing.Short() && !strings.HasSuffix(f, "block.0.wasm") && !strings.HasSuffix(f, "loop.0.wasm") {
+		if tier.Short() && !strings.HasSuffix(f, "block.0.wasm") && !strings.HasSuffix(f, "loop.0.wasm") {
 			continue
 		}
 		bin, err := os.ReadFile(f)
@@ -40,7 +43,7 @@ func TestExact(t *testing.T) {
 		returned, trapped = returned+r, trapped+n
 	}
 	t.Logf("%d calls returned, %d trapped", returned, trapped)
-	if !testing.Short() && (returned < 1500 || trapped < 20) {
+	if !tier.Short() && (returned < 1500 || trapped < 20) {
 		t.Error("too few to tell anything")
 	}
 }
