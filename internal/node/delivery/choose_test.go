@@ -71,15 +71,17 @@ func TestRank(t *testing.T) {
 	if len(got) < 200 {
 		t.Fatalf("%d nonces", len(got))
 	}
+	places := map[wire.Key][32]byte{}
+	for _, f := range agents {
+		place, err := p2p.Place(f.Ad.Agent)
+		must(t, err)
+		places[f.Ad.Agent] = place
+	}
 	cost := func(nonce uint64) wire.Sat {
 		at := p2p.PlaceOf(locator(nonce))
 		near := slices.Clone(agents)
 		slices.SortFunc(near, func(a, b p2p.Found) int {
-			x, err := p2p.Place(a.Ad.Agent)
-			must(t, err)
-			y, err := p2p.Place(b.Ad.Agent)
-			must(t, err)
-			return p2p.Nearer(at, x, y)
+			return p2p.Nearer(at, places[a.Ad.Agent], places[b.Ad.Agent])
 		})
 		var prices []wire.Sat
 		for _, f := range near[:p2p.Width] {

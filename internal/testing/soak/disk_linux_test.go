@@ -171,7 +171,7 @@ func fullDisk(t *testing.T) {
 	file := filepath.Join(w.dir, "file")
 	must(t, os.WriteFile(file, l.body, 0o600))
 	out, code := alice.bitgram("send", bob.keys.Address, file)
-	if code != 1 || !strings.Contains(out, "no space left") || !strings.Contains(out, "hint: make room") {
+	if code != 1 || !strings.Contains(out, "no space left") || !strings.Contains(out, "hint: free some space") {
 		t.Errorf("send: exit code %d\n%s", code, out)
 	}
 	w.until(20*time.Second, func() error { // a block may come between two looks

@@ -60,5 +60,5 @@ func TestPortTaken(t *testing.T) {
 	must(t, err)
 	defer l.Close()
 	a.args = append(a.args, "--api", l.Addr().String())
-	w.fails(a, 1, "the API cannot listen", "another program is using the port")
+	w.fails(a, 1, "--api: cannot listen", "another program is using the port")
 }
