@@ -9,6 +9,7 @@ import (
 
 	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/batch"
+	"github.com/bitgram/bitgram/internal/chain"
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/p2p"
@@ -239,11 +240,12 @@ func (x *executor) broadcastBank(ctx context.Context, ref engine.Ref, e bank.Bro
 	if err != nil {
 		return nil, err
 	}
-	why, err := refusal(x.cfg.Chain.Broadcast(ctx, t))
+	refused := x.cfg.Chain.Broadcast(ctx, t)
+	why, err := refusal(refused)
 	if err != nil {
 		return nil, err
 	}
-	ev := bank.Broadcasted{Err: why, Txid: contract.Txid(t)}
+	ev := bank.Broadcasted{Err: why, Txid: contract.Txid(t), TooLow: errors.Is(refused, chain.ErrFeeTooLow)}
 	return func(tx engine.Tx) ([]engine.Delivery, error) {
 		list := []engine.Delivery{{Ref: ref, Event: ev}}
 		if why == "" {
