@@ -23,8 +23,9 @@ type (
 	// reason why the network refuses the transaction; all banks that share the
 	// transaction get it.
 	Broadcasted struct {
-		Err  string
-		Txid wire.Hash // of Broadcast's
+		Err    string
+		Txid   wire.Hash // of Broadcast's
+		TooLow bool      // refused because of its fee, for which no member is at fault
 	}
 	// Restored says that the home was restored from a backup, so actions since
 	// the backup are unknown. Height is the chain's height, or 0 if unknown.

@@ -199,7 +199,7 @@ func (y Payee) Step(ev Event) (Payee, []Effect, error) {
 		return y, nil, nil
 	case Broadcasted:
 		if ev.Err != "" && y.Alone != nil && ev.Txid == y.Alone.Txid && y.Spend == nil {
-			y.Alone, y.Solo = nil, true // perhaps another member is at fault
+			y.Alone, y.Solo = nil, y.Solo || !ev.TooLow // perhaps another member is at fault
 		}
 		return y, nil, nil // the next block tries again
 	case Restored:

@@ -299,7 +299,7 @@ func (p Payer) accepted(ev Accepted) (Payer, []Effect, error) {
 func (p Payer) broadcasted(ev Broadcasted) (Payer, []Effect, error) {
 	if p.Phase != PayerPublishing {
 		if ev.Err != "" && p.Refund != nil && ev.Txid == p.Refund.Txid && p.Returned == nil {
-			p.Refund, p.Solo = nil, true // perhaps another member is at fault
+			p.Refund, p.Solo = nil, p.Solo || !ev.TooLow // perhaps another member is at fault
 		}
 		return p, nil, nil // the next block tries again
 	}

@@ -23,6 +23,7 @@ type moving struct {
 	chain.Backend
 	rate atomic.Int64
 	hold atomic.Bool
+	low  atomic.Bool // it refuses all fees as too low
 }
 
 func (m *moving) FeeRate(context.Context, int) (wire.SatPerKVB, error) {
@@ -30,6 +31,9 @@ func (m *moving) FeeRate(context.Context, int) (wire.SatPerKVB, error) {
 }
 
 func (m *moving) Broadcast(ctx context.Context, tx *btcwire.MsgTx) error {
+	if m.low.Load() {
+		return chain.ErrFeeTooLow
+	}
 	if m.hold.Load() {
 		return nil
 	}
@@ -97,6 +101,39 @@ func TestCloseFee(t *testing.T) {
 		t.Error("nothing rose near the deadline")
 	}
 	t.Logf("%v of %v, after %d replacements", last, share, rose)
+}
+
+// TestFeeTooLow: a close of two banks that is refused because of its fee is built
+// anew for both in the next block: no member is at fault, and alone each would have
+// to outbid the fee of both where an earlier one is in a mempool.
+func TestFeeTooLow(t *testing.T) {
+	w := emptyTown(t)
+	from := w.home("payer", nil)
+	from.start()
+	to := w.home("payee", nil)
+	m := &moving{Backend: to.cfg.Chain}
+	m.rate.Store(1000)
+	to.cfg.Chain = m
+	to.cfg.Banking = &Banking{Policy: taking}
+	to.cfg.Listen = []string{"/ip4/127.0.0.1/tcp/0"}
+	to.start()
+	w.mine(1)
+	w.fund(from, 1_000_000)
+	a, b := w.opened(from, to, 50_000, 14, 100), w.opened(from, to, 50_000, 14, 100)
+	w.pay(from, a, 1400)
+	w.pay(from, b, 1400)
+	m.low.Store(true)
+	must(t, to.node.CloseBank(t.Context(), payeeRef(a)))
+	must(t, to.node.CloseBank(t.Context(), payeeRef(b)))
+	w.settle()
+	w.mine(2)
+	m.low.Store(false)
+	m.rate.Store(2000)
+	w.mine(2)
+	y, z := w.payeeOf(to, a), w.payeeOf(to, b)
+	if y.Solo || z.Solo || y.Spend == nil || z.Spend == nil || y.Spend.Txid != z.Spend.Txid {
+		t.Errorf("%+v, alone %v; %+v, alone %v", y.Spend, y.Solo, z.Spend, z.Solo)
+	}
 }
 
 // TestMarkets: at rates from 0.1 to 50 sat/vB, on nodes that refuse what is under

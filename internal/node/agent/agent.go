@@ -43,7 +43,7 @@ type Coins interface {
 	share.Coins
 	// Ready refuses while the chain is being caught up with.
 	Ready(context.Context) error
-	Broadcast(context.Context, *btcwire.MsgTx) (why string, err error)
+	Broadcast(context.Context, *btcwire.MsgTx) (why string, tooLow bool, err error)
 }
 
 // dirCopies has the sealed copies held, by point.

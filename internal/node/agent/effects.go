@@ -67,7 +67,7 @@ func (x executor) Do(ctx context.Context, ref engine.Ref, e engine.Effect) (func
 		if err != nil {
 			return nil, err
 		}
-		why, err := x.cfg.Coins.Broadcast(ctx, tx)
+		why, _, err := x.cfg.Coins.Broadcast(ctx, tx)
 		if err != nil || ctx.Err() != nil {
 			return nil, cmp.Or(err, ctx.Err())
 		}

@@ -43,7 +43,7 @@ type Coins interface {
 	Wake(engine.Kind, engine.Event)
 	NextWaiting(engine.Tx) ([]engine.Delivery, error)
 	Fund(ctx context.Context, ref engine.Ref, tx, use []byte, until wire.Height) (why string, err error)
-	Broadcast(context.Context, *btcwire.MsgTx) (why string, err error)
+	Broadcast(context.Context, *btcwire.MsgTx) (why string, tooLow bool, err error)
 	// Ready refuses a peer while the chain is being caught up with; Synced waits
 	// longer, for the user.
 	Ready(context.Context) error

@@ -314,11 +314,11 @@ func (b *Banks) broadcast(ctx context.Context, ref engine.Ref, e bank.Broadcast,
 	if err != nil {
 		return nil, err
 	}
-	why, err := b.cfg.Coins.Broadcast(ctx, t)
+	why, tooLow, err := b.cfg.Coins.Broadcast(ctx, t)
 	if err != nil {
 		return nil, err
 	}
-	ev := bank.Broadcasted{Err: why, Txid: contract.Txid(t)}
+	ev := bank.Broadcasted{Err: why, Txid: contract.Txid(t), TooLow: tooLow}
 	return func(tx engine.Tx) ([]engine.Delivery, error) {
 		list := []engine.Delivery{{Ref: ref, Event: ev}}
 		if why == "" {

@@ -119,13 +119,13 @@ func (c *Coins) Fund(ctx context.Context, ref engine.Ref, raw, use []byte, until
 // errLate: a funding can't confirm while those who wait for it still do.
 var errLate = errors.New("it would confirm too late")
 
-// Broadcast gives the network a transaction that is no payment of the wallet. why
-// tells why the network refuses it, or is empty; a node that is not there is an
-// error.
-func (c *Coins) Broadcast(ctx context.Context, t *btcwire.MsgTx) (why string, err error) {
+// Broadcast sends the network a transaction that is not a payment of the wallet.
+// why is empty, or the network's reason to refuse it, and tooLow reports that its
+// fee is the reason. A node that cannot be reached is an error.
+func (c *Coins) Broadcast(ctx context.Context, t *btcwire.MsgTx) (why string, tooLow bool, err error) {
 	err = c.chain.Broadcast(ctx, t)
 	if errors.Is(err, chain.ErrRejected) {
-		return err.Error(), nil
+		return err.Error(), errors.Is(err, chain.ErrFeeTooLow), nil
 	}
-	return "", err
+	return "", false, err
 }

@@ -39,7 +39,7 @@ type Coins interface {
 	NextWaiting(engine.Tx) ([]engine.Delivery, error)
 	PeekScript(tx engine.Tx, branch uint32) ([]byte, error)
 	Fund(ctx context.Context, ref engine.Ref, tx, use []byte, until wire.Height) (why string, err error)
-	Broadcast(context.Context, *btcwire.MsgTx) (why string, err error)
+	Broadcast(context.Context, *btcwire.MsgTx) (why string, tooLow bool, err error)
 }
 
 // Directory finds agents; a *directory.Directory does.

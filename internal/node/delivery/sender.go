@@ -68,7 +68,7 @@ func (d sender) answer(ctx context.Context, ref engine.Ref, e engine.Effect) (de
 		if err != nil {
 			return nil, err
 		}
-		why, err := d.cfg.Coins.Broadcast(ctx, tx)
+		why, _, err := d.cfg.Coins.Broadcast(ctx, tx)
 		return deal.Broadcasted{Err: why}, err
 	case deal.Poll:
 		s, err := d.cfg.Calls.Status(ctx, e.Candidate.Peer(), &e.Request)
