@@ -212,7 +212,8 @@ func exitPage() []byte {
 	b.WriteString("\nAn error says what is wrong and, in a hint, what to do. With `--json` it is the last line:\n\n" +
 		"```json\n{\"type\":\"error\",\"code\":\"no_home\",\"message\":\"…\",\"hint\":\"…\"}\n```\n\n" +
 		"`go run` replaces every exit code but 0 by 1: build the program to see them.\n\n" +
-		"## Codes\n\nThe API uses the same codes. Scripts should compare the code, never the message.\n\n" +
+		"## Codes\n\nThe API uses the same codes; a row without an error is of the daemon, which says what went wrong. Compare the code,\n" +
+		"never the message.\n\n" +
 		"| code | exit code | error | hint |\n|---|---|---|---|\n")
 	cell := strings.NewReplacer("|", `\|`, "\n", " ", "<", "&lt;").Replace
 	var rows []string
@@ -224,8 +225,8 @@ func exitPage() []byte {
 		rows = append(rows, fmt.Sprintf("| `%s` | %d | %s | %s |\n", r.code, r.exit, text, cell(r.hint)))
 	}
 	slices.Sort(rows)
+	rows = slices.Compact(rows)
 	b.WriteString(strings.Join(rows, ""))
-	fmt.Fprintf(&b, "| `failed` | %d | anything else | run it again with --verbose for the log |\n", exitFailed)
 	return b.Bytes()
 }
 

@@ -19,8 +19,8 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// crashStories are what TestCrashEquivalence disturbs. Blocks alone finish each of
-// them once the message is sent.
+// crashStories are the stories that TestCrashEquivalence disturbs. Blocks alone
+// finish each of them once the message is sent.
 var crashStories = []crashStory{
 	{name: "happy", paid: 1},
 	{name: "refused", paid: 1, refused: true},
@@ -44,9 +44,9 @@ var crashStories = []crashStory{
 type crashStory struct {
 	name    string
 	shape   wire.Shape
-	refused bool                          // an agent does not take its copy
+	refused bool                          // an agent does not accept its copy
 	paid    int                           // outputs that agents claim in the end
-	fault   func(*town)                   // somebody's, once the message is sent; nil for none
+	fault   func(*town)                   // of a party, once the message is sent; nil for none
 	drop    func(*town) (wire.Hash, bool) // says when a reorg drops a transaction, and which; nil for never
 }
 
@@ -200,7 +200,7 @@ func newTown(t *testing.T, c *crash, s crashStory) *town {
 	for _, p := range w.parties {
 		w.told[p] = slices.Clone(known)
 	}
-	if s.refused { // by the one that is surely chosen
+	if s.refused { // by the agent that is certainly chosen
 		first := slices.MinFunc(w.agents, func(a, b *agent) int {
 			return bytes.Compare(a.key[:], b.key[:])
 		})
@@ -339,7 +339,8 @@ func (w *town) next() {
 	w.settle()
 }
 
-// drop replaces the blocks from the one of a transaction on, without it.
+// drop replaces the blocks from that of a transaction on, without the
+// transaction.
 func (w *town) drop(txid wire.Hash) {
 	for depth := 1; ; depth++ {
 		for _, tx := range w.block(w.tip() - wire.Height(depth-1)).Transactions {

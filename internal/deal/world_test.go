@@ -27,8 +27,9 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// world drives the three machines over a chain, with everything else in memory: who
-// misbehaves, and when, is the test's to say. All randomness comes from one seed.
+// world drives the three machines over a chain, with everything else in memory.
+// The test decides which parties misbehave and when. All randomness comes from
+// one seed.
 type world struct {
 	t       testing.TB
 	src     *rand.PCG // of rng

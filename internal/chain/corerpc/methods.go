@@ -36,8 +36,12 @@ type Node interface {
 	TestAccept(ctx context.Context, tx *btcwire.MsgTx) error
 	// Mine mines n blocks whose coinbases pay to script.
 	Mine(ctx context.Context, n int, script []byte) ([]chain.BlockRef, error)
-	// RelayFee returns the minimum rate that the mempool accepts.
+	// RelayFee returns the minimum rate that is relayed.
 	RelayFee() wire.SatPerKVB
+	// MempoolFee returns the minimum rate that the mempool accepts now.
+	MempoolFee() wire.SatPerKVB
+	// Increment returns the rate that a replacement pays for its own size.
+	Increment() wire.SatPerKVB
 }
 
 const (
@@ -478,7 +482,6 @@ func (s *Server) getMempoolInfo(context.Context, []json.RawMessage) (any, error)
 	for _, tx := range txs {
 		size += mempool.GetTxVirtualSize(btcutil.NewTx(tx))
 	}
-	least := btc(s.node.RelayFee())
 	return struct {
 		Loaded              bool  `json:"loaded"`
 		Size                int   `json:"size"`
@@ -486,11 +489,10 @@ func (s *Server) getMempoolInfo(context.Context, []json.RawMessage) (any, error)
 		MempoolMinFee       btc   `json:"mempoolminfee"`
 		MinRelayTxFee       btc   `json:"minrelaytxfee"`
 		IncrementalRelayFee btc   `json:"incrementalrelayfee"`
-	}{true, len(txs), size, least, least, least}, nil
+	}{true, len(txs), size, btc(s.node.MempoolFee()), btc(s.node.RelayFee()), btc(s.node.Increment())}, nil
 }
 
 func (s *Server) getNetworkInfo(context.Context, []json.RawMessage) (any, error) {
-	least := btc(s.node.RelayFee())
 	return struct {
 		Version         int      `json:"version"`
 		Subversion      string   `json:"subversion"`
@@ -502,7 +504,7 @@ func (s *Server) getNetworkInfo(context.Context, []json.RawMessage) (any, error)
 		RelayFee        btc      `json:"relayfee"`
 		IncrementalFee  btc      `json:"incrementalfee"`
 		Warnings        []string `json:"warnings"`
-	}{version, subversion, btcwire.ProtocolVersion, true, 0, false, 0, least, least, []string{}}, nil
+	}{version, subversion, btcwire.ProtocolVersion, true, 0, false, 0, btc(s.node.RelayFee()), btc(s.node.Increment()), []string{}}, nil
 }
 
 func decodeTx(text string) (*btcwire.MsgTx, error) {

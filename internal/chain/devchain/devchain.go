@@ -75,6 +75,8 @@ type Chain struct {
 	purse   []btcwire.OutPoint // the faucet's change
 	closed  bool
 	broken  error // the reason why the journal can no longer be written
+	policy  *Policy
+	markets []market // in the order of their heights
 
 	news   sync.Mutex
 	subs   map[chan struct{}]bool
@@ -84,14 +86,20 @@ type Chain struct {
 
 var _ chain.Backend = (*Chain)(nil)
 
+// Option changes how Open opens a chain.
+type Option func(*Chain)
+
 // Open opens or creates the chain under dir. Only one process at a time can
 // open it.
-func Open(dir string) (c *Chain, err error) {
+func Open(dir string, opts ...Option) (c *Chain, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
 	params := regtest()
 	c = &Chain{params: &params, subs: map[chan struct{}]bool{}, ending: make(chan struct{})}
+	for _, o := range opts {
+		o(c)
+	}
 	if c.lock, err = lockDir(dir); err != nil {
 		return nil, err
 	}
@@ -156,6 +164,11 @@ func (c *Chain) load(path string, blocks []*btcutil.Block) (err error) {
 			return err
 		}
 	}
+	least := relayFee
+	if c.policy != nil {
+		least = 1 // the rest is the policy's
+		c.markets = []market{{0, c.policy.Market}}
+	}
 	sigs, hashes, clock := txscript.NewSigCache(10_000), txscript.NewHashCache(1_000), blockchain.NewMedianTime()
 	if c.bc, err = blockchain.New(&blockchain.Config{DB: c.db, UtxoCacheMaxSize: utxoCache, ChainParams: c.params,
 		TimeSource: clock, SigCache: sigs, HashCache: hashes}); err != nil {
@@ -163,7 +176,7 @@ func (c *Chain) load(path string, blocks []*btcutil.Block) (err error) {
 	}
 	c.pool = mempool.New(&mempool.Config{
 		Policy: mempool.Policy{MaxTxVersion: 2, DisableRelayPriority: true, MaxOrphanTxs: 100, MaxOrphanTxSize: 100_000,
-			MaxSigOpCostPerTx: blockchain.MaxBlockSigOpsCost / 4, MinRelayTxFee: btcutil.Amount(relayFee)},
+			MaxSigOpCostPerTx: blockchain.MaxBlockSigOpsCost / 4, MinRelayTxFee: btcutil.Amount(least)},
 		ChainParams:    c.params,
 		FetchUtxoView:  c.bc.FetchUtxoView,
 		BestHeight:     func() int32 { return c.bc.BestSnapshot().Height },
@@ -175,8 +188,8 @@ func (c *Chain) load(path string, blocks []*btcutil.Block) (err error) {
 		SigCache:           sigs, HashCache: hashes,
 	})
 	c.gen = mining.NewBlkTmplGenerator(&mining.Policy{BlockMaxWeight: blockchain.MaxBlockWeight - 4000,
-		BlockMaxSize: blockchain.MaxBlockBaseSize - 1000, TxMinFreeFee: btcutil.Amount(relayFee)},
-		c.params, c.pool, c.bc, clock, sigs, hashes)
+		BlockMaxSize: blockchain.MaxBlockBaseSize - 1000, TxMinFreeFee: btcutil.Amount(least)},
+		c.params, source{c.pool, c}, c.bc, clock, sigs, hashes)
 	for _, b := range blocks {
 		have, err := c.bc.HaveBlock(b.Hash())
 		if err != nil {
@@ -371,17 +384,29 @@ func (c *Chain) block(hash chainhash.Hash) (*btcutil.Block, error) {
 	return b, nil
 }
 
-// FeeRate implements chain.Backend. It is constant.
+// FeeRate implements chain.Backend. It is constant unless the chain has a policy.
 func (c *Chain) FeeRate(ctx context.Context, _ int) (wire.SatPerKVB, error) {
 	if err := c.look(ctx); err != nil {
 		return 0, err
 	}
 	defer c.mu.RUnlock()
+	if c.policy != nil {
+		return c.estimate(), nil
+	}
 	return feeRate, nil
 }
 
-// RelayFee returns the minimum rate that the mempool accepts.
-func (c *Chain) RelayFee() wire.SatPerKVB { return relayFee }
+// RelayFee returns the minimum rate that is relayed: Bitcoin Core's
+// minrelaytxfee.
+func (c *Chain) RelayFee() wire.SatPerKVB { return c.Policy().Relay }
+
+// MempoolFee returns the minimum rate that the mempool accepts now: Bitcoin
+// Core's mempoolminfee.
+func (c *Chain) MempoolFee() wire.SatPerKVB { p := c.Policy(); return p.least() }
+
+// Increment returns the rate that a replacement pays for its own size, above the
+// fees that it replaces: Bitcoin Core's incrementalrelayfee.
+func (c *Chain) Increment() wire.SatPerKVB { return c.Policy().Increment }
 
 // Broadcast implements chain.Backend.
 func (c *Chain) Broadcast(ctx context.Context, tx *btcwire.MsgTx) error {
@@ -397,6 +422,9 @@ func (c *Chain) accept(tx *btcwire.MsgTx) error {
 	t := btcutil.NewTx(tx.Copy())
 	if c.pool.HaveTransaction(t.Hash()) || c.confirmed(tx) {
 		return nil
+	}
+	if err := c.standing(t); err != nil {
+		return err
 	}
 	_, err := c.pool.ProcessTransaction(t, false, false, 0)
 	return refusal(err)
@@ -420,6 +448,9 @@ func (c *Chain) TestAccept(ctx context.Context, tx *btcwire.MsgTx) error {
 		return err
 	}
 	defer c.mu.Unlock()
+	if err := c.standing(btcutil.NewTx(tx.Copy())); err != nil {
+		return err
+	}
 	r, err := c.pool.CheckMempoolAcceptance(btcutil.NewTx(tx.Copy()))
 	if err == nil && len(r.MissingParents) > 0 {
 		return fmt.Errorf("%w: %v", chain.ErrConflict, r.MissingParents)
@@ -522,9 +553,15 @@ var faucetKey = func() *btcec.PrivateKey {
 	return k
 }()
 
-// faucetFee is the fee of a faucet payment per input, well over the relay
-// minimum.
-const faucetFee wire.Sat = 1000
+// faucetFee returns the fee of a faucet payment per input, well over what the
+// mempool and blocks accept.
+func (c *Chain) faucetFee() wire.Sat {
+	fee := wire.Sat(1000)
+	if c.policy != nil {
+		fee = max(fee, max(c.policy.Market, c.policy.least()).Fee(400))
+	}
+	return fee
+}
 
 // Faucet pays amount to script from coins that the chain mines for itself, and
 // returns the unconfirmed output. It returns ErrDry if they do not suffice.
@@ -588,7 +625,7 @@ func (c *Chain) pay(ctx context.Context, own, script []byte, amount wire.Sat) (a
 		tx.AddTxIn(&btcwire.TxIn{PreviousOutPoint: at, Sequence: 0xfffffffd})
 		prev.AddPrevOut(at, btcwire.NewTxOut(e.Amount(), own))
 		have += wire.Sat(e.Amount())
-		if need += faucetFee; have >= need {
+		if need += c.faucetFee(); have >= need {
 			break
 		}
 	}
@@ -596,7 +633,7 @@ func (c *Chain) pay(ctx context.Context, own, script []byte, amount wire.Sat) (a
 		return nil, have, nil
 	}
 	tx.AddTxOut(btcwire.NewTxOut(int64(amount), script))
-	tx.AddTxOut(btcwire.NewTxOut(int64(have-amount-faucetFee*wire.Sat(len(tx.TxIn))), own))
+	tx.AddTxOut(btcwire.NewTxOut(int64(have-amount-c.faucetFee()*wire.Sat(len(tx.TxIn))), own))
 	hashes := txscript.NewTxSigHashes(tx, prev)
 	for i, in := range tx.TxIn {
 		sig, err := txscript.RawTxInTaprootSignature(tx, hashes, i, prev.FetchPrevOutput(in.PreviousOutPoint).Value, own, nil,
