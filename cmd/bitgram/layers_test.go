@@ -28,7 +28,7 @@ var layers = []layer{
 	{"node assembles the rooms", []string{"internal/node"}},
 	{"what stands around a node: its API, benchmarks, stories", []string{"internal/web", "internal/bankbench", "internal/demo"}},
 	{"what runs homes", []string{"internal/daemon", "internal/devnet", "internal/bench"}},
-	{"the command", []string{"cmd/bitgram"}},
+	{"the programs: the command, and what draws the README's picture of it", []string{"cmd/bitgram", "docs/picture"}},
 }
 
 // siblings are imports within a layer, each with a reason beside it: what imports →
