@@ -11,7 +11,7 @@ import (
 )
 
 func (a *app) agentsCommand() *cobra.Command {
-	return a.simple("agents [KEY]", "Agents that this node has met, or what one offers", cobra.MaximumNArgs(1), func(c *cobra.Command, client *api.Client, args []string) error {
+	return a.simple("agents [KEY]", "List known agents, or show what one offers", cobra.MaximumNArgs(1), func(c *cobra.Command, client *api.Client, args []string) error {
 		list := []api.Agent{}
 		if len(args) == 1 {
 			g, err := client.Agent(c.Context(), args[0])
@@ -30,7 +30,7 @@ func (a *app) agentsCommand() *cobra.Command {
 			Agents []api.Agent `json:"agents"`
 		}{list}, func(w io.Writer) {
 			if len(list) == 0 {
-				fmt.Fprintln(w, "No agents met yet.")
+				fmt.Fprintln(w, "No agents known yet.")
 				return
 			}
 			printAgents(w, list)

@@ -12,9 +12,10 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// errAmount: no amount of satoshi.
+// errAmount marks text that is not a whole number of satoshi.
 var errAmount = errors.New("not an amount of satoshi")
 
+// satoshi reads a positive amount in satoshi: 20000, 20_000 or 20000sat.
 func satoshi(s string) (int64, error) {
 	n, err := strconv.ParseInt(strings.TrimSuffix(strings.ReplaceAll(s, "_", ""), "sat"), 10, 64)
 	if err != nil || n <= 0 || n > int64(wire.MaxSat) {
@@ -26,7 +27,7 @@ func satoshi(s string) (int64, error) {
 // errMsat marks text that is not an amount of satoshi with decimals.
 var errMsat = errors.New("not an amount")
 
-// msat reads an amount: satoshi, with up to three decimals.
+// msat reads a positive amount in satoshi, with up to three decimals.
 func msat(s string) (wire.Msat, error) {
 	text := strings.TrimSuffix(strings.ReplaceAll(s, "_", ""), "sat")
 	whole, frac, _ := strings.Cut(strings.TrimSpace(text), ".")
@@ -40,15 +41,15 @@ func msat(s string) (wire.Msat, error) {
 	return wire.Msat(n), nil
 }
 
-// perVB reads a fee rate in satoshi per vbyte into satoshi per 1,000.
+// perVB converts a fee rate in sat/vB into sat per 1,000 vbytes, rounded up.
 func perVB(rate float64) (int64, error) {
 	if !(rate >= 0 && rate <= 100_000) {
-		return 0, fmt.Errorf("%w: a fee rate of %v sat/vB", errUsage, rate)
+		return 0, fmt.Errorf("%w: --rate %v: must be 0 to 100000 sat/vB", errUsage, rate)
 	}
 	return int64(math.Ceil(rate * 1000)), nil
 }
 
-// days reads a time of storage: 7d, 36h, 2w.
+// days reads a duration in days, hours or weeks: 7d, 36h, 2w.
 func days(s string) (float64, error) {
 	units := map[byte]float64{'h': 1. / 24, 'd': 1, 'w': 7}
 	var n float64
@@ -57,23 +58,23 @@ func days(s string) (float64, error) {
 			return n * units[s[len(s)-1]], nil
 		}
 	}
-	return 0, fmt.Errorf("%w: --ttl %q: say 7d, 36h or 2w", errUsage, s)
+	return 0, fmt.Errorf("%w: --ttl %q: give a time such as 7d, 36h or 2w", errUsage, s)
 }
 
-// daysOf is days for a flag of a name.
+// daysOf is days for the value of another flag.
 func daysOf(flag, s string) (float64, error) {
 	d, err := days(s)
 	if err != nil {
-		return 0, fmt.Errorf("%w: --%s %q: say 30d, 36h or 2w", errUsage, flag, s)
+		return 0, fmt.Errorf("%w: --%s %q: give a time such as 30d, 36h or 2w", errUsage, flag, s)
 	}
 	return d, nil
 }
 
-// bytesOf reads a size such as 10GiB.
+// bytesOf reads the value of a flag that is a size, such as 10GiB.
 func bytesOf(flag, s string) (uint64, error) {
 	n, err := humanize.ParseBytes(s)
 	if err != nil || n == 0 {
-		return 0, fmt.Errorf("%w: --%s %q is no size, such as 10GiB", errUsage, flag, s)
+		return 0, fmt.Errorf("%w: --%s: invalid size %q (example: 10GiB)", errUsage, flag, s)
 	}
 	return n, nil
 }

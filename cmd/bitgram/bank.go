@@ -16,11 +16,16 @@ import (
 func (a *app) bankCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "bank",
-		Short: "Penny banks: payments that cost one hash",
-		Long: "A penny bank is a timelocked escrow of two parties, in which a preimage of a hash chain is a payment:\n" +
-			"one hash to verify, no signature, and settled by the payee alone if the payer vanishes.\n\n" +
-			"Banks are opened with those who take them ('bitgram up --bank'). A PEER is an address, or ADDRESS@MULTIADDR\n" +
-			"where it is no agent in the DHT; 'bitgram banker' shows one's own.",
+		Short: "Pay through penny banks: one hash per payment",
+		Long: "A penny bank is a timelocked escrow of two parties, in which a preimage of a hash chain is a payment. A\n" +
+			"payment takes one hash to verify and no signature, and the payee can settle alone if the payer\n" +
+			"vanishes.\n\n" +
+			"A payee accepts banks if its daemon runs with --bank. PEER is the payee's address, or ADDRESS@MULTIADDR\n" +
+			"if the payee is not listed in the DHT; 'bitgram banker' prints yours.",
+		Example: "  bitgram bank open PEER 100000 --dry-run\n" +
+			"  bitgram bank open PEER 100000 --wait\n" +
+			"  bitgram bank pay PAYEE 12.5\n" +
+			"  bitgram bank list",
 		SuggestionsMinimumDistance: 2,
 		Args:                       noSuchCommand,
 		RunE:                       func(c *cobra.Command, _ []string) error { return c.Help() },
@@ -30,17 +35,18 @@ func (a *app) bankCommand() *cobra.Command {
 	return c
 }
 
-// errBankGoesOn: the wait was interrupted, not the bank.
+// errBankGoesOn is returned when waiting for a bank is interrupted; the daemon
+// goes on with it.
 var errBankGoesOn = errors.New("interrupted while waiting for a bank")
 
-// awaitBank waits until a bank is as wanted, or can't become so.
+// awaitBank waits until done is true of a bank, or the bank has failed.
 func (a *app) awaitBank(ctx context.Context, client *api.Client, id string, done func(api.Bank) bool) (b api.Bank, err error) {
 	finished := false
 	if lost := a.until(ctx, client, about(func(e api.Bank) bool { return e.ID == id }), func() bool {
 		b, err = client.Bank(ctx, id)
 		var told *api.Error
 		if errors.As(err, &told) && told.Code == api.CodeUnknownBank {
-			err = nil // a bank that others open to us
+			err = nil // a bank that a peer is about to open to us
 			return false
 		}
 		if err == nil && b.State == bank.StateFailed {
@@ -78,7 +84,7 @@ func printBank(w io.Writer, b *api.Bank) {
 		row("memo", "%s", b.Memo)
 	}
 	if b.Pair != "" {
-		row("the other way", "bank %s", b.Pair)
+		row("reverse bank", "%s", b.Pair)
 	}
 	row("value", "%v, in %d pennies of %v", b.Value, b.Pennies, b.Penny)
 	row("paid", "%v by %d pennies: rung %d of %d", b.PaidMsat, b.Paid, b.Rung, b.Rungs)
@@ -94,7 +100,7 @@ func printBank(w io.Writer, b *api.Bank) {
 	if b.Close != "" {
 		row("close", "%s", b.Close)
 	}
-	row("ends", "at block %d; no penny is taken from %d on", b.Expiry, b.LastPenny)
+	row("expires", "at block %d; pennies are accepted until block %d", b.Expiry, b.LastPenny)
 	if b.Why != "" {
 		row("why", "%s", b.Why)
 	}

@@ -16,20 +16,20 @@ func (a *app) bankBenchCommand() *cobra.Command {
 	opt := bankbench.Options{}
 	c := &cobra.Command{
 		Use:   "bench",
-		Short: "Measure penny banks on this machine; no daemon is needed",
-		Long: "Measures penny banks on this machine: verifying pennies against bare hashes, payments between two\n" +
-			"whole nodes over libp2p on loopback, each durable at the payee before it is acknowledged, against\n" +
-			"the disk's own rate of syncs, opening banks, and what closing them takes on the chain. It runs on\n" +
-			"a regtest chain of its own, touches no home and leaves nothing behind. What is wanted of a machine\n" +
-			"that does nothing else stands beside.",
+		Short: "Measure penny banks on this machine, without a daemon",
+		Long: "Measures penny banks on this machine: verifying pennies, compared with bare hashes; payments between two\n" +
+			"nodes over libp2p on loopback, each durable at the payee before it is acknowledged, compared with the\n" +
+			"disk's own rate of syncs; opening banks; and the size of closing them on the chain. It runs on its own\n" +
+			"regtest chain, uses no home and leaves nothing behind. Beside each figure is the target for an\n" +
+			"otherwise idle machine.",
 		Args: usage(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if a.network != string(wire.Regtest) {
-				return fmt.Errorf("%w: it runs on a regtest chain of its own", errUsage)
+				return fmt.Errorf("%w: --network %s: the benchmark runs only on its own regtest chain", errUsage, a.network)
 			}
 			if opt.Dir != "" {
 				if s, err := os.Stat(opt.Dir); err != nil || !s.IsDir() {
-					return fmt.Errorf("%w: --dir %s is no directory", errUsage, opt.Dir)
+					return fmt.Errorf("%w: --dir %q: not a directory", errUsage, opt.Dir)
 				}
 			}
 			opt.Working = a.print.working
@@ -60,23 +60,23 @@ func (a *app) bankBenchCommand() *cobra.Command {
 		},
 	}
 	f := c.Flags()
-	f.BoolVar(&opt.Quick, "quick", false, "fewer and shorter runs, in a few seconds")
-	f.StringVar(&opt.Dir, "dir", "", "where its files lie meanwhile: the disk that is measured (default the system's place for them)")
+	f.BoolVar(&opt.Quick, "quick", false, "take fewer and shorter measurements, in a few seconds")
+	f.StringVar(&opt.Dir, "dir", "", "directory for temporary files, on the disk to measure (default: the system's)")
 	return c
 }
 
 func printBankBench(w io.Writer, list []bankbench.Figure, short int) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "figure\tmeasured\twanted\t")
+	fmt.Fprintln(t, "figure\tmeasured\ttarget\t")
 	for _, f := range list {
 		wanted := f.Wanted()
 		if !f.OK() {
-			wanted += ", short"
+			wanted += ", missed"
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t\n", f.What, f.Measured(), wanted)
 	}
 	t.Flush()
 	if short > 0 {
-		fmt.Fprintf(w, "\n%d are short of what is wanted: look whether other programs keep the machine or the disk busy.\n", short)
+		fmt.Fprintf(w, "\n%s missed the target: check whether other programs keep the machine or the disk busy.\n", plural(short, "figure"))
 	}
 }

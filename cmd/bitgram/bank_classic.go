@@ -11,22 +11,22 @@ import (
 	"github.com/bitgram/bitgram/penny"
 )
 
-// forStudy stands in every help and under what could be taken for more.
-const forStudy = "The classic form is for study: secrets of 5 bytes can be found by work, and a bank of them is\n" +
-	"worth a fraction of a satoshi today ('bank classic value'). Never put money behind it."
+// forStudy is the warning in the help and output of the classic form.
+const forStudy = "The classic form is for study: secrets of 5 bytes can be found by brute force, and a bank of them is\n" +
+	"worth a fraction of a satoshi today ('bitgram bank classic value'). Never put money behind it."
 
 func (a *app) classicCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "classic",
-		Short: "Pence as they were first described, step by step, for study",
+		Short: "Study pence as they were first described, step by step",
 		Long: "Replays the specification of penny banks (github.com/quartzjer/pennybank, spec.md) offline:\n\n" +
-			"  pence    a chain of pennies and its roll-up to digest and ID\n" +
+			"  pence    a chain of pennies, rolled up to its digest and ID\n" +
 			"  verify   one penny against another\n" +
 			"  set      a set of 100 pence: offer, pick, open, check\n" +
-			"  value    what pence may be worth at a difficulty\n" +
+			"  value    how much pence may be worth at a difficulty\n" +
 			"  p2cm     the conditional multisig, and spends of it on a chain in this process\n" +
-			"  thaw     missing pennies, found by work\n\n" + forStudy + "\n" +
-			"spec/pence.md says where this differs from that specification, and why.",
+			"  thaw     missing pennies, found by brute force\n\n" + forStudy + "\n\n" +
+			"spec/pence.md lists the differences from that specification and the reasons.",
 		SuggestionsMinimumDistance: 2,
 		Args:                       noSuchCommand,
 		RunE:                       func(c *cobra.Command, _ []string) error { return c.Help() },
@@ -35,7 +35,8 @@ func (a *app) classicCommand() *cobra.Command {
 	return c
 }
 
-// unhex reads the hex of a flag or an argument that has one of those lengths.
+// unhex decodes the hex value of a flag or argument, which must have one of these
+// sizes in bytes.
 func unhex(what, s string, sizes ...int) ([]byte, error) {
 	b, err := hex.DecodeString(s)
 	for _, n := range sizes {
@@ -47,10 +48,10 @@ func unhex(what, s string, sizes ...int) ([]byte, error) {
 	for i, n := range sizes {
 		digits[i] = fmt.Sprint(2 * n)
 	}
-	return nil, fmt.Errorf("%w: %s takes %s hex digits, not %q", errUsage, what, strings.Join(digits, " or "), shorten(s))
+	return nil, fmt.Errorf("%w: %s %q: must be %s hex digits", errUsage, what, shorten(s), strings.Join(digits, " or "))
 }
 
-// nonce reads --nonce, or draws one.
+// nonce decodes --nonce, or draws a random one if it is empty.
 func nonce(s string) (n penny.Nonce, err error) {
 	if s == "" {
 		_, _ = rand.Read(n[:]) // never fails (crypto/rand)
@@ -61,7 +62,7 @@ func nonce(s string) (n penny.Nonce, err error) {
 	return n, err
 }
 
-// secretOf reads a secret of a chain's size.
+// secretOf decodes a secret of size bytes.
 func secretOf(what, s string, size int) (out penny.Secret, err error) {
 	b, err := unhex(what, s, size)
 	copy(out[:], b)
@@ -70,23 +71,23 @@ func secretOf(what, s string, size int) (out penny.Secret, err error) {
 
 func checkN(n int) error {
 	if n < 1 || n > penny.MaxSeq {
-		return fmt.Errorf("%w: --n takes 1 to %d pennies", errUsage, penny.MaxSeq)
+		return fmt.Errorf("%w: --n %d: must be 1 to %d", errUsage, n, penny.MaxSeq)
 	}
 	return nil
 }
 
-// given wants flags to have been given.
+// given checks that required flags were passed.
 func given(c *cobra.Command, names ...string) error {
 	for _, name := range names {
 		if !c.Flags().Changed(name) {
-			return fmt.Errorf("%w: --%s is wanted", errUsage, name)
+			return fmt.Errorf("%w: missing flag --%s", errUsage, name)
 		}
 	}
 	return nil
 }
 
-// parsePenny reads a penny, alone or with the ID of its pence in front; its
-// length tells which, and the chain's size.
+// parsePenny decodes a penny, alone or with the 20-byte ID of its pence in front.
+// Its length says which it is, and the size of the chain's secrets.
 func parsePenny(text string) (size int, id []byte, p penny.Penny, err error) {
 	b, err := hex.DecodeString(text)
 	if err != nil {

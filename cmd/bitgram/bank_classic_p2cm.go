@@ -18,11 +18,12 @@ func (a *app) classicP2CM() *cobra.Command {
 	var ids, keys [2]string
 	c := &cobra.Command{
 		Use:   "p2cm --id-a HEX --id-b HEX --key-a HEX --key-b HEX",
-		Short: "The conditional multisig of two sides: script and address",
+		Short: "Show a conditional multisig: script and address",
 		Long: "Computes the P2SH output that either side can spend with the preimages of both IDs:\n\n" +
 			"  HASH160 <idA> EQUALVERIFY HASH160 <idB> EQUALVERIFY 1 <A> <B> 2 CHECKMULTISIG\n\n" +
-			"An ID's preimage is what 'pence' shows as such. --network says which form the address has. The\n" +
-			"script does not say who gets what: whoever tells its preimage first has lost ('p2cm demo').\n\n" + forStudy,
+			"'bitgram bank classic pence' shows the preimage of an ID. --network selects the form of the address. The\n" +
+			"script does not say who gets what: the side that reveals its preimage first has lost ('bitgram bank\n" +
+			"classic p2cm demo').\n\n" + forStudy,
 		Args: usage(cobra.NoArgs),
 		RunE: func(_ *cobra.Command, _ []string) error {
 			var sides [2]contract.Side
@@ -65,14 +66,14 @@ func (a *app) classicP2CM() *cobra.Command {
 	}
 	f := c.Flags()
 	f.StringVar(&ids[0], "id-a", "", "ID of A's pence, 20 bytes in hex")
-	f.StringVar(&ids[1], "id-b", "", "ID of B's pence")
+	f.StringVar(&ids[1], "id-b", "", "ID of B's pence, 20 bytes in hex")
 	f.StringVar(&keys[0], "key-a", "", "A's compressed public key, 33 bytes in hex")
-	f.StringVar(&keys[1], "key-b", "", "B's")
+	f.StringVar(&keys[1], "key-b", "", "B's compressed public key, 33 bytes in hex")
 	c.AddCommand(a.classicP2CMDemo())
 	return c
 }
 
-// params are bitcoin's own name for our networks.
+// params returns the btcd parameters of a network.
 func params(n wire.Network) *chaincfg.Params {
 	switch n {
 	case wire.Mainnet:

@@ -15,15 +15,15 @@ func (a *app) classicP2CMDemo() *cobra.Command {
 	opt := demo.P2CMOptions{}
 	c := &cobra.Command{
 		Use:   "demo",
-		Short: "Conditional multisigs on a chain in this process: as agreed, stolen, thawed by work",
-		Long: "On a regtest chain of its own, with Bitcoin's real consensus rules, A and B fund three conditional\n" +
-			"multisigs. The first is paid out as agreed. Of the second A tells its preimage first, and B takes\n" +
-			"all. Of the third A is gone, and B thaws A's pence by work, with secrets of 2 bytes. Every\n" +
-			"transaction is shown. Nothing is left behind.\n\n" + forStudy,
+		Short: "Play conditional multisigs: as agreed, stolen, thawed",
+		Long: "On its own regtest chain, with Bitcoin's consensus rules, A and B fund three conditional multisigs. The\n" +
+			"first is paid out as agreed. In the second, A reveals its preimage first, and B takes everything. In the\n" +
+			"third, A is gone, and B thaws A's pence, whose secrets have 2 bytes, by brute force. Every transaction\n" +
+			"is shown. Nothing is left behind.\n\n" + forStudy,
 		Args: usage(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if a.network != string(wire.Regtest) {
-				return fmt.Errorf("%w: the demo runs on a regtest chain of its own", errUsage)
+				return fmt.Errorf("%w: --network %s: the demo runs only on its own regtest chain", errUsage, a.network)
 			}
 			opt.Tell = func(e demo.Event) { a.print.event(e.Party, e.Text) }
 			opt.Show = func(t demo.Transaction) {
@@ -40,7 +40,7 @@ func (a *app) classicP2CMDemo() *cobra.Command {
 				return err
 			}
 			a.print.summary(r, func(w io.Writer) {
-				fmt.Fprintf(w, "\nOf %v A holds %v, B %v, miners %v, on a chain %d blocks high.\n", r.Funded, r.Holds[0].Holds, r.Holds[1].Holds, r.Fees, r.Height)
+				fmt.Fprintf(w, "\nOf %v, A holds %v, B %v and miners %v, at height %d.\n", r.Funded, r.Holds[0].Holds, r.Holds[1].Holds, r.Fees, r.Height)
 				if r.Balanced {
 					fmt.Fprintln(w, "Every satoshi is accounted for.")
 				}
@@ -51,6 +51,6 @@ func (a *app) classicP2CMDemo() *cobra.Command {
 			return nil
 		},
 	}
-	c.Flags().StringVar(&opt.Blocks, "export-blocks", "", "write the chain to this file, one block in hex a line from height 1")
+	c.Flags().StringVar(&opt.Blocks, "export-blocks", "", "write the chain to this file, one block in hex per line from height 1")
 	return c
 }

@@ -26,12 +26,12 @@ func (a *app) classicPence() *cobra.Command {
 	var steps bool
 	c := &cobra.Command{
 		Use:   "pence --n N",
-		Short: "Make pence and roll them up to digest and ID",
+		Short: "Make pence and roll them up to their digest and ID",
 		Long: "Walks the chain from p₀ and rolls it up:\n\n" +
 			"  pⱼ = SHA256(nonce ‖ j in 3 bytes ‖ pⱼ₋₁)[0:5]\n" +
 			"  d₀ = SHA256(p₀),  dⱼ = SHA256(dⱼ₋₁ ‖ nonce ‖ j in 3 bytes ‖ pⱼ₋₁),  ID = RIPEMD160(d_N)\n\n" +
-			"A nonce or p₀ that is not given is drawn at random. p₀ may also have 1 to 4 bytes, to be thawed in\n" +
-			"a moment, or 16, as banks with money have. --steps shows every pⱼ and dⱼ.\n\n" + forStudy,
+			"The default for nonce and p₀ is random. p₀ may also have 1 to 4 bytes, which can be thawed in a moment,\n" +
+			"or 16, as in banks with money. --steps shows every pⱼ and dⱼ.\n\n" + forStudy,
 		Example: "  bitgram bank classic pence --n 5 --steps\n" +
 			"  bitgram bank classic pence --nonce " + strings.Repeat("00", penny.NonceSize) + " --p0 0000000000 --n 1",
 		Args: usage(cobra.NoArgs),
@@ -40,7 +40,7 @@ func (a *app) classicPence() *cobra.Command {
 				return err
 			}
 			if n < 0 || n > penny.MaxSeq {
-				return fmt.Errorf("%w: --n takes 0 to %d pennies", errUsage, penny.MaxSeq)
+				return fmt.Errorf("%w: --n %d: must be 0 to %d", errUsage, n, penny.MaxSeq)
 			}
 			p := penny.Pence{Chain: penny.Chain{Size: penny.ClassicSize}, N: uint32(n)}
 			var err error
@@ -52,7 +52,7 @@ func (a *app) classicPence() *cobra.Command {
 			} else {
 				p.Size = len(p0) / 2
 				if p.Size > penny.ClassicSize && p.Size != penny.MinSize || p.Size < 1 {
-					return fmt.Errorf("%w: --p0 takes 1 to %d bytes, or %d, in hex", errUsage, penny.ClassicSize, penny.MinSize)
+					return fmt.Errorf("%w: --p0 %q: must be 1 to %d bytes, or %d, in hex", errUsage, shorten(p0), penny.ClassicSize, penny.MinSize)
 				}
 				if p.P0, err = secretOf("--p0", p0, p.Size); err != nil {
 					return err
@@ -95,9 +95,9 @@ func (a *app) classicPence() *cobra.Command {
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&nonceHex, "nonce", "", "24 bytes in hex; drawn at random where there is none")
-	f.StringVar(&p0, "p0", "", "the secret end in hex, 5 bytes; drawn at random where there is none")
-	f.IntVar(&n, "n", 0, fmt.Sprintf("how many pennies, 0 to %d", penny.MaxSeq))
+	f.StringVar(&nonceHex, "nonce", "", "nonce, 24 bytes in hex (default: random)")
+	f.StringVar(&p0, "p0", "", "secret end of the chain, 5 bytes in hex (default: random)")
+	f.IntVar(&n, "n", 0, fmt.Sprintf("number of pennies, 0 to %d", penny.MaxSeq))
 	f.BoolVar(&steps, "steps", false, "show every penny and digest")
 	return c
 }

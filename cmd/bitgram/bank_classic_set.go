@@ -16,19 +16,19 @@ import (
 )
 
 var (
-	// errFalseSet: what was opened is not what was offered.
+	// errFalseSet is returned if opened pence are not those that were offered.
 	errFalseSet = errors.New("the set is false")
-	// errPicked: another pence of the set was picked before.
+	// errPicked refuses to open a set for a second pick.
 	errPicked = errors.New("another pence of this set was picked before")
 )
 
-// hexMap is a JSON object of hex by ID, none of them twice.
+// hexMap is a JSON object of hex strings by ID. A repeated ID is an error.
 type hexMap map[string]string
 
 func (m *hexMap) UnmarshalJSON(raw []byte) error {
 	d := json.NewDecoder(bytes.NewReader(raw))
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return errors.New("an object is wanted")
+		return errors.New("not a JSON object")
 	}
 	*m = hexMap{}
 	for d.More() {
@@ -42,15 +42,15 @@ func (m *hexMap) UnmarshalJSON(raw []byte) error {
 		}
 		id := key.(string) // of an object
 		if _, twice := (*m)[id]; twice {
-			return fmt.Errorf("%q stands twice", shorten(id))
+			return fmt.Errorf("repeated ID %q", shorten(id))
 		}
 		(*m)[id] = value
 	}
 	return nil
 }
 
-// The files of a set. The offer is the linked specification's; the set has the
-// secrets besides, and what was picked.
+// The files of a set. The offer has the form of the linked specification. The set
+// also has the secrets, and which pence were picked.
 type (
 	offerFile struct {
 		N     uint32 `json:"N"`
@@ -63,13 +63,13 @@ type (
 		Picked  string `json:"picked,omitempty"`
 	}
 	openedFile struct {
-		ID      string `json:"ID"`      // that was picked
+		ID      string `json:"ID"`      // of the picked pence
 		Secrets hexMap `json:"secrets"` // p₀ of all others, by ID
 	}
 )
 
-// maxSetFile bounds what is read, bytes: twice what a set has at the longest
-// secrets and with indentation.
+// maxSetFile is the largest file that is read, in bytes: twice the size of a set
+// with the longest secrets and indentation.
 const maxSetFile = 64 << 10
 
 // readSet reads one of these files.
@@ -81,14 +81,14 @@ func readSet(path string, v any) error {
 	defer f.Close()
 	raw, err := io.ReadAll(io.LimitReader(f, maxSetFile+1))
 	if err == nil && len(raw) > maxSetFile {
-		err = fmt.Errorf("%s: more than the %d KiB of a set", path, maxSetFile>>10)
+		err = fmt.Errorf("%s: larger than the %d KiB of a set", path, maxSetFile>>10)
 	}
 	if err == nil {
 		d := json.NewDecoder(bytes.NewReader(raw))
 		d.DisallowUnknownFields()
 		if err = d.Decode(v); err == nil {
 			if _, end := d.Token(); !errors.Is(end, io.EOF) {
-				err = errors.New("something stands behind the object")
+				err = errors.New("data after the JSON object")
 			}
 		}
 		if err != nil {
@@ -109,16 +109,16 @@ func writeSet(path string, v any) error {
 	})
 }
 
-// offer is the file's, its pence in the order of their IDs.
+// offer checks the file and returns its offer, with the pence sorted by ID.
 func (f *offerFile) offer() (o *penny.Offer, err error) {
 	bad := func(format string, a ...any) (*penny.Offer, error) {
 		return nil, fmt.Errorf("%w: the offer: %s", errInput, fmt.Sprintf(format, a...))
 	}
 	if f.N < 1 || f.N > penny.MaxSeq {
-		return bad("N is 1 to %d, not %d", penny.MaxSeq, f.N)
+		return bad("N is %d: must be 1 to %d", f.N, penny.MaxSeq)
 	}
 	if len(f.Pence) != penny.SetSize {
-		return bad("%d pence, not %d", len(f.Pence), penny.SetSize)
+		return bad("%d pence: must be %d", len(f.Pence), penny.SetSize)
 	}
 	o = &penny.Offer{Chain: penny.Chain{Size: penny.ClassicSize}, N: f.N}
 	raw, err := unhex("nonce", f.Nonce, penny.NonceSize)
@@ -129,7 +129,7 @@ func (f *offerFile) offer() (o *penny.Offer, err error) {
 	for i, id := range f.ids() {
 		raw, err := hex.DecodeString(id)
 		if err != nil || len(raw) != len(o.IDs[i]) || hex.EncodeToString(raw) != id {
-			return bad("%q is no ID", shorten(id))
+			return bad("invalid ID %q", shorten(id))
 		}
 		o.IDs[i] = penny.ID(raw)
 		if o.Last[i], err = secretOf("the last penny", f.Pence[id], o.Size); err != nil {
@@ -151,14 +151,15 @@ func (f *offerFile) ids() []string {
 func (a *app) classicSet() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "set",
-		Short: "A set of 100 pence: offer, pick, open, check",
-		Long: "Pence are negotiated by cut and choose. A offers 100 with one nonce and length; B picks one; A opens\n" +
-			"the p₀ of the 99 others; B checks them, and takes it that the one is right too. A, who made one of\n" +
-			"them false, passes with 1 in 100. Each step is a file, in the form of the linked specification:\n\n" +
-			"  bitgram bank classic set new --n 1000 --set set.json --offer offer.json    # A\n" +
-			"  bitgram bank classic set pick --offer offer.json                           # B, shows an ID\n" +
+		Short: "Negotiate a set of 100 pence: offer, pick, open, check",
+		Long: "Pence are negotiated by cut and choose. A offers 100 pence with one nonce and length; B picks one; A\n" +
+			"reveals the p₀ of the other 99; B checks them, and concludes that the picked one is valid as well. If A\n" +
+			"forged one, A gets away with it in 1 of 100 cases. Each step writes a file in the form of the linked\n" +
+			"specification.\n\n" + forStudy,
+		Example: "  bitgram bank classic set new --n 1000 --set set.json --offer offer.json    # A\n" +
+			"  bitgram bank classic set pick --offer offer.json                           # B: shows an ID\n" +
 			"  bitgram bank classic set open --set set.json --id ID --opened opened.json  # A\n" +
-			"  bitgram bank classic set check --offer offer.json --opened opened.json --id ID  # B\n\n" + forStudy,
+			"  bitgram bank classic set check --offer offer.json --opened opened.json --id ID  # B",
 		SuggestionsMinimumDistance: 2,
 		Args:                       noSuchCommand,
 		RunE:                       func(c *cobra.Command, _ []string) error { return c.Help() },

@@ -17,9 +17,9 @@ func (a *app) setCheck() *cobra.Command {
 	var offerPath, openedPath, id string
 	c := &cobra.Command{
 		Use:   "check --offer FILE --opened FILE --id ID",
-		Short: "Check the pence that were opened against the offer",
-		Long: "Walks all pence but the picked one from their p₀. A set with a false one among them is refused with\n" +
-			"exit code 6: offer and opened secrets together prove it to anybody.",
+		Short: "Check opened pence against the offer",
+		Long: "Computes all pence except the picked one from their p₀. If one of them is false, the set is refused with\n" +
+			"exit code 6; the offer and the opened secrets together prove it to anyone.",
 		Args: usage(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := given(c, "offer", "opened", "id"); err != nil {
@@ -38,11 +38,11 @@ func (a *app) setCheck() *cobra.Command {
 			pick := slices.Index(ids, id)
 			switch {
 			case pick < 0:
-				return fmt.Errorf("%w: %q is no ID of this offer", errUsage, shorten(id))
+				return fmt.Errorf("%w: --id %q: not an ID of this offer", errUsage, shorten(id))
 			case o.ID != id:
-				return fmt.Errorf("%w: opened for the pick %q, not for this one", errInput, shorten(o.ID))
+				return fmt.Errorf("%w: the secrets were opened for the pick %q", errInput, shorten(o.ID))
 			case len(o.Secrets) != penny.SetSize-1:
-				return fmt.Errorf("%w: %d pence are opened, not %d", errInput, len(o.Secrets), penny.SetSize-1)
+				return fmt.Errorf("%w: %d pence are opened: must be %d", errInput, len(o.Secrets), penny.SetSize-1)
 			}
 			var p0 [penny.SetSize]penny.Secret
 			for i, other := range ids {
@@ -73,18 +73,18 @@ func (a *app) setCheck() *cobra.Command {
 				Checked int    `json:"checked"`
 			}{id, f.Pence[id], f.N, f.Nonce, hex.EncodeToString(offer.Encode(nil, penny.Penny{Seq: f.N, Secret: offer.Last[pick]})), len(o.Secrets)}
 			a.print.summary(v, func(w io.Writer) {
-				fmt.Fprintf(w, "%d pence are what was offered. Taken: %s of %d pennies, the last of which is %s.\nIt is false with a chance of 1 in %d, if its maker cheats.\n", v.Checked, id, v.N, v.Last, penny.SetSize)
+				fmt.Fprintf(w, "%d pence are as offered. Accepted: %s of %d pennies, the last of which is %s.\nIf its maker cheats, it is false with a chance of 1 in %d.\n", v.Checked, id, v.N, v.Last, penny.SetSize)
 			})
 			return nil
 		},
 	}
-	c.Flags().StringVar(&offerPath, "offer", "", "the offer")
-	c.Flags().StringVar(&openedPath, "opened", "", "what was opened")
-	c.Flags().StringVar(&id, "id", "", "what was picked")
+	c.Flags().StringVar(&offerPath, "offer", "", "file with the offer")
+	c.Flags().StringVar(&openedPath, "opened", "", "file with the opened secrets")
+	c.Flags().StringVar(&id, "id", "", "ID of the picked pence")
 	return c
 }
 
-// checkOpened is the offer's, and ends when ctx does: long pence take minutes.
+// checkOpened checks an offer until ctx ends: long pence take minutes.
 func checkOpened(ctx context.Context, o *penny.Offer, pick int, p0 *[penny.SetSize]penny.Secret) error {
 	done := make(chan error, 1)
 	go func() { done <- o.CheckOpened(pick, p0) }()

@@ -20,7 +20,7 @@ func (a *app) setNew() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "new --n N --set FILE --offer FILE",
 		Short: "Make a set and its offer",
-		Long:  "Draws 100 pence of N pennies each. The set has their secrets and is A's alone; the offer is for B.",
+		Long:  "Draws 100 pence of N pennies each. The set file holds their secrets, for A alone; the offer file is for B.",
 		Args:  usage(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := given(c, "n", "set", "offer"); err != nil {
@@ -35,7 +35,7 @@ func (a *app) setNew() *cobra.Command {
 				}
 			}
 			if _, err := os.Lstat(set); err == nil {
-				return fmt.Errorf("%w: %s is there, and its secrets are not written over", errOutput, set)
+				return fmt.Errorf("%w: --set %s: exists, and its secrets are not overwritten", errOutput, set)
 			}
 			ch := penny.Chain{Size: penny.ClassicSize}
 			var err error
@@ -64,19 +64,19 @@ func (a *app) setNew() *cobra.Command {
 				Set   string `json:"set"`
 				Offer string `json:"offer"`
 			}{f.N, f.Nonce, len(f.Pence), set, offer}, func(w io.Writer) {
-				fmt.Fprintf(w, "%d pence of %d pennies, nonce %s.\nThe offer is in %s, for the other side; the secrets are in %s, for nobody.\n", len(f.Pence), f.N, f.Nonce, offer, set)
+				fmt.Fprintf(w, "%d pence of %d pennies, nonce %s.\nGive the offer in %s to the other side. Keep the secrets in %s to yourself.\n", len(f.Pence), f.N, f.Nonce, offer, set)
 			})
 			return nil
 		},
 	}
-	c.Flags().IntVar(&n, "n", 0, fmt.Sprintf("how many pennies each, 1 to %d", penny.MaxSeq))
-	c.Flags().StringVar(&nonceHex, "nonce", "", "24 bytes in hex; drawn at random where there is none")
-	c.Flags().StringVar(&set, "set", "", "where the set with its secrets goes")
-	c.Flags().StringVar(&offer, "offer", "", "where the offer goes")
+	c.Flags().IntVar(&n, "n", 0, fmt.Sprintf("number of pennies in each pence, 1 to %d", penny.MaxSeq))
+	c.Flags().StringVar(&nonceHex, "nonce", "", "nonce, 24 bytes in hex (default: random)")
+	c.Flags().StringVar(&set, "set", "", "new file for the set with its secrets")
+	c.Flags().StringVar(&offer, "offer", "", "file for the offer")
 	return c
 }
 
-// roll is the sum of pence, unless it is interrupted.
+// roll rolls up pence to their sum. It stops with ctx.
 func roll(ctx context.Context, p *penny.Pence) (penny.Sum, error) {
 	sum := p.Steps(func(at penny.Penny, _ [32]byte) bool { return at.Seq%(1<<16) != 0 || ctx.Err() == nil })
 	return sum, ctx.Err()

@@ -11,8 +11,8 @@ func (a *app) setOpen() *cobra.Command {
 	var path, id, opened string
 	c := &cobra.Command{
 		Use:   "open --set FILE --id ID --opened FILE",
-		Short: "Open all pence of a set but the one that was picked",
-		Long:  "Writes the p₀ of all others, and notes in the set what was picked: opening it for another pick would\ntell the secret of the pence in use, and is refused.",
+		Short: "Open all pence of a set except the picked one",
+		Long:  "Writes the p₀ of all other pence, and records the pick in the set. Opening the set for another pick would\nreveal the secret of the pence in use, and is refused.",
 		Args:  usage(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := given(c, "set", "id", "opened"); err != nil {
@@ -27,7 +27,7 @@ func (a *app) setOpen() *cobra.Command {
 			}
 			switch _, ours := f.Pence[id]; {
 			case !ours:
-				return fmt.Errorf("%w: %q is no ID of this set", errUsage, shorten(id))
+				return fmt.Errorf("%w: --id %q: not an ID of this set", errUsage, shorten(id))
 			case f.Picked != "" && f.Picked != id:
 				return fmt.Errorf("%w: %s", errPicked, shorten(f.Picked))
 			}
@@ -44,7 +44,7 @@ func (a *app) setOpen() *cobra.Command {
 			if err := checkOutput(opened, false); err != nil {
 				return err
 			}
-			// Noted before anything is told.
+			// Recorded before anything is revealed.
 			f.Picked = id
 			if err := writeSet(path, &f); err != nil {
 				return fmt.Errorf("%w: %w", errOutput, err)
@@ -62,8 +62,8 @@ func (a *app) setOpen() *cobra.Command {
 			return nil
 		},
 	}
-	c.Flags().StringVar(&path, "set", "", "the set with its secrets")
-	c.Flags().StringVar(&id, "id", "", "what the other side picked")
-	c.Flags().StringVar(&opened, "opened", "", "where the secrets of the others go")
+	c.Flags().StringVar(&path, "set", "", "file with the set and its secrets")
+	c.Flags().StringVar(&id, "id", "", "ID that the other side picked")
+	c.Flags().StringVar(&opened, "opened", "", "file for the secrets of the others")
 	return c
 }

@@ -12,7 +12,7 @@ func (a *app) setPick() *cobra.Command {
 	var path string
 	c := &cobra.Command{
 		Use:   "pick --offer FILE",
-		Short: "Pick one of an offer at random",
+		Short: "Pick one pence of an offer at random",
 		Args:  usage(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := given(c, "offer"); err != nil {
@@ -40,6 +40,6 @@ func (a *app) setPick() *cobra.Command {
 			return nil
 		},
 	}
-	c.Flags().StringVar(&path, "offer", "", "the offer")
+	c.Flags().StringVar(&path, "offer", "", "file with the offer")
 	return c
 }

@@ -18,8 +18,8 @@ import (
 	"github.com/bitgram/bitgram/penny"
 )
 
-// errWork: what would take longer than the user allows.
-var errWork = errors.New("more work than is allowed")
+// errWork is returned for work that would take longer than --limit.
+var errWork = errors.New("more work than --limit allows")
 
 func (a *app) classicThaw() *cobra.Command {
 	var nonceHex, idHex string
@@ -28,13 +28,13 @@ func (a *app) classicThaw() *cobra.Command {
 	var estimate bool
 	c := &cobra.Command{
 		Use:   "thaw --nonce HEX PENNY",
-		Short: "Find missing pennies by work, where that ends",
-		Long: "Tries all secrets of the penny --to (p₀ unless told otherwise) until one leads to PENNY, the last that\n" +
-			"is known. Without --id any that does will do: it verifies like the real ones. That takes about 2^bits\n" +
-			"hashes, however many pennies are missing. With --id the p₀ is sought that the ID is of, and with it\n" +
-			"the preimage that satisfies a conditional multisig: up to 2^bits hashes for every penny.\n\n" +
-			"What would take longer than --limit at this machine's rate is refused with an estimate; --estimate\n" +
-			"stops there in any case. Ctrl-C ends the work.\n\n" + forStudy,
+		Short: "Find missing pennies by brute force",
+		Long: "Tries all secrets of the penny --to (default: p₀) until one leads to PENNY, the last one that is known.\n" +
+			"Without --id, any such secret is good enough, because it verifies like the real one. That takes about\n" +
+			"2^bits hashes, no matter how many pennies are missing. With --id, it searches for the p₀ that has the\n" +
+			"ID, and so for the preimage that a conditional multisig needs: up to 2^bits hashes for every penny.\n\n" +
+			"Work that would take longer than --limit at this machine's rate is refused, with an estimate. With\n" +
+			"--estimate, it only shows the estimate. Ctrl-C ends the work.\n\n" + forStudy,
 		Example: "  bitgram bank classic pence --p0 a1b2 --n 20          # secrets of 2 bytes\n" +
 			"  bitgram bank classic thaw --nonce NONCE --id ID PENNY  # its nonce, ID and last penny",
 		Args: usage(cobra.ExactArgs(1)),
@@ -44,7 +44,7 @@ func (a *app) classicThaw() *cobra.Command {
 				return err
 			}
 			if nonceHex == "" {
-				return fmt.Errorf("%w: the nonce of the pence is wanted: --nonce", errUsage)
+				return fmt.Errorf("%w: missing flag --nonce: give the nonce of the pence", errUsage)
 			}
 			ch := penny.Chain{Size: size}
 			if ch.Nonce, err = nonce(nonceHex); err != nil {
@@ -57,21 +57,21 @@ func (a *app) classicThaw() *cobra.Command {
 				}
 			}
 			if to < 0 || int64(to) >= int64(known.Seq) || len(id) > 0 && to != 0 {
-				return fmt.Errorf("%w: --to takes a number below %d, that of the penny, and with an ID only 0", errUsage, known.Seq)
+				return fmt.Errorf("%w: --to %d: must be below %d, the number of PENNY, and 0 if an ID is given", errUsage, to, known.Seq)
 			}
 			return a.thaw(c.Context(), ch, known, uint32(to), id, limit, estimate)
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&nonceHex, "nonce", "", "24 bytes in hex")
-	f.StringVar(&idHex, "id", "", "ID of the pence, 20 bytes in hex; PENNY may have it in front instead")
-	f.IntVar(&to, "to", 0, "number of the penny that is wanted")
-	f.DurationVar(&limit, "limit", 10*time.Minute, "how long the work may be expected to take")
-	f.BoolVar(&estimate, "estimate", false, "only say what it would take")
+	f.StringVar(&nonceHex, "nonce", "", "nonce of the pence, 24 bytes in hex")
+	f.StringVar(&idHex, "id", "", "ID of the pence, 20 bytes in hex; it may be in front of PENNY instead")
+	f.IntVar(&to, "to", 0, "number of the penny to find")
+	f.DurationVar(&limit, "limit", 10*time.Minute, "longest time that the work may be expected to take")
+	f.BoolVar(&estimate, "estimate", false, "show the estimate and do nothing")
 	return c
 }
 
-// workEstimate is what work is expected to take.
+// workEstimate is how long a search is expected to take.
 type workEstimate struct {
 	Bits    int      `json:"bits"`
 	Pennies uint32   `json:"pennies"`
@@ -82,10 +82,10 @@ type workEstimate struct {
 
 func (e *workEstimate) String() string {
 	h, _ := new(big.Float).SetInt(e.Hashes).Float64()
-	return fmt.Sprintf("about %.3g hashes for %d pennies of %d bits, %s at this machine's %.3g a second", h, e.Pennies, e.Bits, lasts(e.Seconds), float64(e.Rate))
+	return fmt.Sprintf("about %.3g hashes for %d pennies of %d bits, %s at this machine's %.3g per second", h, e.Pennies, e.Bits, lasts(e.Seconds), float64(e.Rate))
 }
 
-// lasts says how long that is.
+// lasts shows a duration in the largest unit of which there are two.
 func lasts(seconds float64) string {
 	for _, u := range []struct {
 		name string
@@ -98,7 +98,8 @@ func lasts(seconds float64) string {
 	return fmt.Sprintf("%.2g seconds", seconds)
 }
 
-// hashRate is how many hashes a second all of this machine's processors make.
+// hashRate measures how many hashes per second all of this machine's processors
+// compute together.
 func hashRate(ch penny.Chain) uint64 {
 	const long = 50 * time.Millisecond
 	var hashes atomic.Uint64
@@ -123,7 +124,7 @@ func (a *app) thaw(ctx context.Context, ch penny.Chain, known penny.Penny, to ui
 	all := penny.ThawWork(e.Bits, e.Pennies)
 	e.Hashes = penny.ForgeWork(e.Bits)
 	if len(id) > 0 {
-		e.Hashes = new(big.Int).Rsh(all, 1) // half of them on average
+		e.Hashes = new(big.Int).Rsh(all, 1) // half of all on average
 	}
 	h, _ := new(big.Float).SetInt(e.Hashes).Float64()
 	e.Seconds = h / float64(e.Rate)
@@ -133,7 +134,7 @@ func (a *app) thaw(ctx context.Context, ch penny.Chain, known penny.Penny, to ui
 	}
 	a.print.line("estimate", &e, func(w io.Writer) { fmt.Fprintf(w, "Expected: %v.\n", &e) })
 	if e.Seconds > limit.Seconds() {
-		return fmt.Errorf("%w: %v, and %v is allowed", errWork, &e, limit)
+		return fmt.Errorf("%w: %v, and --limit is %v", errWork, &e, limit)
 	}
 	start := time.Now()
 	found, hashes, err := a.search(ctx, ch, known, to, all, func(p penny.Penny) bool {
@@ -163,22 +164,22 @@ func (a *app) thaw(ctx context.Context, ch penny.Chain, known penny.Penny, to ui
 	a.print.summary(v, func(w io.Writer) {
 		fmt.Fprintf(w, "Found p%d = %s after %d hashes in %s: it leads to penny %d.\n", v.Seq, v.Secret, v.Hashes, lasts(v.Seconds), known.Seq)
 		if v.Right {
-			fmt.Fprintf(w, "It is the one of the ID. Preimage of the ID: %s\n", v.Preimage)
+			fmt.Fprintf(w, "It is the p₀ of the ID. Preimage of the ID: %s\n", v.Preimage)
 		} else {
-			fmt.Fprintln(w, "Whoever only verifies pennies takes it; whether it is the one that was drawn, only the ID tells (--id).")
+			fmt.Fprintln(w, "It passes verification as a penny. Only the ID (--id) shows whether it is the original secret.")
 		}
 	})
 	return nil
 }
 
-// idOf is the ID of n pennies from a p₀.
+// idOf returns the ID of n pennies from a p₀.
 func idOf(ch penny.Chain, n uint32, p0 penny.Penny) []byte {
 	sum := (&penny.Pence{Chain: ch, N: n, P0: p0.Secret}).Sum()
 	return sum.ID[:]
 }
 
-// search works on all processors until a penny that was found is right; nil where
-// none is.
+// search searches on all processors for a penny of which right is true; nil if
+// there is none. It also returns the hashes it took.
 func (a *app) search(ctx context.Context, ch penny.Chain, known penny.Penny, to uint32, all *big.Int, right func(penny.Penny) bool) (*penny.Penny, uint64, error) {
 	const slice = 1 << 16 // hashes between two looks around
 	var hashes atomic.Uint64

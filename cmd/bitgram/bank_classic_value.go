@@ -19,14 +19,14 @@ func (a *app) classicValue() *cobra.Command {
 	var subsidy int64
 	c := &cobra.Command{
 		Use:   "value",
-		Short: "What pence may be worth at a difficulty",
-		Long: "A satoshi of new coins costs miners a number of hashes: those of a block over its subsidy. Pence may\n" +
-			"be worth what it costs to forge them, with a margin of 16:\n\n" +
+		Short: "Compute how much pence may be worth at a difficulty",
+		Long: "A satoshi of new coins costs miners a number of hashes: the hashes of a block divided by its subsidy.\n" +
+			"Pence may be worth what it costs to forge them, with a margin of 16:\n\n" +
 			"  value ≤ 2^bits / (16 · hashes per satoshi)\n\n" +
-			"whatever the number of pennies: whoever finds one secret by work, most often finds many. The linked\n" +
-			"specification multiplies by their number, --n, and takes no margin; that is shown beside it.\n\n" +
-			"The difficulty is given, as such or as a header's nBits, or is that of the running daemon's chain.\n" +
-			"Without a daemon the subsidy is that of the blocks 840,000 to 1,049,999 unless given.",
+			"for any number of pennies: a search that finds one secret usually finds many. The linked specification\n" +
+			"multiplies by the number of pennies, --n, and has no margin; that value is shown as well.\n\n" +
+			"Give the difficulty with --difficulty or as a header's --nbits; the default is that of the running\n" +
+			"daemon's chain. Without a daemon, the default subsidy is that of blocks 840,000 to 1,049,999.",
 		Example: "  bitgram bank classic value --difficulty 1.4e14\n" +
 			"  bitgram bank classic value --difficulty 40007470271.271 --subsidy-sat 2500000000 --n 16777215",
 		Args: usage(cobra.NoArgs),
@@ -46,11 +46,11 @@ func (a *app) classicValue() *cobra.Command {
 			}{Bits: bits, Pennies: n, Subsidy: wire.Sat(subsidy)}
 			switch {
 			case bits < 1 || bits > 256:
-				return fmt.Errorf("%w: --bits takes 1 to 256", errUsage)
+				return fmt.Errorf("%w: --bits %d: must be 1 to 256", errUsage, bits)
 			case subsidy < 1 || subsidy > int64(wire.MaxSat):
-				return fmt.Errorf("%w: --subsidy-sat takes 1 to %d", errUsage, int64(wire.MaxSat))
+				return fmt.Errorf("%w: --subsidy-sat %d: must be 1 to %d", errUsage, subsidy, int64(wire.MaxSat))
 			case f.Changed("difficulty") && f.Changed("nbits"):
-				return fmt.Errorf("%w: --difficulty or --nbits, not both", errUsage)
+				return fmt.Errorf("%w: pass either --difficulty or --nbits", errUsage)
 			}
 			if err := checkN(n); err != nil {
 				return err
@@ -59,13 +59,13 @@ func (a *app) classicValue() *cobra.Command {
 			switch {
 			case f.Changed("difficulty"):
 				if target = penny.Target(difficulty); target == nil {
-					return fmt.Errorf("%w: no block has difficulty %v", errUsage, difficulty)
+					return fmt.Errorf("%w: --difficulty %v: not a difficulty that a block can have", errUsage, difficulty)
 				}
 			default:
 				if !f.Changed("nbits") {
 					client, err := a.dial()
 					if err != nil {
-						return fmt.Errorf("%w; or give the difficulty: --difficulty", err)
+						return fmt.Errorf("%w; without a daemon, pass --difficulty", err)
 					}
 					d, err := client.Difficulty(c.Context())
 					if err != nil {
@@ -83,12 +83,12 @@ func (a *app) classicValue() *cobra.Command {
 				v.NBits = nbits
 				target = blockchain.CompactToBig(uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3]))
 				if target.Sign() <= 0 || target.BitLen() > 256 {
-					return fmt.Errorf("%w: no block has nBits %s", errUsage, nbits)
+					return fmt.Errorf("%w: --nbits %s: not a target that a block can have", errUsage, nbits)
 				}
 			}
 			h := penny.HashesPerSat(target, v.Subsidy)
 			if h.Sign() == 0 {
-				return fmt.Errorf("%w: a block without a subsidy gives work no price", errUsage)
+				return fmt.Errorf("%w: --subsidy-sat: a block without a subsidy puts no price on work", errUsage)
 			}
 			v.Difficulty = penny.Difficulty(target)
 			v.HashesPerSat, _ = h.Float64()
@@ -100,27 +100,27 @@ func (a *app) classicValue() *cobra.Command {
 				if v.Height != nil {
 					fmt.Fprintf(w, "Block %d: ", *v.Height)
 				}
-				fmt.Fprintf(w, "difficulty %.8g, a subsidy of %v: %.3g hashes to the satoshi.\n", v.Difficulty, v.Subsidy, v.HashesPerSat)
-				fmt.Fprintf(w, "In all, a bank with secrets of %d bits may be worth %s.\n", bits, amount(ours))
-				fmt.Fprintf(w, "By the linked specification %d of its pennies would be worth %s; that is too much (spec/pence.md).\n", n, amount(linked))
+				fmt.Fprintf(w, "difficulty %.8g, subsidy %v: %.3g hashes per satoshi.\n", v.Difficulty, v.Subsidy, v.HashesPerSat)
+				fmt.Fprintf(w, "A bank with secrets of %d bits may be worth %s in total.\n", bits, amount(ours))
+				fmt.Fprintf(w, "By the linked specification, %s would be worth %s; that is too much (spec/pence.md).\n", fmt.Sprintf("%d of its pennies", n), amount(linked))
 				if ours.Cmp(big.NewRat(1, 1)) < 0 {
-					fmt.Fprintln(w, "That is not worth a satoshi: for study only.")
+					fmt.Fprintln(w, "That is less than a satoshi: for study only.")
 				}
 			})
 			return nil
 		},
 	}
 	f := c.Flags()
-	f.IntVar(&bits, "bits", 8*penny.ClassicSize, "of a secret")
-	f.IntVar(&n, "n", 1, "pennies, for what the linked specification says")
-	f.Float64Var(&difficulty, "difficulty", 0, "as people speak of it: 1 is the least on mainnet")
-	f.StringVar(&nbits, "nbits", "", "or a header's target, 8 hex digits")
-	f.Int64Var(&subsidy, "subsidy-sat", 312_500_000, "new coins of a block")
+	f.IntVar(&bits, "bits", 8*penny.ClassicSize, "size of a secret, in bits")
+	f.IntVar(&n, "n", 1, "number of pennies, for the value by the linked specification")
+	f.Float64Var(&difficulty, "difficulty", 0, "difficulty; 1 is the least on mainnet")
+	f.StringVar(&nbits, "nbits", "", "target in a block header, 8 hex digits, instead of --difficulty")
+	f.Int64Var(&subsidy, "subsidy-sat", 312_500_000, "new coins of a block, in sat")
 	return c
 }
 
-// floor is v in units of which scale make a satoshi, rounded down; all the
-// satoshi there are at most.
+// floor returns v satoshi in units of which scale make a satoshi, rounded down,
+// and at most all the satoshi there are.
 func floor(v *big.Rat, scale int64) *big.Int {
 	if most := big.NewRat(int64(wire.MaxSat), 1); v.Cmp(most) > 0 {
 		v = most
@@ -129,10 +129,10 @@ func floor(v *big.Rat, scale int64) *big.Int {
 	return new(big.Int).Quo(v.Num(), v.Denom())
 }
 
-// amount shows an amount of satoshi that may be tiny, or more than there are.
+// amount shows an amount of satoshi that may be tiny, or more than exist.
 func amount(v *big.Rat) string {
 	if v.Cmp(big.NewRat(int64(wire.MaxSat), 1)) > 0 {
-		return "more than all the satoshi there are"
+		return "more than all the satoshi that exist"
 	}
 	f, _ := v.Float64()
 	return fmt.Sprintf("%.3g sat", f)

@@ -13,14 +13,15 @@ func (a *app) classicVerify() *cobra.Command {
 	var nonceHex string
 	c := &cobra.Command{
 		Use:   "verify --nonce HEX KNOWN PENNY",
-		Short: "Check a penny against a higher one that is known",
-		Long: "Hashes PENNY forward until its number is that of KNOWN, and compares. Spending goes down: p_N is\n" +
-			"known at first, and each lower penny pays for the difference of their numbers. Both are written as\n" +
-			"on the wire, 8 bytes: number in 3 bytes, secret; or named globally, 28 bytes with the ID in front.\n\n" + forStudy,
+		Short: "Verify a penny against a higher one that is known",
+		Long: "Hashes PENNY forward until its number is that of KNOWN, and compares. Pennies are spent in descending\n" +
+			"order: p_N is known at first, and each lower penny pays the difference of the numbers. Both are written\n" +
+			"as on the wire: 8 bytes, of which the first 3 are the number and the rest is the secret; or 28 bytes,\n" +
+			"with the ID of the pence in front.\n\n" + forStudy,
 		Args: usage(cobra.ExactArgs(2)),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if nonceHex == "" {
-				return fmt.Errorf("%w: the nonce of the pence is wanted: --nonce", errUsage)
+				return fmt.Errorf("%w: missing flag --nonce: give the nonce of the pence", errUsage)
 			}
 			size, idKnown, known, err := parsePenny(args[0])
 			if err != nil {
@@ -34,7 +35,7 @@ func (a *app) classicVerify() *cobra.Command {
 			case other != size:
 				return fmt.Errorf("%w: secrets of %d and %d bytes", penny.ErrMalformed, size, other)
 			case idKnown != nil && id != nil && string(idKnown) != string(id):
-				return fmt.Errorf("%w: of other pence: %x, not %x", penny.ErrFalse, id, idKnown)
+				return fmt.Errorf("%w: it belongs to other pence: %x, not %x", penny.ErrFalse, id, idKnown)
 			}
 			ch := penny.Chain{Size: size}
 			if ch.Nonce, err = nonce(nonceHex); err != nil {
@@ -50,11 +51,11 @@ func (a *app) classicVerify() *cobra.Command {
 				Hashes uint32 `json:"hashes"`
 			}{known.Seq, p.Seq, known.Seq - p.Seq, known.Seq - p.Seq}
 			a.print.summary(v, func(w io.Writer) {
-				fmt.Fprintf(w, "True: penny %d leads to penny %d by %d hashes, and pays %d pennies.\n", v.Seq, v.Known, v.Hashes, v.Paid)
+				fmt.Fprintf(w, "Valid: penny %d leads to penny %d by %d hashes, and pays %d pennies.\n", v.Seq, v.Known, v.Hashes, v.Paid)
 			})
 			return nil
 		},
 	}
-	c.Flags().StringVar(&nonceHex, "nonce", "", "24 bytes in hex")
+	c.Flags().StringVar(&nonceHex, "nonce", "", "nonce of the pence, 24 bytes in hex")
 	return c
 }

@@ -12,7 +12,7 @@ import (
 
 func (a *app) bankClose() *cobra.Command {
 	var dry, wait bool
-	c := a.simple("close ID", "Close a bank: together with the payee, or, as payee, alone", cobra.ExactArgs(1), func(c *cobra.Command, client *api.Client, args []string) error {
+	c := a.simple("close ID", "Close a bank: with the payee, or alone as its payee", cobra.ExactArgs(1), func(c *cobra.Command, client *api.Client, args []string) error {
 		ctx := c.Context()
 		b, err := client.Bank(ctx, args[0])
 		if err != nil {
@@ -33,15 +33,15 @@ func (a *app) bankClose() *cobra.Command {
 		}
 		return a.oneBank(b, nil)
 	})
-	c.Flags().BoolVar(&dry, "dry-run", false, "say what each side would get, and close nothing")
-	c.Flags().BoolVar(&wait, "wait", false, "return once the close has a block")
+	c.Flags().BoolVar(&dry, "dry-run", false, "show what each side would get and close nothing")
+	c.Flags().BoolVar(&wait, "wait", false, "wait until the close is confirmed")
 	return c
 }
 
-// closeQuote says what a close will bring.
+// closeQuote says what each side gets by a close.
 func closeQuote(b *api.Bank) string {
 	if t := b.Together; t != nil && b.Side == "payer" {
-		return fmt.Sprintf("Both close: %v to the payee, after a fee of %v, and %v back here a block later. Should the payee not answer: %s", t.Payee, t.Fee, t.Payer, b.Stopped.Text)
+		return fmt.Sprintf("Both close: %v to the payee, after a fee of %v, and %v back here one block later. If the payee does not answer: %s", t.Payee, t.Fee, t.Payer, b.Stopped.Text)
 	}
 	return b.Stopped.Text
 }

@@ -10,7 +10,7 @@ import (
 )
 
 func (a *app) bankList() *cobra.Command {
-	return a.simple("list", "Your banks, and what each side would get if everything stopped now", cobra.NoArgs, func(c *cobra.Command, client *api.Client, _ []string) error {
+	return a.simple("list", "List your banks, and what each side would get now", cobra.NoArgs, func(c *cobra.Command, client *api.Client, _ []string) error {
 		list, err := client.Banks(c.Context())
 		if err != nil {
 			return err
@@ -19,7 +19,7 @@ func (a *app) bankList() *cobra.Command {
 			Banks []api.Bank `json:"banks"`
 		}{list}, func(w io.Writer) {
 			if len(list) == 0 {
-				fmt.Fprintln(w, "None.")
+				fmt.Fprintln(w, "No banks.")
 			}
 			for i := range list {
 				b := &list[i]
@@ -27,7 +27,7 @@ func (a *app) bankList() *cobra.Command {
 				if b.Side == "payer" {
 					whom = "to " + short(b.Peer)
 				}
-				fmt.Fprintf(w, "%s  %-8s  %s, %v of %v paid, ends at %d\n          %s\n", b.ID[:8], b.State, whom, b.PaidMsat, b.Value, b.Expiry, b.Stopped.Text)
+				fmt.Fprintf(w, "%s  %-8s  %s, %v of %v paid, expires at block %d\n          %s\n", b.ID[:8], b.State, whom, b.PaidMsat, b.Value, b.Expiry, b.Stopped.Text)
 			}
 		})
 		return nil

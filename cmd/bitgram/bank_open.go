@@ -18,7 +18,7 @@ func (a *app) bankOpen() *cobra.Command {
 	var fee, pair int64
 	var ttl string
 	var dry, wait bool
-	c := a.simple("open PEER SATOSHI", "Open a bank: put money where a payee can be paid from it, penny by penny", cobra.ExactArgs(2), func(c *cobra.Command, client *api.Client, args []string) error {
+	c := a.simple("open PEER SATOSHI", "Open a bank: fund an escrow from which to pay a payee", cobra.ExactArgs(2), func(c *cobra.Command, client *api.Client, args []string) error {
 		ctx := c.Context()
 		value, err := satoshi(args[1])
 		if err != nil {
@@ -28,7 +28,7 @@ func (a *app) bankOpen() *cobra.Command {
 			return err
 		}
 		if o.Rungs < 1 || o.Rungs > wire.MaxRungs || o.Pennies < 1 || o.Pennies > penny.MaxSeq {
-			return fmt.Errorf("%w: --rungs is 1 to %d, --pennies 1 to %d", errUsage, wire.MaxRungs, penny.MaxSeq)
+			return fmt.Errorf("%w: --rungs %d --pennies %d: must be 1 to %d and 1 to %d", errUsage, o.Rungs, o.Pennies, wire.MaxRungs, penny.MaxSeq)
 		}
 		o.Peer, o.Value, o.MaxFee = args[0], wire.Sat(value), wire.Sat(fee)
 		q, err := client.QuoteBank(ctx, o)
@@ -63,22 +63,28 @@ func (a *app) bankOpen() *cobra.Command {
 			}
 		}
 		a.print.summary(b, func(w io.Writer) {
-			fmt.Fprintf(w, "Bank %s: %v in %d pennies of %v, %d to a rung.\nFunding %s, %d of %d confirmations.\n", b.ID, b.Value, b.Pennies, b.Penny, b.Pennies/b.Rungs, b.Funding, b.Depth, b.Conf)
+			fmt.Fprintf(w, "Bank %s: %v in %d pennies of %v, %d per rung.\nFunding %s, %d of %d confirmations.\n", b.ID, b.Value, b.Pennies, b.Penny, b.Pennies/b.Rungs, b.Funding, b.Depth, b.Conf)
 			if b.Pair != "" {
-				fmt.Fprintf(w, "The payee opens bank %s the other way.\n", b.Pair)
+				fmt.Fprintf(w, "The payee opens the reverse bank %s.\n", b.Pair)
 			}
 		})
 		return nil
 	})
+	c.Long = "Opens a bank: freezes SATOSHI for a payee, to be paid penny by penny. PEER is the payee's address, or\n" +
+		"ADDRESS@MULTIADDR if the payee is not listed in the DHT.\n\n" +
+		"The payee can close the bank alone at certain counts of pennies, the rungs. More rungs cost more to open\n" +
+		"and leave less at risk between two of them."
+	c.Example = "  bitgram bank open PEER 100000 --dry-run\n" +
+		"  bitgram bank open PEER 100000 --pennies 10000 --ttl 60d --wait"
 	f := c.Flags()
-	f.Uint32Var(&o.Pennies, "pennies", 100_000, "into how many pennies the value is cut; rounded up to whole rungs")
-	f.Uint32Var(&o.Rungs, "rungs", 126, "at how many counts the payee can close, up to 1,022")
-	f.StringVar(&ttl, "ttl", "30d", "when it ends: what is not closed by then can be taken back")
-	f.Int64Var(&fee, "max-fee", 10_000, "satoshi that its funding may cost at most")
-	f.StringVar(&o.Memo, "memo", "", "what it is for, for you")
-	f.Int64Var(&pair, "pair", 0, "ask the payee for a bank of so many satoshi the other way")
-	f.BoolVar(&dry, "dry-run", false, "say what it costs, and open nothing")
-	f.BoolVar(&wait, "wait", false, "return once pennies can be paid")
+	f.Uint32Var(&o.Pennies, "pennies", 100_000, "number of pennies, rounded up to whole rungs")
+	f.Uint32Var(&o.Rungs, "rungs", 126, "number of settlement levels (rungs), at most 1,022")
+	f.StringVar(&ttl, "ttl", "30d", "lifetime: what is not closed by then can be taken back")
+	f.Int64Var(&fee, "max-fee", 10_000, "most that the funding transaction may cost, in sat")
+	f.StringVar(&o.Memo, "memo", "", "private note")
+	f.Int64Var(&pair, "pair", 0, "also ask the payee to open a reverse bank of this many sat")
+	f.BoolVar(&dry, "dry-run", false, "show the cost and open nothing")
+	f.BoolVar(&wait, "wait", false, "wait until pennies can be paid")
 	return c
 }
 
@@ -86,8 +92,8 @@ func printBankQuote(w io.Writer, q *api.BankQuote) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "value\t%v\n", q.Value)
 	fmt.Fprintf(t, "pennies\t%d of %v, in %d rungs of %v\n", q.Pennies, q.Penny, q.Rungs, q.Rung)
-	fmt.Fprintf(t, "funding\t%v of fee, about\n", q.Funding)
-	fmt.Fprintf(t, "a close\t%v of fee, which the payee pays\n", q.Close)
+	fmt.Fprintf(t, "funding\tabout %v of fee\n", q.Funding)
+	fmt.Fprintf(t, "a close\t%v of fee, paid by the payee\n", q.Close)
 	t.Flush()
 	if q.Warning != "" {
 		fmt.Fprintf(w, "Warning: %s.\n", q.Warning)

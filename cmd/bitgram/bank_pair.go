@@ -11,7 +11,7 @@ import (
 )
 
 func (a *app) bankPair() *cobra.Command {
-	return a.simple("pair ID SATOSHI", "Ask the payee of a bank for one the other way", cobra.ExactArgs(2), func(c *cobra.Command, client *api.Client, args []string) error {
+	return a.simple("pair ID SATOSHI", "Ask the payee of a bank to open a reverse bank", cobra.ExactArgs(2), func(c *cobra.Command, client *api.Client, args []string) error {
 		value, err := satoshi(args[1])
 		if err != nil {
 			return err
@@ -23,7 +23,7 @@ func (a *app) bankPair() *cobra.Command {
 		a.print.summary(struct {
 			ID string `json:"bank_id"`
 		}{id}, func(w io.Writer) {
-			fmt.Fprintf(w, "The payee opens bank %s, of which you will be the payee.\n", id)
+			fmt.Fprintf(w, "The payee opens bank %s to you.\n", id)
 		})
 		return nil
 	})

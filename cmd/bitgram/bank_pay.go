@@ -16,7 +16,7 @@ func (a *app) bankPay() *cobra.Command {
 	var pennies uint32
 	var step, fee, memo string
 	var each, dry, queue bool
-	c := a.simple("pay BANK|PAYEE [SATOSHI]", "Pay: pennies of a bank, or an amount to a key", cobra.RangeArgs(1, 2), func(c *cobra.Command, client *api.Client, args []string) error {
+	c := a.simple("pay BANK|PAYEE [SATOSHI]", "Pay from a bank, or to an address through banks", cobra.RangeArgs(1, 2), func(c *cobra.Command, client *api.Client, args []string) error {
 		ctx := c.Context()
 		var amount wire.Msat
 		var err error
@@ -26,18 +26,18 @@ func (a *app) bankPay() *cobra.Command {
 			}
 		}
 		if (amount == 0) == (pennies == 0) {
-			return fmt.Errorf("%w: give an amount, or --pennies", errUsage)
+			return fmt.Errorf("%w: give either an amount or --pennies", errUsage)
 		}
 		_, keys, err := a.keys()
 		if err != nil {
 			return err
 		}
-		// 64 digits may be a bank's, or a key's.
+		// 64 digits may be the ID of a bank, or a public key.
 		_, notKey := wire.ParseRecipient(keys.Network, args[0])
 		_, notBank := client.Bank(ctx, args[0])
 		if notBank == nil || notKey != nil {
 			if dry || step != "" || fee != "" || memo != "" || queue {
-				return fmt.Errorf("%w: --dry-run, --step, --max-fee, --memo and --no-wait are for payments to an address", errUsage)
+				return fmt.Errorf("%w: --dry-run, --step, --max-fee, --memo and --no-wait work only for a payment to an address", errUsage)
 			}
 			b, err := client.PayPennies(ctx, args[0], pennies, amount, each)
 			if err != nil && ctx.Err() != nil {
@@ -46,7 +46,7 @@ func (a *app) bankPay() *cobra.Command {
 			return a.oneBank(b, err)
 		}
 		if pennies != 0 || each {
-			return fmt.Errorf("%w: --pennies and --each are for one bank: name it", errUsage)
+			return fmt.Errorf("%w: --pennies and --each work only for a payment from a bank: give the bank's ID", errUsage)
 		}
 		p := api.Paying{To: args[0], Amount: amount, MaxFee: amount / 20, Memo: memo}
 		if step != "" {
@@ -61,23 +61,28 @@ func (a *app) bankPay() *cobra.Command {
 		}
 		return a.payTo(ctx, client, p, dry, queue)
 	})
-	c.Long = "Pays out of banks. With the ID of a bank (or its first digits) pennies of it go to its payee. With a payee's\n" +
-		"address the amount goes over a bank with it or, where there is none, over bankers, step by step: each step\n" +
-		"is acknowledged by the payee's signature before the next, so that a banker that steals has one step.\n" +
-		"Amounts are satoshi, with up to three decimals."
+	c.Long = "Pays with pennies. With the ID of a bank (its first digits are enough), it pays that bank's payee. With an\n" +
+		"address, it pays through a bank with that payee or, if there is none, through bankers. A payment through\n" +
+		"bankers goes in steps: the payee signs for each step before the next one is sent, so a banker can steal\n" +
+		"at most one step.\n\n" +
+		"SATOSHI is an amount in satoshi, with up to three decimals."
+	c.Example = "  bitgram bank pay 3fa9 1000.5\n" +
+		"  bitgram bank pay ADDRESS 500 --dry-run\n" +
+		"  bitgram bank pay ADDRESS 500 --memo tea"
 	f := c.Flags()
-	f.Uint32Var(&pennies, "pennies", 0, "how many pennies, instead of an amount")
-	f.BoolVar(&each, "each", false, "send the pennies one by one; otherwise one penny pays for many")
-	f.StringVar(&step, "step", "", "how much at a time over bankers; a tenth of the amount by itself")
-	f.StringVar(&fee, "max-fee", "", "what all bankers may take; a twentieth of the amount by itself")
-	f.StringVar(&memo, "memo", "", "what it is for, for you")
-	f.BoolVar(&dry, "dry-run", false, "say which way it would go and what it costs, and pay nothing")
-	f.BoolVar(&queue, "no-wait", false, "return as soon as the daemon has it")
+	f.Uint32Var(&pennies, "pennies", 0, "number of pennies to pay, instead of an amount")
+	f.BoolVar(&each, "each", false, "send every penny; otherwise one penny pays for many")
+	f.StringVar(&step, "step", "", "amount per step when paying through bankers (default: a tenth)")
+	f.StringVar(&fee, "max-fee", "", "most that all bankers may take (default: a twentieth of the amount)")
+	f.StringVar(&memo, "memo", "", "private note")
+	f.BoolVar(&dry, "dry-run", false, "show the route and the cost, and pay nothing")
+	f.BoolVar(&queue, "no-wait", false, "return as soon as the daemon has the payment")
 	return c
 }
 
-// errPennies: the wait was interrupted, not the pennies.
-var errPennies = errors.New("interrupted while pennies go out")
+// errPennies is returned when waiting for pennies is interrupted; the daemon goes
+// on paying them.
+var errPennies = errors.New("interrupted while pennies are being paid")
 
 func (a *app) payTo(ctx context.Context, client *api.Client, p api.Paying, dry, queue bool) error {
 	if dry {
@@ -91,13 +96,14 @@ func (a *app) payTo(ctx context.Context, client *api.Client, p api.Paying, dry, 
 	return a.awaitPayment(ctx, client, v.ID)
 }
 
-// errPaymentGoesOn: the wait was interrupted, not the payment.
+// errPaymentGoesOn is returned when waiting for a payment is interrupted; the
+// daemon goes on with it.
 var errPaymentGoesOn = errors.New("interrupted while waiting for a payment")
 
-// errPayment: a payment has ended before all was paid.
+// errPayment is returned when a payment ends before all of it is paid.
 var errPayment = errors.New("the payment ended before all was paid")
 
-// awaitPayment waits until a payment has come to its end.
+// awaitPayment waits until a payment has ended.
 func (a *app) awaitPayment(ctx context.Context, client *api.Client, id string) error {
 	var v api.BankPayment
 	var err error
@@ -116,7 +122,7 @@ func (a *app) awaitPayment(ctx context.Context, client *api.Client, id string) e
 		return lost
 	}
 	if err == nil && v.State != "paid" {
-		return fmt.Errorf("%w: %v of %v are acknowledged: %s", errPayment, v.Paid, v.Total, v.Why)
+		return fmt.Errorf("%w: %v of %v acknowledged: %s", errPayment, v.Paid, v.Total, v.Why)
 	}
 	return a.onePayment(v, err)
 }
@@ -130,7 +136,7 @@ func (a *app) onePayment(v api.BankPayment, err error) error {
 }
 
 func printPayment(w io.Writer, v *api.BankPayment) {
-	way := "over bank " + v.Bank[:8]
+	way := "through bank " + v.Bank[:8]
 	for _, b := range v.Bankers {
 		way += ", banker " + short(b)
 	}
@@ -140,7 +146,7 @@ func printPayment(w io.Writer, v *api.BankPayment) {
 	default:
 		fmt.Fprintf(w, "%s  %s  %v of %v to %s %s; fees %v", v.ID[:8], v.State, v.Paid, v.Total, short(v.To), way, v.Fees)
 		if v.Asked > v.Paid {
-			fmt.Fprintf(w, "; a step of %v is not acknowledged", v.Asked-v.Paid)
+			fmt.Fprintf(w, "; a step of %v is not acknowledged yet", v.Asked-v.Paid)
 		}
 		if v.Memo != "" {
 			fmt.Fprintf(w, "  (%s)", v.Memo)

@@ -10,7 +10,7 @@ import (
 )
 
 func (a *app) bankPayments() *cobra.Command {
-	return a.simple("payments", "Payments to keys", cobra.NoArgs, func(c *cobra.Command, client *api.Client, _ []string) error {
+	return a.simple("payments", "List payments to addresses", cobra.NoArgs, func(c *cobra.Command, client *api.Client, _ []string) error {
 		list, err := client.Payments(c.Context())
 		if err != nil {
 			return err
@@ -19,7 +19,7 @@ func (a *app) bankPayments() *cobra.Command {
 			Payments []api.BankPayment `json:"payments"`
 		}{list}, func(w io.Writer) {
 			if len(list) == 0 {
-				fmt.Fprintln(w, "None.")
+				fmt.Fprintln(w, "No payments.")
 			}
 			for i := range list {
 				printPayment(w, &list[i])

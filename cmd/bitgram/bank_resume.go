@@ -7,7 +7,7 @@ import (
 )
 
 func (a *app) bankResume() *cobra.Command {
-	return a.simple("resume PAYMENT", "Go on with a payment that ended before all was paid", cobra.ExactArgs(1), func(c *cobra.Command, client *api.Client, args []string) error {
+	return a.simple("resume PAYMENT", "Resume a payment that ended before all was paid", cobra.ExactArgs(1), func(c *cobra.Command, client *api.Client, args []string) error {
 		v, err := client.ResumePayment(c.Context(), args[0])
 		if err != nil {
 			return err

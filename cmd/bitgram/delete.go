@@ -10,7 +10,8 @@ import (
 func (a *app) deleteCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "delete ID…",
-		Short: "Delete messages: received ones, or sent ones that have come to their end",
+		Short: "Delete messages",
+		Long:  "Deletes received messages, or sent messages that are delivered, refunded or failed. This cannot be undone.",
 		Args:  usage(cobra.MinimumNArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
 			client, err := a.dial()

@@ -14,7 +14,7 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// letter is what the demo sends when it is given no file.
+// letter is what the demo sends if it is given no file.
 const letter = "Dear stranger,\n\nnobody but you can read this, nobody could lose it without losing its pay,\nand nobody had to trust anybody.\n"
 
 func (a *app) demoCommand() *cobra.Command {
@@ -26,15 +26,18 @@ func (a *app) demoCommand() *cobra.Command {
 	}
 	c := &cobra.Command{
 		Use:   "demo [FILE]",
-		Short: "A whole network in one process: a message is stored, paid for, picked up and read",
-		Long: "Runs a whole network in this process, on a regtest chain of its own: agents, a sender and a\n" +
-			"recipient, each with its own keys, files and network host. FILE (or a short letter) is\n" +
-			"encrypted, sealed for three agents, paid for by frozen outputs, picked up and read. A ledger\n" +
-			"accounts for every satoshi. Nothing is left behind. A FILE named bank is ./bank.\n\nScenarios:" + list.String(),
+		Short: "Play a whole network in one process: a message is delivered",
+		Long: "Runs a whole network in this process, on its own regtest chain: agents, a sender and a recipient, each\n" +
+			"with its own keys, files and network host. FILE (default: a short letter) is encrypted, sealed for three\n" +
+			"agents, paid for by frozen outputs, picked up and read. A ledger accounts for every satoshi. Nothing is\n" +
+			"left behind. To send a file named bank, write ./bank.\n\nScenarios:" + list.String(),
+		Example: "  bitgram demo\n" +
+			"  bitgram demo letter.txt -o received.txt\n" +
+			"  bitgram demo --scenario absent-recipient",
 		Args: usage(cobra.MaximumNArgs(1)),
 		RunE: func(c *cobra.Command, args []string) (err error) {
 			if a.network != string(wire.Regtest) {
-				return fmt.Errorf("%w: the demo runs on a regtest chain of its own", errUsage)
+				return fmt.Errorf("%w: --network %s: the demo runs only on its own regtest chain", errUsage, a.network)
 			}
 			if opt.Scenario, err = demo.Find(scenario); err != nil {
 				return err
@@ -60,16 +63,16 @@ func (a *app) demoCommand() *cobra.Command {
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&scenario, "scenario", demo.Scenarios[0].Name, "which story to play")
-	f.BoolVar(&opt.OneOfMany, "one-of-many", false, "one frozen output for all agents instead of one each, in any scenario")
-	f.IntVar(&opt.Agents, "agents", 5, "agents in the network; the message goes to three of them")
-	f.StringVarP(&opt.Out, "output", "o", "", "write what the recipient got to this file")
-	f.StringVar(&opt.Blocks, "export-blocks", "", "write the chain to this file, one block in hex a line from height 1")
+	f.StringVar(&scenario, "scenario", demo.Scenarios[0].Name, "scenario to play")
+	f.BoolVar(&opt.OneOfMany, "one-of-many", false, "freeze one output for all agents instead of one for each, in any scenario")
+	f.IntVar(&opt.Agents, "agents", 5, "number of agents in the network; the message goes to three of them")
+	f.StringVarP(&opt.Out, "output", "o", "", "write what the recipient received to this file")
+	f.StringVar(&opt.Blocks, "export-blocks", "", "write the chain to this file, one block in hex per line from height 1")
 	c.AddCommand(a.demoBankCommand())
 	return c
 }
 
-// booked is the error of books that do not balance.
+// booked returns an error if the ledger does not balance.
 func booked(b *demo.Books) error {
 	if !b.Balanced {
 		return errors.New("the books do not balance: this is a bug")
@@ -81,7 +84,7 @@ func printDemo(w io.Writer, r *demo.Result, opt demo.Options) {
 	fmt.Fprintln(w)
 	switch {
 	case r.Delivered:
-		fmt.Fprintf(w, "Delivered: %d bytes, received as sent (SHA-256 %s…).\n", r.Bytes, r.SHA256Received[:16])
+		fmt.Fprintf(w, "Delivered: %s, received as sent (SHA-256 %s…).\n", plural(r.Bytes, "byte"), r.SHA256Received[:16])
 		if opt.Out != "" {
 			fmt.Fprintf(w, "Written to %s.\n", opt.Out)
 		}
@@ -90,7 +93,7 @@ func printDemo(w io.Writer, r *demo.Result, opt demo.Options) {
 	default:
 		fmt.Fprintf(w, "Ended as: %s.\n", r.State)
 	}
-	fmt.Fprintf(w, "\nOn the chain, %d blocks high:\n  funding  %s\n", r.Height, r.FundingTxid)
+	fmt.Fprintf(w, "\nOn the chain, at height %d:\n  funding  %s\n", r.Height, r.FundingTxid)
 	for _, t := range r.ClaimTxids {
 		fmt.Fprintf(w, "  claim    %s\n", t)
 	}
@@ -103,7 +106,7 @@ func printDemo(w io.Writer, r *demo.Result, opt demo.Options) {
 func printBooks(w io.Writer, b *demo.Books) {
 	fmt.Fprintln(w, "\nLedger, in satoshi:")
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "party\tbegan with\tholds\tchange\t")
+	fmt.Fprintln(t, "party\tstarted with\tholds\tchange\t")
 	sum := int64(0)
 	for _, p := range b.Ledger {
 		fmt.Fprintf(t, "%s\t%d\t%d\t%+d\t\n", p.Name, int64(p.Received), int64(p.Holds), int64(p.Change))

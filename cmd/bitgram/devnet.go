@@ -18,14 +18,16 @@ func (a *app) devnetCommand() *cobra.Command {
 	opt := devnet.Options{}
 	c := &cobra.Command{
 		Use:   "devnet",
-		Short: "A whole network on this machine, as real processes, until Ctrl-C",
-		Long: "Runs a regtest chain with a block every second, served like Bitcoin Core's JSON-RPC; agents; and\n" +
-			"two users with money, alice and bob, each a process with a home of its own. It prints how to use\n" +
-			"them. What it leaves below its directory goes on the next time.",
+		Short: "Run a whole network of processes on this machine",
+		Long: "Runs a regtest chain with a block every second, served as Bitcoin Core's JSON-RPC; agents; and two users\n" +
+			"with money, alice and bob. Each is a process with its own home. It prints how to use them. Ctrl-C stops\n" +
+			"it; started again with the same directory, it continues.",
+		Example: "  bitgram devnet\n" +
+			"  bitgram devnet --agents 8 --dir ./net",
 		Args: usage(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) (err error) {
 			if a.network != string(wire.Regtest) {
-				return fmt.Errorf("%w: a devnet is a regtest", errUsage)
+				return fmt.Errorf("%w: --network %s: a devnet runs on regtest only", errUsage, a.network)
 			}
 			if opt.Dir == "" {
 				h, err := a.at()
@@ -51,18 +53,18 @@ func (a *app) devnetCommand() *cobra.Command {
 			if err := devnet.Run(c.Context(), opt); err != nil {
 				return err
 			}
-			a.print.summary(devnet.Ready{Dir: opt.Dir}, func(w io.Writer) { fmt.Fprintln(w, "Stopped; it goes on where it was with the next 'bitgram devnet'.") })
+			a.print.summary(devnet.Ready{Dir: opt.Dir}, func(w io.Writer) { fmt.Fprintln(w, "Stopped. Run 'bitgram devnet' again to resume.") })
 			return nil
 		},
 	}
 	f := c.Flags()
-	f.IntVar(&opt.Agents, "agents", 5, "how many agents")
-	f.StringVar(&opt.Dir, "dir", "", "where it lives (default: devnet below --home)")
-	f.DurationVar(&opt.Interval, "block-time", time.Second, "time between blocks")
+	f.IntVar(&opt.Agents, "agents", 5, "number of agents")
+	f.StringVar(&opt.Dir, "dir", "", "directory for its files (default: devnet in the home directory)")
+	f.DurationVar(&opt.Interval, "block-time", time.Second, "block interval")
 	return c
 }
 
-// self is this program, by the name that it was started under.
+// self returns the path of this program, by the name that it was started under.
 func self() (string, error) {
 	path, err := exec.LookPath(os.Args[0])
 	if err != nil {
@@ -88,7 +90,7 @@ func (a *app) tellDevnet(e any, users []devnet.UserUp) {
 			fmt.Fprintf(w, "\nReady. In another terminal:\n\n")
 			fmt.Fprintf(w, "  echo 'Dear Bob' | bitgram --home %s send %s --subject hello\n", users[0].Home, users[1].Address)
 			fmt.Fprintf(w, "  bitgram --home %s inbox --watch\n", users[1].Home)
-			fmt.Fprintf(w, "  bitgram --home %s read ID\n\nCtrl-C ends it.\n", users[1].Home)
+			fmt.Fprintf(w, "  bitgram --home %s read ID\n\nCtrl-C stops it.\n", users[1].Home)
 		})
 	}
 }

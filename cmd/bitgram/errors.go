@@ -31,7 +31,7 @@ const (
 	exitInterrupted = 130
 )
 
-// errUsage marks what the user typed wrong.
+// errUsage marks a mistake on the command line.
 var errUsage = errors.New("wrong usage")
 
 // errorTable is the one place that says what an error means to a user: its
@@ -130,7 +130,7 @@ var errorTable = []errorRow{
 	{nil, api.CodeUnread, exitFailed, "'bitgram status ID' shows its state"},
 	{nil, api.CodePrice, exitMoney, "allow more with --max-sat, or store for a shorter time with --ttl"},
 	{nil, api.CodeFunds, exitMoney, "send money to an address from 'bitgram wallet address', or ask for less"},
-	{nil, api.CodeAgents, exitNobody, "run or find more agents, or ask for fewer with --agents"},
+	{nil, api.CodeAgents, exitNobody, "ask for fewer with --agents, or store for a shorter time with --ttl: most agents store for at most 30 days"},
 	{nil, api.CodeCancelled, exitFailed, ""},
 	{nil, api.CodeRestored, exitFailed, "check whether it took effect before the restore, and repeat it only if it did not"},
 	{nil, api.CodeTooLate, exitFailed, "if nobody picks it up, it is refunded"},

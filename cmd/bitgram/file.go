@@ -14,8 +14,8 @@ import (
 // errInput marks a file that cannot be read.
 var errInput = errors.New("cannot read the input")
 
-// openInput opens a file to read and tells its size, refusing what cannot be
-// sent before any work is done.
+// openInput opens a file for reading and returns its size in bytes. A directory
+// is refused.
 func openInput(path string) (*os.File, uint64, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -32,11 +32,11 @@ func openInput(path string) (*os.File, uint64, error) {
 	return f, uint64(max(s.Size(), 0)), nil
 }
 
-// errOutput marks a place that cannot be written to.
+// errOutput marks a file or directory that cannot be written.
 var errOutput = errors.New("cannot write the output")
 
-// checkOutput finds out before any work whether a file, or a directory, can be
-// written.
+// checkOutput checks before any work is done that a file, or a directory, can be
+// written. An empty path is fine.
 func checkOutput(path string, dir bool) error {
 	if path == "" {
 		return nil
@@ -56,12 +56,12 @@ func checkOutput(path string, dir bool) error {
 	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
-// writeWhole writes a file that appears whole or not at all, and is the user's
-// alone: it holds mail, or the way to money.
+// writeWhole writes a file that appears whole or not at all. Only the user can
+// read it, since it holds mail or secrets.
 func writeWhole(path string, fill func(io.Writer) error) error { return home.WriteFile(path, fill) }
 
-// writeNew writes a file under a name that a stranger chose, or one like it where
-// that is taken, and returns the name: nothing is overwritten.
+// writeNew writes a file whose name a stranger chose and returns the name used. If
+// the name is taken, a number is added: nothing is overwritten.
 func writeNew(path string, r io.Reader) (string, error) {
 	ext := filepath.Ext(path)
 	stem := strings.TrimSuffix(path, ext)

@@ -227,7 +227,6 @@ func exitPage() []byte {
 	slices.Sort(rows)
 	rows = slices.Compact(rows)
 	b.WriteString(strings.Join(rows, ""))
-	fmt.Fprintf(&b, "| `failed` | %d | anything else | run it again with --verbose for the log |\n", exitFailed)
 	return b.Bytes()
 }
 

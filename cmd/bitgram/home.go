@@ -15,7 +15,8 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// at is the home that the command works on.
+// at returns the home that the command works on: --home, BITGRAM_HOME or
+// ~/.bitgram.
 func (a *app) at() (home.Home, error) {
 	dir := a.dir
 	if dir == "" {
@@ -24,7 +25,7 @@ func (a *app) at() (home.Home, error) {
 	if dir == "" {
 		user, err := os.UserHomeDir()
 		if err != nil {
-			return home.Home{}, fmt.Errorf("%w: no home directory: pass --home: %w", errUsage, err)
+			return home.Home{}, fmt.Errorf("%w: the user has no home directory: pass --home: %w", errUsage, err)
 		}
 		dir = filepath.Join(user, ".bitgram")
 	}
@@ -32,7 +33,8 @@ func (a *app) at() (home.Home, error) {
 	return home.At(abs), err
 }
 
-// lock takes a home that is made, and tells what was mended about it.
+// lock takes the lock of a home that is being created, and shows what was fixed
+// about its directory.
 func (a *app) lock(h home.Home) (release func() error, err error) {
 	l, err := h.Lock()
 	if err != nil {
@@ -44,7 +46,7 @@ func (a *app) lock(h home.Home) (release func() error, err error) {
 	return l.Release, nil
 }
 
-// keys reads the home's key file, and holds its network against the flag's.
+// keys reads the home's key file, and checks its network against --network.
 func (a *app) keys() (h home.Home, k *home.Keys, err error) {
 	if h, err = a.at(); err != nil {
 		return h, nil, err
@@ -53,15 +55,15 @@ func (a *app) keys() (h home.Home, k *home.Keys, err error) {
 		return h, nil, err
 	}
 	if a.networkGiven && wire.Network(a.network) != k.Network {
-		return h, nil, fmt.Errorf("%w: the home is of %s, not %s", errHomeNetwork, k.Network, a.network)
+		return h, nil, fmt.Errorf("%w: this home is for %s, not for %s", errHomeNetwork, k.Network, a.network)
 	}
 	return h, k, nil
 }
 
 // errHomeNetwork: --network names another network than the home's.
-var errHomeNetwork = errors.New("--network does not match this home")
+var errHomeNetwork = errors.New("wrong --network")
 
-// dial finds the daemon of the home.
+// dial connects to the daemon of the home.
 func (a *app) dial() (*api.Client, error) {
 	h, _, err := a.keys()
 	if err != nil {
@@ -70,7 +72,15 @@ func (a *app) dial() (*api.Client, error) {
 	return api.Dial(h)
 }
 
-// simple is a command without flags of its own that asks the daemon.
+// invocation returns how to call bitgram for the same home, for a user to copy.
+func (a *app) invocation() string {
+	if a.dir == "" {
+		return "bitgram"
+	}
+	return "bitgram --home " + a.dir
+}
+
+// simple returns a command whose run asks the daemon. The caller adds its flags.
 func (a *app) simple(use, short string, args cobra.PositionalArgs, run func(*cobra.Command, *api.Client, []string) error) *cobra.Command {
 	return &cobra.Command{Use: use, Short: short, Args: usage(args), RunE: func(c *cobra.Command, args []string) error {
 		client, err := a.dial()
@@ -86,7 +96,7 @@ func (a *app) tty() bool {
 	return ok && term.IsTerminal(int(in.Fd()))
 }
 
-// identity is who a key file is about.
+// identity returns the public identity in a key file.
 func identity(k *home.Keys) (api.Identity, error) {
 	key, err := wire.ParseRecipient(k.Network, k.Address)
 	if err != nil {

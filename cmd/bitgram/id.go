@@ -12,14 +12,14 @@ import (
 func (a *app) idCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "id",
-		Short: "Show who this home is",
+		Short: "Show this home's address",
 		Args:  usage(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			h, k, err := a.keys()
 			if err != nil {
 				return err
 			}
-			// The daemon is asked where there is one; the file says the same.
+			// A running daemon is asked; the key file says the same.
 			client, err := api.Dial(h)
 			var id api.Identity
 			if err == nil {

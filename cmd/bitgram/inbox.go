@@ -56,15 +56,15 @@ func (a *app) listCommand(box, short string) *cobra.Command {
 				}
 				printList(w, list)
 				if len(list) < total {
-					fmt.Fprintf(w, "… and %d older ones; --limit shows more.\n", total-len(list))
+					fmt.Fprintf(w, "… and %d older; --limit shows more.\n", total-len(list))
 				}
 			})
 			return nil
 		},
 	}
-	c.Flags().BoolVar(&wait, "wait", false, "return once there is a message and none is on its way any more")
-	c.Flags().BoolVarP(&watch, "watch", "w", false, "go on and show each change until Ctrl-C")
-	c.Flags().IntVar(&limit, "limit", 100, "how many to show, the newest first")
+	c.Flags().BoolVar(&wait, "wait", false, "wait until there is a message and none is still arriving")
+	c.Flags().BoolVarP(&watch, "watch", "w", false, "keep running and show each change until Ctrl-C")
+	c.Flags().IntVar(&limit, "limit", 100, "number of messages to show, newest first")
 	return c
 }
 
@@ -79,7 +79,7 @@ func printList(w io.Writer, list []api.Message) {
 func printLine(w io.Writer, m *api.Message) {
 	id, who, when := m.ID, m.From, ""
 	if id == "" {
-		id = "(being found)"
+		id = "(arriving)"
 	}
 	if m.Direction == "sent" {
 		who = m.To
@@ -101,8 +101,8 @@ func printLine(w io.Writer, m *api.Message) {
 	fmt.Fprintf(w, "%s\t%s\t%s\t%d B\t%s\t%s\n", id, state, when, m.Bytes, short(who), printable(subject))
 }
 
-// watchMessages shows what there is, and then every change. A stream that ends
-// may have been too slow for all that happened: then it looks again.
+// watchMessages shows the messages, and then every change. The daemon ends the
+// stream of a reader that is too slow; then the list is read again.
 func (a *app) watchMessages(ctx context.Context, client *api.Client, box string, limit int) error {
 	shown := map[string]string{}
 	show := func(m api.Message) {

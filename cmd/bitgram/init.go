@@ -22,10 +22,13 @@ func (a *app) initCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "init",
 		Short: "Create an identity and its wallet",
-		Long: "Creates the home: a key for messages and a bitcoin wallet, both made of 24 words. Write\n" +
-			"them down: with them everything but messages can be restored on any machine. On disk\n" +
-			"they are encrypted under a passphrase.\n\n" +
-			"--restore reads 12 or 24 words of an earlier identity from standard input.",
+		Long: "Creates the home: a key for messages and a bitcoin wallet, both derived from 24 words. Write the words\n" +
+			"down: they restore everything but messages, on any machine. On disk they are encrypted with a\n" +
+			"passphrase.\n\n" +
+			"--restore reads the 12 or 24 words of an earlier identity from standard input.",
+		Example: "  bitgram init\n" +
+			"  bitgram init --home /srv/bitgram --network signet\n" +
+			"  bitgram init --restore <words.txt",
 		Args: usage(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			h, err := a.at()
@@ -42,7 +45,7 @@ func (a *app) initCommand() *cobra.Command {
 			if restore {
 				created = 0
 				if a.tty() {
-					fmt.Fprintln(a.err, "The words, in one line:")
+					fmt.Fprintln(a.err, "Enter the words on one line:")
 				}
 				words, err := firstLine(a.in)
 				if err != nil {
@@ -85,7 +88,7 @@ func (a *app) initCommand() *cobra.Command {
 				return err
 			}
 			if restore {
-				words = "" // its owner has them
+				words = "" // the user has them
 			}
 			a.print.summary(struct {
 				api.Identity
@@ -94,16 +97,16 @@ func (a *app) initCommand() *cobra.Command {
 			}{id, h.Dir, words}, func(w io.Writer) {
 				fmt.Fprintf(w, "Created %s.\n\nYour address, for others to write to:\n\n  %s\n", h.Dir, id.Address)
 				if words != "" {
-					fmt.Fprintf(w, "\nWrite these words down, in their order, and keep them safe. 'bitgram wallet words' shows them again, as long as this home is there:\n\n  %s\n", words)
+					fmt.Fprintf(w, "\nWrite these words down in this order, and keep them safe. As long as this home exists, 'bitgram wallet words' shows them again:\n\n  %s\n", words)
 				}
-				fmt.Fprintf(w, "\nNext: bitgram up\n")
+				fmt.Fprintf(w, "\nNext: %s up\n", a.invocation())
 			})
 			return nil
 		},
 	}
 	f := c.Flags()
-	f.BoolVar(&restore, "restore", false, "from words on standard input")
-	f.BoolVar(&open, "no-passphrase", false, "leave the seed on the disk as it is, for whoever reads the disk")
+	f.BoolVar(&restore, "restore", false, "restore the identity from the words on standard input")
+	f.BoolVar(&open, "no-passphrase", false, "store the seed unencrypted: anyone who reads the disk has the money")
 	f.StringVar(&file, "passphrase-file", "", "read the passphrase from the first line of this file (or set BITGRAM_PASSPHRASE)")
 	return c
 }

@@ -1,4 +1,4 @@
-// Command bitgram is the one binary: commands, daemon and demo.
+// Command bitgram is the one binary: the commands, the daemon and the demo.
 package main
 
 import (
@@ -9,8 +9,8 @@ import (
 )
 
 func main() {
-	// The first signal asks everything to stop in good order; a second one
-	// ends the process.
+	// The first signal stops everything in good order; the second ends the
+	// process.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))

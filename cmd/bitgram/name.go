@@ -14,9 +14,10 @@ import (
 func (a *app) nameCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "name",
-		Short: "Names and seeds on the chain",
-		Long: "Hints in OP_RETURN outputs say where a name, or a seed of a TLD's DHT, can be reached (blockname).\n" +
-			"Whoever burned most under a name has it. The names under .bitgram lead to the closest active agents.",
+		Short: "Look up and register names on the chain",
+		Long: "A hint is an OP_RETURN output that says where a name, or a seed of a TLD's DHT, can be reached\n" +
+			"(blockname). The hint that burned most has the name. Names under .bitgram lead to the closest active\n" +
+			"agents.",
 		SuggestionsMinimumDistance: 2,
 		Args:                       noSuchCommand,
 		RunE:                       func(c *cobra.Command, _ []string) error { return c.Help() },
@@ -25,7 +26,7 @@ func (a *app) nameCommand() *cobra.Command {
 	return c
 }
 
-// where is what a hint leads to.
+// where returns the address that a hint gives.
 func where(h *api.Hint) string {
 	at := h.IP
 	if h.Port != 0 {

@@ -13,7 +13,7 @@ import (
 func (a *app) nameDecode() *cobra.Command {
 	return &cobra.Command{
 		Use:   "decode TEXT",
-		Short: "Show what a hint says, offline",
+		Short: "Decode a hint, offline",
 		Args:  usage(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {
 			h, err := blockname.Parse([]byte(args[0]))
@@ -21,7 +21,7 @@ func (a *app) nameDecode() *cobra.Command {
 				return err
 			}
 			v := api.HintOf(h)
-			a.print.summary(v, func(w io.Writer) { fmt.Fprintf(w, "%s\t%s\t%s\n", v.Kind, v.Name, where(&v)) })
+			a.print.summary(v, func(w io.Writer) { fmt.Fprintf(w, "%s  %s  %s\n", v.Kind, v.Name, where(&v)) })
 			return nil
 		},
 	}

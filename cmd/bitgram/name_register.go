@@ -23,7 +23,7 @@ func (a *app) nameRegister() *cobra.Command {
 	var rate float64
 	var dht, notary string
 	var dry, wait bool
-	c := a.simple("register NAME ADDR", "Put a hint on the chain", cobra.RangeArgs(1, 2), func(c *cobra.Command, client *api.Client, args []string) error {
+	c := a.simple("register NAME ADDR", "Register a name: put a hint on the chain", cobra.RangeArgs(1, 2), func(c *cobra.Command, client *api.Client, args []string) error {
 		h, err := hintOf(args, dht, notary)
 		if err != nil {
 			return err
@@ -43,7 +43,7 @@ func (a *app) nameRegister() *cobra.Command {
 			}
 			a.print.summary(o, func(w io.Writer) {
 				printBids(w, o.Now)
-				fmt.Fprintf(w, "%s has to burn %v to stand first. Nothing was sent.\n", o.Text, o.Needed)
+				fmt.Fprintf(w, "%s must burn at least %v to win. Nothing was sent.\n", o.Text, o.Needed)
 			})
 			return nil
 		}
@@ -59,42 +59,44 @@ func (a *app) nameRegister() *cobra.Command {
 		a.print.summary(o, func(w io.Writer) {
 			fmt.Fprintf(w, "%s, burning %v: %s\n", o.Text, o.Burned, o.Txid)
 			if wait {
-				fmt.Fprintf(w, "It stands there as of block %d.\n", o.Now[0].Height)
+				fmt.Fprintf(w, "It has the name as of block %d.\n", o.Now[0].Height)
 			}
 		})
 		return nil
 	})
-	c.Long = "Puts a hint on the chain, in a transaction of this home's wallet:\n\n" +
+	c.Long = "Puts a hint on the chain, with a transaction of this home's wallet:\n\n" +
 		"  register NAME IPv4              the name's address\n" +
 		"  register NAME.TLD IPv4:PORT     the name server of a domain\n" +
 		"  register TLD IPv4:PORT --dht X  a seed of the TLD's DHT, or a multiaddr such as /ip6/…/tcp/4001\n" +
 		"  register NAME --notary ID       an authority\n\n" +
-		"Under a name the hint that burned most wins, of the address and the name servers that speak for it,\n" +
-		"too; what is burned is gone. A hint that would not win its own place is refused before anything is\n" +
-		"sent; --dry-run says how much it takes, and 'name resolve' what else there is."
+		"The hint that burned most wins the name; the same holds between its address and its name servers.\n" +
+		"Burned money is gone. A hint that would not win is refused before anything is sent. --dry-run shows how\n" +
+		"much to burn, and 'bitgram name resolve' which other hints the name has."
+	c.Example = "  bitgram name register shop.example 192.0.2.1 --dry-run\n" +
+		"  bitgram name register shop.example 192.0.2.1 --burn 1000 --wait"
 	f := c.Flags()
-	f.Int64Var(&burn, "burn", 0, "satoshi to burn")
-	f.Float64Var(&rate, "rate", 0, "fee in satoshi per vbyte; 0 for the node's estimate")
-	f.StringVar(&dht, "dht", "", "hex digits with which the SHA-256 of the seed's peer ID begins")
-	f.StringVar(&notary, "notary", "", "8 hex digits")
-	f.BoolVar(&wait, "wait", false, "return once it stands first")
-	f.BoolVar(&dry, "dry-run", false, "say what stands there and what it takes, and send nothing")
+	f.Int64Var(&burn, "burn", 0, "amount to burn, in sat")
+	f.Float64Var(&rate, "rate", 0, "fee rate in sat/vB (0: the node's estimate)")
+	f.StringVar(&dht, "dht", "", "first hex digits of the SHA-256 of the seed's peer ID")
+	f.StringVar(&notary, "notary", "", "ID of the authority's notary, 8 hex digits")
+	f.BoolVar(&wait, "wait", false, "wait until the hint has the name")
+	f.BoolVar(&dry, "dry-run", false, "show the present hints and the amount to burn, and send nothing")
 	return c
 }
 
-// hintOf is the hint of register's arguments.
+// hintOf reads the hint from register's arguments and flags.
 func hintOf(args []string, dht, notary string) (h blockname.Hint, err error) {
 	h = blockname.Hint{Name: args[0], DHT: dht}
 	if notary != "" {
 		id, err := hex.DecodeString(notary)
 		if err != nil || len(id) != len(h.ID) || len(args) != 1 || dht != "" {
-			return h, fmt.Errorf("%w: --notary takes 8 hex digits, and no address", errUsage)
+			return h, fmt.Errorf("%w: --notary %q: must be 8 hex digits, without an address or --dht", errUsage, shorten(notary))
 		}
 		h.Kind, h.ID = blockname.Authority, [4]byte(id)
 		return h, nil
 	}
 	if len(args) != 2 {
-		return h, fmt.Errorf("%w: an address is wanted", errUsage)
+		return h, fmt.Errorf("%w: missing ADDR: give an address, or --notary", errUsage)
 	}
 	ip, noIP := netip.ParseAddr(args[1])
 	at, noPort := netip.ParseAddrPort(args[1])
@@ -108,16 +110,17 @@ func hintOf(args []string, dht, notary string) (h blockname.Hint, err error) {
 	case noIP == nil:
 		h.Kind, h.Addr = blockname.Host, netip.AddrPortFrom(ip, 0)
 	default:
-		return h, fmt.Errorf("%w: %q is neither an address nor one with a port", errUsage, args[1])
+		return h, fmt.Errorf("%w: ADDR %q: must be an IPv4 address, ADDRESS:PORT or a multiaddr", errUsage, shorten(args[1]))
 	}
 	return h, nil
 }
 
-// errNameGoesOn: the wait was interrupted, not the payment.
+// errNameGoesOn is returned when waiting for a hint is interrupted; its payment
+// goes on.
 var errNameGoesOn = errors.New("interrupted while waiting for a block")
 
-// untilNamed waits until a hint that was paid for stands first, and returns its
-// entry: node.ErrOutbid where it never will.
+// untilNamed waits until a hint that was paid for is the first of its entry, and
+// returns the entry. It returns node.ErrOutbid if another hint won.
 func untilNamed(ctx context.Context, client *api.Client, paid *api.Offer) ([]api.Bid, error) {
 	sum := paid.Burned
 	for _, b := range paid.Now {
@@ -135,7 +138,7 @@ func untilNamed(ctx context.Context, client *api.Client, paid *api.Offer) ([]api
 		case len(o.Now) > 0 && o.Now[0].Text == paid.Text && o.Now[0].Burned >= sum:
 			return o.Now, nil
 		case lost(o.Now, paid.Text, sum):
-			return nil, fmt.Errorf("%w: %s has it now", node.ErrOutbid, o.Now[0].Text)
+			return nil, fmt.Errorf("%w: %s has the name now", node.ErrOutbid, o.Now[0].Text)
 		}
 		select {
 		case <-time.After(300 * time.Millisecond):
@@ -145,11 +148,11 @@ func untilNamed(ctx context.Context, client *api.Client, paid *api.Offer) ([]api
 	}
 }
 
-// adds: what is burned for the same hint of a kind adds up.
+// adds reports whether burns for the same hint of this kind add up.
 func adds(kind string) bool { return kind == blockname.TLD.String() || kind == blockname.Seed.String() }
 
-// lost: a hint for which sum was burned is in the entry and not the first, or has
-// no place in it.
+// lost reports whether a hint for which sum was burned is in the entry but not
+// first, or has no place in it.
 func lost(now []api.Bid, hint string, sum wire.Sat) bool {
 	for _, b := range now {
 		if b.Text == hint {

@@ -10,12 +10,12 @@ import (
 	"github.com/bitgram/bitgram/internal/api"
 )
 
-// errNoName: nothing is known under a name.
+// errNoName is returned for a name that has neither hints nor agents.
 var errNoName = errors.New("no such name")
 
 func (a *app) nameResolve() *cobra.Command {
 	var agents int
-	c := a.simple("resolve NAME", "What a name leads to: hints, and under .bitgram the closest active agents", cobra.ExactArgs(1), func(c *cobra.Command, client *api.Client, args []string) error {
+	c := a.simple("resolve NAME", "Resolve a name: its hints, and for .bitgram the closest agents", cobra.ExactArgs(1), func(c *cobra.Command, client *api.Client, args []string) error {
 		v, err := client.Resolve(c.Context(), args[0], agents, false)
 		if err != nil {
 			return err
@@ -29,6 +29,6 @@ func (a *app) nameResolve() *cobra.Command {
 		})
 		return nil
 	})
-	c.Flags().IntVar(&agents, "agents", 8, "how many agents at most, up to 20")
+	c.Flags().IntVar(&agents, "agents", 8, "number of agents to show, at most 20")
 	return c
 }

@@ -10,15 +10,15 @@ import (
 )
 
 func (a *app) nameScan() *cobra.Command {
-	return a.simple("scan", "How far the chain was read for hints", cobra.NoArgs, func(c *cobra.Command, client *api.Client, _ []string) error {
+	return a.simple("scan", "Show how far the chain has been read for hints", cobra.NoArgs, func(c *cobra.Command, client *api.Client, _ []string) error {
 		s, err := client.Names(c.Context())
 		if err != nil {
 			return err
 		}
 		a.print.summary(s, func(w io.Writer) {
-			fmt.Fprintf(w, "%d hints as of block %d", s.Hints, s.Height)
+			fmt.Fprintf(w, "%s as of block %d", plural(s.Hints, "hint"), s.Height)
 			if !s.Synced {
-				fmt.Fprint(w, ", reading on")
+				fmt.Fprint(w, ", still reading")
 			}
 			fmt.Fprintln(w, ".")
 		})

@@ -32,21 +32,22 @@ func (a *app) nameServe() *cobra.Command {
 		return s.Serve(c.Context(), listen, func(at net.Addr) {
 			a.print.line("serving", struct {
 				Address string `json:"address"`
-			}{at.String()}, func(w io.Writer) { fmt.Fprintf(w, "Answering on %s, UDP and TCP. Ctrl-C ends it.\n", at) })
+			}{at.String()}, func(w io.Writer) { fmt.Fprintf(w, "Answering on %s, UDP and TCP. Ctrl-C stops it.\n", at) })
 		})
 	})
-	c.Long = "Answers DNS questions by UDP and TCP. Ordinary names go to --upstream; what does not exist there is\n" +
-		"looked for among the hints on the chain. Names and keys under .bitgram never leave this machine: A,\n" +
-		"AAAA, SRV and TXT tell the closest active agents and their rate.\n\n" +
+	c.Long = "Answers DNS questions over UDP and TCP. Ordinary names go to --upstream; names that do not exist there are\n" +
+		"looked up among the hints on the chain. Questions for names and keys under .bitgram never leave this\n" +
+		"machine: A, AAAA, SRV and TXT records give the closest active agents and their rate."
+	c.Example = "  bitgram name serve --upstream 9.9.9.9:53\n" +
 		"  dig @127.0.0.1 -p 5300 alice.bitgram TXT"
 	f := c.Flags()
-	f.StringVar(&listen, "listen", "127.0.0.1:5300", "address and port")
-	f.StringSliceVar(&upstream, "upstream", nil, "name servers for ordinary names, host:port; without one only hints are asked")
-	f.IntVar(&perSecond, "per-second", 100, "questions that one network (/24, /56) may ask in a second; this machine may ask any number")
+	f.StringVar(&listen, "listen", "127.0.0.1:5300", "address and port to listen on")
+	f.StringSliceVar(&upstream, "upstream", nil, "name servers for ordinary names, as host:port (none: answer from hints only)")
+	f.IntVar(&perSecond, "per-second", 100, "most questions per second from one network (/24, /56); this machine has no limit")
 	return c
 }
 
-// source asks the daemon.
+// source answers the DNS server from the daemon.
 type source struct {
 	client  *api.Client
 	network wire.Network

@@ -12,13 +12,15 @@ import (
 	"golang.org/x/term"
 )
 
-// errPassphrase: there is nobody to ask for it.
+// errPassphrase is returned when a passphrase is needed and there is no way to
+// get it.
 var errPassphrase = errors.New("a passphrase is needed")
 
-// maxSecret bounds a passphrase or a mnemonic, bytes.
+// maxSecret is the largest passphrase or mnemonic, in bytes.
 const maxSecret = 4096
 
-// passphrase is read from a file, from BITGRAM_PASSPHRASE, or from the terminal.
+// passphrase reads the passphrase from the file, from BITGRAM_PASSPHRASE, or from
+// the terminal, where it is asked for twice if it is new.
 func (a *app) passphrase(file, prompt string, twice bool) (string, error) {
 	if file != "" {
 		f, err := os.Open(file)
@@ -33,7 +35,7 @@ func (a *app) passphrase(file, prompt string, twice bool) (string, error) {
 	}
 	in, ok := a.in.(*os.File)
 	if !ok || !term.IsTerminal(int(in.Fd())) {
-		return "", fmt.Errorf("%w, and there is no terminal to ask on", errPassphrase)
+		return "", fmt.Errorf("%w, and there is no terminal to read it from", errPassphrase)
 	}
 	ask := func(text string) ([]byte, error) {
 		fmt.Fprint(a.err, text)
@@ -45,25 +47,25 @@ func (a *app) passphrase(file, prompt string, twice bool) (string, error) {
 		return "", err
 	}
 	if twice {
-		again, err := ask("Once more: ")
+		again, err := ask("Repeat it: ")
 		if err != nil {
 			return "", err
 		}
 		if !bytes.Equal(p, again) {
-			return "", fmt.Errorf("%w: the two are not the same", errUsage)
+			return "", fmt.Errorf("%w: the two passphrases differ", errUsage)
 		}
 	}
 	return string(p), nil
 }
 
-// newPassphrase is one for a new home, or none where open is set.
+// newPassphrase asks for the passphrase of a new home; open means none.
 func (a *app) newPassphrase(file string, open bool) (string, error) {
 	if open {
 		return "", nil
 	}
 	pass, err := a.passphrase(file, "Passphrase for the new home", true)
 	if err == nil && pass == "" {
-		err = fmt.Errorf("%w: an empty passphrase protects nothing: pass --no-passphrase if you mean it", errUsage)
+		err = fmt.Errorf("%w: an empty passphrase protects nothing; to store the seed unencrypted, pass --no-passphrase", errUsage)
 	}
 	return pass, err
 }

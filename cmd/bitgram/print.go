@@ -12,22 +12,23 @@ import (
 	"github.com/bitgram/bitgram/internal/api"
 )
 
-// printer shows a command's progress and outcome, as text for people or as one
-// JSON object a line for scripts.
+// printer shows a command's progress and result: as text for people, or as one
+// JSON object per line for scripts.
 type printer interface {
-	// line shows one thing of many: an object of that type, or text.
+	// line shows one of several results: an object with that type, or text.
 	line(kind string, fields any, text func(io.Writer))
-	// event shows something that happened on the way.
+	// event shows something that happened during a command.
 	event(party, text string)
-	// summary ends a command that worked. fields marshal to a JSON object;
+	// summary ends a command that succeeded. fields marshal to a JSON object;
 	// text writes the same for people.
 	summary(fields any, text func(io.Writer))
-	// fail ends a command that did not.
+	// fail ends a command that failed.
 	fail(err error)
-	// progress shows how far long work is; it is overwritten, and goes nowhere
-	// when standard error is no terminal. It may be called from any goroutine.
+	// progress shows how far long work is. The next progress overwrites it, and it
+	// is shown only if standard error is a terminal. It may be called from any
+	// goroutine.
 	progress(what string, done, total uint64)
-	// working is progress of what has no bytes: a line in words.
+	// working is progress that is not counted in bytes: a line of text.
 	working(text string)
 }
 
@@ -40,7 +41,7 @@ type jsonPrinter struct {
 func (p *jsonPrinter) line(kind string, v any, _ func(io.Writer)) {
 	body, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // what is printed is ours and marshals
+		panic(err) // every type that is printed marshals
 	}
 	head, _ := json.Marshal(kind)
 	p.mu.Lock()
@@ -114,7 +115,7 @@ func (p *textPrinter) fail(err error) {
 func (p *textPrinter) progress(what string, done, total uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	// Short work needs no bar, and nobody reads more than a few a second.
+	// Short work needs no bar, and a few updates per second are enough.
 	if now := time.Now(); !p.tty || total < progressFrom || now.Sub(p.last) < 100*time.Millisecond {
 		return
 	} else {
@@ -138,7 +139,7 @@ func (p *textPrinter) working(text string) {
 // progressFrom is the size in bytes from which work shows a bar.
 const progressFrom = 8 << 20
 
-// clear takes the bar away; the caller holds mu.
+// clear removes the bar. The caller holds mu.
 func (p *textPrinter) clear() {
 	if p.shown {
 		fmt.Fprint(p.err, "\r\x1b[K")

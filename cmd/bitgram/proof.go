@@ -15,8 +15,10 @@ func (a *app) proofCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "proof ID",
 		Short: "Export a proof that a message was delivered",
-		Long: "Writes a proof that the recipient signed for a message: anybody can check it with 'bitgram verify',\n" +
-			"offline and without trusting the sender.",
+		Long: "Writes a proof that the recipient signed for a message. Anyone can check it with 'bitgram verify', offline\n" +
+			"and without trusting the sender.",
+		Example: "  bitgram proof 3fa9 -o proof.json\n" +
+			"  bitgram verify proof.json",
 		Args: usage(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
 			client, err := a.dial()

@@ -22,10 +22,14 @@ func (a *app) readCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "read [ID]",
 		Short: "Read a message",
-		Long: "Writes what was sent: for a message made from one file, that file's exact bytes. With attachments,\n" +
-			"the message itself; --attachments saves the rest. --mime writes the whole MIME message.\n" +
-			"An ID may be cut short to its first digits; without one, it is the newest message that is here.\n" +
-			"A message that is still on its way is waited for.",
+		Long: "Writes what was sent. For a message made from one file, that is the file, byte for byte. For a message\n" +
+			"with attachments it is the text; --attachments saves the attachments. --mime writes the whole MIME\n" +
+			"message.\n\n" +
+			"The first digits of an ID are enough. Without an ID, it reads the newest message received. If the\n" +
+			"message is still arriving, it waits.",
+		Example: "  bitgram read\n" +
+			"  bitgram read 3fa9 -o letter.pdf\n" +
+			"  bitgram read 3fa9 --attachments ./saved",
 		Args: usage(cobra.MaximumNArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
 			client, err := a.dial()
@@ -52,9 +56,9 @@ func (a *app) readCommand() *cobra.Command {
 		},
 	}
 	c.Flags().StringVarP(&out, "output", "o", "", "write to this file instead of standard output")
-	c.Flags().StringVar(&dir, "attachments", "", "save attachments into this directory")
-	c.Flags().BoolVar(&now, "no-wait", false, "fail where the message is still on its way, instead of waiting for it")
-	c.Flags().BoolVar(&whole, "mime", false, "the whole MIME message")
+	c.Flags().StringVar(&dir, "attachments", "", "save attachments in this directory")
+	c.Flags().BoolVar(&now, "no-wait", false, "fail if the message is still arriving, instead of waiting")
+	c.Flags().BoolVar(&whole, "mime", false, "write the whole MIME message")
 	return c
 }
 

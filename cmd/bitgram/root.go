@@ -16,7 +16,7 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// app is what every command shares.
+// app is what all commands share: streams, global flags and the printer.
 type app struct {
 	ctx     context.Context
 	in      io.Reader
@@ -24,7 +24,8 @@ type app struct {
 	err     io.Writer
 	dir     string // --home
 	network string
-	// networkGiven: the user said which network, so another is an error.
+	// networkGiven reports that --network was passed: a home of another network is
+	// an error then.
 	networkGiven bool
 	json         bool
 	verbose      bool
@@ -32,10 +33,11 @@ type app struct {
 	start        time.Time
 }
 
-// run is the program: it returns the exit code.
+// run runs the program with these arguments and streams, and returns the exit
+// code.
 func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
 	a := &app{ctx: ctx, in: in, out: out, err: errOut, start: time.Now()}
-	// Also an error before the flags are read has to come out as asked for.
+	// An error before the flags are parsed must be printed in the right form, too.
 	a.json = slices.Contains(args, "--json")
 	a.setPrinter()
 	root := a.root()
@@ -45,7 +47,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 		return exitDone
 	}
 	if told := errors.Is(err, errGoesOn) || errors.Is(err, errNameGoesOn) || errors.Is(err, errMaybe) || errors.Is(err, store.ErrCorrupt); ctx.Err() != nil && !told {
-		err = errInterrupted // whatever broke, broke because of it
+		err = errInterrupted // the interrupt is why it failed
 	}
 	if c.Name() == "help" {
 		c = c.Root()
@@ -64,8 +66,8 @@ func (a *app) setPrinter() {
 	}
 }
 
-// newRoot returns the whole tree of commands, as generators of documentation
-// and tests want it.
+// newRoot returns the whole tree of commands, for tests and for the generator of
+// the reference.
 func newRoot() *cobra.Command {
 	a := &app{ctx: context.Background(), in: strings.NewReader(""), out: io.Discard, err: io.Discard}
 	a.setPrinter()
@@ -125,7 +127,7 @@ func (a *app) root() *cobra.Command {
 	f.BoolVar(&a.json, "json", a.json, "print one JSON object per line, for scripts")
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "log to standard error")
 	root.Flags().BoolVar(&showVersion, "version", false, "show the version")
-	cobra.EnableCommandSorting = false // the order of a group is that of a first use
+	cobra.EnableCommandSorting = false // commands are listed in the order in which one uses them
 	root.AddGroup(groups...)
 	for _, g := range []struct {
 		id       string
@@ -150,7 +152,7 @@ func (a *app) root() *cobra.Command {
 	return root
 }
 
-// usage wraps what cobra finds wrong with the arguments.
+// usage makes an error of cobra about the arguments a mistake on the command line.
 func usage(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if err := check(c, args); err != nil {

@@ -19,7 +19,7 @@ import (
 	"github.com/bitgram/bitgram/internal/sandbox/wasm"
 )
 
-// runOptions are the flags of run.
+// runOptions holds the flags of run.
 type runOptions struct {
 	input, output, seed, memory    string
 	maxOutput, maxState            string
@@ -37,36 +37,41 @@ func (a *app) runCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "run PROGRAM [ARGS]",
 		Short: "Run a program here, exactly as nodes would",
-		Long: "Runs a WASM program (a WASI command from any toolchain) with the given arguments, metered and\n" +
-			"deterministic: the same fuel, state roots and output as on every node. Its standard output is the\n" +
-			"output; what it writes to standard error is shown. No files, no network, no environment and no\n" +
-			"time of day but what the flags give it.\n\n" +
-			"Flags of the program's own go behind --. A checkpoint is taken up with the same program,\n" +
-			"arguments and flags; the figures at the end are those of the whole run.",
+		Long: "Runs a WASM program (a WASI command from any toolchain) with the given arguments. The run is metered and\n" +
+			"deterministic: it has the same fuel, state roots and output as on every node. The program's standard\n" +
+			"output is the output; its standard error is shown. The program has no files, no network, no environment\n" +
+			"and no time of day except what the flags give it.\n\n" +
+			"Put the program's own flags after --. To resume a checkpoint, pass the same program, arguments and flags;\n" +
+			"the figures at the end are those of the whole run. They belong to the SHA-256 that is shown as module:\n" +
+			"to reproduce published figures, build the program with -trimpath -buildvcs=false.",
+		Example: "  bitgram run primes.wasm 3000000\n" +
+			"  bitgram run primes.wasm 3000000 --checkpoint-at 1\n" +
+			"  bitgram run primes.wasm 3000000 --resume primes.1.checkpoint\n" +
+			"  bitgram run raytrace.wasm -o picture.png",
 		Args: usage(cobra.MinimumNArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error { return a.runProgram(c.Context(), args, &o) },
 	}
 	f := c.Flags()
-	f.BoolVar(&o.compare, "compare", false, "run it twice, and once more interpreted, and compare all of it")
+	f.BoolVar(&o.compare, "compare", false, "run it twice compiled and once interpreted, and compare the runs")
 	f.Uint64Var(&o.at, "checkpoint-at", 0, "stop at this sync event, counted from 1, and write a checkpoint")
-	f.StringVar(&o.checkpoint, "checkpoint", "", "where to (default PROGRAM.EVENT.checkpoint, here)")
-	f.StringVar(&o.resume, "resume", "", "go on from this checkpoint")
-	f.StringVarP(&o.input, "input", "i", "", "file that the program can read; - is standard input")
+	f.StringVar(&o.checkpoint, "checkpoint", "", "file for the checkpoint (default: PROGRAM.EVENT.checkpoint in this directory)")
+	f.StringVar(&o.resume, "resume", "", "resume from this checkpoint")
+	f.StringVarP(&o.input, "input", "i", "", "input file for the program; - is standard input")
 	f.StringVarP(&o.output, "output", "o", "", "write the output to this file")
-	f.StringVar(&o.seed, "seed", "", "what its random numbers follow from: any text, or 64 hex digits")
-	f.StringArrayVar(&o.env, "env", nil, "variable of its environment, NAME=VALUE")
-	f.Uint32Var(&o.time, "time", 0, "seconds since 1970 at which its clock begins")
-	f.StringVar(&o.memory, "memory", humanize.IBytes(l.Memory), "memory that it may have")
-	f.Uint64Var(&o.fuel, "fuel", l.Fuel, "fuel of an epoch")
-	f.Uint64Var(&o.epochs, "epochs", l.Epochs, "how many epochs it may have")
-	f.StringVar(&o.maxOutput, "max-output", humanize.IBytes(l.Output), "how much it may put out")
-	f.StringVar(&o.maxState, "max-state", humanize.IBytes(l.State), "how large a state it may hand to sync")
-	f.BoolVar(&o.interpreter, "interpreter", false, "interpret it instead of compiling it")
-	f.BoolVar(&o.cacheOff, "no-cache", false, "keep nothing of what was compiled")
+	f.StringVar(&o.seed, "seed", "", "seed for its random numbers: any text, or 64 hex digits")
+	f.StringArrayVar(&o.env, "env", nil, "environment variable for the program, NAME=VALUE (repeatable)")
+	f.Uint32Var(&o.time, "time", 0, "start of its clock, in seconds since 1970")
+	f.StringVar(&o.memory, "memory", humanize.IBytes(l.Memory), "limit on memory")
+	f.Uint64Var(&o.fuel, "fuel", l.Fuel, "limit on fuel per epoch")
+	f.Uint64Var(&o.epochs, "epochs", l.Epochs, "limit on epochs")
+	f.StringVar(&o.maxOutput, "max-output", humanize.IBytes(l.Output), "limit on output")
+	f.StringVar(&o.maxState, "max-state", humanize.IBytes(l.State), "limit on the state passed to sync")
+	f.BoolVar(&o.interpreter, "interpreter", false, "interpret the program instead of compiling it")
+	f.BoolVar(&o.cacheOff, "no-cache", false, "do not cache compiled code")
 	return c
 }
 
-// job makes the job of the flags.
+// job builds the job from the flags.
 func (a *app) job(args []string, o *runOptions) (*sandbox.Job, error) {
 	l := sandbox.DefaultLimits()
 	l.Fuel, l.Epochs = o.fuel, o.epochs
@@ -83,7 +88,7 @@ func (a *app) job(args []string, o *runOptions) (*sandbox.Job, error) {
 	j := &sandbox.Job{Args: append([]string{filepath.Base(args[0])}, args[1:]...), Env: o.env, Time: o.time, Limits: l}
 	for _, e := range o.env {
 		if i := strings.IndexByte(e, '='); i < 1 {
-			return nil, fmt.Errorf("%w: --env %q is not NAME=VALUE", errUsage, e)
+			return nil, fmt.Errorf("%w: --env %q: must be NAME=VALUE", errUsage, e)
 		}
 	}
 	if b, err := hex.DecodeString(o.seed); err == nil && len(b) == len(j.Seed) {
@@ -124,7 +129,7 @@ func (a *app) readInput(path string) ([]byte, error) {
 	}
 	defer f.Close()
 	if size > uint64(maxRunInput) {
-		return nil, fmt.Errorf("%w: %s has %d bytes, at most 4 GiB are possible", errInput, path, size)
+		return nil, fmt.Errorf("%w: %s has %d bytes: the limit is 4 GiB", errInput, path, size)
 	}
 	b, err := io.ReadAll(io.LimitReader(f, maxRunInput))
 	if err != nil {
@@ -140,9 +145,9 @@ func (a *app) runProgram(ctx context.Context, args []string, o *runOptions) erro
 	}
 	switch {
 	case o.compare && (o.at > 0 || o.resume != ""):
-		return fmt.Errorf("%w: --compare runs a program from beginning to end", errUsage)
+		return fmt.Errorf("%w: --compare works only for a whole run: leave out --checkpoint-at and --resume", errUsage)
 	case o.at == 0 && o.checkpoint != "":
-		return fmt.Errorf("%w: --checkpoint without --checkpoint-at", errUsage)
+		return fmt.Errorf("%w: --checkpoint requires --checkpoint-at", errUsage)
 	}
 	for _, path := range []string{o.output, o.checkpoint} {
 		if err := checkOutput(path, false); err != nil {
@@ -177,10 +182,11 @@ func (a *app) runProgram(ctx context.Context, args []string, o *runOptions) erro
 	return s.finish(1)
 }
 
-// maxProgram is above what any engine takes, so that the engine can refuse it.
+// maxProgram is the most that is read of a program, in bytes. It is more than any
+// engine accepts, so that the engine refuses a larger one.
 const maxProgram = 1 << 30
 
-// cacheDir is where compiled programs are kept: "" where there is no place.
+// cacheDir is the directory for compiled programs; "" for none.
 func (a *app) cacheDir(o *runOptions) string {
 	dir, err := os.UserCacheDir()
 	if err != nil || o.cacheOff {

@@ -18,17 +18,17 @@ import (
 	"github.com/bitgram/bitgram/internal/sandbox/wasm"
 )
 
-// errDiffer: runs that have to be equal are not.
+// errDiffer is returned when two runs that must be equal differ.
 var errDiffer = errors.New("two runs differ")
 
-// errProgramExit: the program says that it failed.
+// errProgramExit is returned when the program ends with another exit code than 0.
 var errProgramExit = errors.New("the program failed")
 
-// runSummary is what run ends with.
+// runSummary is the summary of a run.
 type runSummary struct {
 	Program string `json:"program"`
-	// Module is the SHA-256 of the program's file: figures that are published can
-	// be told to belong to it.
+	// Module is the SHA-256 of the program's file, to which published figures
+	// belong.
 	Module     string `json:"module_sha256"`
 	Fuel       uint64 `json:"fuel"`
 	Epochs     uint64 `json:"epochs"`
@@ -38,11 +38,11 @@ type runSummary struct {
 	Done       bool   `json:"done"`
 	Exit       uint32 `json:"exit"`
 	Checkpoint string `json:"checkpoint,omitempty"`
-	// Compared is how many runs gave the same, where that was asked for.
+	// Compared is the number of equal runs, if --compare was given.
 	Compared int `json:"compared,omitempty"`
 }
 
-// runSync is one line of what a run shows.
+// runSync is one sync event as a line of JSON.
 type runSync struct {
 	Epoch      uint64   `json:"epoch"`
 	Fuel       uint64   `json:"fuel"`
@@ -52,19 +52,19 @@ type runSync struct {
 	Events     []string `json:"events,omitempty"`
 }
 
-// session is one run that is shown.
+// session is a run and what is shown of it.
 type session struct {
 	a    *app
 	o    *runOptions
 	last *sandbox.Event
 	sum  runSummary
-	// output is what goes to a file: that of this run, behind what the file
-	// has of an earlier one.
+	// output is this run's output for a file that already holds before bytes of
+	// an earlier run.
 	output bytes.Buffer
 	before uint64
 }
 
-// newSession is a session of the program with these bytes.
+// newSession returns a session for the program with these bytes.
 func newSession(a *app, o *runOptions, bin []byte) *session {
 	sum := sha256.Sum256(bin)
 	return &session{a: a, o: o, sum: runSummary{Module: hex.EncodeToString(sum[:])}}
@@ -115,18 +115,18 @@ func (s *session) run(ctx context.Context, p sandbox.Program, job *sandbox.Job) 
 	}
 }
 
-// done: the program ended by itself.
+// done checks how the program ended.
 func (s *session) done() error {
 	if s.o.at > 0 {
-		return fmt.Errorf("%w: the program ended after %d sync events, there was none with number %d", errUsage, s.last.Epoch-1, s.o.at)
+		return fmt.Errorf("%w: --checkpoint-at %d: the program ended after %s", errUsage, s.o.at, plural(s.last.Epoch-1, "sync event"))
 	}
 	if s.last.Exit != 0 {
-		return fmt.Errorf("%w: it ended with exit code %d", errProgramExit, s.last.Exit)
+		return fmt.Errorf("%w: exit code %d", errProgramExit, s.last.Exit)
 	}
 	return nil
 }
 
-// next runs an epoch, and shows on a terminal that it does.
+// next runs an epoch, and shows on a terminal that it is running.
 func (s *session) next(ctx context.Context, run sandbox.Run) (*sandbox.Event, error) {
 	epoch := uint64(1)
 	if s.last != nil {
@@ -154,7 +154,7 @@ func (s *session) next(ctx context.Context, run sandbox.Run) (*sandbox.Event, er
 	return ev, err
 }
 
-// trace shows where a program crashed.
+// trace shows where a program crashed: at most 20 lines of its stack.
 func (s *session) trace(err error) {
 	var f *sandbox.Failure
 	if errors.As(err, &f) && f.Trace != "" && !s.a.json {
@@ -168,7 +168,7 @@ func (s *session) trace(err error) {
 	}
 }
 
-// show prints an event, and its part of the output.
+// show prints an event, and the output since the one before.
 func (s *session) show(ev *sandbox.Event) error {
 	if s.o.output != "" {
 		s.output.Write(ev.Output)
@@ -198,7 +198,7 @@ func (s *session) show(ev *sandbox.Event) error {
 	return nil
 }
 
-// finish writes the output's file and the summary.
+// finish writes the output file and the summary.
 func (s *session) finish(runs int) error {
 	ev := s.last
 	if s.o.output != "" {
@@ -220,20 +220,20 @@ func (s *session) finish(runs int) error {
 	return nil
 }
 
-// printSummary writes to standard error: standard output is the program's.
+// printSummary writes to standard error, because standard output is the program's.
 func (s *session) printSummary(w io.Writer) {
 	m := &s.sum
-	fmt.Fprintf(w, "module   SHA-256 %s\nfuel     %s in %d epochs\nroot     %s\noutput   %d bytes, SHA-256 %s\n", m.Module, humanize.Comma(int64(m.Fuel)), m.Epochs, m.StateRoot, m.OutputSize, m.OutputHash)
+	fmt.Fprintf(w, "module   SHA-256 %s\nfuel     %s in %s\nroot     %s\noutput   %s, SHA-256 %s\n", m.Module, humanize.Comma(int64(m.Fuel)), plural(m.Epochs, "epoch"), m.StateRoot, plural(m.OutputSize, "byte"), m.OutputHash)
 	if m.Compared > 1 {
-		fmt.Fprintf(w, "compared %d runs, compiled and interpreted: the same at every sync event\n", m.Compared)
+		fmt.Fprintf(w, "compared %d runs, compiled and interpreted: equal at every sync event\n", m.Compared)
 	}
 	if m.Checkpoint != "" {
 		fmt.Fprintf(w, "written  %s\n", m.Checkpoint)
 	}
 }
 
-// writeOutput puts this run's output behind what an earlier one left in the
-// file, when the whole is what the program put out.
+// writeOutput appends this run's output to what an earlier one left in the file,
+// if the whole has the hash of the program's output.
 func (s *session) writeOutput() error {
 	whole := s.output.Bytes()
 	if s.before > 0 {
@@ -247,7 +247,7 @@ func (s *session) writeOutput() error {
 			return fmt.Errorf("%w: %w", errInput, err)
 		}
 		if whole = append(first, whole...); sha256.Sum256(whole) != s.last.OutputSHA256 {
-			return fmt.Errorf("%w: %s does not hold the %d bytes that the program had put out before the checkpoint", errInput, s.o.output, s.before)
+			return fmt.Errorf("%w: %s does not hold the %d bytes of output from before the checkpoint", errInput, s.o.output, s.before)
 		}
 	}
 	err := writeWhole(s.o.output, func(w io.Writer) error {
@@ -260,7 +260,7 @@ func (s *session) writeOutput() error {
 	return nil
 }
 
-// compareRuns runs a program compiled, again, and interpreted.
+// compareRuns runs a program twice compiled and once interpreted.
 func (a *app) compareRuns(ctx context.Context, bin []byte, job *sandbox.Job, o *runOptions) error {
 	s := newSession(a, o, bin)
 	var events []*sandbox.Event
@@ -272,7 +272,7 @@ func (a *app) compareRuns(ctx context.Context, bin []byte, job *sandbox.Job, o *
 		if n == 0 {
 			s.sum.Program = p.ID().String()
 		} else {
-			job.Log = nil // it was shown
+			job.Log = nil // shown by the first run
 		}
 		err = s.compare(ctx, p, job, how, &events)
 		done()
@@ -283,8 +283,8 @@ func (a *app) compareRuns(ctx context.Context, bin []byte, job *sandbox.Job, o *
 	return s.finish(3)
 }
 
-// compare runs once more: the first run is shown and kept, the others have to
-// be equal to it, up to how it fails.
+// compare runs the program once. The first run is shown and kept; a later one must
+// be equal to it at every event.
 func (s *session) compare(ctx context.Context, p sandbox.Program, job *sandbox.Job, how string, events *[]*sandbox.Event) error {
 	run, err := p.Start(ctx, job, nil)
 	if err != nil {
@@ -304,11 +304,11 @@ func (s *session) compare(ctx context.Context, p sandbox.Program, job *sandbox.J
 				return err
 			}
 		} else if i >= len(*events) || !reflect.DeepEqual((*events)[i], ev) {
-			return fmt.Errorf("%w: %s it ends epoch %d with root %v and %d fuel, the first time %s", errDiffer, how, ev.Epoch, ev.Root, ev.Fuel, shown(*events, i))
+			return fmt.Errorf("%w: %s, it ends epoch %d with root %v and %d fuel; the first run %s", errDiffer, how, ev.Epoch, ev.Root, ev.Fuel, shown(*events, i))
 		}
 		if ev.Done {
 			if ev.Exit != 0 {
-				return fmt.Errorf("%w: it ended with exit code %d", errProgramExit, ev.Exit)
+				return fmt.Errorf("%w: exit code %d", errProgramExit, ev.Exit)
 			}
 			return nil
 		}
@@ -317,7 +317,7 @@ func (s *session) compare(ctx context.Context, p sandbox.Program, job *sandbox.J
 
 func shown(events []*sandbox.Event, i int) string {
 	if i >= len(events) {
-		return "it had ended"
+		return "had ended"
 	}
-	return fmt.Sprintf("with root %v and %d fuel", events[i].Root, events[i].Fuel)
+	return fmt.Sprintf("had root %v and %d fuel", events[i].Root, events[i].Fuel)
 }

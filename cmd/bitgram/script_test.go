@@ -31,16 +31,16 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs the command as its users do; each file is one session.
 //
-// Of those that need a network of processes the full tier plays devnet.txt and
-// one of the others, chosen by the sample's seed. What stands behind
-// "[!nightly] stop" in a script belongs to the nightly tier.
+// Of those that need a network of processes the full tier plays one, chosen by
+// the sample's seed. What comes after "[!nightly] stop" in a script belongs to
+// the nightly tier.
 func TestScripts(t *testing.T) {
 	tier.NotShort(t)
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("%d scripts, %v", len(files), err)
 	}
-	networks := []string{"testdata/bank.txt", "testdata/name.txt", "testdata/restore.txt"}
+	networks := []string{"testdata/bank.txt", "testdata/devnet.txt", "testdata/name.txt", "testdata/restore.txt"}
 	files = slices.DeleteFunc(files, func(f string) bool { return slices.Contains(networks, f) })
 	for _, i := range tier.NewSample(t).Choose(len(networks), 1) {
 		files = append(files, networks[i])

@@ -16,7 +16,7 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// sendOptions are the flags of send.
+// sendOptions holds the flags of send.
 type sendOptions struct {
 	subject, ttl string
 	attach       []string
@@ -30,10 +30,13 @@ func (a *app) sendCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "send TO[,TO…] [FILE|-]",
 		Short: "Send a message",
-		Long: "Sends FILE, or what comes on standard input, to an address (a public key or npub works too), or to\n" +
-			"several. Each recipient gets a message of its own, sealed and paid for separately.\n\n" +
-			"It returns once agents hold the message and its payment is on the way; the daemon sees to the rest.\n" +
-			"Ctrl-C while it waits does not take the message back: 'bitgram cancel' does.",
+		Long: "Sends FILE, or standard input, to one or more recipients. A recipient is an address, an npub or a\n" +
+			"public key. Each one gets a separate message, sealed and paid for separately.\n\n" +
+			"The command returns when agents hold the message and its payment is on the way; the daemon does the\n" +
+			"rest. Ctrl-C while it waits does not take the message back; 'bitgram cancel' does.",
+		Example: "  echo 'Dear Bob' | bitgram send ADDRESS --subject hello\n" +
+			"  bitgram send ADDRESS photo.jpg --dry-run\n" +
+			"  bitgram send ADDRESS1,ADDRESS2 letter.txt --attach photo.jpg --ttl 14d",
 		Args: usage(cobra.RangeArgs(1, 2)),
 		RunE: func(c *cobra.Command, args []string) (err error) {
 			if o.terms.Days, err = days(o.ttl); err != nil {
@@ -58,19 +61,20 @@ func (a *app) sendCommand() *cobra.Command {
 		},
 	}
 	f := c.Flags()
-	f.StringVarP(&o.subject, "subject", "s", "", "its subject")
-	f.StringSliceVar(&o.attach, "attach", nil, "files to go with it")
-	f.StringVar(&o.ttl, "ttl", "7d", "how long it is kept for the recipient")
-	f.IntVar(&o.terms.Agents, "agents", 3, "how many agents keep it")
-	f.BoolVar(&o.terms.OneOfMany, "one-of-many", false, "one frozen output for all agents instead of one each")
-	f.Int64Var(&most, "max-sat", 100_000, "what it may cost at most, fees included")
-	f.BoolVar(&o.dry, "dry-run", false, "say what it would cost, and send nothing")
-	f.BoolVar(&o.queue, "no-wait", false, "return as soon as the daemon has it")
+	f.StringVarP(&o.subject, "subject", "s", "", "subject line")
+	f.StringSliceVar(&o.attach, "attach", nil, "files to attach (comma-separated, or repeat the flag)")
+	f.StringVar(&o.ttl, "ttl", "7d", "how long agents store the message")
+	f.IntVar(&o.terms.Agents, "agents", 3, "number of agents that store the message")
+	f.BoolVar(&o.terms.OneOfMany, "one-of-many", false, "freeze one output for all agents instead of one for each")
+	f.Int64Var(&most, "max-sat", 100_000, "most that the message may cost, in sat, fees included")
+	f.BoolVar(&o.dry, "dry-run", false, "show the cost and send nothing")
+	f.BoolVar(&o.queue, "no-wait", false, "return as soon as the daemon has the message")
 	return c
 }
 
-// body opens the body for each recipient: a file anew, standard input from
-// memory or a temporary file.
+// body returns a function that opens the message's body, once for each recipient,
+// with its size in bytes (0 if unknown) and its file name. Standard input is read
+// into memory if it is needed more than once.
 func (a *app) body(path string, many bool) (open func() (io.ReadCloser, error), size uint64, name string, err error) {
 	if path != "-" {
 		f, size, err := openInput(path)
@@ -92,7 +96,7 @@ func (a *app) body(path string, many bool) (open func() (io.ReadCloser, error), 
 		return nil, 0, "", fmt.Errorf("%w: %w", errInput, err)
 	}
 	if len(raw) > most {
-		return nil, 0, "", fmt.Errorf("%w: over 64 MiB on standard input for several recipients: give a file", errInput)
+		return nil, 0, "", fmt.Errorf("%w: more than 64 MiB on standard input for several recipients: pass a file instead", errInput)
 	}
 	return func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(raw)), nil }, uint64(len(raw)), "", nil
 }
@@ -121,7 +125,7 @@ func (a *app) send(ctx context.Context, client *api.Client, recipients []string,
 		m, err := a.sendOne(ctx, client, open, size, o)
 		if err != nil {
 			if len(recipients) > 1 {
-				err = fmt.Errorf("to %s, after %d of %d: %w", to, len(done), len(recipients), err)
+				err = fmt.Errorf("to %s, after %d of %d recipients: %w", to, len(done), len(recipients), err)
 			}
 			return err
 		}
@@ -142,7 +146,7 @@ func (a *app) send(ctx context.Context, client *api.Client, recipients []string,
 		if len(done) == 1 {
 			printSent(w, &done[0])
 		} else {
-			fmt.Fprintf(w, "%d messages, %v in all.\n", len(done), cost)
+			fmt.Fprintf(w, "%s, %v in total.\n", plural(len(done), "message"), cost)
 		}
 	})
 	return nil
@@ -151,7 +155,11 @@ func (a *app) send(ctx context.Context, client *api.Client, recipients []string,
 func printSent(w io.Writer, m *api.Message) {
 	fmt.Fprintf(w, "%s  %s  to %s\n", m.ID, m.State, m.To)
 	if m.Funding != "" {
-		fmt.Fprintf(w, "  %d agents hold it; %v are on the way to them in %s\n", len(m.Agents), m.Cost, m.Funding)
+		hold := plural(len(m.Agents), "agent") + " hold"
+		if len(m.Agents) == 1 {
+			hold += "s"
+		}
+		fmt.Fprintf(w, "  %s it; %v are on the way to them in %s\n", hold, m.Cost, m.Funding)
 	}
 }
 
@@ -175,15 +183,17 @@ func (a *app) sendOne(ctx context.Context, client *api.Client, open func() (io.R
 	}
 	id := m.ID
 	if m, err = a.follow(ctx, client, id); ctx.Err() != nil {
-		err = fmt.Errorf("%w: message %s goes on", errGoesOn, id)
+		err = fmt.Errorf("%w: message %s is still being sent", errGoesOn, id)
 	}
 	return m, err
 }
 
-// errGoesOn: the wait was interrupted, not the message.
+// errGoesOn is returned when waiting for a message is interrupted; the daemon goes
+// on sending it.
 var errGoesOn = errors.New("interrupted while waiting")
 
-// follow waits until a message that was sent is paid for, or has failed.
+// follow waits until the payment of a sent message is published, or the message
+// has failed.
 func (a *app) follow(ctx context.Context, client *api.Client, id string) (m api.Message, err error) {
 	done := false
 	look := func() {
@@ -218,11 +228,11 @@ func (a *app) estimate(ctx context.Context, client *api.Client, recipients []str
 		Recipients int      `json:"recipients"`
 		Cost       wire.Sat `json:"cost_sat"`
 	}{e, len(recipients), n * e.Total}, func(w io.Writer) {
-		fmt.Fprintf(w, "About %v for %d bytes and %s: %v frozen for %d agents and %v for miners", n*e.Total, size, o.ttl, n*e.Frozen, len(e.Agents), n*e.Fee)
+		fmt.Fprintf(w, "About %v for %s and %s: %v frozen for %s and %v for miners", n*e.Total, plural(size, "byte"), o.ttl, n*e.Frozen, plural(len(e.Agents), "agent"), n*e.Fee)
 		if n > 1 {
-			fmt.Fprintf(w, ", for %d messages together", n)
+			fmt.Fprintf(w, ", for %d messages in total", n)
 		}
-		fmt.Fprintf(w, ".\nOf what is frozen, one agent is paid and the rest comes back. Nothing was sent; the wallet holds %v.\n", e.Balance)
+		fmt.Fprintf(w, ".\nOne agent is paid out of the frozen amount, and the rest comes back.\nNothing was sent; the wallet holds %v.\n", e.Balance)
 	})
 	return nil
 }

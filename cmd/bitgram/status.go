@@ -17,9 +17,9 @@ func (a *app) statusCommand() *cobra.Command {
 	var wait bool
 	c := &cobra.Command{
 		Use:   "status [ID]",
-		Short: "How a message stands, or the daemon",
-		Long: "Shows how a message stands; without an ID, how the daemon does. With --wait and no ID it is the\n" +
-			"message that was sent last.",
+		Short: "Show the state of a message, or of the daemon",
+		Long: "Shows the state of a message or, without an ID, of the daemon. With --wait and without an ID, it waits\n" +
+			"for the last message that was sent.",
 		Args: usage(cobra.MaximumNArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
 			client, err := a.dial()
@@ -32,7 +32,7 @@ func (a *app) statusCommand() *cobra.Command {
 					return err
 				}
 				if len(list) == 0 {
-					return fmt.Errorf("%w: none was sent", node.ErrNoMessage)
+					return fmt.Errorf("%w: no message was sent", node.ErrNoMessage)
 				}
 				args = []string{list[0].ID}
 			}
@@ -56,7 +56,7 @@ func (a *app) statusCommand() *cobra.Command {
 			return nil
 		},
 	}
-	c.Flags().BoolVar(&wait, "wait", false, "return once the message is delivered, refunded or failed")
+	c.Flags().BoolVar(&wait, "wait", false, "wait until the message is delivered, refunded or failed")
 	return c
 }
 
@@ -71,7 +71,7 @@ func printStatus(w io.Writer, s *api.Status) {
 		chain += ", catching up"
 	}
 	fmt.Fprintf(t, "%s\t%s\n", s.Network, chain)
-	fmt.Fprintf(t, "DHT\t%s, %d peers known\n", map[bool]string{true: "joined", false: "not joined"}[s.Joined], s.Peers)
+	fmt.Fprintf(t, "DHT\t%s, %s known\n", map[bool]string{true: "joined", false: "not joined"}[s.Joined], plural(s.Peers, "peer"))
 	fmt.Fprintf(t, "wallet\t%v", s.Balance.Spendable)
 	for _, p := range []struct {
 		name string
@@ -83,7 +83,7 @@ func printStatus(w io.Writer, s *api.Status) {
 	}
 	fmt.Fprintln(t)
 	if g := s.Agent; g != nil {
-		fmt.Fprintf(t, "agent\t%d messages, %d bytes; earned %v, %v to come\n", g.Messages, g.Bytes, g.Earned, g.Pending)
+		fmt.Fprintf(t, "agent\t%s, %s; earned %v, %v pending\n", plural(g.Messages, "message"), plural(g.Bytes, "byte"), g.Earned, g.Pending)
 		for _, l := range s.Listen {
 			fmt.Fprintf(t, "\t%s\n", l)
 		}
@@ -94,7 +94,7 @@ func printStatus(w io.Writer, s *api.Status) {
 	t.Flush()
 }
 
-// oneMessage shows a message as the command's outcome.
+// oneMessage ends a command with a message as its result.
 func (a *app) oneMessage(m api.Message, err error) error {
 	if err != nil {
 		return err
@@ -124,7 +124,7 @@ func printMessage(w io.Writer, m *api.Message) {
 		row("agent", g)
 	}
 	if m.Cost != 0 {
-		row("cost", fmt.Sprintf("%v at most", m.Cost))
+		row("cost", fmt.Sprintf("at most %v", m.Cost))
 	}
 	row("funding", m.Funding)
 	for _, c := range m.Claims {

@@ -18,11 +18,11 @@ func terminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// errBinary: a terminal is no place for it.
-var errBinary = errors.New("this is no text")
+// errBinary refuses to show binary data on a terminal.
+var errBinary = errors.New("not a text message")
 
-// showText copies text, without what a terminal would act on: errBinary where it
-// begins like something else.
+// showText copies text, with the control characters that a terminal would act on
+// replaced. It returns errBinary if the data does not begin like text.
 func showText(w io.Writer, r io.Reader) (n int64, err error) {
 	in, out := bufio.NewReaderSize(r, 4096), bufio.NewWriter(w)
 	start, _ := in.Peek(4096)
@@ -55,7 +55,7 @@ func showText(w io.Writer, r io.Reader) (n int64, err error) {
 	}
 }
 
-// showOutput writes a program's output where people may read it.
+// showOutput writes a program's output, made safe if a terminal shows it.
 func (a *app) showOutput(b []byte) error {
 	if len(b) == 0 {
 		return nil
@@ -70,7 +70,7 @@ func (a *app) showOutput(b []byte) error {
 	return nil
 }
 
-// plainWriter shows a stranger's text on a terminal.
+// plainWriter makes a stranger's text safe for a terminal.
 type plainWriter struct{ w io.Writer }
 
 func (p *plainWriter) Write(b []byte) (int, error) {
@@ -82,7 +82,8 @@ func (p *plainWriter) Write(b []byte) (int, error) {
 	return len(b), err
 }
 
-// printable takes out of a stranger's text what a terminal would act on.
+// printable replaces the characters of a stranger's text that a terminal would
+// act on.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 {
@@ -92,7 +93,7 @@ func printable(s string) string {
 	}, s)
 }
 
-// short is an address that a line has room for.
+// short abbreviates an address to fit into a line.
 func short(address string) string {
 	if len(address) > 20 {
 		return address[:12] + "…" + address[len(address)-6:]
@@ -100,7 +101,7 @@ func short(address string) string {
 	return address
 }
 
-// shorten keeps what a user typed wrong from filling the screen.
+// shorten cuts user input that an error quotes to 100 bytes.
 func shorten(s string) string {
 	if len(s) > 100 {
 		return s[:100] + "…"

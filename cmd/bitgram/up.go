@@ -19,11 +19,14 @@ func (a *app) upCommand() *cobra.Command {
 	o := new(upOptions)
 	c := &cobra.Command{
 		Use:   "up",
-		Short: "Run the daemon of this home",
-		Long: "Runs the daemon: it follows the chain, fetches what is for this home, delivers what it sends, and,\n" +
-			"as an agent, stores messages for others. All other commands speak to it. It ends on Ctrl-C, and\n" +
-			"goes on where it was when it is started again, however it ended.\n\n" +
-			"Each flag can stand in config.toml in the home; a flag on the command line counts more.",
+		Short: "Run the daemon",
+		Long: "Runs the daemon of this home. It follows the chain, downloads messages for this home, delivers the\n" +
+			"messages it sends and, with --agent, stores messages for others. The other commands talk to it. Ctrl-C\n" +
+			"stops it; started again, it continues where it stopped, even after a crash.\n\n" +
+			"Every flag can also be set in config.toml in the home; the command line takes precedence.",
+		Example: "  bitgram up\n" +
+			"  bitgram up --rpc http://127.0.0.1:8332 --rpc-cookie ~/.bitcoin/.cookie\n" +
+			"  bitgram up --agent --disk 100GiB --rate 20 --bank",
 		Args: usage(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			h, keys, err := a.keys()
@@ -45,8 +48,11 @@ func (a *app) upCommand() *cobra.Command {
 				from := wire.Height(cmp.Or(o.namesFrom, hintsFrom[keys.Network]))
 				cfg.Hints = &from
 			}
-			if o.advertise && (!o.agent || !o.names || o.maxBurn < 0) {
-				return fmt.Errorf("%w: --advertise is for agents that read names, and --max-burn no less than 0", errUsage)
+			if o.advertise && (!o.agent || !o.names) {
+				return fmt.Errorf("%w: --advertise requires --agent and --names", errUsage)
+			}
+			if o.maxBurn < 0 {
+				return fmt.Errorf("%w: --max-burn %d: must not be negative", errUsage, o.maxBurn)
 			}
 			if o.advertise {
 				cfg.Advertise = &node.Advertise{MaxBurn: wire.Sat(o.maxBurn)}
@@ -75,7 +81,7 @@ func (a *app) upCommand() *cobra.Command {
 					Seeds   []string `json:"seeds,omitempty"`
 					PID     int      `json:"pid"`
 				}{h.Dir, n.Address(), url, n.Seed(), os.Getpid()}, func(w io.Writer) {
-					fmt.Fprintf(w, "%s is up. Ctrl-C ends it.\n", n.Address())
+					fmt.Fprintf(w, "%s is up. Ctrl-C stops it.\n", n.Address())
 				})
 			}
 			ctx := c.Context()
@@ -96,7 +102,7 @@ func (a *app) upCommand() *cobra.Command {
 	return c
 }
 
-// untilEOF ends a context when input does.
+// untilEOF returns a context that ends when in does.
 func untilEOF(ctx context.Context, in io.Reader) context.Context {
 	ctx, cancel := context.WithCancel(ctx)
 	go func() {

@@ -13,10 +13,11 @@ import (
 	"github.com/bitgram/bitgram/internal/home"
 )
 
-// errConfig: the configuration file is not what up takes.
-var errConfig = errors.New("the configuration")
+// errConfig marks a config.toml that up cannot use.
+var errConfig = errors.New("bad configuration")
 
-// readConfig sets what the home's config.toml says and no flag does.
+// readConfig sets the flags that the home's config.toml has and the command line
+// does not.
 func readConfig(h home.Home, f *pflag.FlagSet) error {
 	path := filepath.Join(h.Dir, home.FileConfig)
 	var values map[string]any
@@ -49,11 +50,11 @@ func readConfig(h home.Home, f *pflag.FlagSet) error {
 	return nil
 }
 
-// writeConfig writes a config.toml that says what there is to say, and changes
-// nothing.
+// writeConfig writes a config.toml in which every key is documented and commented
+// out, so that it changes nothing.
 func writeConfig(h home.Home) error {
 	var b strings.Builder
-	b.WriteString("# The flags of 'bitgram up'. Take a # away to set one.\n")
+	b.WriteString("# The flags of 'bitgram up'. Remove a # to set one.\n")
 	f := pflag.NewFlagSet("", pflag.ContinueOnError)
 	f.SortFlags = false
 	new(upOptions).flags(f)

@@ -15,7 +15,7 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// upOptions are the flags of up; config.toml has the same.
+// upOptions holds the flags of up. Each is also a key of config.toml.
 type upOptions struct {
 	api, passphraseFile                                 string
 	rpc, rpcUser, rpcPassword, rpcCookie, rpcZMQ, rpcCA string
@@ -38,54 +38,54 @@ type upOptions struct {
 	withParent                                          bool
 }
 
-// hintsFrom is the first block that is read for hints: no seed of .bitgram is
-// older.
+// hintsFrom is the first block that is read for hints, by network: no seed of
+// .bitgram is older.
 var hintsFrom = map[wire.Network]uint32{wire.Mainnet: 970_000, wire.Signet: 280_000, wire.Testnet4: 100_000}
 
-// flags defines them; each is a key of config.toml too.
+// flags defines the flags.
 func (o *upOptions) flags(f *pflag.FlagSet) {
-	f.StringVar(&o.api, "api", "127.0.0.1:0", "loopback address of the local API; port 0 picks one")
+	f.StringVar(&o.api, "api", "127.0.0.1:0", "loopback address of the local API; port 0 picks a free one")
 	f.StringVar(&o.passphraseFile, "passphrase-file", "", "read the passphrase from the first line of this file (or set BITGRAM_PASSPHRASE)")
-	f.StringVar(&o.rpc, "rpc", "", "JSON-RPC URL of a Bitcoin node; without one, on regtest, a chain of this home's own")
-	f.StringVar(&o.rpcUser, "rpc-user", "", "its user, where it has no cookie")
-	f.StringVar(&o.rpcPassword, "rpc-password", "", "its password")
-	f.StringVar(&o.rpcCookie, "rpc-cookie", "", "its cookie file")
-	f.StringVar(&o.rpcCA, "rpc-ca", "", "a PEM file that its certificate must stand on, such as btcd's rpc.cert")
-	f.StringVar(&o.rpcZMQ, "rpc-zmq", "", "its ZMQ address for hashblock, such as tcp://127.0.0.1:28332; blocks are noticed at once")
-	f.DurationVar(&o.blockTime, "block-time", 10*time.Second, "how often the embedded chain has a block")
-	f.StringSliceVar(&o.seeds, "seed", nil, "multiaddrs with peer IDs by which the DHT is entered")
-	f.BoolVar(&o.names, "names", true, "read names and seeds of the DHT from the chain")
-	f.Uint32Var(&o.namesFrom, "names-from", 0, "the first block that is read for them, for a home that has read none; 0 for the network's own")
-	f.BoolVar(&o.advertise, "advertise", false, "keep the agent's address on the chain, for those who know nobody yet; its wallet pays")
-	f.Int64Var(&o.maxBurn, "max-burn", 10_000, "satoshi that are burned for that at most, where others stand at the agent's place")
+	f.StringVar(&o.rpc, "rpc", "", "JSON-RPC URL of a Bitcoin node (default on regtest: an embedded chain of this home)")
+	f.StringVar(&o.rpcUser, "rpc-user", "", "user name for the Bitcoin node, if it has no cookie")
+	f.StringVar(&o.rpcPassword, "rpc-password", "", "password for the Bitcoin node")
+	f.StringVar(&o.rpcCookie, "rpc-cookie", "", "cookie file of the Bitcoin node")
+	f.StringVar(&o.rpcCA, "rpc-ca", "", "PEM file with the CA that signed the node's certificate, such as btcd's rpc.cert")
+	f.StringVar(&o.rpcZMQ, "rpc-zmq", "", "ZMQ address of the node's hashblock, such as tcp://127.0.0.1:28332, to learn of blocks at once")
+	f.DurationVar(&o.blockTime, "block-time", 10*time.Second, "block interval of the embedded chain")
+	f.StringSliceVar(&o.seeds, "seed", nil, "multiaddrs with peer IDs to join the DHT through")
+	f.BoolVar(&o.names, "names", true, "read names and DHT seeds from the chain")
+	f.Uint32Var(&o.namesFrom, "names-from", 0, "first block to read for names, in a home that has read none (0: the network's default)")
+	f.BoolVar(&o.advertise, "advertise", false, "publish the agent's address on the chain, so that new nodes find it; its wallet pays")
+	f.Int64Var(&o.maxBurn, "max-burn", 10_000, "most sat to burn for --advertise, if others hold the agent's place")
 	f.BoolVar(&o.agent, "agent", false, "store messages for others, for pay")
-	f.StringSliceVar(&o.listen, "listen", []string{"/ip4/0.0.0.0/tcp/4001", "/ip4/0.0.0.0/udp/4001/quic-v1"}, "multiaddrs on which an agent or the payee of banks listens")
-	f.Float64Var(&o.rate, "rate", 20, "the agent's price: satoshi for a megabyte and a day")
-	f.StringVar(&o.inboxMax, "inbox-max-message", "5GiB", "the largest message that is fetched for this home; larger ones stay with their agents, until you raise it or they run out")
-	f.StringVar(&o.maxMessage, "max-message", "1GiB", "the largest copy that the agent takes")
-	f.Float64Var(&o.maxDays, "max-days", 30, "for how long at most")
-	f.StringVar(&o.disk, "disk", "10GiB", "the disk space that the agent gives to messages")
-	f.StringVar(&o.unpaid, "unpaid", "1GiB", "how much of it to messages whose payment is not confirmed")
-	f.Uint32Var(&o.validBlocks, "quote-blocks", 12, "blocks within which a quote must be paid")
-	f.Uint32Var(&o.patience, "claim-blocks", 6, "blocks for which a claim waits for others to share its fee")
-	f.BoolVar(&o.oneOfMany, "one-of-many", false, "take part in messages that pay one of many agents: all store, and the one that delivers is paid")
-	f.BoolVar(&o.bank.on, "bank", false, "be the payee of penny banks that others open")
-	f.BoolVar(&o.bank.banker, "banker", false, "also pass payments on, from one bank to another, for a fee")
-	f.Float64Var(&o.bank.base, "banker-fee", 0.01, "satoshi that a banker takes for each step")
-	f.Float64Var(&o.bank.percent, "banker-percent", 0.1, "and percent of what it passes on")
-	f.Int64Var(&o.bank.min, "bank-min", 10_000, "the smallest bank that is taken, satoshi")
-	f.Int64Var(&o.bank.rung, "bank-rung", 20_000, "the largest rung that is taken, satoshi: what a payer can keep back by vanishing; 0 for any")
-	f.IntVar(&o.bank.max, "bank-max", 1_000, "how many banks are taken")
-	f.Int64Var(&o.bank.back, "bank-back", 0, "satoshi that go, all in all, into banks that payers ask for the other way")
-	f.StringVar(&o.backup, "backup", "", "keep an encrypted backup of the home current in this file, on another disk")
-	f.DurationVar(&o.backupEvery, "backup-every", time.Minute, "how often at most it is written")
+	f.StringSliceVar(&o.listen, "listen", []string{"/ip4/0.0.0.0/tcp/4001", "/ip4/0.0.0.0/udp/4001/quic-v1"}, "multiaddrs to listen on, as an agent or as a payee of banks")
+	f.Float64Var(&o.rate, "rate", 20, "the agent's price, in sat per megabyte and day")
+	f.StringVar(&o.inboxMax, "inbox-max-message", "5GiB", "largest message to download; larger ones are left with their agents until you raise this or they expire")
+	f.StringVar(&o.maxMessage, "max-message", "1GiB", "largest copy that the agent stores")
+	f.Float64Var(&o.maxDays, "max-days", 30, "longest time that the agent stores a message, in days")
+	f.StringVar(&o.disk, "disk", "10GiB", "disk space that the agent uses for messages")
+	f.StringVar(&o.unpaid, "unpaid", "1GiB", "part of --disk for messages whose payment is not confirmed")
+	f.Uint32Var(&o.validBlocks, "quote-blocks", 12, "blocks for which a quote is valid")
+	f.Uint32Var(&o.patience, "claim-blocks", 6, "blocks that a claim waits for others to share its fee")
+	f.BoolVar(&o.oneOfMany, "one-of-many", false, "accept messages that pay one of many agents: all store, only the one that delivers is paid")
+	f.BoolVar(&o.bank.on, "bank", false, "accept penny banks opened by others")
+	f.BoolVar(&o.bank.banker, "banker", false, "also forward payments from one bank to another, for a fee")
+	f.Float64Var(&o.bank.base, "banker-fee", 0.01, "fee per step, in sat")
+	f.Float64Var(&o.bank.percent, "banker-percent", 0.1, "proportional fee, in percent")
+	f.Int64Var(&o.bank.min, "bank-min", 10_000, "smallest bank to accept, in sat")
+	f.Int64Var(&o.bank.rung, "bank-rung", 20_000, "largest rung to accept, in sat: the most a payer can withhold by vanishing (0: any)")
+	f.IntVar(&o.bank.max, "bank-max", 1_000, "most banks to accept")
+	f.Int64Var(&o.bank.back, "bank-back", 0, "total sat to commit to reverse banks requested by payers (0: none)")
+	f.StringVar(&o.backup, "backup", "", "keep an encrypted backup of the home in this file; choose another disk")
+	f.DurationVar(&o.backupEvery, "backup-every", time.Minute, "shortest time between two backups")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
-	f.BoolVar(&o.withParent, "with-parent", false, "end when standard input does")
+	f.BoolVar(&o.withParent, "with-parent", false, "stop when standard input ends")
 	_ = f.MarkHidden("with-parent")
 }
 
-// policy is what the agent's flags amount to.
+// policy reads the agent's flags.
 func (o *upOptions) policy(n wire.Network) (p *deal.Policy, err error) {
 	p = &deal.Policy{ValidFor: o.validBlocks, Patience: o.patience, OneOfMany: o.oneOfMany}
 	for _, s := range []struct {
@@ -102,17 +102,17 @@ func (o *upOptions) policy(n wire.Network) (p *deal.Policy, err error) {
 	rate, blocks := o.rate*1e6, o.maxDays*float64(margins.BlocksPerDay)
 	switch {
 	case !(rate >= 0 && rate <= wire.MaxRate):
-		return nil, fmt.Errorf("%w: --rate %v is no price", errUsage, o.rate)
+		return nil, fmt.Errorf("%w: --rate %v: must be 0 to %v sat per megabyte and day", errUsage, o.rate, uint64(wire.MaxRate/1e6))
 	case !(blocks >= 1 && blocks <= math.MaxUint16):
-		return nil, fmt.Errorf("%w: --max-days %v", errUsage, o.maxDays)
+		return nil, fmt.Errorf("%w: --max-days %v: must be at least one block and at most %.0f days", errUsage, o.maxDays, math.MaxUint16/float64(margins.BlocksPerDay))
 	case p.ValidFor < 2*margins.RevealConf:
-		return nil, fmt.Errorf("%w: --quote-blocks %d: senders want %d or more", errUsage, p.ValidFor, 2*margins.RevealConf)
+		return nil, fmt.Errorf("%w: --quote-blocks %d: must be at least %d", errUsage, p.ValidFor, 2*margins.RevealConf)
 	}
 	p.Rate, p.MaxBlocks = wire.Psat(rate), uint32(blocks)
 	return p, nil
 }
 
-// bankFlags of up.
+// bankFlags holds the flags of up about penny banks.
 type bankFlags struct {
 	on, banker bool
 	min, rung  int64
@@ -122,19 +122,24 @@ type bankFlags struct {
 	percent    float64
 }
 
-// fees are what the flags ask for passing a step on.
+// fees reads the flags about what a banker takes for forwarding a step.
 func (o *bankFlags) fees() (*wire.Fees, error) {
 	base, ppm := o.base*1000, o.percent*10_000
 	if !(base >= 0 && base <= float64(wire.MaxSat)) || !(ppm >= 0 && ppm <= 1_000_000) {
-		return nil, fmt.Errorf("%w: --banker-fee and --banker-percent are no fees", errUsage)
+		return nil, fmt.Errorf("%w: --banker-fee %v --banker-percent %v: must not be negative, and at most 100 percent", errUsage, o.base, o.percent)
 	}
 	return &wire.Fees{Base: wire.Msat(math.Ceil(base)), PPM: uint32(math.Ceil(ppm))}, nil
 }
 
-// banking is what the banks' flags amount to.
+// banking reads the flags about penny banks.
 func (o *upOptions) banking() (*node.Banking, error) {
-	if o.bank.min < int64(contract.Dust) || o.bank.max < 1 || o.bank.back < 0 || o.bank.rung < 0 {
-		return nil, fmt.Errorf("%w: --bank-min is %v at least, --bank-max 1, --bank-back and --bank-rung 0", errUsage, contract.Dust)
+	for _, f := range []struct {
+		name         string
+		value, least int64
+	}{{"bank-min", o.bank.min, int64(contract.Dust)}, {"bank-max", int64(o.bank.max), 1}, {"bank-back", o.bank.back, 0}, {"bank-rung", o.bank.rung, 0}} {
+		if f.value < f.least {
+			return nil, fmt.Errorf("%w: --%s %d: must be at least %d", errUsage, f.name, f.value, f.least)
+		}
 	}
 	b := &node.Banking{Policy: bank.Policy{MinValue: wire.Sat(o.bank.min), MaxRungs: wire.MaxRungs, MaxRung: wire.Sat(o.bank.rung), MaxBanks: o.bank.max}, Back: wire.Sat(o.bank.back)}
 	var err error
@@ -147,7 +152,7 @@ func (o *upOptions) banking() (*node.Banking, error) {
 func (o *upOptions) logger(a *app) (*slog.Logger, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(o.logLevel)); err != nil {
-		return nil, fmt.Errorf("%w: --log-level: %w", errUsage, err)
+		return nil, fmt.Errorf("%w: --log-level %q: must be debug, info, warn or error", errUsage, o.logLevel)
 	}
 	if a.verbose {
 		level = slog.LevelDebug
@@ -159,5 +164,5 @@ func (o *upOptions) logger(a *app) (*slog.Logger, error) {
 	case "json":
 		return slog.New(slog.NewJSONHandler(a.err, opts)), nil
 	}
-	return nil, fmt.Errorf("%w: --log-format is text or json", errUsage)
+	return nil, fmt.Errorf("%w: --log-format %q: must be text or json", errUsage, o.logFormat)
 }

@@ -45,7 +45,7 @@ func (a *app) verifyCommand() *cobra.Command {
 				Network   wire.Network `json:"network"`
 				Funding   string       `json:"funding_txid"`
 			}{true, p.MessageID, p.Recipient, p.Agent, p.Network, shown}, func(w io.Writer) {
-				fmt.Fprintf(w, "%s\nsigned that it received message %s\nfrom agent %s,\npaid by %s on %s (look there whether that transaction is confirmed).\n",
+				fmt.Fprintf(w, "%s\nsigned that it received message %s\nfrom agent %s,\npaid by %s on %s (check on that network that the transaction is confirmed).\n",
 					p.Recipient, p.MessageID, p.Agent, shown, p.Network)
 			})
 			return nil
@@ -53,5 +53,5 @@ func (a *app) verifyCommand() *cobra.Command {
 	}
 }
 
-// wireTxid is a txid as people write it.
+// wireTxid returns a txid in display order, as people write it.
 func wireTxid(h wire.Hash) string { return chainhash.Hash(h).String() }

@@ -12,7 +12,7 @@ import (
 // release is the version of a released binary; "make release" sets it.
 var release string
 
-// build is what this binary was made of.
+// build says from what this binary was built.
 type build struct {
 	Version string `json:"version"`
 	// Commit is the Git commit, if the Go command recorded it; Modified reports

@@ -8,13 +8,14 @@ import (
 	"github.com/bitgram/bitgram/internal/api"
 )
 
-// errInterrupted is what a signal makes of any command.
+// errInterrupted is returned by a command that a signal ended.
 var errInterrupted = errors.New("interrupted")
 
-// errMaybe: the daemon was asked for something that is not to be asked for twice.
-var errMaybe = errors.New("interrupted before the daemon had answered: it may have been done")
+// errMaybe is returned when a command is interrupted while the daemon does
+// something that must not be done twice.
+var errMaybe = errors.New("interrupted before the daemon answered: it may have been done")
 
-// maybe is errMaybe where a request was interrupted.
+// maybe turns the error of an interrupted request into errMaybe.
 func maybe(ctx context.Context, err error) error {
 	if err != nil && ctx.Err() != nil {
 		return errMaybe
@@ -22,7 +23,7 @@ func maybe(ctx context.Context, err error) error {
 	return err
 }
 
-// about is what concerns whoever waits for events of one kind.
+// about returns a filter for until: events of type E for which f is true.
 func about[E any](f func(E) bool) func(any) bool {
 	return func(e any) bool {
 		v, ok := e.(E)
@@ -30,8 +31,9 @@ func about[E any](f func(E) bool) func(any) bool {
 	}
 }
 
-// until looks at once, and again whenever something changes that concerns it,
-// until look says that it is done.
+// until calls look at once, and again after every event that concerns it and
+// after every block, until look returns true. It returns an error if the daemon's
+// events end first.
 func (a *app) until(ctx context.Context, client *api.Client, concerns func(any) bool, look func() bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -66,7 +68,7 @@ func (a *app) until(ctx context.Context, client *api.Client, concerns func(any) 
 	}
 }
 
-// watch shows how far r is read.
+// watch returns r, and shows how much of it has been read.
 func (a *app) watch(what string, r io.Reader, total uint64) io.Reader {
 	return &watched{r: r, tell: func(done uint64) { a.print.progress(what, done, total) }}
 }
@@ -84,7 +86,7 @@ func (w *watched) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// failure is why a message or a bank failed, with the code of the failure.
+// failure is the error of a message or bank that failed, with the failure's code.
 type failure struct {
 	by  api.Code
 	why string

@@ -7,7 +7,7 @@ import (
 func (a *app) walletCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:                        "wallet",
-		Short:                      "Money on the chain",
+		Short:                      "Receive, hold, send and back up bitcoin",
 		SuggestionsMinimumDistance: 2,
 		Args:                       noSuchCommand,
 		RunE:                       func(c *cobra.Command, _ []string) error { return c.Help() },

@@ -10,7 +10,7 @@ import (
 )
 
 func (a *app) walletAddress() *cobra.Command {
-	return a.simple("address", "A fresh bitcoin address to be paid at", cobra.NoArgs, func(c *cobra.Command, client *api.Client, _ []string) error {
+	return a.simple("address", "Show a new bitcoin address to receive money", cobra.NoArgs, func(c *cobra.Command, client *api.Client, _ []string) error {
 		address, err := client.NewAddress(c.Context())
 		if err != nil {
 			return err

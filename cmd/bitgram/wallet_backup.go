@@ -10,7 +10,7 @@ import (
 )
 
 func (a *app) walletBackup() *cobra.Command {
-	return a.simple("backup FILE", "Write an encrypted backup of the home: seed, contracts and their secrets, received messages", cobra.ExactArgs(1), func(c *cobra.Command, client *api.Client, args []string) error {
+	c := a.simple("backup FILE", "Write an encrypted backup of the home", cobra.ExactArgs(1), func(c *cobra.Command, client *api.Client, args []string) error {
 		if err := checkOutput(args[0], false); err != nil {
 			return err
 		}
@@ -30,8 +30,11 @@ func (a *app) walletBackup() *cobra.Command {
 			File  string `json:"file"`
 			Bytes int64  `json:"bytes"`
 		}{args[0], n}, func(w io.Writer) {
-			fmt.Fprintf(w, "%d bytes in %s. The home's words open it, and its passphrase; without a passphrase whoever has the file has the money.\n", n, args[0])
+			fmt.Fprintf(w, "%s written to %s. The home's words or its passphrase open the backup; if the home has no passphrase, anyone with this file has the money.\n", plural(n, "byte"), args[0])
 		})
 		return nil
 	})
+	c.Long = "Writes an encrypted backup of the home: the seed, the contracts with their secrets, and received messages.\n" +
+		"'bitgram wallet restore' makes a home from it. To keep a backup current, use 'bitgram up --backup FILE'."
+	return c
 }

@@ -11,7 +11,7 @@ import (
 )
 
 func (a *app) walletBalance() *cobra.Command {
-	return a.simple("balance", "What the wallet holds", cobra.NoArgs, func(c *cobra.Command, client *api.Client, _ []string) error {
+	return a.simple("balance", "Show the balance", cobra.NoArgs, func(c *cobra.Command, client *api.Client, _ []string) error {
 		b, err := client.Balance(c.Context())
 		if err != nil {
 			return err
@@ -20,7 +20,7 @@ func (a *app) walletBalance() *cobra.Command {
 			t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 			fmt.Fprintf(t, "spendable\t%v\t\n", b.Spendable)
 			if b.Locked != 0 {
-				fmt.Fprintf(t, "kept for messages\t%v\t\n", b.Locked)
+				fmt.Fprintf(t, "reserved for messages\t%v\t\n", b.Locked)
 			}
 			if b.Pending != 0 {
 				fmt.Fprintf(t, "pending\t%v\t\n", b.Pending)

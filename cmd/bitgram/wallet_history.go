@@ -11,7 +11,7 @@ import (
 )
 
 func (a *app) walletHistory() *cobra.Command {
-	return a.simple("history", "The wallet's transactions", cobra.NoArgs, func(c *cobra.Command, client *api.Client, _ []string) error {
+	return a.simple("history", "List the wallet's transactions", cobra.NoArgs, func(c *cobra.Command, client *api.Client, _ []string) error {
 		list, err := client.History(c.Context())
 		if err != nil {
 			return err
@@ -21,9 +21,9 @@ func (a *app) walletHistory() *cobra.Command {
 		}{list}, func(w io.Writer) {
 			t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 			for _, r := range list {
-				height, change := "waiting", ""
+				height, change := "unconfirmed", ""
 				if r.Kept {
-					height = "not taken"
+					height = "not accepted"
 				}
 				if r.Height != 0 {
 					height, change = fmt.Sprint("block ", r.Height), fmt.Sprintf("%+d sat", int64(r.In-r.Out))

@@ -18,13 +18,15 @@ func (a *app) walletRestore() *cobra.Command {
 	var words, open bool
 	c := &cobra.Command{
 		Use:   "restore FILE",
-		Short: "Make a home out of a backup",
-		Long: "Makes the home that --home names out of a backup. What was under way then goes on, as far as it is\n" +
-			"safe: messages that were not paid for yet are given up, since they may have been sent since, and\n" +
-			"quotes are void. What was done after the backup was made is found on the chain where it left a\n" +
-			"trace there: coins, and received messages. Do not run the old home again.\n\n" +
-			"The backup is opened by the passphrase that its home had. With --words it is opened by the 24 words\n" +
-			"instead, from standard input, and the new home gets a new passphrase.",
+		Short: "Create a home from a backup",
+		Long: "Creates the home that --home names from a backup. What was under way continues as far as it is safe:\n" +
+			"messages that were not paid for yet are given up, because they may have been sent since, and quotes are\n" +
+			"void. Coins and messages received after the backup are found on the chain. Do not run the old home\n" +
+			"again.\n\n" +
+			"The backup is opened with the passphrase of its home. With --words it is opened with the 24 words from\n" +
+			"standard input instead, and the new home gets a new passphrase.",
+		Example: "  bitgram --home ~/restored wallet restore backup.bitgram\n" +
+			"  bitgram --home ~/restored wallet restore backup.bitgram --words <words.txt",
 		Args: usage(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
 			h, err := a.at()
@@ -67,21 +69,23 @@ func (a *app) walletRestore() *cobra.Command {
 			a.print.summary(struct {
 				api.Identity
 				Home string `json:"home"`
-			}{id, h.Dir}, func(w io.Writer) { fmt.Fprintf(w, "Restored %s to %s.\n\nNext: bitgram up\n", id.Address, h.Dir) })
+			}{id, h.Dir}, func(w io.Writer) {
+				fmt.Fprintf(w, "Restored %s to %s.\n\nNext: %s up\n", id.Address, h.Dir, a.invocation())
+			})
 			return nil
 		},
 	}
 	c.Flags().StringVar(&file, "passphrase-file", "", "read the passphrase from the first line of this file (or set BITGRAM_PASSPHRASE)")
-	c.Flags().BoolVar(&words, "words", false, "read the 24 words from standard input instead, and set a new passphrase")
-	c.Flags().BoolVar(&open, "no-passphrase", false, "with --words, leave the seed on the disk as it is, for whoever reads the disk")
+	c.Flags().BoolVar(&words, "words", false, "open the backup with the 24 words from standard input, and set a new passphrase")
+	c.Flags().BoolVar(&open, "no-passphrase", false, "with --words: store the seed unencrypted: anyone who reads the disk has the money")
 	return c
 }
 
-// byWords opens a backup for who has its words and not its passphrase, which is
-// why the key file is sealed anew.
+// byWords opens a backup with its words, for a user who has lost the passphrase,
+// and seals the key file under a new one.
 func (a *app) byWords(k *home.Keys, file string, open bool) ([]byte, *home.Keys, error) {
 	if a.tty() {
-		fmt.Fprintln(a.err, "The words, in one line:")
+		fmt.Fprintln(a.err, "Enter the words on one line:")
 	}
 	line, err := firstLine(a.in)
 	if err != nil {
@@ -94,7 +98,7 @@ func (a *app) byWords(k *home.Keys, file string, open bool) ([]byte, *home.Keys,
 	if _, address, err := node.Identity(k.Network, entropy); err != nil {
 		return nil, nil, err
 	} else if address != k.Address {
-		return nil, nil, fmt.Errorf("%w: these are the words of %s, and the backup is of %s", home.ErrPassphrase, address, k.Address)
+		return nil, nil, fmt.Errorf("%w: these words belong to %s, but the backup is of %s", home.ErrPassphrase, address, k.Address)
 	}
 	pass, err := a.newPassphrase(file, open)
 	if err != nil {

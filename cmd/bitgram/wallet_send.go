@@ -11,7 +11,7 @@ import (
 
 func (a *app) walletSend() *cobra.Command {
 	var rate float64
-	c := a.simple("send ADDRESS SATOSHI", "Pay to a bitcoin address", cobra.ExactArgs(2), func(c *cobra.Command, client *api.Client, args []string) error {
+	c := a.simple("send ADDRESS SATOSHI", "Pay a bitcoin address", cobra.ExactArgs(2), func(c *cobra.Command, client *api.Client, args []string) error {
 		amount, err := satoshi(args[1])
 		if err != nil {
 			return err
@@ -23,7 +23,8 @@ func (a *app) walletSend() *cobra.Command {
 		p, err := client.Pay(c.Context(), args[0], amount, kvb)
 		return a.paid(p, maybe(c.Context(), err))
 	})
-	c.Flags().Float64Var(&rate, "rate", 0, "fee in satoshi per vbyte; 0 for the node's estimate")
+	c.Example = "  bitgram wallet send ADDRESS 20_000\n  bitgram wallet send ADDRESS 20000 --rate 2.5"
+	c.Flags().Float64Var(&rate, "rate", 0, "fee rate in sat/vB (0: the node's estimate)")
 	return c
 }
 

@@ -13,7 +13,7 @@ func (a *app) walletWords() *cobra.Command {
 	var file string
 	c := &cobra.Command{
 		Use:   "words",
-		Short: "Show the words that the home can be made anew from",
+		Short: "Show the recovery words",
 		Args:  usage(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			_, k, err := a.keys()

@@ -13,95 +13,96 @@ type Bank struct {
 	ID         string    `json:"bank_id"`
 	Side       string    `json:"side" enum:"payer,payee"`
 	State      string    `json:"state" enum:"opening,open,stopped,closing,closed,refunded,failed"`
-	Peer       string    `json:"peer,omitempty" doc:"the payee's address; a payee does not know its payer"`
+	Peer       string    `json:"peer,omitempty" doc:"address of the payee; a payee does not know its payer"`
 	Memo       string    `json:"memo,omitempty"`
-	Pair       string    `json:"pair,omitempty" doc:"the bank the other way, of which the payee asked for this one"`
+	Pair       string    `json:"pair,omitempty" doc:"ID of the reverse bank for which the payee asked for this one"`
 	Value      wire.Sat  `json:"value_sat"`
 	Rungs      uint32    `json:"rungs"`
-	Pennies    uint32    `json:"pennies" doc:"all there are"`
-	Penny      wire.Msat `json:"penny_msat" doc:"worth of a penny, rounded down"`
-	Paid       uint32    `json:"paid_pennies" doc:"a payer's that may have left; a payee's that it holds"`
+	Pennies    uint32    `json:"pennies" doc:"number of pennies in the bank"`
+	Penny      wire.Msat `json:"penny_msat" doc:"value of a penny, rounded down"`
+	Paid       uint32    `json:"paid_pennies" doc:"for a payer: pennies that may have been sent; for a payee: pennies it holds"`
 	PaidMsat   wire.Msat `json:"paid_msat"`
-	Acked      uint32    `json:"acknowledged_pennies" doc:"that the payee holds durably"`
-	Assigned   wire.Msat `json:"assigned_msat" doc:"of what was paid: used by payments"`
-	Rung       uint32    `json:"rung" doc:"the highest that is reached"`
-	Expiry     uint32    `json:"expiry_height" doc:"from here on the payer can take back what nobody closed"`
-	LastPenny  uint32    `json:"stop_height" doc:"from here on no penny is taken, and the payee closes"`
+	Acked      uint32    `json:"acknowledged_pennies" doc:"pennies that the payee holds durably"`
+	Assigned   wire.Msat `json:"assigned_msat" doc:"part of paid_msat that payments have used"`
+	Rung       uint32    `json:"rung" doc:"highest rung reached"`
+	Expiry     uint32    `json:"expiry_height" doc:"height from which the payer can take back a bank that nobody closed"`
+	LastPenny  uint32    `json:"stop_height" doc:"height from which no penny is accepted, and the payee closes"`
 	Funding    string    `json:"funding_txid,omitempty"`
 	Depth      uint32    `json:"confirmations"`
 	Conf       uint32    `json:"confirmations_wanted"`
 	Close      string    `json:"close_txid,omitempty"`
-	Why        string    `json:"why,omitempty" doc:"why it failed, or takes no pennies"`
-	FailedBy   Code      `json:"failed_by,omitempty" doc:"the failure's error code"`
-	Stopped    IfStopped `json:"if_stopped" doc:"what each side gets if everything stopped now"`
-	Together   *Together `json:"together,omitempty" doc:"what each side gets where both close; none where that is not possible"`
+	Why        string    `json:"why,omitempty" doc:"why the bank failed, or accepts no pennies"`
+	FailedBy   Code      `json:"failed_by,omitempty" doc:"error code of the failure"`
+	Stopped    IfStopped `json:"if_stopped" doc:"what each side would get if everything stopped now"`
+	Together   *Together `json:"together,omitempty" doc:"what each side would get if both close; absent if that is not possible"`
 	FundingFee wire.Sat  `json:"funding_fee_sat,omitempty"`
 }
 
-// Together is what each side of a bank gets where both close it.
+// Together is what each side of a bank gets if both close it together.
 type Together struct {
 	Payee wire.Sat `json:"payee_sat" doc:"after the fee"`
 	Payer wire.Sat `json:"payer_sat"`
 	Fee   wire.Sat `json:"fee_sat"`
 }
 
-// IfStopped is what each side of a bank gets if everything stopped now.
+// IfStopped is what each side of a bank would get if everything stopped now.
 type IfStopped struct {
-	Payee   wire.Sat  `json:"payee_sat" doc:"after the fee of a close alone"`
+	Payee   wire.Sat  `json:"payee_sat" doc:"after the fee of a close by the payee alone"`
 	Payer   wire.Sat  `json:"payer_sat"`
 	Fee     wire.Sat  `json:"fee_sat"`
-	Between wire.Msat `json:"between_rungs_msat" doc:"paid, and of no rung yet"`
+	Between wire.Msat `json:"between_rungs_msat" doc:"paid beyond the highest rung reached"`
 	Text    string    `json:"text"`
 }
 
-// BankQuote is what opening a bank costs.
+// BankQuote is the cost of opening a bank.
 type BankQuote struct {
 	Value   wire.Sat  `json:"value_sat"`
 	Rungs   uint32    `json:"rungs"`
 	Pennies uint32    `json:"pennies"`
-	Penny   wire.Msat `json:"penny_msat" doc:"worth of a penny, rounded down"`
-	Rung    wire.Msat `json:"rung_msat" doc:"worth of a rung: the most that lies between two"`
-	Funding wire.Sat  `json:"funding_fee_sat" doc:"about, with one input"`
-	Close   wire.Sat  `json:"close_fee_sat" doc:"of the payee's close alone, at the present rate"`
+	Penny   wire.Msat `json:"penny_msat" doc:"value of a penny, rounded down"`
+	Rung    wire.Msat `json:"rung_msat" doc:"value of a rung: the most that can be between two rungs"`
+	Funding wire.Sat  `json:"funding_fee_sat" doc:"estimate, for one input"`
+	Close   wire.Sat  `json:"close_fee_sat" doc:"fee of a close by the payee alone, at the present fee rate"`
 	Warning string    `json:"warning,omitempty"`
 }
 
-// BankPayment is a payment to a key, over a bank with it or over bankers.
+// BankPayment is a payment to an address, through a bank with its owner or through
+// bankers.
 type BankPayment struct {
 	ID      string    `json:"payment_id"`
 	State   string    `json:"state" enum:"planned,paying,paid,ended,unacknowledged"`
 	To      string    `json:"to"`
-	Bankers []string  `json:"bankers" doc:"addresses, in order"`
-	Bank    string    `json:"bank_id" doc:"the bank with the first hop"`
+	Bankers []string  `json:"bankers" doc:"addresses of the bankers, in order"`
+	Bank    string    `json:"bank_id" doc:"ID of the bank with the first hop"`
 	Total   wire.Msat `json:"total_msat"`
 	Step    wire.Msat `json:"step_msat"`
-	Paid    wire.Msat `json:"paid_msat" doc:"that the payee has acknowledged by its signature"`
-	Asked   wire.Msat `json:"asked_msat" doc:"with the step under way"`
+	Paid    wire.Msat `json:"paid_msat" doc:"amount for which the payee has signed"`
+	Asked   wire.Msat `json:"asked_msat" doc:"paid_msat plus the current step"`
 	Fees    wire.Msat `json:"fees_msat"`
 	Memo    string    `json:"memo,omitempty"`
 	Why     string    `json:"why,omitempty"`
 }
 
-// Banker reports on what a payee passes on.
+// Banker is what a payee receives and, as a banker, forwards.
 type Banker struct {
 	Payee    bool      `json:"takes_banks"`
 	Banker   bool      `json:"passes_on"`
 	Base     wire.Msat `json:"fee_base_msat"`
 	PPM      uint32    `json:"fee_ppm"`
-	Reach    []string  `json:"reach" doc:"as KEY@MULTIADDR, for those who open a bank with this daemon"`
-	Incoming int       `json:"incoming_banks" doc:"open ones, of which this home is the payee"`
-	Outgoing int       `json:"outgoing_banks" doc:"open ones, of which it is the payer"`
-	Held     wire.Msat `json:"held_msat" doc:"in pennies of banks that are not settled"`
-	Payments int       `json:"payments" doc:"received, or passed on"`
-	Passed   wire.Msat `json:"passed_msat" doc:"taken for them, fees included"`
-	Received wire.Msat `json:"received_msat" doc:"of that, for this home"`
-	Earned   wire.Msat `json:"earned_msat" doc:"fees of what was passed on"`
+	Reach    []string  `json:"reach" doc:"ADDRESS@MULTIADDR for peers that open a bank with this daemon"`
+	Incoming int       `json:"incoming_banks" doc:"number of open banks of which this home is the payee"`
+	Outgoing int       `json:"outgoing_banks" doc:"number of open banks of which this home is the payer"`
+	Held     wire.Msat `json:"held_msat" doc:"amount in pennies of banks that are not settled"`
+	Payments int       `json:"payments" doc:"number of payments received or forwarded"`
+	Passed   wire.Msat `json:"passed_msat" doc:"amount received for these payments, fees included"`
+	Received wire.Msat `json:"received_msat" doc:"part of passed_msat for this home"`
+	Earned   wire.Msat `json:"earned_msat" doc:"fees earned by forwarding"`
 }
 
 func bankPath(id, rest string) string    { return "/v1/banks/" + url.PathEscape(id) + rest }
 func paymentPath(id, rest string) string { return "/v1/payments/" + url.PathEscape(id) + rest }
 
-// Opening is what a bank is opened on.
+// Opening holds the terms of a bank to be opened.
 type Opening struct {
 	Peer    string
 	Value   wire.Sat
@@ -161,7 +162,7 @@ func (c *Client) CancelBank(ctx context.Context, id string) (b Bank, err error) 
 	return b, c.call(ctx, "POST", bankPath(id, "/cancel"), nil, &b)
 }
 
-// PairBank is POST /v1/banks/{id}/pair: the ID of the bank the other way.
+// PairBank is POST /v1/banks/{id}/pair. It returns the ID of the reverse bank.
 func (c *Client) PairBank(ctx context.Context, id string, value wire.Sat) (string, error) {
 	var v struct {
 		ID string `json:"bank_id"`
@@ -170,7 +171,7 @@ func (c *Client) PairBank(ctx context.Context, id string, value wire.Sat) (strin
 	return v.ID, err
 }
 
-// Paying is a payment to a key.
+// Paying holds the terms of a payment to an address.
 type Paying struct {
 	To                   string
 	Amount, Step, MaxFee wire.Msat
@@ -210,7 +211,7 @@ func (c *Client) Payment(ctx context.Context, id string) (v BankPayment, err err
 	return v, c.call(ctx, "GET", paymentPath(id, ""), nil, &v)
 }
 
-// ResumePayment is POST /v1/payments/{id}/resume, EndPayment …/end.
+// ResumePayment is POST /v1/payments/{id}/resume.
 func (c *Client) ResumePayment(ctx context.Context, id string) (v BankPayment, err error) {
 	return v, c.call(ctx, "POST", paymentPath(id, "/resume"), nil, &v)
 }

@@ -26,30 +26,33 @@ type File struct {
 	Body io.Reader
 }
 
-// Client speaks to a home's daemon.
+// Client talks to a home's daemon. Its methods may be called concurrently, and
+// return an *Error for an answer with a status of 400 or more, and
+// home.ErrNoDaemon if the daemon does not answer.
 type Client struct {
 	at   home.Endpoint
 	http *http.Client
 }
 
-// Dial finds the daemon of a home: home.ErrNoDaemon.
+// Dial returns a client for the daemon of a home, or home.ErrNoDaemon if none is
+// running.
 func Dial(h home.Home) (*Client, error) {
 	at, err := h.Endpoint()
 	if err != nil {
 		return nil, err
 	}
-	// No proxy stands between a command and its daemon.
+	// Requests to the daemon go through no proxy.
 	t := &http.Transport{DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext, IdleConnTimeout: 30 * time.Second}
 	return &Client{at: at, http: &http.Client{Transport: t}}, nil
 }
 
-// PID is the daemon's process.
+// PID is the daemon's process ID.
 func (c *Client) PID() int { return c.at.PID }
 
-// maxAnswer bounds an answer in JSON.
+// maxAnswer is the largest answer in JSON that is read, in bytes.
 const maxAnswer = 256 << 20
 
-// do makes a request and returns the answer's body, which is to be closed.
+// do makes a request and returns the answer's body, which the caller closes.
 func (c *Client) do(ctx context.Context, method, path string, query url.Values, contentType string, body io.Reader) (io.ReadCloser, error) {
 	u := c.at.URL + path
 	if len(query) > 0 {
@@ -67,7 +70,7 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 	if err != nil {
 		var op *net.OpError
 		if errors.As(err, &op) && op.Op == "dial" {
-			err = fmt.Errorf("%w: it does not answer: %w", home.ErrNoDaemon, err)
+			err = fmt.Errorf("%w: no answer: %w", home.ErrNoDaemon, err)
 		}
 		return nil, err
 	}
@@ -78,12 +81,12 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 	e := &Error{Status: resp.StatusCode}
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	if err != nil || json.Unmarshal(raw, e) != nil || e.Message == "" {
-		return nil, fmt.Errorf("the daemon answers %s", resp.Status)
+		return nil, fmt.Errorf("the daemon answered %s", resp.Status)
 	}
 	return nil, e
 }
 
-// call is do with an answer in JSON.
+// call makes a request and decodes the answer's JSON into v.
 func (c *Client) call(ctx context.Context, method, path string, query url.Values, v any) error {
 	body, err := c.do(ctx, method, path, query, "", nil)
 	if err != nil {
@@ -115,7 +118,8 @@ func (c *Client) Difficulty(ctx context.Context) (d Difficulty, err error) {
 	return d, c.call(ctx, "GET", "/v1/chain/difficulty", nil, &d)
 }
 
-// List is GET /v1/inbox or /v1/sent: the newest first, and how many there are.
+// List is GET /v1/inbox or /v1/sent. It returns at most limit messages, newest
+// first, and how many there are.
 func (c *Client) List(ctx context.Context, box string, limit int) (list []Message, total int, err error) {
 	var m Messages
 	err = c.call(ctx, "GET", "/v1/"+box, url.Values{"limit": {strconv.Itoa(limit)}}, &m)
@@ -144,7 +148,7 @@ func (c *Client) Proof(ctx context.Context, id string) (p deal.Proof, err error)
 	return p, c.call(ctx, "GET", message(id, "/proof"), nil, &p)
 }
 
-// Content is GET /v1/messages/{id}/content; it is to be closed.
+// Content is GET /v1/messages/{id}/content, a MIME message. The caller closes it.
 func (c *Client) Content(ctx context.Context, id string) (io.ReadCloser, error) {
 	return c.do(ctx, "GET", message(id, "/content"), nil, "", nil)
 }
@@ -163,7 +167,8 @@ func (t *Terms) query() url.Values {
 	return q
 }
 
-// Send is POST /v1/messages.
+// Send is POST /v1/messages. size is that of body in bytes, for progress; 0 if
+// unknown.
 func (c *Client) Send(ctx context.Context, t Terms, size uint64, body io.Reader, attachments ...File) (m Message, err error) {
 	q := t.query()
 	q.Set("size", strconv.FormatUint(size, 10))
@@ -239,8 +244,8 @@ func (c *Client) History(ctx context.Context) ([]Transaction, error) {
 	return list.Transactions, c.call(ctx, "GET", "/v1/wallet/history", nil, &list)
 }
 
-// Pay is POST /v1/wallet/send. rate is satoshi per 1,000 vbytes, 0 for the
-// node's estimate.
+// Pay is POST /v1/wallet/send. rate is in sat per 1,000 vbytes, 0 for the node's
+// estimate.
 func (c *Client) Pay(ctx context.Context, to string, amount, rate int64) (p Payment, err error) {
 	return p, c.call(ctx, "POST", "/v1/wallet/send", url.Values{"to": {to}, "amount_sat": {strconv.FormatInt(amount, 10)},
 		"rate_sat_per_kvb": {strconv.FormatInt(rate, 10)}}, &p)
@@ -282,17 +287,18 @@ func (c *Client) Bump(ctx context.Context, txid string, rate int64) (p Payment, 
 	return p, c.call(ctx, "POST", "/v1/wallet/bump", url.Values{"txid": {txid}, "rate_sat_per_kvb": {strconv.FormatInt(rate, 10)}}, &p)
 }
 
-// Backup is POST /v1/wallet/backup; it is to be closed.
+// Backup is POST /v1/wallet/backup. The caller closes it.
 func (c *Client) Backup(ctx context.Context) (io.ReadCloser, error) {
 	return c.do(ctx, "POST", "/v1/wallet/backup", nil, "", nil)
 }
 
-// maxEvent bounds one line of the events' stream.
+// maxEvent is the longest line of an event stream that is read, in bytes.
 const maxEvent = 4 << 20
 
-// Events is GET /v1/events: f is called with Message, Tip and Progress until it
-// returns false, ctx ends, or the daemon does. ready is called once nothing is
-// missed any more.
+// Events is GET /v1/events. It calls ready when no later event will be missed, and
+// then f with each Message, Bank, BankPayment, Tip and Progress, until f returns
+// false, ctx ends or the daemon closes the stream, which it also does to a reader
+// that is too slow.
 func (c *Client) Events(ctx context.Context, ready func(), f func(any) bool) error {
 	body, err := c.do(ctx, "GET", "/v1/events", nil, "", nil)
 	if err != nil {
@@ -331,7 +337,7 @@ func (c *Client) Events(ctx context.Context, ready func(), f func(any) bool) err
 	if err := cmp.Or(lines.Err(), ctx.Err()); err != nil {
 		return err
 	}
-	return fmt.Errorf("%w: it stopped", home.ErrNoDaemon)
+	return fmt.Errorf("%w: it closed the event stream", home.ErrNoDaemon)
 }
 
 func event[T any](raw string) any {

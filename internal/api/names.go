@@ -7,21 +7,21 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// Hint is a hint in the open.
+// Hint is a hint, decoded.
 type Hint struct {
-	Text   string `json:"hint" doc:"as it stands on the chain"`
+	Text   string `json:"hint" doc:"text of the hint on the chain"`
 	Kind   string `json:"kind" enum:"host,domain,tld,authority,seed"`
 	Name   string `json:"name"`
-	DHT    string `json:"dht,omitempty" doc:"hex, the beginning of the SHA-256 of the seed's peer ID"`
+	DHT    string `json:"dht,omitempty" doc:"first hex digits of the SHA-256 of the seed's peer ID"`
 	IP     string `json:"ip,omitempty"`
 	Port   uint16 `json:"port,omitempty"`
 	Addr   string `json:"multiaddr,omitempty"`
 	Notary string `json:"notary,omitempty" doc:"hex"`
 }
 
-// HintOf is a hint as the API shows it.
+// HintOf decodes a hint that was parsed or checked before.
 func HintOf(h blockname.Hint) Hint {
-	text, _ := h.Encode() // whatever is shown was read or checked
+	text, _ := h.Encode() // cannot fail: it was parsed or checked
 	v := Hint{Text: string(text), Kind: h.Kind.String(), Name: h.Name, DHT: h.DHT, Addr: h.Multiaddr}
 	if h.Addr.IsValid() {
 		v.IP, v.Port = h.Addr.Addr().String(), h.Addr.Port()
@@ -32,7 +32,7 @@ func HintOf(h blockname.Hint) Hint {
 	return v
 }
 
-// Bid is a hint on the chain, and what was burned for it.
+// Bid is a hint on the chain and the amount burned for it.
 type Bid struct {
 	Hint
 	Burned wire.Sat `json:"burned_sat"`
@@ -40,33 +40,32 @@ type Bid struct {
 	Out    string   `json:"outpoint"`
 }
 
-// Scan is how far the chain was read for hints.
+// Scan is how far the chain has been read for hints.
 type Scan struct {
 	Height    uint32 `json:"height"`
 	Synced    bool   `json:"synced"`
-	Hints     uint64 `json:"hints" doc:"names, and DHT prefixes of a TLD, that have one"`
-	Malformed int64  `json:"malformed" doc:"outputs that look like hints and are none, since the daemon's start"`
+	Hints     uint64 `json:"hints" doc:"number of names, and of DHT prefixes of a TLD, that have a hint"`
+	Malformed int64  `json:"malformed" doc:"number of outputs since the daemon's start that look like hints but are malformed"`
 }
 
-// Names are hints.
+// Names is a list of hints.
 type Names struct {
 	Names []Bid `json:"hints"`
 }
 
-// Answer is what a name leads to.
+// Answer is the result of resolving a name.
 type Answer struct {
 	Name  string `json:"name"`
-	Names []Bid  `json:"hints" doc:"host, domain and authority hints of the name, and a TLD's seeds that burned most"`
-	// Agents are the active agents closest to it, for a name or key under the
-	// TLD bitgram.
+	Names []Bid  `json:"hints" doc:"host, domain and authority hints of the name; for a TLD, the seeds that burned most"`
+	// Agents are the closest active agents, for a name or key under .bitgram.
 	Agents []Agent `json:"agents"`
 }
 
-// Offer is what a hint has to burn.
+// Offer is how much a hint must burn, and what it competes with.
 type Offer struct {
 	Hint
-	Needed wire.Sat `json:"needed_sat" doc:"the least that it has to burn to stand first"`
-	Now    []Bid    `json:"now" doc:"what stands there"`
+	Needed wire.Sat `json:"needed_sat" doc:"least amount to burn for the hint to win"`
+	Now    []Bid    `json:"now" doc:"present hints at its place"`
 	Txid   string   `json:"txid,omitempty"`
 	Burned wire.Sat `json:"burned_sat"`
 }

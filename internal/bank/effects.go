@@ -2,7 +2,7 @@ package bank
 
 import "github.com/bitgram/bitgram/internal/contract"
 
-// Effects stores them.
+// Effects is the codec for this package's effects.
 var Effects = contract.EffectsOf[Effect](AskTerms{}, LockCoins{}, UnlockCoins{}, Prepare{}, Offer{}, Publish{}, Stream{}, Sync{},
 	AskClose{}, SignClose{}, RefundDue{}, DropPaper{}, KeepPaper{}, CloseDue{}, Broadcast{}, SendStep{})
 

@@ -6,42 +6,46 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// Event is what happens to a bank or a payment. The set is closed.
+// Event is an event of a bank or a payment. The set of types is closed.
 type Event interface{ event() }
 
-// Effect is what a machine wants done. The set is closed; Effects stores it.
+// Effect is an action requested by a machine. The set of types is closed;
+// Effects encodes and decodes them.
 type Effect interface{ effect() }
 
 // Events of both sides.
 type (
-	// Connected tells of a block that joined the active chain.
+	// Connected reports a block that joined the active chain.
 	Connected struct{ contract.Block }
-	// Disconnected tells of a block that left it.
+	// Disconnected reports a block that left the active chain.
 	Disconnected struct{ contract.Undo }
-	// Broadcasted answers Broadcast and Publish. Err is empty, or why the
-	// network refuses the transaction, which all that share it are told.
+	// Broadcasted is the result of Broadcast and Publish. Err is empty, or the
+	// reason why the network refuses the transaction; all banks that share the
+	// transaction get it.
 	Broadcasted struct {
 		Err  string
 		Txid wire.Hash // of Broadcast's
 	}
-	// Restored: the home was made of a backup. What was done since is not known.
-	// Height is the chain's, 0 where it is not known yet: the blocks since the
-	// backup are told only now, and nobody could speak to us in them.
+	// Restored says that the home was restored from a backup, so actions since
+	// the backup are unknown. Height is the chain's height, or 0 if unknown.
+	// The blocks since the backup are reported only now, and no peer could
+	// reach us during them.
 	Restored struct{ Height wire.Height }
 )
 
-// Events of the payer, which comes to life by NewPayer.
+// Events of the payer. NewPayer creates it.
 type (
-	// Quoted brings the payee's key and terms.
+	// Quoted contains the payee's key and terms.
 	Quoted struct {
 		Height wire.Height
 		Payee  wire.Key
 		Conf   uint32
 	}
-	// NotQuoted: the payee takes no such bank, or does not answer.
+	// NotQuoted says that the payee does not accept this bank, or does not
+	// answer.
 	NotQuoted struct{ Why string }
-	// CoinsLocked brings the coins of the funding, and the secret that is derived
-	// from the home's and the first of them.
+	// CoinsLocked contains the coins of the funding, and the root secret
+	// derived from the home's secret and the first coin.
 	CoinsLocked struct {
 		Height       wire.Height
 		Inputs       []wire.Outpoint
@@ -50,91 +54,95 @@ type (
 		Fee          wire.Sat
 		Root         wire.Secret
 	}
-	// NoCoins: the wallet cannot pay. Soon is what it has when all that is locked
-	// or waits for a block is free again.
+	// NoCoins says that the wallet cannot pay Need. Soon is its balance once
+	// all locked and unconfirmed coins are available again.
 	NoCoins struct{ Need, Have, Soon wire.Sat }
-	// CoinsFreed: coins that were not there may be there now.
+	// CoinsFreed says that more coins may be available now.
 	CoinsFreed struct{}
-	// Prepared brings what Prepare built.
+	// Prepared contains the result of Prepare.
 	Prepared struct {
 		Funding []byte // without witnesses
 		At      wire.Outpoint
 	}
-	// Accepted: the payee has verified the bank and keeps it.
+	// Accepted says that the payee has verified and stored the bank.
 	Accepted struct{ Height wire.Height }
-	// NotAccepted: it does not.
+	// NotAccepted says that the payee has refused it.
 	NotAccepted struct{ Why string }
-	// Cancelled: the user wants it back, before anything is paid.
+	// Cancelled says that the user cancels the bank, before anything is paid.
 	Cancelled struct{}
-	// Ordered: the user pays that many pennies more.
+	// Ordered says that the user pays this many more pennies.
 	Ordered struct{ Pennies uint32 }
-	// Assigned: a step of a payment needs so much credit at the payee. A banker
-	// counts only what it could close on the chain, less a reserve.
+	// Assigned says that a step of a payment needs this much credit at the
+	// payee. A banker counts only what it could close on the chain, less a
+	// reserve.
 	Assigned struct {
 		ID      wire.Hash // of the payment
 		Index   uint32    // of its step
 		Amount  wire.Msat
 		Banker  bool
 		Reserve wire.Sat
-		Relayed bool // it is passed on for others: their steps don't wait for one another
+		Relayed bool // forwarded for others: their steps do not wait for one another
 	}
-	// Acknowledged: the final payee has the step of a payment. An earlier step's,
-	// which may come twice, says nothing of the one under way.
+	// Acknowledged says that the final payee has a payment's step. An
+	// acknowledgement of an earlier step, which may be repeated, says nothing
+	// about the current one.
 	Acknowledged struct {
 		ID    wire.Hash
 		Index uint32
 	}
-	// Unassigned: the payee refused the step, and shows that its credit is as it was.
+	// Unassigned says that the payee refused the step and proves that its
+	// credit is unchanged.
 	Unassigned struct {
 		ID     wire.Hash
 		Index  uint32
 		Amount wire.Msat
 	}
-	// Streamed tells how many pennies the payee holds durably, as far as it said.
-	// Why is why it takes no more, or empty.
+	// Streamed says how many pennies the payee has acknowledged. Why is the
+	// reason why it accepts no more, or empty.
 	Streamed struct {
 		Count uint32
 		Why   string
 	}
-	// Synced tells, after a restore, how many pennies the payee has shown to hold.
+	// Synced says how many pennies the payee proved to hold, after a restore.
 	Synced struct{ Count uint32 }
-	// CloseWanted: the user ends the bank.
+	// CloseWanted says that the user closes the bank.
 	CloseWanted struct{}
-	// CloseOffered brings the payee's offer for a close by both.
+	// CloseOffered contains the payee's offer for a cooperative close.
 	CloseOffered struct {
-		Count  uint32 // of the pennies that it shows to hold
+		Count  uint32 // of the pennies that it proves to hold
 		Payer  wire.Sat
 		Fee    wire.Sat
 		Script []byte
 	}
-	// CloseRefused: the payee makes no offer; it closes alone, or never.
+	// CloseRefused says that the payee makes no offer; it closes alone, or
+	// never.
 	CloseRefused struct{ Why string }
-	// CloseSent: it has our signature.
+	// CloseSent says that the payee has our signature.
 	CloseSent struct{ Txid wire.Hash }
-	// RefundBuilt: a transaction that takes this bank, or its change, back, perhaps
-	// with others, is built. One of them broadcasts it.
+	// RefundBuilt says that a transaction is built that refunds this bank, or
+	// spends its change, perhaps with others. One of the banks broadcasts it.
 	RefundBuilt struct {
 		Sent      contract.Sent
 		Broadcast bool
 	}
-	// RefundFailed: it would not pay for its fee.
+	// RefundFailed says that the refund is not worth its fee.
 	RefundFailed struct{}
 )
 
 // Effects of the payer.
 type (
-	// AskTerms asks the payee. Answered by Quoted or NotQuoted.
+	// AskTerms asks the payee for its terms. Its result is Quoted or NotQuoted.
 	AskTerms struct {
 		Peer    Peer
 		Request wire.BankRequest
 	}
-	// LockCoins picks coins for the funding, and locks them for this contract.
-	// Answered by CoinsLocked or NoCoins.
+	// LockCoins selects coins for the funding and locks them for this contract.
+	// Its result is CoinsLocked or NoCoins.
 	LockCoins struct{ Amount wire.Sat }
-	// UnlockCoins gives them back.
+	// UnlockCoins unlocks the coins of this contract.
 	UnlockCoins struct{}
-	// Prepare makes the chain, the terms and the funding, and keeps the paper.
-	// Answered by Prepared.
+	// Prepare computes the chain, the terms and the funding, and stores the
+	// paper. Its result is Prepared.
 	Prepare struct {
 		Root         wire.Secret
 		Payee        wire.Key
@@ -144,85 +152,88 @@ type (
 		Change       wire.Sat
 		ChangeScript []byte
 	}
-	// Offer signs all rungs and brings the bank to the payee. Answered by Accepted
-	// or NotAccepted.
+	// Offer signs all rungs and sends the bank to the payee. Its result is
+	// Accepted or NotAccepted.
 	Offer struct {
 		Peer    Peer
 		Root    wire.Secret
 		Funding []byte
 		At      wire.Outpoint
 	}
-	// Publish signs the funding and broadcasts it. Answered by Broadcasted.
+	// Publish signs the funding and broadcasts it. Its result is Broadcasted.
 	Publish struct {
 		Tx []byte
-		// Until is the height from which it is too late: a funding that no node has
-		// accepted by then is not published any more.
+		// Until is the height from which it is too late: a funding that no node
+		// has accepted by then is not published.
 		Until wire.Height
 	}
-	// Stream sends pennies up to the target. Answered by Streamed.
+	// Stream sends pennies up to the target. Its result is Streamed.
 	Stream struct{}
-	// Sync asks what the payee holds. Answered by Synced.
+	// Sync asks what the payee holds. Its result is Synced.
 	Sync struct{}
-	// AskClose asks for a close by both, and, by SignClose, ends it. Answered by
-	// CloseOffered or CloseRefused.
+	// AskClose asks for a cooperative close, which SignClose completes. Its
+	// result is CloseOffered or CloseRefused.
 	AskClose struct{}
-	// SignClose gives the payee our signature of what it offered. Answered by
+	// SignClose sends the payee our signature of its offer. Its result is
 	// CloseSent or CloseRefused.
 	SignClose struct {
 		Offer CloseOffered
-		Rung  uint32 // that the pennies reach into: the payer gets at least its change
+		Rung  uint32 // the rung begun by the pennies: the payer gets at least its change
 	}
-	// RefundDue asks that what can be taken back is, in one transaction with that
-	// of every other bank. Answered by RefundBuilt to all of them, or RefundFailed.
+	// RefundDue requests that whatever can be refunded is, in one transaction
+	// with all other banks'. The result, for all of them, is RefundBuilt or
+	// RefundFailed.
 	RefundDue struct{ Rate wire.SatPerKVB }
-	// DropPaper deletes what KeepPaper or Prepare kept.
+	// DropPaper deletes the paper stored by KeepPaper or Prepare.
 	DropPaper struct{}
 )
 
-// Events of the payee, which comes to life by NewPayee.
+// Events of the payee. NewPayee creates it.
 type (
-	// Paid brings a penny. Locks are those of the rungs that it reaches, in order.
+	// Paid contains a penny, and the locks of the rungs that it reaches, in
+	// order.
 	Paid struct {
 		Height wire.Height
 		Penny  penny.Penny
 		Locks  [][20]byte
 	}
-	// Passed uses credit: it is passed on, or counts as paid to this payee.
+	// Passed uses credit, either to forward it or as paid to this payee.
 	Passed struct {
 		Amount  wire.Msat
 		Banker  bool
 		Reserve wire.Sat
 	}
-	// CloseAsked: the payer wants to close by both.
+	// CloseAsked says that the payer asks for a cooperative close.
 	CloseAsked struct {
 		Fee    wire.Sat
 		Script []byte
 	}
-	// CloseSigned: the payer has signed what was offered; Sent is signed by both.
+	// CloseSigned says that the payer has signed the offer; Sent has both
+	// signatures.
 	CloseSigned struct{ Sent contract.Sent }
-	// CloseBuilt: a close of this bank alone, perhaps with other banks, is built.
-	// One of them broadcasts it.
+	// CloseBuilt says that a rung close of this bank, perhaps with other banks,
+	// is built. One of the banks broadcasts it.
 	CloseBuilt struct {
 		Sent      contract.Sent
 		Broadcast bool
 	}
-	// CloseFailed: no close can be built that pays for its fee.
+	// CloseFailed says that no close is worth its fee.
 	CloseFailed struct{}
 )
 
 // Effects of the payee.
 type (
-	// KeepPaper keeps the bank's paper, in the commit that asks for it.
+	// KeepPaper stores the bank's paper, in the commit that requests it.
 	KeepPaper struct{ Paper Paper }
-	// CloseDue asks that the bank is closed without the payer, in one transaction
-	// with every other that is due. Answered by CloseBuilt to all of them, or
-	// CloseFailed.
+	// CloseDue requests that the bank be closed without the payer, in one
+	// transaction with all others that are due. The result, for all of them, is
+	// CloseBuilt or CloseFailed.
 	CloseDue struct {
 		Rate wire.SatPerKVB
-		// Urgent closes bump an earlier transaction.
+		// Urgent closes replace an earlier transaction at a higher fee.
 		Urgent bool
 	}
-	// Broadcast broadcasts a signed transaction. Answered by Broadcasted.
+	// Broadcast broadcasts a signed transaction. Its result is Broadcasted.
 	Broadcast struct{ Tx []byte }
 )
 

@@ -14,18 +14,24 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// The likely mistakes of protocol §9, and where each is tried:
+// The likely mistakes, and the tests for each:
 //
-//  1. Two banks of equal change in one close: contract.TestBatchKeepsPairs,
-//     TestBankPackageValid.
-//  2. A rung's signature elsewhere: contract.TestRungSignature.
-//  3. Change in 128 bits: penny.TestLadder; V − 330 < G: contract.TestNewBankRefuses,
-//     TestPayeeRefuses; dust only in a batch: contract.TestBankUneconomic.
-//  4. One wrong h_g: TestRungLockChecked; the funding replaced or reorged:
-//     TestFunding; a backup restored: TestRestore, TestModel.
-//  5. A penny after a close: TestCloseStopsAcceptance; a pinned one: TestPinnedClose,
-//     contract.TestBankPackageValid.
-//  6. A penny short of every rung: TestBankerForwardsClosable.
+// 1. Two banks of equal change in one close: contract.TestBatchKeepsPairs,
+// TestBankPackageValid.
+//
+// 2. A rung's signature used elsewhere: contract.TestRungSignature.
+//
+// 3. Change in 128 bits: penny.TestLadder; V − 330 < G:
+// contract.TestNewBankRefuses, TestPayeeRefuses; dust only in a batch:
+// contract.TestBankUneconomic.
+//
+// 4. One wrong h_g: TestRungLockChecked; the funding replaced or reorged:
+// TestFunding; a backup restored: TestRestore, TestModel.
+//
+// 5. A penny after a close: TestCloseStopsAcceptance; a pinned one:
+// TestPinnedClose, contract.TestBankPackageValid.
+//
+// 6. A penny short of every rung: TestBankerForwardsClosable.
 
 // codeOf is the code of a refusal; OK for none.
 func codeOf(t testing.TB, err error) wire.Code {
@@ -111,9 +117,9 @@ func TestMonotoneRungs(t *testing.T) {
 	}
 }
 
-// TestRungLockChecked: one wrong h_g. The payee takes pennies up to the rung below,
-// by single pennies and by jumps over the wrong one, then stops, and closes at g−1
-// on the chain (protocol §9, 4).
+// TestRungLockChecked: with one wrong h_g, the payee accepts pennies up to the
+// rung below, one by one and by jumps over the wrong one, then stops, and
+// closes at g−1 on the chain.
 func TestRungLockChecked(t *testing.T) {
 	t.Parallel()
 	for wrong := uint32(1); wrong <= small.Rungs; wrong++ {
@@ -156,10 +162,10 @@ func (h *house) got() wire.Sat {
 	return holds[string(h.script)]
 }
 
-// TestPayeeLoss: wherever the payer vanishes, at whatever count of pennies, at a fee
-// rate that doubled since, with a penny refused or in jumps, the payee has on the
-// chain all that it gave credit for, less one rung and its closing cost at twice the
-// fee rate of the opening.
+// TestPayeeLoss: if the payer vanishes at any count of pennies, after the fee
+// rate has doubled, with a refused penny or with jumps, the payee gets on the
+// chain everything that it gave credit for, less one rung and its closing cost
+// at twice the fee rate of the opening.
 func TestPayeeLoss(t *testing.T) {
 	t.Parallel()
 	worst := wire.Sat(0)
@@ -192,9 +198,9 @@ func TestPayeeLoss(t *testing.T) {
 	t.Logf("at worst %v", worst)
 }
 
-// TestPayerLoss: whatever the payee does, the payer has back all but what its
-// pennies are worth, rounded up to a satoshi, and the fees of what it sent. Nothing
-// but its own order lets a penny leave.
+// TestPayerLoss: whatever the payee does, the payer gets back everything except
+// the worth of its pennies, rounded up to a satoshi, and the fees of its
+// transactions. Pennies are sent only by its own order.
 func TestPayerLoss(t *testing.T) {
 	t.Parallel()
 	for name, bad := range map[string]func(w *town, id bank.ID){
@@ -231,8 +237,9 @@ func TestPayerLoss(t *testing.T) {
 	}
 }
 
-// TestPayerRefusesOffers: offers for a close by both that take too much, cannot be
-// built, or name more pennies than there are, are never signed.
+// TestPayerRefusesOffers: the payer never signs an offer for a cooperative
+// close that gives the payee too much, cannot be built, or names more pennies
+// than exist.
 func TestPayerRefusesOffers(t *testing.T) {
 	t.Parallel()
 	w := newTown(t, nil)
@@ -264,8 +271,8 @@ func TestPayerRefusesOffers(t *testing.T) {
 }
 
 // TestCloseStopsAcceptance: after a close was offered, signed, broadcast or
-// confirmed, by whichever side, no penny is taken and no credit given, and each is
-// refused by its code (protocol §9, 5).
+// confirmed, by either side, no penny is accepted and no credit given, and each
+// refusal has its code.
 func TestCloseStopsAcceptance(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -306,8 +313,9 @@ func TestCloseStopsAcceptance(t *testing.T) {
 	}
 }
 
-// TestFunding: no penny is taken of a bank whose funding is too young, replaced, or
-// gone in a reorg, and each is taken again when it is back (protocol §9, 4).
+// TestFunding: no penny is accepted if the bank's funding has too few
+// confirmations, was replaced, or was dropped by a reorg; pennies are accepted
+// again when it is back.
 func TestFunding(t *testing.T) {
 	t.Parallel()
 	w := newTown(t, nil)
@@ -359,9 +367,9 @@ func TestFunding(t *testing.T) {
 	}
 }
 
-// TestPinnedClose: a close by both that no miner takes is replaced by the rung's,
-// which confirms before T−Close, at a higher fee; and one that pays for less than a
-// rung is sent again in every block for as long as it takes (protocol §9, 5).
+// TestPinnedClose: a cooperative close that no miner includes is replaced by
+// the rung close, which confirms before T−Close, at a higher fee; and one below
+// the first rung is broadcast in every block for as long as needed.
 func TestPinnedClose(t *testing.T) {
 	t.Parallel()
 	for _, wait := range []int{0, 4, 8, 10} {

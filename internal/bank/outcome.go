@@ -7,29 +7,30 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// Outcome is what each side of a bank gets if everything stopped now.
+// Outcome is what each side of a bank would get if both stopped now.
 type Outcome struct {
-	Payee   wire.Sat  // after the fee of a close alone
+	Payee   wire.Sat  // after the fee of a lone close
 	Payer   wire.Sat  // before the fee of taking it
-	Fee     wire.Sat  // of the close, at the present rate
+	Fee     wire.Sat  // of the close, at the current rate
 	Between wire.Msat // paid, and of no rung yet
 	Text    string    // the same in words
 }
 
-// Outcome tells what each side gets, with a count of pennies paid, if nobody ever
-// spoke again. A close that is on the chain has said it already.
+// Outcome returns what each side would get, with a count of pennies paid, if
+// neither side ever spoke again. If a close is on the chain, it returns that
+// close's result.
 func (o *Ours) Outcome(count uint32, rate wire.SatPerKVB) (out Outcome) {
 	l := &o.Ladder
 	g := l.Rung(count)
 	switch s := o.Spend; {
 	case s != nil && s.state() == StateRefunded:
-		out.Payer, out.Text = l.Value, "The payer took all of it back."
+		out.Payer, out.Text = l.Value, "The payer was refunded in full."
 	case s != nil:
 		out.Payer = s.Change
 		out.Payee = l.Value - s.Change
 		out.Text = fmt.Sprintf("It is closed: %v to the payee, less the fee, and %v back to the payer.", out.Payee, out.Payer)
 	case o.Confirmed == nil:
-		out.Payer, out.Text = l.Value, "Its funding has no confirmation: nothing is at stake yet."
+		out.Payer, out.Text = l.Value, "The funding is not confirmed; nothing is at stake yet."
 	default:
 		out.Between = l.Paid(count) - l.Paid(g*l.PerRung)
 		out.Fee = CloseCost(l.Rungs, rate)
@@ -38,23 +39,23 @@ func (o *Ours) Outcome(count uint32, rate wire.SatPerKVB) (out Outcome) {
 			out.Payee, out.Payer, out.Between = 0, l.Value, l.Paid(count)
 			why := "no rung is reached"
 			if g > 0 {
-				why = fmt.Sprintf("rung %d of %d brings %v, and closing alone costs %v", g, l.Rungs, l.Share(g), out.Fee)
-				out.Text = fmt.Sprintf("The payee could close only together with other banks: %s. Else the payer takes all of it back from block %d on.", why, o.Expiry)
+				why = fmt.Sprintf("rung %d of %d pays %v, and closing alone costs %v", g, l.Rungs, l.Share(g), out.Fee)
+				out.Text = fmt.Sprintf("The payee could close only together with other banks: %s. Otherwise the payer is refunded in full from block %d on.", why, o.Expiry)
 				return out
 			}
-			out.Text = fmt.Sprintf("The payer takes all of it back from block %d on: %s, so that %v in pennies bring the payee nothing.", o.Expiry, why, out.Between)
+			out.Text = fmt.Sprintf("The payer is refunded in full from block %d on: %s, so %v in pennies are lost to the payee.", o.Expiry, why, out.Between)
 			return out
 		}
-		out.Text = fmt.Sprintf("The payee closes at rung %d of %d and gets %v, after a fee of %v; %v go back to the payer a block later.", g, l.Rungs, out.Payee, out.Fee, out.Payer)
+		out.Text = fmt.Sprintf("The payee closes at rung %d of %d and gets %v, after a fee of %v; %v return to the payer a block later.", g, l.Rungs, out.Payee, out.Fee, out.Payer)
 		if out.Between > 0 {
-			out.Text += fmt.Sprintf(" %v in pennies lie between two rungs and count only where both close.", out.Between)
+			out.Text += fmt.Sprintf(" %v in pennies are between two rungs and count only in a cooperative close.", out.Between)
 		}
 	}
 	return out
 }
 
-// Together is what each side gets where both close, and the fee, which the payee
-// pays; ok is false where the payee's share would not pay for it.
+// Together returns what each side gets in a cooperative close, and the fee,
+// which the payee pays; ok is false if the payee's part would not cover it.
 func (o *Ours) Together(count uint32, rate wire.SatPerKVB) (payee, payer, fee wire.Sat, ok bool) {
 	paid := o.Paid(count)
 	fee = TogetherCost(o.Ladder.Rungs, rate)

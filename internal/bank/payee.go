@@ -9,21 +9,21 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// Stop is why a payee takes no more pennies.
+// Stop is the reason why a payee accepts no more pennies.
 type Stop uint8
 
-// The reasons. From each of them on nothing leads back.
+// The reasons. They are permanent.
 const (
 	NotStopped   Stop = iota
 	StopOwner         // its owner closes it
-	StopPayer         // the payer wants to close by both
+	StopPayer         // the payer asked for a cooperative close
 	StopLock          // a rung's penny does not open the rung's lock
 	StopExpiry        // T is near
-	StopRestored      // the home was restored: it may have closed it before
+	StopRestored      // the home was restored: it may have closed the bank before
 )
 
 var stopWhy = []string{"", "its owner closes it", "both sides close it", "a penny does not open its rung's lock",
-	"its end is near", "the payee was restored from a backup"}
+	"its expiry is near", "the payee was restored from a backup"}
 
 func (s Stop) String() string {
 	if int(s) < len(stopWhy) {
@@ -32,12 +32,12 @@ func (s Stop) String() string {
 	return fmt.Sprintf("stop %d", uint8(s))
 }
 
-// Policy is which banks a payee takes.
+// Policy says which banks a payee accepts.
 type Policy struct {
 	MinValue wire.Sat
 	MaxRungs uint32
-	MaxRung  wire.Sat // of one rung, the most that pennies are worth without being closable; 0 for any
-	MaxBanks int      // that are not over, of all payers
+	MaxRung  wire.Sat // of one rung, the most that pennies can be worth without being closable; 0: any
+	MaxBanks int      // of all payers, not counting finished ones
 }
 
 // Payee is the payee's side of a bank.
@@ -45,22 +45,22 @@ type Payee struct {
 	Ours
 	Bank       ID
 	Key        wire.Secret // of Payee
-	ValidUntil wire.Height // the funding has to confirm by then, or the bank is forgotten
-	Known      penny.Penny // the lowest that it holds; the public one at the start
-	Assigned   wire.Msat   // of what was paid: passed on, or received by payments
+	ValidUntil wire.Height // if the funding is not confirmed by then, the bank is removed
+	Known      penny.Penny // the lowest penny that it holds; p_N at the start
+	Assigned   wire.Msat   // of the paid amount: forwarded, or received by payments
 	Stop       Stop
-	StopAt     wire.Height    // the first block after it; 0 until then
-	Offer      *CloseAsked    // what was offered for a close by both
-	Joined     *contract.Sent // the close by both, signed by both
-	JoinedAt   wire.Height    // the first block after it; 0 until then
-	Alone      *contract.Sent // the close of this bank alone, perhaps with others
-	Solo       bool           // a transaction with others was refused: it goes without them
-	NextTry    wire.Height    // what would not pay for its fee is not tried before
-	FundingTx  []byte         // with witnesses, once seen: broadcast again when a reorg drops it
+	StopAt     wire.Height    // the first block after the stop, or 0
+	Offer      *CloseAsked    // the offer for a cooperative close
+	Joined     *contract.Sent // the cooperative close, with both signatures
+	JoinedAt   wire.Height    // the first block after that, or 0
+	Alone      *contract.Sent // the rung close of this bank, perhaps with others
+	Solo       bool           // a batch was refused: this bank is closed alone
+	NextTry    wire.Height    // an uneconomic close is not tried before this height
+	FundingTx  []byte         // with witnesses, once seen: broadcast again if a reorg drops it
 }
 
-// NewPayee checks a bank that a payer offers, byte for byte: its output in the
-// funding, the ladder, and all signatures (protocol §4). The errors are
+// NewPayee verifies a bank that a payer offers, byte for byte: its output in
+// the funding, the ladder, and all signatures (spec/bank.md §4). Errors are
 // *wire.Refusal.
 func NewPayee(o *wire.BankOpen, key wire.Secret, p Policy, m Margins, tip wire.Height, rate wire.SatPerKVB) (Payee, []Effect, error) {
 	if err := o.Check(); err != nil {
@@ -98,10 +98,11 @@ func NewPayee(o *wire.BankOpen, key wire.Secret, p Policy, m Margins, tip wire.H
 	return y, []Effect{KeepPaper{Paper: Paper{Terms: *t, Sigs: o.Sigs}}}, nil
 }
 
-// maxPerRung bounds the hashes that it takes to find a rung's penny again.
+// maxPerRung limits the hashes needed to recompute a rung's penny.
 const maxPerRung = 1 << 18
 
-// Takes returns why a payee takes no such bank, a *wire.Refusal, or nil.
+// Takes returns nil if the payee accepts this bank, or a *wire.Refusal with the
+// reason.
 func Takes(r *wire.BankRequest, p Policy, m Margins, tip wire.Height, rate wire.SatPerKVB) error {
 	l := penny.Ladder{Value: r.Value, Rungs: r.Rungs, PerRung: r.PerRung}
 	if err := l.Check(); err != nil {
@@ -109,17 +110,17 @@ func Takes(r *wire.BankRequest, p Policy, m Margins, tip wire.Height, rate wire.
 	}
 	switch {
 	case r.Value < p.MinValue:
-		return wire.Refuse(wire.TooBig, "a bank of %v, this payee takes them from %v", r.Value, p.MinValue)
+		return wire.Refuse(wire.TooBig, "a bank of %v, this payee requires at least %v", r.Value, p.MinValue)
 	case p.MaxRung > 0 && l.Paid(r.PerRung) > p.MaxRung.Msat():
-		return wire.Refuse(wire.TooBig, "a rung of %v, this payee takes %v: open it with more rungs", l.Paid(r.PerRung), p.MaxRung)
+		return wire.Refuse(wire.TooBig, "a rung of %v, this payee accepts at most %v: open it with more rungs", l.Paid(r.PerRung), p.MaxRung)
 	case r.PerRung > maxPerRung:
-		return wire.Refuse(wire.TooBig, "%d pennies to a rung, %d are taken", r.PerRung, maxPerRung)
+		return wire.Refuse(wire.TooBig, "%d pennies per rung, at most %d are accepted", r.PerRung, maxPerRung)
 	case r.Rungs > p.MaxRungs:
-		return wire.Refuse(wire.TooBig, "%d rungs, this payee takes %d", r.Rungs, p.MaxRungs)
+		return wire.Refuse(wire.TooBig, "%d rungs, this payee accepts at most %d", r.Rungs, p.MaxRungs)
 	case r.Expiry < tip+wire.Height(m.MinLife):
-		return wire.Refuse(wire.TooLate, "the bank ends at %d, %d blocks ahead; this payee wants %d at least", r.Expiry, max(int64(r.Expiry)-int64(tip), 0), m.MinLife)
+		return wire.Refuse(wire.TooLate, "the bank ends at %d, %d blocks ahead; this payee requires at least %d", r.Expiry, max(int64(r.Expiry)-int64(tip), 0), m.MinLife)
 	case r.Expiry > tip+wire.Height(m.MaxLife):
-		return wire.Refuse(wire.TooLong, "the bank ends at %d, this payee takes %d blocks", r.Expiry, m.MaxLife)
+		return wire.Refuse(wire.TooLong, "the bank ends at %d, this payee accepts at most %d blocks", r.Expiry, m.MaxLife)
 	}
 	if _, err := Small(l, rate); err != nil {
 		return wire.Refuse(wire.BadRequest, "%w", err)
@@ -127,20 +128,21 @@ func Takes(r *wire.BankRequest, p Policy, m Margins, tip wire.Height, rate wire.
 	return nil
 }
 
-// Count is how many pennies the payee holds.
+// Count returns the number of pennies that the payee holds.
 func (y *Payee) Count() uint32 { return y.Ladder.N() - y.Known.Seq }
 
-// Rung is the highest rung that it could close at.
+// Rung returns the highest rung at which it could close.
 func (y *Payee) Rung() uint32 { return y.Ladder.Rung(y.Count()) }
 
-// Secret is the penny of a rung that is held.
+// Secret returns the penny's secret of a rung that is reached.
 func (y *Payee) Secret(g uint32) []byte {
 	c := y.Chain()
 	s := c.Forward(y.Known, y.Ladder.Seq(g)).Secret
 	return append([]byte(nil), s[:c.Size]...)
 }
 
-// Taking returns why no penny is taken, a *wire.Refusal, or nil.
+// Taking returns nil if pennies are accepted, or a *wire.Refusal with the
+// reason.
 func (y *Payee) Taking() error {
 	switch {
 	case y.Spend != nil:
@@ -155,8 +157,8 @@ func (y *Payee) Taking() error {
 	return nil
 }
 
-// Step is the payee's transition. An error that the payer caused is a
-// *wire.Refusal.
+// Step is the payee's transition function. If the payer caused the error, it is
+// a *wire.Refusal.
 func (y Payee) Step(ev Event) (Payee, []Effect, error) {
 	switch ev := ev.(type) {
 	case Paid:
@@ -201,8 +203,8 @@ func (y Payee) Step(ev Event) (Payee, []Effect, error) {
 		}
 		return y, nil, nil // the next block tries again
 	case Restored:
-		// What was done since the backup is not known: a close may be on its way.
-		// Pennies that come are kept, and count for nothing new.
+		// Actions since the backup are unknown: a close may have been sent.
+		// Pennies are still accepted, but give no credit.
 		if y.Spend == nil && y.Stop == NotStopped {
 			y.stop(StopRestored)
 			y.StopAt = ev.Height
@@ -217,26 +219,28 @@ func (y Payee) Step(ev Event) (Payee, []Effect, error) {
 	return y, nil, fmt.Errorf("%w: %T to a payee", ErrWrongPhase, ev)
 }
 
-// stop ends the taking of pennies, for the first reason. What waits from here on
-// counts from the next block: Tip, the last block told, may be long past.
+// stop ends the acceptance of pennies; the first reason is kept. Waiting times
+// start at the next block, because Tip, the last block reported, may be days
+// old.
 func (y *Payee) stop(why Stop) {
 	if y.Stop == NotStopped {
 		y.Stop, y.StopAt = why, 0
 	}
 }
 
-// Accept checks a penny against what is held: it must lead to it, in at most
-// wire.MaxJump steps, and open the lock of each rung that it reaches. locks are
-// those of the rungs above Rung. It returns the count of rungs that hold, which is
-// less than those reached where a lock does not (invariant RungLockChecked). The
-// error is a *wire.Refusal.
+// Accept verifies a penny against the lowest one held: it must hash to it in at
+// most wire.MaxJump steps, and open the lock of each rung that it reaches.
+// locks are those of the rungs above Rung. It returns the highest rung with a
+// correct lock, which is less than the rung reached if a lock is false
+// (invariant RungLockChecked), and the penny that counts. The error is a
+// *wire.Refusal.
 func (y *Payee) Accept(p penny.Penny, locks [][20]byte) (good uint32, at penny.Penny, err error) {
 	c := y.Chain()
 	if p.Seq >= y.Known.Seq {
 		return 0, at, wire.Refuse(wire.BadRequest, "%w", penny.ErrSpent)
 	}
 	if y.Known.Seq-p.Seq > wire.MaxJump {
-		return 0, at, wire.Refuse(wire.TooBig, "%d pennies at once, %d are taken", y.Known.Seq-p.Seq, wire.MaxJump)
+		return 0, at, wire.Refuse(wire.TooBig, "%d pennies at once, at most %d are accepted", y.Known.Seq-p.Seq, wire.MaxJump)
 	}
 	from, to := y.Rung(), y.Ladder.Rung(y.Ladder.N()-p.Seq)
 	if len(locks) != int(to-from) {
@@ -247,7 +251,7 @@ func (y *Payee) Accept(p penny.Penny, locks [][20]byte) (good uint32, at penny.P
 	for g := to; g > from; g-- {
 		walk = c.Forward(walk, y.Ladder.Seq(g))
 		if contract.Lock(walk.Secret[:c.Size]) != locks[g-from-1] {
-			good = g - 1 // and the rungs above are of no use
+			good = g - 1 // the rungs above are useless too
 			at = penny.Penny{}
 		} else if good == g && at == (penny.Penny{}) {
 			at = walk
@@ -265,8 +269,8 @@ func (y *Payee) Accept(p penny.Penny, locks [][20]byte) (good uint32, at penny.P
 	return good, at, nil
 }
 
-// paid takes a penny. Of one that reaches a rung with a false lock only what is
-// below it counts; the bank stops there.
+// paid accepts a penny. If it reaches a rung with a false lock, only the
+// pennies below that rung count, and the payee stops.
 func (y Payee) paid(ev Paid) (Payee, []Effect, error) {
 	was := y
 	y.Tip = max(y.Tip, ev.Height)
@@ -288,8 +292,9 @@ func (y Payee) paid(ev Paid) (Payee, []Effect, error) {
 	return y, nil, nil
 }
 
-// Credit is what was paid and not used: to a banker what it could close on the
-// chain now, less its reserve (invariant BankerForwardsClosable).
+// Credit returns the paid and unused amount. For a banker it counts only what
+// it could close on the chain now, less its reserve (invariant
+// BankerForwardsClosable).
 func (y *Payee) Credit(banker bool, reserve wire.Sat) wire.Msat {
 	paid := y.Ladder.Paid(y.Count())
 	if banker {
@@ -303,14 +308,14 @@ func (y Payee) passed(ev Passed) (Payee, []Effect, error) {
 		return y, nil, err
 	}
 	if credit := y.Credit(ev.Banker, ev.Reserve); ev.Amount > credit {
-		return y, nil, wire.Refuse(wire.NoCredit, "%v, of which %v are there", ev.Amount, credit)
+		return y, nil, wire.Refuse(wire.NoCredit, "%v requested, the credit is %v", ev.Amount, credit)
 	}
 	y.Assigned += ev.Amount
 	return y, nil, nil
 }
 
-// closeAsked offers the payer a close by both. No penny is taken from here on
-// (invariant CloseStopsAcceptance).
+// closeAsked offers the payer a cooperative close. From here on no penny is
+// accepted (invariant CloseStopsAcceptance).
 func (y Payee) closeAsked(ev CloseAsked) (Payee, []Effect, error) {
 	switch {
 	case y.Spend != nil:
@@ -322,35 +327,36 @@ func (y Payee) closeAsked(ev CloseAsked) (Payee, []Effect, error) {
 	case y.Offer != nil:
 		return y, nil, nil // again: the same offer
 	case y.Tip >= y.Expiry:
-		return y, nil, wire.Refuse(wire.TooLate, "it ended at %d: the payer takes it back", y.Expiry)
+		return y, nil, wire.Refuse(wire.TooLate, "it expired at %d: the payer can refund it", y.Expiry)
 	}
 	share := y.Paid(y.Count())
 	if share-ev.Fee < contract.Dust {
-		return y, nil, wire.Refuse(wire.Closed, "its pennies are worth %v, the close costs %v: it ends at %d", share, ev.Fee, y.Expiry)
+		return y, nil, wire.Refuse(wire.Closed, "its pennies are worth %v, the close costs %v; it expires at %d", share, ev.Fee, y.Expiry)
 	}
 	y.stop(StopPayer)
 	y.Offer = &ev
 	return y, nil, nil
 }
 
-// Offered is the offer for a close by both, as the payer gets it.
+// Offered returns the offer for a cooperative close as the payer gets it.
 func (y *Payee) Offered() CloseOffered {
 	return CloseOffered{Count: y.Count(), Payer: y.Ladder.Value - y.Paid(y.Count()), Fee: y.Offer.Fee, Script: y.Offer.Script}
 }
 
-// Together builds what was offered, unsigned.
+// Together builds the offered close, unsigned.
 func (o *CloseOffered) Together(b *contract.Bank, at wire.Outpoint) (contract.Tx, error) {
 	l := b.Ladder()
 	return b.Together(at, reach(&l, o.Count), o.Payer, o.Script, o.Fee)
 }
 
-// Closable reports whether the bank can be closed alone, and is not confirmed so.
+// Closable reports whether the bank can be closed alone and no close is
+// confirmed.
 func (y *Payee) Closable() bool {
 	return y.Confirmed != nil && y.Spend == nil && y.Rung() > 0
 }
 
-// Due reports whether it is to be closed alone now: a close by both that was
-// offered has some blocks to be signed, one that was signed some to confirm.
+// Due reports whether the payee must close alone now. An offered cooperative
+// close has some blocks to be signed, a signed one some blocks to confirm.
 func (y *Payee) Due() bool {
 	switch {
 	case !y.Closable() || y.Stop == NotStopped:
@@ -362,12 +368,12 @@ func (y *Payee) Due() bool {
 	case y.Stop == StopPayer:
 		return y.since(y.StopAt, y.Margins.Patience)
 	case y.Stop == StopRestored:
-		return y.since(y.StopAt, y.Margins.Again) // time for the payer to show what it has paid since
+		return y.since(y.StopAt, y.Margins.Again) // time for the payer to send again what it has paid since
 	}
 	return true
 }
 
-// since reports whether n blocks have followed the one at h.
+// since reports whether at least n blocks have followed the block at h.
 func (y *Payee) since(h wire.Height, n uint32) bool { return h > 0 && y.Tip >= h+wire.Height(n) }
 
 func (y Payee) connected(ev Connected) (Payee, []Effect, error) {
@@ -399,10 +405,11 @@ func (y Payee) connected(ev Connected) (Payee, []Effect, error) {
 	return y, effects, nil
 }
 
-// Lapsed reports whether the bank was never funded, and will not be taken any more.
+// Lapsed reports whether the bank was never funded and is too old to be
+// accepted.
 func (y *Payee) Lapsed() bool { return !y.Funded && y.Tip > y.ValidUntil }
 
-// State is how the bank stands.
+// State returns the displayed state.
 func (y *Payee) State() string {
 	switch {
 	case y.Spend != nil:
@@ -425,7 +432,7 @@ func (y Payee) Interest() contract.Interest {
 	final := wire.Height(y.Margins.Final)
 	switch {
 	case y.Lapsed():
-		in.Done, in.Forget = true, true // nobody fills the disk with banks that are not funded
+		in.Done, in.Forget = true, true // unfunded banks must not fill the disk
 	case y.Spend != nil:
 		in.Wake = y.Spend.Height + final - 1
 		in.Done = y.Buried()
@@ -435,7 +442,7 @@ func (y Payee) Interest() contract.Interest {
 	case y.Confirmed == nil:
 		in.Wake = y.ValidUntil + 1
 	case y.Joined != nil && y.Alone == nil:
-		in.Wake = 1 // also where it holds no rung: the close by both is all that pays
+		in.Wake = 1 // also without a rung: then only the cooperative close pays
 	case y.Closable() && y.Stop != NotStopped:
 		in.Wake = max(y.NextTry, 1)
 	case y.Rung() == 0 && y.Tip >= y.Expiry+final:
@@ -450,8 +457,8 @@ func (y Payee) Interest() contract.Interest {
 	return in
 }
 
-// Join checks the payer's signature of an offered close and adds the payee's: what
-// CloseSigned brings. The error is a *wire.Refusal where the signature is false.
+// Join verifies the payer's signature of an offered close and adds the payee's,
+// for CloseSigned. If the signature is false, the error is a *wire.Refusal.
 func (y *Payee) Join(paper *Paper, sig wire.Signature) (*contract.Sent, error) {
 	switch {
 	case y.Offer == nil:
@@ -483,7 +490,7 @@ func (y *Payee) Join(paper *Paper, sig wire.Signature) (*contract.Sent, error) {
 	return contract.NewSent(tx, o.Fee, y.Tip), nil
 }
 
-// Closing is the input of a close of this bank alone.
+// Closing returns the input of a rung close of this bank.
 func (y *Payee) Closing(paper *Paper) (contract.BankClose, error) {
 	g := y.Rung()
 	if g == 0 || int(g) > len(paper.Sigs) {

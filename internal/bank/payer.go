@@ -9,21 +9,21 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// PayerPhase is how far a bank's opening is, as its payer knows.
+// PayerPhase is the phase of a bank's opening, as its payer knows it.
 type PayerPhase uint8
 
 // The phases of Payer.
 const (
-	PayerAsking     PayerPhase = iota // the payee is asked for its terms
+	PayerAsking     PayerPhase = iota // the payee is being asked for its terms
 	PayerFunding                      // coins are picked
 	PayerPreparing                    // chain, terms and funding are built
-	PayerOffering                     // the payee has the bank to verify
-	PayerPublishing                   // the funding is signed; it may be on its way
-	PayerPublished                    // broadcast; from here on the chain tells
+	PayerOffering                     // the payee is verifying the bank
+	PayerPublishing                   // the funding is signed and may have been sent
+	PayerPublished                    // broadcast; from here on only the chain counts
 	PayerFailed                       // given up before anything was paid
 )
 
-// Terms are what a bank is opened on; they never change.
+// Terms are the terms of a bank. They never change.
 type Terms struct {
 	Peer    Peer
 	Value   wire.Sat
@@ -32,7 +32,7 @@ type Terms struct {
 	Expiry  wire.Height // T
 	MaxFee  wire.Sat    // of the funding
 	Memo    string      // for people
-	Pair    ID          // the bank the other way, of which the payee asked for this one; or zeros
+	Pair    ID          // the reverse bank, whose payee asked for this one; or zeros
 	Created int64       // Unix time, for people
 	Margins Margins
 }
@@ -49,23 +49,23 @@ type Payer struct {
 	Funding []byte // without witnesses
 	Fee     wire.Sat
 
-	Target      uint32     // count of pennies that may have left: what was ordered
-	Acked       uint32     // count that the payee said it holds
-	Assigned    wire.Msat  // of what was paid: to steps of payments
-	Outstanding *wire.Hash // the payment of ours whose step is not acknowledged
+	Target      uint32     // count of pennies that may have been sent: the ordered ones
+	Acked       uint32     // count that the payee acknowledged
+	Assigned    wire.Msat  // of the paid amount: assigned to steps of payments
+	Outstanding *wire.Hash // our payment whose step is not acknowledged
 	OutIndex    uint32     // that step's number
-	Behind      bool       // restored: the payee has to say first what it holds
-	Stopped     bool       // the user wants to close it
-	PayeeWhy    string     // why the payee takes no more
-	CloseTxid   wire.Hash  // of the close by both, once signed
+	Behind      bool       // restored: the payee must first say what it holds
+	Stopped     bool       // the user closes it
+	PayeeWhy    string     // reason why the payee accepts no more
+	CloseTxid   wire.Hash  // of the cooperative close, once signed
 
 	Conflict *contract.Fact // another transaction that took an input
 	Refund   *contract.Sent
-	Solo     bool           // a transaction with others was refused: it goes without them
+	Solo     bool           // a batch was refused: this bank is refunded alone
 	Returned *contract.Fact // the spend of the change
-	NextTry  wire.Height    // what would not pay for its fee is not tried before
+	NextTry  wire.Height    // an uneconomic refund is not tried before this height
 
-	FailedBy string // names the sentinel: "funds", "fee", "refused", "rejected", "cancelled", "restored"
+	FailedBy string // the name of the sentinel error: "funds", "fee", "refused", "rejected", "cancelled", "restored"
 	Failure  string
 }
 
@@ -80,18 +80,18 @@ func NewPayer(id ID, t Terms) (Payer, []Effect, error) {
 	return p, []Effect{AskTerms{Peer: t.Peer, Request: wire.BankRequest{Bank: id, Value: t.Value, Rungs: t.Rungs, PerRung: t.PerRung, Expiry: t.Expiry}}}, nil
 }
 
-// The secrets of a bank follow from its root, and the root from the home's seed and
-// the funding's first input: no counter has to be kept, and none repeats.
+// A bank's secrets derive from its root, and the root from the home's seed and
+// the funding's first input. So no counter must be stored, and no root repeats.
 
-// PayerKey is the secret of the payer's key in a bank's scripts.
+// PayerKey returns the secret of the payer's key in a bank's scripts.
 func PayerKey(root wire.Secret) wire.Secret { return wire.Secret(wire.Tagged("bank-payer", root[:])) }
 
-// Blinding is that of the internal key.
+// Blinding returns the blinding of the internal key.
 func Blinding(root wire.Secret) wire.Secret {
 	return wire.Secret(wire.Tagged("bank-blinding", root[:]))
 }
 
-// Pence is the chain of a bank of n pennies from its secret end.
+// Pence returns the chain of a bank of n pennies, with its secret start.
 func Pence(root wire.Secret, n uint32) penny.Pence {
 	p := penny.Pence{Chain: penny.Chain{Size: wire.PennySize}, N: n}
 	nonce, p0 := wire.Tagged("bank-nonce", root[:]), wire.Tagged("bank-p0", root[:])
@@ -100,8 +100,8 @@ func Pence(root wire.Secret, n uint32) penny.Pence {
 	return p
 }
 
-// Build makes a bank's terms, its unsigned funding, and the purse from which its
-// pennies are paid. The bank is the funding's output 0. It walks the whole chain.
+// Build computes a bank's terms, its unsigned funding, and the purse of its
+// pennies. The bank is output 0 of the funding. Build walks the whole chain.
 func Build(e *Prepare) (wire.BankTerms, *contract.Bank, contract.Tx, *penny.Purse, error) {
 	t := wire.BankTerms{Blinding: Blinding(e.Root), Expiry: e.Expiry, Payee: e.Payee, Value: e.Ladder.Value, PerRung: e.Ladder.PerRung}
 	key, err := PayerKey(e.Root).PrivKey()
@@ -128,7 +128,7 @@ func Build(e *Prepare) (wire.BankTerms, *contract.Bank, contract.Tx, *penny.Purs
 	return t, b, b.Funding(e.Inputs, e.Change, e.ChangeScript), purse, nil
 }
 
-// Step is the payer's transition.
+// Step is the payer's transition function.
 func (p Payer) Step(ev Event) (Payer, []Effect, error) {
 	switch ev := ev.(type) {
 	case Quoted:
@@ -167,7 +167,7 @@ func (p Payer) Step(ev Event) (Payer, []Effect, error) {
 		return p.broadcasted(ev)
 	case Cancelled:
 		if p.Phase >= PayerPublishing {
-			return p, nil, fmt.Errorf("%w: its funding is signed, and may be on its way", ErrTooEarly)
+			return p, nil, fmt.Errorf("%w: its funding is signed and may have been sent", ErrTooEarly)
 		}
 		return p.fail("cancelled", ErrCancelled)
 	case Restored:
@@ -199,7 +199,7 @@ func (p Payer) Step(ev Event) (Payer, []Effect, error) {
 		}
 		p.Behind = false
 		p.Target, p.Acked = max(p.Target, ev.Count), max(p.Acked, ev.Count)
-		p.Assigned = max(p.Assigned, p.Ladder.Paid(p.Target)) // what was paid since may be used
+		p.Assigned = max(p.Assigned, p.Ladder.Paid(p.Target)) // what was paid since the backup may be used
 		return p, nil, nil
 	case CloseWanted:
 		if p.Confirmed == nil || p.Spend != nil {
@@ -310,14 +310,14 @@ func (p Payer) broadcasted(ev Broadcasted) (Payer, []Effect, error) {
 	return p, nil, nil
 }
 
-// restored gives up a bank that may have been opened since: with another first
-// input it would be another one, and this one's coins may be gone. An open one
-// asks its payee how many pennies have left.
+// restored gives up a bank that may have been opened since the backup: with
+// another first input it would be a different bank, and this one's coins may be
+// spent. For an open bank it asks the payee how many pennies it holds.
 func (p Payer) restored() (Payer, []Effect, error) {
 	if p.Spend != nil {
 		return p, nil, nil
 	}
-	p.Behind = true // also a failed one, should its funding be out after all
+	p.Behind = true // also if failed, because its funding may confirm after all
 	switch {
 	case p.Phase < PayerPublishing:
 		return p.fail("restored", ErrRestored)
@@ -327,7 +327,7 @@ func (p Payer) restored() (Payer, []Effect, error) {
 	return p, []Effect{Sync{}}, nil
 }
 
-// Spendable returns why no penny can be ordered now, or nil.
+// Spendable returns nil if pennies can be ordered now, or the reason why not.
 func (p *Payer) Spendable() error {
 	switch {
 	case p.Phase == PayerFailed:
@@ -337,18 +337,18 @@ func (p *Payer) Spendable() error {
 	case p.Depth() < p.Conf:
 		return fmt.Errorf("%w: its funding has %d of %d confirmations", ErrNotOpen, p.Depth(), p.Conf)
 	case p.Behind:
-		return fmt.Errorf("%w: restored from a backup, it waits for the payee to say how many pennies it holds", ErrNotOpen)
+		return fmt.Errorf("%w: restored from a backup; waiting for the payee to say how many pennies it holds", ErrNotOpen)
 	case p.Stopped:
 		return fmt.Errorf("%w: it is being closed", ErrNotOpen)
 	case p.Stopping():
-		return fmt.Errorf("%w: it ends at %d, and no penny is taken from %d on", ErrNotOpen, p.Expiry, before(p.Expiry, p.Margins.Stop))
+		return fmt.Errorf("%w: it expires at %d, and no penny is accepted from %d on", ErrNotOpen, p.Expiry, before(p.Expiry, p.Margins.Stop))
 	case p.PayeeWhy != "":
-		return fmt.Errorf("%w: the payee takes no more: %s", ErrNotOpen, p.PayeeWhy)
+		return fmt.Errorf("%w: the payee accepts no more: %s", ErrNotOpen, p.PayeeWhy)
 	}
 	return nil
 }
 
-// order sets the count of pennies that may leave from now on.
+// order sets the count of pennies that may be sent from now on.
 func (p Payer) order(target uint64) (Payer, []Effect, error) {
 	if target > uint64(p.Ladder.N()) {
 		return p, nil, fmt.Errorf("%w: %d", ErrEmpty, p.Ladder.N()-p.Target)
@@ -360,8 +360,9 @@ func (p Payer) order(target uint64) (Payer, []Effect, error) {
 	return p, []Effect{Stream{}}, nil
 }
 
-// assigned makes sure that the payee will have credit for a step. One step of our
-// own payments at a time is not acknowledged (invariant BankerHoldsOneStep).
+// assigned raises the target so that the payee will have credit for a step. At
+// most one step of our own payments is unacknowledged (invariant
+// BankerHoldsOneStep).
 func (p Payer) assigned(ev Assigned) (Payer, []Effect, error) {
 	if err := p.Spendable(); err != nil {
 		return p, nil, err
@@ -383,7 +384,7 @@ func (p Payer) assigned(ev Assigned) (Payer, []Effect, error) {
 		count, ok = p.Ladder.CountFor(need)
 	}
 	if !ok {
-		return p, nil, fmt.Errorf("%w: %v are assigned of %v", ErrEmpty, p.Assigned, p.Ladder.Paid(p.Ladder.N()))
+		return p, nil, fmt.Errorf("%w: %v of %v are assigned", ErrEmpty, p.Assigned, p.Ladder.Paid(p.Ladder.N()))
 	}
 	p.Assigned = need
 	if !ev.Relayed {
@@ -392,12 +393,13 @@ func (p Payer) assigned(ev Assigned) (Payer, []Effect, error) {
 	return p.order(uint64(max(p.Target, count)))
 }
 
-// outstanding reports whether a payment's step is the one that is not acknowledged.
+// outstanding reports whether a payment's step is the unacknowledged one.
 func (p *Payer) outstanding(id wire.Hash, index uint32) bool {
 	return p.Outstanding != nil && *p.Outstanding == id && p.OutIndex == index
 }
 
-// closeOffered checks that the payee takes what its pennies are worth, and no more.
+// closeOffered checks that the offer gives the payee no more than its pennies
+// are worth.
 func (p Payer) closeOffered(ev CloseOffered) (Payer, []Effect, error) {
 	if !p.Stopped || p.Spend != nil {
 		return p, nil, nil
@@ -414,12 +416,13 @@ func (p Payer) closeOffered(ev CloseOffered) (Payer, []Effect, error) {
 	return p, []Effect{SignClose{Offer: ev, Rung: reach(&p.Ladder, ev.Count)}}, nil
 }
 
-// reach is the rung that a count of pennies reaches into.
+// reach returns the rung that a count of pennies has begun.
 func reach(l *penny.Ladder, count uint32) uint32 {
 	return min((count+l.PerRung-1)/l.PerRung, l.Rungs)
 }
 
-// change is the outpoint of the payer's change of a close, ok where there is one.
+// change returns the outpoint of the payer's change of a close, if there is
+// one.
 func (p *Payer) change() (at wire.Outpoint, ok bool) {
 	if p.Spend == nil || p.Spend.Foreign || p.Spend.Rung == 0 && !p.Spend.Together {
 		return at, false
@@ -427,7 +430,7 @@ func (p *Payer) change() (at wire.Outpoint, ok bool) {
 	return wire.Outpoint{Txid: p.Spend.Txid, Vout: p.Spend.Vin}, true
 }
 
-// Refundable reports whether there is something to take back now.
+// Refundable reports whether there is something to refund now.
 func (p *Payer) Refundable() bool {
 	if _, ok := p.change(); ok {
 		return p.Returned == nil
@@ -435,7 +438,7 @@ func (p *Payer) Refundable() bool {
 	return p.Spend == nil && p.Confirmed != nil && p.Tip >= p.Expiry
 }
 
-// Back is what Refundable would bring back, for contract.BuildBankRefund.
+// Back returns the input for contract.BuildBankRefund of what is Refundable.
 func (p *Payer) Back(b *contract.Bank) contract.BankRefund {
 	r := contract.BankRefund{Bank: b, At: p.At, Payer: PayerKey(p.Root)}
 	if at, ok := p.change(); ok {
@@ -488,18 +491,18 @@ func (p Payer) disconnected(ev Disconnected) (Payer, []Effect, error) {
 	return p, nil, nil
 }
 
-// The states of a bank, for people and scripts.
+// The displayed states of a bank, also for scripts.
 const (
 	StateOpening  = "opening"  // negotiated or waiting for its confirmations
 	StateOpen     = "open"     // pennies can be paid
-	StateStopped  = "stopped"  // no penny is taken any more; nothing is closed yet
+	StateStopped  = "stopped"  // no penny is accepted any more; nothing is closed yet
 	StateClosing  = "closing"  // a close is on its way
 	StateClosed   = "closed"   // by the payee, or by both
 	StateRefunded = "refunded" // by the payer, after the timelock
 	StateFailed   = "failed"   // never opened
 )
 
-// State is how the bank stands.
+// State returns the displayed state.
 func (p *Payer) State() string {
 	switch {
 	case p.Phase == PayerFailed:

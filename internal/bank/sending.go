@@ -8,23 +8,24 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// MaxHops is how many parties a payment passes, the final payee among them.
+// MaxHops is the maximum number of hops of a payment, including the final
+// payee.
 const MaxHops = wire.MaxHops
 
-// Order is a payment as its user wants it; it never changes.
+// Order is a payment as ordered by its user. It never changes.
 type Order struct {
 	Payee   wire.Key        // the final one
-	Bankers []wire.RouteHop // in order; none where the first bank is with the payee
-	Bank    ID              // the bank with the first of them
+	Bankers []wire.RouteHop // in order; none if the first bank is with the payee
+	Bank    ID              // the bank with the first hop
 	Total   wire.Msat       // that the payee gets
-	Step    wire.Msat       // of Total at a time; the last step is what is left
+	Step    wire.Msat       // part of Total in each step; the last step is the rest
 	MaxFee  wire.Msat       // of all bankers and steps
 	Memo    string          // for people
 	Created int64           // Unix time, for people
 }
 
-// Sending is a payment of ours: a stream of steps, each acknowledged by the final
-// payee before the next.
+// Sending is one of our payments: a sequence of steps, each acknowledged by the
+// final payee before the next.
 type Sending struct {
 	ID    wire.Hash
 	Order Order
@@ -33,40 +34,42 @@ type Sending struct {
 	Acked wire.Msat // of Total, acknowledged
 	Fees  wire.Msat // for the steps so far
 	Ack   wire.TransferAck
-	// Ended: no step follows, since the user or a refusal says so. A step that is
-	// not acknowledged stays so, and holds up what else goes through its bank.
+	// Ended means that no further step follows, because of the user or a
+	// refusal. An unacknowledged step remains so, and blocks other steps
+	// through its bank.
 	Ended bool
-	// Unsure: restored from a backup; the first hop may have steps that we don't
-	// know of.
+	// Unsure means that the home was restored from a backup and the first hop
+	// may have steps that we do not know of.
 	Unsure bool
 	Why    string
 }
 
 // Events of a payment.
 type (
-	// StepPaid: the credit of step Index is assigned at the bank; or, where that is
-	// not known after a restore, the first hop has the step.
+	// StepPaid says that the credit of step Index is assigned at the bank; or,
+	// if that is unknown after a restore, that the first hop has the step.
 	StepPaid struct{ Index uint32 }
-	// Sure: the first hop has no step that we don't know of.
+	// Sure says that the first hop has no step that we do not know of.
 	Sure struct{}
-	// StepAcked brings the final payee's acknowledgement.
+	// StepAcked contains the final payee's acknowledgement.
 	StepAcked struct{ Ack wire.TransferAck }
-	// StepRefused: a banker or the payee refuses the step for good. Back: the first
-	// hop shows that its credit is untouched, so that step Index counts as not asked.
+	// StepRefused says that a banker or the payee refuses the step permanently.
+	// Back means that the first hop proved that its credit is unchanged, so
+	// step Index counts as not requested.
 	StepRefused struct {
 		Why   string
 		Back  bool
 		Index uint32 // 0: the last
 	}
-	// Ended: the user ends it after the step under way.
+	// Ended says that the user ends the payment after the current step.
 	Ended struct{ Why string }
-	// Resumed: the user goes on with it.
+	// Resumed says that the user resumes the payment.
 	Resumed struct{}
 )
 
-// SendStep assigns the next step's credit, if Asked was not assigned before, has
-// its pennies streamed, and passes the step to the first hop. Answered by StepAcked
-// or StepRefused.
+// SendStep assigns the next step's credit, unless Asked was assigned before,
+// streams its pennies, and sends the step to the first hop. Its result is
+// StepAcked or StepRefused.
 type SendStep struct{}
 
 func (StepPaid) event()    {}
@@ -90,16 +93,16 @@ func NewSending(id wire.Hash, o Order) (Sending, []Effect, error) {
 	}
 	s.Order.Step = min(o.Step, o.Total)
 	if fees := s.AllFees(); fees > o.MaxFee {
-		return s, nil, fmt.Errorf("%w: bankers take %v, the cap is %v", ErrFee, fees, o.MaxFee)
+		return s, nil, fmt.Errorf("%w: the bankers' fees are %v, the cap is %v", ErrFee, fees, o.MaxFee)
 	}
 	return s, []Effect{SendStep{}}, nil
 }
 
-// next is the amount of the step after what was asked.
+// next returns the amount of the step after asked.
 func (s *Sending) next(asked wire.Msat) wire.Msat { return min(s.Order.Step, s.Order.Total-asked) }
 
-// Amounts are what each hop is credited with for a step that the payee gets: the
-// first hop's first.
+// Amounts returns each hop's credit, the first hop's first, for a step of which
+// the payee gets step.
 func (o *Order) Amounts(step wire.Msat) []wire.Msat {
 	list := make([]wire.Msat, len(o.Bankers)+1)
 	list[len(o.Bankers)] = step
@@ -109,7 +112,7 @@ func (o *Order) Amounts(step wire.Msat) []wire.Msat {
 	return list
 }
 
-// AllFees are what the bankers take for the whole payment.
+// AllFees returns the bankers' fees for the whole payment.
 func (s *Sending) AllFees() wire.Msat {
 	o := &s.Order
 	whole, rest := o.Total/o.Step, o.Total%o.Step
@@ -124,20 +127,20 @@ func (s *Sending) AllFees() wire.Msat {
 	return fees
 }
 
-// Waiting reports whether a step is asked for and not acknowledged.
+// Waiting reports whether a step is requested and not acknowledged.
 func (s *Sending) Waiting() bool { return s.Acked < s.Asked }
 
-// Done reports whether all is acknowledged.
+// Done reports whether everything is acknowledged.
 func (s *Sending) Done() bool { return s.Acked == s.Order.Total }
 
-// Next is the step after those that were asked for.
+// Next returns the step after those requested.
 func (s Sending) Next() wire.Transfer {
 	step := s.next(s.Asked)
 	s.Index, s.Asked, s.Acked = s.Index+1, s.Asked+step, s.Asked
 	return s.Transfer()
 }
 
-// Transfer is the step under way, for the first hop.
+// Transfer returns the current step, for the first hop.
 func (s *Sending) Transfer() wire.Transfer {
 	step := s.Asked - s.Acked
 	amounts := s.Order.Amounts(step)
@@ -152,12 +155,12 @@ func (s *Sending) Transfer() wire.Transfer {
 	return t
 }
 
-// Credit is what the next step takes at the first hop.
+// Credit returns the credit that the next step needs at the first hop.
 func (s *Sending) Credit() wire.Msat {
 	return s.Order.Amounts(s.next(s.Asked))[0]
 }
 
-// Step is the payment's transition.
+// Step is the payment's transition function.
 func (s Sending) Step(ev Event) (Sending, []Effect, error) {
 	switch ev := ev.(type) {
 	case StepPaid:
@@ -204,7 +207,8 @@ func (s Sending) Step(ev Event) (Sending, []Effect, error) {
 		s.Ended, s.Why = false, ""
 		return s, []Effect{SendStep{}}, nil
 	case Restored:
-		// Steps may have been paid since: whoever goes on asks first.
+		// Steps may have been paid since the backup, so ask the first hop
+		// before resuming.
 		if !s.Done() {
 			s.Ended, s.Unsure, s.Why = true, true, wire.Clean(ErrRestored.Error())
 		}
@@ -221,7 +225,7 @@ func (s Sending) Step(ev Event) (Sending, []Effect, error) {
 	return s, nil, fmt.Errorf("%w: %T to a payment", ErrWrongPhase, ev)
 }
 
-// State is how the payment stands, for people and scripts.
+// State returns the displayed state, also for scripts.
 func (s *Sending) State() string {
 	switch {
 	case s.Done():
@@ -239,46 +243,46 @@ func (s Sending) Interest() contract.Interest {
 	return contract.Interest{Done: s.Ended && !s.Waiting()}
 }
 
-// Relay is the passing on, or the receiving, of one payment's steps, on one bank.
+// Relay forwards or receives one payment's steps on one bank.
 type Relay struct {
 	ID     wire.Hash // of the payment
 	In     ID        // the bank whose credit pays
-	Out    ID        // the bank on which it goes on; zeros for the final payee
+	Out    ID        // the bank on which it continues; zeros for the final payee
 	Index  uint32
-	Total  wire.Msat // of the payment, with the last step
+	Total  wire.Msat // of the payment, including the last step
 	Passed wire.Msat // credited on In, in all
 	Fees   wire.Msat // that we kept, in all
 	Last   wire.Transfer
-	Ack    *wire.TransferAck // of the last step, once it is here
+	Ack    *wire.TransferAck // of the last step, once received
 }
 
-// Relayed brings a step whose credit is assigned in the same commit.
+// Relayed contains a step whose credit is assigned in the same commit.
 type Relayed struct {
 	Step wire.Transfer
 	Out  ID
 }
 
-// Answered brings the final payee's acknowledgement of the last step.
+// Answered contains the final payee's acknowledgement of the last step.
 type Answered struct{ Ack wire.TransferAck }
 
 func (Relayed) event()  {}
 func (Answered) event() {}
 
-// RelayID names a payment on a bank.
+// RelayID identifies a payment on a bank.
 func RelayID(in ID, payment wire.Hash) wire.Hash { return wire.Tagged("relay", in[:], payment[:]) }
 
-// NewRelay is a payment before its first step.
+// NewRelay returns a payment before its first step.
 func NewRelay(in ID, payment wire.Hash) Relay { return Relay{In: in, ID: payment} }
 
-// Fresh reports whether a step is the next one, false where it is the last one
-// again. Any other is a *wire.Refusal.
+// Fresh reports whether a step is the next one; it returns false if it repeats
+// the last one. For any other step it returns a *wire.Refusal.
 func (r *Relay) Fresh(t *wire.Transfer) (bool, error) {
 	switch {
 	case t.Bank != r.In || t.ID != r.ID:
 		return false, wire.Refuse(wire.BadRequest, "for another bank or payment")
 	case t.Index == r.Index && r.Index > 0:
 		if wire.DigestOf("transfer-step", t) != wire.DigestOf("transfer-step", &r.Last) {
-			return false, wire.Refuse(wire.BadRequest, "another step %d than before", t.Index)
+			return false, wire.Refuse(wire.BadRequest, "step %d differs from the one before", t.Index)
 		}
 		return false, nil
 	case t.Index != r.Index+1:
@@ -286,13 +290,13 @@ func (r *Relay) Fresh(t *wire.Transfer) (bool, error) {
 	case r.Index > 0 && r.Ack == nil:
 		return false, wire.Refuse(wire.Busy, "step %d is not acknowledged yet", r.Index)
 	case t.Total <= r.Total || t.Total-r.Total != last(t):
-		// Or the payee would acknowledge what a banker kept.
+		// Otherwise the payee would acknowledge an amount that a banker kept.
 		return false, wire.Refuse(wire.BadRequest, "a total of %v after %v, by a step of %v", t.Total, r.Total, last(t))
 	}
 	return true, nil
 }
 
-// last is what the final payee gets of a step.
+// last returns the final payee's amount of a step.
 func last(t *wire.Transfer) wire.Msat {
 	if n := len(t.Hops); n > 0 {
 		return t.Hops[n-1].Amount
@@ -300,7 +304,7 @@ func last(t *wire.Transfer) wire.Msat {
 	return t.Amount
 }
 
-// Step is the relay's transition.
+// Step is the relay's transition function.
 func (r Relay) Step(ev Event) (Relay, []Effect, error) {
 	switch ev := ev.(type) {
 	case Relayed:
@@ -335,5 +339,6 @@ func (r Relay) Step(ev Event) (Relay, []Effect, error) {
 	return r, nil, fmt.Errorf("%w: %T to a relay", ErrWrongPhase, ev)
 }
 
-// Interest implements the engine's view of the contract: nothing on the chain.
+// Interest implements the engine's view of the contract: it watches nothing on
+// the chain.
 func (r Relay) Interest() contract.Interest { return contract.Interest{} }

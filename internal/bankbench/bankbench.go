@@ -1,6 +1,6 @@
-// Package bankbench measures penny banks on the machine where it runs: 'bitgram
-// bank bench', and a section of 'make bench'. Ratios are of alternating runs, so
-// that they hold where absolute numbers do not.
+// Package bankbench measures penny banks on the current machine, for 'bitgram
+// bank bench' and a section of 'make bench'. Ratios come from alternating runs,
+// so they are valid even if absolute numbers are not.
 package bankbench
 
 import (
@@ -10,23 +10,23 @@ import (
 	"slices"
 )
 
-// Figure is one thing that was measured.
+// Figure is a measured figure.
 type Figure struct {
 	Name  string  `json:"name"` // for scripts; it does not change
 	What  string  `json:"what"` // for people
 	Value float64 `json:"value"`
 	Unit  string  `json:"unit"` // "ns", "ms", "/s", "vB", "bytes", "" for a ratio or a count
-	// Min and Max bound what is wanted, where they are not 0.
+	// Min and Max are the required bounds, if not 0.
 	Min float64 `json:"min,omitempty"`
 	Max float64 `json:"max,omitempty"`
-	// Note is the absolute number behind a ratio, or what else belongs to it.
+	// Note is the absolute number behind a ratio, or other details.
 	Note string `json:"note,omitempty"`
 }
 
-// OK reports whether the figure is what is wanted.
+// OK reports whether the figure is within its bounds.
 func (f *Figure) OK() bool { return f.Value >= f.Min && (f.Max == 0 || f.Value <= f.Max) }
 
-// Measured is the figure in words.
+// Measured returns the figure as text.
 func (f *Figure) Measured() string {
 	text := number(f.Value, f.Unit)
 	if f.Note != "" {
@@ -35,7 +35,7 @@ func (f *Figure) Measured() string {
 	return text
 }
 
-// Wanted is the bound in words, or empty.
+// Wanted returns the bound as text, or "".
 func (f *Figure) Wanted() string {
 	switch {
 	case f.Min > 0:
@@ -77,8 +77,9 @@ func thousands(v float64) string {
 // Options of a run.
 type Options struct {
 	Quick bool   // fewer and shorter runs
-	Dir   string // in which the parties' files lie meanwhile: its disk is measured; empty for the system's place
-	// Found is told each figure as it is measured, Working what goes on.
+	Dir   string // for the parties' files, whose disk is measured; empty for the default
+	// Found is called with each figure as it is measured, Working with the
+	// current activity.
 	Found   func(Figure)
 	Working func(text string)
 }
@@ -112,7 +113,7 @@ func (b *bench) working(format string, a ...any) {
 	}
 }
 
-// pick is quick where the run is, and full otherwise.
+// pick returns quick for a quick run, and full otherwise.
 func (b *bench) pick(quick, full int) int {
 	if b.opt.Quick {
 		return quick

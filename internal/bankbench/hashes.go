@@ -14,10 +14,10 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// jump is how many pennies one may pay for at once in what is measured.
+// jump is the number of pennies paid at once in the measurement of jumps.
 const jump = 1000
 
-// hashes measures what a payment is: a hash.
+// hashes measures the cost of a payment, which is a hash.
 func (b *bench) hashes(ctx context.Context) error {
 	b.working("verifying pennies")
 	p := bank.Pence(wire.Secret{1}, jump)
@@ -26,7 +26,8 @@ func (b *bench) hashes(ctx context.Context) error {
 	var bare, one, far []float64                       // ns of a hash, of a penny, of one of the jump's
 	var oneRatio, farRatio []float64
 	fresh := errors.New("nothing was measured")
-	// Rounds of less than a millisecond: whatever else runs seldom comes between.
+	// Use rounds of less than a millisecond, so other processes seldom
+	// interfere.
 	const n = 2 * jump
 	high, low := u.At(500), u.At(499)
 	top, bottom := u.At(jump), u.At(0)
@@ -71,8 +72,8 @@ func per(began time.Time, n int) float64 {
 	return float64(time.Since(began).Nanoseconds()) / float64(n)
 }
 
-// allocations is how often one call of f allocates; whatever else runs in the
-// process counts too, so that the least of several rounds is taken.
+// allocations returns how often one call of f allocates. Other goroutines count
+// too, so it takes the minimum of several rounds.
 func allocations(f func()) float64 {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	const calls = 50
@@ -89,8 +90,8 @@ func allocations(f func()) float64 {
 	return float64(least / calls)
 }
 
-// sizes tells what closing costs. The weights are those by which closes are built,
-// held to built transactions by contract's tests.
+// sizes reports the vsize of closes. Closes are built with these weights, which
+// contract's tests compare with built transactions.
 func (b *bench) sizes(context.Context) error {
 	for _, rungs := range []uint32{62, 126, 1022} {
 		f := Figure{Name: fmt.Sprintf("close_%d", rungs), What: fmt.Sprintf("closing a bank alone, %d rungs", rungs), Value: float64(contract.VSize(bank.CloseWeight(rungs))), Unit: "vB"}

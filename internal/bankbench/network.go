@@ -92,7 +92,7 @@ func (t *town) config(name string) node.Config {
 	return node.Config{Dir: filepath.Join(t.dir, name), Network: wire.Regtest, Seed: seed, Chain: t.chain}
 }
 
-// payer adds a payer with so many coins, each enough for a bank.
+// payer adds a payer with this many coins, each enough for a bank.
 func (t *town) payer(ctx context.Context, coins int) (*payer, error) {
 	p := &payer{accepted: make(chan error, 64)}
 	cfg := t.config(fmt.Sprintf("payer-%d", len(t.payers)))
@@ -127,7 +127,7 @@ func (t *town) payer(ctx context.Context, coins int) (*payer, error) {
 	return p, t.mine(ctx, 1)
 }
 
-// mine adds blocks and waits until everybody has seen them and is at rest.
+// mine mines blocks and waits until all parties have seen them and are idle.
 func (t *town) mine(ctx context.Context, n int) error {
 	refs, err := t.chain.Mine(ctx, n, append([]byte{0x51, 0x20}, bytes.Repeat([]byte{2}, 32)...))
 	if err != nil {
@@ -142,7 +142,7 @@ func (t *town) mine(ctx context.Context, n int) error {
 	return rest(ctx, t.payee, tip)
 }
 
-// rest waits until a node has seen a height, and has nothing to do.
+// rest waits until a node has seen a height and is idle.
 func rest(ctx context.Context, n *node.Node, tip wire.Height) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -153,7 +153,7 @@ func rest(ctx context.Context, n *node.Node, tip wire.Height) error {
 		select {
 		case <-time.After(200 * time.Microsecond):
 		case <-ctx.Done():
-			return fmt.Errorf("a node does not come to rest: %w", ctx.Err())
+			return fmt.Errorf("a node is still busy: %w", ctx.Err())
 		}
 	}
 	return nil
@@ -177,9 +177,9 @@ func (p *payer) openBank(ctx context.Context, to bank.Peer, rungs, perRung uint3
 	}
 }
 
-// openings measures from the user's request to the payee's acceptance: a chain is
-// made, all rungs are signed, brought to the payee and verified, and both sides
-// have it on their disks.
+// openings measures the time from the user's request to the payee's acceptance:
+// the chain is computed, all rungs are signed, sent to the payee and verified,
+// and both sides have stored them.
 func (b *bench) openings(ctx context.Context, t *town) error {
 	type kind struct {
 		name           string
@@ -215,8 +215,8 @@ func (b *bench) openings(ctx context.Context, t *town) error {
 	return b.exchanged(ctx, t)
 }
 
-// exchanged counts what opening a large bank sends in both directions, with the
-// connection's beginning.
+// exchanged counts the bytes sent in both directions to open a large bank,
+// including the start of the connection.
 func (b *bench) exchanged(ctx context.Context, t *town) (err error) {
 	b.working("counting bytes")
 	relay, err := newRelay(t.peer.Addrs)
@@ -235,7 +235,7 @@ func (b *bench) exchanged(ctx context.Context, t *town) (err error) {
 	return t.mine(ctx, 1)
 }
 
-// relay passes TCP on and counts the bytes.
+// relay forwards TCP and counts the bytes.
 type relay struct {
 	net.Listener
 	to    string
@@ -315,11 +315,11 @@ func (c counted) Write(p []byte) (int, error) {
 // Of the payments at once.
 const (
 	many = 50
-	// unfunded is how many banks one payer may have waiting at a payee.
+	// unfunded is the maximum number of unfunded banks of one payer at a payee.
 	unfunded = 10
 )
 
-// payments measures pennies, each of which is durable at the payee before it is
+// payments measures pennies; each is durable at the payee before it is
 // acknowledged.
 func (b *bench) payments(ctx context.Context, t *town) error {
 	p, err := t.payer(ctx, many+1)
@@ -398,8 +398,8 @@ func (b *bench) payments(ctx context.Context, t *town) error {
 	return nil
 }
 
-// pay pays pennies one by one from several banks at once, and returns how many a
-// second all of them were.
+// pay pays pennies one by one from several banks at once, and returns the total
+// rate per second.
 func (p *payer) pay(ctx context.Context, ids []bank.ID, pennies, window uint32) (float64, error) {
 	errs := make(chan error, len(ids))
 	began := time.Now()
@@ -414,11 +414,11 @@ func (p *payer) pay(ctx context.Context, ids []bank.ID, pennies, window uint32) 
 		all = errors.Join(all, <-errs)
 	}
 	rate := float64(len(ids)) * float64(pennies) / time.Since(began).Seconds()
-	// The executor looks at each order too; the next run must not wait for it.
+	// The executor also handles each order; the next run must not wait for it.
 	return rate, errors.Join(all, rest(ctx, p.Node, 0))
 }
 
-// disk writes a page and syncs it, again and again.
+// disk writes a page and syncs it, repeatedly.
 type disk struct{ f *os.File }
 
 func newDisk(dir string) (*disk, error) {

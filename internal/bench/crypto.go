@@ -18,7 +18,7 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// each is how long one call of f takes: the median of several rounds.
+// each returns the duration of one call of f: the median of several rounds.
 func each(n int, f func()) time.Duration {
 	var list []time.Duration
 	for range 5 {
@@ -136,7 +136,8 @@ func encryption(w io.Writer) error {
 	identity, recipient, e := randomSecret(), randomSecret(), randomSecret()
 	aead := newAEAD()
 	buf := make([]byte, chunk, chunk+16)
-	// pass runs over size bytes as the streams do: through one chunk's buffer.
+	// pass processes size bytes like the streams do: through one chunk's
+	// buffer.
 	pass := func(hashes, aeads int, open bool) {
 		hs := make([]*blake3.Hasher, hashes)
 		for i := range hs {
@@ -226,8 +227,8 @@ func encryption(w io.Writer) error {
 	return fail
 }
 
-// ratio is the bare time over the built one, of alternating runs, and the
-// built one's median time.
+// ratio returns the bare time divided by the built one, from alternating runs,
+// and the built one's median time.
 func ratio(rounds int, bare, built func()) (float64, time.Duration) {
 	var ratios []float64
 	var times []time.Duration

@@ -1,6 +1,6 @@
-// Command bench measures what BENCHMARKS.md states, on the machine where it
-// runs: the project's figures beside the bare rates of the same run, so that
-// ratios hold where absolute numbers do not.
+// Command bench measures the figures of BENCHMARKS.md on the current machine,
+// together with bare rates in the same run, so that ratios are valid even if
+// absolute numbers are not.
 //
 //	go run ./internal/bench -o BENCHMARKS.md
 package main
@@ -73,7 +73,7 @@ func main() {
 func report(ctx context.Context, w io.Writer, huge int64) error {
 	fmt.Fprintf(w, "# Benchmarks\n\nWritten by `make bench` on %s: %s, %d CPUs, %s %s/%s.\n", time.Now().UTC().Format("2006-01-02"),
 		cpu(), runtime.NumCPU(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
-	fmt.Fprintln(w, "Medians; ratios are of alternating runs. Every figure stands beside the bare rates of the same run.")
+	fmt.Fprintln(w, "Medians; ratios are of alternating runs. Every figure is listed with the bare rates of the same run.")
 	table(w, "Bare rates", "rate", "measured")
 	bare, err := bareRates()
 	if err != nil {
@@ -81,8 +81,8 @@ func report(ctx context.Context, w io.Writer, huge int64) error {
 	}
 	bare.print(w)
 
-	// First: a child's peak memory counts from this process's own size when it
-	// was forked, so that has to be small still.
+	// This comes first: a child's peak memory includes this process's size at
+	// the fork, which must still be small.
 	table(w, "Whole processes", "figure", "measured", "wanted")
 	if err := processes(ctx, w, huge); err != nil {
 		return err

@@ -10,18 +10,19 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// Mining is what a block takes and brings: by it work has a price in satoshi.
+// Mining contains a block's target and subsidy, from which the price of work in
+// satoshi follows.
 type Mining struct {
 	Height  wire.Height
 	Bits    uint32 // the header's nBits
 	Subsidy wire.Sat
 }
 
-// Target is what the hash of such a block is not above.
+// Target returns the target that the block's hash must not exceed.
 func (m Mining) Target() *big.Int { return blockchain.CompactToBig(m.Bits) }
 
-// MiningAt is that of the tip. On test networks its difficulty may be the least
-// there is, where a block came late.
+// MiningAt returns the tip's. On test networks its difficulty may be the
+// minimum, if a block came late.
 func MiningAt(ctx context.Context, b Backend) (m Mining, err error) {
 	tip, err := b.Tip(ctx)
 	if err != nil {

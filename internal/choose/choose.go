@@ -1,5 +1,5 @@
-// Package choose says which providers get the work. All who choose come here;
-// for now a price under the cap and distinct networks decide.
+// Package choose selects the providers for a job. Every selection is made here;
+// for now by a price under the cap and by distinct networks.
 package choose
 
 import (
@@ -11,19 +11,19 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// Offer is what a provider would do the work for.
+// Offer is a provider's offer.
 type Offer struct {
 	Agent  wire.Key
 	Value  wire.Sat
-	Prefix string // of the network in which it was reached; empty where nobody knows
+	Prefix string // of the network from which it was reached; empty if unknown
 }
 
-// Pick returns the indices of the n best offers, the best first, or of all
-// where there are fewer: the cheapest of distinct network prefixes, and only
-// then others, so that one operator's machines in one place do not hold every
-// copy. Where the sum of these does not fit, it returns the n cheapest of all.
-// Equal values are ordered by salt, which no provider can know before: nobody
-// grinds a key to be first.
+// Pick returns the indices of the n best offers, the best first, or of all if
+// there are fewer: the cheapest of distinct network prefixes, and only then
+// others, so that one operator's machines in one place do not hold every copy.
+// If their sum does not fit, it returns the n cheapest of all. Equal values are
+// ordered by salt, which providers cannot know in advance, so grinding a key
+// gains nothing.
 func Pick(offers []Offer, n int, salt wire.Hash, fits func(picked []int) bool) []int {
 	order := make([]int, len(offers))
 	ties := make([]wire.Hash, len(offers))
@@ -51,15 +51,15 @@ func Pick(offers []Offer, n int, salt wire.Hash, fits func(picked []int) bool) [
 	return order[:min(n, len(order))]
 }
 
-// Sum is what some offers take together.
+// Sum returns the total of the picked offers.
 func Sum(offers []Offer, picked []int) (sum wire.Sat) {
 	for _, i := range picked {
-		sum = min(sum+offers[i].Value, wire.MaxSat+1) // no overflow: each is at most MaxSat+1
+		sum = min(sum+offers[i].Value, wire.MaxSat+1) // cannot overflow: each is at most MaxSat+1
 	}
 	return sum
 }
 
-// Prefix is the network that a multiaddr lies in: /16 of IPv4, /32 of IPv6.
+// Prefix returns the network of a multiaddr: /16 of IPv4, /32 of IPv6.
 func Prefix(addr string) string {
 	parts := strings.Split(addr, "/")
 	if len(parts) < 3 {

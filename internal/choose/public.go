@@ -2,9 +2,9 @@ package choose
 
 import "net/netip"
 
-// special are the blocks that are not addresses of one machine that anybody can
-// reach (IANA's registries of special-purpose addresses, RFC 6890), and those of
-// IPv6 that lead to an IPv4 address of any kind.
+// special lists the prefixes whose addresses do not belong to one publicly
+// reachable machine (IANA's registries of special-purpose addresses, RFC 6890),
+// and those of IPv6 that lead to IPv4 addresses of any kind.
 var special = func() (list []netip.Prefix) {
 	for _, s := range []string{
 		"0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
@@ -21,7 +21,7 @@ var special = func() (list []netip.Prefix) {
 	return list
 }()
 
-// unicast is what IANA gives out of IPv6.
+// unicast is the part of IPv6 that IANA allocates.
 var unicast = netip.MustParsePrefix("2000::/3")
 
 // Public reports whether an address can be one machine's on the public network.

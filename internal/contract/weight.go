@@ -140,8 +140,8 @@ func VSize(weight int64) int64 { return (weight + 3) / 4 }
 // Bitcoin Core before v29.1 and btcd relay, 1 sat/vB.
 const MinFeeRate wire.SatPerKVB = 1000
 
-// ClaimReserve is the fee of a claim of leaf i of n, alone in a transaction
-// with one P2TR output, at a fee rate.
+// ClaimReserve returns the fee of a claim of leaf i of n at a fee rate, alone in
+// a transaction with one P2TR output.
 func ClaimReserve(rate wire.SatPerKVB, i, n int) wire.Sat {
 	return rate.Fee(VSize(TxOverheadWeight + ClaimInputWeight(i, n) + P2TROutputWeight))
 }

@@ -1,6 +1,5 @@
-// Package daemon runs a home: it takes its lock, decrypts its seed, connects it
-// to a chain, opens the node and serves the API, and ends all of it in good
-// order.
+// Package daemon runs a home: it takes the home's lock, decrypts the seed, connects
+// to a chain, opens the node and serves the API, and stops all of it in order.
 package daemon
 
 import (
@@ -25,41 +24,44 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// Config of a daemon.
+// Config configures a daemon.
 type Config struct {
 	Home home.Home
-	// Passphrase is asked where the seed is encrypted.
+	// Passphrase is called if the seed is encrypted.
 	Passphrase func() (string, error)
 	Chain      Chain
-	// Policy makes it an agent, which listens on Listen.
+	// Policy makes the daemon an agent, which listens on Listen; nil for none.
 	Policy *deal.Policy
-	// Banking makes it a payee of penny banks, which listens too.
+	// Banking makes it a payee of penny banks, which also listens on Listen; nil
+	// for none.
 	Banking *node.Banking
-	// Hints, where set, is the first block that is read for names and seeds.
+	// Hints is the first block that is read for names and seeds; nil to read none.
 	Hints *wire.Height
-	// Advertise keeps an agent's own hint on the chain.
+	// Advertise keeps the agent's own hint on the chain; nil for none.
 	Advertise *node.Advertise
-	// MaxMessage is the largest copy that is fetched for the home, bytes.
+	// MaxMessage is the largest message that is fetched for the home, in bytes.
 	MaxMessage uint64
 	Listen     []string
-	// Seeds are multiaddrs with peer IDs by which the DHT is entered.
+	// Seeds are multiaddrs with peer IDs through which to join the DHT.
 	Seeds []string
-	// Backup is a file that is kept current: written anew BackupEvery where a
-	// contract has changed; empty for none.
+	// Backup is the file of a backup that is kept current: it is rewritten every
+	// BackupEvery if something has changed. Empty for none.
 	Backup      string
 	BackupEvery time.Duration
-	// API is the address that the API listens on: a loopback one.
+	// API is the loopback address, with port, on which the API listens.
 	API     string
 	Version string
-	// Ready is told once the daemon answers.
+	// Ready is called once the daemon answers requests.
 	Ready func(url string, n *node.Node)
 	Log   *slog.Logger
 }
 
-// ErrNotLoopback: the API would be open to the network.
+// ErrNotLoopback: Config.API is not a loopback address.
 var ErrNotLoopback = errors.New("the API listens on loopback only")
 
-// Run runs a home until ctx ends.
+// Run runs a home until ctx ends or the node fails. It returns home.ErrInUse if
+// another daemon runs on the home, home.ErrPassphrase, ErrNotLoopback, ErrNoChain,
+// and what the chain, the node and the API return.
 func Run(ctx context.Context, cfg Config) (err error) {
 	if err := loopback(cfg.API); err != nil {
 		return err
@@ -72,7 +74,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if lock.Note != "" {
 		cfg.Log.Warn(lock.Note)
 	}
-	// What an earlier daemon left is no longer true, or half done.
+	// What an earlier daemon left is outdated or incomplete.
 	if err := errors.Join(cfg.Home.Unpublish(), cfg.Home.Sweep(cfg.Backup)); err != nil {
 		return err
 	}
@@ -91,7 +93,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	l, err := net.Listen("tcp", cfg.API)
 	if err != nil {
-		return fmt.Errorf("the API cannot listen: %w", err)
+		return fmt.Errorf("--api: cannot listen: %w", err)
 	}
 	backup := func(ctx context.Context, w io.Writer, snapshot func(context.Context, string) error) error {
 		return cfg.Home.Backup(ctx, w, seed, snapshot)
@@ -145,7 +147,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		keeper.wait()
 		server.Attach(nil)
 		failed := n.Close()
-		if err = errors.Join(err, failed); cfg.Backup != "" && failed == nil { // a damaged database does not replace a good backup
+		if err = errors.Join(err, failed); cfg.Backup != "" && failed == nil { // a damaged database must not replace a good backup
 			keeper.finish(func(ctx context.Context, w io.Writer) error {
 				return backup(ctx, w, func(ctx context.Context, path string) error { return node.SnapshotClosed(ctx, cfg.Home.Dir, path) })
 			})
@@ -175,13 +177,14 @@ func loopback(addr string) error {
 		return fmt.Errorf("%w: %q: %w", ErrNotLoopback, addr, err)
 	}
 	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
-		return fmt.Errorf("%w: %q; put a proxy of your own before it", ErrNotLoopback, addr)
+		return fmt.Errorf("%w: %q; to reach it from elsewhere, run a proxy in front of it", ErrNotLoopback, addr)
 	}
 	return nil
 }
 
-// fit refuses a Bitcoin node that will not do however long we wait; one that is
-// away, or behind, is waited for.
+// fit returns an error if the Bitcoin node can never be used: it is on another
+// network, or refuses the credentials. A node that is away or behind is only
+// logged; the daemon waits for it.
 func fit(ctx context.Context, h chain.HealthChecker, log *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -195,7 +198,7 @@ func fit(ctx context.Context, h chain.HealthChecker, log *slog.Logger) error {
 	return nil
 }
 
-// open decrypts the home's seed.
+// open decrypts the home's key file and returns it with the seed.
 func open(cfg Config) (*home.Keys, []byte, error) {
 	keys, err := cfg.Home.Keys()
 	if err != nil {
@@ -216,17 +219,17 @@ func open(cfg Config) (*home.Keys, []byte, error) {
 		return nil, nil, fmt.Errorf("%w: the key file: %w", home.ErrDamaged, err)
 	}
 	if address != keys.Address {
-		return nil, nil, fmt.Errorf("%w: the key file names another address than its seed has", home.ErrDamaged)
+		return nil, nil, fmt.Errorf("%w: the address in the key file is not that of its seed", home.ErrDamaged)
 	}
 	return keys, seed, nil
 }
 
-// early is how much before a home's creation its chain is read: block times may
-// be two hours off.
+// early is how long before a home's creation its chain is read: block times may be
+// wrong by two hours.
 const early = 3 * time.Hour
 
-// birthday is the height from which a new home follows the chain: the last block
-// that is surely older than the seed. The chain is searched by halves.
+// birthday returns the height from which a new home follows the chain: that of the
+// last block that is certainly older than the seed. It is a binary search.
 func birthday(ctx context.Context, b chain.Backend, keys *home.Keys) (wire.Height, error) {
 	if keys.Created == 0 || keys.Network == wire.Regtest {
 		return 0, nil
@@ -256,8 +259,9 @@ func birthday(ctx context.Context, b chain.Backend, keys *home.Keys) (wire.Heigh
 	return low, nil
 }
 
-// timeOf is when a block was made. Where the node gives headers no block is asked
-// for: it may have pruned it, and a home does not need the blocks before its own.
+// timeOf returns the time of a block. If the node gives headers, the block itself
+// is not read: it may be pruned, and a home does not need the blocks before its
+// birthday.
 func timeOf(ctx context.Context, b chain.Backend, hash chainhash.Hash) (time.Time, error) {
 	if r, ok := b.(chain.HeaderReader); ok {
 		h, err := r.Header(ctx, hash)
@@ -275,13 +279,14 @@ func timeOf(ctx context.Context, b chain.Backend, hash chainhash.Hash) (time.Tim
 
 // Chain says which chain a daemon follows.
 type Chain struct {
-	// URL of a Bitcoin node's JSON-RPC; empty for an embedded regtest chain
-	// below the home, on which a block comes every Interval.
+	// URL is a Bitcoin node's JSON-RPC; empty for an embedded regtest chain in the
+	// home, on which a block is mined every Interval.
 	URL, User, Password, Cookie, CA, ZMQ string
 	Interval                             time.Duration
 }
 
-// ErrNoChain: a network without an embedded chain needs a Bitcoin node.
+// ErrNoChain: the network has no embedded chain, and no usable Bitcoin node was
+// given.
 var ErrNoChain = errors.New("no Bitcoin node")
 
 func (c Chain) open(dir string, n wire.Network, log *slog.Logger) (chain.Backend, func() error, error) {
@@ -293,7 +298,7 @@ func (c Chain) open(dir string, n wire.Network, log *slog.Logger) (chain.Backend
 		return b, b.Close, nil
 	}
 	if n != wire.Regtest {
-		return nil, nil, fmt.Errorf("%w: %s has no embedded chain", ErrNoChain, n)
+		return nil, nil, fmt.Errorf("%w: %s needs one", ErrNoChain, n)
 	}
 	dc, err := devchain.Open(filepath.Join(dir, "chain"))
 	if err != nil {
@@ -302,10 +307,10 @@ func (c Chain) open(dir string, n wire.Network, log *slog.Logger) (chain.Backend
 	return dc, dc.Close, nil
 }
 
-// mature is when a coinbase can be spent.
+// mature is the number of confirmations after which a coinbase can be spent.
 const mature = 100
 
-// fund mines on the embedded chain, to the home's own wallet.
+// fund mines on the embedded chain, to the home's wallet, in the background.
 func (c Chain) fund(ctx context.Context, b chain.Backend, n *node.Node, log *slog.Logger) error {
 	dc, ok := b.(*devchain.Chain)
 	if !ok {
@@ -326,7 +331,7 @@ func (c Chain) fund(ctx context.Context, b chain.Backend, n *node.Node, log *slo
 	}
 	go func() {
 		if err := dc.MineEvery(ctx, c.Interval, script); err != nil && ctx.Err() == nil {
-			log.Error("no blocks are mined any more", "err", err)
+			log.Error("the embedded chain has stopped: no more blocks are mined", "err", err)
 		}
 	}()
 	return nil

@@ -19,15 +19,15 @@ type keeper struct {
 	log     *slog.Logger
 
 	mu      sync.Mutex
-	saved   int64 // commits that are in the file; -1: none
+	saved   int64 // number of commits in the file; -1 for none
 	running sync.WaitGroup
 }
 
-// lastSave is how long the last backup of a daemon that stops may take.
+// lastSave is the time limit for the last backup of a daemon that stops.
 const lastSave = 10 * time.Second
 
-// start writes a first backup, and another each time there is news, until ctx
-// ends.
+// start writes a backup now, and another after each interval in which something
+// has changed, until ctx ends.
 func (k *keeper) start(ctx context.Context) {
 	k.running.Go(func() {
 		t := time.NewTicker(k.every)
@@ -49,8 +49,8 @@ func (k *keeper) tryUpdate(ctx context.Context) {
 	}
 }
 
-// update makes the file current: when it returns nil, all that was committed
-// before is in it.
+// update brings the file up to date. When it returns nil, the file holds
+// everything committed before the call.
 func (k *keeper) update(ctx context.Context) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -65,14 +65,14 @@ func (k *keeper) update(ctx context.Context) error {
 	return err
 }
 
-// finish writes what is news since into a last backup, when the node has ended
-// and nothing can change any more.
+// finish writes a last backup after the node has ended, if something has changed
+// since.
 func (k *keeper) finish(write func(context.Context, io.Writer) error) {
 	ctx, cancel := context.WithTimeout(context.Background(), lastSave)
 	defer cancel()
 	k.write = write
 	if k.tryUpdate(ctx); ctx.Err() != nil {
-		k.log.Error("the last backup took too long; the one before it stays", "file", k.path)
+		k.log.Error("the last backup took too long; the previous one is kept", "file", k.path)
 	}
 }
 

@@ -10,38 +10,39 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// AgentPhase is where an agent stands with one message.
+// AgentPhase is the phase of an agent's part in one message.
 type AgentPhase uint8
 
-// The phases of Agent. They are derived from what the agent did and what the
-// chain shows now, so a reorg that takes a block back takes its phase back.
+// The phases of Agent. They are derived from the agent's record and from what
+// the chain shows now, so a reorg that withdraws a block also withdraws its
+// phase.
 const (
 	AgentQuoted   AgentPhase = iota // T is out; nothing is held
 	AgentHeld                       // package verified, copy stored, funding awaited
 	AgentCached                     // funded: the message is served
-	AgentReleased                   // σ is here: the claim is the agent's to make
+	AgentReleased                   // σ is here: the agent can claim
 	AgentClaimed                    // the claim is confirmed
-	AgentClosed                     // over without pay: not funded, not picked up in time, or refunded
+	AgentClosed                     // ended without pay: not funded, not fetched in time, or refunded
 )
 
 var agentPhases = []string{"quoted", "held", "cached", "released", "claimed", "closed"}
 
 func (p AgentPhase) String() string { return name(agentPhases, uint8(p)) }
 
-// Policy is what an agent's operator takes, and for how much.
+// Policy contains the limits and prices set by an agent's operator.
 type Policy struct {
 	Rate      wire.Psat // per byte-day
 	MaxSize   uint64    // of a sealed copy
 	MaxBlocks uint32    // of storage
 	ValidFor  uint32    // blocks within which a quote must be funded
-	Patience  uint32    // blocks for which a claim waits for others to share its transaction
+	Patience  uint32    // blocks that a claim waits for others to share its transaction
 	OneOfMany bool      // take part in 1-of-many, in which a sibling can outbid the claim
-	// MaxStored and MaxUnfunded bound the bytes of all copies, and of those
-	// whose funding never confirmed; 0 for no bound.
+	// MaxStored and MaxUnfunded limit the bytes of all copies, and of those
+	// whose funding never confirmed; 0 means no limit.
 	MaxStored, MaxUnfunded uint64
 }
 
-// Agent is an agent's side of one message, named by its point T.
+// Agent is an agent's side of one message, identified by its point T.
 type Agent struct {
 	Margins   Margins
 	Patience  uint32
@@ -54,7 +55,7 @@ type Agent struct {
 	Value     wire.Sat
 	Confirmed *contract.Fact
 	Funded    bool   // was confirmed once: a reorg alone does not end the deal
-	FundingTx []byte // with witnesses, once seen: broadcast again when a reorg drops it
+	FundingTx []byte // with witnesses, once seen: broadcast again if a reorg drops it
 	Spend     *SpendFact
 	Sigma     *wire.Secret
 	ReleaseAt wire.Height // when σ came
@@ -62,10 +63,10 @@ type Agent struct {
 	Ack       []byte
 	Tip       wire.Height
 	Dropped   bool // the copy is deleted
-	Void      bool // the quote holds no more
+	Void      bool // the quote is no longer valid
 }
 
-// Phase tells where the deal stands as of the last block told.
+// Phase returns the deal's phase as of the last block reported.
 func (a *Agent) Phase() AgentPhase {
 	switch {
 	case a.Package == nil && (a.Void || a.Tip > a.Quote.ValidUntil):
@@ -79,7 +80,7 @@ func (a *Agent) Phase() AgentPhase {
 	case a.Sigma != nil:
 		return AgentReleased
 	case a.Tip >= before(a.Quote.Expiry, a.Margins.Release):
-		return AgentClosed // nobody came in time; σ is not taken any more
+		return AgentClosed // no σ came in time; it is no longer accepted
 	case a.funded(a.Margins.CacheConf):
 		return AgentCached
 	case !a.Funded && a.Tip > a.Quote.ValidUntil:
@@ -88,7 +89,7 @@ func (a *Agent) Phase() AgentPhase {
 	return AgentHeld
 }
 
-// Fresh are the random secrets of a new quote.
+// Fresh contains the random secrets of a new quote.
 type Fresh struct{ Tau, ClaimKey wire.Secret }
 
 // Reserve is the part of a quote's value, in sat, that pays for the chain: the
@@ -102,24 +103,24 @@ func Reserve(rate wire.SatPerKVB, expiry wire.Height, shape wire.Shape) wire.Sat
 	return contract.FrozenReserve(2*max(rate, contract.MinFeeRate), expiry, n)
 }
 
-// NewAgent answers a request with a signed quote and the state that stands
-// behind it, which must be kept before the quote leaves. A request that policy
-// does not take is a *wire.Refusal.
+// NewAgent answers a request with a signed quote, and the state to be stored
+// before the quote is sent. A request that the policy does not allow returns a
+// *wire.Refusal.
 func NewAgent(req *wire.QuoteRequest, identity wire.Secret, fresh Fresh, p Policy, m Margins, tip wire.Height, rate wire.SatPerKVB) (Agent, error) {
 	if err := req.Check(); err != nil {
 		return Agent{}, wire.Refuse(wire.BadRequest, "%w", err)
 	}
 	switch {
 	case req.Size > p.MaxSize:
-		return Agent{}, wire.Refuse(wire.TooBig, "%d bytes, this agent takes %d", req.Size, p.MaxSize)
+		return Agent{}, wire.Refuse(wire.TooBig, "%d bytes, this agent accepts at most %d", req.Size, p.MaxSize)
 	case req.Shape == wire.OneOfMany && !p.OneOfMany:
-		return Agent{}, wire.Refuse(wire.BadRequest, "this agent takes no part in one-of-many")
+		return Agent{}, wire.Refuse(wire.BadRequest, "this agent does not accept one-of-many")
 	case req.StoreUntil <= tip:
 		return Agent{}, wire.Refuse(wire.TooLate, "storage until %d, the chain is at %d", req.StoreUntil, tip)
 	case uint32(req.StoreUntil-tip) > p.MaxBlocks:
-		return Agent{}, wire.Refuse(wire.TooLong, "%d blocks of storage, this agent takes %d", req.StoreUntil-tip, p.MaxBlocks)
+		return Agent{}, wire.Refuse(wire.TooLong, "%d blocks of storage, this agent accepts at most %d", req.StoreUntil-tip, p.MaxBlocks)
 	case uint32(req.Expiry-req.StoreUntil) < m.Slack || uint32(req.Expiry-req.StoreUntil) > 2*m.Slack:
-		return Agent{}, wire.Refuse(wire.BadRequest, "expiry %d blocks after storage, wanted %d to %d", req.Expiry-req.StoreUntil, m.Slack, 2*m.Slack)
+		return Agent{}, wire.Refuse(wire.BadRequest, "expiry %d blocks after storage, must be %d to %d", req.Expiry-req.StoreUntil, m.Slack, 2*m.Slack)
 	}
 	price, err := wire.StoragePrice(p.Rate, req.Size, uint32(req.StoreUntil-tip), m.BlocksPerDay)
 	if err != nil {
@@ -151,7 +152,8 @@ func NewAgent(req *wire.QuoteRequest, identity wire.Secret, fresh Fresh, p Polic
 	return Agent{Margins: m, Patience: p.Patience, Quote: q, Tau: fresh.Tau, ClaimKey: fresh.ClaimKey, Tip: tip}, nil
 }
 
-// Step is the agent's transition. An error that a peer caused is a *wire.Refusal.
+// Step is the agent's transition function. If a peer caused the error, it is a
+// *wire.Refusal.
 func (a Agent) Step(ev Event) (Agent, []Effect, error) {
 	switch ev := ev.(type) {
 	case Offered:
@@ -181,7 +183,8 @@ func (a Agent) Step(ev Event) (Agent, []Effect, error) {
 	return a, nil, fmt.Errorf("%w: %T to an agent", ErrWrongPhase, ev)
 }
 
-// Checked is a package that pays the agent of a quote.
+// Checked is the result of CheckPackage for a package that pays the agent of a
+// quote.
 type Checked struct {
 	quote wire.Quote
 	pack  wire.Hash // Package.Digest
@@ -192,7 +195,7 @@ type Checked struct {
 
 // CheckPackage recomputes everything that pays the agent, byte for byte:
 // leaves, output key, root, marker and pre-signature (invariant
-// OnlyTemplateLeaves). Its error wraps ErrBadPackage.
+// OnlyTemplateLeaves). Errors wrap ErrBadPackage.
 func CheckPackage(q *wire.Quote, p *wire.Package) (*Checked, error) {
 	bad := func(format string, a ...any) (*Checked, error) {
 		return nil, fmt.Errorf("%w: "+format, append([]any{ErrBadPackage}, a...)...)
@@ -224,7 +227,7 @@ func CheckPackage(q *wire.Quote, p *wire.Package) (*Checked, error) {
 			continue
 		}
 		if index >= 0 || c.ReleaseHash != leaf.ReleaseHash {
-			return bad("claim leaf does not fit")
+			return bad("claim leaf does not match the leaf")
 		}
 		index = i
 	}
@@ -276,7 +279,7 @@ func (a Agent) offered(ev Offered) (Agent, []Effect, error) {
 		if !a.Dropped && a.Package.Digest() == ev.Package.Digest() {
 			return a, nil, nil // again, after a lost receipt
 		}
-		return a, nil, wire.Refuse(wire.BadRequest, "this quote is used")
+		return a, nil, wire.Refuse(wire.BadRequest, "this quote was used for another package")
 	}
 	if ev.Height > a.Quote.ValidUntil {
 		return a, nil, wire.Refuse(wire.TooLate, "the quote was valid until %d", a.Quote.ValidUntil)
@@ -299,8 +302,8 @@ func (a Agent) offered(ev Offered) (Agent, []Effect, error) {
 // funded reports whether the funding is deep enough for n confirmations.
 func (a *Agent) funded(n uint32) bool { return a.Confirmed.Depth(a.Tip) >= n }
 
-// released takes σ. What the answer is, the caller reads from Answer after
-// the state is kept.
+// released accepts σ. The caller reads the answer from Answer after the state
+// is stored.
 func (a Agent) released(ev Released) (Agent, []Effect, error) {
 	if a.Package == nil {
 		return a, nil, wire.Refuse(wire.Unknown, "no message under this point")
@@ -318,17 +321,17 @@ func (a Agent) released(ev Released) (Agent, []Effect, error) {
 	case !a.funded(a.Margins.reveal(a.Value)):
 		return a, nil, wire.Refuse(wire.NotConfirmed, "%d of %d confirmations", a.Confirmed.Depth(a.Tip), a.Margins.reveal(a.Value))
 	case a.Tip >= before(a.Quote.Expiry, a.Margins.Release):
-		return a, nil, wire.Refuse(wire.TooLate, "too near to the refund at %d", a.Quote.Expiry)
+		return a, nil, wire.Refuse(wire.TooLate, "too close to the refund at %d", a.Quote.Expiry)
 	}
 	a.Sigma, a.ReleaseAt = &ev.Sigma, a.Tip
 	if a.Quote.Shape == wire.OneOfMany {
-		return a, []Effect{ClaimDue{}}, nil // τ goes out with the claim only: claim now
+		return a, []Effect{ClaimDue{}}, nil // only the claim reveals τ: claim now
 	}
 	return a, nil, nil
 }
 
-// Answer is τ for a recipient that gave σ. In 1-of-many τ travels by the claim
-// alone: ok is false until the own claim is confirmed.
+// Answer returns τ for a recipient that gave σ. In one-of-many only the claim
+// reveals τ: ok is false until the agent's own claim is confirmed.
 func (a *Agent) Answer() (tau wire.Secret, ok bool) {
 	ok = a.Sigma != nil && (a.Quote.Shape == wire.PerAgent || a.Phase() == AgentClaimed)
 	if ok {
@@ -349,12 +352,13 @@ func (a Agent) acked(ev Acked) (Agent, []Effect, error) {
 	return a, nil, nil
 }
 
-// Claimable reports whether the claim can be made and is not confirmed.
+// Claimable reports whether the agent can claim and its claim is not confirmed
+// yet.
 func (a *Agent) Claimable() bool {
 	return a.Phase() == AgentReleased && a.Confirmed != nil
 }
 
-// claimDue is the height from which the claim is broadcast.
+// claimDue returns the height from which the claim is broadcast.
 func (a *Agent) claimDue() wire.Height {
 	latest := before(a.Quote.Expiry, a.Margins.Claim)
 	if a.Quote.Shape == wire.OneOfMany {
@@ -394,8 +398,8 @@ func (a Agent) connected(ev Connected) (Agent, []Effect, error) {
 	return a, nil, nil
 }
 
-// over reports whether no reorg that the margins allow for can bring the deal
-// back: its end is buried.
+// over reports whether the deal has ended for good: no reorg within the margins
+// can revive it.
 func (a *Agent) over() bool {
 	if a.Spend != nil {
 		return a.Spend.Depth(a.Tip) >= a.Margins.Final
@@ -416,8 +420,8 @@ func (a Agent) disconnected(ev Disconnected) (Agent, []Effect, error) {
 	return a, nil, nil
 }
 
-// restored gives up a quote, which may have been used since, and a copy that is
-// not here any more. What is to be claimed is claimed.
+// restored gives up a quote, which may have been used since the backup, and a
+// copy that is not on disk. It still claims what can be claimed.
 func (a Agent) restored(ev Restored) (Agent, []Effect, error) {
 	if a.Package == nil {
 		a.Void = true
@@ -430,7 +434,7 @@ func (a Agent) restored(ev Restored) (Agent, []Effect, error) {
 	return a, []Effect{DropPayload{Find: wire.FindKey(a.Package.FetchKey)}}, nil
 }
 
-// Serves reports whether the copy may be handed to its recipient.
+// Serves reports whether the copy may be given to its recipient.
 func (a *Agent) Serves() bool {
 	p := a.Phase()
 	return (p == AgentCached || p == AgentReleased || p == AgentClaimed) && !a.Dropped
@@ -442,13 +446,13 @@ func (a Agent) Interest() contract.Interest {
 	if a.Package == nil {
 		in.Wake = a.Quote.ValidUntil + 1
 		in.Done = a.Phase() == AgentClosed
-		in.Forget = in.Done // an unused quote: nobody fills the disk with them
+		in.Forget = in.Done // an unused quote: remove it, so that quotes cannot fill the disk
 		return in
 	}
 	in.Txids, in.Outpoints = []wire.Hash{a.At.Txid}, []wire.Outpoint{a.At}
 	switch {
-	case a.Dropped && a.over(): // a reorg may have dug up a claim though the copy is deleted
-		in.Done, in.Forget = true, !a.Funded // what was never paid for leaves nothing behind
+	case a.Dropped && a.over(): // a reorg may have revived a claim although the copy is deleted
+		in.Done, in.Forget = true, !a.Funded // a deal that was never paid for leaves no record
 	case a.Sigma != nil && a.Confirmed == nil:
 		in.Wake = 1
 	case a.Spend != nil:

@@ -19,8 +19,8 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// crashStories are what TestCrashEquivalence disturbs. Blocks alone finish each of
-// them once the message is sent.
+// crashStories are the stories that TestCrashEquivalence disturbs. Blocks alone
+// finish each of them once the message is sent.
 var crashStories = []crashStory{
 	{name: "happy", paid: 1},
 	{name: "refused", paid: 1, refused: true},
@@ -44,17 +44,17 @@ var crashStories = []crashStory{
 type crashStory struct {
 	name    string
 	shape   wire.Shape
-	refused bool                          // an agent does not take its copy
+	refused bool                          // an agent does not accept its copy
 	paid    int                           // outputs that agents claim in the end
-	fault   func(*town)                   // somebody's, once the message is sent; nil for none
+	fault   func(*town)                   // of a party, once the message is sent; nil for none
 	drop    func(*town) (wire.Hash, bool) // says when a reorg drops a transaction, and which; nil for never
 }
 
-// TestCrashEquivalence: whoever crashes at any effect, before it is carried out
-// or after it and before its answer is kept, and comes back at once or two
-// blocks later, everything ends as it would have, and no nonce and no point
-// serves twice. On its return a party is told the blocks that it missed, and
-// then carries out what was pending, as the engine does.
+// TestCrashEquivalence: if a party crashes at any effect, before it is carried
+// out or after it but before its result is stored, and returns at once or two
+// blocks later, the outcome is the same as without the crash, and no nonce and
+// no point is used twice. On its return a party is told of the blocks that it
+// missed, and then carries out its pending effects, as the engine does.
 func TestCrashEquivalence(t *testing.T) {
 	t.Parallel()
 	sample := tier.NewSample(t)
@@ -113,12 +113,12 @@ func TestCrashEquivalence(t *testing.T) {
 		delete(seen, what)
 	}
 	if len(seen) > 0 {
-		t.Errorf("effects that the list above does not know: %v", seen)
+		t.Errorf("effects missing from the list above: %v", seen)
 	}
 	t.Logf("%d crashes", crashes)
 }
 
-// crash says at which effect somebody goes down. A nil crash is none.
+// crash says at which effect a party crashes. A nil crash means none.
 type crash struct {
 	at    int // number of the effect
 	after bool
@@ -129,7 +129,7 @@ type crash struct {
 	who     string   // is down, or catches up
 	away    bool     // hears nothing
 	pending []func()
-	used    map[[32]byte]wire.Hash // nonces and points, and the package they serve
+	used    map[[32]byte]wire.Hash // nonces and points, and the package in which each was used
 	reused  bool
 }
 
@@ -162,15 +162,15 @@ func (c *crash) perform(who string, e deal.Effect, do func(deal.Effect)) {
 	do(e)
 }
 
-// town is a world in which somebody may crash. Everybody follows the chain for
-// themselves.
+// town is a world in which a party may crash. Each party follows the chain on
+// its own.
 type town struct {
 	*world
 	story   crashStory
 	dropped bool // what the story drops
 	parties []string
-	told    map[string][]chainhash.Hash // the blocks that each knows, by height
-	back    wire.Height                 // when who is down comes back
+	told    map[string][]chainhash.Hash // the blocks that each party was told of, by height
+	back    wire.Height                 // when the crashed party returns
 	last    wire.Height                 // by when all is over
 }
 
@@ -183,9 +183,9 @@ func newTown(t *testing.T, c *crash, s crashStory) *town {
 	w := &town{world: newWorldOn(t, newLedger(), 1, n), story: s, told: map[string][]chainhash.Hash{}}
 	c.used = map[[32]byte]wire.Hash{}
 	w.crash = c
-	// A short life, in which two blocks decide nothing: nobody is late for a
-	// deadline, and a recipient that turns from a silent agent does so before
-	// that one claims.
+	// Short margins for which two blocks do not matter: no party misses a
+	// deadline, and a recipient that turns away from a silent agent does so
+	// before that agent claims.
 	w.margins.Turn, w.margins.Slack, w.margins.Release, w.margins.Claim, w.margins.Bump = 4, 16, 8, 4, 3
 	w.policy.Patience = 9
 	var known []chainhash.Hash
@@ -200,7 +200,7 @@ func newTown(t *testing.T, c *crash, s crashStory) *town {
 	for _, p := range w.parties {
 		w.told[p] = slices.Clone(known)
 	}
-	if s.refused { // by the one that is surely chosen
+	if s.refused { // by the agent that is certainly chosen
 		first := slices.MinFunc(w.agents, func(a, b *agent) int {
 			return bytes.Compare(a.key[:], b.key[:])
 		})
@@ -244,7 +244,7 @@ func (w *town) hash(h wire.Height) chainhash.Hash {
 	return hash
 }
 
-// first is the agent that the recipient turns to first.
+// first returns the agent that the recipient asks first.
 func (w *town) first() *agent {
 	key := func(a *agent) wire.Secret {
 		sec, err := seal.FromSender(w.sender.Terms.Ephemeral, w.sender.Terms.Recipient)
@@ -257,7 +257,7 @@ func (w *town) first() *agent {
 	})
 }
 
-// follow brings one party to the chain's tip, as far as it stays up.
+// follow brings one party to the chain's tip, unless it crashes on the way.
 func (w *town) follow(p string) {
 	for {
 		last := wire.Height(len(w.told[p]) - 1)
@@ -300,7 +300,7 @@ func (w *town) tellOne(p string, h wire.Height, ev deal.Event) {
 	}
 }
 
-// settle tells everybody of the chain, and brings back who was down for long
+// settle brings every party to the tip, and restarts a party that was down long
 // enough.
 func (w *town) settle() {
 	for _, p := range w.parties {
@@ -317,7 +317,7 @@ func (w *town) settle() {
 		return
 	}
 	c.away = false
-	w.follow(c.who) // what this asks for comes after what was pending
+	w.follow(c.who) // effects of these blocks come after the pending ones
 	pending := c.pending
 	c.who, c.pending = "", nil
 	for _, do := range pending {
@@ -339,7 +339,8 @@ func (w *town) next() {
 	w.settle()
 }
 
-// drop replaces the blocks from the one of a transaction on, without it.
+// drop replaces the blocks from that of a transaction on, without the
+// transaction.
 func (w *town) drop(txid wire.Hash) {
 	for depth := 1; ; depth++ {
 		for _, tx := range w.block(w.tip() - wire.Height(depth-1)).Transactions {
@@ -352,21 +353,21 @@ func (w *town) drop(txid wire.Hash) {
 	}
 }
 
-// end mines until nothing happens any more.
+// end mines until nothing more happens.
 func (w *town) end() {
 	for w.tip() < w.last {
 		w.next()
 	}
 }
 
-// outcome is what matters of an end. Coins are named by who got them, which
-// leaves fees out.
+// outcome is the essential result of a run. Coins are listed by owner, without
+// fees.
 type outcome struct {
-	sender, recipient string // as people are told
+	sender, recipient string // as displayed to people
 	delivered         bool
 	read              bool // what was sent
 	coins             string
-	watching          string // who has not done with it
+	watching          string // the parties that still watch the chain
 	reused            bool   // a nonce or point
 }
 

@@ -1,13 +1,13 @@
-// Package deal is the delivery of one message as three state machines, one
-// for each party: Sender, Agent (one per agent and message) and Recipient
-// (protocol §3, spec/delivery.md).
+// Package deal implements the delivery of one message as three state machines,
+// one for each party: Sender, Agent (one per agent and message) and Recipient
+// (spec/delivery.md, spec/machines.md).
 //
-// Each is a plain value with a pure Step: (state, event) → (state, effects,
-// error). Nothing here reads a clock, a socket or a random source; heights,
-// fresh secrets and what peers said arrive in events, and what is to be done
-// leaves as effects, which the engine carries out after it has committed the
-// state that asked for them. Every effect may be carried out more than once.
-// An error leaves the state as it was.
+// Each machine is a plain value with a pure transition function Step: (state,
+// event) → (state, effects, error). It reads no clock, socket or random source.
+// Heights, fresh secrets and peers' messages arrive in events. Actions leave as
+// effects, which the engine carries out after it has committed the state that
+// requested them. Every effect may be carried out more than once. An error
+// leaves the state unchanged.
 package deal
 
 import (
@@ -19,25 +19,25 @@ import (
 )
 
 // Margins are the waiting times of a network, in blocks before the refund
-// height T or as confirmations (protocol §3). All parties of a network use the
-// same.
+// height T or as confirmations (spec/delivery.md §2). All parties of a network
+// use the same margins.
 type Margins struct {
-	CacheConf       uint32   // confirmations at which an agent takes a message for paid
-	RevealConf      uint32   // confirmations at which σ is released and τ answered
+	CacheConf       uint32   // confirmations before an agent serves a message
+	RevealConf      uint32   // confirmations before σ and τ are sent
 	RevealConfLarge uint32   // the same, above LargeSat
-	LargeSat        wire.Sat // value above which RevealConfLarge holds
+	LargeSat        wire.Sat // value above which RevealConfLarge applies
 	Turn            uint32   // blocks that a recipient waits for τ or a claim before it turns to the next agent
-	Slack           uint32   // T is at least this far behind the end of storage
+	Slack           uint32   // minimum blocks between the end of storage and T
 	Release         uint32   // σ is released and accepted only before T−Release
-	Claim           uint32   // a claim is broadcast at the latest at T−Claim
-	Bump            uint32   // and bumped in every block from T−Bump
+	Claim           uint32   // a claim is broadcast at T−Claim at the latest
+	Bump            uint32   // and fee-bumped in every block from T−Bump
 	Final           uint32   // confirmations after which nothing is undone
-	BlocksPerDay    uint32   // for prices, and for storage that is asked for in days
+	BlocksPerDay    uint32   // for prices, and for storage requested in days
 }
 
-// MarginsFor returns the margins of network n. Regtest's are those of mainnet
-// with the waiting times divided by twelve, and days by fourteen: what is stored for a
-// week is refunded after some 106 blocks.
+// MarginsFor returns the margins of network n. Regtest uses mainnet's waiting
+// times divided by twelve and a day divided by fourteen: a message stored for a
+// week is refunded after about 106 blocks.
 func MarginsFor(n wire.Network) Margins {
 	m := Margins{CacheConf: 1, RevealConf: 3, RevealConfLarge: 6, LargeSat: 100_000,
 		Turn: 36, Slack: 432, Release: 288, Claim: 216, Bump: 144, Final: 6, BlocksPerDay: 144}
@@ -47,7 +47,8 @@ func MarginsFor(n wire.Network) Margins {
 	return m
 }
 
-// reveal is the depth at which secrets move for a value.
+// reveal returns the confirmations required before secrets for this value are
+// sent.
 func (m Margins) reveal(value wire.Sat) uint32 {
 	if value > m.LargeSat {
 		return m.RevealConfLarge
@@ -55,7 +56,7 @@ func (m Margins) reveal(value wire.Sat) uint32 {
 	return m.RevealConf
 }
 
-// before is t−n, or 0 where that is negative.
+// before returns t−n, or 0 if that is negative.
 func before(t wire.Height, n uint32) wire.Height {
 	if uint64(t) < uint64(n) {
 		return 0
@@ -63,8 +64,8 @@ func before(t wire.Height, n uint32) wire.Height {
 	return t - wire.Height(n)
 }
 
-// Errors of the machines. ErrWrongPhase is what an event meets that does not
-// fit the state; events that merely come twice are no error.
+// Errors of the machines. ErrWrongPhase means that an event does not fit the
+// state. Repeated events are not errors.
 var (
 	ErrWrongPhase   = errors.New("not in this state")
 	ErrTooFewAgents = errors.New("too few agents")
@@ -82,17 +83,17 @@ var (
 	ErrTooEarly     = errors.New("too early for that")
 )
 
-// Candidate is an agent that may be asked, with where to reach it.
+// Candidate is an agent that may be asked for a quote, with its addresses.
 type Candidate struct {
 	Agent  wire.Key
 	Addrs  []string // multiaddrs without the peer ID
-	Prefix string   // of the network in which it was reached (choose.Prefix)
+	Prefix string   // of the network from which it was reached (choose.Prefix)
 }
 
 // SpendFact is the confirmed spend of a frozen output.
 type SpendFact struct {
 	contract.Fact
-	Claim int            // index of the claim leaf; -1 the refund; -2 no leaf of ours
+	Claim int            // index of the claim leaf; -1: the refund; -2: no leaf of this output
 	Sig   wire.Signature // S″'s, of a claim
 }
 

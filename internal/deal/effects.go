@@ -2,7 +2,7 @@ package deal
 
 import "github.com/bitgram/bitgram/internal/contract"
 
-// Effects stores them.
+// Effects is the codec for this package's effects.
 var Effects = contract.EffectsOf[Effect](AskQuotes{}, SealCopies{}, LockCoins{}, UnlockCoins{}, Place{}, Publish{}, Broadcast{},
 	Poll{}, DropPayload{}, DropMessage{}, ClaimDue{}, Locate{}, Fetch{}, Release{}, Open{}, LeaveAck{})
 

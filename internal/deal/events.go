@@ -5,77 +5,81 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// Event is what happens to a deal. The set is closed.
+// Event is an event of a deal. The set of types is closed.
 type Event interface{ event() }
 
-// Effect is what a deal wants done. The set is closed; EncodeEffect and
-// DecodeEffect store it.
+// Effect is an action requested by a deal. The set of types is closed; Effects
+// encodes and decodes them.
 type Effect interface{ effect() }
 
 // Events of every role.
 type (
-	// Connected tells of a block that joined the active chain.
+	// Connected reports a block that joined the active chain.
 	Connected struct{ contract.Block }
-	// Disconnected tells of a block that left it.
+	// Disconnected reports a block that left the active chain.
 	Disconnected struct{ contract.Undo }
-	// Broadcasted answers Broadcast and Publish. Err is empty, or why the
-	// network refuses the transaction.
+	// Broadcasted is the result of Broadcast and Publish. Err is empty, or the
+	// reason why the network refuses the transaction.
 	Broadcasted struct{ Err string }
-	// Restored: the home was made of a backup. What was done since it was made
-	// is not known. CopyHere tells an agent that the sealed copy is here.
+	// Restored says that the home was restored from a backup, so actions since
+	// the backup are unknown. CopyHere says whether an agent's sealed copy is
+	// on disk.
 	Restored struct{ CopyHere bool }
-	// Discarded: the user wants to see no more of the message.
+	// Discarded says that the user wants to remove the message.
 	Discarded struct{}
 )
 
 // Events of the sender.
 type (
-	// Quoted brings what the candidates answered.
+	// Quoted contains the candidates' answers.
 	Quoted struct {
 		Height wire.Height
 		Quotes []wire.Quote
-		Why    []string // of those that gave none, for people
+		Why    []string // reasons of those that gave no quote, for people
 	}
-	// CopiesSealed brings the hash of each leg's sealed copy, in leg order.
+	// CopiesSealed contains the hash of each leg's sealed copy, in the order of
+	// the legs.
 	CopiesSealed struct{ Hashes []wire.Hash }
-	// CoinsLocked brings the coins that will fund the message. Change is what
-	// comes back, 0 for no change output.
+	// CoinsLocked contains the coins that will fund the message. Change is the
+	// value of the change output, or 0 for none.
 	CoinsLocked struct {
 		Inputs       []wire.Outpoint
 		Change       wire.Sat
 		ChangeScript []byte
 		Fee          wire.Sat
 	}
-	// NoCoins: the wallet cannot pay Need. Soon is what it has when all that is
-	// locked or waits for a block is free again.
+	// NoCoins says that the wallet cannot pay Need. Soon is its balance once
+	// all locked and unconfirmed coins are available again.
 	NoCoins struct{ Need, Have, Soon wire.Sat }
-	// Placed: an agent holds its copy.
+	// Placed says that an agent holds its copy.
 	Placed struct {
 		Height  wire.Height
 		Receipt wire.Receipt
 	}
-	// NotPlaced: an agent does not.
+	// NotPlaced says that an agent does not hold its copy.
 	NotPlaced struct {
 		Agent wire.Key
 		Why   string
 	}
-	// AckArrived brings the recipient's sealed acknowledgement from an agent.
+	// AckArrived contains the recipient's sealed acknowledgement, received from
+	// an agent.
 	AckArrived struct {
 		Agent wire.Key
 		Blob  []byte
 	}
-	// NothingNew answers Poll without an acknowledgement.
+	// NothingNew is the result of Poll if there is no acknowledgement.
 	NothingNew struct{}
-	// CoinsFreed: coins that were not there may be there now.
+	// CoinsFreed says that more coins may be available now.
 	CoinsFreed struct{}
-	// Cancelled: the user wants it back, before anything is paid.
+	// Cancelled says that the user cancels the message, before anything is
+	// paid.
 	Cancelled struct{}
 )
 
 // Effects of the sender.
 type (
-	// AskQuotes asks every candidate, each in its own session (SessionFor) and
-	// with storage counted from the tip. Answered by Quoted.
+	// AskQuotes asks every candidate, each in its own session (SessionFor), for
+	// storage counted from the tip. Its result is Quoted.
 	AskQuotes struct {
 		Seed       wire.Secret
 		E          wire.Key
@@ -85,7 +89,7 @@ type (
 		Slack      uint32
 		Candidates []Candidate
 	}
-	// SealCopies computes the hash of each leg's sealed copy. Answered by
+	// SealCopies computes the hash of each leg's sealed copy. Its result is
 	// CopiesSealed.
 	SealCopies struct {
 		Ephemeral wire.Secret
@@ -94,33 +98,33 @@ type (
 	}
 	// SealFor is one leg of SealCopies.
 	SealFor struct{ Agent, Point wire.Key }
-	// LockCoins picks coins for a funding with that many frozen outputs of
-	// Amount in all, and locks them for this contract until it unlocks them.
-	// Answered by CoinsLocked or NoCoins.
+	// LockCoins selects coins for a funding with this many frozen outputs of
+	// Amount in total, and locks them for this contract until UnlockCoins. Its
+	// result is CoinsLocked or NoCoins.
 	LockCoins struct {
 		Amount wire.Sat
 		Frozen int // number of frozen outputs
 	}
-	// UnlockCoins gives the coins back.
+	// UnlockCoins unlocks the coins of this contract.
 	UnlockCoins struct{}
-	// Place gives an agent its package and copy. Answered by Placed or
+	// Place gives an agent its package and copy. Its result is Placed or
 	// NotPlaced.
 	Place struct {
 		Candidate Candidate
 		Ephemeral wire.Secret
 		Package   wire.Package
 	}
-	// Publish signs the funding and broadcasts it. Answered by Broadcasted.
+	// Publish signs the funding and broadcasts it. Its result is Broadcasted.
 	Publish struct {
 		Tx       []byte
-		RefundTo []byte // an address that counts as used from now on
+		RefundTo []byte // an address that is marked as used from now on
 		// Until is the height from which it is too late: a funding that no node
-		// has accepted by then is not published any more.
+		// has accepted by then is not published.
 		Until wire.Height
 	}
-	// Broadcast broadcasts a signed transaction. Answered by Broadcasted.
+	// Broadcast broadcasts a signed transaction. Its result is Broadcasted.
 	Broadcast struct{ Tx []byte }
-	// Poll asks an agent for the acknowledgement. Answered by AckArrived or
+	// Poll asks an agent for the acknowledgement. Its result is AckArrived or
 	// NothingNew.
 	Poll struct {
 		Candidate Candidate
@@ -133,55 +137,56 @@ type (
 	DropMessage struct{}
 )
 
-// Events of the agent. Its quote comes to life by NewAgent.
+// Events of the agent. NewAgent creates it with its quote.
 type (
-	// Offered brings a package whose sealed copy, of the given hash and size,
-	// is stored.
+	// Offered contains a package whose sealed copy, with the given hash and
+	// size, is stored.
 	Offered struct {
 		Height   wire.Height
 		Package  wire.Package
 		CopyHash wire.Hash
 		Size     uint64
-		// Checked is what CheckPackage said of the package; where it is nil, or of
-		// another, the package is checked here.
+		// Checked is CheckPackage's result for the package. If it is nil, or of
+		// another package, the machine checks the package itself.
 		Checked *Checked
 	}
-	// Released brings σ.
+	// Released contains σ.
 	Released struct {
 		Height wire.Height
 		Sigma  wire.Secret
 	}
-	// Acked brings the recipient's sealed acknowledgement.
+	// Acked contains the recipient's sealed acknowledgement.
 	Acked struct {
 		MAC  wire.Hash
 		Blob []byte
 	}
-	// ClaimBuilt: a claim of this deal, perhaps with others, is built. One of
-	// them broadcasts it.
+	// ClaimBuilt says that a claim of this deal, perhaps with others, is built.
+	// One of the deals broadcasts it.
 	ClaimBuilt struct {
 		Sent      contract.Sent
 		Broadcast bool
 	}
-	// ClaimFailed: no claim could be built; tried again at the next block.
+	// ClaimFailed says that no claim could be built. It is tried again at the
+	// next block.
 	ClaimFailed struct{ Why string }
 )
 
 // Effects of the agent.
 type (
-	// ClaimDue asks that a claim is built and broadcast, in one transaction
-	// with every other deal's that is ready. Answered by ClaimBuilt to all of
-	// them, or ClaimFailed.
+	// ClaimDue requests that a claim be built and broadcast, in one transaction
+	// with those of all other deals that are ready. The result, for all of
+	// them, is ClaimBuilt or ClaimFailed.
 	ClaimDue struct {
 		Rate wire.SatPerKVB
-		// Urgent claims bump an earlier transaction.
+		// Urgent claims replace an earlier transaction at a higher fee.
 		Urgent bool
 	}
 )
 
-// Events of the recipient, which comes to life by NewRecipient.
+// Events of the recipient. NewRecipient creates it.
 type (
-	// Located brings the proofs of agents that hold the message. Their
-	// signatures over the channel are checked already.
+	// Located contains the proofs of agents that hold the message. Their
+	// signatures over the channel are already verified.
 	Located struct {
 		Height wire.Height
 		Found  []Located1
@@ -192,44 +197,44 @@ type (
 		Candidate Candidate
 		Proof     wire.Proof
 	}
-	// Fetched: a copy is here and its size and hash are right.
+	// Fetched says that a copy is stored and that its size and hash are right.
 	Fetched struct {
 		Height wire.Height
 		Agent  wire.Key
 	}
-	// NotFetched: it is not.
+	// NotFetched says that it is not.
 	NotFetched struct {
 		Height wire.Height
 		Agent  wire.Key
 		Why    string
-		Wrong  bool // the copy came and is not the one in the leaf: no use asking again
+		Wrong  bool // the copy is not the one in the leaf: do not ask again
 	}
-	// Revealed brings an agent's answer to σ.
+	// Revealed contains an agent's answer to σ.
 	Revealed struct {
 		Agent wire.Key
 		Tau   wire.Secret
 	}
-	// NotRevealed: the agent answered otherwise, or not at all.
+	// NotRevealed says that the agent gave another answer, or none.
 	NotRevealed struct {
 		Agent wire.Key
-		Code  wire.Code // OK where nothing came back
+		Code  wire.Code // OK if there was no answer
 		Why   string
 	}
-	// Opened: the message is decrypted, its signature right.
+	// Opened says that the message is decrypted and its signature verified.
 	Opened struct {
 		Sender wire.Key
 		Size   uint64
 	}
-	// NotOpened: the copy was the one promised, and yet it does not open.
+	// NotOpened says that the copy was the one in the leaf, but does not open.
 	NotOpened struct{ Why string }
-	// AckLeft answers LeaveAck.
+	// AckLeft is the result of LeaveAck.
 	AckLeft struct{ OK bool }
 )
 
 // Effects of the recipient.
 type (
-	// Locate asks the agents near L; with Wide also those from around it, and
-	// those that say in the DHT that they hold the message. Answered by
+	// Locate asks the agents near L. With Wide it also asks those around, and
+	// those that publish in the DHT that they hold the message. Its result is
 	// Located.
 	Locate struct {
 		Locator wire.Locator
@@ -237,27 +242,27 @@ type (
 		Wide    bool
 	}
 	// Fetch proves to the agent that the recipient asks, and downloads the
-	// copy. Answered by Fetched or NotFetched.
+	// copy. Its result is Fetched or NotFetched.
 	Fetch struct {
 		Candidate Candidate
 		Outpoint  wire.Outpoint
 		Leaf      wire.Leaf
 		FetchKey  wire.Secret
 	}
-	// Release hands σ to the agent. Answered by Revealed or NotRevealed.
+	// Release sends σ to the agent. Its result is Revealed or NotRevealed.
 	Release struct {
 		Candidate Candidate
 		Point     wire.Key
 		Sigma     wire.Secret
 	}
-	// Open unseals and decrypts the copy. Answered by Opened or NotOpened.
+	// Open unseals and decrypts the copy. Its result is Opened or NotOpened.
 	Open struct {
 		Leaf wire.Leaf
 		E    wire.Key
 		Tau  wire.Secret
 	}
 	// LeaveAck signs an acknowledgement and leaves it with the agent that
-	// served. Answered by AckLeft.
+	// served the copy. Its result is AckLeft.
 	LeaveAck struct {
 		Candidate Candidate
 		E         wire.Key

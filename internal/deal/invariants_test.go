@@ -16,7 +16,7 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// finish mines until everybody's deal is over.
+// finish mines until every party's deal is over.
 func (w *world) finish() {
 	for range 140 {
 		if w.sender.Interest().Done {
@@ -31,7 +31,7 @@ func (w *world) finish() {
 type story struct {
 	shape   wire.Shape
 	absent  bool
-	late    int // blocks after the funding at which the recipient comes
+	late    int // blocks after the funding at which the recipient appears
 	twice   bool
 	faults  []int // per agent
 	reorgAt int   // blocks after the funding; 0 for none
@@ -76,7 +76,7 @@ func (s story) play(t testing.TB, seed uint64) *world {
 			a.deadAt = w.tip() + 3 // after it stored
 		case 7:
 			a.deadAt = w.tip() + 1 + wire.Height(s.late) + 5 // perhaps with σ in hand
-		case 8: // away when σ should come, or just after
+		case 8: // absent when σ should arrive, or just after
 			from := w.tip() + wire.Height(s.late) + 3
 			a.offline = [2]wire.Height{from, from + 8}
 		}
@@ -89,7 +89,7 @@ func (s story) play(t testing.TB, seed uint64) *world {
 	funded := w.tip() + 1
 	for w.tip() < funded+60+2*wire.Height(w.margins.Final) {
 		if !s.absent && !w.present && w.tip() >= funded+wire.Height(s.late) {
-			// The recipient comes and reads what it missed.
+			// The recipient appears and reads what it missed.
 			w.present = true
 			for h := funded; h <= w.tip(); h++ {
 				if w.recipient == nil {
@@ -121,13 +121,13 @@ func (s story) play(t testing.TB, seed uint64) *world {
 	return w
 }
 
-// honest agents, in the tests' sense, do what the protocol says until the end.
+// honest reports whether the agent follows the protocol to the end.
 func (a *agent) honest() bool {
 	return !a.silent && !a.wrongTau && !a.garbles && !a.refuses && a.deadAt == 0
 }
 
-// TestStories plays random runs and holds the bounds of protocol §3 against
-// what the chain says in the end.
+// TestStories plays random runs and compares the chain in the end with the
+// bounds of spec/delivery.md §11.
 func TestStories(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
@@ -139,7 +139,7 @@ func TestStories(t *testing.T) {
 			rt.Errorf("%+v\n%s\n%s", s, fmt.Sprintf(format, args...), w.log)
 		}
 
-		// Conservation: every satoshi of the purse is with somebody.
+		// Conservation: every satoshi of the purse has an owner.
 		total := holds[string(w.change)] + fees
 		for _, a := range w.agents {
 			total += holds[string(a.script)]
@@ -176,12 +176,13 @@ func TestStories(t *testing.T) {
 				continue
 			}
 			earned := holds[string(a.script)]
-			// ClaimImpliesTau: who is paid has given its key to a recipient that
-			// looks.
+			// ClaimImpliesTau: an agent that was paid has revealed its key to a
+			// recipient that looks.
 			if earned > 0 && !got {
 				bad("agent %d is paid and the recipient has no message", i)
 			}
-			// An honest agent that gave τ is paid; in 1-of-many one of them is.
+			// An honest agent that gave τ is paid; in one-of-many, one of them
+			// is.
 			if a.honest() && a.state.Sigma != nil && earned == 0 && s.shape == wire.PerAgent {
 				bad("agent %d gave τ at %d and is not paid (T is %d)", i, a.released, a.state.Quote.Expiry)
 			}
@@ -193,8 +194,8 @@ func TestStories(t *testing.T) {
 				bad("agent %d's claim confirmed at %d, T is %d", i, f.Height, a.state.Quote.Expiry)
 			}
 		}
-		// Delivery: a recipient that comes in time finds it while one honest
-		// agent has it.
+		// Delivery: a recipient that appears in time gets the message as long
+		// as one honest agent has it.
 		inTime := !s.absent && s.late <= 15
 		one := false
 		for _, l := range w.sender.Legs {
@@ -206,8 +207,8 @@ func TestStories(t *testing.T) {
 	})
 }
 
-// TestConservation plays the four plain endings, of which each must account
-// for every satoshi exactly.
+// TestConservation plays the four plain endings; each must account for every
+// satoshi.
 func TestConservation(t *testing.T) {
 	t.Parallel()
 	for name, s := range map[string]story{
@@ -239,9 +240,9 @@ func TestConservation(t *testing.T) {
 	}
 }
 
-// TestReleaseBeforeDeadline: whenever the recipient comes, σ moves only before
-// T−Release, and an agent that then loses a day and six blocks of reorg still
-// confirms its claim before the refund opens.
+// TestReleaseBeforeDeadline: whenever the recipient appears, σ is sent only
+// before T−Release, and an agent that then loses a day and six blocks of reorg
+// still confirms its claim before the refund is possible.
 func TestReleaseBeforeDeadline(t *testing.T) {
 	t.Parallel()
 	m := deal.MarginsFor(wire.Regtest)
@@ -307,7 +308,7 @@ func mutations(v reflect.Value, path string, f func(path string)) {
 			}
 		}
 	case reflect.Slice, reflect.Array:
-		// A byte in the middle and one at each end stand for all.
+		// One byte at each end and one in the middle suffice.
 		for i := range v.Len() {
 			if v.Type().Elem().Kind() == reflect.Uint8 && i != 0 && i != v.Len()/2 && i != v.Len()-1 {
 				continue
@@ -327,8 +328,8 @@ func mutations(v reflect.Value, path string, f func(path string)) {
 	}
 }
 
-// TestOnlyTemplateLeaves: an agent refuses a package of which any field but
-// the fetch key, which nothing on the chain binds, is another one.
+// TestOnlyTemplateLeaves: an agent refuses a package if any field is changed,
+// except the fetch key, to which nothing on the chain commits.
 func TestOnlyTemplateLeaves(t *testing.T) {
 	t.Parallel()
 	for _, shape := range []wire.Shape{wire.PerAgent, wire.OneOfMany} {
@@ -357,8 +358,8 @@ func TestOnlyTemplateLeaves(t *testing.T) {
 	}
 }
 
-// TestNoDisclosureBeforeProof: from a proof of which any field is another one,
-// the recipient neither fetches nor releases anything.
+// TestNoDisclosureBeforeProof: if any field of a proof is changed, the
+// recipient neither fetches nor releases anything.
 func TestNoDisclosureBeforeProof(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1, 3)
@@ -396,7 +397,7 @@ func TestNoDisclosureBeforeProof(t *testing.T) {
 	n := 0
 	mutations(reflect.ValueOf(&found).Elem(), "", func(path string) {
 		if len(path) > 10 && path[:10] == ".Proof.Sig" {
-			return // checked where the channel is known
+			return // checked where the channel is authenticated
 		}
 		n++
 		_, effects, err := fresh().Step(deal.Located{Height: w.tip(), Wide: true, Found: []deal.Located1{found}})
@@ -410,9 +411,9 @@ func TestNoDisclosureBeforeProof(t *testing.T) {
 	}
 }
 
-// TestReceiptMeansDelivered: a claim for which the sender signed in full, past
-// the pre-signature, pays the agent and is no receipt; an agent's word is none
-// either.
+// TestReceiptMeansDelivered: a claim with a full signature of the sender, made
+// without the pre-signature, pays the agent but is not a receipt; nor is an
+// agent's word.
 func TestReceiptMeansDelivered(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1, 3)
@@ -423,7 +424,8 @@ func TestReceiptMeansDelivered(t *testing.T) {
 	sec, err := seal.FromSender(w.sender.Terms.Ephemeral, w.sender.Terms.Recipient)
 	must(t, err)
 	agent := keyOf(t, a.identity)
-	// S tells the agent σ, and gives it a pre-signature under a T of their own.
+	// S reveals σ to the agent, and gives it a pre-signature under a T of their
+	// own.
 	tau, sigma := w.secret(), sec.ReleaseSecret(agent)
 	out, err := contract.NewOutput(a.state.Package.Frozen)
 	must(t, err)
@@ -447,8 +449,8 @@ func TestReceiptMeansDelivered(t *testing.T) {
 	}
 }
 
-// TestNoEarlyRefund: the machine asks for no refund before T, whatever is
-// mined before.
+// TestNoEarlyRefund: the machine requests no refund before T, whatever is mined
+// before.
 func TestNoEarlyRefund(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1, 3)
@@ -471,8 +473,8 @@ func TestNoEarlyRefund(t *testing.T) {
 	}
 }
 
-// TestPointOnce: an agent's quote serves one package; the same point cannot be
-// bought twice, by nobody.
+// TestPointOnce: an agent's quote is used for one package, and no sender can
+// use the same point twice.
 func TestPointOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1, 3)
@@ -485,7 +487,8 @@ func TestPointOnce(t *testing.T) {
 	if !errors.As(err, &refusal) || len(effects) != 0 {
 		t.Errorf("another package under the same point: %v", err)
 	}
-	// Each attempt at the same message asks in new sessions and gets new points.
+	// Each attempt for the same message asks in new sessions and gets new
+	// points.
 	seen := map[wire.Key]bool{}
 	w = newWorld(t, 2, 5)
 	w.agents[0].refuses, w.agents[1].refuses = true, true
@@ -498,7 +501,7 @@ func TestPointOnce(t *testing.T) {
 	}
 }
 
-// TestQuoteChecks: a quote of which any field is another one is not taken.
+// TestQuoteChecks: a quote with any field changed is not accepted.
 func TestQuoteChecks(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1, 1)

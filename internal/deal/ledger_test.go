@@ -15,9 +15,9 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// ledger is a chain in memory, for tests that play a story a thousand times:
-// coins, scripts, locktimes and replacement by fee as on devchain, and no work,
-// policy or disk.
+// ledger is a chain in memory for tests that play a story a thousand times:
+// coins, scripts, locktimes and replacement by fee as on devchain, without
+// work, policy or disk.
 type ledger struct {
 	blocks []*btcwire.MsgBlock // by height
 	hashes []chainhash.Hash
@@ -125,7 +125,8 @@ func (l *ledger) Block(_ context.Context, hash chainhash.Hash) (*btcwire.MsgBloc
 	return l.blocks[i], wire.Height(i), nil
 }
 
-// Broadcast takes what is valid and, where it conflicts, pays more.
+// Broadcast accepts a valid transaction; if it conflicts with others, it must
+// pay more.
 func (l *ledger) Broadcast(_ context.Context, tx *btcwire.MsgTx) error {
 	id := tx.TxHash()
 	same := func(p *btcwire.MsgTx) bool { return p.TxHash() == id }
@@ -171,8 +172,8 @@ func (l *ledger) MineWith(_ context.Context, script []byte, txs ...*btcwire.MsgT
 	return l.extend(script, 0, txs), nil
 }
 
-// Reorg is devchain's: depth+1 new blocks with the old ones' transactions, but
-// for some and what spends them.
+// Reorg works like devchain's: depth+1 new blocks with the old ones'
+// transactions, except the given ones and their descendants.
 func (l *ledger) Reorg(_ context.Context, depth int, script []byte, without ...wire.Hash) error {
 	n := len(l.blocks) - depth
 	old := slices.Clone(l.blocks[n:])

@@ -10,10 +10,11 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// Proof shows anybody, offline, that a recipient acknowledged a message:
-// recipient signed root and a leaf, the leaf names the message and the agent that
-// served it, and the funding transaction carries root. (A claim on the chain shows its
-// sender as much, and nobody else: the sender knows σ too.)
+// Proof is an offline proof for third parties that a recipient acknowledged a
+// message: the recipient signed the root and a leaf, the leaf names the message
+// and the agent that served it, and the funding transaction commits to the
+// root. (A claim on the chain proves delivery only to the sender, because the
+// sender knows σ too.)
 type Proof struct {
 	Version   int          `json:"bitgram_proof"`
 	Network   wire.Network `json:"network"`
@@ -25,17 +26,17 @@ type Proof struct {
 	Ack       string       `json:"acknowledge"` // BIP340 signature by the recipient, hex
 }
 
-const proofVersion = 2 // 1 signed the agent instead of its leaf
+const proofVersion = 2 // version 1 signed the agent instead of its leaf
 
 // Errors of proofs.
 var (
-	// ErrNoProof: there is no acknowledgement to show.
+	// ErrNoProof means that there is no acknowledgement.
 	ErrNoProof = errors.New("no proof of delivery")
-	// ErrBadReceipt: what is shown proves nothing.
+	// ErrBadReceipt means that a proof does not verify.
 	ErrBadReceipt = errors.New("this proves no delivery")
 )
 
-// Proof makes the proof of a message that was acknowledged: ErrNoProof.
+// Proof returns the proof of an acknowledged message, or ErrNoProof.
 func (s *Sender) Proof(n wire.Network) (*Proof, error) {
 	for i, l := range s.Legs {
 		if len(l.Ack) == 0 {
@@ -62,11 +63,11 @@ func (s *Sender) Proof(n wire.Network) (*Proof, error) {
 	return nil, fmt.Errorf("%w: the recipient has not acknowledged it (yet)", ErrNoProof)
 }
 
-// maxProofPart bounds each part of a proof, bytes.
+// maxProofPart is the maximum size of each part of a proof, in bytes.
 const maxProofPart = 1 << 20
 
-// Verify checks a proof and returns the funding's txid: ErrBadReceipt. Whether
-// that transaction is on the chain, anybody can look up.
+// Verify verifies a proof and returns the funding's txid, or ErrBadReceipt. The
+// caller must check that the transaction is on the chain.
 func (p *Proof) Verify() (funding wire.Hash, err error) {
 	bad := func(what string, err error) (wire.Hash, error) {
 		return wire.Hash{}, fmt.Errorf("%w: %s: %v", ErrBadReceipt, what, err)

@@ -12,26 +12,26 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// RecipientPhase is where a message found on the chain stands.
+// RecipientPhase is the phase of a message found on the chain.
 type RecipientPhase uint8
 
 // The phases of Recipient.
 const (
-	RecipientFound     RecipientPhase = iota // the tag fits; agents are looked for
+	RecipientFound     RecipientPhase = iota // the tag matches; agents are being located
 	RecipientFetching                        // a copy is downloaded
-	RecipientHolding                         // a copy is here and right; waiting for depth
-	RecipientReleasing                       // σ is going, or gone, to one agent
+	RecipientHolding                         // a verified copy is here; waiting for confirmations
+	RecipientReleasing                       // σ was sent, or is being sent, to one agent
 	RecipientOpening                         // τ is known
 	RecipientRead                            // decrypted, the sender's signature right
 	RecipientLost                            // no agent gave it in time, or it does not open
-	RecipientDiscarded                       // the user wants no more of it
+	RecipientDiscarded                       // the user removed it
 )
 
 var recipientPhases = []string{"found", "fetching", "holding", "releasing", "opening", "read", "lost", "discarded"}
 
 func (p RecipientPhase) String() string { return name(recipientPhases, uint8(p)) }
 
-// Source is one agent that proved to hold the message.
+// Source is an agent that proved that it holds the message.
 type Source struct {
 	Candidate Candidate
 	Outpoint  wire.Outpoint
@@ -39,28 +39,27 @@ type Source struct {
 	Index     int // of its claim leaf
 	Leaf      wire.Leaf
 	Value     wire.Sat
-	PreSig    wire.PreSignature // recomputed, not taken from anybody
-	Failed    bool              // did not give its copy; asked again later
-	Bad       bool              // gave a wrong one, or one that does not open
+	PreSig    wire.PreSignature // recomputed, never received
+	Failed    bool              // did not give its copy; will be asked again
+	Bad       bool              // gave a wrong copy, or one that does not open
 	Held      bool              // its copy is here
-	Released  wire.Height       // tip when σ was released to it; 0 not yet
+	Released  wire.Height       // tip when σ was released to it, or 0
 	Silent    bool              // took σ and gave no τ
 }
 
 // Seen is a confirmed spend of an output of the funding. Spends are recorded
-// from the first block on, also before any agent said which outputs are
-// frozen.
+// from the first block on, even before any agent says which outputs are frozen.
 type Seen struct {
 	contract.Fact
 	Vout    uint32
-	Witness [][]byte // empty where it is larger than any leaf of ours needs
+	Witness [][]byte // empty if larger than the witness of any leaf of ours
 }
 
-// maxWatched bounds the outputs of one funding that are watched; a frozen
-// output lies among the first wire.MaxAgents.
+// maxWatched is the maximum number of watched outputs of one funding; a frozen
+// output is among the first wire.MaxAgents.
 const maxWatched = wire.MaxAgents + 2
 
-// maxSeenWitness is more than a claim of the deepest leaf takes.
+// maxSeenWitness is more than the witness of a claim of the deepest leaf.
 const maxSeenWitness = 1024
 
 // Recipient is the recipient's side of one message.
@@ -75,7 +74,7 @@ type Recipient struct {
 	Funding   []byte // without witnesses
 	Txid      wire.Hash
 	Outputs   int  // of the funding
-	Looking   bool // a Locate is on its way: one at a time
+	Looking   bool // a Locate is running; at most one at a time
 	Confirmed *contract.Fact
 	Seen      []Seen
 	Sources   []Source
@@ -90,8 +89,8 @@ type Recipient struct {
 	Failure   string
 }
 
-// NewRecipient starts from a funding transaction whose tag fits; sec are the
-// secrets that the scan found.
+// NewRecipient starts from a funding transaction whose tag matches; sec are the
+// secrets that the scan derived.
 func NewRecipient(identity wire.Key, sec *seal.Secrets, m seal.Marker, tx contract.Tx, height wire.Height, margins Margins) (Recipient, []Effect) {
 	r := Recipient{Margins: margins, E: m.E, Identity: identity, Shared: sec.Root(), Root: m.Root, Locator: sec.Mask(m.MaskedLocator),
 		Funding: contract.EncodeTx(tx), Txid: contract.Txid(tx), Outputs: min(len(tx.TxOut), maxWatched), Tip: height,
@@ -102,7 +101,7 @@ func NewRecipient(identity wire.Key, sec *seal.Secrets, m seal.Marker, tx contra
 
 func (r *Recipient) secrets() *seal.Secrets { return seal.FromRoot(r.Shared, r.E, r.Identity) }
 
-// Step is the recipient's transition.
+// Step is the recipient's transition function.
 func (r Recipient) Step(ev Event) (Recipient, []Effect, error) {
 	if r.Phase == RecipientDiscarded {
 		switch ev.(type) {
@@ -138,8 +137,9 @@ func (r Recipient) Step(ev Event) (Recipient, []Effect, error) {
 		if r.Phase != RecipientOpening {
 			return r, nil, nil
 		}
-		// The copy was the one that the sender committed to, and τ was right:
-		// what is inside is the sender's doing. Another agent may have better.
+		// The copy was the one to which the sender committed, and τ was right,
+		// so the content is the sender's fault. Another agent may have a better
+		// one.
 		r.source().Bad, r.Failure = true, wire.Clean(fmt.Errorf("%w: %s", ErrBadMessage, ev.Why).Error())
 		r.Phase = RecipientFound
 		n, effects, err := r.next()
@@ -152,7 +152,7 @@ func (r Recipient) Step(ev Event) (Recipient, []Effect, error) {
 	case Restored:
 		return r.restored()
 	case Discarded:
-		// What stands here keeps the message from being found again.
+		// The remaining record keeps the message from being found again.
 		r.Phase, r.Sources, r.Current, r.Seen = RecipientDiscarded, nil, 0, nil
 		return r, []Effect{DropPayload{}, DropMessage{}}, nil
 	case AckLeft:
@@ -166,8 +166,8 @@ func (r Recipient) Step(ev Event) (Recipient, []Effect, error) {
 	return r, nil, fmt.Errorf("%w: %T to a recipient", ErrWrongPhase, ev)
 }
 
-// locate asks for a Locate unless one is on its way: lookups are slow, and a
-// recipient that was away is told many blocks at once.
+// locate requests a Locate unless one is running: lookups are slow, and a
+// recipient that was away is told of many blocks at once.
 func (r *Recipient) locate(wide bool) []Effect {
 	if r.Looking {
 		return nil
@@ -184,7 +184,7 @@ func (r *Recipient) ack() Effect {
 
 func (r *Recipient) source() *Source { return &r.Sources[r.Current] }
 
-// spent finds the spend of a source's output.
+// spent returns the spend of a source's output, or nil.
 func (r *Recipient) spent(s *Source) *Seen {
 	for i := range r.Seen {
 		if r.Seen[i].Vout == s.Outpoint.Vout {
@@ -194,8 +194,8 @@ func (r *Recipient) spent(s *Source) *Seen {
 	return nil
 }
 
-// claimedTau reads τ from the claim of a source whose copy is here: a claim
-// always carries it, whatever the agent answered and whoever gave it σ
+// claimedTau reads τ from the claim of a source whose copy is here. A claim
+// always reveals τ, whatever the agent answered and whoever gave it σ
 // (invariant ClaimImpliesTau).
 func (r *Recipient) claimedTau(s *Source) (wire.Secret, bool) {
 	seen := r.spent(s)
@@ -214,7 +214,8 @@ func (r *Recipient) claimedTau(s *Source) (wire.Secret, bool) {
 	return tau, err == nil
 }
 
-// located keeps the proofs that hold against the chain and the own secrets.
+// located keeps the proofs that agree with the chain and with the recipient's
+// own secrets.
 func (r Recipient) located(ev Located) (Recipient, []Effect, error) {
 	r.Tip, r.Looking = max(r.Tip, ev.Height), false
 	for _, f := range ev.Found {
@@ -231,7 +232,7 @@ func (r Recipient) located(ev Located) (Recipient, []Effect, error) {
 	}
 	switch {
 	case r.Phase == RecipientFound && len(r.Sources) == 0 && !ev.Wide:
-		// Whoever crowds the place of L must not make the message wait.
+		// Agents that crowd the place of L must not delay the message.
 		effects := r.locate(true)
 		return r, effects, nil
 	case r.Phase == RecipientFound, r.Phase == RecipientReleasing && r.waited():
@@ -240,9 +241,9 @@ func (r Recipient) located(ev Located) (Recipient, []Effect, error) {
 	return r, nil, nil
 }
 
-// checkProof accepts an agent only where its leaf is under the root of the
-// funding, its release hash and the sender key are the ones derived here, and
-// the funding's output is recomputed byte for byte (invariants
+// checkProof accepts an agent only if its leaf is under the funding's root, its
+// release hash and the sender key are the derived ones, and the recomputed
+// output equals the funding's byte for byte (invariants
 // NoDisclosureBeforeProof, OnlyTemplateLeaves).
 func (r *Recipient) checkProof(f Located1) (*Source, error) {
 	bad := func(format string, a ...any) (*Source, error) {
@@ -277,9 +278,10 @@ func (r *Recipient) checkProof(f Located1) (*Source, error) {
 		if c.ReleaseHash != leaf.ReleaseHash && c.SenderKey != wire.XOnly(senderKey.PubKey()) {
 			continue
 		}
-		// Two leaves, or half of one: which the agent would use is unknown.
+		// There are two matching leaves, or one matches half: it is unknown
+		// which the agent would use.
 		if index >= 0 || c.ReleaseHash != leaf.ReleaseHash || c.SenderKey != wire.XOnly(senderKey.PubKey()) {
-			return bad("claim leaf does not fit")
+			return bad("claim leaf does not match the leaf")
 		}
 		index = i
 	}
@@ -310,8 +312,8 @@ func (r *Recipient) checkProof(f Located1) (*Source, error) {
 		Value: value, PreSig: pre}, nil
 }
 
-// next turns to the first agent, in the one order derived from the message,
-// that has not failed and not been given σ.
+// next continues with the first agent, in the order derived from the message,
+// that has not failed and was not given σ.
 func (r Recipient) next() (Recipient, []Effect, error) {
 	best := -1
 	var bestKey wire.Secret
@@ -340,8 +342,8 @@ func (r Recipient) next() (Recipient, []Effect, error) {
 		FetchKey: r.secrets().FetchKey(s.Candidate.Agent)}}, nil
 }
 
-// restored begins anew: copies are not in a backup. Which agents have σ is kept,
-// and they are asked for their copies again.
+// restored starts again, because a backup contains no copies. The record of
+// which agents have σ is kept, and they are asked for their copies again.
 func (r Recipient) restored() (Recipient, []Effect, error) {
 	if r.Phase >= RecipientRead {
 		return r, nil, nil
@@ -354,7 +356,7 @@ func (r Recipient) restored() (Recipient, []Effect, error) {
 	return r, effects, nil
 }
 
-// fetched notes a copy, also one that comes after the recipient turned to
+// fetched records a copy, even one that arrives after the recipient turned to
 // another agent.
 func (r Recipient) fetched(ev Fetched) (Recipient, []Effect, error) {
 	r.Tip = max(r.Tip, ev.Height)
@@ -375,14 +377,14 @@ func (r Recipient) fetched(ev Fetched) (Recipient, []Effect, error) {
 	return r.release()
 }
 
-// release hands over σ when the copy is here and the chain allows it: funding
-// deep enough, output unspent, far from expiry (invariant
-// ReleaseBeforeDeadline). That it is released is recorded before it leaves.
+// release sends σ if the copy is here and the chain allows it: the funding has
+// enough confirmations, the output is unspent, expiry is far away (invariant
+// ReleaseBeforeDeadline). The release is recorded before σ is sent.
 func (r Recipient) release() (Recipient, []Effect, error) {
 	s := r.source()
 	switch {
 	case r.spent(s) != nil || r.Tip >= before(s.Frozen.Expiry, r.Margins.Release):
-		return r.next() // which passes this one over, until a reorg says otherwise
+		return r.next() // next skips this source, unless a reorg changes it
 	case r.Confirmed.Depth(r.Tip) < r.Margins.reveal(s.Value):
 		return r, nil, nil // a later block
 	}
@@ -397,7 +399,7 @@ func (r *Recipient) releaseTo(s *Source) Effect {
 func (r Recipient) revealed(ev Revealed) (Recipient, []Effect, error) {
 	i := slices.IndexFunc(r.Sources, func(s Source) bool { return s.Candidate.Agent == ev.Agent })
 	if i < 0 || r.Phase >= RecipientOpening || r.Sources[i].Released == 0 || !r.Sources[i].Held {
-		return r, nil, nil // without its copy, after a restore: asked for again once that is here
+		return r, nil, nil // its copy is missing, after a restore: ask again once it is here
 	}
 	if contract.CheckTau(ev.Tau, r.Sources[i].Leaf.Point) != nil {
 		r.Sources[i].Silent = true
@@ -416,8 +418,8 @@ func (r Recipient) notRevealed(ev NotRevealed) (Recipient, []Effect, error) {
 	if r.Phase != RecipientReleasing || r.source().Candidate.Agent != ev.Agent {
 		return r, nil, nil
 	}
-	// σ may have arrived all the same: from here on only the chain or a later
-	// answer of this agent helps, until the patience of connected ends.
+	// σ may have arrived nevertheless. From here on only the chain or a later
+	// answer of this agent helps, until connected runs out of patience.
 	r.source().Silent = ev.Code != wire.Claiming && ev.Code != wire.NotConfirmed
 	r.Failure = wire.Clean(ev.Why)
 	return r, nil, nil
@@ -470,8 +472,8 @@ func (r Recipient) connected(ev Connected) (Recipient, []Effect, error) {
 	return n, append(again, effects...), err
 }
 
-// releases sends σ once more to every agent that was given it and whose output
-// is unspent: it may never have arrived, or the answer was lost.
+// releases sends σ again to every agent that was given it and whose output is
+// unspent, because σ or the answer may have been lost.
 func (r *Recipient) releases() (effects []Effect) {
 	for i := range r.Sources {
 		if s := &r.Sources[i]; s.Released != 0 && !s.Bad && r.spent(s) == nil {
@@ -481,7 +483,7 @@ func (r *Recipient) releases() (effects []Effect) {
 	return effects
 }
 
-// proceed is what a block makes of a message that is not open yet.
+// proceed handles a block for a message that is not open yet.
 func (r Recipient) proceed() (Recipient, []Effect, error) {
 	switch r.Phase {
 	case RecipientFound:
@@ -489,7 +491,7 @@ func (r Recipient) proceed() (Recipient, []Effect, error) {
 			return r, nil, nil
 		}
 		for i := range r.Sources {
-			r.Sources[i].Failed = false // a network may have been down; asked once a block
+			r.Sources[i].Failed = false // the network may have been down; ask once per block
 		}
 		n, effects, err := r.next()
 		if len(r.Sources) < wire.MaxAgents {
@@ -506,7 +508,7 @@ func (r Recipient) proceed() (Recipient, []Effect, error) {
 	case RecipientHolding:
 		return r.release()
 	case RecipientReleasing:
-		// The next agent, with its own σ. The sender then pays both.
+		// Turn to the next agent, with its own σ. The sender then pays both.
 		if r.waited() {
 			return r.turn()
 		}
@@ -514,15 +516,15 @@ func (r Recipient) proceed() (Recipient, []Effect, error) {
 	return r, nil, nil
 }
 
-// waited reports whether the agent that has σ had long enough to give τ, or
-// can't any more.
+// waited reports whether the agent that has σ had enough time to give τ, or can
+// no longer give it.
 func (r *Recipient) waited() bool {
 	s := r.source()
 	return r.spent(s) != nil || r.Tip >= r.turnAt(s.Released, s)
 }
 
-// turn goes on to the next agent, and where none is known asks around again:
-// one that serves may not have been there the first time.
+// turn continues with the next agent. If none is known it locates agents again,
+// because one that serves may have been unreachable before.
 func (r Recipient) turn() (Recipient, []Effect, error) {
 	n, effects, err := r.next()
 	if len(effects) == 0 && n.Phase != RecipientHolding && len(n.Sources) < wire.MaxAgents {
@@ -531,16 +533,16 @@ func (r Recipient) turn() (Recipient, []Effect, error) {
 	return n, effects, err
 }
 
-// turnAt is the height at which the recipient turns from an agent to the next:
-// after Turn blocks, and in any case while there is time to fetch and be
+// turnAt returns the height at which the recipient turns from an agent to the
+// next: after Turn blocks, but in any case while there is time to fetch and be
 // answered before T−Release.
 func (r *Recipient) turnAt(since wire.Height, s *Source) wire.Height {
 	return min(since+wire.Height(r.Margins.Turn), before(s.Frozen.Expiry, r.Margins.Release+r.patience()))
 }
 
-// hopeless reports whether nothing can open the message any more. While an
-// agent that was given σ may still claim, its claim would carry τ: then the
-// recipient goes on to watch, with the copy at hand.
+// hopeless reports whether nothing can open the message any more. As long as an
+// agent that was given σ may still claim, its claim would reveal τ, so the
+// recipient keeps watching and keeps the copy.
 func (r *Recipient) hopeless() bool {
 	if r.Tip < r.lastHope() {
 		return false
@@ -560,9 +562,9 @@ func (r *Recipient) hopeless() bool {
 	return true
 }
 
-// lastHope is the height from which nobody can be paid for the message any
-// more: its expiry, or, where no agent was ever found, the latest that any
-// message of its age may have.
+// lastHope returns the height from which no agent can be paid for the message:
+// its expiry or, if no agent was ever found, the latest possible expiry for its
+// age.
 func (r *Recipient) lastHope() wire.Height {
 	if len(r.Sources) > 0 {
 		return r.Sources[0].Frozen.Expiry
@@ -573,8 +575,8 @@ func (r *Recipient) lastHope() wire.Height {
 	return r.Confirmed.Height + wire.Height(wire.MaxStoreBlocks+2*r.Margins.Slack)
 }
 
-// patience is how many blocks before T−Release a recipient turns to the next
-// agent in any case: enough to fetch and to be answered.
+// patience returns how many blocks before T−Release a recipient turns to the
+// next agent in any case: enough to fetch and be answered.
 func (r *Recipient) patience() uint32 { return max(r.Margins.Final, r.Margins.RevealConfLarge) }
 
 func (r Recipient) disconnected(ev Disconnected) (Recipient, []Effect, error) {
@@ -588,10 +590,10 @@ func (r Recipient) disconnected(ev Disconnected) (Recipient, []Effect, error) {
 	return r, nil, nil
 }
 
-// ID is the message's name, zero until an agent proved itself.
+// ID returns the message's ID, or zero until an agent has proven itself.
 func (r *Recipient) ID() wire.MessageID { return r.Key.ID() }
 
-// State is what people are told: found, delivered (read), or failed.
+// State returns the displayed state: found, delivered (read), or failed.
 func (r *Recipient) State() string {
 	switch r.Phase {
 	case RecipientRead:

@@ -18,14 +18,14 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// maxReorg is the deepest reorg that the protocol answers for.
+// maxReorg is the deepest reorg that the protocol tolerates.
 const maxReorg = 6
 
-// TestReorgUndo: blocks that come and go again leave no trace but what cannot
-// be unlearnt. From every state that the fixed stories reach, up to six further
-// blocks are connected, with every transaction that could be in them, and
-// taken back; and up to six of the blocks that led to it are taken back and
-// connected again (invariant ReorgUndo).
+// TestReorgUndo: blocks that are connected and disconnected again leave no
+// trace except what cannot be unlearnt. From every state of the fixed stories,
+// up to six further blocks are connected, with every transaction that could be
+// in them, and disconnected; and up to six of the last blocks are disconnected
+// and connected again (invariant ReorgUndo).
 func TestReorgUndo(t *testing.T) {
 	t.Parallel()
 	u := undo{t: t, sample: tier.NewSample(t), seen: map[[32]byte]bool{}, kinds: map[string]int{}, covered: map[string]int{}, txs: map[wire.Hash]*watched{}}
@@ -40,7 +40,8 @@ func TestReorgUndo(t *testing.T) {
 	w.mine(2)
 	w.reorg(2, w.sender.Txid)
 	w.finish()
-	// A funding whose coins go elsewhere: the one way to fail after publishing.
+	// A funding whose coins are spent otherwise: the only way to fail after
+	// publishing.
 	w = newWorld(t, 1, 3)
 	w.reached, w.present = u.visit, false
 	w.send(3, wire.PerAgent, 24)
@@ -60,7 +61,7 @@ func TestReorgUndo(t *testing.T) {
 		for d := 1; d <= maxReorg; d++ {
 			for p := deal.SenderQuoting; p <= deal.SenderFailed; p++ {
 				if p < deal.SenderPlacing && way == "undo, apply" {
-					continue // it knows of no block yet
+					continue // it knows no block yet
 				}
 				u.wants("%s Sender %v %d", way, p, d)
 			}
@@ -74,7 +75,7 @@ func TestReorgUndo(t *testing.T) {
 	}
 	for _, tx := range []string{"nothing", "funding", "claim", "refund", "conflict"} {
 		for _, role := range []string{"Sender", "Agent", "Recipient"} {
-			if tx != "conflict" || role == "Sender" { // the others see the outpoints of the funding only
+			if tx != "conflict" || role == "Sender" { // the others see the funding's outpoints only
 				u.wants("%s sees %s", role, tx)
 			}
 		}
@@ -186,19 +187,19 @@ func reorgs[S machine[S]](u *undo, w *world, s S, name string) {
 	}
 }
 
-// same holds a state against what a reorg of depth d made of it. Everything
-// that the chain showed must be as before; of the rest, only this may be new:
+// same compares a state with the result of a reorg of depth d. Everything that
+// follows from the chain must be as before. Only this may be new:
 //
-//	Sender     Refund: its signature may be in anybody's mempool, and the next
-//	           refund must replace it. Failed, where the coins were seen to be
-//	           spent Final deep: the message was given up, and is still watched
-//	Agent      Funded and FundingTx: what was seen once is broadcast again.
+//	Sender     Refund: its signature may be in a mempool, and the next refund must
+//	           replace it. Failed, if the coins were seen spent Final deep: the
+//	           message was given up, and is still watched
+//	Agent      Funded and FundingTx: a funding seen once is broadcast again.
 //	           Dropped: the copy is deleted
-//	Recipient  Tau and what follows from it: τ is learnt. Released: σ is out.
-//	           Current, FetchedAt and Failed: whom it asked last; Looking: a
-//	           lookup is on its way. Phase, which
-//	           says no more than these; Lost: it gave up at T, which is further
-//	           behind the last use of σ than any reorg reaches
+//	Recipient  Tau and its consequences: τ is learnt. Released: σ was sent.
+//	           Current, FetchedAt and Failed: the agent asked last; Looking: a
+//	           lookup is running. Phase, which follows from these; Lost: it gave up
+//	           at T, which is further behind the last use of σ than any reorg
+//	           reaches
 func (u *undo) same(before, after any, d int, what string) {
 	u.t.Helper()
 	bad := func(format string, a ...any) { u.t.Errorf("%s: %s", what, fmt.Sprintf(format, a...)) }
@@ -261,7 +262,7 @@ func (u *undo) same(before, after any, d int, what string) {
 	}
 }
 
-// watched are the transactions that matter to a message.
+// watched contains the transactions that matter to a message.
 type watched struct {
 	txid    wire.Hash
 	funding contract.Tx
@@ -269,8 +270,8 @@ type watched struct {
 	refund  contract.Tx
 }
 
-// branches are blocks that could follow a state, by what is in them: each
-// transaction in the first block in which it can be.
+// branches returns blocks that could follow a state, named by their content:
+// each transaction in the first block in which it can be.
 func (u *undo) branches(w *world, state any) map[string][][]contract.Tx {
 	b := map[string][][]contract.Tx{"nothing": nil}
 	x := u.watch(w)
@@ -285,7 +286,7 @@ func (u *undo) branches(w *world, state any) map[string][][]contract.Tx {
 			return b
 		}
 		if s.Conflict != nil {
-			return b // the funding can't confirm beside it
+			return b // the funding cannot confirm beside it
 		}
 		if confirmed = s.Confirmed; confirmed == nil && s.Phase >= deal.SenderPublishing {
 			b["conflict"] = [][]contract.Tx{{conflict(&s)}}

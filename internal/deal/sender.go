@@ -16,7 +16,7 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// SenderPhase is where a message is on its way, as its sender knows.
+// SenderPhase is the phase of a message as its sender knows it.
 type SenderPhase uint8
 
 // The phases of Sender.
@@ -24,9 +24,9 @@ const (
 	SenderQuoting    SenderPhase = iota // agents are asked
 	SenderSealing                       // the chosen agents' copies are hashed
 	SenderFunding                       // coins are picked
-	SenderPlacing                       // packages and copies are with the agents
-	SenderPublishing                    // the funding is signed; it may be on its way
-	SenderPublished                     // broadcast; from here on the chain tells
+	SenderPlacing                       // the agents are being given packages and copies
+	SenderPublishing                    // the funding is signed and may have been sent
+	SenderPublished                     // broadcast; from here on only the chain counts
 	SenderFailed                        // given up before anything was paid
 )
 
@@ -41,11 +41,11 @@ func name(names []string, i uint8) string {
 	return fmt.Sprintf("phase %d", i)
 }
 
-// maxAttempts is how often a message is negotiated anew when an agent that
-// quoted does not take its copy.
+// maxAttempts is how often a message is negotiated if an agent that quoted does
+// not accept its copy.
 const maxAttempts = 4
 
-// Terms are what a message is sent on; they never change.
+// Terms are the terms of a message. They never change.
 type Terms struct {
 	Recipient   wire.Key
 	Ephemeral   wire.Secret // e; E = eG has even y
@@ -73,8 +73,8 @@ type Leg struct {
 	PreSig    wire.PreSignature
 	Vout      uint32
 	Held      bool   // the agent's receipt is here
-	Refused   string // why it did not take the copy
-	Ack       []byte // the recipient's acknowledgement that came from it, opened (seal.Ack); or empty
+	Refused   string // reason why it did not accept the copy
+	Ack       []byte // the recipient's acknowledgement received from it, opened (seal.Ack), or empty
 }
 
 // Sender is the sender's side of one message.
@@ -94,17 +94,17 @@ type Sender struct {
 	Confirmed *contract.Fact
 	Conflict  *contract.Fact // another transaction that took an input
 	Refund    *contract.Sent
-	Tip       wire.Height // last block told
+	Tip       wire.Height // last block reported
 	Failure   string
 	Discarded bool
 	Waiting   bool   // for coins, while funding
-	FailedBy  string // names the sentinel: "price", "agents", "funds", "rejected", "cancelled", "restored"
+	FailedBy  string // the name of the sentinel error: "price", "agents", "funds", "rejected", "cancelled", "restored"
 }
 
-// NewSender starts a message. The payload is encrypted and kept already.
+// NewSender starts a message. Its payload must already be encrypted and stored.
 func NewSender(t Terms) (Sender, []Effect, error) {
 	if t.Agents < 1 || t.Agents > wire.MaxAgents {
-		return Sender{}, nil, fmt.Errorf("%w: %d wanted, 1 to %d can be", ErrTooFewAgents, t.Agents, wire.MaxAgents)
+		return Sender{}, nil, fmt.Errorf("%w: %d requested, 1 to %d are possible", ErrTooFewAgents, t.Agents, wire.MaxAgents)
 	}
 	if len(t.Candidates) < t.Agents {
 		return Sender{}, nil, fmt.Errorf("%w: %d known, %d wanted", ErrTooFewAgents, len(t.Candidates), t.Agents)
@@ -114,7 +114,7 @@ func NewSender(t Terms) (Sender, []Effect, error) {
 	return s, []Effect{ask}, err
 }
 
-// E is the message's ephemeral key.
+// E returns the message's ephemeral key.
 func (t *Terms) E() (wire.Key, error) {
 	k, err := t.Ephemeral.PrivKey()
 	if err != nil {
@@ -123,12 +123,12 @@ func (t *Terms) E() (wire.Key, error) {
 	return wire.XOnly(k.PubKey()), nil
 }
 
-// SessionFor is the session of one agent in one attempt.
+// SessionFor returns the session of one agent in one attempt.
 func SessionFor(seed wire.Secret, agent wire.Key) wire.Hash {
 	return wire.Tagged("session", seed[:], agent[:])
 }
 
-// seed is the current attempt's.
+// seed returns the current attempt's seed.
 func (s *Sender) seed() wire.Secret {
 	return wire.Secret(wire.Tagged("attempt", s.Terms.Seed[:], []byte{s.Attempt}))
 }
@@ -148,7 +148,7 @@ func (s *Sender) ask() (Effect, error) {
 	return a, nil
 }
 
-// Step is the sender's transition.
+// Step is the sender's transition function.
 func (s Sender) Step(ev Event) (Sender, []Effect, error) {
 	s.Legs = slices.Clone(s.Legs)
 	s.Spends = slices.Clone(s.Spends)
@@ -179,9 +179,10 @@ func (s Sender) Step(ev Event) (Sender, []Effect, error) {
 	case NothingNew:
 		return s, nil, nil
 	case Restored:
-		// Agents may have been asked again, and the message paid for, since: a
-		// second funding would pay for it twice. One that was built may be out:
-		// it stays watched, and what it froze comes back.
+		// Since the backup, agents may have been asked again and the message
+		// paid for; a second funding would pay twice. A funding that was built
+		// may have been published: it stays watched, and its frozen outputs are
+		// refunded.
 		if s.Phase < SenderPublishing {
 			n, effects, err := s.fail("restored", ErrRestored)
 			n.Funding = s.Funding
@@ -195,12 +196,12 @@ func (s Sender) Step(ev Event) (Sender, []Effect, error) {
 		return s, nil, nil
 	case Cancelled:
 		if s.Phase >= SenderPublishing {
-			return s, nil, fmt.Errorf("%w: its funding is signed, and may be on its way", ErrTooLate)
+			return s, nil, fmt.Errorf("%w: its funding is signed and may have been sent", ErrTooLate)
 		}
 		return s.fail("cancelled", ErrCancelled)
 	case Discarded:
 		if !s.Interest().Done {
-			return s, nil, fmt.Errorf("%w: it is still on its way, or its money is", ErrTooEarly)
+			return s, nil, fmt.Errorf("%w: it is not finished, or its money is not back", ErrTooEarly)
 		}
 		s.Discarded = true
 		return s, nil, nil
@@ -220,7 +221,7 @@ func (s Sender) fail(by string, err error) (Sender, []Effect, error) {
 	return s, []Effect{UnlockCoins{}, DropPayload{}}, nil
 }
 
-// quoted picks the best agents whose quotes hold.
+// quoted selects the best agents with valid quotes.
 func (s Sender) quoted(ev Quoted) (Sender, []Effect, error) {
 	if s.Phase != SenderQuoting {
 		return s, nil, nil
@@ -238,7 +239,7 @@ func (s Sender) quoted(ev Quoted) (Sender, []Effect, error) {
 		}
 	}
 	if len(good) < s.Terms.Agents {
-		return s.fail("agents", fmt.Errorf("%w: %d of %d gave a usable quote %q", ErrTooFewAgents, len(good), s.Terms.Agents, why))
+		return s.fail("agents", fmt.Errorf("%w: %d of %d agents gave a usable quote %q", ErrTooFewAgents, len(good), s.Terms.Agents, why))
 	}
 	var offers []choose.Offer
 	for _, q := range good {
@@ -249,7 +250,7 @@ func (s Sender) quoted(ev Quoted) (Sender, []Effect, error) {
 			return choose.Sum(offers, picked)
 		}
 		for _, i := range picked {
-			total = max(total, offers[i].Value) // the dearest: every agent must find its price
+			total = max(total, offers[i].Value) // the largest: every agent must get its price
 		}
 		return total
 	}
@@ -269,7 +270,7 @@ func (s Sender) quoted(ev Quoted) (Sender, []Effect, error) {
 		s.Values = []wire.Sat{total}
 	}
 	if total > s.Terms.MaxCost {
-		return s.fail("price", fmt.Errorf("%w: the agents want %v, the cap is %v", ErrPrice, total, s.Terms.MaxCost))
+		return s.fail("price", fmt.Errorf("%w: the agents ask for %v, the cap is %v", ErrPrice, total, s.Terms.MaxCost))
 	}
 	seal := SealCopies{Ephemeral: s.Terms.Ephemeral, Key: s.Terms.Key}
 	for _, l := range s.Legs {
@@ -279,7 +280,7 @@ func (s Sender) quoted(ev Quoted) (Sender, []Effect, error) {
 	return s, []Effect{seal}, nil
 }
 
-// candidate is the one that has a key; it was asked.
+// candidate returns the candidate with this key, or nil if it was not asked.
 func (s *Sender) candidate(agent wire.Key) *Candidate {
 	return &s.Terms.Candidates[slices.IndexFunc(s.Terms.Candidates, func(c Candidate) bool { return c.Agent == agent })]
 }
@@ -296,7 +297,7 @@ func (s *Sender) checkQuote(q *wire.Quote, height wire.Height) error {
 	asked := func(c Candidate) bool { return c.Agent == q.Agent }
 	switch {
 	case !slices.ContainsFunc(t.Candidates, asked) || slices.Contains(s.Excluded, q.Agent):
-		return fmt.Errorf("%w: an agent that was not asked", ErrBadQuote)
+		return fmt.Errorf("%w: from an agent that was not asked", ErrBadQuote)
 	case q.Session != SessionFor(s.seed(), q.Agent) || q.E != e:
 		return fmt.Errorf("%w: for another message", ErrBadQuote)
 	case q.Size != seal.SealedSize(t.PayloadSize) || q.Shape != t.Shape:
@@ -347,8 +348,8 @@ func (s *Sender) amount() (sum wire.Sat) {
 }
 
 // fund builds the frozen outputs, the root, the funding transaction and every
-// pre-signature, and hands each agent its package. Nothing is signed for the
-// funding's inputs before all agents hold their copies.
+// pre-signature, and gives each agent its package. No input of the funding is
+// signed before all agents hold their copies.
 func (s Sender) fund(ev CoinsLocked) (Sender, []Effect, error) {
 	if s.Phase != SenderFunding {
 		return s, nil, nil
@@ -441,7 +442,8 @@ func (s Sender) fund(ev CoinsLocked) (Sender, []Effect, error) {
 	return s, effects, nil
 }
 
-// leaves are what the root commits to, one for each leg, with their hashes.
+// leaves returns the leaves under the root, one for each leg, with their
+// hashes.
 func (s *Sender) leaves(sec *seal.Secrets) (leaves []wire.Leaf, hashes []wire.Hash) {
 	for _, l := range s.Legs {
 		sigma := sec.ReleaseSecret(l.Candidate.Agent)
@@ -458,7 +460,8 @@ func section(leaves []wire.Leaf, hashes []wire.Hash, i int) (wire.Section, error
 	return wire.Section{Leaf: leaves[i], Index: uint8(i), Count: uint8(len(leaves)), Path: path}, err
 }
 
-// grant lets the agent of leg i say in the DHT that it holds the message.
+// grant authorises the agent of leg i to publish in the DHT that it holds the
+// message.
 func grant(sec *seal.Secrets, i int, agent wire.Key) (g wire.Grant, err error) {
 	key := sec.HoldingKey(uint8(i))
 	owner, err := key.PrivKey()
@@ -470,7 +473,7 @@ func grant(sec *seal.Secrets, i int, agent wire.Key) (g wire.Grant, err error) {
 	return g, err
 }
 
-// claimIndex is the claim leaf of leg i in its output.
+// claimIndex returns the index of leg i's claim leaf in its output.
 func (s *Sender) claimIndex(i int) int {
 	if s.Terms.Shape == wire.OneOfMany {
 		return i
@@ -521,8 +524,8 @@ func (s Sender) notPlaced(ev NotPlaced) (Sender, []Effect, error) {
 	return s.allAnswered()
 }
 
-// publishUntil is the height from which the funding would confirm too late for
-// some quote.
+// publishUntil returns the height from which the funding would confirm too late
+// for some quote.
 func (s *Sender) publishUntil() wire.Height {
 	until := wire.Height(wire.MaxHeight)
 	for _, l := range s.Legs {
@@ -531,15 +534,15 @@ func (s *Sender) publishUntil() wire.Height {
 	return until
 }
 
-// allAnswered publishes once every agent holds its copy, or starts anew
-// without those that do not: their points are never used again.
+// allAnswered publishes once every agent holds its copy. Otherwise it starts
+// again without the agents that do not; their points are never used again.
 func (s Sender) allAnswered() (Sender, []Effect, error) {
 	var why []string
 	until := s.publishUntil()
 	for i := range s.Legs {
 		l := &s.Legs[i]
 		if l.Held && s.Tip >= until && l.Quote.ValidUntil < s.Tip+wire.Height(2*s.Terms.Margins.RevealConf) {
-			l.Refused = "its quote ran out while others were slow"
+			l.Refused = "its quote expired while others were slow"
 		}
 		switch {
 		case l.Refused != "":
@@ -567,13 +570,14 @@ func (s Sender) allAnswered() (Sender, []Effect, error) {
 
 func (s Sender) broadcasted(ev Broadcasted) (Sender, []Effect, error) {
 	if s.Phase != SenderPublishing {
-		return s, nil, nil // of a rebroadcast or refund: the chain tells what became of it
+		return s, nil, nil // of a rebroadcast or refund: the chain shows the outcome
 	}
 	if ev.Err == "" || s.Confirmed != nil {
 		s.Phase = SenderPublished
 		return s, nil, nil
 	}
-	// The funding stays watched: should it confirm after all, the message lives.
+	// The funding stays watched: if it confirms after all, the message
+	// continues.
 	return s.fail("rejected", fmt.Errorf("%w: %s", ErrRejected, ev.Err))
 }
 
@@ -604,7 +608,7 @@ func (s Sender) acked(ev AckArrived) (Sender, []Effect, error) {
 	return s, nil, nil
 }
 
-// root reads the root back from the funding's marker.
+// root returns the root from the funding's marker.
 func (s *Sender) root() (wire.Hash, error) {
 	tx, err := contract.DecodeTx(s.Funding)
 	if err != nil {
@@ -644,12 +648,12 @@ func (s Sender) connected(ev Connected) (Sender, []Effect, error) {
 	}
 	switch {
 	case s.Confirmed == nil && s.Phase == SenderFailed:
-		// Refused once, and still watched for.
+		// The funding was refused once and is still watched.
 	case s.Confirmed == nil && s.Conflict.Depth(s.Tip) >= s.Terms.Margins.Final:
 		n, more, err := s.fail("rejected", fmt.Errorf("%w: its coins were spent by %s", ErrRejected, s.Conflict.Txid))
 		return n, append(effects, more...), err
 	case s.Confirmed == nil && ev.Height >= s.Frozen[0].Expiry:
-		n, more, err := s.fail("rejected", fmt.Errorf("%w: no block took its funding in time", ErrRejected))
+		n, more, err := s.fail("rejected", fmt.Errorf("%w: no block included its funding in time", ErrRejected))
 		return n, append(effects, more...), err
 	case s.Confirmed == nil:
 		effects = append(effects, Publish{Tx: s.Funding, RefundTo: s.Terms.RefundTo, Until: s.publishUntil()})
@@ -665,7 +669,7 @@ func (s Sender) connected(ev Connected) (Sender, []Effect, error) {
 	return s, effects, nil
 }
 
-// again asks once more for coins, or, where the quotes run out, for quotes.
+// again requests coins once more or, if the quotes expire, new quotes.
 func (s Sender) again() (Sender, []Effect, error) {
 	s.Waiting = false
 	for _, l := range s.Legs {
@@ -752,7 +756,8 @@ func (s Sender) disconnected(ev Disconnected) (Sender, []Effect, error) {
 }
 
 // Receipt reports whether output i was spent by a claim that completes the
-// derived pre-signature: the delivery receipt of protocol §3.
+// derived pre-signature. Such a claim is a delivery receipt (spec/delivery.md
+// §8).
 func (s *Sender) Receipt(i int) bool {
 	f := s.Spends[i]
 	if f == nil || f.Claim < 0 {
@@ -766,8 +771,8 @@ func (s *Sender) Receipt(i int) bool {
 	return err == nil
 }
 
-// Delivered reports whether the recipient has the message: a receipt from the
-// chain, or its own acknowledgement.
+// Delivered reports whether the recipient has the message: there is a receipt
+// on the chain, or its acknowledgement.
 func (s *Sender) Delivered() bool {
 	for i := range s.Spends {
 		if s.Receipt(i) {
@@ -777,7 +782,7 @@ func (s *Sender) Delivered() bool {
 	return slices.ContainsFunc(s.Legs, func(l Leg) bool { return len(l.Ack) > 0 })
 }
 
-// Stored is how many agents hold the message against a confirmed funding.
+// Stored returns how many agents hold the message against a confirmed funding.
 func (s *Sender) Stored() (n int) {
 	for _, l := range s.Legs {
 		if l.Held && s.Confirmed != nil && s.Confirmed.Height <= l.Quote.ValidUntil {
@@ -787,7 +792,8 @@ func (s *Sender) Stored() (n int) {
 	return n
 }
 
-// State is what people are told: queued, stored, delivered, refunded, failed.
+// State returns the displayed state: queued, stored, delivered, refunded,
+// failed.
 func (s *Sender) State() string {
 	refunded := len(s.Spends) > 0
 	for _, f := range s.Spends {
@@ -831,7 +837,8 @@ func (s Sender) Interest() contract.Interest {
 	final := last + wire.Height(s.Terms.Margins.Final) - 1
 	switch {
 	case s.Confirmed == nil && s.Phase == SenderFailed:
-		// Over when it can't be paid for any more, or nobody did in all its time.
+		// It is over if it can no longer be paid for, or was not in all its
+		// time.
 		end := s.Frozen[0].Expiry
 		if s.Conflict != nil {
 			end = s.Conflict.Height

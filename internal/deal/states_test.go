@@ -37,9 +37,10 @@ func (w *world) record(role string, from fmt.Stringer, ev deal.Event, to fmt.Str
 	w.seen[transition{role, from.String(), strings.TrimPrefix(fmt.Sprintf("%T", ev), "deal."), to.String(), strings.Join(names, ", ")}] = true
 }
 
-// fixedStories are runs in which agents and recipients fail in every way that
-// the tests know, blocks are reorganised, and messages come late. About one in ten is
-// on devchain, in the nightly tier all; the short tier plays one in five, on ledgers.
+// fixedStories plays runs in which agents and recipients fail in every way that
+// the tests know, blocks are reorganised, and messages come late. About one in
+// ten is on devchain, in the nightly tier all; the short tier plays one in five,
+// on ledgers.
 func fixedStories(t *testing.T, play func(seed uint64, s story)) {
 	sample, n := tier.NewSample(t), 0
 	one := func(seed uint64, s story) {
@@ -60,9 +61,9 @@ func fixedStories(t *testing.T, play func(seed uint64, s story)) {
 	one(102, story{faults: make([]int, 4), late: 1, reorgAt: 1, depth: 6, drop: true})
 }
 
-// TestStateTables plays a fixed set of stories and holds spec/states.md
-// against every transition that they show. In the short tier, which plays few of
-// them, each transition has to be on the page, and others may be.
+// TestStateTables plays a fixed set of stories and compares every transition in
+// them with spec/states.md. The short tier plays few of them: it requires each
+// transition to be on the page, which may have others.
 func TestStateTables(t *testing.T) {
 	t.Parallel()
 	if *update && tier.Short() {

@@ -14,8 +14,8 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// TestProof: an acknowledged message has a proof that verifies by itself, and
-// not when any part of it is another's.
+// TestProof: an acknowledged message has a proof that verifies offline, and
+// does not verify if any part of it is replaced.
 func TestProof(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 5, 3)
@@ -64,9 +64,9 @@ func TestProof(t *testing.T) {
 	}
 }
 
-// TestProofOfAnother: a sender whose key names another message than the one that
-// it seals gets no acknowledgement for it; nor does one that shows another leaf
-// than the one that was read.
+// TestProofOfAnother: a sender whose key belongs to a message other than the
+// sealed one gets no acknowledgement for it; nor does one that presents a leaf
+// other than the one that was read.
 func TestProofOfAnother(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 14, 3)
@@ -117,8 +117,8 @@ func root(t *testing.T, w *world) wire.Hash {
 	return m.Root
 }
 
-// TestCancel: a message can be taken back as long as its funding is not signed;
-// then its coins are free, and whatever agents still answer changes nothing.
+// TestCancel: a message can be cancelled as long as its funding is not signed.
+// Its coins are then free, and late answers of agents change nothing.
 func TestCancel(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 7, 3)
@@ -155,8 +155,9 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-// TestDiscard: a sender's record goes only when nothing is at stake; a
-// recipient's message goes at once, and what was on its way goes after it.
+// TestDiscard: a sender's record is removed only if nothing is at stake. A
+// recipient's message is removed at once, and running effects clean up after
+// it.
 func TestDiscard(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 8, 3)
@@ -201,8 +202,8 @@ func TestDiscard(t *testing.T) {
 	}
 }
 
-// TestWaiting: a message whose coins are in others' hands waits for them, asks
-// for quotes anew where they run out, and fails only where no block can help.
+// TestWaiting: a message whose coins are locked elsewhere waits for them, asks
+// for new quotes when the old ones expire, and fails only if no block can help.
 func TestWaiting(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 9, 3)
@@ -262,8 +263,8 @@ func TestWaiting(t *testing.T) {
 	}
 }
 
-// TestRestored: a home of yesterday takes nothing for granted that may have
-// changed since: no quote, no message that was not paid for, no copy.
+// TestRestored: a restored home relies on nothing that may have changed since
+// the backup: no quote, no message that was not paid for, no copy.
 func TestRestored(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 10, 3)
@@ -332,8 +333,8 @@ func TestRestored(t *testing.T) {
 	}
 }
 
-// TestRestoredRecipient: a recipient that begins anew at any moment still reads
-// its message, and gives σ to no second agent for it.
+// TestRestoredRecipient: a recipient restored at any moment still reads its
+// message, and gives σ to no second agent because of it.
 func TestRestoredRecipient(t *testing.T) {
 	t.Parallel()
 	for at := deal.RecipientFound; at < deal.RecipientRead; at++ {
@@ -354,13 +355,13 @@ func TestRestoredRecipient(t *testing.T) {
 			}
 		}
 		if !done || w.recipient.Phase != deal.RecipientRead || released != 1 {
-			t.Errorf("begun anew while %v (%v): ends %v, σ with %d", at, done, w.recipient.Phase, released)
+			t.Errorf("restored while %v (%v): ends %v, σ with %d", at, done, w.recipient.Phase, released)
 		}
 	}
 }
 
-// TestRestoredRefund: a home of the moment before its funding was published
-// finds it in the chain, and takes back what nobody earned.
+// TestRestoredRefund: a home restored to the moment before its funding was
+// published finds it on the chain, and refunds what no agent earned.
 func TestRestoredRefund(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 12, 3)
@@ -399,9 +400,9 @@ func TestRestoredRefund(t *testing.T) {
 	}
 }
 
-// TestNeverConfirmed: a message whose funding no block takes is over once its
-// coins went elsewhere, or its time is up; and is refunded if one takes it after
-// all.
+// TestNeverConfirmed: a message whose funding no block includes is over once
+// its coins are spent otherwise, or its time is up; and it is refunded if a
+// block includes it after all.
 func TestNeverConfirmed(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 13, 3)

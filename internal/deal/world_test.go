@@ -27,8 +27,9 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// world drives the three machines over a chain, with everything else in memory: who
-// misbehaves, and when, is the test's to say. All randomness comes from one seed.
+// world drives the three machines over a chain, with everything else in memory.
+// The test decides which parties misbehave and when. All randomness comes from
+// one seed.
 type world struct {
 	t       testing.TB
 	src     *rand.PCG // of rng
@@ -44,7 +45,7 @@ type world struct {
 	purseHas  wire.Sat
 	change    []byte
 	payload   []byte
-	lie       wire.Hash // the payload that the sender's key names, where it is not the sent one
+	lie       wire.Hash // the payload that the sender's key names, if not the one sent
 	sender    deal.Sender
 	identity  wire.Secret // R
 	recipient *deal.Recipient
@@ -82,11 +83,11 @@ type agent struct {
 	copy     []byte
 	script   []byte
 
-	deadAt   wire.Height // from here on it answers nobody and sees no block; 0 never
-	silent   bool        // takes σ and gives no τ
-	wrongTau bool        // gives another one
+	deadAt   wire.Height // from this height on it answers nobody and sees no block; 0: never
+	silent   bool        // accepts σ and gives no τ
+	wrongTau bool        // gives a wrong τ
 	garbles  bool        // hands out a wrong copy
-	refuses  bool        // does not take its copy
+	refuses  bool        // does not accept its copy
 	offline  [2]wire.Height
 	released wire.Height // when it took σ
 }
@@ -182,7 +183,7 @@ func (w *world) block(h wire.Height) *btcwire.MsgBlock {
 
 const feeRate = 2000
 
-// mine adds n blocks and tells everybody who looks.
+// mine adds n blocks and reports them to every party that looks.
 func (w *world) mine(n int) {
 	for range n {
 		_, err := w.chain.Mine(w.t.Context(), 1, w.miner)
@@ -212,8 +213,8 @@ func (w *world) tell(h wire.Height) {
 	}
 }
 
-// wants reports whether a contract asked to hear of a block, as the engine
-// decides it: a wrong Interest shows as a deal that goes wrong.
+// wants reports whether a contract must be told of a block, by the engine's
+// rule. A wrong Interest then shows as a deal that goes wrong.
 func wants(in contract.Interest, ev deal.Connected) bool {
 	if in.Done {
 		return false
@@ -234,8 +235,8 @@ func wants(in contract.Interest, ev deal.Connected) bool {
 	return false
 }
 
-// reorg replaces depth blocks, leaving out some transactions, and tells
-// everybody of each block that left and each that came.
+// reorg replaces depth blocks, leaving out some transactions, and reports each
+// block that left and each that came.
 func (w *world) reorg(depth int, without ...wire.Hash) {
 	old := w.tip()
 	must(w.t, w.chain.Reorg(w.t.Context(), depth, w.miner, without...))
@@ -258,7 +259,7 @@ func (w *world) reorg(depth int, without ...wire.Hash) {
 	}
 }
 
-// send starts the message. n of the agents are wanted.
+// send starts the message to n agents.
 func (w *world) send(n int, shape wire.Shape, blocks uint32) {
 	e := w.secret()
 	sec, err := seal.FromSender(e, keyOf(w.t, w.identity))
@@ -315,7 +316,7 @@ func (w *world) doSender(effects []deal.Effect) {
 	}
 }
 
-// perform carries an effect out, unless whoever asked for it is down.
+// perform carries an effect out, unless its party is down.
 func (w *world) perform(who string, e deal.Effect, do func(deal.Effect)) {
 	if e = reencode(w.t, e); w.crash == nil {
 		do(e)
@@ -324,7 +325,8 @@ func (w *world) perform(who string, e deal.Effect, do func(deal.Effect)) {
 	}
 }
 
-// repeat is what a crash between an effect and the record of it does.
+// repeat carries effects out twice, as a crash between an effect and its record
+// would.
 func (w *world) repeat(effects []deal.Effect) (out []deal.Effect) {
 	for _, e := range effects {
 		if out = append(out, e); w.twice {
@@ -436,7 +438,7 @@ func (a *agent) up() bool {
 	return !a.crash.deaf(a.name) && (a.deadAt == 0 || h < a.deadAt) && (h < a.offline[0] || h >= a.offline[1])
 }
 
-// catchUp tells the agent what it missed.
+// catchUp reports to the agent the blocks that it missed.
 func (a *agent) catchUp(from wire.Height) {
 	for h := from; h <= a.tip(); h++ {
 		a.step(deal.Connected{Block: contract.Block{Height: h, FeeRate: feeRate, Txs: a.block(h).Transactions}})
@@ -499,7 +501,7 @@ func (a *agent) claim(due deal.ClaimDue) {
 	a.step(deal.ClaimBuilt{Sent: *contract.NewSent(tx, fee, a.tip()), Broadcast: true})
 }
 
-// scan is the recipient's look at a block.
+// scan is the recipient's scan of a block.
 func (w *world) scan(b *btcwire.MsgBlock, h wire.Height) {
 	scanner, err := seal.NewScanner(w.identity)
 	must(w.t, err)
@@ -637,8 +639,8 @@ func (w *world) open(e deal.Open) {
 	w.stepRecipient(deal.Opened{Sender: m.Sender, Size: m.Size})
 }
 
-// roundTrip checks that a state survives its encoding: what the store gives
-// back is what was stepped.
+// roundTrip checks that a state survives its encoding: what the store returns
+// is what was stepped.
 func roundTrip[S any](t testing.TB, s S) {
 	t.Helper()
 	raw, err := wire.Marshal(s)
@@ -652,7 +654,7 @@ func roundTrip[S any](t testing.TB, s S) {
 	}
 }
 
-// reencode passes an effect through the form in which it is kept.
+// reencode passes an effect through its stored form.
 func reencode(t testing.TB, e deal.Effect) deal.Effect {
 	t.Helper()
 	name, body, err := deal.Effects.Encode(e)
@@ -662,8 +664,8 @@ func reencode(t testing.TB, e deal.Effect) deal.Effect {
 	return back
 }
 
-// holdings reads from the chain what each script holds unspent, and the fees
-// of everything since the purse was filled.
+// holdings reads from the chain the unspent value of each script, and the fees
+// of all transactions since the purse was filled.
 func (w *world) holdings() (byScript map[string]wire.Sat, fees wire.Sat) {
 	type out struct {
 		script string

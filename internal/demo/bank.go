@@ -18,35 +18,37 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// What the bank of the demo is like. It has MaxPennies at most, which is a little
-// less than a chain's numbers allow.
+// Limits of the demo's bank. MaxPennies is a little below the largest number of
+// pennies in a chain.
 const (
 	bankRungs  = 126
 	MaxPennies = penny.MaxSeq / bankRungs * bankRungs
 	MaxWindow  = 1 << 16
-	// bankWorth is the least that a bank holds: closing it has to cost little of it.
+	// bankWorth is the minimum value of a bank, so that closing it costs little
+	// of it.
 	bankWorth wire.Sat = 1_000_000
-	// spare is what the payer begins with beyond the bank, for the funding's fee.
+	// spare is the payer's money beyond the bank, for the funding's fee.
 	spare wire.Sat = 100_000
 )
 
 // Errors of options.
 var (
 	ErrPennies = fmt.Errorf("the demo pays 1 to %d pennies", MaxPennies)
-	ErrWindow  = fmt.Errorf("1 to %d pennies are on their way at once", MaxWindow)
+	ErrWindow  = fmt.Errorf("the demo has 1 to %d pennies in flight", MaxWindow)
 )
 
-// BankOptions of a run.
+// BankOptions are the options of a run.
 type BankOptions struct {
 	Pennies int
 	Window  int // pennies that are not acknowledged
-	// Progress is told how many pennies the payee holds, and how many come a second.
+	// Progress is called with the number of pennies that the payee holds, and
+	// the pennies per second.
 	Progress func(done, all uint32, rate float64)
-	// Out is where the payee's proof of what it was paid is written.
+	// Out is the path for the payee's proof of payment.
 	Common
 }
 
-// BankResult is how it ended.
+// BankResult is the result of a run.
 type BankResult struct {
 	Pennies     uint32    `json:"pennies"`
 	PennyMsat   wire.Msat `json:"penny_msat"`
@@ -85,8 +87,8 @@ type bankStory struct {
 	commits      atomic.Int64 // of pennies at the payee
 }
 
-// RunBank opens a bank, streams pennies one by one, lets the payer vanish and the
-// payee settle alone.
+// RunBank opens a bank, streams pennies one by one, and lets the payer vanish
+// and the payee close alone.
 func RunBank(ctx context.Context, opt BankOptions) (res *BankResult, err error) {
 	switch {
 	case opt.Pennies < 1 || opt.Pennies > MaxPennies:
@@ -108,8 +110,8 @@ func RunBank(ctx context.Context, opt BankOptions) (res *BankResult, err error) 
 	return w.play(ctx)
 }
 
-// ladderFor is a bank with at least so many pennies, each worth a whole number of
-// satoshi: one, where that makes a bank that is worth closing.
+// ladderFor returns a ladder with at least this many pennies, each worth a
+// whole number of satoshi: one, if that gives a bank that is worth closing.
 func ladderFor(pennies uint32) penny.Ladder {
 	l := penny.Ladder{Rungs: bankRungs, PerRung: (pennies + bankRungs - 1) / bankRungs}
 	n := wire.Sat(l.N())
@@ -134,7 +136,7 @@ func (w *bankStory) close() error {
 	return errors.Join(append(errs, w.world.close())...)
 }
 
-// open starts both parties and gives the payer its money.
+// open starts both parties and funds the payer.
 func (w *bankStory) open(ctx context.Context) (err error) {
 	w.payerConfig = w.config("payer", w.observePayer)
 	payee := w.config("payee", w.observePayee)
@@ -236,7 +238,7 @@ func (w *bankStory) stream(ctx context.Context, res *BankResult) error {
 		return err
 	}
 	took := time.Since(began)
-	// The executor's own attempt at the same order finds nothing left to do.
+	// The executor's own attempt at the same order finds nothing left to send.
 	if err := w.settle(ctx); err != nil {
 		return err
 	}
@@ -246,7 +248,7 @@ func (w *bankStory) stream(ctx context.Context, res *BankResult) error {
 	return nil
 }
 
-// vanish closes the payer's node for good.
+// vanish closes the payer's node permanently.
 func (w *bankStory) vanish(ctx context.Context) error {
 	n := w.payer
 	w.payer = nil
@@ -264,8 +266,8 @@ func (w *bankStory) vanish(ctx context.Context) error {
 	return nil
 }
 
-// settleAlone lets blocks come until the payee has closed the bank by itself, and
-// nothing undoes it any more.
+// settleAlone mines until the payee has closed the bank alone and the close is
+// final.
 func (w *bankStory) settleAlone(ctx context.Context) (y bank.Payee, err error) {
 	m := bank.MarginsFor(wire.Regtest)
 	err = w.mineUntil(ctx, int(m.MinLife+2*m.ConfLarge+m.Final), func() (bool, error) {
@@ -278,8 +280,8 @@ func (w *bankStory) settleAlone(ctx context.Context) (y bank.Payee, err error) {
 	return y, err
 }
 
-// account closes the books. The payer's home is read, and not run: it stays away,
-// and its change lies in the close, where nobody else can take it.
+// account closes the books. The payer's home is read but not run: the payer
+// stays absent, and only it can spend its change in the close.
 func (w *bankStory) account(ctx context.Context, y bank.Payee, res *BankResult) error {
 	change := wire.Outpoint{Txid: y.Spend.Txid, Vout: y.Spend.Vin}
 	l := y.Ladder
@@ -314,9 +316,9 @@ func (w *bankStory) account(ctx context.Context, y bank.Payee, res *BankResult) 
 	return nil
 }
 
-// BankProof is what the payee can show of what it was paid: hashed forward with
-// the nonce, its penny leads to the public one in as many steps as it was paid
-// pennies, and to the rung's on the way.
+// BankProof proves what the payee was paid: hashed forward with the nonce, its
+// penny leads to the public one in as many steps as pennies were paid, and to
+// the rung's penny on the way.
 type BankProof struct {
 	BankID   string      `json:"bank_id"`
 	Funding  string      `json:"funding"` // outpoint
@@ -339,7 +341,7 @@ type shownPenny struct {
 	Secret string `json:"secret"`
 }
 
-// prove writes a BankProof where it was asked for.
+// prove writes a BankProof to the requested path.
 func (w *bankStory) prove(y bank.Payee, res *BankResult) error {
 	if w.opt.Out == "" {
 		return nil

@@ -16,18 +16,19 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// BankScenarios are the stories of penny banks; RunBank tells the first, RunBankers
-// the others.
+// BankScenarios are the stories about penny banks. RunBank plays the first,
+// RunBankers the others.
 var BankScenarios = []struct{ Name, Help string }{
 	{"alone", "pennies are streamed one by one, the payer vanishes, the payee settles alone"},
 	{"bankers", "a payment goes over two bankers, step by step, each with the payee's signature"},
-	{"thief", "a banker takes the fourth step and passes nothing on: that step is all it gets"},
+	{"thief", "a banker keeps the fourth step and forwards nothing: it gains that step and no more"},
 }
 
-// ErrBankScenario: no story of penny banks of that name.
+// ErrBankScenario means that there is no story about penny banks with this
+// name.
 var ErrBankScenario = errors.New("no such scenario of penny banks")
 
-// What is paid over bankers, and when the thief steals.
+// The amount paid through bankers, and the step at which the thief steals.
 const (
 	payment   wire.Msat = 40_000_000
 	stepSize  wire.Msat = 4_000_000
@@ -36,11 +37,11 @@ const (
 	beginning wire.Sat  = 300_000
 )
 
-// bankerFees are what each banker takes for a step.
+// bankerFees are each banker's fees for a step.
 var bankerFees = wire.Fees{Base: 1000, PPM: 1000}
 
-// BankersResult is how a payment over bankers ended. Amounts of pennies are in
-// thousandths of a satoshi, those of the chain in satoshi.
+// BankersResult is the result of a payment through bankers. Amounts of pennies
+// are in msat, those on the chain in satoshi.
 type BankersResult struct {
 	Scenario     string    `json:"scenario"`
 	State        string    `json:"state"`
@@ -73,7 +74,7 @@ type bankersStory struct {
 
 var partyNames = []string{"payer", "banker-1", "banker-2", "payee"}
 
-// RunBankers pays over two bankers; with thief the first steals.
+// RunBankers pays through two bankers; with thief set, the first one steals.
 func RunBankers(ctx context.Context, thief bool, c Common) (res *BankersResult, err error) {
 	base, err := newWorld(c)
 	if err != nil {
@@ -95,7 +96,7 @@ func RunBankers(ctx context.Context, thief bool, c Common) (res *BankersResult, 
 	return w.play(ctx)
 }
 
-// party adds one.
+// party adds a party.
 func (w *bankersStory) party(name string, i int) error {
 	cfg := w.config(name, func(c engine.Change) { w.observe(name, c) })
 	if i > 0 {
@@ -117,7 +118,7 @@ func (w *bankersStory) party(name string, i int) error {
 	return nil
 }
 
-// thief is a banker that passes on lastGood steps, to be trusted, and keeps the
+// thief is a banker that forwards lastGood steps, to gain trust, and keeps the
 // next.
 type thief struct {
 	p2p.Banks
@@ -162,7 +163,7 @@ func (w *bankersStory) play(ctx context.Context) (*BankersResult, error) {
 	if s.Waiting() {
 		t := s.Transfer()
 		res.Lost = t.Amount
-		// The fees of the step that went nowhere are part of what is lost.
+		// The fees of the step that was not forwarded are part of the loss.
 		res.Fees = s.Fees - (t.Amount - (s.Asked - s.Acked))
 	} else {
 		res.Fees = s.Fees
@@ -173,7 +174,7 @@ func (w *bankersStory) play(ctx context.Context) (*BankersResult, error) {
 	return res, w.export()
 }
 
-// openBanks opens one from each party to the next.
+// openBanks opens a bank from each party to the next.
 func (w *bankersStory) openBanks(ctx context.Context) error {
 	m := bank.MarginsFor(wire.Regtest)
 	for i, n := range w.parties[:3] {
@@ -209,7 +210,7 @@ func (w *bankersStory) all(ctx context.Context, state string) (bool, error) {
 	return true, nil
 }
 
-// bank is how the bank from party i to the next stands, on both sides.
+// bank returns both sides' state of the bank from party i to the next.
 func (w *bankersStory) bank(ctx context.Context, i int) (p bank.Payer, y bank.Payee, err error) {
 	err = errors.Join(
 		w.parties[i].Payers(ctx, func(s bank.Payer) error {
@@ -227,8 +228,8 @@ func (w *bankersStory) bank(ctx context.Context, i int) (p bank.Payer, y bank.Pa
 	return p, y, err
 }
 
-// pay pays the payee over the bankers, until all is signed for or the thief has
-// stolen.
+// pay pays the payee through the bankers, until everything is acknowledged or
+// the thief has stolen.
 func (w *bankersStory) pay(ctx context.Context) (s bank.Sending, err error) {
 	payer, to := w.parties[0], w.parties[3]
 	w.tell("payer", "pays %v to %s, in steps of %v: no step leaves before the one before it is signed for", payment, to.Address(), stepSize)
@@ -255,7 +256,8 @@ func (w *bankersStory) pay(ctx context.Context) (s bank.Sending, err error) {
 		}
 		select {
 		case <-w.asked:
-			// Nothing more goes to this banker; what it has been asked for stays open.
+			// Send nothing more through this banker; its outstanding step stays
+			// open.
 			if err := payer.EndPayment(ctx, id); err != nil {
 				return s, err
 			}
@@ -271,7 +273,8 @@ func (w *bankersStory) pay(ctx context.Context) (s bank.Sending, err error) {
 	return s, w.settle(ctx)
 }
 
-// closeBanks ends all banks: by both sides, or, of a thief, by each payee alone.
+// closeBanks closes all banks: cooperatively or, with a thief, by each payee
+// alone.
 func (w *bankersStory) closeBanks(ctx context.Context) error {
 	for i := range w.ids {
 		p, y, err := w.bank(ctx, i)

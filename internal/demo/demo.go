@@ -1,6 +1,6 @@
 // Package demo runs a whole Bitgram network in one process: an embedded chain,
-// agents, a sender and a recipient, each with its own host, keys and files,
-// and accounts for every satoshi in the end.
+// agents, a sender and a recipient, each with its own host, keys and files. In
+// the end it accounts for every satoshi.
 package demo
 
 import (
@@ -20,19 +20,19 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// Scenario is one story that the demo plays.
+// Scenario is a story that the demo plays.
 type Scenario struct {
 	Name, Help string
 	shape      wire.Shape
-	silent     bool // the agents take σ and give no τ
+	silent     bool // the agents accept σ and give no τ
 	absent     bool // the recipient never comes
-	dead       bool // the agent that is asked first for the copy dies
-	decoy      bool // another agent says that it holds the message
+	dead       bool // the agent first asked for the copy dies
+	decoy      bool // another agent claims that it holds the message
 	reorg      bool // the claim leaves the chain and comes back
 	crash      bool // an agent dies in the middle of its claim
 }
 
-// Scenarios are the stories there are.
+// Scenarios lists the stories.
 var Scenarios = []Scenario{
 	{Name: "happy", Help: "the message is stored by three agents, picked up from one, the others are refunded"},
 	{Name: "silent-agent", Help: "the agent takes the recipient's secret and does not answer: its own claim gives the message away", silent: true},
@@ -44,7 +44,7 @@ var Scenarios = []Scenario{
 	{Name: "one-of-many", Help: "one output for all agents: the one that serves claims it", shape: wire.OneOfMany},
 }
 
-// ErrScenario: no story of that name.
+// ErrScenario means that there is no story with this name.
 var ErrScenario = errors.New("no such scenario")
 
 // Find returns the scenario of a name.
@@ -57,25 +57,25 @@ func Find(name string) (Scenario, error) {
 	return Scenario{}, fmt.Errorf("%w: %q", ErrScenario, name)
 }
 
-// ErrAgents: a number of agents that the demo does not run.
+// ErrAgents means that the number of agents is out of range.
 var ErrAgents = fmt.Errorf("the demo runs %d to %d agents", messageAgents, maxAgents)
 
-// Options of a run.
+// Options are the options of a run.
 type Options struct {
 	Scenario Scenario
 	Body     io.Reader // what is sent
-	Size     uint64    // of Body, for progress; 0 where it is not known
+	Size     uint64    // of Body, for progress; 0 if unknown
 	Filename string    // its base name, or empty
 	Agents   int       // in the network; the message goes to three
-	// OneOfMany pays all agents by one output, whatever the scenario.
+	// OneOfMany pays all agents with one output, in any scenario.
 	OneOfMany bool
-	// Progress is told how far long work is; see node.Config.
+	// Progress reports the progress of long work; see node.Config.
 	Progress func(what string, done, total uint64)
-	// Out is where what the recipient got is written.
+	// Out is the path for the received message.
 	Common
 }
 
-// Result is how it ended.
+// Result is the result of a run.
 type Result struct {
 	Scenario       string   `json:"scenario"`
 	State          string   `json:"state"`
@@ -95,7 +95,7 @@ type Result struct {
 	Height uint32 `json:"height"`
 }
 
-// What the parties of the demo start with and ask for.
+// Initial money and prices of the parties.
 const (
 	messageAgents = 3
 	maxAgents     = 50
@@ -106,7 +106,7 @@ const (
 	baseRate      = wire.Psat(20_000_000) // 20 sat per MB-day
 )
 
-// delivery is the story of a message, with everybody in it.
+// delivery is the story of a message, with all its parties.
 type delivery struct {
 	*world
 	opt       Options
@@ -115,7 +115,7 @@ type delivery struct {
 	recipient *node.Node
 
 	first   sync.Once  // the first copy asked for
-	decoy   *decoy     // nil where the scenario has none
+	decoy   *decoy     // nil if the scenario has none
 	crash   *crashPlan // likewise
 	reorged bool
 }
@@ -154,7 +154,7 @@ func (w *delivery) open(ctx context.Context) (err error) {
 		}
 	}
 	if w.opt.Scenario.decoy {
-		// Nobody pays it to store anything.
+		// Its rate is too high for anyone to pay.
 		if err := w.agent("decoy", wire.MaxRate); err != nil {
 			return err
 		}
@@ -181,7 +181,7 @@ func (w *delivery) open(ctx context.Context) (err error) {
 	return nil
 }
 
-// present are the parties that take part now; an absent recipient does not.
+// present returns the parties that are online now, without an absent recipient.
 func (w *delivery) present() (list []*node.Node) {
 	for _, a := range w.agents {
 		if !a.isDead() {
@@ -195,21 +195,21 @@ func (w *delivery) present() (list []*node.Node) {
 	return list
 }
 
-// config is a new home's.
+// config returns the configuration of a new home.
 func (w *delivery) config(name string) node.Config {
 	c := w.world.config(name, func(c engine.Change) { w.observe(name, c) })
 	c.Hints, c.Progress = new(wire.Height), w.opt.Progress
 	return c
 }
 
-// agent adds an agent to the network, with the part that the scenario gives it.
+// agent adds an agent to the network, with the behaviour of the scenario.
 func (w *delivery) agent(name string, rate wire.Psat) (err error) {
 	a := &agent{name: name, w: w, cfg: w.config(name)}
 	p := &deal.Policy{Rate: rate, MaxSize: wire.MaxPayload, MaxBlocks: 1008, ValidFor: 12, Patience: claimPatience, OneOfMany: true}
 	a.cfg.Policy, a.cfg.Listen = p, []string{"/ip4/127.0.0.1/tcp/0"}
 	switch {
 	case w.opt.Scenario.silent:
-		p.Patience = 1 // it wants its money, and nothing else
+		p.Patience = 1 // it claims at once
 		a.cfg.Serve = func(s p2p.Service) p2p.Service { return silentAgent{s} }
 	case w.opt.Scenario.dead:
 		a.cfg.Serve = func(s p2p.Service) p2p.Service { return dyingAgent{s, a, &w.first} }
@@ -232,8 +232,8 @@ func (w *delivery) agent(name string, rate wire.Psat) (err error) {
 	return nil
 }
 
-// hint puts hints of the first agents on the chain: all others find the network
-// by these, and by nothing else.
+// hint puts hints to the first agents on the chain. All other parties find the
+// network only by these.
 func (w *delivery) hint(ctx context.Context) error {
 	for _, a := range w.agents[:min(len(w.agents), 3)] {
 		h, err := a.node.Hint()
@@ -252,7 +252,7 @@ func (w *delivery) hint(ctx context.Context) error {
 	return err
 }
 
-// hintBurn is what is burned for each.
+// hintBurn is the amount burned for each hint.
 const hintBurn wire.Sat = 1000
 
 func (w *delivery) close() error {
@@ -303,7 +303,7 @@ func (w *delivery) play(ctx context.Context) (*Result, error) {
 	if err := w.mineUntil(ctx, limit, final); err != nil {
 		return nil, err
 	}
-	// Claims' own outputs are final too.
+	// The outputs of claims must be final too.
 	for range deal.MarginsFor(wire.Regtest).Final {
 		if err := w.mine(ctx); err != nil {
 			return nil, err
@@ -326,12 +326,12 @@ func (w *delivery) play(ctx context.Context) (*Result, error) {
 	return res, w.export()
 }
 
-// Failed is a message that the sender gave up before paying.
+// Failed says that the sender gave up the message before paying.
 type Failed struct{ By, Why string }
 
 func (f *Failed) Error() string { return f.Why }
 
-// receive takes what the recipient read and writes it out.
+// receive writes the message that the recipient read to the output.
 func (w *delivery) receive(ctx context.Context, res *Result) error {
 	if w.opt.Scenario.absent {
 		return nil

@@ -24,7 +24,7 @@ type Party struct {
 	Change   wire.Sat `json:"change_sat"`
 }
 
-// Books are a story's, read back from the chain and from the parties' wallets.
+// Books are a story's books, computed from the chain and the parties' wallets.
 type Books struct {
 	Fees     wire.Sat `json:"fees_sat"`
 	Balanced bool     `json:"balanced"`
@@ -33,8 +33,8 @@ type Books struct {
 	unspent map[wire.Outpoint]*btcwire.TxOut
 }
 
-// readChain adds up the fees of a story's transactions, each of which has to be
-// on the chain, and finds out what nobody has spent.
+// readChain sums the fees of a story's transactions, each of which must be on
+// the chain, and finds the unspent outputs that belong to no wallet.
 func (w *world) readChain(ctx context.Context, ids ...wire.Hash) (*Books, error) {
 	b := &Books{unspent: map[wire.Outpoint]*btcwire.TxOut{}}
 	want := map[wire.Hash]bool{}
@@ -86,13 +86,13 @@ func (b *Books) line(name string, from, holds wire.Sat) wire.Sat {
 	return holds - from
 }
 
-// wallet adds a party by what its wallet holds.
+// wallet adds a party with the content of its wallet.
 func (b *Books) wallet(ctx context.Context, name string, n *node.Node, from wire.Sat) (wire.Sat, error) {
 	have, err := n.Balance(ctx)
 	return b.line(name, from, have.Confirmed+have.Locked+have.Pending), err
 }
 
-// balance adds the miners, and finds out whether every satoshi is there.
+// balance adds the miners and checks that every satoshi is accounted for.
 func (b *Books) balance() {
 	b.line("miners", 0, b.Fees)
 	var sum wire.Sat

@@ -30,13 +30,13 @@ type P2CMOptions struct {
 	Show   func(Transaction)
 }
 
-// Transaction is one that was mined.
+// Transaction is a mined transaction.
 type Transaction struct {
 	Name      string   `json:"name"`
 	Txid      string   `json:"txid"`
 	VSize     int64    `json:"vsize"`
 	Fee       wire.Sat `json:"fee_sat"`
-	ScriptSig string   `json:"script_sig,omitempty"` // in words, where it spends a conditional multisig
+	ScriptSig string   `json:"script_sig,omitempty"` // as text, if it spends a conditional multisig
 	Hex       string   `json:"hex"`
 }
 
@@ -56,8 +56,8 @@ type P2CMResult struct {
 	Height      uint32   `json:"height"`
 }
 
-// What the two have in each conditional multisig, and the pence that one of them
-// finds by work: secrets of 2 bytes, for everybody to see it end.
+// The amount in each conditional multisig, and the size of the pence found by
+// brute force: secrets of 2 bytes, so that the search ends during the demo.
 const (
 	inEach     = wire.Sat(20_000)
 	p2cmRate   = wire.SatPerKVB(2000)
@@ -93,8 +93,9 @@ func newCouple(size int, n uint32) (c *couple, err error) {
 	return c, err
 }
 
-// RunP2CM funds three conditional multisigs on a chain of its own, and spends one
-// as agreed, one as its script lets the second revealer, and one by work.
+// RunP2CM funds three conditional multisigs on a chain of its own, and spends
+// one as agreed, one as its script allows the second revealer, and one by brute
+// force.
 func RunP2CM(ctx context.Context, opt P2CMOptions) (res *P2CMResult, err error) {
 	if err := checkWritable(opt.Blocks); err != nil {
 		return nil, err
@@ -243,7 +244,7 @@ func (w *p2cmWorld) play(ctx context.Context) error {
 	return nil
 }
 
-// mine sees a transaction in a block, books it and shows it.
+// mine waits for a transaction in a block, records it and shows it.
 func (w *p2cmWorld) mine(ctx context.Context, name string, tx *btcwire.MsgTx, in wire.Sat, c *couple) (string, error) {
 	if err := w.chain.Broadcast(ctx, tx); err != nil {
 		return "", err
@@ -290,7 +291,7 @@ func (w *p2cmWorld) mine(ctx context.Context, name string, tx *btcwire.MsgTx, in
 	return "", fmt.Errorf("%s is not in its block", id)
 }
 
-// thaw finds the preimage of an ID by work.
+// thaw finds the preimage of an ID by brute force.
 func thaw(ctx context.Context, c penny.Chain, last penny.Penny, id penny.ID) (preimage []byte, hashes uint64, err error) {
 	w := penny.NewWork(c, last, 0)
 	for {

@@ -8,8 +8,8 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// observe says in plain words what a change means. Only changes that people
-// care for are told.
+// observe describes a change in plain words. Only changes that matter to people
+// are described.
 func (w *delivery) observe(party string, c engine.Change) {
 	switch s := c.State.(type) {
 	case deal.Sender:
@@ -26,11 +26,11 @@ func (w *delivery) observe(party string, c engine.Change) {
 func (w *delivery) observeSender(party string, s *deal.Sender, ev engine.Event) {
 	switch ev := ev.(type) {
 	case nil:
-		w.tell(party, "encrypts the message: %d bytes, which only the recipient can open", s.Terms.PayloadSize)
+		w.tell(party, "encrypts the message: %d bytes that only the recipient can open", s.Terms.PayloadSize)
 		w.tell(party, "finds %d agents in the DHT near the message's place, and asks them for their price", len(s.Terms.Candidates))
 	case deal.Quoted:
 		if s.Phase == deal.SenderSealing {
-			w.tell(party, "gets %d quotes and takes the %d cheapest: %s", len(ev.Quotes), len(s.Legs), prices(s))
+			w.tell(party, "gets %d quotes and accepts the %d cheapest: %s", len(ev.Quotes), len(s.Legs), prices(s))
 		}
 	case deal.CoinsLocked:
 		if s.Phase == deal.SenderPlacing {
@@ -45,7 +45,7 @@ func (w *delivery) observeSender(party string, s *deal.Sender, ev engine.Event) 
 		}
 		w.tell(party, "stored by %d of %d agents", n, len(s.Legs))
 	case deal.NotPlaced:
-		w.tell(party, "an agent did not take its copy: %s", ev.Why)
+		w.tell(party, "an agent did not accept its copy: %s", ev.Why)
 	case deal.Broadcasted:
 		if s.Phase == deal.SenderPublished && len(s.Spends) > 0 && s.Refund == nil {
 			w.tell(party, "broadcasts the funding %s", txid(s.Txid))
@@ -69,7 +69,7 @@ func (w *delivery) observeSender(party string, s *deal.Sender, ev engine.Event) 
 	}
 }
 
-// firstAt is the first output spent by a refund at height h.
+// firstAt returns the index of the first output spent by a refund at height h.
 func firstAt(s *deal.Sender, h wire.Height) int {
 	for i, f := range s.Spends {
 		if f != nil && f.Claim == -1 && f.Height == h {

@@ -31,7 +31,7 @@ type agent struct {
 	gone chan struct{} // closed once it is stopped
 }
 
-// kill stops the agent, once. It does not wait: those who call it are part of
+// kill stops the agent, once. It does not wait, because its callers are part of
 // what is stopped.
 func (a *agent) kill() {
 	a.mu.Lock()
@@ -57,7 +57,7 @@ func (a *agent) isDead() bool {
 
 // revive opens a dead agent from its files.
 func (a *agent) revive() (err error) {
-	a.wait() // without the lock: what is being stopped may want it
+	a.wait() // without the lock, which the stopping parts may need
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.cfg.Intercept = nil
@@ -68,7 +68,7 @@ func (a *agent) revive() (err error) {
 	return nil
 }
 
-// wait returns when the agent has stopped; it was killed before.
+// wait returns when the killed agent has stopped.
 func (a *agent) wait() {
 	a.mu.Lock()
 	gone := a.gone
@@ -76,7 +76,7 @@ func (a *agent) wait() {
 	<-gone
 }
 
-// silentAgent takes σ and keeps τ to itself.
+// silentAgent accepts σ and does not give τ.
 type silentAgent struct{ p2p.Service }
 
 func (s silentAgent) Release(ctx context.Context, r *wire.Release) (*wire.Reveal, error) {
@@ -86,8 +86,8 @@ func (s silentAgent) Release(ctx context.Context, r *wire.Release) (*wire.Reveal
 	return nil, errors.New("silence")
 }
 
-// dyingAgent dies when the recipient comes for the copy, if it is the first to
-// be asked for one.
+// dyingAgent dies when the recipient asks for the copy, if it is the first
+// agent asked.
 type dyingAgent struct {
 	p2p.Service
 	a     *agent
@@ -106,8 +106,8 @@ func (d dyingAgent) Copy(ctx context.Context, t *wire.Token, nonce wire.Hash, se
 	return nil, 0, errors.New("dead")
 }
 
-// decoy is an agent that stores nothing and answers every recipient that it
-// holds the message, with a leaf of its own making. It counts what it learns.
+// decoy is an agent that stores nothing and tells every recipient that it holds
+// the message, with a leaf of its own making. It counts what it learns.
 type decoy struct {
 	p2p.Service
 	w        *delivery
@@ -156,7 +156,7 @@ func (d *decoy) learned() error {
 	return errors.New("thank you")
 }
 
-// check is how the decoy's story has to end.
+// check verifies the expected end of the decoy's story.
 func (d *decoy) check() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -171,14 +171,14 @@ func (d *decoy) check() error {
 }
 
 // crasher stops an agent at a random effect of its claim, before the effect is
-// carried out or after it, when nobody knows that it was.
+// carried out, or after it but before its result is recorded.
 type crasher struct {
 	engine.Executor
 	a    *agent
 	plan *crashPlan
 }
 
-// crashPlan picks the moment; all agents share it, since one of them claims.
+// crashPlan picks the moment; all agents share it, because one of them claims.
 type crashPlan struct {
 	mu    sync.Mutex
 	at    string // the effect
@@ -224,7 +224,7 @@ func (c crasher) Do(ctx context.Context, ref engine.Ref, e engine.Effect) (func(
 	when := "before"
 	if c.plan.after {
 		when = "right after"
-		// Done, and not recorded.
+		// Done, but not recorded.
 		if _, err := c.Executor.Do(ctx, ref, e); err != nil {
 			return nil, err
 		}
@@ -234,7 +234,7 @@ func (c crasher) Do(ctx context.Context, ref engine.Ref, e engine.Effect) (func(
 	return nil, errCrashed
 }
 
-// recover opens crashed agents again.
+// recover restarts crashed agents.
 func (w *delivery) recover(ctx context.Context) error {
 	if w.crash == nil {
 		return nil
@@ -255,7 +255,7 @@ func (w *delivery) recover(ctx context.Context) error {
 	return nil
 }
 
-// reorg takes a claim that is three blocks deep off the chain, once.
+// reorg removes a claim with three confirmations from the chain, once.
 func (w *delivery) reorg(ctx context.Context, s *deal.Sender) error {
 	const depth = 3
 	tip := w.height(ctx)

@@ -20,35 +20,35 @@ import (
 
 // Common are the options of every story.
 type Common struct {
-	Out    string // where the story's outcome is written; empty for nowhere
-	Blocks string // where the chain is exported to; empty for nowhere
-	// Tell is told what happens, in plain words.
+	Out    string // path for the story's result; empty for none
+	Blocks string // path for the exported chain; empty for none
+	// Tell is called with each event, in plain words.
 	Tell func(Event)
 	Log  *slog.Logger
 }
 
-// Event is one thing that happened.
+// Event is an event of a story.
 type Event struct {
 	Party string `json:"party"`
 	Text  string `json:"text"`
 }
 
-// ErrOutput: a file cannot be written where it was asked for.
+// ErrOutput means that an output file cannot be written.
 var ErrOutput = errors.New("cannot write the output")
 
 // world is a chain, and the parties that a story puts on it.
 type world struct {
 	common Common
-	dir    string // of everybody's files; it is removed in the end
+	dir    string // all parties' files; removed in the end
 	chain  *devchain.Chain
 	miner  []byte
-	// running are the parties that take part now.
+	// running returns the parties that are online now.
 	running func() []*node.Node
-	// after, where set, is what a story does once everybody has seen a block.
+	// after, if set, is called after all parties have seen a block.
 	after func(context.Context) error
 }
 
-// newWorld opens a chain, once it is clear that the outcome can be written.
+// newWorld opens a chain, after checking that the output can be written.
 func newWorld(c Common) (*world, error) {
 	for _, path := range []string{c.Out, c.Blocks} {
 		if err := checkWritable(path); err != nil {
@@ -62,28 +62,29 @@ func newWorld(c Common) (*world, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &world{common: c, dir: dir, miner: append([]byte{0x51, 0x20}, bytes.Repeat([]byte{2}, 32)...)} // nobody's: the miner spends nothing here
+	w := &world{common: c, dir: dir, miner: append([]byte{0x51, 0x20}, bytes.Repeat([]byte{2}, 32)...)} // nobody's key: the miner spends nothing here
 	if w.chain, err = devchain.Open(filepath.Join(dir, "chain")); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	return w, nil
 }
 
-// close ends the chain and removes all files; the parties are closed before.
+// close closes the chain and removes all files; the parties must be closed
+// before.
 func (w *world) close() error { return errors.Join(w.chain.Close(), os.RemoveAll(w.dir)) }
 
 func (w *world) tell(party, format string, a ...any) {
 	w.common.Tell(Event{Party: party, Text: fmt.Sprintf(format, a...)})
 }
 
-// config is a new home's.
+// config returns the configuration of a new home.
 func (w *world) config(name string, observe func(engine.Change)) node.Config {
 	seed := make([]byte, 64)
 	_, _ = rand.Read(seed) // never fails (crypto/rand)
 	return node.Config{Dir: filepath.Join(w.dir, name), Network: wire.Regtest, Seed: seed, Chain: w.chain, Log: w.common.Log, Observe: observe}
 }
 
-// start starts those who take part, and waits until they are in the network.
+// start starts the online parties and waits until they are in the network.
 func (w *world) start(ctx context.Context) error {
 	for _, n := range w.running() {
 		n.Start()
@@ -96,7 +97,7 @@ func (w *world) start(ctx context.Context) error {
 	return nil
 }
 
-// fund gives a party money from the faucet; it is there with the next block.
+// fund pays a party from the faucet; the money arrives with the next block.
 func (w *world) fund(ctx context.Context, n *node.Node, amount wire.Sat) error {
 	_, script, err := n.NewAddress(ctx)
 	if err != nil {
@@ -133,13 +134,13 @@ func (w *world) settle(ctx context.Context) error {
 		select {
 		case <-time.After(500 * time.Microsecond):
 		case <-ctx.Done():
-			return fmt.Errorf("the network does not come to rest at height %d: %w", tip.Height, ctx.Err())
+			return fmt.Errorf("the network is still busy at height %d: %w", tip.Height, ctx.Err())
 		}
 	}
 	return nil
 }
 
-// mine adds a block with whatever is in the mempool, and lets everybody react.
+// mine mines a block with the mempool's content, and lets all parties react.
 func (w *world) mine(ctx context.Context) error {
 	if _, err := w.chain.Mine(ctx, 1, w.miner); err != nil {
 		return err
@@ -166,7 +167,7 @@ func (w *world) mineUntil(ctx context.Context, limit int, done func() (bool, err
 	return fmt.Errorf("not reached within %d blocks", limit)
 }
 
-// export writes the chain where it was asked for.
+// export writes the chain to the requested path.
 func (w *world) export() error {
 	if w.common.Blocks == "" {
 		return nil
@@ -174,8 +175,7 @@ func (w *world) export() error {
 	return writeFile(w.common.Blocks, w.chain.Export)
 }
 
-// checkWritable finds out before the work whether path can be written after
-// it.
+// checkWritable checks before the work whether path can be written after it.
 func checkWritable(path string) error {
 	if path == "" {
 		return nil
@@ -190,7 +190,7 @@ func checkWritable(path string) error {
 	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
-// writeFile writes a file that appears whole or not at all.
+// writeFile writes a file atomically.
 func writeFile(path string, fill func(io.Writer) error) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".bitgram-*")
 	if err != nil {

@@ -1,6 +1,6 @@
 // Package devnet runs a whole network on one machine as separate processes: a
-// regtest chain with a block every second, served as a Bitcoin node serves it;
-// agents; and two users with money.
+// regtest chain with a block every second, served like a Bitcoin node; agents;
+// and two users with money.
 package devnet
 
 import (
@@ -31,24 +31,25 @@ import (
 
 // Options of a devnet.
 type Options struct {
-	Dir    string // where all of it lives, also the next time
+	Dir    string // directory of all files, reused at the next start
 	Agents int
 	Binary string // bitgram
 	// Interval is the time between blocks.
 	Interval time.Duration
-	// Tell is told what is there: a ChainUp, AgentUp, UserUp, Ready or Note.
+	// Tell is called with each report: a ChainUp, AgentUp, UserUp, Ready or
+	// Note.
 	Tell func(any)
 	Log  *slog.Logger
 }
 
-// What Tell is told.
+// Reports for Tell.
 type (
-	// ChainUp: the chain is served.
+	// ChainUp says that the chain is served.
 	ChainUp struct {
 		URL    string `json:"rpc_url"`
 		Cookie string `json:"rpc_cookie_file"`
 	}
-	// AgentUp: an agent runs.
+	// AgentUp says that an agent runs.
 	AgentUp struct {
 		Name    string `json:"name"`
 		Home    string `json:"home"`
@@ -56,7 +57,7 @@ type (
 		Seed    string `json:"seed"` // by which others enter the DHT
 		PID     int    `json:"pid"`
 	}
-	// UserUp: a user's daemon runs.
+	// UserUp says that a user's daemon runs.
 	UserUp struct {
 		Name    string   `json:"name"`
 		Home    string   `json:"home"`
@@ -64,11 +65,11 @@ type (
 		Balance wire.Sat `json:"balance_sat"`
 		PID     int      `json:"pid"`
 	}
-	// Ready: all of it runs.
+	// Ready says that the whole network runs.
 	Ready struct {
 		Dir string `json:"dir"`
 	}
-	// Note is something that happened.
+	// Note is any other event.
 	Note struct {
 		Text string `json:"text"`
 	}
@@ -79,19 +80,19 @@ const (
 	MaxAgents = 50
 	purse     = wire.Sat(10_000_000) // each user's
 	low       = purse / 10           // below which it is filled up
-	// Each agent's, to put its hint on the chain and money into banks.
+	// The initial money of each agent, for its hint on the chain and for banks.
 	agentPurse = wire.Sat(1_000_000)
 	agentLow   = agentPurse / 10
-	baseRate   = 20               // sat per MB-day of the first agent; the others ask one more each
+	baseRate   = 20               // sat per MB-day of the first agent; each further one asks one more
 	upTime     = 60 * time.Second // for a daemon to answer
 	stopTime   = 10 * time.Second // for all of them to end
-	maxLog     = 16 << 20         // a log that is longer is begun anew
+	maxLog     = 16 << 20         // a longer log is started again
 )
 
-// ErrAgents: a number of agents that is not run.
+// ErrAgents means that the number of agents is out of range.
 var ErrAgents = fmt.Errorf("a devnet runs 1 to %d agents", MaxAgents)
 
-// ErrDied: a process of the network ended again and again.
+// ErrDied means that a process of the network ended repeatedly.
 var ErrDied = errors.New("a process of the devnet does not stay up")
 
 // party is one home and its process.
@@ -109,7 +110,7 @@ type party struct {
 	ended chan struct{}
 }
 
-// network is what runs.
+// network is the running network.
 type network struct {
 	opt     Options
 	chain   *devchain.Chain
@@ -119,7 +120,8 @@ type network struct {
 	running sync.WaitGroup
 }
 
-// Run runs a devnet until ctx ends. What it leaves in Dir goes on the next time.
+// Run runs a devnet until ctx ends. The next Run with the same Dir continues
+// it.
 func Run(ctx context.Context, opt Options) (err error) {
 	if opt.Agents < 1 || opt.Agents > MaxAgents {
 		return fmt.Errorf("%w: %d", ErrAgents, opt.Agents)
@@ -147,7 +149,7 @@ func Run(ctx context.Context, opt Options) (err error) {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	miner := append([]byte{0x51, 0x20}, bytes.Repeat([]byte{2}, 32)...) // nobody's
+	miner := append([]byte{0x51, 0x20}, bytes.Repeat([]byte{2}, 32)...) // nobody's key
 	if _, err := n.chain.Mine(ctx, 1, miner); err != nil {
 		return err
 	}
@@ -180,7 +182,7 @@ func Run(ctx context.Context, opt Options) (err error) {
 	return nil
 }
 
-// prepare makes the homes that are not there, and the processes' arguments.
+// prepare creates missing homes, and the processes' arguments.
 func (n *network) prepare() error {
 	ports, err := n.ports()
 	if err != nil {
@@ -202,7 +204,7 @@ func (n *network) prepare() error {
 	}
 	for _, p := range n.parties {
 		p.args = []string{"up", "--home", p.home.Dir, "--with-parent", "--rpc", n.rpc.URL(), "--rpc-cookie", n.cookie}
-		// They find one another by the chain, and by nothing else.
+		// They find each other only through the chain.
 		p.args = append(p.args, "--listen", p.listen(), "--bank")
 		if p.agent {
 			p.args = append(p.args, "--agent", "--advertise", "--one-of-many", "--rate", fmt.Sprint(p.rate),
@@ -223,7 +225,7 @@ func (p *party) seed() (string, error) {
 	return fmt.Sprintf("%s/p2p/%s", p.listen(), id), err
 }
 
-// identity reads a home's, or makes one without a passphrase.
+// identity reads a home's identity, or creates one without a passphrase.
 func identity(h home.Home) (*home.Keys, error) {
 	k, err := h.Keys()
 	if !errors.Is(err, home.ErrNone) {
@@ -241,8 +243,8 @@ func identity(h home.Home) (*home.Keys, error) {
 	return k, h.Save(k)
 }
 
-// ports reads where they listened the last time: their addresses are in
-// others' memory.
+// ports reads the ports of the last run, because other parties remember these
+// addresses.
 func (n *network) ports() (map[string]int, error) {
 	ports := map[string]int{}
 	raw, err := os.ReadFile(filepath.Join(n.opt.Dir, "ports.json"))
@@ -266,7 +268,7 @@ func (n *network) savePorts(ports map[string]int) error {
 	return os.WriteFile(filepath.Join(n.opt.Dir, "ports.json"), raw, 0o600)
 }
 
-// freePort is want where it is free, or another.
+// freePort returns want if it is free, or another free port.
 func freePort(want int) (int, error) {
 	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", want))
 	if err != nil {
@@ -279,8 +281,8 @@ func freePort(want int) (int, error) {
 	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
-// start runs the party's process. It ends when its standard input does, however
-// this process ends.
+// start starts the party's process. It ends when its standard input closes,
+// however this process ends.
 func (p *party) start(binary string) error {
 	path := filepath.Join(p.home.Dir, "log")
 	if s, err := os.Stat(path); err == nil && s.Size() > maxLog {
@@ -293,8 +295,8 @@ func (p *party) start(binary string) error {
 	defer log.Close()
 	cmd := exec.Command(binary, p.args...)
 	cmd.Stdout, cmd.Stderr = log, log
-	// A group of its own: Ctrl-C is for this process, which ends the others in
-	// good order.
+	// A process group of its own: Ctrl-C is for this process, which ends the
+	// others in order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if _, err := cmd.StdinPipe(); err != nil {
 		return err
@@ -308,15 +310,15 @@ func (p *party) start(binary string) error {
 	return nil
 }
 
-// Somebody kills processes of a devnet on purpose; one that dies by itself
-// again and again is a fault.
+// Users kill processes of a devnet on purpose; a process that repeatedly dies
+// on its own is a fault.
 const (
 	restarts     = 5
 	restartsIn   = time.Minute
 	restartAfter = 300 * time.Millisecond
 )
 
-// keep waits for a process and starts it again until ctx ends.
+// keep waits for a process and restarts it until ctx ends.
 func (n *network) keep(ctx context.Context, p *party) error {
 	var deaths []time.Time
 	for {
@@ -337,7 +339,7 @@ func (n *network) keep(ctx context.Context, p *party) error {
 		if deaths = append(deaths, now); !killed && len(deaths) > restarts {
 			return fmt.Errorf("%w: %s: see %s", ErrDied, p.name, filepath.Join(p.home.Dir, "log"))
 		}
-		n.opt.Tell(Note{fmt.Sprintf("%s ended (%v) and is started again", p.name, err)})
+		n.opt.Tell(Note{fmt.Sprintf("%s ended (%v); restarting it", p.name, err)})
 		select {
 		case <-time.After(restartAfter):
 		case <-ctx.Done():
@@ -353,7 +355,7 @@ func (n *network) keep(ctx context.Context, p *party) error {
 }
 
 // up waits until a party's daemon answers and has read the chain, fills a
-// user's purse, and tells of it.
+// user's wallet, and reports it.
 func (n *network) up(ctx context.Context, p *party) error {
 	wait, cancel := context.WithTimeout(ctx, upTime)
 	defer cancel()

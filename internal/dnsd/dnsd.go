@@ -1,7 +1,7 @@
-// Package dnsd is a DNS server for stub resolvers: ordinary names go to an
-// upstream server, names that it does not have are looked for among the hints on
-// the chain, and those under .bitgram, which never leave the machine, lead to the
-// closest active agents and their rate.
+// Package dnsd implements a DNS server for stub resolvers. It forwards ordinary
+// names to an upstream server. Names that do not exist there are looked up
+// among the hints on the chain. Names under .bitgram are never forwarded; they
+// resolve to the closest active agents and their rates.
 package dnsd
 
 import (
@@ -30,79 +30,84 @@ const Zone = "bitgram."
 
 // Agent is an active agent.
 type Agent struct {
-	Label string // under Zone, which leads to it alone: its address; in two labels where it is too long for one
+	Label string // the name under Zone that resolves to this agent alone: its address, split in two labels if too long for one
 	Key   string // hex
 	Rate  uint64 // psat per byte-day
 	At    []netip.AddrPort
 	Addrs []string // multiaddrs
 }
 
-// Hint is what the chain says of a name.
+// Hint is a hint on the chain for a name.
 type Hint struct {
-	Name   string         // whose hint it is: the name or, of a name server, a domain that it lies in
-	Server netip.AddrPort // the domain's name server, of a domain hint
+	Name   string         // the hint's name: the queried name or, for a name server, a domain that contains it
+	Server netip.AddrPort // the domain's name server, if it is a domain hint
 	Host   netip.Addr     // the address, of a host hint
 	Burned int64          // satoshi
 }
 
-// Source knows agents and hints. Names have no final dot.
+// Source provides agents and hints. Names have no final dot.
 type Source interface {
-	// Agents are the active ones closest to a name under Zone, the closest first.
+	// Agents returns the active agents closest to a name under Zone, the
+	// closest first.
 	Agents(ctx context.Context, name string) ([]Agent, error)
-	// Hints are the domain hints of a name and of what it lies in, the longest
-	// first, and then its host hint.
+	// Hints returns the domain hints of a name and of the domains that contain
+	// it, the longest first, and then its host hint.
 	Hints(ctx context.Context, name string) ([]Hint, error)
 }
 
-// Config of a Server.
+// Config configures a Server.
 type Config struct {
 	Source Source
-	// Upstream are servers for ordinary names, host:port, in order; none where
-	// only hints are to be asked.
+	// Upstream lists servers for ordinary names, as host:port, in order. If it
+	// is empty, only hints are used.
 	Upstream []string
-	// Private allows name servers and hosts at addresses that are not public:
-	// for networks of one machine.
+	// Private allows name servers and hosts at addresses that are not public,
+	// for networks on one machine.
 	Private bool
-	// PerSecond is how many questions one client network may ask: 100 where 0.
+	// PerSecond is the number of questions per second from one client network;
+	// 0 means 100.
 	PerSecond int
 	Log       *slog.Logger
 }
 
 const (
-	// agentsTTL is how long an agent counts as active, seconds.
+	// agentsTTL is the TTL of an agent, in seconds.
 	agentsTTL = 30
-	// hintTTL is for what stands on the chain: about a block.
+	// hintTTL is the TTL of a hint on the chain: about a block.
 	hintTTL = 600
-	// nothingTTL is for what is not there, seconds; failures are not kept.
+	// nothingTTL is the TTL of a negative answer, in seconds; failures are not
+	// cached.
 	nothingTTL = 30
-	// maxTTL bounds what upstream says, seconds.
+	// maxTTL caps the TTL of upstream answers, in seconds.
 	maxTTL = 86400
-	// maxCache is how many answers are kept, maxClients how many clients'
-	// rates.
+	// maxCache is the maximum number of cached answers, maxClients that of
+	// clients whose rate is tracked.
 	maxCache   = 20_000
 	maxClients = 8192
-	// maxUDP is the largest answer by UDP (DNS Flag Day 2020).
+	// maxUDP is the maximum size of an answer over UDP (DNS Flag Day 2020).
 	maxUDP = 1232
-	// amplify is how much larger than its question an answer by UDP may be that
-	// goes to another machine: whoever has a forged address gains nothing by us.
+	// amplify limits the size of a UDP answer to another machine, relative to
+	// its question, so that forged addresses cannot be used for amplification.
 	amplify = 3
-	// maxLookups is how many questions are looked after at a time, and maxWaiting
-	// how many wait for an answer, maxWaitingOf of them for one network; more are
-	// refused.
+	// maxLookups is the maximum number of concurrent lookups, maxWaiting that
+	// of questions that wait for an answer, and maxWaitingOf that of one
+	// network; further questions are refused.
 	maxLookups   = 256
 	maxWaiting   = 4096
 	maxWaitingOf = 64
-	// maxKept is the size of the largest answer that is kept.
+	// maxKept is the maximum size of a cached answer.
 	maxKept = maxUDP
-	// maxConns is how many speak by TCP at a time, maxConnsOf of one network.
+	// maxConns is the maximum number of TCP connections, maxConnsOf that of one
+	// network.
 	maxConns   = 512
 	maxConnsOf = 32
-	// patience is for one question, and askPatience for one server.
+	// patience is the timeout of a question, askPatience that of one upstream
+	// server.
 	patience    = 8 * time.Second
 	askPatience = 2 * time.Second
 )
 
-// Server answers questions; it is a dns.Handler.
+// Server answers DNS questions. It implements dns.Handler.
 type Server struct {
 	cfg     Config
 	cache   *lru.Cache[question, *answer]
@@ -117,7 +122,7 @@ type Server struct {
 	of      map[netip.Prefix]int // of them, by network
 }
 
-// lookup is one that is under way.
+// lookup is a lookup in progress.
 type lookup struct {
 	done   chan struct{}
 	answer *answer // when it is done
@@ -128,18 +133,18 @@ type question struct {
 	qtype uint16
 }
 
-// answer is one that was given, without its question and OPT.
+// answer is a cached answer, without its question and OPT.
 type answer struct {
 	msg   *dns.Msg
 	until time.Time
 	at    time.Time
 
 	once sync.Once
-	// raw is msg packed with and without OPT, and where its TTLs are.
+	// raw is msg packed with and without OPT, with the positions of its TTLs.
 	raw [2]packed
 }
 
-// New makes a server.
+// New returns a server.
 func New(cfg Config) (*Server, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -167,8 +172,8 @@ func New(cfg Config) (*Server, error) {
 		udp: &dns.Client{Net: "udp", Timeout: askPatience, UDPSize: maxUDP}, tcp: &dns.Client{Net: "tcp", Timeout: askPatience}}, nil
 }
 
-// Serve answers on an address, by UDP and TCP, until ctx ends. ready is called
-// with the address once both listen.
+// Serve answers questions at an address, over UDP and TCP, until ctx ends. It
+// calls ready with the address once both listen.
 func (s *Server) Serve(ctx context.Context, addr string, ready func(net.Addr)) error {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -201,7 +206,7 @@ func (s *Server) Serve(ctx context.Context, addr string, ready func(net.Addr)) e
 	case first = <-errs:
 		done++
 	}
-	// What is being answered has a moment; whoever does not read is left.
+	// Give running answers a moment; drop clients that do not read.
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), askPatience)
 	defer cancel()
 	for _, d := range servers {
@@ -219,7 +224,7 @@ func (s *Server) ServeDNS(w dns.ResponseWriter, r *dns.Msg) {
 	from, stream := addrOf(w.RemoteAddr())
 	if !s.allowed(from) {
 		if !stream && rand.IntN(2) == 0 {
-			s.short(w, r, dns.RcodeSuccess, true) // who is really there asks by TCP
+			s.short(w, r, dns.RcodeSuccess, true) // a real client repeats the question over TCP
 		}
 		return
 	}
@@ -268,14 +273,14 @@ func (s *Server) ServeDNS(w dns.ResponseWriter, r *dns.Msg) {
 	_, _ = w.Write(raw)
 }
 
-// onlyOPT: a question has nothing behind it but EDNS, whose owner is the root
-// (RFC 6891 §6.1.2).
+// onlyOPT reports whether a question has nothing but EDNS in its additional
+// section, with the root as owner (RFC 6891 §6.1.2).
 func onlyOPT(extra []dns.RR) bool {
 	return len(extra) == 0 || len(extra) == 1 && extra[0].Header().Rrtype == dns.TypeOPT && extra[0].Header().Name == "."
 }
 
-// sizeOf is the least that a question has on the wire: header, name, type, class,
-// and an empty OPT.
+// sizeOf returns the minimum wire size of a question: header, name, type,
+// class, and an empty OPT.
 func sizeOf(r *dns.Msg) int {
 	var name [256]byte
 	n, err := dns.PackDomainName(r.Question[0].Name, name[:], 0, nil, false)
@@ -289,12 +294,14 @@ func sizeOf(r *dns.Msg) int {
 	return n
 }
 
-// refused are types that are asked to amplify, or to copy a zone.
+// refused reports whether a type is asked only for amplification, or to copy a
+// zone.
 func refused(t uint16) bool {
 	return t == dns.TypeANY || t == dns.TypeAXFR || t == dns.TypeIXFR || t == dns.TypeMAILA || t == dns.TypeMAILB
 }
 
-// short answers without records; with truncated, for the client to ask by TCP.
+// short answers without records; truncated makes the client repeat the question
+// over TCP.
 func (s *Server) short(w dns.ResponseWriter, r *dns.Msg, rcode int, truncated bool) {
 	m := new(dns.Msg)
 	m.SetRcode(r, rcode)
@@ -315,7 +322,8 @@ func addrOf(a net.Addr) (ip netip.Addr, stream bool) {
 	return netip.Addr{}, true
 }
 
-// allowed keeps one client's network from using up the server; this machine may.
+// allowed enforces the rate of a client's network. The local machine has no
+// limit.
 func (s *Server) allowed(from netip.Addr) bool {
 	if from.IsLoopback() {
 		return true
@@ -337,8 +345,8 @@ func (s *Server) cached(q question) *answer {
 	return a
 }
 
-// look finds an answer, one at a time for a question; nil where it cannot be
-// found now.
+// look returns an answer, with one lookup at a time per question, or nil if
+// none can be found now.
 func (s *Server) look(q question, from netip.Addr) *answer {
 	net := networkOf(from)
 	s.mu.Lock()
@@ -396,7 +404,7 @@ func (s *Server) look(q question, from netip.Addr) *answer {
 	return l.answer
 }
 
-// resolve asks whoever is to know, in their order.
+// resolve asks the sources in order.
 func (s *Server) resolve(ctx context.Context, q question) (*dns.Msg, uint32, error) {
 	if q.name == Zone || strings.HasSuffix(q.name, "."+Zone) {
 		return s.agents(ctx, q)
@@ -408,7 +416,7 @@ func (s *Server) resolve(ctx context.Context, q question) (*dns.Msg, uint32, err
 		if err != nil {
 			return nil, 0, err
 		}
-		// Only where ordinary DNS says that there is no such name, hints count.
+		// Use hints only if ordinary DNS says that the name does not exist.
 		if up.Rcode != dns.RcodeNameError {
 			return up, ttlOf(up), nil
 		}
@@ -420,10 +428,10 @@ func (s *Server) resolve(ctx context.Context, q question) (*dns.Msg, uint32, err
 	return m, min(ttlOf(m), nothingTTL), nil
 }
 
-// hints looks for a name on the chain. Of a name's address, its name server and
-// those of the domains that it lies in, the one for which most was burned counts;
-// of equals the name server of the longest domain. One that does not answer leaves
-// it to the next.
+// hints looks up a name on the chain. Among the name's address, its name server
+// and those of the domains that contain it, the hint with the largest burn is
+// used; if equal, the name server of the longest domain. If a server does not
+// answer, the next hint is used.
 func (s *Server) hints(ctx context.Context, q question) (*dns.Msg, uint32, error) {
 	list, err := s.cfg.Source.Hints(ctx, strings.TrimSuffix(q.name, "."))
 	if err != nil {
@@ -452,8 +460,8 @@ func (s *Server) hints(ctx context.Context, q question) (*dns.Msg, uint32, error
 	return nil, 0, errors.Join(errs...)
 }
 
-// within are the records that a stranger's name server may speak of: those of its
-// domain, and no addresses of machines behind the firewall.
+// within returns the records that a stranger's name server may provide: those
+// of its domain, without addresses behind the firewall.
 func (s *Server) within(domain string, list []dns.RR) []dns.RR {
 	return slices.DeleteFunc(list, func(rr dns.RR) bool {
 		var ip net.IP
@@ -470,13 +478,13 @@ func (s *Server) within(domain string, list []dns.RR) []dns.RR {
 	})
 }
 
-// usable: a stranger must not make us speak to, or name, a machine behind the
-// firewall.
+// usable reports whether we may contact or return an address that a stranger
+// named: never one behind the firewall.
 func (s *Server) usable(ip netip.Addr) bool {
 	return s.cfg.Private || choose.Public(ip)
 }
 
-// forward asks servers in turn, by TCP where UDP does not suffice.
+// forward asks servers in turn, over TCP if UDP does not suffice.
 func (s *Server) forward(ctx context.Context, q question, recurse bool, servers ...string) (*dns.Msg, error) {
 	ask := new(dns.Msg)
 	ask.SetQuestion(q.name, q.qtype)
@@ -504,7 +512,7 @@ func (s *Server) forward(ctx context.Context, q question, recurse bool, servers 
 	return nil, errors.Join(errs...)
 }
 
-// ttlOf is how long an answer of others may be kept, seconds.
+// ttlOf returns how long others' answer may be cached, in seconds.
 func ttlOf(m *dns.Msg) uint32 {
 	ttl, any := uint32(maxTTL), false
 	for _, list := range [][]dns.RR{m.Answer, m.Ns} {
@@ -528,7 +536,8 @@ func (s *Server) agents(ctx context.Context, q question) (*dns.Msg, uint32, erro
 	m.Authoritative = true
 	soa := &dns.SOA{Hdr: header(Zone, dns.TypeSOA, nothingTTL), Ns: Zone, Mbox: "hostmaster." + Zone, Serial: 1, Refresh: 3600, Retry: 600, Expire: 86400, Minttl: nothingTTL}
 	name := strings.TrimSuffix(q.name, ".")
-	// _bitgram._tcp.NAME is asked by who looks for the service (RFC 2782).
+	// _bitgram._tcp.NAME is queried by clients that look for the service (RFC
+	// 2782).
 	name = strings.TrimPrefix(name, "_bitgram._tcp.")
 	list, err := s.cfg.Source.Agents(ctx, name)
 	if err != nil {
@@ -543,7 +552,7 @@ func (s *Server) agents(ctx context.Context, q question) (*dns.Msg, uint32, erro
 		switch q.qtype {
 		case dns.TypeA, dns.TypeAAAA:
 			if i > 0 && alone {
-				continue // an agent's own name has its addresses, and no others'
+				continue // an agent's own name has only its own addresses
 			}
 			for _, at := range a.At {
 				if at.Addr().Is4() == (q.qtype == dns.TypeA) {
@@ -577,7 +586,8 @@ func (s *Server) agents(ctx context.Context, q question) (*dns.Msg, uint32, erro
 	return m, agentsTTL, nil
 }
 
-// domain is an agent's own name, in labels that DNS allows (RFC 1035 §2.3.4).
+// domain returns an agent's own name, split into labels that DNS allows (RFC
+// 1035 §2.3.4).
 func domain(label string) string {
 	const most = 63
 	if len(label) > most {

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// listener bounds how many connections there are, in all and of one network, and
-// how long a write may take: the DNS library waits for a client that does not
+// listener limits the number of connections, in total and per network, and the
+// duration of a write, because the DNS library waits for a client that does not
 // read.
 type listener struct {
 	net.Listener
@@ -21,7 +21,7 @@ func newListener(l net.Listener) *listener {
 	return &listener{Listener: l, conns: map[*conn]struct{}{}, of: map[netip.Prefix]int{}}
 }
 
-// Accept implements net.Listener. A connection too many is closed at once.
+// Accept implements net.Listener. It closes excess connections at once.
 func (l *listener) Accept() (net.Conn, error) {
 	for {
 		raw, err := l.Listener.Accept()
@@ -68,7 +68,7 @@ type conn struct {
 	from netip.Prefix
 }
 
-// Write implements net.Conn. A client that does not read is left.
+// Write implements net.Conn. It fails if the client does not read.
 func (c *conn) Write(b []byte) (int, error) {
 	if err := c.SetWriteDeadline(time.Now().Add(askPatience)); err != nil {
 		return 0, err
@@ -93,7 +93,7 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// networkOf is the network that counts as one client.
+// networkOf returns the network that counts as one client.
 func networkOf(from netip.Addr) netip.Prefix {
 	bits := 24
 	if from.Is6() {

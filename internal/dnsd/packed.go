@@ -8,8 +8,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// packed is an answer as it goes out, but for what each question changes: ID,
-// flags, the case of the name, and TTLs.
+// packed is an answer in wire format, ready to send except for what each
+// question changes: ID, flags, the case of the name, and TTLs.
 type packed struct {
 	raw  []byte
 	ttls []int // offsets
@@ -18,7 +18,7 @@ type packed struct {
 
 var errPacked = errors.New("an answer that cannot be packed")
 
-// pack makes both forms of an answer.
+// pack packs both forms of an answer.
 func (a *answer) pack(q dns.Question) {
 	for i := range a.raw {
 		m := a.msg.Copy()
@@ -34,7 +34,8 @@ func (a *answer) pack(q dns.Question) {
 	}
 }
 
-// reply is the answer to a question, its TTLs less the time that it was kept.
+// reply returns the answer to a question, with TTLs reduced by the time in the
+// cache.
 func (a *answer) reply(r *dns.Msg, now time.Time) ([]byte, error) {
 	q := r.Question[0]
 	a.once.Do(func() { a.pack(q) })
@@ -57,7 +58,8 @@ func (a *answer) reply(r *dns.Msg, now time.Time) ([]byte, error) {
 	if r.CheckingDisabled {
 		raw[3] |= 0x10
 	}
-	// The question as it was asked: resolvers check the case of its letters.
+	// Copy the question's name as it was asked, because resolvers check the
+	// case of its letters.
 	if _, err := dns.PackDomainName(q.Name, raw, headerSize, nil, false); err != nil {
 		return nil, err
 	}
@@ -71,8 +73,8 @@ func (a *answer) reply(r *dns.Msg, now time.Time) ([]byte, error) {
 
 const headerSize = 12
 
-// ttlsOf finds the TTLs in a message that was packed here, but for OPT's, whose
-// are none.
+// ttlsOf returns the positions of the TTLs in a message that was packed here,
+// except OPT's, which is not a TTL.
 func ttlsOf(raw []byte) (list []int, err error) {
 	if len(raw) < headerSize {
 		return nil, errPacked

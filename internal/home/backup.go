@@ -19,10 +19,10 @@ import (
 	"github.com/btcsuite/btcd/address/v2/bech32"
 )
 
-// A backup is a line of JSON, backupHead, and behind it a tar archive encrypted
-// by age (age-encryption.org/v1) to an X25519 key that is derived from the
-// seed. The line holds the key file: with the passphrase, or with the words,
-// the rest can be read, and by nobody else. The end is authenticated.
+// backupHead is the first line of a backup, in JSON. After it comes a tar archive,
+// encrypted with age (age-encryption.org/v1) to an X25519 key derived from the
+// seed. The line holds the key file, so the passphrase or the words are needed to
+// read the rest. The end of the archive is authenticated.
 type backupHead struct {
 	Backup int   `json:"bitgram_backup"`
 	Keys   *Keys `json:"keys"`
@@ -30,7 +30,7 @@ type backupHead struct {
 
 const backupVersion = 1
 
-// What is in the archive, beside received messages.
+// Names in the archive, besides received messages.
 const (
 	backupConfig = FileConfig
 	backupDB     = "bitgram.db"
@@ -38,13 +38,13 @@ const (
 	dirIncoming  = "incoming"
 )
 
-// maxHead bounds the line of JSON.
+// maxHead is the longest head that is read, in bytes.
 const maxHead = 64 << 10
 
-// ErrBackup: the file is no backup, or is damaged.
+// ErrBackup: the file is not a backup, or is damaged.
 var ErrBackup = errors.New("not a backup, or a damaged one")
 
-// backupKey is the X25519 identity of a seed's backups.
+// backupKey derives the X25519 identity to which a seed's backups are encrypted.
 func backupKey(seed []byte) (*age.X25519Identity, error) {
 	key, err := hkdf.Key(sha256.New, seed, nil, "bitgram/1/backup", 32)
 	if err != nil {
@@ -61,8 +61,8 @@ func backupKey(seed []byte) (*age.X25519Identity, error) {
 	return age.ParseX25519Identity(strings.ToUpper(text))
 }
 
-// Backup writes the home's backup: snapshot makes a consistent copy of the
-// database at a path.
+// Backup writes a backup of the home to w. snapshot writes a consistent copy of the
+// database to a path.
 func (h Home) Backup(ctx context.Context, w io.Writer, seed []byte, snapshot func(ctx context.Context, path string) error) error {
 	keys, err := h.Keys()
 	if err != nil {
@@ -110,7 +110,7 @@ func (h Home) Backup(ctx context.Context, w io.Writer, seed []byte, snapshot fun
 		if !strings.HasSuffix(f.Name(), ".eml") {
 			continue
 		}
-		if err := addFile(out, backupMail+f.Name(), h.path(backupMail+f.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) { // it was deleted meanwhile
+		if err := addFile(out, backupMail+f.Name(), h.path(backupMail+f.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) { // deleted in the meantime
 			return err
 		}
 	}
@@ -134,13 +134,15 @@ func addFile(out *tar.Writer, name, path string) error {
 	return err
 }
 
-// Restore makes the home out of a backup: ErrExists where there is one, or part
-// of one, ErrPassphrase, ErrBackup. open opens the key file, for instance by
-// asking for its passphrase, and returns the entropy with the key file that the
-// home gets: the same, or one under another passphrase. seedOf makes the seed of
-// the entropy. check looks at the database, and marks it as restored, before
-// anything is in its place. Cut off, it can be done again. The caller holds the
-// lock.
+// Restore creates the home from a backup. It returns ErrExists if there is a home,
+// or part of one, ErrPassphrase, ErrBackup or ErrNewer.
+//
+// open opens the key file of the backup, for example by asking for its passphrase,
+// and returns the entropy with the key file for the home: the same one, or one
+// under another passphrase. seedOf derives the seed from the entropy. check
+// verifies the database and marks it as restored, before any file is in place.
+//
+// A restore that is interrupted can be repeated. The caller holds the lock.
 func (h Home) Restore(r io.Reader, open func(*Keys) ([]byte, *Keys, error), seedOf func([]byte) ([]byte, error), check func(db string) error) (keys *Keys, err error) {
 	if err := h.undoRestore(); err != nil {
 		return nil, err
@@ -150,7 +152,7 @@ func (h Home) Restore(r io.Reader, open func(*Keys) ([]byte, *Keys, error), seed
 			return nil, fmt.Errorf("%w: %s", ErrExists, h.path(name))
 		}
 	}
-	if err := os.Remove(h.path(dirIncoming)); err != nil && !errors.Is(err, fs.ErrNotExist) { // an empty one goes
+	if err := os.Remove(h.path(dirIncoming)); err != nil && !errors.Is(err, fs.ErrNotExist) { // an empty one is removed
 		return nil, fmt.Errorf("%w: %s", ErrExists, h.path(dirIncoming))
 	}
 	in := bufio.NewReaderSize(r, maxHead)
@@ -199,9 +201,9 @@ func (h Home) Restore(r io.Reader, open func(*Keys) ([]byte, *Keys, error), seed
 		return nil, fmt.Errorf("%w: its database: %w", ErrBackup, err)
 	}
 	if _, err := os.Lstat(filepath.Join(tmp, backupDB+"-wal")); err == nil {
-		return nil, fmt.Errorf("%w: its database is not whole on the disk", ErrBackup)
+		return nil, fmt.Errorf("%w: its database is incomplete on disk", ErrBackup)
 	}
-	// The key file comes last: a home without one is none.
+	// The key file comes last: only with it is the directory a home.
 	if err := writeFile(h.path(fileRestoring), nil); err != nil {
 		return nil, err
 	}
@@ -226,7 +228,7 @@ func (h Home) Restore(r io.Reader, open func(*Keys) ([]byte, *Keys, error), seed
 	return keys, os.Remove(h.path(fileRestoring))
 }
 
-// undoRestore takes away what a restore that was cut off has put in place.
+// undoRestore removes what an interrupted restore has put in place.
 func (h Home) undoRestore() error {
 	if _, err := os.Lstat(h.path(fileRestoring)); errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -234,7 +236,7 @@ func (h Home) undoRestore() error {
 		return err
 	}
 	if _, err := os.Lstat(h.path(fileKeys)); err == nil {
-		return nil // it was done
+		return nil // the restore was complete
 	}
 	if err := errors.Join(os.RemoveAll(h.path(dirIncoming)), h.removeLogs()); err != nil {
 		return err
@@ -247,8 +249,7 @@ func (h Home) undoRestore() error {
 	return nil
 }
 
-// removeLogs removes what SQLite would replay into a database that is not here
-// any more.
+// removeLogs removes files that SQLite would replay into another database.
 func (h Home) removeLogs() error {
 	for _, ext := range []string{"-wal", "-shm"} {
 		if err := os.Remove(h.path(backupDB + ext)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -258,8 +259,8 @@ func (h Home) removeLogs() error {
 	return nil
 }
 
-// unpack writes an archive's files below dir, and nothing else: to its
-// authenticated end.
+// unpack writes the archive's files to dir, and reads it to its authenticated end.
+// It returns ErrBackup if the archive has other files than a backup.
 func unpack(dir string, r io.Reader) error {
 	if err := os.Mkdir(filepath.Join(dir, dirIncoming), 0o700); err != nil {
 		return err
@@ -275,7 +276,7 @@ func unpack(dir string, r io.Reader) error {
 		}
 		base, isMail := strings.CutPrefix(f.Name, backupMail)
 		if f.Typeflag != tar.TypeReg || f.Name != backupDB && f.Name != backupConfig && (!isMail || base != filepath.Base(base) || !strings.HasSuffix(base, ".eml")) {
-			return fmt.Errorf("%w: %q in it", ErrBackup, f.Name)
+			return fmt.Errorf("%w: unexpected file %q", ErrBackup, f.Name)
 		}
 		out, err := os.OpenFile(filepath.Join(dir, f.Name), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 		if err != nil {
@@ -286,7 +287,7 @@ func unpack(dir string, r io.Reader) error {
 			return fmt.Errorf("%w: %w", ErrBackup, err)
 		}
 	}
-	if _, err := io.Copy(io.Discard, r); err != nil { // what tar does not read is authenticated too
+	if _, err := io.Copy(io.Discard, r); err != nil { // the data after the tar archive must be authentic, too
 		return fmt.Errorf("%w: %v", ErrBackup, err)
 	}
 	return nil

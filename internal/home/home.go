@@ -1,6 +1,6 @@
-// Package home is a home directory on disk, apart from what a node keeps in its
-// database: the encrypted seed, the configuration, the lock that admits one
-// daemon, and where that daemon's API listens.
+// Package home reads and writes a home directory, except for the node's database:
+// the key file with the encrypted seed, the configuration, the lock that admits
+// one daemon, the address of that daemon's API, and backups (spec/home.md).
 package home
 
 import (
@@ -19,20 +19,20 @@ import (
 	"time"
 )
 
-// The files of a home, beside the node's own.
+// The files of a home, besides the node's.
 const (
 	fileKeys  = "keys.json"
 	fileLock  = "lock"
 	fileToken = "api.token"
 	fileAPI   = "api.json"
-	// fileRestoring is there while a restore puts files in their places.
+	// fileRestoring exists while a restore moves files into place.
 	fileRestoring = ".restoring"
 )
 
-// FileConfig is the configuration, which the commands read.
+// FileConfig is the name of the configuration file, which the commands read.
 const FileConfig = "config.toml"
 
-// WriteConfig writes a configuration where there is none.
+// WriteConfig writes the configuration file if there is none.
 func (h Home) WriteConfig(raw []byte) error {
 	if _, err := os.Lstat(h.path(FileConfig)); err == nil {
 		return nil
@@ -44,42 +44,45 @@ func (h Home) WriteConfig(raw []byte) error {
 var (
 	// ErrNone: the directory holds no identity.
 	ErrNone = errors.New("no identity in this home")
-	// ErrExists: it holds one already.
+	// ErrExists: the directory holds an identity, or part of one.
 	ErrExists = errors.New("this home has an identity already")
 	// ErrInUse: a daemon runs on the home.
 	ErrInUse = errors.New("a daemon is running on this home")
-	// ErrNoDaemon: none does.
+	// ErrNoDaemon: no daemon runs on the home, or it does not answer.
 	ErrNoDaemon = errors.New("no daemon is running on this home")
-	// ErrPassphrase: the seed cannot be decrypted with it.
+	// ErrPassphrase: the seed cannot be decrypted with the passphrase.
 	ErrPassphrase = errors.New("wrong passphrase")
-	// ErrOpen: others can read the directory, and it may be meant so.
-	ErrOpen = errors.New("others can read this directory, and it holds other things than a home")
-	// ErrDamaged: a file of the home is not what Bitgram wrote.
+	// ErrOpen: other users can read the directory, and it holds other files, so its
+	// mode is not changed.
+	ErrOpen = errors.New("other users can read this directory, and it holds other things than a home")
+	// ErrDamaged: a file of the home is not as Bitgram wrote it.
 	ErrDamaged = errors.New("damaged")
-	// ErrNewer: the home was written by a newer version.
+	// ErrNewer: a newer version of Bitgram wrote the home.
 	ErrNewer = errors.New("this home was written by a newer version of bitgram")
 )
 
-// Home is a home directory. The zero value is not usable; make it with At.
+// Home is a home directory. The zero value is not usable; use At.
 type Home struct{ Dir string }
 
-// At is the home under dir, which need not exist yet.
+// At returns the home in dir, which need not exist yet.
 func At(dir string) Home { return Home{dir} }
 
 func (h Home) path(name string) string { return filepath.Join(h.Dir, name) }
 
-// Make creates the directory, for its owner only.
+// Make creates the directory, readable by its owner only.
 func (h Home) Make() error { return os.MkdirAll(h.Dir, 0o700) }
 
-// Lock is held by the one daemon of a home; the kernel frees it however the
-// process ends.
+// Lock is held by the daemon of a home. The kernel releases it when the process
+// ends, even by a crash.
 type Lock struct {
 	f *os.File
-	// Note tells the user what was found wrong and mended; empty for nothing.
+	// Note tells the user what was wrong with the directory and has been fixed;
+	// empty for nothing.
 	Note string
 }
 
-// Lock takes the home, or fails with ErrInUse; ErrOpen.
+// Lock takes the lock of the home. It returns ErrInUse if another process holds it
+// and ErrOpen if the directory is not private and cannot be made so.
 func (h Home) Lock() (*Lock, error) {
 	if err := h.Make(); err != nil {
 		return nil, err
@@ -96,7 +99,7 @@ func (h Home) Lock() (*Lock, error) {
 		if err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); !errors.Is(err, syscall.EWOULDBLOCK) {
 			break
 		}
-		// It may be a command that looks whether there is a daemon.
+		// A command may hold it for a moment, to see if a daemon is running.
 		time.Sleep(time.Duration(try) * 10 * time.Millisecond)
 	}
 	switch {
@@ -110,9 +113,8 @@ func (h Home) Lock() (*Lock, error) {
 	return &Lock{f, note}, nil
 }
 
-// shut takes the directory from all but its owner, where it is a home or was
-// empty; note tells of it. The files in it are their owner's anyway, as long as
-// nobody copies them about.
+// shut makes the directory readable by its owner only, if it is a home or empty;
+// note says so. The files in it have always been readable by their owner only.
 func (h Home) shut() (note string, err error) {
 	s, err := os.Stat(h.Dir)
 	if err != nil || s.Mode().Perm()&0o077 == 0 {
@@ -132,16 +134,16 @@ func (h Home) shut() (note string, err error) {
 	if err := os.Chmod(h.Dir, 0o700); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("others could read %s (mode %#o); it is its owner's alone now", h.Dir, s.Mode().Perm()), nil
+	return fmt.Sprintf("other users could read %s (mode %#o); it is private to its owner now", h.Dir, s.Mode().Perm()), nil
 }
 
-// lockTries is how often the lock is tried, for half a second in all.
+// lockTries is how often the lock is tried, for half a second in total.
 const lockTries = 10
 
-// Release lets the next daemon in.
+// Release releases the lock.
 func (l *Lock) Release() error { return l.f.Close() }
 
-// locked reports whether a daemon holds the home.
+// locked reports whether a daemon holds the lock.
 func (h Home) locked() (bool, error) {
 	f, err := os.Open(h.path(fileLock))
 	if errors.Is(err, os.ErrNotExist) {
@@ -155,24 +157,24 @@ func (h Home) locked() (bool, error) {
 	return errors.Is(err, syscall.EWOULDBLOCK), nil
 }
 
-// Endpoint is where a daemon answers, and who it is.
+// Endpoint is the address of a daemon's API, and its process.
 type Endpoint struct {
 	URL string `json:"url"`
 	PID int    `json:"pid"`
-	// Token admits to the API. It is kept in a file of its own, for programs
-	// that read it from there.
+	// Token authorises requests to the API. It is in a separate file, api.token,
+	// from which other programs can read it.
 	Token string `json:"-"`
 }
 
-// Token is the secret that admits to the home's API, made when it is first
-// asked for: whoever can read the home's files may use its daemon.
+// Token returns the secret that authorises requests to the home's API, and creates
+// it on the first call: a user who can read the home's files may use its daemon.
 func (h Home) Token() (string, error) {
 	raw, err := os.ReadFile(h.path(fileToken))
 	if err == nil {
 		if t := strings.TrimSpace(string(raw)); len(t) == 64 {
 			return t, nil
 		}
-		return "", fmt.Errorf("%w: %s (delete it; the daemon makes another)", ErrDamaged, h.path(fileToken))
+		return "", fmt.Errorf("%w: %s (delete it; the daemon creates a new one)", ErrDamaged, h.path(fileToken))
 	}
 	if !errors.Is(err, os.ErrNotExist) {
 		return "", err
@@ -183,7 +185,7 @@ func (h Home) Token() (string, error) {
 	return t, writeFile(h.path(fileToken), []byte(t+"\n"))
 }
 
-// Publish tells where the daemon answers. Only the holder of the lock may.
+// Publish writes the address of the daemon's API. The caller holds the lock.
 func (h Home) Publish(url string) error {
 	raw, err := json.Marshal(Endpoint{URL: url, PID: os.Getpid()})
 	if err != nil {
@@ -192,9 +194,10 @@ func (h Home) Publish(url string) error {
 	return writeFile(h.path(fileAPI), append(raw, '\n'))
 }
 
-// Endpoint finds the daemon of the home; ErrNoDaemon where none is running or
-// it does not answer yet. What a dead daemon left behind is not believed, so
-// that the token is told to nobody else who listens there now.
+// Endpoint returns the address of the home's daemon, or ErrNoDaemon if none is
+// running or it has not published its address yet. The address of a daemon that
+// has died is ignored, so that the token is not sent to another program that now
+// listens there.
 func (h Home) Endpoint() (e Endpoint, err error) {
 	running, err := h.locked()
 	if err != nil {
@@ -217,7 +220,7 @@ func (h Home) Endpoint() (e Endpoint, err error) {
 	return e, err
 }
 
-// Unpublish takes the endpoint away, at the daemon's start and end.
+// Unpublish removes the published address, at the daemon's start and end.
 func (h Home) Unpublish() error {
 	if err := os.Remove(h.path(fileAPI)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
@@ -225,9 +228,9 @@ func (h Home) Unpublish() error {
 	return nil
 }
 
-// WriteFile writes a file for its owner only that appears whole or not at all,
-// durably, over an earlier one. What a killed process leaves is .NAME-*, beside
-// it.
+// WriteFile writes a file durably, over an earlier one. It appears whole or not at
+// all, and is readable by its owner only. A killed process may leave a file named
+// .NAME-* beside it.
 func WriteFile(path string, fill func(io.Writer) error) error {
 	return write(path, fill, os.Rename)
 }
@@ -239,7 +242,7 @@ func writeFile(path string, data []byte) error {
 	})
 }
 
-// createFile is writeFile for a file that must not be there: fs.ErrExist.
+// createFile writes a file that must not exist yet; else it returns fs.ErrExist.
 func createFile(path string, data []byte) error {
 	return write(path, func(w io.Writer) error {
 		_, err := w.Write(data)
@@ -249,7 +252,7 @@ func createFile(path string, data []byte) error {
 		if err == nil || errors.Is(err, fs.ErrExist) {
 			return err
 		}
-		// A file system without links. Two at once are kept apart by nothing there.
+		// The file system has no links. Two processes at once could both get here.
 		if _, err := os.Lstat(to); err == nil {
 			return fs.ErrExist
 		}
@@ -281,8 +284,8 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// Sweep deletes what killed processes left half done beside what they wrote: in
-// the home, and for the file outside of it. Only the holder of the lock may.
+// Sweep deletes temporary files that killed processes have left in the home, and
+// beside file, which may be elsewhere. The caller holds the lock.
 func (h Home) Sweep(file string) error {
 	names := []string{".backup-", ".restore-"}
 	for _, name := range []string{fileKeys, fileToken, fileAPI, FileConfig} {
@@ -295,8 +298,8 @@ func (h Home) Sweep(file string) error {
 	return err
 }
 
-// sweep deletes what os.CreateTemp and os.MkdirTemp have named so: a beginning,
-// and digits.
+// sweep deletes what os.CreateTemp and os.MkdirTemp named with one of these
+// prefixes: the prefix, then digits.
 func sweep(dir string, names ...string) error {
 	list, err := os.ReadDir(dir)
 	if err != nil {
@@ -314,7 +317,7 @@ func sweep(dir string, names ...string) error {
 	return errors.Join(errs...)
 }
 
-// readFile reads a file of at most limit bytes.
+// readFile reads a file of at most limit bytes; a larger one is ErrDamaged.
 func readFile(path string, limit int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -4,90 +4,99 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// Event is what happens to a node's part in a job. The set is closed.
+// Event is an event of a node's part in a job. The set of types is closed.
 type Event interface{ event() }
 
-// Effect is what the machine wants done. The set is closed. Messages may be lost,
-// repeated and reordered; all else is done, perhaps twice, however late.
+// Effect is an action requested by the machine. The set of types is closed.
+// Messages may be lost, repeated and reordered; every other effect is carried
+// out at least once, however late.
 type Effect interface{ effect() }
 
 // Events.
 type (
-	// Started: the job's trigger is deep enough.
+	// Started says that the job's trigger has enough confirmations.
 	Started struct{}
-	// Ran answers Run: the epoch ended with that state. Salt is fresh and random.
+	// Ran is the result of Run: the epoch ended with this state. Salt is fresh
+	// and random.
 	Ran struct {
 		Epoch, Turn uint32
 		State       wire.Hash // root of the sync event
 		Done        bool      // the program ended
 		Salt        wire.Secret
 	}
-	// DealtTo: a window was dealt to this party, verified (Dealt.Verify), and is
-	// kept. Windows come in order.
+	// DealtTo says that a window dealt to this party is verified (Dealt.Verify)
+	// and stored. Windows come in order.
 	DealtTo struct{ Window Window }
-	// Received brings a message. From is the party at the other end of the channel.
+	// Received contains a message. From is the party at the other end of the
+	// channel.
 	Received struct {
 		From uint8
 		Msg  Message
 	}
-	// Tick: some time has passed, long enough for a message to go round.
+	// Tick says that some time has passed, long enough for a message and its
+	// answer.
 	Tick struct{}
-	// Loaded answers Fetch: the state of a certified epoch is here, and its root is
-	// the certificate's.
+	// Loaded is the result of Fetch: the state of a certified epoch is stored,
+	// and its root is the certificate's.
 	Loaded struct {
 		Epoch uint32
 		State wire.Hash
 	}
-	// Released: the buyer, online, pays directly.
+	// Released says that the buyer, online, pays directly.
 	Released struct {
 		K      uint32
 		Secret [wire.PennySize]byte
 	}
-	// WrittenOff: the owner gives up being paid for that many epochs, which it was
-	// away in or too late for, and works on.
+	// WrittenOff says that the owner gives up payment for this many epochs, for
+	// which it was absent or too late, so that the node continues.
 	WrittenOff struct{ Epochs uint32 }
-	// Restored: the home was made of a backup. What was signed since is not known,
-	// so nothing is signed any more; shares still go both ways.
+	// Restored says that the home was restored from a backup. What it signed
+	// since is unknown, so it signs nothing any more; shares are still given
+	// and accepted.
 	Restored struct{}
 )
 
 // Effects.
 type (
-	// Broadcast sends a message to all other parties, and Send to one.
+	// Broadcast sends a message to all other parties; Send sends one to one
+	// party.
 	Broadcast struct{ Msg Message }
 	Send      struct {
 		To  uint8
 		Msg Message
 	}
-	// Run runs one epoch, from the state of the one before: of a certified one as
-	// it was certified. An earlier Run of another turn is void. Answered by Ran.
+	// Run runs one epoch from the state of the one before, which for a
+	// certified epoch is the certified state. It cancels an earlier Run of
+	// another turn. Its result is Ran.
 	Run struct{ Epoch, Turn uint32 }
-	// Fetch gets the state of a certified epoch from others. Answered by Loaded.
+	// Fetch gets the state of a certified epoch from other parties. Its result
+	// is Loaded.
 	Fetch struct {
 		Epoch uint32
 		State wire.Hash
 	}
-	// GiveShare gives a party the share of its k-th penny (NewGive), until it has it.
+	// GiveShare gives a party the share of its k-th penny (NewGive), until the
+	// party has it.
 	GiveShare struct {
 		To uint8
 		K  uint32
 	}
-	// Earned: the node's k-th penny, for its bank.
+	// Earned reports the node's k-th penny, for its bank.
 	Earned struct {
 		K      uint32
 		Secret [wire.PennySize]byte
 	}
-	// KeepCert keeps a certificate.
+	// KeepCert stores a certificate.
 	KeepCert struct{ Cert Certificate }
-	// SendCerts sends a party what is kept from an epoch on: of those in a row that
-	// have one roster the last will do.
+	// SendCerts sends a party the stored certificates from an epoch on. Of
+	// consecutive ones with the same roster, only the last is needed.
 	SendCerts struct {
 		To   uint8
 		From uint32
 	}
-	// Pause: no quorum agrees on the epoch. A referee runs it.
+	// Pause says that no quorum agrees on the epoch. A referee must run it.
 	Pause struct{ Epoch, Attempt uint32 }
-	// Publish makes a proof known.
+	// Publish publishes a proof.
 	Publish struct{ Proof Proof }
 )
 

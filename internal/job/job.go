@@ -1,8 +1,8 @@
-// Package job is how strangers run one program, agree on what it did, and are paid
-// for what they agreed on and nothing else (protocol §5, spec/job.md). It has two
-// parts. The difference of secrets (Deal, Dealt, Give, Combine): the buyer deals
-// each node's pennies in shares to the others. The sync protocol (Node): one node's
-// part in one job as a plain value with a pure Step, as in package bank.
+// Package job implements how strangers run one program, agree on its result,
+// and are paid for the agreed result and nothing else (spec/job.md). It has two
+// parts. In the dealing of shares (Deal, Dealt, Give, Combine) the buyer deals
+// each node's pennies in shares to the others. The agreement (Node) is one
+// node's part in one job, a plain value with a pure Step as in package bank.
 package job
 
 import (
@@ -16,15 +16,15 @@ import (
 
 // Limits of a job.
 const (
-	// MaxParties is how many nodes and standbys a job has at most.
+	// MaxParties is the maximum number of nodes and standbys of a job.
 	MaxParties = 16
-	// MaxWindow is how many pennies of each bank one window deals at most.
+	// MaxWindow is the maximum number of pennies of each bank in one window.
 	MaxWindow = 64
-	// MaxEpochs bounds a job: a bank has a penny for each epoch.
+	// MaxEpochs is the maximum number of epochs: a bank has a penny for each.
 	MaxEpochs = penny.MaxSeq
-	// MaxAhead bounds D, and with it what a node keeps of epochs to come.
+	// MaxAhead limits D, and so what a node stores of epochs to come.
 	MaxAhead = 16
-	// MaxAttempts is how often an epoch is tried before a job is over.
+	// MaxAttempts is how often an epoch is tried before the job ends.
 	MaxAttempts = 16
 )
 
@@ -38,45 +38,47 @@ var (
 	ErrCert     = errors.New("bad certificate")
 	ErrNoProof  = errors.New("proves nothing")
 	ErrCombine  = errors.New("the shares do not make the penny")
-	ErrRestored = errors.New("restored from a backup: it may have signed otherwise")
+	ErrRestored = errors.New("restored from a backup: it may have signed something else")
 )
 
-// Party is a node or a standby, and what is public of the bank that pays it.
+// Party is a node or a standby, with the public part of the bank that pays it.
 type Party struct {
 	_       struct{}             `cbor:",toarray"`
-	Key     wire.Key             // signs all that it says in this job
+	Key     wire.Key             // signs all its messages in this job
 	Nonce   penny.Nonce          // of its pennies
 	Pennies uint32               // N, how many there are
 	Last    [wire.PennySize]byte // p_N
 }
 
-// Terms are what everybody knows of a job. Parties are named by their index; the
-// first N are the roster of epoch 1, the others stand by in this order.
+// Terms are the public terms of a job (spec/job.md §1). Parties are identified
+// by index. The first N form the roster of epoch 1; the others are standbys, in
+// order.
 type Terms struct {
 	_        struct{} `cbor:",toarray"`
 	Job      wire.Hash
-	Buyer    wire.Key // signs windows and calls for new attempts
+	Buyer    wire.Key // signs windows and requests new attempts
 	Parties  []Party
 	N        uint8  // nodes to a roster
-	Q        uint8  // of them agree: any two quorums share two nodes
+	Q        uint8  // a quorum of them; any two quorums share two nodes
 	T        uint8  // shares that make a penny
-	Ahead    uint32 // D, epochs that a node works for without being paid
-	Patience uint8  // epochs in a row that a node is not paid for until a standby takes its place
+	Ahead    uint32 // D, epochs that a node works without being paid
+	Patience uint8  // consecutive unpaid epochs until a standby replaces a node
 	Epochs   uint32 // at most
-	Window   uint32 // W, pennies of each bank to a window
+	Window   uint32 // W, pennies of each bank in a window
 }
 
 // MaxSize implements wire.Limited.
 func (*Terms) MaxSize() int { return 128 + MaxParties*128 }
 
-// Check implements wire.Limited: an error that wraps ErrTerms.
+// Check implements wire.Limited. Errors wrap ErrTerms.
 func (t *Terms) Check() error {
 	p := len(t.Parties)
 	switch {
 	case p > MaxParties || int(t.N) > p || t.N < 2:
 		return fmt.Errorf("%w: %d nodes of %d parties", ErrTerms, t.N, p)
 	case t.Q > t.N || 2*int(t.Q) < int(t.N)+2:
-		// Two quorums share 2q−n nodes: of two, one is honest where one is not.
+		// Two quorums share 2q−n nodes. At least two are required: one of them
+		// may lie.
 		return fmt.Errorf("%w: a quorum of %d of %d", ErrTerms, t.Q, t.N)
 	case t.T < 2 || int(t.T) > p-1:
 		return fmt.Errorf("%w: %d shares of %d", ErrTerms, t.T, p-1)
@@ -102,31 +104,31 @@ func (t *Terms) Check() error {
 	return nil
 }
 
-// penny is party i's penny of a count, given its secret.
+// penny returns party i's penny of count k, given its secret.
 func (t *Terms) penny(k uint32, i uint8, secret [wire.PennySize]byte) penny.Penny {
 	p := penny.Penny{Seq: t.Parties[i].Pennies - k}
 	copy(p.Secret[:], secret[:])
 	return p
 }
 
-// pays reports whether a secret is that of party i's k-th penny: hashed forward it
-// leads to known, the penny of a lower count.
+// pays reports whether secret is that of party i's k-th penny: hashed forward
+// it must lead to known, a penny of a lower count.
 func (t *Terms) pays(i uint8, k uint32, secret [wire.PennySize]byte, known penny.Penny) bool {
 	c := penny.Chain{Nonce: t.Parties[i].Nonce, Size: wire.PennySize}
 	return k >= 1 && k <= t.Parties[i].Pennies && c.Verify(known, t.penny(k, i, secret)) == nil
 }
 
-// first is party i's public penny, of count 0.
+// first returns party i's public penny, of count 0.
 func (t *Terms) first(i uint8) penny.Penny { return t.penny(0, i, t.Parties[i].Last) }
 
 func u8(b uint8) []byte   { return []byte{b} }
 func u32(v uint32) []byte { return binary.BigEndian.AppendUint32(nil, v) }
 
-// digestOf hashes the one encoding of a value under a tag, in a job.
+// digestOf returns the tagged hash of the job and the canonical encoding of v.
 func digestOf(tag string, job wire.Hash, v any) wire.Hash {
 	b, err := wire.Marshal(v)
 	if err != nil {
-		panic(err) // only types that cannot be encoded fail, and none of ours is one
+		panic(err) // fails only for types that cannot be encoded; ours can
 	}
 	return wire.Tagged(tag, job[:], b)
 }

@@ -8,8 +8,8 @@ import (
 )
 
 // Rounds of an epoch. In each of two stages a proposer names a value, a quorum
-// votes for it, and what a quorum has voted for a quorum locks. The first stage
-// settles which commits count, the second what they opened to.
+// votes for it, and a quorum locks what was voted for. The first stage decides
+// which commits count, the second what they opened to.
 const (
 	ProposeSet uint8 = iota
 	VoteSet
@@ -20,9 +20,9 @@ const (
 	rounds
 )
 
-// Vote is a party's signature in a round of a view. It signs one value in each: two
-// are a proof against it. Sig is over H[job-vote](job ‖ u32 epoch ‖ u32 attempt ‖
-// u32 view ‖ u8 round ‖ value).
+// Vote is a party's signature in a round of a view. A party must sign at most
+// one value in each; two are a proof against it. Sig is over H[job-vote](job ‖
+// u32 epoch ‖ u32 attempt ‖ u32 view ‖ u8 round ‖ value).
 type Vote struct {
 	_       struct{} `cbor:",toarray"`
 	Epoch   uint32
@@ -38,8 +38,8 @@ func (v *Vote) digest(t *Terms) wire.Hash {
 	return wire.Tagged("job-vote", t.Job[:], u32(v.Epoch), u32(v.Attempt), u32(v.View), u8(v.Round), v.Value[:])
 }
 
-// Commit binds a party to what its program did, before it knows what others' did.
-// Sig is over H[job-commit](job ‖ u32 epoch ‖ u32 attempt ‖ hash).
+// Commit binds a party to its program's result before it knows the others'
+// results. Sig is over H[job-commit](job ‖ u32 epoch ‖ u32 attempt ‖ hash).
 type Commit struct {
 	_       struct{} `cbor:",toarray"`
 	Epoch   uint32
@@ -53,8 +53,9 @@ func (c *Commit) digest(t *Terms) wire.Hash {
 	return wire.Tagged("job-commit", t.Job[:], u32(c.Epoch), u32(c.Attempt), c.Hash[:])
 }
 
-// commitment is H[commit](job ‖ u32 epoch ‖ prev ‖ state ‖ done ‖ salt ‖ key): prev
-// is the digest of the certificate before, done one byte, 1 where the program ended.
+// commitment returns H[commit](job ‖ epoch ‖ prev ‖ state ‖ done ‖ salt ‖ key).
+// prev is the digest of the certificate before; done is one byte, 1 if the
+// program ended.
 func commitment(t *Terms, epoch uint32, prev, state wire.Hash, done bool, salt wire.Secret, party uint8) wire.Hash {
 	var d uint8
 	if done {
@@ -63,7 +64,8 @@ func commitment(t *Terms, epoch uint32, prev, state wire.Hash, done bool, salt w
 	return wire.Tagged("commit", t.Job[:], u32(epoch), prev[:], state[:], u8(d), salt[:], t.Parties[party].Key[:])
 }
 
-// Reveal opens a commit. It needs no signature: nobody else could.
+// Reveal opens a commit. It needs no signature, because nobody else could open
+// it.
 type Reveal struct {
 	_       struct{} `cbor:",toarray"`
 	Epoch   uint32
@@ -81,8 +83,8 @@ type Signer struct {
 	Sig   wire.Signature
 }
 
-// Quorum is a value that q members of the roster signed in one round of one view;
-// round, epoch and attempt follow from where it stands.
+// Quorum is a value that q members of the roster signed in one round of one
+// view. Round, epoch and attempt follow from the message that contains it.
 type Quorum struct {
 	_     struct{} `cbor:",toarray"`
 	View  uint32
@@ -90,8 +92,8 @@ type Quorum struct {
 	Sigs  []Signer // by party, ascending
 }
 
-// Content is what a value stands for: a set of commits, by party; in the second
-// stage also the quorum that froze it, and what was opened of it.
+// Content is the content of a value: a set of commits, by party; in the second
+// stage also the quorum that froze it, and the reveals.
 type Content struct {
 	_       struct{} `cbor:",toarray"`
 	Set     []Commit
@@ -99,9 +101,9 @@ type Content struct {
 	Reveals []Reveal
 }
 
-// Proposal is what a proposer names. From view 1 on it brings a quorum of changes
-// to its view, without their contents; where one of them holds a lock, it names
-// what the highest holds.
+// Proposal is a proposer's proposal. From view 1 on it carries a quorum of
+// changes to its view, without their contents. If one of them contains a lock,
+// the proposal must name the content of the highest lock.
 type Proposal struct {
 	_       struct{} `cbor:",toarray"`
 	Vote    Vote     // the proposer's, of ProposeSet or ProposeCert
@@ -109,10 +111,10 @@ type Proposal struct {
 	Changes []Change
 }
 
-// Change says that a party has left all views below View, and the highest lock that
-// it knows of. Sig is over H[job-change](job ‖ u32 epoch ‖ u32 attempt ‖ u8 stage ‖
-// u32 view ‖ encoding of the lock): one signature for each, so that what a proposer
-// shows of it is what was said.
+// Change says that a party has left all views below View, and states the
+// highest lock that it knows. Sig is over H[job-change](job ‖ u32 epoch ‖ u32
+// attempt ‖ u8 stage ‖ u32 view ‖ encoding of the lock). It covers all of these
+// together, so a proposer cannot misquote it.
 type Change struct {
 	_       struct{} `cbor:",toarray"`
 	Epoch   uint32
@@ -120,7 +122,7 @@ type Change struct {
 	Stage   uint8
 	View    uint32
 	Party   uint8
-	Lock    Quorum // of VoteSet or VoteCert; without signatures for none
+	Lock    Quorum // of VoteSet or VoteCert; no signatures means no lock
 	Content Content
 	Sig     wire.Signature
 }
@@ -130,7 +132,7 @@ func (c *Change) digest(t *Terms) wire.Hash {
 	return wire.Tagged("job-change", t.Job[:], u32(c.Epoch), u32(c.Attempt), u8(c.Stage), u32(c.View), l[:])
 }
 
-// Opened is a reveal with what allows it: the frozen set.
+// Opened is a reveal together with the frozen set that permits it.
 type Opened struct {
 	_      struct{} `cbor:",toarray"`
 	Set    []Commit
@@ -138,10 +140,10 @@ type Opened struct {
 	Reveal Reveal
 }
 
-// Verdict calls for a new attempt at an epoch on which no quorum agrees, by a
-// referee: the buyer, or a party that is not on the roster. Nobody believes its
-// state; it tells who should look for a fault in its own machine. Sig is over
-// H[job-verdict](job ‖ u32 epoch ‖ u32 attempt ‖ state ‖ done).
+// Verdict requests a new attempt at an epoch on which no quorum agrees. It
+// comes from a referee: the buyer, or a party that is not on the roster. Nobody
+// relies on its state; it shows who should look for a fault in its own machine.
+// Sig is over H[job-verdict](job ‖ u32 epoch ‖ u32 attempt ‖ state ‖ done).
 type Verdict struct {
 	_       struct{} `cbor:",toarray"`
 	Epoch   uint32
@@ -149,7 +151,7 @@ type Verdict struct {
 	State   wire.Hash
 	Done    bool
 	Buyer   bool
-	Party   uint8 // where it is not the buyer
+	Party   uint8 // if it is not the buyer
 	Sig     wire.Signature
 }
 
@@ -161,22 +163,22 @@ func (v *Verdict) digest(t *Terms) wire.Hash {
 	return wire.Tagged("job-verdict", t.Job[:], u32(v.Epoch), u32(v.Attempt), v.State[:], u8(d))
 }
 
-// Status asks for the certificates after an epoch, and for the shares of own
-// pennies from Got+1 on that the other has given before: a restored node has lost
-// them.
+// Status asks for the certificates after an epoch, and for shares that the
+// other party has given before, of our own pennies from Got+1 on, because a
+// restored node has lost them.
 type Status struct {
 	_     struct{} `cbor:",toarray"`
 	Epoch uint32
 	Got   uint32
 }
 
-// Message is what parties send one another. The set is closed.
+// Message is a message between parties. The set of types is closed.
 type Message interface {
 	wire.Limited
 	epoch() uint32
 }
 
-// Sizes: a signature with what it stands beside takes 200 bytes at most.
+// Sizes: a signature with the fields that belong to it has at most 200 bytes.
 const (
 	maxOne     = 256
 	maxQuorum  = 64 + MaxParties*80
@@ -284,8 +286,9 @@ func (s *Status) epoch() uint32      { return s.Epoch }
 func (c *Certificate) epoch() uint32 { return c.Body.Epoch }
 func (g *Give) epoch() uint32        { return 0 }
 
-// setValue is what a set of commits is voted on as: H[job-set](job ‖ u32 epoch ‖
-// u32 attempt ‖ (u8 party ‖ hash) of each, by party).
+// setValue returns the value under which a set of commits is voted on:
+// H[job-set](job ‖ u32 epoch ‖ u32 attempt ‖ (u8 party ‖ hash) of each, by
+// party).
 func setValue(t *Terms, epoch, attempt uint32, set []Commit) wire.Hash {
 	parts := [][]byte{t.Job[:], u32(epoch), u32(attempt)}
 	for i := range set {
@@ -294,7 +297,7 @@ func setValue(t *Terms, epoch, attempt uint32, set []Commit) wire.Hash {
 	return wire.Tagged("job-set", parts...)
 }
 
-// Body is what a certificate certifies.
+// Body is the content of a certificate.
 type Body struct {
 	_       struct{} `cbor:",toarray"`
 	Epoch   uint32
@@ -303,11 +306,11 @@ type Body struct {
 	Set     wire.Hash // value of the frozen set
 	State   wire.Hash
 	Done    bool
-	Paid    []uint32 // of each party: the pennies that it has earned so far
-	Missed  []uint8  // of each party: epochs in a row, up to this, that it was on the roster and not paid for
+	Paid    []uint32 // by party: the pennies that it has earned so far
+	Missed  []uint8  // by party: consecutive epochs, up to this, that it was on the roster and not paid
 	Roster  []uint8  // of this epoch, by seat
 	Next    []uint8  // of the following one
-	Bench   []uint8  // who stands by after this epoch, the next to be called first
+	Bench   []uint8  // the standbys after this epoch, the next replacement first
 }
 
 func (b *Body) digest(t *Terms) wire.Hash { return digestOf("job-certificate", t.Job, b) }
@@ -328,7 +331,8 @@ func (c *Certificate) Check() error {
 	return c.Signed.check()
 }
 
-// quorum checks that q members of a roster signed in a round: ErrMessage.
+// quorum verifies that q members of a roster signed in a round, or returns
+// ErrMessage.
 func (t *Terms) quorum(q *Quorum, epoch, attempt uint32, round uint8, roster []uint8) error {
 	if len(q.Sigs) < int(t.Q) || len(q.Sigs) > int(t.N) {
 		return fmt.Errorf("%w: %d signatures, of %d", ErrMessage, len(q.Sigs), t.Q)
@@ -348,7 +352,7 @@ func (t *Terms) quorum(q *Quorum, epoch, attempt uint32, round uint8, roster []u
 	return nil
 }
 
-// roster of the first epoch, and who stands by.
+// start returns the roster of the first epoch, and the standbys.
 func (t *Terms) start() (roster, bench []uint8) {
 	for i := range t.Parties {
 		if i < int(t.N) {
@@ -360,9 +364,10 @@ func (t *Terms) start() (roster, bench []uint8) {
 	return roster, bench
 }
 
-// Verify checks a certificate against the one that is known, nil before the first:
-// a quorum of the roster that the known one names signed it, and it follows.
-// Certificates between may be missing as long as the roster is the same: ErrCert.
+// Verify verifies a certificate against the last known one (nil before the
+// first): a quorum of the roster that the known one names signed it, and it
+// follows. Certificates between may be missing as long as the roster is the
+// same. Otherwise it returns ErrCert.
 func (c *Certificate) Verify(t *Terms, known *Certificate) error {
 	if err := c.Check(); err != nil {
 		return fmt.Errorf("%w: %w", ErrCert, err)
@@ -383,7 +388,7 @@ func (c *Certificate) Verify(t *Terms, known *Certificate) error {
 			return fmt.Errorf("%w: party %d from %d to %d pennies", ErrCert, i, before.Paid[i], p)
 		}
 	}
-	// Who is on the next roster and who stands by are all parties, each once.
+	// The next roster and bench together contain every party once.
 	seen := make([]bool, len(t.Parties))
 	for _, p := range slices.Concat(b.Next, b.Bench) {
 		if int(p) >= len(seen) || seen[p] {
@@ -400,8 +405,8 @@ func (c *Certificate) Verify(t *Terms, known *Certificate) error {
 	return nil
 }
 
-// VerifyChain checks certificates offline: each against the one before, from the
-// job's terms on. Those at which the roster changes have to be among them.
+// VerifyChain verifies certificates offline: each against its predecessor,
+// starting from the job's terms. Those that change the roster must be included.
 func VerifyChain(t *Terms, chain []Certificate) error {
 	if err := t.Check(); err != nil {
 		return err
@@ -416,7 +421,7 @@ func VerifyChain(t *Terms, chain []Certificate) error {
 	return nil
 }
 
-// before is the body known, or what stands for it before the first.
+// before returns the known body, or the initial one.
 func (t *Terms) before(known *Certificate) *Body {
 	if known != nil {
 		return &known.Body
@@ -426,7 +431,7 @@ func (t *Terms) before(known *Certificate) *Body {
 	return b
 }
 
-// prev is what the next commits and certificate follow.
+// prev returns the digest that the next commits and certificate must name.
 func (t *Terms) prev(known *Certificate) wire.Hash {
 	if known == nil {
 		return wire.Hash{}
@@ -440,11 +445,12 @@ func (t *Terms) opens(r *Reveal, c *Commit, prev wire.Hash) bool {
 		commitment(t, r.Epoch, prev, r.State, r.Done, r.Salt, r.Party) == c.Hash
 }
 
-// body follows from the certificate before, the frozen set and what was opened of
-// it; ok is false where no quorum agrees. A party is paid where it is on the
-// roster, its commit is in the set, and it opened to what the quorum has
-// (invariant PaidEqualsCommitted). Whoever was not paid for Patience epochs in a
-// row makes room for the first who stands by, one in each epoch.
+// body computes the next body from the certificate before, the frozen set and
+// its reveals; ok is false if no quorum agrees. A party is paid if it is on the
+// roster, its commit is in the set, and it opened to the quorum's result
+// (invariant PaidEqualsCommitted). A party that was not paid for Patience
+// consecutive epochs is replaced by the first standby; at most one in each
+// epoch.
 func (t *Terms) body(known *Certificate, attempt uint32, set wire.Hash, reveals []Reveal) (*Body, bool) {
 	before := t.before(known)
 	b := &Body{Epoch: before.Epoch + 1, Attempt: attempt, Prev: t.prev(known), Set: set, Paid: slices.Clone(before.Paid),
@@ -480,7 +486,7 @@ func (t *Terms) body(known *Certificate, attempt uint32, set wire.Hash, reveals 
 	return b, true
 }
 
-// agreeing counts the reveals that are as r.
+// agreeing returns how many reveals have the same result as r.
 func agreeing(reveals []Reveal, r *Reveal) (n int) {
 	for i := range reveals {
 		if reveals[i].State == r.State && reveals[i].Done == r.Done {
@@ -490,13 +496,14 @@ func agreeing(reveals []Reveal, r *Reveal) (n int) {
 	return n
 }
 
-// TwoVotes: a party signed two values in one round of one view.
+// TwoVotes proves that a party signed two values in one round of one view.
 type TwoVotes struct {
 	_    struct{} `cbor:",toarray"`
 	A, B Vote
 }
 
-// TwoCommits: a party committed to two states in one attempt at an epoch.
+// TwoCommits proves that a party committed to two states in one attempt at an
+// epoch.
 type TwoCommits struct {
 	_    struct{} `cbor:",toarray"`
 	A, B Commit
@@ -506,7 +513,7 @@ type TwoCommits struct {
 func (p *TwoVotes) Against(t *Terms) (Culprit, error) {
 	a, b := p.A, p.B
 	if a.Epoch != b.Epoch || a.Attempt != b.Attempt || a.View != b.View || a.Round != b.Round || a.Party != b.Party || a.Value == b.Value {
-		return Culprit{}, fmt.Errorf("%w: they don't conflict", ErrNoProof)
+		return Culprit{}, fmt.Errorf("%w: the two do not conflict", ErrNoProof)
 	}
 	if int(a.Party) >= len(t.Parties) || verify(t.Parties[a.Party].Key, a.digest(t), a.Sig) != nil || verify(t.Parties[a.Party].Key, b.digest(t), b.Sig) != nil {
 		return Culprit{}, fmt.Errorf("%w: a false signature", ErrNoProof)
@@ -518,7 +525,7 @@ func (p *TwoVotes) Against(t *Terms) (Culprit, error) {
 func (p *TwoCommits) Against(t *Terms) (Culprit, error) {
 	a, b := p.A, p.B
 	if a.Epoch != b.Epoch || a.Attempt != b.Attempt || a.Party != b.Party || a.Hash == b.Hash {
-		return Culprit{}, fmt.Errorf("%w: they don't conflict", ErrNoProof)
+		return Culprit{}, fmt.Errorf("%w: the two do not conflict", ErrNoProof)
 	}
 	if int(a.Party) >= len(t.Parties) || verify(t.Parties[a.Party].Key, a.digest(t), a.Sig) != nil || verify(t.Parties[a.Party].Key, b.digest(t), b.Sig) != nil {
 		return Culprit{}, fmt.Errorf("%w: a false signature", ErrNoProof)

@@ -8,15 +8,15 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// Waiting, in ticks.
+// Waiting times, in ticks.
 const (
-	gatherTicks = 2 // for the commits or reveals of all, once a quorum's are here
-	viewTicks   = 4 // for a view; each view waits one longer, up to maxWait
+	gatherTicks = 2 // to wait for all commits or reveals, once there is a quorum of them
+	viewTicks   = 4 // for a view; each view waits one more, up to maxWait
 	maxWait     = 12
-	stuckTicks  = 6 // for reveals that may yet make a quorum
+	stuckTicks  = 6 // for reveals that may still form a quorum
 )
 
-// Result is what an epoch ended with here, and the salt of its commit.
+// Result is an epoch's result on this node, and the salt of its commit.
 type Result struct {
 	Epoch uint32
 	State wire.Hash
@@ -24,22 +24,22 @@ type Result struct {
 	Salt  wire.Secret
 }
 
-// Stage is one of the two agreements of an attempt at an epoch. The lists are by
-// party.
+// Stage is the state of one of the two agreements of an attempt at an epoch.
+// The lists are by party.
 type Stage struct {
 	View     uint32
 	Proposal *Proposal // of View, checked
 	Votes    []*Vote   // the last seen of each
 	Locks    []*Vote
-	Voted    uint32 // 1 + the last view voted in; 0 for none
+	Voted    uint32 // 1 + the last view in which it voted; 0 for none
 	Lock     *Quorum
 	Content  *Content // of Lock
 	Changes  []*Change
 	Ticks    uint32
 }
 
-// Node is one party's part in a job: on its roster, or standing by. Step never
-// changes what it was given.
+// Node is one party's part in a job, on the roster or as a standby. Step never
+// modifies its receiver.
 type Node struct {
 	Terms Terms
 	Me    uint8
@@ -48,11 +48,11 @@ type Node struct {
 	Muted bool // was restored: signs nothing
 
 	Last    *Certificate // the highest known
-	Base    uint32       // the highest epoch whose state is here, without a gap from a certified one
-	Running uint32       // the epoch that Run was asked for; 0 for none
-	Ran     uint32       // epochs that were worked for, without those written off
+	Base    uint32       // the highest epoch with a stored state, without a gap from a certified one
+	Running uint32       // the epoch for which Run was requested; 0 for none
+	Ran     uint32       // epochs worked, without those written off
 	Counted uint32       // the highest of them
-	Turn    uint32       // counts the times that what was run became void
+	Turn    uint32       // how often running results became void
 	Results []Result     // of epochs after Last, in order
 	Dealt   uint32       // shares are held up to this penny
 
@@ -64,19 +64,20 @@ type Node struct {
 	Reveals  []*Reveal
 	Stages   [2]Stage
 	Paused   bool
-	Answered []bool // this tick, by party: who got certificates or was asked for them
+	Answered []bool // this tick, by party: was sent certificates or asked for them
 
 	Held   uint32      // own pennies that are here
 	Known  penny.Penny // the last of them
 	Shares []Give      // for the next ones
 	Gave   []uint32    // by party: shares of its pennies given to it
-	Due    []uint32    // by party: what it has to have given before the next
-	Got    []uint32    // by party: shares of ours that it gave
+	Due    []uint32    // by party: shares that it must have given before the next
+	Got    []uint32    // by party: shares of our pennies that it gave
 	Cheats []bool      // by party: a proof against it was published
 	Cheat  bool        // and against the buyer
 }
 
-// NewNode is a party's machine before the job starts: ErrTerms.
+// NewNode returns a party's machine before the job starts. Errors wrap
+// ErrTerms.
 func NewNode(t Terms, me uint8, key wire.Secret) (Node, error) {
 	if err := t.Check(); err != nil {
 		return Node{}, err
@@ -95,7 +96,7 @@ func NewNode(t Terms, me uint8, key wire.Secret) (Node, error) {
 	return n, nil
 }
 
-// fresh begins an attempt.
+// fresh starts an attempt.
 func (n *Node) fresh() {
 	p := len(n.Terms.Parties)
 	n.Commits, n.Reveals = make([]*Commit, p), make([]*Reveal, p)
@@ -105,8 +106,8 @@ func (n *Node) fresh() {
 	}
 }
 
-// clone copies every list that a step writes into. What pointers lead to is never
-// written again.
+// clone copies every list into which a step writes. Data behind pointers are
+// never modified.
 func (n Node) clone() Node {
 	for _, l := range []*[]uint32{&n.Gave, &n.Due, &n.Got} {
 		*l = slices.Clone(*l)
@@ -131,8 +132,8 @@ type step struct {
 
 func (s *step) do(e ...Effect) { s.out = append(s.out, e...) }
 
-// Step is the transition. An error says why a peer's message changes nothing, or
-// that the event is not the answer to anything asked for.
+// Step is the transition function. An error says why a peer's message changes
+// nothing, or that the event is not a result of any requested effect.
 func (n Node) Step(ev Event) (Node, []Effect, error) {
 	was, next := n, n.clone()
 	s := &step{Node: &next}
@@ -182,29 +183,29 @@ func (s *step) event(ev Event) error {
 	return fmt.Errorf("%w: %T", ErrMessage, ev)
 }
 
-// before is the body of Last, or what stands for it.
+// before returns the body of Last, or the initial one.
 func (n *Node) before() *Body { return n.Terms.before(n.Last) }
 
-// cur is the epoch that is to be agreed on.
+// cur returns the epoch to be agreed on.
 func (n *Node) cur() uint32 { return n.before().Epoch + 1 }
 
-// roster of that epoch.
+// roster returns that epoch's roster.
 func (n *Node) roster() []uint8 { return n.before().Next }
 
 // Member reports whether this party is on the roster of the next epoch.
 func (n *Node) Member() bool { return slices.Contains(n.roster(), n.Me) }
 
-// Paid is how many pennies this party has earned, as certified; Held of them are
-// here.
+// Paid returns the number of pennies that this party has earned, as certified;
+// it holds Held of them.
 func (n *Node) Paid() uint32 { return n.before().Paid[n.Me] }
 
 // Over reports whether the program ended, or the last epoch is certified.
 func (n *Node) Over() bool { b := n.before(); return b.Done || b.Epoch >= n.Terms.Epochs }
 
-// active: it takes part in the agreement.
+// active reports whether the node takes part in the agreement.
 func (n *Node) active() bool { return n.On && n.Member() && !n.Over() }
 
-// advance does all that can be done now.
+// advance does everything that is possible now.
 func (s *step) advance() {
 	for s.On {
 		e := s.cur()
@@ -225,9 +226,8 @@ func (s *step) advance() {
 	}
 }
 
-// run asks for the next epoch. A node works for no more than Ahead epochs that it
-// was not paid for, in all (invariant NodeLoss), and for none whose shares are not
-// dealt.
+// run requests the next epoch. A node works at most Ahead unpaid epochs in
+// total (invariant NodeLoss), and none whose shares are not dealt.
 func (s *step) run() {
 	x := s.Base + 1
 	b := s.before()
@@ -251,7 +251,7 @@ func (s *step) run() {
 
 func (s *step) ran(ev Ran) error {
 	if ev.Epoch != s.Running || ev.Turn != s.Turn {
-		return nil // from a state that was void, or again
+		return nil // from a state that is void, or repeated
 	}
 	s.Running, s.Base = 0, ev.Epoch
 	if b := s.before(); ev.Epoch <= b.Epoch {
@@ -264,7 +264,7 @@ func (s *step) ran(ev Ran) error {
 	return nil
 }
 
-// fetch asks for the certified state.
+// fetch requests the certified state.
 func (s *step) fetch() {
 	s.void(0)
 	if s.Member() && !s.Over() {
@@ -272,13 +272,14 @@ func (s *step) fetch() {
 	}
 }
 
-// void drops what was run ahead of an epoch.
+// void drops the results of epochs run ahead.
 func (s *step) void(base uint32) {
 	s.Results, s.Running, s.Base = nil, 0, min(s.Base, base)
 	s.Turn++
 }
 
-// commit signs what the epoch ended with here. The salt was kept with the result.
+// commit signs the epoch's result on this node. The salt was stored with the
+// result.
 func (s *step) commit() {
 	if s.Muted || s.Commits[s.Me] != nil || len(s.Results) == 0 {
 		return
@@ -304,16 +305,16 @@ func (s *step) vote(round uint8, view uint32, value wire.Hash) *Vote {
 	return v
 }
 
-// proposer of a view.
+// proposer returns the proposer of a view.
 func (n *Node) proposer(view uint32) uint8 {
 	r := n.roster()
 	return r[(uint64(n.cur())+uint64(view))%uint64(len(r))]
 }
 
-// open reports whether a stage is under way: the second follows the first.
+// open reports whether a stage is in progress: the second follows the first.
 func (n *Node) open(g int) bool { return (g == 1) == (n.Frozen != nil) }
 
-// propose names a value where it is this node's turn.
+// propose proposes a value if it is this node's turn.
 func (s *step) propose(g int) {
 	st := &s.Stages[g]
 	if s.Muted || !s.open(g) || st.Proposal != nil || s.proposer(st.View) != s.Me {
@@ -339,7 +340,7 @@ func (s *step) propose(g int) {
 				}
 			}
 			if content == nil {
-				return // not possible: changes are kept with what they hold
+				return // impossible: changes are stored with their contents
 			}
 		}
 	}
@@ -358,8 +359,8 @@ func (s *step) propose(g int) {
 	s.consider(g)
 }
 
-// gathered is what a proposer names afresh: all that is here. It waits for what the
-// others may still bring, unless hurried.
+// gathered returns the content of a new proposal: everything held. It waits for
+// the other parties' messages, unless hurry is set.
 func (s *step) gathered(g int, hurry bool) *Content {
 	c := &Content{}
 	if g == 0 {
@@ -385,7 +386,7 @@ func (s *step) gathered(g int, hurry bool) *Content {
 	return c
 }
 
-// valueOf checks a content, and says what it is voted on as.
+// valueOf verifies a content and returns the value under which it is voted on.
 func (s *step) valueOf(g int, c *Content) (v wire.Hash, ok bool) {
 	t, e := &s.Terms, s.cur()
 	if len(c.Set) < int(t.Q) || len(c.Set) > int(t.N) {
@@ -419,7 +420,7 @@ func (s *step) valueOf(g int, c *Content) (v wire.Hash, ok bool) {
 	return b.digest(t), true
 }
 
-// signed checks a commit's signature, unless it is here already.
+// signed verifies a commit's signature, unless the same commit is held already.
 func (s *step) signed(c *Commit) bool {
 	if !slices.Contains(s.roster(), c.Party) {
 		return false
@@ -430,7 +431,7 @@ func (s *step) signed(c *Commit) bool {
 	return verify(s.Terms.Parties[c.Party].Key, c.digest(&s.Terms), c.Sig) == nil
 }
 
-// highest lock among changes; nil for none.
+// highest returns the highest lock among changes, or nil.
 func highest(list []Change) (l *Quorum) {
 	for i := range list {
 		if q := &list[i].Lock; len(q.Sigs) > 0 && (l == nil || q.View > l.View) {
@@ -440,7 +441,7 @@ func highest(list []Change) (l *Quorum) {
 	return l
 }
 
-// freeze keeps the set that a quorum locked.
+// freeze stores the set that a quorum locked.
 func (s *step) freeze(q *Quorum, set []Commit) {
 	if s.Frozen != nil {
 		return
@@ -449,7 +450,7 @@ func (s *step) freeze(q *Quorum, set []Commit) {
 	for i := range set {
 		s.keepCommit(&set[i])
 	}
-	// Only now is the own state told (protocol §5).
+	// Reveal the node's own state only now (spec/job.md §3).
 	at := slices.IndexFunc(set, func(c Commit) bool { return c.Party == s.Me })
 	if at < 0 || s.Muted || s.Commits[s.Me] == nil || len(s.Results) == 0 || *s.Commits[s.Me] != set[at] {
 		return
@@ -459,7 +460,7 @@ func (s *step) freeze(q *Quorum, set []Commit) {
 	s.do(Broadcast{&Opened{Set: s.Set, Frozen: *s.Frozen, Reveal: *s.Reveals[s.Me]}})
 }
 
-// proposed checks a proposal and enters its view.
+// proposed verifies a proposal and enters its view.
 func (s *step) proposed(p *Proposal) error {
 	if err := p.Check(); err != nil {
 		return err
@@ -517,8 +518,8 @@ func (s *step) proposed(p *Proposal) error {
 	return nil
 }
 
-// justified checks what a proposal of a later view brings: changes of a quorum, and
-// the highest lock among them as its value.
+// justified verifies the justification of a proposal in a later view: changes
+// of a quorum, and the highest lock among them as its value.
 func (s *step) justified(g int, p *Proposal) error {
 	if p.Vote.View == 0 {
 		return nil
@@ -541,7 +542,7 @@ func (s *step) justified(g int, p *Proposal) error {
 	return nil
 }
 
-// changeSigned checks a change and its lock, without its content.
+// changeSigned verifies a change and its lock, without its content.
 func (s *step) changeSigned(c *Change) error {
 	if c.Epoch != s.cur() || c.Attempt != s.Attempt || !slices.Contains(s.roster(), c.Party) {
 		return fmt.Errorf("%w: a change of party %d", ErrMessage, c.Party)
@@ -561,9 +562,10 @@ func (s *step) changeSigned(c *Change) error {
 	return s.Terms.quorum(&c.Lock, c.Epoch, c.Attempt, VoteSet+3*c.Stage, s.roster())
 }
 
-// consider votes for the proposal of the view, or says what is wrong with it:
-// nobody votes for one that omits what it holds (invariant NoExclusion), unless it
-// carries a lock; and a locked node votes otherwise only for a higher lock.
+// consider votes for the view's proposal, or answers with what is missing. A
+// node does not vote for a proposal that omits what it holds (invariant
+// NoExclusion), unless it carries a lock; a locked node votes for another value
+// only if the proposal carries a higher lock.
 func (s *step) consider(g int) {
 	st := &s.Stages[g]
 	p := st.Proposal
@@ -589,7 +591,7 @@ func (s *step) consider(g int) {
 	s.do(Broadcast{v})
 }
 
-// omitted are the valid commits, or reveals, that a content lacks.
+// omitted returns the valid commits, or reveals, that a content lacks.
 func (s *step) omitted(g int, c *Content) (list []Message) {
 	if g == 0 {
 		for _, x := range s.Commits {
@@ -607,7 +609,7 @@ func (s *step) omitted(g int, c *Content) (list []Message) {
 	return list
 }
 
-// change leaves all views below one.
+// change leaves all views below view.
 func (s *step) change(g int, view uint32) {
 	st := &s.Stages[g]
 	if s.Muted || view <= st.View {
@@ -623,7 +625,8 @@ func (s *step) change(g int, view uint32) {
 	s.do(Broadcast{c})
 }
 
-// changed keeps a change, and follows where one honest party at least has gone.
+// changed stores a change. It follows once at least one honest party must have
+// changed.
 func (s *step) changed(c *Change) error {
 	if err := c.Check(); err != nil {
 		return err
@@ -663,7 +666,7 @@ func (s *step) changed(c *Change) error {
 	return nil
 }
 
-// voted keeps a vote of a peer.
+// voted stores a peer's vote.
 func (s *step) voted(v *Vote) error {
 	if err := v.Check(); err != nil {
 		return err
@@ -700,7 +703,7 @@ func (s *step) verify(v *Vote) error {
 	return nil
 }
 
-// tally finds a quorum among votes, of the highest view that has one.
+// tally returns the quorum among votes of the highest view that has one.
 func (s *step) tally(list []*Vote) (best *Quorum) {
 	for _, v := range list {
 		if v == nil || best != nil && v.View <= best.View {
@@ -719,7 +722,8 @@ func (s *step) tally(list []*Vote) (best *Quorum) {
 	return best
 }
 
-// count locks what a quorum voted for, and ends the stage with what a quorum locked.
+// count locks what a quorum voted for, and ends the stage with what a quorum
+// locked.
 func (s *step) count(g int) {
 	st := &s.Stages[g]
 	if !s.open(g) {
@@ -733,8 +737,8 @@ func (s *step) count(g int) {
 			}
 		}
 	}
-	// Signed only in the view that is under way: who has left it has said so, with
-	// the lock it had.
+	// Sign only in the current view: a node that left it has said so, together
+	// with its lock at that time.
 	if l := st.Lock; l != nil && l.View == st.View && !s.Muted && (st.Locks[s.Me] == nil || st.Locks[s.Me].View < st.View) {
 		v := s.vote(LockSet+3*uint8(g), st.View, l.Value)
 		st.Locks[s.Me] = v
@@ -746,7 +750,7 @@ func (s *step) count(g int) {
 	}
 	c := s.contentOf(g, q.Value)
 	if c == nil {
-		return // somebody sends it again
+		return // a peer sends it again
 	}
 	if g == 0 {
 		s.freeze(q, c.Set)
@@ -759,7 +763,7 @@ func (s *step) count(g int) {
 	}
 }
 
-// contentOf a value, where it is known.
+// contentOf returns the content of a value, if known.
 func (s *step) contentOf(g int, value wire.Hash) *Content {
 	st := &s.Stages[g]
 	if st.Proposal != nil && st.Proposal.Vote.Value == value {
@@ -776,7 +780,8 @@ func (s *step) contentOf(g int, value wire.Hash) *Content {
 	return nil
 }
 
-// keepCommit keeps a commit that is signed; a second one convicts.
+// keepCommit stores a signed commit; a second, different one convicts its
+// party.
 func (s *step) keepCommit(c *Commit) {
 	switch old := s.Commits[c.Party]; {
 	case old == nil:
@@ -795,7 +800,7 @@ func (s *step) convict(p uint8, proof Proof) {
 	}
 }
 
-// adopt takes a certificate: what follows is the next epoch.
+// adopt accepts a certificate and continues with the next epoch.
 func (s *step) adopt(c *Certificate) {
 	next := c.Body.Epoch == s.cur()
 	s.Last = c
@@ -803,7 +808,8 @@ func (s *step) adopt(c *Certificate) {
 	early := s.Early
 	s.Attempt, s.Early = 0, make([]*Commit, len(early))
 	s.fresh()
-	// What was run ahead goes on from the certified state, or is void.
+	// Results of epochs run ahead continue from the certified state, or are
+	// void.
 	for len(s.Results) > 0 && s.Results[0].Epoch < c.Body.Epoch {
 		s.Results = s.Results[1:]
 	}
@@ -819,8 +825,8 @@ func (s *step) adopt(c *Certificate) {
 	}
 }
 
-// tick lets time pass: what may have been lost is sent again, and what takes too
-// long is left.
+// tick handles the passing of time: it sends again what may have been lost, and
+// gives up what takes too long.
 func (s *step) tick() {
 	clear(s.Answered)
 	if !s.On || s.Over() {
@@ -875,7 +881,7 @@ func (s *step) tick() {
 	}
 }
 
-// agree reports whether a quorum of the reveals is the same.
+// agree reports whether a quorum of the reveals has the same result.
 func (s *step) agree() bool {
 	var list []Reveal
 	for _, r := range s.Reveals {
@@ -886,7 +892,7 @@ func (s *step) agree() bool {
 	return slices.ContainsFunc(list, func(r Reveal) bool { return agreeing(list, &r) >= int(s.Terms.Q) })
 }
 
-// received takes a peer's message.
+// received processes a peer's message.
 func (s *step) received(ev Received) error {
 	if int(ev.From) >= len(s.Terms.Parties) || ev.From == s.Me || ev.Msg == nil {
 		return fmt.Errorf("%w: from party %d", ErrMessage, ev.From)
@@ -902,7 +908,7 @@ func (s *step) received(ev Received) error {
 			return nil
 		}
 		if err := m.Verify(&s.Terms, s.Last); err != nil {
-			// Perhaps the roster changed between.
+			// The roster may have changed between.
 			s.answer(ev.From, Send{To: ev.From, Msg: s.status(ev.From)})
 			return nil
 		}
@@ -963,7 +969,8 @@ func (s *step) status(to uint8) *Status {
 	return &Status{Epoch: s.before().Epoch, Got: s.Got[to]}
 }
 
-// asked answers a status: what was given before is given again, some at a time.
+// asked answers a Status: it gives again what was given before, a limited
+// amount at a time.
 func (s *step) asked(from uint8, m *Status) {
 	var list []Effect
 	for k := m.Got; k < s.Gave[from] && len(list) < MaxAhead; k++ {
@@ -978,7 +985,7 @@ func (s *step) asked(from uint8, m *Status) {
 	s.answer(from, list...)
 }
 
-// answer says something to a peer that is ahead or behind, once a tick.
+// answer sends effects to a peer that is ahead or behind, once per tick.
 func (s *step) answer(to uint8, e ...Effect) {
 	if len(e) > 0 && !s.Answered[to] {
 		s.Answered[to] = true
@@ -986,8 +993,8 @@ func (s *step) answer(to uint8, e ...Effect) {
 	}
 }
 
-// early keeps the commit of a party that has the next certificate already. Whether
-// the party is on that roster is seen then.
+// early stores the commit of a party that already has the next certificate.
+// Whether the party is on that roster is checked later.
 func (s *step) early(c *Commit) error {
 	if err := c.Check(); err != nil {
 		return err
@@ -1002,7 +1009,7 @@ func (s *step) early(c *Commit) error {
 	return nil
 }
 
-// opened takes a reveal, and with it the frozen set.
+// opened accepts a reveal, and with it the frozen set.
 func (s *step) opened(o *Opened) error {
 	if err := o.Check(); err != nil {
 		return err
@@ -1025,8 +1032,8 @@ func (s *step) opened(o *Opened) error {
 	return nil
 }
 
-// verdict begins a new attempt where this one can't end. Who is locked on a
-// certificate stays: it may be one already.
+// verdict starts a new attempt if this one cannot end. A node locked on a
+// certificate does not follow, because the certificate may exist already.
 func (s *step) verdict(v *Verdict) error {
 	if err := v.Check(); err != nil {
 		return err
@@ -1037,7 +1044,7 @@ func (s *step) verdict(v *Verdict) error {
 	key := s.Terms.Buyer
 	if !v.Buyer {
 		if !slices.Contains(s.before().Bench, v.Party) {
-			return fmt.Errorf("%w: party %d is no referee", ErrMessage, v.Party)
+			return fmt.Errorf("%w: party %d is not a referee", ErrMessage, v.Party)
 		}
 		key = s.Terms.Parties[v.Party].Key
 	}

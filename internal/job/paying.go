@@ -7,9 +7,10 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// give hands out shares: to each party for its next certified penny, one at a time,
-// and none before its share for ours came that was due at the last (protocol §5). A
-// party gets none for what is not certified (invariant CoalitionBound).
+// give gives each party the share of its next certified penny, one at a time,
+// and none before that party gave the shares of our pennies that were due at
+// the last (spec/job.md §4). Shares of pennies that are not certified are never
+// given (invariant CoalitionBound).
 func (s *step) give() {
 	b := s.before()
 	for i := range s.Gave {
@@ -22,7 +23,7 @@ func (s *step) give() {
 	}
 }
 
-// given takes a share of an own penny. Each party gives them in order.
+// given accepts a share of one of our pennies. Each party gives them in order.
 func (s *step) given(g *Give) error {
 	if err := g.Signed(&s.Terms); err != nil {
 		return err
@@ -35,14 +36,14 @@ func (s *step) given(g *Give) error {
 	case c.K <= s.Got[c.Holder]:
 		return nil // again
 	case c.K > s.Held+s.Terms.Ahead:
-		return fmt.Errorf("%w: a share of penny %d, held are %d", ErrEarly, c.K, s.Held)
+		return fmt.Errorf("%w: a share of penny %d, but %d are held", ErrEarly, c.K, s.Held)
 	}
 	if err := g.Right(&s.Terms); err != nil {
 		s.convict(c.Holder, &BadShare{Give: *g})
 		return nil // the step is kept: the giver is known
 	}
 	if c.K != s.Got[c.Holder]+1 {
-		return fmt.Errorf("%w: a share of penny %d, party %d gave %d", ErrEarly, c.K, c.Holder, s.Got[c.Holder])
+		return fmt.Errorf("%w: a share of penny %d, but party %d gave %d", ErrEarly, c.K, c.Holder, s.Got[c.Holder])
 	}
 	s.Got[c.Holder] = c.K
 	if c.K <= s.Held {
@@ -66,7 +67,7 @@ func (s *step) blame(p Proof) {
 	}
 }
 
-// combine makes pennies of the shares that are here.
+// combine computes pennies from the shares held.
 func (s *step) combine() {
 	for {
 		var window Window
@@ -108,14 +109,14 @@ func (s *step) combine() {
 	}
 }
 
-// earned keeps an own penny.
+// earned stores one of our pennies.
 func (s *step) earned(k uint32, secret [wire.PennySize]byte) {
 	s.Held, s.Known = k, s.Terms.penny(k, s.Me, secret)
 	s.do(Earned{K: k, Secret: secret})
 	s.Shares = slices.DeleteFunc(s.Shares, func(g Give) bool { return g.Share.K <= k })
 }
 
-// released takes what the buyer pays directly; one penny may pay for several.
+// released accepts the buyer's direct payment; one penny may pay for several.
 func (s *step) released(ev Released) error {
 	if ev.K <= s.Held {
 		return nil

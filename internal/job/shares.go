@@ -12,27 +12,27 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// A penny's secret s of 16 bytes is dealt by Shamir's scheme over the scalars of
-// secp256k1: f(0) = s, f of degree t−1, and party j holds f(j+1). The arithmetic is
-// btcec's. Whether a combined secret is right needs no scheme of its own: it hashes
-// forward to the bank's public penny, or it is wrong.
+// A penny's secret s of 16 bytes is dealt with Shamir's scheme over the scalars
+// of secp256k1: f(0) = s, f of degree t−1, and party j holds f(j+1). The
+// arithmetic is btcec's. A combined secret is right if and only if it hashes
+// forward to the bank's public penny.
 
 // Share is f(j+1), a scalar of 32 bytes.
 type Share = wire.Secret
 
-// scalarOf reads a scalar; a value from n up is none.
+// scalarOf parses a scalar; ok is false if it is n or more.
 func scalarOf(b [32]byte) (s btcec.ModNScalar, ok bool) {
 	return s, s.SetBytes(&b) == 0
 }
 
-// at is a party's x.
+// at returns a party's x coordinate.
 func at(party uint8) (x btcec.ModNScalar) {
 	x.SetInt(uint32(party) + 1)
 	return x
 }
 
-// split deals secret to the holders: coefficients above the lowest are coef(1), … ,
-// coef(t−1), which have to be uniform and secret.
+// split deals secret to the holders. The coefficients above the lowest are
+// coef(1), …, coef(t−1), which must be uniform and secret.
 func split(secret [wire.PennySize]byte, t uint8, coef func(d uint8) btcec.ModNScalar, holders []uint8) []Share {
 	var padded [32]byte
 	copy(padded[32-wire.PennySize:], secret[:])
@@ -54,8 +54,8 @@ func split(secret [wire.PennySize]byte, t uint8, coef func(d uint8) btcec.ModNSc
 	return shares
 }
 
-// interpolate is f(0) of the points; holders are distinct. ok is false where a
-// share is no scalar or f(0) is no secret of a penny.
+// interpolate returns f(0) of the points; holders are distinct. ok is false if
+// a share is not a scalar or f(0) is not a penny's secret.
 func interpolate(holders []uint8, shares []Share) (secret [wire.PennySize]byte, ok bool) {
 	var sum btcec.ModNScalar
 	for i, s := range shares {
@@ -84,9 +84,10 @@ func interpolate(holders []uint8, shares []Share) (secret [wire.PennySize]byte, 
 	return secret, true
 }
 
-// Window commits the buyer to all shares of the pennies First … First+Count−1 of
-// every bank. Its root is a tree of trees, each in the shape of RFC 6962: over the
-// pennies that one party holds of another, over the others, over the holders.
+// Window commits the buyer to all shares of the pennies First … First+Count−1
+// of every bank. Its root is that of three levels of trees, each in the shape
+// of RFC 6962: over the pennies that one party holds of another, over the other
+// parties, over the holders.
 type Window struct {
 	_     struct{} `cbor:",toarray"`
 	First uint32   // counted from 1
@@ -99,7 +100,7 @@ func (w *Window) digest(t *Terms) wire.Hash {
 	return wire.Tagged("job-window", t.Job[:], u32(w.First), u32(w.Count), w.Root[:])
 }
 
-// Verify checks place and signature: ErrDeal.
+// Verify checks the window's position and signature, or returns ErrDeal.
 func (w *Window) Verify(t *Terms) error {
 	if w.Count != t.Window || w.First%t.Window != 1%t.Window || w.First < 1 || w.First > t.Epochs {
 		return fmt.Errorf("%w: no window from %d of %d", ErrDeal, w.First, w.Count)
@@ -110,7 +111,7 @@ func (w *Window) Verify(t *Terms) error {
 	return nil
 }
 
-// Last is the highest count that the window deals.
+// Last returns the highest count that the window deals.
 func (w *Window) Last() uint32 { return w.First + w.Count - 1 }
 
 // Committed is one share under a window's root.
@@ -120,8 +121,8 @@ type Committed struct {
 	Node    uint8  // whose penny it is
 	K       uint32 // its count, from 1
 	Share   Share
-	Pennies []wire.Hash // path among the pennies that Holder holds of Node
-	Nodes   []wire.Hash // and among those that it holds shares of
+	Pennies []wire.Hash // path among the pennies of Node that Holder has shares of
+	Nodes   []wire.Hash // path among the nodes that Holder has shares of
 	Holders []wire.Hash // and among the holders
 }
 
@@ -136,7 +137,8 @@ func holderLeaf(holder uint8, root wire.Hash) wire.Hash {
 	return wire.Tagged("job-share-holder", u8(holder), root[:])
 }
 
-// rank of node among those that holder holds shares of: all but itself.
+// rank returns the index of node among those of which holder has shares: all
+// but itself.
 func rank(holder, node uint8) int {
 	if node > holder {
 		return int(node) - 1
@@ -144,7 +146,7 @@ func rank(holder, node uint8) int {
 	return int(node)
 }
 
-// Holds reports whether a share is committed to by the window's root.
+// Holds reports whether the window's root commits to a share.
 func (w *Window) Holds(t *Terms, c *Committed) bool {
 	p := len(t.Parties)
 	if int(c.Holder) >= p || int(c.Node) >= p || c.Holder == c.Node || c.K < w.First || c.K-w.First >= w.Count {
@@ -158,7 +160,7 @@ func (w *Window) Holds(t *Terms, c *Committed) bool {
 	return ok && seal.VerifySection(holderLeaf(c.Holder, b), int(c.Holder), p, c.Holders, w.Root)
 }
 
-// climb computes the root that a section leads to.
+// climb computes the root to which a section leads.
 func climb(leaf wire.Hash, index, count int, path []wire.Hash) (h wire.Hash, ok bool) {
 	h, fn, sn := leaf, index, count-1
 	for _, p := range path {
@@ -178,7 +180,8 @@ func climb(leaf wire.Hash, index, count int, path []wire.Hash) (h wire.Hash, ok 
 	return h, sn == 0
 }
 
-// Shares are those of one party's pennies in order, encoded as one string of bytes.
+// Shares are the shares of one party's pennies, in order, encoded as one string
+// of bytes.
 type Shares []Share
 
 // MarshalBinary implements encoding.BinaryMarshaler.
@@ -203,8 +206,8 @@ func (l *Shares) UnmarshalBinary(b []byte) error {
 	return nil
 }
 
-// Dealt is what one party is dealt by a window: it is kept as it is, and the
-// node's machine is told only that it is there.
+// Dealt contains the shares that a window deals to one party. It is stored as
+// it is; the node's machine is told only that it is stored.
 type Dealt struct {
 	_       struct{} `cbor:",toarray"`
 	Window  Window
@@ -216,7 +219,7 @@ type Dealt struct {
 // MaxSize implements wire.Limited.
 func (*Dealt) MaxSize() int { return 1024 + MaxParties*(MaxWindow*34+4) }
 
-// Check implements wire.Limited; Verify says whether it is right.
+// Check implements wire.Limited. Verify verifies the content.
 func (d *Dealt) Check() error {
 	if len(d.Shares) > MaxParties || len(d.Holders) > 6 {
 		return fmt.Errorf("%w: %w: shares of %d parties", wire.ErrMalformed, ErrDeal, len(d.Shares))
@@ -239,7 +242,8 @@ func (t *Terms) others(me uint8) (list []uint8) {
 	return list
 }
 
-// leaves of the pennies that the holder has of the i-th of the others.
+// leaves returns the leaves of the pennies that the holder has of the i-th of
+// the others.
 func (d *Dealt) leaves(t *Terms, i int) []wire.Hash {
 	node := t.others(d.Holder)[i]
 	list := make([]wire.Hash, len(d.Shares[i]))
@@ -249,7 +253,7 @@ func (d *Dealt) leaves(t *Terms, i int) []wire.Hash {
 	return list
 }
 
-// nodes are the leaves of the middle tree.
+// nodes returns the leaves of the middle tree.
 func (d *Dealt) nodes(t *Terms) ([]wire.Hash, error) {
 	var list []wire.Hash
 	for i, node := range t.others(d.Holder) {
@@ -262,9 +266,9 @@ func (d *Dealt) nodes(t *Terms) ([]wire.Hash, error) {
 	return list, nil
 }
 
-// Verify checks what a holder is dealt, all of it, before it runs an epoch that
-// these shares pay: ErrDeal. That they make the right secrets shows at the first
-// use.
+// Verify verifies everything that a holder is dealt, or returns ErrDeal. A
+// holder must call it before it runs an epoch that these shares pay for.
+// Whether they yield the right secrets shows at their first use.
 func (d *Dealt) Verify(t *Terms) error {
 	if err := d.Window.Verify(t); err != nil {
 		return err
@@ -278,7 +282,7 @@ func (d *Dealt) Verify(t *Terms) error {
 		}
 		for _, s := range list {
 			if _, ok := scalarOf(s); !ok {
-				return fmt.Errorf("%w: a share that is no scalar", ErrDeal)
+				return fmt.Errorf("%w: a share is not a scalar", ErrDeal)
 			}
 		}
 	}
@@ -293,8 +297,8 @@ func (d *Dealt) Verify(t *Terms) error {
 	return nil
 }
 
-// Share is one share of what was dealt, with its section: ErrShare where it is not
-// among them. d is verified.
+// Share returns one dealt share with its section, or ErrShare if it is not in
+// d, which must be verified.
 func (d *Dealt) Share(t *Terms, node uint8, k uint32) (*Committed, error) {
 	if int(node) >= len(t.Parties) || node == d.Holder || k < d.Window.First || k > d.Window.Last() {
 		return nil, fmt.Errorf("%w: none of penny %d of party %d", ErrShare, k, node)
@@ -312,10 +316,11 @@ func (d *Dealt) Share(t *Terms, node uint8, k uint32) (*Committed, error) {
 	return c, err
 }
 
-// Deal is the buyer's side: what each party is dealt by the window from first on.
-// secret gives each bank's pennies by count; the coefficients follow from seed, so
-// that a buyer that keeps it deals the same again after a crash. Pennies beyond a
-// bank's end are zeros. The errors wrap ErrDeal or ErrTerms.
+// Deal is the buyer's side: it returns what each party is dealt by the window
+// that starts at first. secret returns each bank's pennies by count. The
+// coefficients derive from seed, so a buyer that keeps it deals the same shares
+// again after a crash. Pennies beyond a bank's end are zeros. Errors wrap
+// ErrDeal or ErrTerms.
 func Deal(t *Terms, buyer, seed wire.Secret, first uint32, secret func(node uint8, k uint32) [wire.PennySize]byte) ([]Dealt, error) {
 	if err := t.Check(); err != nil {
 		return nil, err
@@ -374,15 +379,15 @@ func Deal(t *Terms, buyer, seed wire.Secret, first uint32, secret func(node uint
 	return list, w.Verify(t)
 }
 
-// MayDeal reports whether the buyer may deal the window from first on, having seen
-// the job right up to an epoch: never more than two windows lie beyond it, which is
-// all that a coalition can take of each of its banks.
+// MayDeal reports whether the buyer may deal the window that starts at first,
+// if it has inspected the job up to epoch seen. At most two windows lie beyond
+// seen, which limits what a coalition can take from each of its banks.
 func MayDeal(t *Terms, first, seen uint32) bool {
 	return uint64(first) <= uint64(seen)+uint64(t.Window)+1
 }
 
-// Give is a share on its way to the node whose penny it makes. The holder signs
-// all of it: a bad one is its own doing.
+// Give carries a share to the node whose penny it is for. The holder signs all
+// of it, so a bad share convicts it.
 type Give struct {
 	_      struct{} `cbor:",toarray"`
 	Window Window
@@ -407,7 +412,7 @@ func (g *Give) digest(t *Terms) wire.Hash {
 	return digestOf("job-give", t.Job, &c)
 }
 
-// NewGive signs a share of what was dealt for the node whose penny it makes.
+// NewGive signs a dealt share for the node whose penny it is for.
 func NewGive(t *Terms, d *Dealt, key wire.Secret, node uint8, k uint32) (*Give, error) {
 	c, err := d.Share(t, node, k)
 	if err != nil {
@@ -418,8 +423,8 @@ func NewGive(t *Terms, d *Dealt, key wire.Secret, node uint8, k uint32) (*Give, 
 	return g, err
 }
 
-// Signed checks that the giver is who it says: ErrMessage. Only what is signed
-// proves anything.
+// Signed verifies the giver's signature, or returns ErrMessage. Only a signed
+// Give is a proof.
 func (g *Give) Signed(t *Terms) error {
 	if err := g.Check(); err != nil {
 		return err
@@ -430,8 +435,8 @@ func (g *Give) Signed(t *Terms) error {
 	return nil
 }
 
-// Right checks a share that its giver signed against the window that it names:
-// ErrShare, and then the giver is at fault.
+// Right verifies a signed share against the window that it names. If it returns
+// ErrShare, the giver is at fault.
 func (g *Give) Right(t *Terms) error {
 	if err := g.Window.Verify(t); err != nil {
 		return fmt.Errorf("%w: %w", ErrShare, err)
@@ -442,9 +447,10 @@ func (g *Give) Right(t *Terms) error {
 	return nil
 }
 
-// Combine makes the k-th penny of a node out of committed shares of it, all of one
-// window and right: of any T of them that do. known is a penny of a lower count.
-// Where some T do not, bad are those: a false deal. ErrCombine where none do.
+// Combine computes the k-th penny of a node from shares of it that are all
+// committed in one window and right, trying T of them at a time. known is a
+// penny of a lower count. If some T do not yield the penny, they are returned
+// as bad: a false deal. It returns ErrCombine if none do.
 func Combine(t *Terms, shares []Committed, known penny.Penny) (secret [wire.PennySize]byte, bad []Committed, err error) {
 	if len(shares) < int(t.T) || len(shares) > MaxParties {
 		return secret, nil, fmt.Errorf("%w: %d of %d", ErrCombine, len(shares), t.T)
@@ -476,7 +482,8 @@ func Combine(t *Terms, shares []Committed, known penny.Penny) (secret [wire.Penn
 	}
 }
 
-// next is the following choice of indices below n, in order; false after the last.
+// next advances to the next choice of indices below n, in order; it returns
+// false after the last.
 func next(pick []int, n int) bool {
 	for i := len(pick) - 1; i >= 0; i-- {
 		if pick[i] < n-len(pick)+i {
@@ -490,16 +497,17 @@ func next(pick []int, n int) bool {
 	return false
 }
 
-// sign and verify are wire's; tests that explore many states remember results.
+// sign and verify are wire's; tests that explore many states cache their
+// results.
 var (
 	sign   = wire.Sign
 	verify = wire.Key.Verify
 )
 
-// Culprit is who a proof is against.
+// Culprit is the party that a proof convicts.
 type Culprit struct {
 	Buyer bool
-	Party uint8 // where it is not the buyer
+	Party uint8 // if it is not the buyer
 }
 
 func (c Culprit) String() string {
@@ -509,27 +517,28 @@ func (c Culprit) String() string {
 	return fmt.Sprintf("party %d", c.Party)
 }
 
-// Proof is what anybody can check, with the job's terms and nothing else. The set
-// is closed.
+// Proof is a proof that anyone can verify with the job's terms alone. The set
+// of types is closed.
 type Proof interface {
-	// Against names the culprit; ErrNoProof where it proves nothing.
+	// Against returns the culprit, or ErrNoProof if the proof is not valid.
 	Against(t *Terms) (Culprit, error)
 }
 
-// BadShare: a party gave, and signed, what it was not dealt.
+// BadShare proves that a party signed and gave a share that it was not dealt.
 type BadShare struct {
 	_    struct{} `cbor:",toarray"`
 	Give Give
 }
 
-// FalseDeal: the buyer committed to shares that do not make the penny.
+// FalseDeal proves that the buyer committed to shares that do not yield the
+// penny.
 type FalseDeal struct {
 	_      struct{} `cbor:",toarray"`
 	Window Window
 	Shares []Committed // T of them
 }
 
-// TwoWindows: the buyer committed to two roots of the same pennies.
+// TwoWindows proves that the buyer committed to two roots of the same pennies.
 type TwoWindows struct {
 	_    struct{} `cbor:",toarray"`
 	A, B Window
@@ -568,7 +577,7 @@ func (p *FalseDeal) Against(t *Terms) (Culprit, error) {
 		return Culprit{}, fmt.Errorf("%w: there is no penny %d", ErrNoProof, k)
 	}
 	if s, ok := interpolate(holders, values); ok && t.pays(node, k, s, t.first(node)) {
-		return Culprit{}, fmt.Errorf("%w: the shares make the penny", ErrNoProof)
+		return Culprit{}, fmt.Errorf("%w: the shares yield the penny", ErrNoProof)
 	}
 	return Culprit{Buyer: true}, nil
 }

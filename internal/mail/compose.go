@@ -1,5 +1,4 @@
-// Package mail makes the MIME message that travels inside a payload, and takes
-// it apart again.
+// Package mail composes and parses the MIME message inside a payload.
 package mail
 
 import (
@@ -14,12 +13,12 @@ import (
 	gomail "github.com/emersion/go-message/mail"
 )
 
-// Meta is what the header says. The sender's identity is proven by the
+// Meta contains the header fields. The sender's identity is proven by the
 // payload's signature, not by the header.
 type Meta struct {
 	From, To string // addresses as bitgram prints them
 	Subject  string
-	Filename string // base name of the file that the body is, or empty
+	Filename string // base name of the body's file, or empty
 	Date     time.Time
 }
 
@@ -29,16 +28,16 @@ type File struct {
 	Body io.Reader
 }
 
-// maxHeader bounds a received header, bytes.
+// maxHeader is the maximum size of a received header, in bytes.
 const maxHeader = 64 << 10
 
-// ErrNotMIME: what was received has no readable MIME header.
+// ErrNotMIME means that the received message has no readable MIME header.
 var ErrNotMIME = errors.New("not a MIME message")
 
-// Compose returns a reader of the MIME message with body as its one part, the
-// bytes as they are (Content-Transfer-Encoding: binary); where there are
-// attachments, of a multipart/mixed one that begins with body. It streams;
-// Close frees what a reader that stops early leaves behind.
+// Compose returns a reader of the MIME message with body as its only part,
+// unencoded (Content-Transfer-Encoding: binary). With attachments it is a
+// multipart/mixed message whose first part is body. The reader streams; a
+// caller that stops early must Close it.
 func Compose(m Meta, body io.Reader, attachments ...File) io.ReadCloser {
 	r, w := io.Pipe()
 	go func() { w.CloseWithError(compose(w, m, body, attachments)) }()
@@ -89,15 +88,15 @@ func part(create func() (*message.Writer, error), body io.Reader) error {
 	return errors.Join(err, w.Close())
 }
 
-// Message is a received MIME message, read from front to back.
+// Message is a received MIME message, to be read from front to back.
 type Message struct {
 	Meta
 	entity *message.Entity
-	parts  message.MultipartReader // nil where the message has one part
+	parts  message.MultipartReader // nil if the message has one part
 	done   bool
 }
 
-// Read reads the header of a message: ErrNotMIME.
+// Read reads the header of a message, or returns ErrNotMIME.
 func Read(r io.Reader) (*Message, error) {
 	e, err := message.ReadWithOptions(bufio.NewReader(r), &message.ReadOptions{MaxHeaderBytes: maxHeader})
 	if err = foreign(err); err != nil {
@@ -112,8 +111,8 @@ func Read(r io.Reader) (*Message, error) {
 	return m, nil
 }
 
-// foreign passes over what is no error: a part whose character set or encoding is
-// not known is handed on as it is.
+// foreign ignores errors about unknown character sets or encodings: such a part
+// is returned unchanged.
 func foreign(err error) error {
 	if message.IsUnknownCharset(err) || message.IsUnknownEncoding(err) {
 		return nil
@@ -121,8 +120,8 @@ func foreign(err error) error {
 	return err
 }
 
-// Next is the next part, its bytes as they are; io.EOF behind the last one. A
-// part is to be read before the next.
+// Next returns the next part, unchanged, or io.EOF after the last. A part must
+// be read before the next call.
 func (m *Message) Next() (File, error) {
 	if m.parts == nil {
 		if m.done {
@@ -141,7 +140,7 @@ func (m *Message) Next() (File, error) {
 	return File{filename(&e.Header), e.Body}, nil
 }
 
-// Extract is Read and the first part.
+// Extract reads a message and returns its header and first part.
 func Extract(r io.Reader) (m Meta, body io.Reader, err error) {
 	msg, err := Read(r)
 	if err != nil {

@@ -1,6 +1,6 @@
-// Package names keeps the index of blockname hints over the chain, with a
-// position of its own: it starts where hints may be, not where the own messages
-// may be.
+// Package names maintains the index of blockname hints over the chain. It has
+// its own chain position, because it starts at the first block that may contain
+// hints, not at the home's birthday.
 package names
 
 import (
@@ -20,35 +20,35 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// The index in the database: entries and ranks by blockname's keys; by height in
-// 8 bytes the blocks that were read and what takes them back.
+// The index in the database: entries and ranks under blockname's keys, and the
+// blocks read, with their undo records, under the height in 8 bytes.
 const (
 	bucketIndex  = "names/index"
 	bucketBlocks = "names/blocks"
 	bucketUndo   = "names/undo"
 )
 
-// keepUndo is how many blocks can be taken back: more than any reorg that
+// keepUndo is the number of blocks that can be undone: more than any reorg that
 // contracts survive.
 const keepUndo = 2016
 
-// Config of an Index.
+// Config configures an Index.
 type Config struct {
 	Store engine.Store
 	Chain chain.Backend
-	// From is the first block that is read.
+	// From is the first block to read.
 	From wire.Height
 	Log  *slog.Logger
 }
 
-// Index is the hints of a chain.
+// Index is the index of hints of a chain.
 type Index struct {
 	cfg       Config
 	malformed atomic.Int64 // since the start
 
 	mu   sync.Mutex
 	at   wire.Height
-	read chan struct{} // closed and made anew with every block, and at the tip
+	read chan struct{} // closed and replaced at every block, and at the tip
 	tip  bool          // it was read to its end
 }
 
@@ -60,12 +60,12 @@ func New(cfg Config) *Index {
 	return &Index{cfg: cfg, read: make(chan struct{})}
 }
 
-// errTooDeep: the chain was replaced further back than can be taken back.
+// errTooDeep means that a reorg goes further back than the undo records.
 var errTooDeep = errors.New("the chain was replaced too far back for the index of names")
 
 func rowKey(h wire.Height) []byte { return binary.BigEndian.AppendUint64(nil, uint64(h)) }
 
-// Position is the last block that was read; ok is false before the first.
+// Position returns the last block read; ok is false before the first.
 func Position(tx engine.Tx) (at chain.BlockRef, ok bool, err error) {
 	raw, err := tx.Get(bucketBlocks, nil)
 	if err != nil || raw == nil {
@@ -83,14 +83,15 @@ func Position(tx engine.Tx) (at chain.BlockRef, ok bool, err error) {
 	return at, err == nil, err
 }
 
-// Follow reads the chain until ctx ends. A node that fails is asked again later.
+// Follow reads the chain until ctx ends. After an error of the node it retries
+// later.
 func (x *Index) Follow(ctx context.Context) {
 	news := x.cfg.Chain.Watch(ctx)
 	const first, last = 100 * time.Millisecond, time.Minute
 	for wait := first; ; {
 		err := x.catchUp(ctx)
 		if errors.Is(err, errTooDeep) {
-			x.cfg.Log.Warn("the index of names is made anew", "err", err)
+			x.cfg.Log.Warn("rebuilding the index of names", "err", err)
 			if err = x.clear(ctx); err == nil {
 				continue
 			}
@@ -103,7 +104,7 @@ func (x *Index) Follow(ctx context.Context) {
 			if errors.Is(err, chain.ErrPruned) && wait == first {
 				level = slog.LevelWarn
 			}
-			x.cfg.Log.Log(ctx, level, "names not read, will be tried again", "err", err, "in", wait)
+			x.cfg.Log.Log(ctx, level, "cannot read names, will retry", "err", err, "in", wait)
 			select {
 			case <-time.After(wait):
 			case <-ctx.Done():
@@ -121,10 +122,10 @@ func (x *Index) Follow(ctx context.Context) {
 	}
 }
 
-// catchUp reads what there is.
+// catchUp reads all new blocks.
 func (x *Index) catchUp(ctx context.Context) error {
-	// A block that the node has pruned is not asked for: others would take the
-	// node for unwell.
+	// Do not ask for pruned blocks: the error would make the node look
+	// unhealthy.
 	var first wire.Height
 	if p, ok := x.cfg.Chain.(chain.Pruner); ok {
 		var err error
@@ -160,9 +161,9 @@ func (x *Index) catchUp(ctx context.Context) error {
 			next = at.Height + 1
 		}
 		if next < first {
-			// After a gap the next block stands on none that was read; a reorg to
-			// below it makes the index anew.
-			x.cfg.Log.Warn("the Bitcoin node has pruned old blocks: hints in them are not known", "from", next, "to", first-1)
+			// After a gap the next block has no predecessor in the index; a
+			// reorg below it rebuilds the index.
+			x.cfg.Log.Warn("the Bitcoin node has pruned old blocks; their hints are unknown", "from", next, "to", first-1)
 			next, begun = first, false
 		}
 		if next > tip.Height {
@@ -183,14 +184,14 @@ func (x *Index) catchUp(ctx context.Context) error {
 	}
 }
 
-// connect reads a block, whose predecessor must be the last one that was read.
+// connect reads a block, whose predecessor must be the last block read.
 func (x *Index) connect(ctx context.Context, last chain.BlockRef, begun bool, b chain.BlockRef) error {
 	msg, _, err := x.cfg.Chain.Block(ctx, b.Hash)
 	if err != nil {
 		return err
 	}
 	if begun && msg.Header.PrevBlock != last.Hash {
-		return nil // replaced meanwhile: the next round takes back
+		return nil // replaced meanwhile: the next round disconnects it
 	}
 	block := blockname.Scan(msg.Transactions)
 	x.malformed.Add(int64(block.Malformed))
@@ -219,7 +220,7 @@ func (x *Index) connect(ctx context.Context, last chain.BlockRef, begun bool, b 
 	})
 }
 
-// disconnect takes the last block back.
+// disconnect undoes the last block.
 func (x *Index) disconnect(ctx context.Context, at chain.BlockRef) error {
 	return x.cfg.Store.Update(ctx, func(tx engine.Tx) error {
 		row := rowKey(at.Height)
@@ -253,7 +254,7 @@ func (x *Index) disconnect(ctx context.Context, at chain.BlockRef) error {
 	})
 }
 
-// clear forgets everything, for the chain to be read from the beginning.
+// clear deletes the index, so that the chain is read from the beginning.
 func (x *Index) clear(ctx context.Context) error {
 	return x.cfg.Store.Update(ctx, func(tx engine.Tx) error {
 		for _, bucket := range []string{bucketIndex, bucketUndo, bucketBlocks} {
@@ -277,11 +278,11 @@ func (x *Index) clear(ctx context.Context) error {
 	})
 }
 
-// clearAtOnce is how many keys are held in memory: strangers pay for how many
-// there are.
+// clearAtOnce is the number of keys held in memory at once: the number of keys
+// in the index depends on strangers' payments.
 const clearAtOnce = 4096
 
-// keyCount has how many entries there are, in bucketBlocks.
+// keyCount is the key of the number of entries, in bucketBlocks.
 var keyCount = []byte("count")
 
 func count(tx engine.Tx) (n uint64, err error) {
@@ -328,7 +329,7 @@ func put(tx engine.Tx, changes []blockname.Change) error {
 	return tx.Put(bucketBlocks, keyCount, binary.BigEndian.AppendUint64(nil, n))
 }
 
-// told notes how far the chain is read.
+// told records how far the chain is read.
 func (x *Index) told(h wire.Height, tip bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -337,15 +338,15 @@ func (x *Index) told(h wire.Height, tip bool) {
 	x.read = make(chan struct{})
 }
 
-// Read is the height of the last block that was read; tip whether it was the
-// chain's last.
+// Read returns the height of the last block read, and whether it was the
+// chain's tip.
 func (x *Index) Read() (h wire.Height, tip bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.at, x.tip
 }
 
-// Wait returns when the chain is read to its tip, of height h or above.
+// Wait returns when the chain is read to its tip, at height h or above.
 func (x *Index) Wait(ctx context.Context, h wire.Height) error {
 	for {
 		x.mu.Lock()
@@ -362,11 +363,10 @@ func (x *Index) Wait(ctx context.Context, h wire.Height) error {
 	}
 }
 
-// Malformed is how many outputs looked like hints and were none, since the
-// start.
+// Malformed returns the number of malformed hints since the start.
 func (x *Index) Malformed() int64 { return x.malformed.Load() }
 
-// Count is how many entries there are.
+// Count returns the number of entries.
 func (x *Index) Count(ctx context.Context) (n uint64, err error) {
 	err = x.cfg.Store.View(ctx, func(tx engine.Tx) error {
 		n, err = count(tx)
@@ -375,15 +375,15 @@ func (x *Index) Count(ctx context.Context) (n uint64, err error) {
 	return n, err
 }
 
-// View answers from the index.
+// View calls f with a reader of the index.
 func (x *Index) View(ctx context.Context, f func(blockname.Reader) error) error {
 	return x.cfg.Store.View(ctx, func(tx engine.Tx) error { return f(In(tx)) })
 }
 
-// In is the index in a transaction of its store.
+// In returns a reader of the index in a transaction of its store.
 func In(tx engine.Tx) blockname.Reader { return reader{tx} }
 
-// reader is the index as blockname reads it.
+// reader implements blockname.Reader.
 type reader struct{ tx engine.Tx }
 
 func (r reader) Get(key []byte) ([]byte, error) { return r.tx.Get(bucketIndex, key) }

@@ -11,6 +11,7 @@ import (
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -113,6 +114,7 @@ func TestAdvertiseOnce(t *testing.T) {
 // TestAdvertiseLimit: whoever outbids an agent again and again does not make it
 // burn more than its operator allows.
 func TestAdvertiseLimit(t *testing.T) {
+	tier.NotShort(t)
 	w, agent, other := advertiser(t)
 	rival := hintOf(t, agent)
 	rival.Addr = netip.MustParseAddrPort("127.0.0.1:1")

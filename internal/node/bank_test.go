@@ -11,6 +11,7 @@ import (
 
 	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/contract"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/penny"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -71,6 +72,7 @@ func (w *town) pay(h *home, id bank.ID, n uint32) bank.Payer {
 // TestBankAlone: a bank is opened and paid from, the payer vanishes, and the payee
 // settles alone before the end.
 func TestBankAlone(t *testing.T) {
+	tier.NotShort(t)
 	w := emptyTown(t)
 	from, to := w.home("payer", nil), w.payee("payee", nil)
 	from.start()
@@ -131,6 +133,7 @@ func TestBankTogether(t *testing.T) {
 
 // TestBankRefund: a bank that nobody was paid from comes back whole.
 func TestBankRefund(t *testing.T) {
+	tier.NotShort(t)
 	w := emptyTown(t)
 	from, to := w.home("payer", nil), w.payee("payee", nil)
 	from.start()
@@ -148,6 +151,7 @@ func TestBankRefund(t *testing.T) {
 // TestBankers: a payment goes over two bankers, step by step, each with the final
 // payee's word; what a banker keeps is its fee.
 func TestBankers(t *testing.T) {
+	tier.NotShort(t)
 	w := emptyTown(t)
 	fees := &wire.Fees{Base: 100, PPM: 1000}
 	from, one, two, to := w.home("payer", nil), w.payee("one", fees), w.payee("two", fees), w.payee("payee", nil)
@@ -194,6 +198,7 @@ func TestBankers(t *testing.T) {
 
 // TestBankPair: the payee opens a bank the other way, once.
 func TestBankPair(t *testing.T) {
+	tier.NotShort(t)
 	w := emptyTown(t)
 	a, b := w.payee("a", nil), w.payee("b", nil)
 	w.mine(1)
@@ -216,6 +221,7 @@ func TestBankPair(t *testing.T) {
 
 // TestFalsePennies: the payee refuses what is no payment, and goes on with what is.
 func TestFalsePennies(t *testing.T) {
+	tier.NotShort(t)
 	w := emptyTown(t)
 	from, to := w.home("payer", nil), w.payee("payee", nil)
 	from.start()
@@ -296,6 +302,7 @@ func (h *home) save(name string) string {
 // TestBankRestoredPayer: a payer that is made anew of an old backup asks the payee
 // what has left since, and pays no penny twice.
 func TestBankRestoredPayer(t *testing.T) {
+	tier.NotShort(t)
 	w := emptyTown(t)
 	from, to := w.home("payer", nil), w.payee("payee", nil)
 	from.start()
@@ -324,6 +331,7 @@ func TestBankRestoredPayer(t *testing.T) {
 // TestBankRestoredPayee: a payee that is made anew of an old backup gets what it
 // had from the payer, credits nothing more, and closes at it.
 func TestBankRestoredPayee(t *testing.T) {
+	tier.NotShort(t)
 	w := emptyTown(t)
 	from, to := w.home("payer", nil), w.payee("payee", nil)
 	from.start()

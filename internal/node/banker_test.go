@@ -9,6 +9,7 @@ import (
 
 	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/p2p"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -67,6 +68,7 @@ func (w *town) sending(h *home, id wire.Hash) *bank.Sending {
 // TestBankerHoldsOneStep: a banker that steals has one step, beyond what the payer
 // has deposited there anyway, and gets nothing more.
 func TestBankerHoldsOneStep(t *testing.T) {
+	tier.NotShort(t)
 	f := &thief{from: 3}
 	w, from, _, to, first, second := road(t, f)
 	const step = wire.Msat(2_000_000)
@@ -107,6 +109,7 @@ func TestBankerHoldsOneStep(t *testing.T) {
 // TestBankerDies: a banker that dies costs time; it goes on from its files with the
 // very step.
 func TestBankerDies(t *testing.T) {
+	tier.NotShort(t)
 	w, from, banker, to, _, second := road(t, nil)
 	must(t, banker.node.Close())
 	id, err := from.node.PayTo(t.Context(), Payment{To: to.node.Key(), Amount: 5_000_000, Step: 2_000_000, MaxFee: 1_000_000})
@@ -137,6 +140,7 @@ func TestBankerDies(t *testing.T) {
 // TestPayeeAway: a payee that does not answer costs no step: nothing is used for a
 // hop that is not there.
 func TestPayeeAway(t *testing.T) {
+	tier.NotShort(t)
 	w, from, banker, to, first, _ := road(t, nil)
 	must(t, to.node.Close())
 	delete(w.homes, "payee")

@@ -1,15 +1,19 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"sync/atomic"
 	"testing"
 
 	btcwire "github.com/btcsuite/btcd/wire/v2"
 
+	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/batch"
 	"github.com/bitgram/bitgram/internal/chain"
+	"github.com/bitgram/bitgram/internal/chain/devchain"
 	"github.com/bitgram/bitgram/internal/contract"
+	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -93,4 +97,90 @@ func TestCloseFee(t *testing.T) {
 		t.Error("nothing rose near the deadline")
 	}
 	t.Logf("%v of %v, after %d replacements", last, share, rose)
+}
+
+// TestMarkets: at rates from 0.1 to 50 sat/vB, on nodes that refuse what is under
+// their minimum and replacements that do not pay for their relay, with a rate that
+// doubles between quote and claim and an estimate that lags: the message is
+// delivered and an agent paid, the sender and the payer get back what is theirs,
+// and the payee closes alone.
+func TestMarkets(t *testing.T) {
+	tier.NotShort(t)
+	for _, c := range markets {
+		t.Run(c.name, func(t *testing.T) {
+			w := newTown(t, 3, devchain.WithPolicy(c.Policy))
+			sender, payer, payee := w.homes["sender"], w.home("payer", nil), w.payee("payee", nil)
+			payer.start()
+			const purse = 1_000_000
+			w.fund(sender, 2*purse)
+			addr, _, err := payer.node.NewAddress(t.Context())
+			must(t, err)
+			_, err = sender.node.Pay(t.Context(), addr, purse, 0)
+			must(t, err)
+			w.mine(1)
+			open := func() bank.ID {
+				id, err := payer.node.OpenBank(t.Context(), BankTerms{Peer: payee.peer(), Value: 200_000, Rungs: 14, PerRung: 100, Blocks: 90, MaxFee: 50_000})
+				must(t, err)
+				w.settle()
+				return id
+			}
+			paid, unpaid := open(), open()
+			body := []byte("whatever it costs")
+			ref := w.send(body, wire.PerAgent)
+			w.mine(int(bank.MarginsFor(wire.Regtest).ConfLarge) - 4) // funded, and not released yet
+			after := c.Policy
+			after.Market *= 2
+			must(t, w.chain.SetPolicy(t.Context(), after))
+			w.mine(4)
+			w.pay(payer, paid, 700)
+			must(t, payee.node.CloseBank(t.Context(), payeeRef(paid)))
+			w.settle()
+			var s deal.Sender
+			for blocks := 0; ; blocks++ {
+				state, err := sender.node.Engine().State(t.Context(), ref)
+				must(t, err)
+				s = state.(deal.Sender)
+				p, q := w.payer(payer, paid), w.payer(payer, unpaid)
+				if s.Interest().Done && p.Returned != nil && q.State() == bank.StateRefunded {
+					t.Logf("over after %d blocks", blocks)
+					break
+				}
+				if blocks > 150 {
+					t.Fatalf("message %s, banks %s (change %v) and %s", s.State(), p.State(), p.Returned, q.State())
+				}
+				w.mine(1)
+			}
+			w.mine(int(deal.MarginsFor(wire.Regtest).Final))
+			if got := w.read(); s.State() != "delivered" || !bytes.Equal(got, body) {
+				t.Errorf("the message is %s: %q", s.State(), got)
+			}
+			earned := wire.Sat(0)
+			for name, h := range w.homes {
+				if h.cfg.Policy != nil {
+					b, err := h.node.Balance(t.Context())
+					must(t, err)
+					earned += b.Confirmed
+					t.Logf("%s has %v", name, b.Confirmed)
+				}
+			}
+			if earned < contract.Dust {
+				t.Errorf("the agents have %v", earned)
+			}
+			if y := w.payeeOf(payee, paid); y.Spend == nil || y.Spend.Rung != 7 {
+				t.Errorf("the payee's bank is %s", y.State())
+			}
+			w.balanced(2 * purse)
+		})
+	}
+}
+
+// markets are rates at which a home has to work, and nodes as they are there.
+var markets = []struct {
+	name string
+	devchain.Policy
+}{
+	{"0.1 sat per vB, Bitcoin Core 30", devchain.Policy{Relay: 100, Increment: 100, Market: 100, Lag: 2}},
+	{"1 sat per vB, Bitcoin Core 29", devchain.Policy{Relay: 1000, Increment: 1000, Market: 1000, Lag: 2}},
+	{"2 sat per vB", devchain.Policy{Relay: 1000, Increment: 1000, Market: 2000, Lag: 2}},
+	{"50 sat per vB, a full mempool", devchain.Policy{Relay: 1000, Increment: 1000, Full: 20_000, Market: 50_000, Lag: 2}},
 }

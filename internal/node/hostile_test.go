@@ -17,6 +17,7 @@ import (
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/p2p"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/penny"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -40,6 +41,7 @@ func (g greedyTill) State() *wire.BankState {
 // TestReserveIsBelievedToALimit: a banker does not reveal all its pennies to the next
 // one, whatever that says closing costs.
 func TestReserveIsBelievedToALimit(t *testing.T) {
+	tier.NotShort(t)
 	w := emptyTown(t)
 	fees := &wire.Fees{Base: 100, PPM: 1000}
 	from, one := w.home("payer", nil), w.payee("one", fees)
@@ -102,6 +104,7 @@ func (w *town) offered(to *home, id bank.ID, root wire.Secret, l penny.Ladder, e
 // judged by its own locks: none of its pennies counts, and it takes no other bank
 // with it.
 func TestBankOpenedAgain(t *testing.T) {
+	tier.NotShort(t)
 	w := emptyTown(t)
 	from := w.home("payer", nil)
 	from.start()
@@ -150,6 +153,7 @@ func TestBankOpenedAgain(t *testing.T) {
 // TestPaperStays: a bank that is opened again as the one before it is forgotten has
 // its paper.
 func TestPaperStays(t *testing.T) {
+	tier.NotShort(t)
 	w := emptyTown(t)
 	to := w.payee("payee", nil)
 	w.mine(1)
@@ -189,6 +193,7 @@ func TestPaperStays(t *testing.T) {
 // TestPairLimit: what goes into banks the other way is limited, however many ask at
 // once, and for how long.
 func TestPairLimit(t *testing.T) {
+	tier.NotShort(t)
 	w := emptyTown(t)
 	a, b := w.payee("a", nil), w.payee("b", nil)
 	w.mine(1)
@@ -231,6 +236,7 @@ func TestPairLimit(t *testing.T) {
 // TestResumeAfterRestore: a payment that was paid after the backup was made is not
 // paid again.
 func TestResumeAfterRestore(t *testing.T) {
+	tier.NotShort(t)
 	w := emptyTown(t)
 	from, to := w.home("payer", nil), w.payee("payee", nil)
 	from.start()
@@ -268,6 +274,7 @@ func TestResumeAfterRestore(t *testing.T) {
 
 // TestPayeeThatAcknowledgesNothing keeps nobody waiting.
 func TestPayeeThatAcknowledgesNothing(t *testing.T) {
+	tier.NotShort(t)
 	w := emptyTown(t)
 	from, to := w.home("payer", nil), w.payee("payee", nil)
 	from.start()

@@ -14,6 +14,7 @@ import (
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/p2p"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/seal"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -21,6 +22,7 @@ import (
 // TestHoldings: the agents of a message, and nobody else, are found in the DHT
 // by what its recipient knows from the chain alone.
 func TestHoldings(t *testing.T) {
+	tier.NotShort(t)
 	w := newTown(t, 5)
 	w.fund(w.homes["sender"], 1_000_000)
 	ref := w.send([]byte("held"), wire.PerAgent)
@@ -63,6 +65,7 @@ func TestHoldings(t *testing.T) {
 // identities next to the message than a lookup returns. It is delivered all the
 // same.
 func TestCrowdedPlace(t *testing.T) {
+	tier.NotShort(t)
 	w := newTown(t, 3)
 	const purse = 1_000_000
 	w.fund(w.homes["sender"], purse)

@@ -21,6 +21,7 @@ import (
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/internal/store"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/internal/wallet"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -57,6 +58,7 @@ func (w *town) letter() Letter {
 }
 
 func TestFailuresCostNothing(t *testing.T) {
+	tier.NotShort(t)
 	w := newTown(t, 3)
 	w.mine(1)
 	t.Run("no funds", func(t *testing.T) { w.t = t; w.failed(w.letter(), "funds") })
@@ -159,6 +161,7 @@ func moodyTown(t *testing.T, purse wire.Sat) (*town, *Node, *moody) {
 // TestRate: a payment pays the rate that is asked for, also below the estimate;
 // one that no node relays is refused, and its coins are free.
 func TestRate(t *testing.T) {
+	tier.NotShort(t)
 	w, n, _ := moodyTown(t, 1_000_000)
 	addr, _, err := w.homes["recipient"].node.NewAddress(t.Context())
 	must(t, err)
@@ -234,6 +237,7 @@ func TestAbandon(t *testing.T) {
 // TestMempoolLost: a payment from change goes out though the node has forgotten
 // what it stands on.
 func TestMempoolLost(t *testing.T) {
+	tier.NotShort(t)
 	w, n, moody := moodyTown(t, 1_000_000)
 	addr, _, err := w.homes["recipient"].node.NewAddress(t.Context())
 	must(t, err)
@@ -328,6 +332,7 @@ func (s silence) Release(ctx context.Context, r *wire.Release) (*wire.Reveal, er
 // TestClaimImpliesTau: whatever agents answer, their claim gives the message
 // away, over real sockets and in both shapes.
 func TestClaimImpliesTau(t *testing.T) {
+	tier.NotShort(t)
 	for name, c := range map[string]struct {
 		shape wire.Shape
 		serve func(p2p.Service) p2p.Service
@@ -363,6 +368,7 @@ func TestClaimImpliesTau(t *testing.T) {
 // TestPointOnce: a point that a sender was quoted once is never taken again,
 // also after a restart.
 func TestPointOnce(t *testing.T) {
+	tier.NotShort(t)
 	w := newTown(t, 3)
 	w.fund(w.homes["sender"], 1_000_000)
 	ref := w.send([]byte("first"), wire.PerAgent)
@@ -429,6 +435,7 @@ func (g garble) Copy(ctx context.Context, t *wire.Token, nonce wire.Hash, self, 
 // TestWrongCopies: truncated and altered copies are noticed before σ is given,
 // another agent serves, and where all of them are wrong the money comes back.
 func TestWrongCopies(t *testing.T) {
+	tier.NotShort(t)
 	for name, honest := range map[string]int{"one honest agent": 1, "none": 0} {
 		t.Run(name, func(t *testing.T) {
 			w := newTown(t, 3)
@@ -457,6 +464,7 @@ func TestWrongCopies(t *testing.T) {
 // TestInboxLimit: a message that is larger than its recipient wants is not
 // fetched, and says so; with another limit it is read.
 func TestInboxLimit(t *testing.T) {
+	tier.NotShort(t)
 	w := newTown(t, 3)
 	w.fund(w.homes["sender"], 1_000_000)
 	h := w.homes["recipient"]
@@ -490,6 +498,7 @@ func TestInboxLimit(t *testing.T) {
 // neither the node from starting, also after a restore, nor others from being
 // read.
 func TestUnreadable(t *testing.T) {
+	tier.NotShort(t)
 	w := newTown(t, 3)
 	w.fund(w.homes["sender"], 1_000_000)
 	w.fund(w.homes["sender"], 1_000_000)

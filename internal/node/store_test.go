@@ -207,6 +207,7 @@ func TestStoreKilled(t *testing.T) {
 // TestDiskLimit: an agent takes what fits and no more, forgets what nobody pays
 // for in time, with its copy, and then takes again.
 func TestDiskLimit(t *testing.T) {
+	tier.NotShort(t)
 	w := newTown(t, 1)
 	const limit = 300_000
 	a := w.open("small", &deal.Policy{Rate: 20_000_000, MaxSize: 1 << 20, MaxBlocks: 1008, ValidFor: 12, MaxStored: limit})

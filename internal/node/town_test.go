@@ -15,6 +15,7 @@ import (
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/mail"
+	"github.com/bitgram/bitgram/internal/testing/books"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -36,8 +37,8 @@ type home struct {
 	node *Node
 }
 
-func newTown(t testing.TB, agents int) *town {
-	w := emptyTown(t)
+func newTown(t testing.TB, agents int, opts ...devchain.Option) *town {
+	w := emptyTown(t, opts...)
 	for i := range agents {
 		h := w.open(fmt.Sprintf("agent-%d", i), &deal.Policy{Rate: 20_000_000 + wire.Psat(i), MaxSize: 1 << 30, MaxBlocks: 1008, ValidFor: 12, Patience: 4,
 			OneOfMany: true, MaxStored: 1 << 30, MaxUnfunded: 1 << 28})
@@ -52,9 +53,9 @@ func newTown(t testing.TB, agents int) *town {
 }
 
 // emptyTown is a chain without nodes.
-func emptyTown(t testing.TB) *town {
+func emptyTown(t testing.TB, opts ...devchain.Option) *town {
 	dir := t.TempDir()
-	chain, err := devchain.Open(filepath.Join(dir, "chain"))
+	chain, err := devchain.Open(filepath.Join(dir, "chain"), opts...)
 	must(t, err)
 	w := &town{t: t, dir: dir, chain: chain, miner: append([]byte{0x51, 0x20}, bytes.Repeat([]byte{2}, 32)...), homes: map[string]*home{}}
 	t.Cleanup(func() {
@@ -197,31 +198,8 @@ func (w *town) balanced(purse wire.Sat) {
 		total += b.Confirmed
 		w.counted(h.node)
 	}
-	// The miner holds the rest: fees over the subsidies, since the faucet paid.
-	tip, err := w.chain.Tip(w.t.Context())
-	must(w.t, err)
-	fees, values := wire.Sat(0), map[wire.Outpoint]wire.Sat{}
-	began := false
-	for h := wire.Height(1); h <= tip.Height; h++ {
-		hash, err := w.chain.HashAt(w.t.Context(), h)
-		must(w.t, err)
-		b, _, err := w.chain.Block(w.t.Context(), hash)
-		must(w.t, err)
-		for i, tx := range b.Transactions {
-			fee := wire.Sat(0)
-			for n, o := range tx.TxOut {
-				values[wire.Outpoint{Txid: wire.Hash(tx.TxHash()), Vout: uint32(n)}] = wire.Sat(o.Value)
-				fee -= wire.Sat(o.Value)
-			}
-			for _, in := range tx.TxIn {
-				fee += values[wire.Outpoint{Txid: wire.Hash(in.PreviousOutPoint.Hash), Vout: in.PreviousOutPoint.Index}]
-			}
-			if began && i > 0 {
-				fees += fee
-			}
-			began = began || len(tx.TxOut) > 0 && i > 0
-		}
-	}
+	// The miners hold the rest.
+	fees := books.Fees(w.t, w.chain)
 	if total+fees != purse {
 		w.t.Errorf("of %v, the parties hold %v and miners %v: %v are missing", purse, total, fees, purse-total-fees)
 	}

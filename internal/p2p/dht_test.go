@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"runtime"
 	"slices"
 	"strings"
@@ -20,6 +19,7 @@ import (
 	mocknet "github.com/libp2p/go-libp2p/p2p/net/mock"
 	"github.com/multiformats/go-multiaddr"
 
+	"github.com/bitgram/bitgram/internal/testing/ports"
 	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -369,7 +369,10 @@ func (c *city) deadTable() {
 // TestPrefixes: on a public network a lookup returns at most three agents of one
 // network prefix, by where they are reached; who claims the others' prefixes
 // takes nothing from them.
-func TestPrefixes(t *testing.T) { inCity(t, (*city).prefixes) }
+func TestPrefixes(t *testing.T) {
+	tier.NotShort(t)
+	inCity(t, (*city).prefixes)
+}
 
 func (c *city) prefixes() {
 	const honest = 10
@@ -411,10 +414,7 @@ func (c *city) prefixes() {
 // for again; and a server whose other seeds are all down is in the DHT once
 // somebody has found it.
 func TestSeedsComeBack(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	at := fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", l.Addr().(*net.TCPAddr).Port)
-	must(t, l.Close())
+	at := fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", ports.Free(t))
 	id, err := PeerID(keyOf(secret(1)))
 	must(t, err)
 	v, early := visitor(t, at+"/p2p/"+id.String()), provider(t, 2, "/ip4/127.0.0.1/tcp/0", at+"/p2p/"+id.String())

@@ -501,7 +501,10 @@ func strangersAtServer(t world) {
 
 // TestManyAddresses: peers that name hundreds of addresses do not swell the
 // answers of those who know them until nobody reads them.
-func TestManyAddresses(t *testing.T) { inCity(t, (*city).manyAddresses) }
+func TestManyAddresses(t *testing.T) {
+	tier.NotShort(t)
+	inCity(t, (*city).manyAddresses)
+}
 
 func (c *city) manyAddresses() {
 	c.grow(Width + 1)

@@ -11,23 +11,25 @@ import (
 	"github.com/zeebo/blake3"
 )
 
-// Checkpoint is what a run goes on from: spec/runtime.md §6 has its bytes.
+// Checkpoint is the state from which a run continues; spec/runtime.md §6
+// specifies its bytes.
 type Checkpoint struct {
 	Header
-	// State is what the program handed to sync.
+	// State is the data that the program passed to sync.
 	State []byte
-	// MemoryRoot is that of the memory, which a portable checkpoint lacks.
+	// MemoryRoot is the root of the memory, which a portable checkpoint does
+	// not contain.
 	MemoryRoot Digest
 	Output     *Output
 
-	// Full: the program goes on where it was, with its memory and the frames of
-	// its calls; else it begins anew with its state.
+	// Full says that the program continues where it was, with its memory and
+	// call frames. Otherwise it starts again with its state.
 	Full   bool
 	Memory []byte
 	Stack  []byte
 	Depth  uint64 // what the engine counts of them
 
-	tree Tree // of a full one that was read: over Memory itself
+	tree Tree // of a full checkpoint that was read: over Memory itself
 }
 
 const (
@@ -36,7 +38,7 @@ const (
 	maxStack        = 16 << 20
 )
 
-// Root is the root of the state that the checkpoint holds.
+// Root returns the root of the checkpoint's state.
 func (c *Checkpoint) Root() Digest {
 	var t Tree
 	state, _ := t.Update(c.State)
@@ -76,16 +78,16 @@ func (c *Checkpoint) Write(w io.Writer) error {
 	return err
 }
 
-// ReadCheckpoint reads one of a program and a job. It reads no more than the
-// job's limits allow, page by page to where they stay, and believes nothing
-// before the sum at the end is right. Errors wrap ErrCheckpoint,
+// ReadCheckpoint reads a checkpoint of a program and a job. It reads at most
+// what the job's limits allow, page by page into place, and uses nothing before
+// the checksum at the end is verified. Errors wrap ErrCheckpoint,
 // ErrWrongProgram or ErrWrongJob.
 func ReadCheckpoint(r io.Reader, program Digest, job *Job) (*Checkpoint, error) {
 	p := &parts{r: bufio.NewReaderSize(r, 256<<10), h: blake3.New()}
 	c, err := p.checkpoint(program, job)
 	switch {
 	case errors.Is(err, ErrWrongProgram) || errors.Is(err, ErrWrongJob):
-		// Or is it only damaged?
+		// Find out whether it is only damaged.
 		if sumErr := p.skip(most(&job.Limits)); sumErr != nil {
 			err = sumErr
 		}
@@ -98,20 +100,20 @@ func ReadCheckpoint(r io.Reader, program Digest, job *Job) (*Checkpoint, error) 
 	return c, nil
 }
 
-// most is the size that no checkpoint under these limits is above.
+// most returns the maximum size of a checkpoint under these limits.
 func most(l *Limits) int64 {
 	return int64(len(checkpointMagic)+1+4+headerSize+8*maxGlobals+32+64+32) + int64(l.State) + 8 + 4 + maxStack + int64(l.Pages())*(PageSize+1) + 32
 }
 
-// parts reads a checkpoint piece by piece and hashes it; the first failure
-// sticks.
+// parts reads a checkpoint piece by piece and hashes it; the first error is
+// kept.
 type parts struct {
 	r   *bufio.Reader
 	h   *blake3.Hasher
 	err error
 }
 
-// read fills b with a part of the checkpoint.
+// read fills b with the next part of the checkpoint.
 func (p *parts) read(what string, b []byte) bool {
 	if p.err != nil {
 		return false
@@ -124,7 +126,7 @@ func (p *parts) read(what string, b []byte) bool {
 	return true
 }
 
-// take reads n bytes, of which there may be at most most.
+// take reads n bytes, at most most.
 func (p *parts) take(what string, n, most uint64) []byte {
 	if p.err == nil && n > most {
 		p.err = fmt.Errorf("%w: %d bytes of its %s, at most %d are possible", ErrCheckpoint, n, what, most)
@@ -132,7 +134,7 @@ func (p *parts) take(what string, n, most uint64) []byte {
 	if p.err != nil {
 		return nil
 	}
-	const step = 1 << 20 // more is there only for who sends more
+	const step = 1 << 20 // allocate more only as data arrive
 	b := make([]byte, 0, min(n, step))
 	for uint64(len(b)) < n {
 		k := min(n-uint64(len(b)), step)
@@ -150,7 +152,7 @@ func (p *parts) u32(what string) uint64 {
 	return uint64(binary.BigEndian.Uint32(b[:]))
 }
 
-// end checks the sum, and that nothing follows.
+// end verifies the checksum, and that nothing follows.
 func (p *parts) end() error {
 	var sum [32]byte
 	if _, err := io.ReadFull(p.r, sum[:]); err != nil {
@@ -165,9 +167,10 @@ func (p *parts) end() error {
 	return nil
 }
 
-var errSum = fmt.Errorf("%w: its bytes do not have the sum that stands at their end", ErrCheckpoint)
+var errSum = fmt.Errorf("%w: its bytes do not match the checksum at their end", ErrCheckpoint)
 
-// skip reads the rest and checks the sum, without looking at what it is.
+// skip reads the rest and verifies the checksum, without interpreting the
+// content.
 func (p *parts) skip(most int64) error {
 	rest, err := io.ReadAll(io.LimitReader(p.r, most))
 	if err != nil || len(rest) < 32 {
@@ -180,11 +183,11 @@ func (p *parts) skip(most int64) error {
 	return nil
 }
 
-// checkpoint reads all but the sum.
+// checkpoint reads everything before the checksum.
 func (p *parts) checkpoint(program Digest, job *Job) (*Checkpoint, error) {
 	var head [len(checkpointMagic) + 1]byte
 	if !p.read("beginning", head[:]) || string(head[:len(checkpointMagic)]) != checkpointMagic {
-		return nil, fmt.Errorf("%w: it does not begin as one does", ErrCheckpoint)
+		return nil, fmt.Errorf("%w: it does not begin like one", ErrCheckpoint)
 	}
 	if head[len(head)-1] > checkpointFull {
 		return nil, fmt.Errorf("%w: flags %d, of a newer version", ErrCheckpoint, head[len(head)-1])
@@ -226,7 +229,7 @@ func (p *parts) checkpoint(program Digest, job *Job) (*Checkpoint, error) {
 	return c, c.check(middle, l)
 }
 
-// check compares what a checkpoint says twice.
+// check verifies the fields that can be computed from others.
 func (c *Checkpoint) check(middle []byte, l *Limits) (err error) {
 	if c.Output, err = resumeOutput(l.Output, c.OutputSize, middle); err != nil {
 		return err
@@ -242,7 +245,8 @@ func (c *Checkpoint) check(middle []byte, l *Limits) (err error) {
 	return nil
 }
 
-// pages reads n pages, each with a byte in front: 0 is a page of zeros.
+// pages reads n pages, each preceded by a byte: 0 for a page of zeros, 1 for
+// data.
 func (p *parts) pages(n int) []byte {
 	if p.err != nil {
 		return nil
@@ -258,7 +262,7 @@ func (p *parts) pages(n int) []byte {
 				return nil
 			}
 			if bytes.Equal(page, zeroPage[:]) {
-				p.err = fmt.Errorf("%w: page %d is zeros, and says that it is not", ErrCheckpoint, i)
+				p.err = fmt.Errorf("%w: page %d is zeros but not marked as such", ErrCheckpoint, i)
 			}
 		case kind[0] != 0:
 			p.err = fmt.Errorf("%w: page %d of kind %d", ErrCheckpoint, i, kind[0])

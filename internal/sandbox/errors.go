@@ -7,56 +7,58 @@ import (
 
 // Errors of loading and starting.
 var (
-	// ErrProgram: this engine cannot run that, and the message says what and
-	// where.
+	// ErrProgram means that this engine cannot run the program; the message
+	// says what and where.
 	ErrProgram = errors.New("not a program that can be run")
-	// ErrJob: the job's parameters or limits are not usable.
+	// ErrJob means that the job's parameters or limits are invalid.
 	ErrJob = errors.New("bad job")
-	// ErrCheckpoint: the bytes are no checkpoint, are cut short or were changed.
+	// ErrCheckpoint means that the bytes are not a checkpoint, or are truncated
+	// or altered.
 	ErrCheckpoint = errors.New("damaged checkpoint")
-	// ErrWrongProgram: the checkpoint is another program's.
+	// ErrWrongProgram means that the checkpoint belongs to another program.
 	ErrWrongProgram = errors.New("checkpoint of another program")
-	// ErrWrongJob: the checkpoint is of the same program with other arguments,
-	// input, seed, time or limits.
+	// ErrWrongJob means that the checkpoint belongs to the same program with
+	// other arguments, input, seed, time or limits.
 	ErrWrongJob = errors.New("checkpoint of another job")
-	// ErrNoState: there was no event yet, or no such page.
+	// ErrNoState means that there was no sync event yet, or that the page does
+	// not exist.
 	ErrNoState = errors.New("no such state")
-	// ErrStopped: the run was stopped from outside.
+	// ErrStopped means that the run was stopped by its caller.
 	ErrStopped = errors.New("stopped")
 )
 
-// What a program can fail of; each comes inside a *Failure, but for ErrMemory,
-// which Start returns as well.
+// Reasons why a program fails. Each is wrapped in a *Failure; Start also
+// returns ErrMemory directly.
 var (
-	// ErrFuel: an epoch took all its fuel without a sync event.
+	// ErrFuel means that an epoch used all its fuel without a sync event.
 	ErrFuel = errors.New("out of fuel")
-	// ErrEpochs: the program goes on after its last epoch.
+	// ErrEpochs means that the program did not end after its last epoch.
 	ErrEpochs = errors.New("out of epochs")
-	// ErrMemory: it needs more memory than it may have.
+	// ErrMemory means that it needs more memory than allowed.
 	ErrMemory = errors.New("out of memory")
-	// ErrOutput: it puts out more than it may.
+	// ErrOutput means that its output exceeds the limit.
 	ErrOutput = errors.New("too much output")
-	// ErrState: it hands too large a state to sync.
+	// ErrState means that it passed too large a state to sync.
 	ErrState = errors.New("state too large")
-	// ErrNotices: it announces too much in one epoch.
+	// ErrNotices means that it announced too much in one epoch.
 	ErrNotices = errors.New("too many events")
-	// ErrDepth: its calls are nested too deep.
+	// ErrDepth means that its calls are nested too deep.
 	ErrDepth = errors.New("calls nested too deep")
-	// ErrTrap: it broke a rule of its engine, or ended itself so.
+	// ErrTrap means that the program trapped.
 	ErrTrap = errors.New("the program crashed")
-	// ErrCall: it called its host with what cannot be.
+	// ErrCall means that it called its host with invalid arguments.
 	ErrCall = errors.New("bad call to the host")
-	// ErrSuspend: it could not be suspended at a sync event.
+	// ErrSuspend means that it could not be suspended at a sync event.
 	ErrSuspend = errors.New("the program cannot be suspended")
 )
 
-// Failure is how a program failed: the same on every machine.
+// Failure says how a program failed. It is the same on every machine.
 type Failure struct {
-	// Epoch is the one in which it did.
+	// Epoch is the epoch in which it failed.
 	Epoch uint64
 	// Err wraps one of the errors above.
 	Err error
-	// Trace is where it was, for its developer; not the same everywhere.
+	// Trace is the stack trace, for the developer; it differs between engines.
 	Trace string
 }
 

@@ -11,41 +11,41 @@ import (
 // PageSize is that of a state's pages, in bytes.
 const PageSize = 64 << 10
 
-// Job is everything that a program gets from outside. Two runs of one program
-// with equal jobs are equal.
+// Job contains all inputs of a program. Two runs of one program with equal jobs
+// are equal.
 type Job struct {
-	// Args are the arguments, the program's own name in front.
+	// Args are the arguments, starting with the program's name.
 	Args []string
-	// Env are variables, NAME=VALUE.
+	// Env are environment variables, NAME=VALUE.
 	Env []string
-	// Input is what the program can read.
+	// Input is the program's input.
 	Input []byte
-	// Seed is where its random numbers come from.
+	// Seed is the seed of its random numbers.
 	Seed [32]byte
-	// Time is what its clock begins with, in seconds since 1970. From there
-	// the clock goes on with the fuel, a nanosecond for each.
+	// Time is the start of its clock, in seconds since 1970. From there the
+	// clock advances with the fuel, one nanosecond per unit.
 	Time   uint32
 	Limits Limits
 
-	// Log gets what the program writes to standard error, up to Limits.Log;
-	// nil: nobody does. It is no part of the result.
+	// Log receives the program's standard error, up to Limits.Log; nil discards
+	// it. It is not part of the result.
 	Log io.Writer
 }
 
-// Limits of a job. They are part of it: a program sees some of them, and fails
-// of all of them.
+// Limits of a job. They are part of the job: a program can observe some of
+// them, and fails if it exceeds any.
 type Limits struct {
 	Memory   uint64 // bytes; whole pages count
 	Fuel     uint64 // of an epoch
 	Epochs   uint64
 	Output   uint64 // bytes, of all epochs
 	State    uint64 // bytes handed to sync
-	Notices  uint64 // bytes announced in an epoch, each with 64 more
+	Notices  uint64 // bytes announced in an epoch, plus 64 for each event
 	Log      uint64 // bytes of standard error kept in an epoch
 	ArgBytes uint64 // of arguments and variables
 }
 
-// DefaultLimits are those of `bitgram run`.
+// DefaultLimits returns the limits of `bitgram run`.
 func DefaultLimits() Limits {
 	return Limits{
 		Memory: 256 << 20, Fuel: 100_000_000_000, Epochs: 1_000_000, Output: 64 << 20,
@@ -77,7 +77,7 @@ func (j *Job) Check() error {
 		{"log", l.Log, 0, maxLog}, {"arguments", l.ArgBytes, 0, maxArgs}, {"input", uint64(len(j.Input)), 0, maxInput},
 	} {
 		if f.value < f.low || f.value > f.high {
-			return fmt.Errorf("%w: %s of %d, from %d to %d are possible", ErrJob, f.name, f.value, f.low, f.high)
+			return fmt.Errorf("%w: %s is %d, must be from %d to %d", ErrJob, f.name, f.value, f.low, f.high)
 		}
 	}
 	var size uint64
@@ -97,12 +97,13 @@ func (j *Job) Check() error {
 	return nil
 }
 
-// Pages is how many the memory may have.
+// Pages returns the maximum number of pages of the memory.
 func (l *Limits) Pages() uint32 { return uint32(l.Memory / PageSize) }
 
-// Digest names the job: BLAKE3 with the context "bitgram job parameters" over
-// u32 count and (u32 length ‖ bytes) of Args, the same of Env, BLAKE3(Input),
-// Seed, u32 Time and the limits that a program can fail of, u64 each.
+// Digest returns the job's identifier: BLAKE3 with the context "bitgram job
+// parameters" over u32 count and (u32 length ‖ bytes) of Args, the same of Env,
+// BLAKE3(Input), Seed, u32 Time, and the limits by which a program can fail,
+// u64 each.
 func (j *Job) Digest() (d Digest) {
 	h := blake3.NewDeriveKey("bitgram job parameters")
 	var b []byte

@@ -8,8 +8,8 @@ import (
 	"hash"
 )
 
-// Output is what a program has put out: the bytes of this epoch, and the size
-// and hash of all.
+// Output is a program's output: the bytes of this epoch, and the size and hash
+// of everything.
 type Output struct {
 	limit uint64
 	size  uint64
@@ -17,10 +17,11 @@ type Output struct {
 	epoch []byte
 }
 
-// NewOutput begins an output of at most limit bytes.
+// NewOutput returns an empty output of at most limit bytes.
 func NewOutput(limit uint64) *Output { return &Output{limit: limit, hash: sha256.New()} }
 
-// Write adds to the output. An error wraps ErrOutput; nothing is added then.
+// Write appends to the output. If it exceeds the limit, nothing is appended and
+// the error wraps ErrOutput.
 func (o *Output) Write(b []byte) (int, error) {
 	if uint64(len(b)) > o.limit-o.size {
 		return 0, fmt.Errorf("%w: more than %d bytes", ErrOutput, o.limit)
@@ -30,7 +31,7 @@ func (o *Output) Write(b []byte) (int, error) {
 	return o.hash.Write(b)
 }
 
-// Size and Sum are of all bytes so far.
+// Size and Sum are those of all bytes so far.
 func (o *Output) Size() uint64 { return o.size }
 
 func (o *Output) Sum() (d [32]byte) {
@@ -38,8 +39,8 @@ func (o *Output) Sum() (d [32]byte) {
 	return d
 }
 
-// Mark is where the output stands; Back returns there, with nothing of this
-// epoch.
+// Mark is a position in the output; Back returns to it and discards this
+// epoch's bytes.
 type Mark struct {
 	size   uint64
 	middle []byte
@@ -55,21 +56,22 @@ func (o *Output) Back(m Mark) {
 	*o = *was
 }
 
-// Take returns what was written since it was last called.
+// Take returns the bytes written since the last call.
 func (o *Output) Take() []byte {
 	b := o.epoch
 	o.epoch = nil
 	return b
 }
 
-// Bytes of crypto/sha256's own form of a state: a magic, eight words, the
+// Layout of crypto/sha256's serialised state: a magic, eight words, the
 // unfinished block, the length.
 const (
 	shaMagic = "sha\x03"
 	shaSize  = len(shaMagic) + 32 + 64 + 8
 )
 
-// middle is where SHA-256 stands: its eight words and the unfinished block.
+// middle returns the state of SHA-256: its eight words and the unfinished
+// block.
 func (o *Output) middle() []byte {
 	b, err := o.hash.(encoding.BinaryMarshaler).MarshalBinary()
 	if err != nil || len(b) != shaSize || string(b[:len(shaMagic)]) != shaMagic {
@@ -78,7 +80,7 @@ func (o *Output) middle() []byte {
 	return b[len(shaMagic) : len(shaMagic)+32+int(o.size%64)]
 }
 
-// resumeOutput goes on from a size and what middle gave there.
+// resumeOutput continues from a size and the result of middle at that point.
 func resumeOutput(limit, size uint64, middle []byte) (*Output, error) {
 	if size > limit || len(middle) != 32+int(size%64) {
 		return nil, fmt.Errorf("%w: an output of %d bytes where %d are possible", ErrCheckpoint, size, limit)

@@ -1,12 +1,11 @@
 // Package sandbox runs strangers' programs so that every machine gets the same
-// result (spec/runtime.md). A Runner is one engine: it loads programs; a
-// program is started for a job and runs from one sync event to the next. What
-// an event commits to is the same wherever the program ran, however often it
-// was put down and taken up again.
+// result (spec/runtime.md). A Runner is an engine that loads programs. A
+// program is started for a job and runs from one sync event to the next. The
+// commitment of an event is the same on every machine, however often the
+// program was suspended and resumed.
 //
-// The package itself has what engines share: jobs and their limits, the state
-// and its root, checkpoints, errors. An engine for WASM is in package wasm
-// below it.
+// This package has what engines share: jobs and their limits, the state and its
+// root, checkpoints, errors. The package wasm below it is an engine for WASM.
 package sandbox
 
 import (
@@ -22,64 +21,63 @@ func (d Digest) String() string { return hex.EncodeToString(d[:]) }
 
 // Runner is an engine. Its methods may be called from any goroutine.
 type Runner interface {
-	// Load reads a program, checks and prepares it. A program that the engine
-	// does not take is an error that wraps ErrProgram.
+	// Load reads, validates and prepares a program. If the engine cannot run
+	// it, the error wraps ErrProgram.
 	Load(ctx context.Context, image io.Reader) (Program, error)
-	// Close frees what programs share. No program may be in use.
+	// Close frees resources shared by programs. No program may be in use.
 	Close() error
 }
 
-// Program is a loaded program. Any number of runs may be under way at once.
+// Program is a loaded program. Any number of runs may be active at once.
 type Program interface {
 	// ID is the BLAKE3 hash of the image's bytes.
 	ID() Digest
-	// Start prepares a run of the job from its beginning, or from a checkpoint
-	// where from is not nil, of which it reads no more than the job's limits
-	// allow. Nothing of the program runs before Next. Errors wrap ErrJob,
-	// ErrCheckpoint, ErrWrongProgram, ErrWrongJob or ErrMemory; any other is
-	// the machine's.
+	// Start prepares a run of the job from its beginning or, if from is not
+	// nil, from a checkpoint, of which it reads at most what the job's limits
+	// allow. No code of the program runs before Next. Errors wrap ErrJob,
+	// ErrCheckpoint, ErrWrongProgram, ErrWrongJob or ErrMemory; any other error
+	// is the machine's.
 	Start(ctx context.Context, job *Job, from io.Reader) (Run, error)
 	Close() error
 }
 
-// Run is one run of a job. Its methods are called one after another.
+// Run is one run of a job. Its methods must not be called concurrently.
 type Run interface {
-	// Root is the root of the state that the run stands at: that of the last
-	// event, or of the checkpoint that it was started from; zeros before the
-	// first event.
+	// Root returns the root of the current state: of the last event, or of the
+	// checkpoint from which the run started; zeros before the first event.
 	Root() Digest
 	// Next runs one epoch: to the next sync event, or to the program's end. A
-	// *Failure is the program's own and the same on every machine; any other
-	// error is the machine's, of which one that wraps ErrStopped says that ctx
-	// ended. After an error, and after an event with Done, the run is over.
-	// The event belongs to the caller.
+	// *Failure is the program's and the same on every machine. Any other error
+	// is the machine's; it wraps ErrStopped if ctx ended. After an error, and
+	// after an event with Done, the run is over. The event belongs to the
+	// caller.
 	Next(ctx context.Context) (*Event, error)
-	// Checkpoint writes the state of the last event, from which Start goes on;
-	// ErrNoState before the first.
+	// Checkpoint writes the state of the last event, from which Start can
+	// continue. It returns ErrNoState before the first event.
 	Checkpoint(w io.Writer) error
-	// Prove shows one page of the state of the last event under its root.
+	// Prove returns a proof of one page of the last event's state.
 	Prove(part Part, page uint32) (*Proof, error)
 	Close() error
 }
 
-// Event is what an epoch ended with.
+// Event is the result of an epoch.
 type Event struct {
 	// Epoch counts from 1.
 	Epoch uint64
-	// State is what the program handed to sync; nil when it ended.
+	// State is the data passed to sync; nil if the program ended.
 	State []byte
-	// Root commits to everything that follows, and to the memory.
+	// Root commits to all following fields, and to the memory.
 	Root Digest
-	// Fuel is what this epoch took, TotalFuel what all did.
+	// Fuel is the fuel used by this epoch, TotalFuel by all.
 	Fuel, TotalFuel uint64
-	// Output is what this epoch added to the output; OutputSize and
-	// OutputSHA256 are of all of it.
+	// Output is the output of this epoch; OutputSize and OutputSHA256 cover the
+	// whole output.
 	Output       []byte
 	OutputSize   uint64
 	OutputSHA256 [32]byte
-	// Notices are what the program announced in this epoch (event).
+	// Notices are the events that the program announced in this epoch.
 	Notices [][]byte
-	// Done: the program ended, with that exit code.
+	// Done says that the program ended, with this exit code.
 	Done bool
 	Exit uint32
 }

@@ -7,8 +7,7 @@ import (
 	"github.com/zeebo/blake3"
 )
 
-// Header is the part of a state that is no page: spec/runtime.md §5 has its
-// bytes.
+// Header is the header of a state; spec/runtime.md §5 specifies its bytes.
 type Header struct {
 	Program, Job Digest
 	Epoch        uint64
@@ -25,16 +24,16 @@ type Header struct {
 	Globals      []uint64
 }
 
-// stateMagic begins a header, with its version.
+// stateMagic is the beginning of a header, with its version.
 const stateMagic = "bgstate\x01"
 
 // headerSize is a header's without its globals.
 const headerSize = len(stateMagic) + 2*32 + 8 + 1 + 4 + 2*8 + 8 + 8 + 32 + 8 + 32 + 4 + 4 + 4
 
-// maxGlobals bounds a header.
+// maxGlobals limits the size of a header.
 const maxGlobals = 1 << 14
 
-// Encode is the header's only encoding.
+// Encode returns the header's only encoding.
 func (s *Header) Encode() []byte {
 	b := append(make([]byte, 0, headerSize+8*len(s.Globals)), stateMagic...)
 	u64 := func(v uint64) { b = binary.BigEndian.AppendUint64(b, v) }
@@ -63,11 +62,10 @@ func (s *Header) Encode() []byte {
 	return b
 }
 
-// DecodeHeader reads what Encode wrote and nothing else; errors wrap
-// ErrCheckpoint.
+// DecodeHeader decodes exactly what Encode returned; errors wrap ErrCheckpoint.
 func DecodeHeader(b []byte) (*Header, error) {
 	if len(b) < headerSize || len(b) > headerSize+8*maxGlobals || (len(b)-headerSize)%8 != 0 || string(b[:len(stateMagic)]) != stateMagic {
-		return nil, fmt.Errorf("%w: no header of a state in %d bytes", ErrCheckpoint, len(b))
+		return nil, fmt.Errorf("%w: %d bytes are not the header of a state", ErrCheckpoint, len(b))
 	}
 	b = b[len(stateMagic):]
 	take := func(n int) []byte { p := b[:n]; b = b[n:]; return p }
@@ -107,7 +105,7 @@ const (
 	State              // what it handed to sync
 )
 
-// rootOf commits to a whole state.
+// rootOf returns the commitment to a whole state.
 func rootOf(header []byte, memory, state Digest) (d Digest) {
 	h := rootHasher.Clone()
 	sum := blake3.Sum256(header)
@@ -118,7 +116,7 @@ func rootOf(header []byte, memory, state Digest) (d Digest) {
 	return d
 }
 
-// Snapshot is a state with its trees, as a run keeps it.
+// Snapshot is a state with its trees, as stored by a run.
 type Snapshot struct {
 	Header
 	root          Digest
@@ -127,8 +125,8 @@ type Snapshot struct {
 	ready         bool
 }
 
-// Set takes a new state over and returns its root. What it is given may be
-// changed afterwards.
+// Set stores a new state and returns its root. The arguments may be modified
+// afterwards.
 func (s *Snapshot) Set(h Header, memory, state []byte) Digest {
 	h.MemoryPages, h.StateSize = uint32(Pages(len(memory))), uint32(len(state))
 	s.Header, s.ready = h, true
@@ -138,18 +136,18 @@ func (s *Snapshot) Set(h Header, memory, state []byte) Digest {
 	return s.root
 }
 
-// Root is the root of what was last set; zeros before.
+// Root returns the root of the state last set, or zeros.
 func (s *Snapshot) Root() Digest { return s.root }
 
-// Memory and State are what was last set.
+// Memory and State return the data last set.
 func (s *Snapshot) Memory() []byte { return s.memory.data }
 func (s *Snapshot) State() []byte  { return s.state.data }
 
-// MemoryRoot is the root of the memory that was last set.
+// MemoryRoot returns the root of the memory last set.
 func (s *Snapshot) MemoryRoot() Digest { return s.roots[Memory] }
 
-// Restore takes over what a checkpoint that was read has. The pages of a memory that it does
-// not hold cannot be proven before the next state.
+// Restore sets the state from a checkpoint. Pages of a memory that the
+// checkpoint does not contain cannot be proven before the next state.
 func (s *Snapshot) Restore(c *Checkpoint) {
 	s.Header, s.ready = c.Header, true
 	s.roots[Memory] = c.MemoryRoot
@@ -160,7 +158,7 @@ func (s *Snapshot) Restore(c *Checkpoint) {
 	s.root = rootOf(s.Encode(), s.roots[Memory], s.roots[State])
 }
 
-// Proof shows a page under a state's root.
+// Proof proves a page under a state's root.
 type Proof struct {
 	Header []byte
 	Part   Part
@@ -171,7 +169,7 @@ type Proof struct {
 	Other Digest
 }
 
-// Prove makes one; an error wraps ErrNoState.
+// Prove returns a proof. Errors wrap ErrNoState.
 func (s *Snapshot) Prove(part Part, page uint32) (*Proof, error) {
 	t := &s.memory
 	if part == State {
@@ -187,7 +185,7 @@ func (s *Snapshot) Prove(part Part, page uint32) (*Proof, error) {
 	return &Proof{s.Encode(), part, page, data, t.path(int(page)), s.roots[1-part]}, nil
 }
 
-// Verify says whether the proof holds under root.
+// Verify reports whether the proof is valid for root.
 func (p *Proof) Verify(root Digest) bool {
 	h, err := DecodeHeader(p.Header)
 	if err != nil || p.Part > State {

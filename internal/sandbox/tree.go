@@ -6,9 +6,9 @@ import (
 	"github.com/zeebo/blake3"
 )
 
-// A tree is a Merkle tree over pages of 64 KiB, the last of which may be
-// shorter, in the shape of RFC 6962. Leaves and nodes are BLAKE3 in its mode
-// for key derivation, so that neither can be taken for the other.
+// A Merkle tree over pages of 64 KiB, the last of which may be shorter, in the
+// shape of RFC 6962. Leaves and nodes use BLAKE3 in key derivation mode with
+// different contexts, so that a leaf cannot be taken for a node.
 var (
 	leafHasher = blake3.NewDeriveKey("bitgram state page")
 	nodeHasher = blake3.NewDeriveKey("bitgram state node")
@@ -33,18 +33,19 @@ func nodeOf(left, right Digest, h *blake3.Hasher) (d Digest) {
 	return d
 }
 
-// Tree keeps the leaves of the pages that it saw last, and the pages
-// themselves, so that only those that changed are hashed again.
+// Tree stores a copy of the pages and their leaves, so that only changed pages
+// are hashed again.
 type Tree struct {
 	data   []byte
 	leaves []Digest
-	// levels[k] are the nodes over 2^(k+1) leaves; a last one alone moves up.
+	// levels[k] contains the nodes over 2^(k+1) leaves; a single last node
+	// moves up.
 	levels [][]Digest
 	h, n   *blake3.Hasher
 }
 
-// Update takes the pages over and returns the root and how many were hashed.
-// The root of nothing is zeros.
+// Update stores the pages and returns the root and the number of pages hashed.
+// The root of an empty tree is zeros.
 func (t *Tree) Update(data []byte) (root Digest, hashed int) {
 	if t.h == nil {
 		t.h, t.n = leafHasher.Clone(), nodeHasher.Clone()
@@ -78,7 +79,7 @@ func (t *Tree) Update(data []byte) (root Digest, hashed int) {
 	return t.climb(changed, old != pages), hashed
 }
 
-// treeOf makes a tree over data itself, which is the tree's from then on.
+// treeOf returns a tree over data, which then belongs to the tree.
 func treeOf(data []byte) (t Tree) {
 	t.h, t.n = leafHasher.Clone(), nodeHasher.Clone()
 	t.data = data
@@ -103,7 +104,7 @@ func (t *Tree) root() Digest {
 	return t.levels[len(t.levels)-1][0]
 }
 
-// keep makes the copy as long as data; what changed within both is copied.
+// keep resizes the copy to the length of data and copies the changed bytes.
 func (t *Tree) keep(data []byte) {
 	n := len(t.data)
 	switch {
@@ -111,7 +112,7 @@ func (t *Tree) keep(data []byte) {
 	case n > len(data):
 		t.data = t.data[:len(data)]
 	default:
-		// The old last page may have been a short one.
+		// The previous last page may have been shorter.
 		from := n - n%PageSize
 		t.data = append(t.data[:from], data[from:]...)
 		return
@@ -121,7 +122,7 @@ func (t *Tree) keep(data []byte) {
 	}
 }
 
-// climb makes the nodes above changed leaves anew.
+// climb recomputes the nodes above changed leaves.
 func (t *Tree) climb(changed []bool, resized bool) Digest {
 	if len(t.leaves) == 0 {
 		t.levels = nil
@@ -159,7 +160,7 @@ func (t *Tree) climb(changed []bool, resized bool) Digest {
 	return below[0]
 }
 
-// path is the nodes beside the way from a page to the root.
+// path returns the siblings on the path from a page to the root.
 func (t *Tree) path(page int) (path []Digest) {
 	below := t.leaves
 	for k := 0; len(below) > 1; k++ {
@@ -171,8 +172,8 @@ func (t *Tree) path(page int) (path []Digest) {
 	return path
 }
 
-// climbPath is the root over a page with that path; false where the path has
-// not the length that the page's place wants.
+// climbPath returns the root for a page with this path; ok is false if the
+// path's length does not fit the page's position.
 func climbPath(leaf Digest, page, pages int, path []Digest) (Digest, bool) {
 	h := nodeHasher.Clone()
 	d := leaf
@@ -194,7 +195,7 @@ func climbPath(leaf Digest, page, pages int, path []Digest) (Digest, bool) {
 	return d, len(path) == 0
 }
 
-// Pages is how many pages size bytes are.
+// Pages returns the number of pages of size bytes.
 func Pages(size int) int { return (size + PageSize - 1) / PageSize }
 
 func pageOf(data []byte, i int) []byte { return data[i*PageSize : min((i+1)*PageSize, len(data))] }

@@ -1,9 +1,9 @@
-// Package store keeps a home's contracts, effects, wallet and chain position
+// Package store stores a home's contracts, effects, wallet and chain position
 // in one SQLite database (modernc.org/sqlite, WAL, synchronous=FULL).
 //
-// Updates that come at the same time share one commit: whoever finds nobody
-// writing takes what is waiting, runs each in a savepoint, commits once and only
-// then answers all of them.
+// Concurrent updates share one commit: an update that finds no writer becomes
+// the writer. It takes all waiting updates, runs each in a savepoint, commits
+// once, and only then answers all of them.
 package store
 
 import (
@@ -29,41 +29,41 @@ import (
 //go:embed schema.sql
 var schema string
 
-// schemaVersion is written to user_version; a database of a newer one is
-// refused, an older one migrated.
+// schemaVersion is stored in user_version. A database with a newer version is
+// refused; an older one is migrated.
 const schemaVersion = 1
 
-// ErrNewer: the database was written by a newer version of Bitgram.
+// ErrNewer means that a newer version of Bitgram wrote the database.
 var ErrNewer = errors.New("this home was written by a newer version of bitgram: upgrade bitgram, or use another home")
 
 // Errors of the store.
 var (
 	// ErrClosed: the store is closed.
 	ErrClosed = errors.New("store is closed")
-	// ErrCorrupt: the file is no database, or a damaged one.
+	// ErrCorrupt means that the file is not a database, or a damaged one.
 	ErrCorrupt = errors.New("the database is damaged: restore it from a copy")
-	// errGroup: the transaction that an update shared has failed under another
-	// of the group.
+	// errGroup means that the transaction shared by a group of updates failed
+	// because of another update.
 	errGroup = errors.New("the shared transaction failed")
 )
 
-// readers is how many views run at once.
+// readers is the number of concurrent views.
 const readers = 4
 
-// maxGroup bounds how many updates share a commit.
+// maxGroup is the maximum number of updates that share a commit.
 const maxGroup = 256
 
 // Store implements engine.Store.
 type Store struct {
-	write *sql.DB // one connection, of whoever writes
+	write *sql.DB // one connection, used by the current writer
 	read  *sql.DB
 	// The statements of each.
 	writing, reading compiled
 
 	queue chan *update
-	lead  chan struct{} // full while somebody writes
+	lead  chan struct{} // full while an update is the writer
 	quit  chan struct{}
-	done  chan struct{} // closed when nobody will write any more
+	done  chan struct{} // closed when no more updates can write
 	once  sync.Once
 
 	broken chan struct{} // closed by the first ErrCorrupt
@@ -79,8 +79,9 @@ type update struct {
 	done  chan struct{}
 }
 
-// Panic is what Update panics with, in the goroutine of its caller, where its
-// function panicked in the writer's: nobody else's update suffers.
+// Panic is the value with which Update panics, in its caller's goroutine, if
+// the update's function panicked in the writer's goroutine. Other updates are
+// not affected.
 type Panic struct {
 	Value any
 	Stack []byte // the function's
@@ -88,7 +89,7 @@ type Panic struct {
 
 func (p *Panic) String() string { return fmt.Sprintf("%v\n\n%s", p.Value, p.Stack) }
 
-// Error makes Panic print itself where a runtime prints panics.
+// Error makes the runtime print a Panic as text.
 func (p *Panic) Error() string { return p.String() }
 
 var _ engine.Store = (*Store)(nil)
@@ -98,7 +99,8 @@ func Open(path string) (*Store, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}
-	// SQLite gives its other files the mode of this one. It holds secrets.
+	// SQLite creates its other files with this file's mode. They contain
+	// secrets.
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
@@ -126,7 +128,7 @@ func Open(path string) (*Store, error) {
 		return nil, err
 	}
 	read.SetMaxOpenConns(readers)
-	read.SetMaxIdleConns(readers) // a new connection costs more than what it reads
+	read.SetMaxIdleConns(readers) // opening a connection costs more than a read
 	writing, err := compile(write)
 	reading, rerr := compile(read)
 	if err = errors.Join(err, rerr); err != nil {
@@ -161,8 +163,8 @@ func migrate(db *sql.DB) error {
 	return tx.Commit()
 }
 
-// meaning adds what those of SQLite's errors mean that something is to be done
-// about: ErrCorrupt, and syscall.ENOSPC where the disk is full.
+// meaning wraps SQLite errors that callers handle: ErrCorrupt, and
+// syscall.ENOSPC if the disk is full.
 func meaning(err error) error {
 	var e *sqlite.Error
 	if errors.As(err, &e) {
@@ -176,11 +178,11 @@ func meaning(err error) error {
 	return err
 }
 
-// Damaged is closed once anything that was read or written has come to
-// ErrCorrupt: nothing more is to be expected of the database then.
+// Damaged is closed when any read or write has returned ErrCorrupt. The
+// database is then not usable any more.
 func (s *Store) Damaged() <-chan struct{} { return s.broken }
 
-// noted is meaning, and tells Damaged.
+// noted is meaning, and closes Damaged if needed.
 func (s *Store) noted(err error) error {
 	if err = meaning(err); errors.Is(err, ErrCorrupt) {
 		s.breaks.Do(func() { close(s.broken) })
@@ -188,7 +190,7 @@ func (s *Store) noted(err error) error {
 	return err
 }
 
-// Close waits for the updates under way and closes the database.
+// Close waits for running updates and closes the database.
 func (s *Store) Close() error {
 	s.once.Do(func() {
 		close(s.quit)
@@ -201,13 +203,13 @@ func (s *Store) Close() error {
 	return errors.Join(s.read.Close(), s.write.Close())
 }
 
-// Commits counts what was committed since the store was opened.
+// Commits returns the number of commits since the store was opened.
 func (s *Store) Commits() int64 { return s.commits.Load() }
 
-// Snapshot writes a copy of the database as it is at one moment to a new file at
-// path, while updates go on.
+// Snapshot writes a consistent copy of the database to a new file at path,
+// while updates continue.
 func (s *Store) Snapshot(ctx context.Context, path string) error {
-	// On a connection of its own: VACUUM runs in no transaction.
+	// Use a connection of its own, because VACUUM cannot run in a transaction.
 	c, err := s.read.Conn(ctx)
 	if err != nil {
 		return err
@@ -221,7 +223,7 @@ func (s *Store) Snapshot(ctx context.Context, path string) error {
 	return errors.Join(err, back)
 }
 
-// Verify reads the whole database: ErrCorrupt.
+// Verify reads the whole database. It returns ErrCorrupt if it is damaged.
 func (s *Store) Verify(ctx context.Context) error {
 	var text string
 	if err := s.read.QueryRowContext(ctx, "PRAGMA integrity_check(1)").Scan(&text); err != nil {
@@ -246,15 +248,16 @@ func (s *Store) Update(ctx context.Context, f func(engine.Tx) error) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	// From here on the update may be committed whatever the caller does, so
-	// the caller learns the truth.
+	// From here on the update may be committed even if the caller gives up, so
+	// return the actual result.
 	for waiting := true; waiting; {
 		select {
 		case <-u.done:
 			waiting = false
 		case s.lead <- struct{}{}:
-			// It writes what waits, its own update with it, without a change of
-			// goroutines: where one comes at a time, that is what takes long.
+			// Write the waiting updates, and our own with them, without
+			// switching goroutines. The switch dominates the time of single
+			// updates.
 			s.round()
 			<-s.lead
 		case <-s.done:
@@ -282,8 +285,8 @@ func (s *Store) View(ctx context.Context, f func(engine.Tx) error) error {
 	return s.noted(f(newTx(ctx, t, s.reading)))
 }
 
-// round commits what is waiting, and reports whether anything was. The caller
-// leads.
+// round commits the waiting updates and reports whether there were any. The
+// caller must be the writer.
 func (s *Store) round() bool {
 	var group []*update
 	for len(group) < maxGroup {
@@ -305,8 +308,8 @@ func (s *Store) round() bool {
 	return true
 }
 
-// commit runs a group in one transaction. Where the transaction itself fails,
-// all of the group fail: none of it is there.
+// commit runs a group in one transaction. If the transaction itself fails, none
+// of the group is committed and all fail.
 func (s *Store) commit(group []*update) {
 	ctx := context.Background()
 	fail := func(err error) {
@@ -324,7 +327,7 @@ func (s *Store) commit(group []*update) {
 	defer t.Rollback()
 	shared, worked := newTx(ctx, t, s.writing), false
 	for _, u := range group {
-		if len(group) == 1 { // the transaction itself is taken back where it fails
+		if len(group) == 1 { // if it fails, the transaction itself is rolled back
 			if u.err = s.noted(run(u, shared)); u.err != nil {
 				return
 			}
@@ -347,9 +350,9 @@ func (s *Store) commit(group []*update) {
 	}
 }
 
-// savepoint runs one update. alive is false where the savepoint is gone: on
-// some errors, such as a full disk, SQLite takes back the whole transaction,
-// and whatever ran next would commit on its own.
+// savepoint runs one update. alive is false if the savepoint no longer exists:
+// on some errors, such as a full disk, SQLite rolls back the whole transaction,
+// and the next update would commit on its own.
 func (s *Store) savepoint(t *tx, u *update) (alive bool, err error) {
 	if err := t.exec(sqlSavepoint); err != nil {
 		return false, err

@@ -15,19 +15,19 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// keepBlocks is how many told blocks are remembered for reorgs: more than any
-// that the contracts survive.
+// keepBlocks is how many reported blocks are stored for reorgs: more than any
+// reorg that the contracts survive.
 const keepBlocks = 2016
 
 type tx struct {
 	ctx context.Context
 	tx  *sql.Tx
 	all compiled
-	own map[string]*sql.Stmt // those of all that this transaction has used
+	own map[string]*sql.Stmt // all statements that this transaction has used
 }
 
-// compiled are statements that every connection compiles once: SQLite takes longer
-// to compile one than to run it.
+// compiled contains statements that every connection compiles once, because
+// SQLite takes longer to compile one than to run it.
 type compiled map[string]*sql.Stmt
 
 func compile(db *sql.DB) (compiled, error) {
@@ -43,7 +43,7 @@ func compile(db *sql.DB) (compiled, error) {
 	return c, nil
 }
 
-// What runs again and again. None of them runs while its own rows are being read.
+// Frequent statements. None of them runs while its own rows are being read.
 const (
 	sqlSavepoint = "SAVEPOINT u"
 	sqlRelease   = "RELEASE u"
@@ -68,7 +68,7 @@ func newTx(ctx context.Context, t *sql.Tx, all compiled) *tx {
 	return &tx{ctx: ctx, tx: t, all: all, own: make(map[string]*sql.Stmt, len(all))}
 }
 
-// stmt is a statement of compile's, as this transaction's; nil for any other.
+// stmt returns a compiled statement for this transaction, or nil.
 func (t *tx) stmt(q string) *sql.Stmt {
 	s := t.own[q]
 	if from := t.all[q]; s == nil && from != nil {
@@ -90,10 +90,10 @@ func (t *tx) exec(q string, args ...any) error {
 	return err
 }
 
-// row is the one row of a compiled query.
+// row returns the single row of a compiled query.
 func (t *tx) row(q string, args ...any) *sql.Row { return t.stmt(q).QueryRowContext(t.ctx, args...) }
 
-// blob keeps nil from becoming SQL's NULL.
+// blob replaces nil, which would become SQL's NULL, by an empty slice.
 func blob(b []byte) []byte {
 	if b == nil {
 		return []byte{}
@@ -294,7 +294,7 @@ func (t *tx) Get(bucket string, key []byte) (value []byte, err error) {
 		return nil, nil
 	}
 	if err == nil {
-		value = blob(value) // the driver reads an empty one as nil, which means missing
+		value = blob(value) // the driver returns an empty value as nil, which means missing
 	}
 	return value, err
 }
@@ -309,8 +309,8 @@ func (t *tx) Delete(bucket string, key []byte) error {
 	return t.exec(sqlDelete, bucket, blob(key))
 }
 
-// Scan implements engine.Tx. f may write to the bucket: the rows are read
-// before it is called.
+// Scan implements engine.Tx. f may write to the bucket, because the rows are
+// read before f is called.
 func (t *tx) Scan(bucket string, prefix []byte, limit int, f func(key, value []byte) error) error {
 	type row struct{ k, v []byte }
 	var found []row

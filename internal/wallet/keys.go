@@ -16,13 +16,13 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// ErrBadMnemonic: the words are no BIP39 mnemonic.
+// ErrBadMnemonic means that the words are not a BIP39 mnemonic.
 var ErrBadMnemonic = errors.New("not a BIP39 mnemonic: check the words, their order and spelling")
 
-// NewMnemonic turns 16 or 32 bytes of entropy into 12 or 24 words (BIP39).
+// NewMnemonic encodes 16 or 32 bytes of entropy as 12 or 24 words (BIP39).
 func NewMnemonic(entropy []byte) (string, error) { return bip39.NewMnemonic(entropy) }
 
-// Entropy takes the words back: ErrBadMnemonic.
+// Entropy decodes the words of a mnemonic, or returns ErrBadMnemonic.
 func Entropy(mnemonic string) ([]byte, error) {
 	e, err := bip39.EntropyFromMnemonic(strings.ToLower(strings.Join(strings.Fields(mnemonic), " ")))
 	if err != nil {
@@ -31,7 +31,7 @@ func Entropy(mnemonic string) ([]byte, error) {
 	return e, nil
 }
 
-// Seed is the BIP39 seed of a mnemonic, 64 bytes.
+// Seed returns the BIP39 seed of a mnemonic, 64 bytes.
 func Seed(mnemonic, passphrase string) ([]byte, error) {
 	seed, err := bip39.NewSeedWithErrorChecking(mnemonic, passphrase)
 	if err != nil {
@@ -40,8 +40,8 @@ func Seed(mnemonic, passphrase string) ([]byte, error) {
 	return seed, nil
 }
 
-// IdentityKey derives the identity's key from the seed, apart from every key
-// that holds coins. Its point has even y.
+// IdentityKey derives the identity's key from the seed, independent of every
+// key that holds coins. Its point has even y.
 func IdentityKey(seed []byte) (wire.Secret, error) {
 	for ctr := byte(0); ; ctr++ {
 		raw, err := hkdf.Key(sha256.New, seed, nil, "bitgram/1/identity"+string(rune(ctr)), 32)
@@ -93,7 +93,7 @@ func (a *account) key(p path) (*btcec.PrivateKey, error) {
 	return k.ECPrivKey()
 }
 
-// script is the P2TR script of an address.
+// script returns the P2TR script of an address.
 func (a *account) script(p path) ([]byte, error) {
 	k, err := a.key(p)
 	if err != nil {

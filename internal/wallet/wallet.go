@@ -1,9 +1,9 @@
-// Package wallet holds one home's coins: a BIP86 account (single-key taproot)
+// Package wallet manages one home's coins: a BIP86 account (single-key taproot)
 // under a BIP39 seed, with coins locked for contracts, exact undo on reorgs,
 // recovery from the seed by gap limit, and fee bumping.
 //
-// It keeps nothing in memory but keys: every method works in the caller's
-// transaction, so that coins, contracts and chain position never disagree.
+// It keeps only keys in memory. Every method works in the caller's transaction,
+// so coins, contracts and chain position are always consistent.
 package wallet
 
 import (
@@ -24,8 +24,9 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// Tx is what the wallet needs of a transaction of the store: an ordered
-// key-value face. Get of a missing key is nil; a Scan's limit of 0 is none.
+// Tx is the part of a store's transaction that the wallet needs: an ordered
+// key-value interface. Get returns nil for a missing key; a Scan with limit 0
+// has no limit.
 type Tx interface {
 	Get(bucket string, key []byte) ([]byte, error)
 	Put(bucket string, key, value []byte) error
@@ -35,41 +36,44 @@ type Tx interface {
 
 // Errors of the wallet.
 var (
-	// ErrOut: a payment cannot be taken back.
-	ErrOut = errors.New("it is out")
-	// ErrNoFunds: not enough unlocked, confirmed coins. The error is a *Short.
+	// ErrOut means that a payment can no longer be abandoned.
+	ErrOut = errors.New("it has been sent")
+	// ErrNoFunds means that there are not enough unlocked, confirmed coins. The
+	// error is a *Short.
 	ErrNoFunds = errors.New("not enough money")
-	// ErrUnknownTx: not a transaction that this wallet sent.
+	// ErrUnknownTx means that this wallet did not send the transaction.
 	ErrUnknownTx = errors.New("not a transaction of this wallet")
-	// ErrNotBumpable: confirmed, replaced or overtaken already, its change too
-	// small, or a funding whose signatures would break.
+	// ErrNotBumpable means that the transaction is confirmed, replaced or
+	// conflicted, its change is too small, or it is a funding whose signatures
+	// would become invalid.
 	ErrNotBumpable = errors.New("transaction cannot be bumped")
-	// ErrAmount: dust, or no amount of bitcoin at all.
+	// ErrAmount means that the amount is dust or out of range.
 	ErrAmount = errors.New("amount cannot be sent")
 )
 
 // Short is ErrNoFunds with the amounts.
 type Short struct {
 	Need, Have wire.Sat
-	Soon       wire.Sat // Have, and what is locked or waits for a block
+	Soon       wire.Sat // Have, and what is locked or unconfirmed
 }
 
 func (s *Short) Error() string {
 	return fmt.Sprintf("%v: %v needed, %v there", ErrNoFunds, s.Need, s.Have)
 }
 
-// Is makes errors.Is(err, ErrNoFunds) hold.
+// Is makes errors.Is(err, ErrNoFunds) true.
 func (s *Short) Is(target error) bool { return target == ErrNoFunds }
 
-// GapLimit is how many unused addresses are watched ahead on each branch
-// (BIP44).
+// GapLimit is the number of unused addresses that are watched ahead on each
+// branch (BIP44).
 const GapLimit = 20
 
-// coinbaseMaturity is consensus: blocks before a coinbase may be spent.
+// coinbaseMaturity is the number of blocks before a coinbase may be spent, by
+// consensus.
 const coinbaseMaturity = 100
 
-// The buckets. coin and history are written by Connect alone, through the undo
-// log, so that Disconnect restores them to the byte.
+// The buckets. Only Connect writes coin and history, through the undo log, so
+// that Disconnect restores them exactly.
 const (
 	bucketScript  = "wallet/script"  // script → path
 	bucketNext    = "wallet/next"    // branch → next unused index
@@ -77,17 +81,17 @@ const (
 	bucketHistory = "wallet/history" // txid → record of a confirmed transaction
 	bucketUndo    = "wallet/undo"    // height → what Connect changed there
 	bucketLock    = "wallet/lock"    // outpoint → holder
-	// A pending mark counts only while its transaction can still confirm: what
-	// the chain says of all its inputs is looked up, not remembered, so that a
-	// reorg needs no undo of it.
+	// A pending mark counts only while its transaction can still confirm. The
+	// state of its inputs on the chain is looked up each time, so a reorg needs
+	// no undo of the mark.
 	bucketPending = "wallet/pending" // outpoint → txid of our latest spend
 	bucketSent    = "wallet/sent"    // txid → our own transaction
-	// Change that the network has and no block yet; it goes, through the undo
-	// log, when its transaction confirms.
+	// Unconfirmed change of transactions that the network has accepted. It is
+	// removed, through the undo log, when its transaction confirms.
 	bucketChange = "wallet/change" // outpoint → coin
 )
 
-// undoKeep is how many blocks back a reorg can be undone.
+// undoKeep is the number of blocks that can be undone.
 const undoKeep = 2016
 
 type coin struct {
@@ -104,13 +108,13 @@ type Record struct {
 	Height wire.Height // 0 while unconfirmed
 	In     wire.Sat    // received by outputs of ours
 	Out    wire.Sat    // spent from coins of ours
-	// Kept: unconfirmed, and no node has taken it yet.
+	// Kept means unconfirmed and not yet accepted by any node.
 	Kept bool
 }
 
 type change struct {
 	Bucket   string
-	Key, Old []byte // Old is empty where there was nothing
+	Key, Old []byte // Old is empty if there was no value
 }
 
 // Sent is a transaction that the wallet signed.
@@ -118,13 +122,13 @@ type Sent struct {
 	Tx     []byte // with witnesses
 	Fee    wire.Sat
 	Change int  // index of the change output, -1 for none
-	Fixed  bool // never to be replaced: other signatures depend on its txid
-	// Replaces is the transaction that this one is a bump of, or zero.
+	Fixed  bool // must not be replaced: other signatures depend on its txid
+	// Replaces is the transaction that this one replaces, or zero.
 	Replaces wire.Hash
-	// Parents are own transactions that were unconfirmed when this one spent
-	// their change.
+	// Parents are our own transactions that were unconfirmed when this one
+	// spent their change.
 	Parents []wire.Hash
-	// Accepted: the network had it once.
+	// Accepted means that the network has accepted it at some time.
 	Accepted bool
 }
 
@@ -143,7 +147,7 @@ func New(seed []byte, params *chaincfg.Params) (*Wallet, error) {
 	return &Wallet{params: params, acct: a}, nil
 }
 
-// Init makes the wallet watch its first addresses. It may be called again.
+// Init makes the wallet watch its first addresses. It may be called repeatedly.
 func (w *Wallet) Init(tx Tx) error {
 	for branch := range uint32(2) {
 		next, err := w.next(tx, branch)
@@ -167,8 +171,8 @@ func (w *Wallet) next(tx Tx, branch uint32) (uint32, error) {
 	return binary.BigEndian.Uint32(raw), nil
 }
 
-// watchAhead makes sure that the GapLimit addresses from next on are watched.
-// Those before are already, so it goes from the far end until it meets one.
+// watchAhead watches the GapLimit addresses from next on. Earlier ones are
+// watched already, so it starts at the far end and stops at the first that is.
 func (w *Wallet) watchAhead(tx Tx, branch, next uint32) error {
 	for i := next + GapLimit; i > 0; i-- {
 		p := path{branch, i - 1}
@@ -186,7 +190,8 @@ func (w *Wallet) watchAhead(tx Tx, branch, next uint32) error {
 	return nil
 }
 
-// NewScript returns the script of a fresh address of a branch.
+// NewScript returns the script of a new address of a branch, and marks it as
+// used.
 func (w *Wallet) NewScript(tx Tx, branch uint32) ([]byte, error) {
 	i, err := w.next(tx, branch)
 	if err != nil {
@@ -198,9 +203,10 @@ func (w *Wallet) NewScript(tx Tx, branch uint32) ([]byte, error) {
 	return w.acct.script(path{branch, i})
 }
 
-// PeekScript is the script that NewScript would return next; it stays unused
-// until UseScript, or until something is signed that pays it. What may come to
-// nothing takes its address so, and leaves no gap behind.
+// PeekScript returns the script that NewScript would return next. It stays
+// unused until UseScript is called or a transaction that pays it is signed. A
+// payment that may be given up uses PeekScript, so it leaves no gap of unused
+// addresses.
 func (w *Wallet) PeekScript(tx Tx, branch uint32) ([]byte, error) {
 	i, err := w.next(tx, branch)
 	if err != nil {
@@ -239,10 +245,10 @@ func (w *Wallet) Address(script []byte) (string, error) {
 	return addrs[0].EncodeAddress(), nil
 }
 
-// ErrAddress: no bitcoin address of the network.
+// ErrAddress means that the text is not a Bitcoin address of the network.
 var ErrAddress = errors.New("not a bitcoin address")
 
-// ParseAddress returns the script of a bitcoin address of a network:
+// ParseAddress returns the script of a Bitcoin address of a network, or
 // ErrAddress.
 func ParseAddress(s string, params *chaincfg.Params) ([]byte, error) {
 	a, err := address.DecodeAddress(s, params)
@@ -255,7 +261,7 @@ func ParseAddress(s string, params *chaincfg.Params) ([]byte, error) {
 	return txscript.PayToAddrScript(a)
 }
 
-// Connect takes in the transactions of the block at height.
+// Connect processes the transactions of the block at height.
 func (w *Wallet) Connect(tx Tx, txs []*btcwire.MsgTx, height wire.Height) error {
 	var undo []change
 	set := func(bucket string, key []byte, v any) error {
@@ -323,9 +329,9 @@ func (w *Wallet) Connect(tx Tx, txs []*btcwire.MsgTx, height wire.Height) error 
 	return put(tx, bucketUndo, heightKey(height), undo)
 }
 
-// discover marks the addresses that txs pay to as used. It starts over as long
-// as that makes it watch more: payments to later addresses may come first in a
-// block.
+// discover marks the addresses that txs pay as used. It repeats as long as that
+// extends the watched range, because payments to later addresses may come first
+// in a block.
 func (w *Wallet) discover(tx Tx, txs []*btcwire.MsgTx) error {
 	for more := true; more; {
 		more = false
@@ -353,7 +359,7 @@ func (w *Wallet) discover(tx Tx, txs []*btcwire.MsgTx) error {
 	return nil
 }
 
-// Disconnect takes back what Connect did at height, to the byte.
+// Disconnect undoes Connect at height exactly.
 func (w *Wallet) Disconnect(tx Tx, height wire.Height) error {
 	var undo []change
 	if ok, err := get(tx, bucketUndo, heightKey(height), &undo); err != nil || !ok {
@@ -375,23 +381,23 @@ func (w *Wallet) Disconnect(tx Tx, height wire.Height) error {
 
 func heightKey(h wire.Height) []byte { return binary.BigEndian.AppendUint32(nil, uint32(h)) }
 
-// Balance is what the wallet holds.
+// Balance is the wallet's balance.
 type Balance struct {
 	Confirmed wire.Sat // spendable now
-	Locked    wire.Sat // kept for contracts that are not published yet
-	Change    wire.Sat // spendable now too: own change that no block has yet
-	Pending   wire.Sat // in own transactions that are not confirmed, with their change
+	Locked    wire.Sat // locked for contracts that are not published yet
+	Change    wire.Sat // also spendable: own unconfirmed change
+	Pending   wire.Sat // in our own unconfirmed transactions, including their change
 	Immature  wire.Sat // coinbases
 }
 
-// Spendable is what can be spent now.
+// Spendable returns the amount that can be spent now.
 func (b Balance) Spendable() wire.Sat { return b.Confirmed + b.Change }
 
-// Leaving is what is pending and does not come back as spendable change.
+// Leaving returns the pending amount that does not return as spendable change.
 func (b Balance) Leaving() wire.Sat { return max(b.Pending-b.Change, 0) }
 
-// unspent walks the coins that are not spent in the chain; with change, those
-// that are not in the chain yet and whose transaction still can be.
+// unspent iterates over the coins that are unspent on the chain; with change
+// also over unconfirmed change whose transaction can still confirm.
 func (w *Wallet) unspent(tx Tx, tip wire.Height, change bool, f func(o wire.Outpoint, c coin, locked, pending, mature bool) error) error {
 	alive := map[wire.Hash]bool{}
 	bucket := bucketCoin
@@ -434,7 +440,7 @@ func (w *Wallet) unspent(tx Tx, tip wire.Height, change bool, f func(o wire.Outp
 	})
 }
 
-// sent loads a transaction of our own; nil where there is none.
+// sent loads one of our own transactions, or returns nil.
 func (w *Wallet) sent(tx Tx, txid wire.Hash) (*Sent, *btcwire.MsgTx, error) {
 	var s Sent
 	if ok, err := get(tx, bucketSent, txid[:], &s); err != nil || !ok {
@@ -444,9 +450,9 @@ func (w *Wallet) sent(tx Tx, txid wire.Hash) (*Sent, *btcwire.MsgTx, error) {
 	return &s, t, t.Deserialize(bytes.NewReader(s.Tx))
 }
 
-// alive reports whether a transaction of our own can still confirm, or has: no
-// block spends one of its inputs otherwise. An input whose own transaction a
-// reorg took out may come back, so it is no reason to give up.
+// alive reports whether one of our own transactions can still confirm, or has:
+// no block spends one of its inputs otherwise. An input whose own transaction
+// was dropped by a reorg may return, so it does not count against it.
 func (w *Wallet) alive(tx Tx, txid wire.Hash) (bool, error) {
 	s, t, err := w.sent(tx, txid)
 	if err != nil || t == nil {
@@ -479,12 +485,11 @@ func (w *Wallet) possible(tx Tx, s *Sent, t *btcwire.MsgTx, txid wire.Hash) (boo
 	return true, nil
 }
 
-// maxAncestors is how many unconfirmed transactions of our own one may stand
-// on, itself counted; nodes relay 25 (BIP125's limits, Bitcoin Core's policy).
+// maxAncestors is the maximum length of a chain of our own unconfirmed
+// transactions, including the last; nodes relay 25 (Bitcoin Core's policy).
 const maxAncestors = 20
 
-// ancestors counts a transaction of our own and the unconfirmed ones that it
-// stands on.
+// ancestors counts one of our own transactions and its unconfirmed ancestors.
 func (w *Wallet) ancestors(tx Tx, txid wire.Hash, seen map[wire.Hash]bool) error {
 	if seen[txid] || len(seen) > maxAncestors {
 		return nil
@@ -497,7 +502,7 @@ func (w *Wallet) ancestors(tx Tx, txid wire.Hash, seen map[wire.Hash]bool) error
 	if err != nil || s == nil {
 		return err
 	}
-	for _, in := range t.TxIn { // also those that a reorg took out since
+	for _, in := range t.TxIn { // also those that a reorg dropped since
 		p := wire.Hash(in.PreviousOutPoint.Hash)
 		if own, err := tx.Get(bucketSent, p[:]); err != nil {
 			return err
@@ -511,14 +516,15 @@ func (w *Wallet) ancestors(tx Tx, txid wire.Hash, seen map[wire.Hash]bool) error
 	return nil
 }
 
-// IsOut reports whether the network had a transaction of our own once.
+// IsOut reports whether the network has ever accepted one of our own
+// transactions.
 func (w *Wallet) IsOut(tx Tx, txid wire.Hash) (bool, error) {
 	s, _, err := w.sent(tx, txid)
 	return s != nil && s.Accepted, err
 }
 
-// Accepted notes that the network has a transaction of our own: from now on its
-// change can be spent.
+// Accepted records that the network has accepted one of our own transactions.
+// From now on its change can be spent.
 func (w *Wallet) Accepted(tx Tx, txid wire.Hash) error {
 	s, t, err := w.sent(tx, txid)
 	if err != nil || s == nil {
@@ -545,8 +551,8 @@ func (w *Wallet) Accepted(tx Tx, txid wire.Hash) error {
 	return put(tx, bucketChange, key, c)
 }
 
-// current reports whether t is the latest of our transactions over all its
-// inputs: not replaced, and not forgotten in favour of another.
+// current reports whether t is the latest of our transactions for all its
+// inputs: neither replaced nor forgotten in favour of another.
 func (w *Wallet) current(tx Tx, t *btcwire.MsgTx, txid wire.Hash) (bool, error) {
 	for _, in := range t.TxIn {
 		mark, err := tx.Get(bucketPending, contract.OutpointOf(in.PreviousOutPoint).Bytes())
@@ -595,9 +601,10 @@ type Picked struct {
 	Fee          wire.Sat
 }
 
-// Lock picks coins for outputs of amount in all in a transaction of the given
-// weight without inputs and change, and locks them for holder; what holder had
-// locked before is freed first. A *Short where the coins do not suffice.
+// Lock selects coins for outputs of amount in total, in a transaction with the
+// given weight without inputs and change, and locks them for holder. It first
+// unlocks holder's earlier coins. It returns a *Short if the coins do not
+// suffice.
 func (w *Wallet) Lock(tx Tx, holder []byte, amount wire.Sat, weight int64, rate wire.SatPerKVB, tip wire.Height) (*Picked, error) {
 	if err := w.Unlock(tx, holder); err != nil {
 		return nil, err
@@ -614,7 +621,7 @@ func (w *Wallet) Lock(tx Tx, holder []byte, amount wire.Sat, weight int64, rate 
 	return p, nil
 }
 
-// Unlock frees holder's coins.
+// Unlock unlocks holder's coins.
 func (w *Wallet) Unlock(tx Tx, holder []byte) error {
 	return tx.Scan(bucketLock, nil, 0, func(key, value []byte) error {
 		if !bytes.Equal(value, holder) {
@@ -624,7 +631,8 @@ func (w *Wallet) Unlock(tx Tx, holder []byte) error {
 	})
 }
 
-// pick takes the smallest coin that suffices alone, else the largest first.
+// pick selects the smallest coin that suffices alone, or else coins from the
+// largest down.
 func (w *Wallet) pick(tx Tx, amount wire.Sat, weight int64, rate wire.SatPerKVB, tip wire.Height) (*Picked, error) {
 	if amount < 0 || amount > wire.MaxSat {
 		return nil, fmt.Errorf("%w: %v", ErrAmount, amount)
@@ -632,14 +640,14 @@ func (w *Wallet) pick(tx Tx, amount wire.Sat, weight int64, rate wire.SatPerKVB,
 	type choice struct {
 		at    wire.Outpoint
 		value wire.Sat
-		on    map[wire.Hash]bool // unconfirmed transactions that it stands on
+		on    map[wire.Hash]bool // its unconfirmed ancestors
 	}
 	var free []choice
 	var have, soon wire.Sat
 	if err := w.unspent(tx, tip, false, func(o wire.Outpoint, c coin, locked, pending, mature bool) error {
 		switch {
 		case !mature:
-		case locked || pending: // what comes back of it is known when it confirms
+		case locked || pending: // the amount that returns from it is known when it confirms
 			soon += c.Value
 		default:
 			free = append(free, choice{at: o, value: c.Value})
@@ -649,7 +657,7 @@ func (w *Wallet) pick(tx Tx, amount wire.Sat, weight int64, rate wire.SatPerKVB,
 	}); err != nil {
 		return nil, err
 	}
-	// What stands in no block yet is for when the rest does not suffice.
+	// Use unconfirmed coins only if the confirmed ones do not suffice.
 	enough := have >= amount+rate.Fee(contract.VSize(weight+int64(len(free))*contract.KeySpendInputWeight))
 	if err := w.unspent(tx, tip, true, func(o wire.Outpoint, c coin, locked, pending, _ bool) error {
 		if enough {
@@ -702,8 +710,8 @@ func (w *Wallet) pick(tx Tx, amount wire.Sat, weight int64, rate wire.SatPerKVB,
 	p.Fee = fee(len(p.Inputs), true)
 	if rest := sum - amount - p.Fee; rest >= contract.Dust {
 		p.Change = rest
-		// The address counts as used once something is signed that pays it, so
-		// that what is given up before leaves no gap behind.
+		// The address is marked as used only when a transaction that pays it is
+		// signed, so a payment that is given up before leaves no gap.
 		p.ChangeScript, err = w.PeekScript(tx, Internal)
 		return p, err
 	}
@@ -714,8 +722,8 @@ func (w *Wallet) pick(tx Tx, amount wire.Sat, weight int64, rate wire.SatPerKVB,
 	return p, nil
 }
 
-// shortfall is what unconfirmed transactions of our own pay together less than
-// rate: miners take what stands on them no earlier than them.
+// shortfall returns by how much our own unconfirmed transactions together pay
+// less than rate. Miners include their descendants no earlier than them.
 func (w *Wallet) shortfall(tx Tx, txids map[wire.Hash]bool, rate wire.SatPerKVB) wire.Sat {
 	var fees wire.Sat
 	var size int64
@@ -731,9 +739,9 @@ func vsize(t *btcwire.MsgTx) int64 {
 	return contract.VSize(int64(t.SerializeSizeStripped()*3 + t.SerializeSize()))
 }
 
-// Sign signs every input of t, all of which must be coins of this wallet, with
-// SIGHASH_DEFAULT, and remembers t as sent: its coins are pending until the
-// chain tells. It is deterministic: signing again gives the same bytes. A
+// Sign signs every input of t with SIGHASH_DEFAULT and stores t as sent. All
+// inputs must be coins of this wallet; they are pending until the chain shows
+// the outcome. Signing is deterministic: repeating it gives the same bytes. A
 // fixed transaction is never bumped.
 func (w *Wallet) Sign(tx Tx, t *btcwire.MsgTx, fixed bool) error {
 	return w.sign(tx, t, Sent{Fixed: fixed})
@@ -800,7 +808,7 @@ func (w *Wallet) sign(tx Tx, t *btcwire.MsgTx, s Sent) error {
 	txid := contract.Txid(t)
 	if old, _, err := w.sent(tx, txid); err != nil {
 		return err
-	} else if old != nil { // signed before: what has confirmed since may be taken back
+	} else if old != nil { // signed before: what has confirmed since may be undone
 		s.Accepted = old.Accepted
 		for _, p := range old.Parents {
 			if !slices.Contains(s.Parents, p) {
@@ -816,8 +824,8 @@ func (w *Wallet) sign(tx Tx, t *btcwire.MsgTx, s Sent) error {
 	return put(tx, bucketSent, txid[:], s)
 }
 
-// Forget frees the coins of a transaction that the network refused. Where it
-// was a bump, they are pending in the one that it was to replace again.
+// Forget frees the coins of a transaction that the network refused. If it was
+// to replace another, they are pending in that one again.
 func (w *Wallet) Forget(tx Tx, txid wire.Hash) error {
 	s, t, err := w.sent(tx, txid)
 	if err != nil || s == nil {
@@ -854,8 +862,8 @@ func (w *Wallet) Forget(tx Tx, txid wire.Hash) error {
 	return tx.Delete(bucketSent, txid[:])
 }
 
-// Abandon takes back a payment that no node has taken: ErrOut where one has, or
-// where it is a message's; ErrUnknownTx.
+// Abandon abandons a payment that no node has accepted. It returns ErrOut if a
+// node has, or if the payment is a message's, and ErrUnknownTx.
 func (w *Wallet) Abandon(tx Tx, txid wire.Hash) error {
 	s, _, err := w.sent(tx, txid)
 	if err != nil {
@@ -868,16 +876,16 @@ func (w *Wallet) Abandon(tx Tx, txid wire.Hash) error {
 	case s == nil:
 		return ErrUnknownTx
 	case s.Accepted || confirmed != nil:
-		return fmt.Errorf("%w: the network has it", ErrOut)
+		return fmt.Errorf("%w: the network has accepted it", ErrOut)
 	case s.Fixed:
 		return fmt.Errorf("%w: it pays for a message", ErrOut)
 	}
 	return w.Forget(tx, txid)
 }
 
-// dust is the smallest output to script that nodes relay: at Bitcoin Core's
-// default dust rate of 3,000 sat/kvB, what the output and an input that spends
-// it weigh; 67 vbytes for a witness program, 148 for any other.
+// dust returns the smallest output to script that nodes relay at Bitcoin Core's
+// default dust rate of 3,000 sat/kvB, from the size of the output and of an
+// input that spends it: 67 vB for a witness program, 148 vB for any other.
 func dust(script []byte) wire.Sat {
 	size := int64(btcwire.NewTxOut(0, script).SerializeSize())
 	if txscript.IsWitnessProgram(script) {
@@ -896,10 +904,11 @@ func (w *Wallet) Send(tx Tx, script []byte, amount wire.Sat, rate wire.SatPerKVB
 	return w.send(tx, script, amount, rate, tip)
 }
 
-// Burn builds and signs a payment, of 0 too, to a script that nobody can spend.
+// Burn builds and signs a payment, possibly of 0, to a script that nobody can
+// spend.
 func (w *Wallet) Burn(tx Tx, script []byte, amount wire.Sat, rate wire.SatPerKVB, tip wire.Height) (*btcwire.MsgTx, error) {
 	if !txscript.IsUnspendable(script) {
-		return nil, fmt.Errorf("%w: somebody could spend it", ErrAmount)
+		return nil, fmt.Errorf("%w: the output would be spendable", ErrAmount)
 	}
 	return w.send(tx, script, amount, rate, tip)
 }
@@ -920,8 +929,8 @@ func (w *Wallet) send(tx Tx, script []byte, amount wire.Sat, rate wire.SatPerKVB
 	return t, w.Sign(tx, t, false)
 }
 
-// spentChange reports whether a transaction of our own spends another's change,
-// or is about to.
+// spentChange reports whether another of our own transactions spends this one's
+// change, or is about to.
 func (w *Wallet) spentChange(tx Tx, s *Sent, txid wire.Hash) (bool, error) {
 	if s.Change < 0 {
 		return false, nil
@@ -938,10 +947,10 @@ func (w *Wallet) spentChange(tx Tx, s *Sent, txid wire.Hash) (bool, error) {
 	return w.alive(tx, wire.Hash(spend))
 }
 
-// Bump replaces an unconfirmed payment by one that pays rate out of its change
-// (BIP125: and at least the relay minimum more than before). A fixed transaction
-// stays as it is, and a child that spends its change pays for both; that can be
-// bumped in its turn.
+// Bump replaces an unconfirmed payment by one that pays rate, from its change
+// (BIP125: at least the relay minimum more than before). A fixed transaction is
+// not replaced; instead a child that spends its change pays for both, and can
+// itself be bumped.
 func (w *Wallet) Bump(tx Tx, txid wire.Hash, rate wire.SatPerKVB) (*btcwire.MsgTx, error) {
 	s, t, err := w.sent(tx, txid)
 	if err != nil {
@@ -958,7 +967,7 @@ func (w *Wallet) Bump(tx Tx, txid wire.Hash, rate wire.SatPerKVB) (*btcwire.MsgT
 	if ok, err := w.current(tx, t, txid); err != nil {
 		return nil, err
 	} else if !ok {
-		return nil, fmt.Errorf("%w: it is replaced already", ErrNotBumpable)
+		return nil, fmt.Errorf("%w: it has been replaced already", ErrNotBumpable)
 	}
 	if ok, err := w.spentChange(tx, s, txid); err != nil {
 		return nil, err
@@ -984,13 +993,13 @@ func (w *Wallet) Bump(tx Tx, txid wire.Hash, rate wire.SatPerKVB) (*btcwire.MsgT
 	t.TxOut[s.Change].Value -= int64(fee - s.Fee)
 	err = w.sign(tx, t, Sent{Replaces: txid})
 	if errors.Is(err, ErrUnknownTx) {
-		return nil, fmt.Errorf("%w: a reorg took out what it spends", ErrNotBumpable)
+		return nil, fmt.Errorf("%w: a reorg dropped the transaction that it spends", ErrNotBumpable)
 	}
 	return t, err
 }
 
 // child spends the change of a transaction that must not be replaced, so that
-// both, with what they stand on, pay rate.
+// both, with their unconfirmed ancestors, pay rate.
 func (w *Wallet) child(tx Tx, txid wire.Hash, s *Sent, parent *btcwire.MsgTx, rate wire.SatPerKVB) (*btcwire.MsgTx, error) {
 	if s.Change < 0 {
 		return nil, fmt.Errorf("%w: agents hold signatures over it, and it has no change that a child could spend", ErrNotBumpable)
@@ -1013,16 +1022,16 @@ func (w *Wallet) child(tx Tx, txid wire.Hash, s *Sent, parent *btcwire.MsgTx, ra
 	t.AddTxIn(&btcwire.TxIn{PreviousOutPoint: contract.OutPoint(wire.Outpoint{Txid: txid, Vout: uint32(s.Change)}), Sequence: contract.Sequence})
 	t.AddTxOut(btcwire.NewTxOut(int64(rest), script))
 	if err := w.Sign(tx, t, false); errors.Is(err, ErrUnknownTx) {
-		return nil, fmt.Errorf("%w: no node has taken it yet", ErrNotBumpable)
+		return nil, fmt.Errorf("%w: no node has accepted it yet", ErrNotBumpable)
 	} else if err != nil {
 		return nil, err
 	}
 	return t, nil
 }
 
-// Unconfirmed lists the wallet's own transactions that no block has and that
-// can still confirm, for rebroadcasting; of a bumped one, the latest. What one
-// stands on comes before it.
+// Unconfirmed lists the wallet's own unconfirmed transactions that can still
+// confirm, for rebroadcasting; of a bumped one, the latest. Ancestors come
+// first.
 func (w *Wallet) Unconfirmed(tx Tx) (list []*btcwire.MsgTx, err error) {
 	depths := map[*btcwire.MsgTx]int{}
 	err = tx.Scan(bucketSent, nil, 0, func(key, _ []byte) error {
@@ -1053,7 +1062,7 @@ func (w *Wallet) Unconfirmed(tx Tx) (list []*btcwire.MsgTx, err error) {
 	return list, err
 }
 
-// History lists the confirmed transactions by height.
+// History returns the confirmed transactions by height.
 func (w *Wallet) History(tx Tx) (list []Record, err error) {
 	err = tx.Scan(bucketHistory, nil, 0, func(_, raw []byte) error {
 		var r Record

@@ -22,7 +22,7 @@ func showOutcome(o bank.Outcome) api.IfStopped {
 	return api.IfStopped{Payee: o.Payee, Payer: o.Payer, Fee: o.Fee, Between: o.Between, Text: o.Text}
 }
 
-// ours fills in what both sides have.
+// ours fills in what both sides of a bank have in common.
 func ours(v *api.Bank, o *bank.Ours, count uint32, rate wire.SatPerKVB) {
 	l := &o.Ladder
 	v.Value, v.Rungs, v.Pennies, v.Penny = l.Value, l.Rungs, l.N(), l.Paid(1)
@@ -83,7 +83,7 @@ func (s *Server) showPayment(p *bank.Sending) api.BankPayment {
 	return v
 }
 
-// peerOf reads an address, perhaps with where it is reached: KEY@MULTIADDR,… .
+// peerOf parses ADDRESS or ADDRESS@MULTIADDR,… .
 func (s *Server) peerOf(text string) (p bank.Peer, err error) {
 	key, addrs, found := strings.Cut(text, "@")
 	if p.Key, err = wire.ParseRecipient(s.cfg.Network, key); err != nil {
@@ -98,10 +98,12 @@ func (s *Server) peerOf(text string) (p bank.Peer, err error) {
 	return p, nil
 }
 
-// reachTime is how long a peer is looked for, again and again.
+// reachTime is how long a peer is looked up, and reachAgain the pause between two
+// lookups.
 const reachTime, reachAgain = 30 * time.Second, 500 * time.Millisecond
 
-// reach finds out where a peer listens, unless that was said.
+// reach parses a peer and, if its multiaddrs are not given, looks them up in the
+// DHT.
 func (s *Server) reach(ctx context.Context, n *node.Node, text string) (bank.Peer, error) {
 	p, err := s.peerOf(text)
 	if err != nil || len(p.Addrs) > 0 {
@@ -114,7 +116,7 @@ func (s *Server) reach(ctx context.Context, n *node.Node, text string) (bank.Pee
 	}
 	ad, err := n.FindAgent(wait, p.Key)
 	for errors.Is(err, p2p.ErrNotFound) && wait.Err() == nil {
-		// One that has just begun is not in the DHT yet.
+		// An agent that has just started is not in the DHT yet.
 		select {
 		case <-time.After(reachAgain):
 			ad, err = n.FindAgent(wait, p.Key)
@@ -131,9 +133,9 @@ func (s *Server) reach(ctx context.Context, n *node.Node, text string) (bank.Pee
 	return p, nil
 }
 
-// BankByID names a bank or a payment in a path.
+// BankByID is the ID of a bank or payment in a path.
 type BankByID struct {
-	ID string `path:"id" doc:"a bank's ID, or its first digits (4 or more)"`
+	ID string `path:"id" doc:"ID of a bank or payment, or at least its first 4 digits"`
 }
 
 // bankNow finds a bank and shows it.
@@ -151,7 +153,7 @@ func (s *Server) bankNow(ctx context.Context, n *node.Node, id string) (v api.Ba
 	return v, nil, fmt.Errorf("%w: %s is a payment", node.ErrNoBank, id)
 }
 
-// payerOf is bankNow for what only a payer can do.
+// payerOf finds a bank of which this home is the payer.
 func (s *Server) payerOf(ctx context.Context, n *node.Node, id string) (p bank.Payer, err error) {
 	_, state, err := s.bankNow(ctx, n, id)
 	if err != nil {
@@ -159,22 +161,22 @@ func (s *Server) payerOf(ctx context.Context, n *node.Node, id string) (p bank.P
 	}
 	p, ok := state.(bank.Payer)
 	if !ok {
-		return p, fmt.Errorf("%w: its payer pays, this home is the payee", ErrRequest)
+		return p, fmt.Errorf("%w: this home is the payee of that bank, and only its payer can do this", ErrRequest)
 	}
 	return p, nil
 }
 
 type opening struct {
-	Peer    string  `query:"peer" required:"true" doc:"an address, or ADDRESS@MULTIADDR"`
+	Peer    string  `query:"peer" required:"true" doc:"ADDRESS or ADDRESS@MULTIADDR of the payee"`
 	Value   int64   `query:"value_sat" required:"true" minimum:"1"`
 	Rungs   uint32  `query:"rungs" default:"126" minimum:"1" maximum:"1022"`
-	Pennies uint32  `query:"pennies" default:"100000" minimum:"1" maximum:"16777215" doc:"rounded up to whole rungs"`
+	Pennies uint32  `query:"pennies" default:"100000" minimum:"1" maximum:"16777215" doc:"number of pennies, rounded up to whole rungs"`
 	Days    float64 `query:"days" default:"30" exclusiveMinimum:"0" maximum:"730"`
-	MaxFee  int64   `query:"max_fee_sat" default:"10000" minimum:"0" doc:"of the funding"`
+	MaxFee  int64   `query:"max_fee_sat" default:"10000" minimum:"0" doc:"most that the funding may cost"`
 	Memo    string  `query:"memo" maxLength:"200"`
 }
 
-// terms are what an opening asks for.
+// bankTerms are the terms that an opening asks for.
 func (s *Server) bankTerms(in *opening) node.BankTerms {
 	m := bank.MarginsFor(s.cfg.Network)
 	per := (in.Pennies + in.Rungs - 1) / in.Rungs
@@ -186,7 +188,7 @@ func (s *Server) bankTerms(in *opening) node.BankTerms {
 }
 
 func (s *Server) bankRoutes(to huma.API) {
-	on(s, to, "GET", "/banks", "Penny banks, of both sides", func(ctx context.Context, n *node.Node, _ *none) (list struct {
+	on(s, to, "GET", "/banks", "List penny banks, as payer and as payee", func(ctx context.Context, n *node.Node, _ *none) (list struct {
 		Banks []api.Bank `json:"banks" doc:"oldest first"`
 	}, err error) {
 		list.Banks = []api.Bank{}
@@ -203,11 +205,11 @@ func (s *Server) bankRoutes(to huma.API) {
 		})
 		return list, err
 	})
-	on(s, to, "GET", "/banks/{id}", "One bank", func(ctx context.Context, n *node.Node, in *BankByID) (api.Bank, error) {
+	on(s, to, "GET", "/banks/{id}", "Get a bank", func(ctx context.Context, n *node.Node, in *BankByID) (api.Bank, error) {
 		v, _, err := s.bankNow(ctx, n, in.ID)
 		return v, err
 	})
-	on(s, to, "POST", "/banks/quote", "What a bank would cost", func(ctx context.Context, n *node.Node, in *opening) (api.BankQuote, error) {
+	on(s, to, "POST", "/banks/quote", "Estimate the cost of a bank", func(ctx context.Context, n *node.Node, in *opening) (api.BankQuote, error) {
 		t := s.bankTerms(in)
 		q, err := n.QuoteBank(penny.Ladder{Value: t.Value, Rungs: t.Rungs, PerRung: t.PerRung})
 		l := &q.Ladder
@@ -230,11 +232,11 @@ func (s *Server) bankRoutes(to huma.API) {
 		v, _, err := s.bankNow(ctx, n, id.String())
 		return v, err
 	})
-	on(s, to, "POST", "/banks/{id}/pay", "Pay pennies, and wait until the payee holds them", func(ctx context.Context, n *node.Node, in *struct {
+	on(s, to, "POST", "/banks/{id}/pay", "Pay pennies, and wait until the payee has acknowledged them", func(ctx context.Context, n *node.Node, in *struct {
 		BankByID
-		Pennies uint32 `query:"pennies" maximum:"16777215" doc:"how many; or amount_msat"`
-		Amount  uint64 `query:"amount_msat" maximum:"2100000000000000000" doc:"as many pennies as are worth it"`
-		Each    bool   `query:"each" doc:"one by one; else one penny pays for many"`
+		Pennies uint32 `query:"pennies" maximum:"16777215" doc:"number of pennies; or pass amount_msat"`
+		Amount  uint64 `query:"amount_msat" maximum:"2100000000000000000" doc:"amount, rounded up to whole pennies"`
+		Each    bool   `query:"each" doc:"send every penny; otherwise one penny pays for many"`
 	}) (api.Bank, error) {
 		p, err := s.payerOf(ctx, n, in.ID)
 		if err != nil {
@@ -249,7 +251,7 @@ func (s *Server) bankRoutes(to huma.API) {
 			pennies = count
 		}
 		if pennies == 0 {
-			return api.Bank{}, fmt.Errorf("%w: say how many pennies, or what amount", ErrRequest)
+			return api.Bank{}, fmt.Errorf("%w: pass pennies or amount_msat", ErrRequest)
 		}
 		opt := node.Streaming{Each: in.Each, Window: 4096, Progress: func(count, target uint32) {
 			s.hub.progress(api.Progress{What: "pennies", Done: uint64(count), Total: uint64(target)})
@@ -260,7 +262,7 @@ func (s *Server) bankRoutes(to huma.API) {
 		v, _, err := s.bankNow(ctx, n, p.Bank.String())
 		return v, err
 	})
-	on(s, to, "POST", "/banks/{id}/close", "Close a bank: as payer by both, as payee alone", func(ctx context.Context, n *node.Node, in *BankByID) (api.Bank, error) {
+	on(s, to, "POST", "/banks/{id}/close", "Close a bank: as its payer together with the payee, as its payee alone", func(ctx context.Context, n *node.Node, in *BankByID) (api.Bank, error) {
 		v, state, err := s.bankNow(ctx, n, in.ID)
 		if err != nil {
 			return v, err
@@ -271,7 +273,7 @@ func (s *Server) bankRoutes(to huma.API) {
 		v, _, err = s.bankNow(ctx, n, v.ID)
 		return v, err
 	})
-	on(s, to, "POST", "/banks/{id}/cancel", "Take a bank back before it is paid for", func(ctx context.Context, n *node.Node, in *BankByID) (api.Bank, error) {
+	on(s, to, "POST", "/banks/{id}/cancel", "Take a bank back before it is funded", func(ctx context.Context, n *node.Node, in *BankByID) (api.Bank, error) {
 		p, err := s.payerOf(ctx, n, in.ID)
 		if err != nil {
 			return api.Bank{}, err
@@ -282,7 +284,7 @@ func (s *Server) bankRoutes(to huma.API) {
 		v, _, err := s.bankNow(ctx, n, p.Bank.String())
 		return v, err
 	})
-	on(s, to, "POST", "/banks/{id}/pair", "Ask the payee for a bank the other way", func(ctx context.Context, n *node.Node, in *struct {
+	on(s, to, "POST", "/banks/{id}/pair", "Ask the payee to open a reverse bank", func(ctx context.Context, n *node.Node, in *struct {
 		BankByID
 		Value int64 `query:"value_sat" required:"true" minimum:"1"`
 	}) (out struct {
@@ -300,10 +302,10 @@ func (s *Server) bankRoutes(to huma.API) {
 }
 
 type paying struct {
-	To     string `query:"to" required:"true" doc:"the payee's address"`
+	To     string `query:"to" required:"true" doc:"address of the payee"`
 	Amount uint64 `query:"amount_msat" required:"true" minimum:"1" maximum:"2100000000000000000"`
-	Step   uint64 `query:"step_msat" maximum:"2100000000000000000" doc:"how much at a time over bankers; 0 for a tenth"`
-	MaxFee uint64 `query:"max_fee_msat" maximum:"2100000000000000000" doc:"of all bankers"`
+	Step   uint64 `query:"step_msat" maximum:"2100000000000000000" doc:"amount per step when paying through bankers; 0 for a tenth"`
+	MaxFee uint64 `query:"max_fee_msat" maximum:"2100000000000000000" doc:"most that all bankers may take"`
 	Memo   string `query:"memo" maxLength:"200"`
 }
 
@@ -327,7 +329,7 @@ func (s *Server) paymentNow(ctx context.Context, n *node.Node, id string) (v api
 }
 
 func (s *Server) paymentRoutes(to huma.API) {
-	on(s, to, "GET", "/payments", "Payments to keys, over banks", func(ctx context.Context, n *node.Node, _ *none) (list struct {
+	on(s, to, "GET", "/payments", "List payments to addresses", func(ctx context.Context, n *node.Node, _ *none) (list struct {
 		Payments []api.BankPayment `json:"payments" doc:"oldest first"`
 	}, err error) {
 		list.Payments = []api.BankPayment{}
@@ -337,11 +339,11 @@ func (s *Server) paymentRoutes(to huma.API) {
 		})
 		return list, err
 	})
-	on(s, to, "GET", "/payments/{id}", "One payment", func(ctx context.Context, n *node.Node, in *BankByID) (api.BankPayment, error) {
+	on(s, to, "GET", "/payments/{id}", "Get a payment", func(ctx context.Context, n *node.Node, in *BankByID) (api.BankPayment, error) {
 		v, _, err := s.paymentNow(ctx, n, in.ID)
 		return v, err
 	})
-	on(s, to, "POST", "/payments/plan", "Which way a payment would go, and for how much", func(ctx context.Context, n *node.Node, in *paying) (api.BankPayment, error) {
+	on(s, to, "POST", "/payments/plan", "Show the route of a payment and its fees", func(ctx context.Context, n *node.Node, in *paying) (api.BankPayment, error) {
 		p, err := s.payment(in)
 		if err != nil {
 			return api.BankPayment{}, err
@@ -355,7 +357,7 @@ func (s *Server) paymentRoutes(to huma.API) {
 		v.ID, v.State, v.Fees = "", "planned", plan.AllFees()
 		return v, nil
 	})
-	on(s, to, "POST", "/payments", "Pay a key, over a bank with it or over bankers", func(ctx context.Context, n *node.Node, in *paying) (api.BankPayment, error) {
+	on(s, to, "POST", "/payments", "Pay an address, through a bank with its owner or through bankers", func(ctx context.Context, n *node.Node, in *paying) (api.BankPayment, error) {
 		p, err := s.payment(in)
 		if err != nil {
 			return api.BankPayment{}, err
@@ -368,7 +370,7 @@ func (s *Server) paymentRoutes(to huma.API) {
 		return v, err
 	})
 	for what, f := range map[string]func(*node.Node, context.Context, wire.Hash) error{"resume": (*node.Node).ResumePayment, "end": (*node.Node).EndPayment} {
-		summary := map[string]string{"resume": "Go on with a payment that has ended", "end": "End a payment after the step under way"}[what]
+		summary := map[string]string{"resume": "Resume a payment that has ended", "end": "End a payment after its current step"}[what]
 		on(s, to, "POST", "/payments/{id}/"+what, summary, func(ctx context.Context, n *node.Node, in *BankByID) (api.BankPayment, error) {
 			v, p, err := s.paymentNow(ctx, n, in.ID)
 			if err != nil {
@@ -381,7 +383,7 @@ func (s *Server) paymentRoutes(to huma.API) {
 			return v, err
 		})
 	}
-	on(s, to, "GET", "/banker", "What this home takes and passes on", s.banker)
+	on(s, to, "GET", "/banker", "What this home receives, forwards and earns", s.banker)
 }
 
 func (s *Server) banker(ctx context.Context, n *node.Node, _ *none) (b api.Banker, err error) {

@@ -38,7 +38,7 @@ var (
 	ErrTakesNone = errors.New("this agent accepts no penny banks")
 )
 
-// codes gives each error its code: the first row that matches counts.
+// codes maps errors to codes. The first row that matches counts.
 var codes = []struct {
 	is   error
 	code api.Code

@@ -12,8 +12,8 @@ import (
 	"github.com/bitgram/bitgram/internal/node"
 )
 
-// health tells whoever asks whether all is well and, as a code, what is not; and
-// the rest to who has the token.
+// health reports whether all is well and, as a code, what is not. Only a caller
+// with the token gets the reason.
 func (s *Server) health(w http.ResponseWriter, r *http.Request, known bool) {
 	type health struct {
 		OK     bool     `json:"ok"`
@@ -57,10 +57,10 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request, known bool) {
 	writeJSON(w, http.StatusOK, h)
 }
 
-// healthTime is how long the Bitcoin node has to say how it is.
+// healthTime is the time limit for the Bitcoin node to answer.
 const healthTime = 5 * time.Second
 
-// nodeHealth asks the Bitcoin node, which may be stalled.
+// nodeHealth checks the Bitcoin node, which may not answer at all.
 func (s *Server) nodeHealth(ctx context.Context) error {
 	if s.cfg.Health == nil {
 		return nil
@@ -74,13 +74,13 @@ func (s *Server) nodeHealth(ctx context.Context) error {
 	return err
 }
 
-// oldHealth is nodeHealth for callers without a token, asked once a second at
-// most.
+// oldHealth is nodeHealth for callers without a token: the node is asked at most
+// once per second.
 func (s *Server) oldHealth(ctx context.Context) error {
 	s.asked.mu.Lock()
 	defer s.asked.mu.Unlock()
 	if time.Since(s.asked.at) >= time.Second {
-		s.asked.err = s.nodeHealth(context.WithoutCancel(ctx)) // the answer is others' too
+		s.asked.err = s.nodeHealth(context.WithoutCancel(ctx)) // the answer is for later callers, too
 		s.asked.at = time.Now()
 	}
 	return s.asked.err

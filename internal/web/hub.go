@@ -7,17 +7,17 @@ import (
 	"github.com/bitgram/bitgram/internal/api"
 )
 
-// hub passes events on to whoever listens. Nobody waits for a listener that is
-// slow: it gets no progress while it has much to read, and is left, so that it
-// knows, where it would miss something.
+// hub sends events to listeners. It never waits for a slow one: a listener with
+// much to read gets no progress, and if its backlog is full, its channel is
+// closed, so that it knows that it has missed something.
 type hub struct {
 	mu     sync.Mutex
 	list   map[chan any]bool
 	closed bool
-	told   map[string]time.Time // of progress, by what
+	told   map[string]time.Time // when progress was last sent, by what
 }
 
-// backlog is how many events wait for a listener.
+// backlog is the number of events that may wait for a listener.
 const backlog = 256
 
 func (h *hub) join() (events <-chan any, leave func()) {
@@ -56,7 +56,7 @@ func (h *hub) send(e any) {
 	}
 }
 
-// progressEvery is how often progress of one kind is told.
+// progressEvery is the shortest time between two events of the same progress.
 const progressEvery = 100 * time.Millisecond
 
 func (h *hub) progress(p api.Progress) {

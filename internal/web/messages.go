@@ -21,18 +21,18 @@ import (
 )
 
 type byID struct {
-	ID string `path:"id" doc:"a message ID, or its first digits (4 or more)"`
+	ID string `path:"id" doc:"message ID, or at least its first 4 digits"`
 }
 
 type page struct {
 	Limit  int `query:"limit" default:"1000" minimum:"1" maximum:"100000"`
-	Offset int `query:"offset" minimum:"0" doc:"how many of the newest to leave out"`
+	Offset int `query:"offset" minimum:"0" doc:"number of the newest messages to skip"`
 }
 
 func (s *Server) messageRoutes(to huma.API) {
-	on(s, to, "GET", "/inbox", "Messages received", s.inbox)
-	on(s, to, "GET", "/sent", "Messages sent", s.listSent)
-	on(s, to, "GET", "/messages/{id}", "One message", func(ctx context.Context, n *node.Node, in *byID) (api.Message, error) {
+	on(s, to, "GET", "/inbox", "List received messages", s.inbox)
+	on(s, to, "GET", "/sent", "List sent messages", s.listSent)
+	on(s, to, "GET", "/messages/{id}", "Get a message", func(ctx context.Context, n *node.Node, in *byID) (api.Message, error) {
 		m, _, err := s.find(ctx, n, in.ID, engine.KindSender, engine.KindRecipient)
 		return m, err
 	})
@@ -42,7 +42,7 @@ func (s *Server) messageRoutes(to huma.API) {
 			return m, err
 		}
 		if m.Direction != "sent" {
-			return m, fmt.Errorf("%w: it was received", deal.ErrTooLate)
+			return m, fmt.Errorf("%w: this message was received", deal.ErrTooLate)
 		}
 		if err := n.Cancel(ctx, ref); err != nil {
 			return m, err
@@ -50,33 +50,33 @@ func (s *Server) messageRoutes(to huma.API) {
 		m, _, err = s.find(ctx, n, in.ID, engine.KindSender)
 		return m, err
 	})
-	on(s, to, "DELETE", "/messages/{id}", "Delete a message that was received, or else one that was sent and has come to its end", func(ctx context.Context, n *node.Node, in *byID) (api.Message, error) {
+	on(s, to, "DELETE", "/messages/{id}", "Delete a received message, or a sent one that is delivered, refunded or failed", func(ctx context.Context, n *node.Node, in *byID) (api.Message, error) {
 		m, ref, err := s.find(ctx, n, in.ID, engine.KindRecipient, engine.KindSender)
 		if err != nil {
 			return m, err
 		}
 		return m, n.Discard(ctx, ref)
 	})
-	on(s, to, "GET", "/messages/{id}/proof", "A proof of delivery that anybody can check offline", func(ctx context.Context, n *node.Node, in *byID) (*deal.Proof, error) {
+	on(s, to, "GET", "/messages/{id}/proof", "Get a proof of delivery that anyone can check offline", func(ctx context.Context, n *node.Node, in *byID) (*deal.Proof, error) {
 		_, state, err := n.Find(ctx, in.ID, engine.KindSender, engine.KindRecipient)
 		if err != nil {
 			return nil, err
 		}
 		sent, ok := state.(deal.Sender)
 		if !ok {
-			return nil, fmt.Errorf("%w: only its sender has one", deal.ErrNoProof)
+			return nil, fmt.Errorf("%w: only the sender of a message has one", deal.ErrNoProof)
 		}
 		return sent.Proof(s.cfg.Network)
 	})
-	on(s, to, "POST", "/estimate", "What a message would cost", func(ctx context.Context, n *node.Node, in *struct {
+	on(s, to, "POST", "/estimate", "Estimate the cost of a message", func(ctx context.Context, n *node.Node, in *struct {
 		TermsQuery
-		Bytes uint64 `query:"bytes" required:"true" doc:"of the message's body and attachments"`
+		Bytes uint64 `query:"bytes" required:"true" doc:"size of the body and attachments, in bytes"`
 	}) (api.Estimate, error) {
 		return s.estimate(ctx, n, &in.TermsQuery, in.Bytes)
 	})
 
 	huma.Register(to, huma.Operation{OperationID: "post-messages", Method: "POST", Path: "/v1/messages", Summary: "Send a message",
-		Description: "The body is the message's bytes; or, where the query names attachments, multipart/form-data with the message first and the attachments behind it in their order. It answers when the message is queued.",
+		Description: "The body is the message's bytes. If the query names attachments, it is multipart/form-data: first the message, then the attachments in the order of their names. The answer comes when the message is queued.",
 	}, func(ctx context.Context, in *sending) (*out[api.Message], error) {
 		n, err := s.get()
 		if err != nil {
@@ -88,12 +88,12 @@ func (s *Server) messageRoutes(to huma.API) {
 		}
 		return &out[api.Message]{m}, nil
 	})
-	// Described behind the library's back, which would read the body itself.
+	// Described here, not by the library, which would then read the body itself.
 	to.OpenAPI().Paths["/v1/messages"].Post.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
 		"application/octet-stream": {Schema: &huma.Schema{Type: "string", Format: "binary"}},
 		"multipart/form-data":      {Schema: &huma.Schema{Type: "object"}}}}
-	huma.Register(to, huma.Operation{OperationID: "get-message-content", Method: "GET", Path: "/v1/messages/{id}/content", Summary: "The MIME message, as it was read",
-		Responses: map[string]*huma.Response{"200": {Description: "the message", Content: map[string]*huma.MediaType{"message/rfc822": {}}}},
+	huma.Register(to, huma.Operation{OperationID: "get-message-content", Method: "GET", Path: "/v1/messages/{id}/content", Summary: "Get the MIME message of a received message",
+		Responses: map[string]*huma.Response{"200": {Description: "the MIME message", Content: map[string]*huma.MediaType{"message/rfc822": {}}}},
 	}, func(ctx context.Context, in *byID) (*huma.StreamResponse, error) {
 		n, err := s.get()
 		if err != nil {
@@ -121,17 +121,17 @@ func (s *Server) messageRoutes(to huma.API) {
 	})
 }
 
-// TermsQuery is Terms as the query has them.
+// TermsQuery is api.Terms in a query.
 type TermsQuery struct {
-	To        string   `query:"to" required:"true" doc:"an address, npub or public key"`
+	To        string   `query:"to" required:"true" doc:"address, npub or public key of the recipient"`
 	Subject   string   `query:"subject" maxLength:"998"`
-	Filename  string   `query:"filename" maxLength:"255" doc:"base name of the file that the body is"`
+	Filename  string   `query:"filename" maxLength:"255" doc:"base name of the file, if the body is one"`
 	Attach    []string `query:"attach,explode" maxItems:"100" doc:"base names of the attachments"`
-	Days      float64  `query:"days" default:"7" exclusiveMinimum:"0" maximum:"365" doc:"how long it is kept for the recipient"`
+	Days      float64  `query:"days" default:"7" exclusiveMinimum:"0" maximum:"365" doc:"days for which agents store the message"`
 	Agents    int      `query:"agents" default:"3" minimum:"1" maximum:"16"`
-	MaxSat    int64    `query:"max_sat" default:"100000" minimum:"1" doc:"what it may cost at most"`
-	OneOfMany bool     `query:"one_of_many" doc:"one frozen output for all agents instead of one each"`
-	Size      uint64   `query:"size" doc:"of the body, bytes, for progress; 0 where it is not known"`
+	MaxSat    int64    `query:"max_sat" default:"100000" minimum:"1" doc:"most that the message may cost, fees included"`
+	OneOfMany bool     `query:"one_of_many" doc:"freeze one output for all agents instead of one for each"`
+	Size      uint64   `query:"size" doc:"size of the body in bytes, for progress; 0 if unknown"`
 }
 
 func (s *Server) letter(t *TermsQuery) (l node.Letter, err error) {
@@ -140,22 +140,22 @@ func (s *Server) letter(t *TermsQuery) (l node.Letter, err error) {
 		l.Shape = wire.OneOfMany
 	}
 	if l.Agents > wire.MaxAgents {
-		return l, fmt.Errorf("%w: at most %d agents", ErrRequest, wire.MaxAgents)
+		return l, fmt.Errorf("%w: agents is %d: must be at most %d", ErrRequest, l.Agents, wire.MaxAgents)
 	}
-	// No quote is taken that does not hold for two depths of confirmation.
+	// A quote must hold for two depths of confirmation to be accepted.
 	l.Blocks = max(3*s.margins.RevealConf, uint32(t.Days*float64(s.margins.BlocksPerDay)))
 	l.To, err = wire.ParseRecipient(s.cfg.Network, t.To)
 	return l, err
 }
 
-// sending is a request to send, with its body as a stream.
+// sending is a request to send a message. Its body is read as a stream.
 type sending struct {
 	TermsQuery
 	contentType string
 	body        io.Reader
 }
 
-// Resolve implements huma.Resolver: it takes the body as it comes.
+// Resolve implements huma.Resolver: it keeps the body unread.
 func (in *sending) Resolve(c huma.Context) []error {
 	in.contentType, in.body = c.Header("Content-Type"), c.BodyReader()
 	return nil
@@ -170,7 +170,7 @@ func (s *Server) send(ctx context.Context, n *node.Node, in *sending) (m api.Mes
 	if len(in.Attach) > 0 {
 		_, params, err := mime.ParseMediaType(in.contentType)
 		if err != nil || params["boundary"] == "" {
-			return m, fmt.Errorf("%w: attachments come as multipart/form-data", ErrRequest)
+			return m, fmt.Errorf("%w: a message with attachments must be multipart/form-data", ErrRequest)
 		}
 		parts := &parts{r: multipart.NewReader(in.body, params["boundary"])}
 		l.Body = parts.next()
@@ -189,7 +189,7 @@ func (s *Server) send(ctx context.Context, n *node.Node, in *sending) (m api.Mes
 	return s.sent(state.(deal.Sender)), nil
 }
 
-// parts hands out the parts of a request one behind another.
+// parts returns the parts of a multipart request one after the other.
 type parts struct {
 	r    *multipart.Reader
 	at   int
@@ -245,7 +245,7 @@ func (s *Server) estimate(ctx context.Context, n *node.Node, t *TermsQuery, size
 	return e, err
 }
 
-// envelope is about what a MIME header and the encryption add.
+// envelope is roughly what a MIME header and the encryption add, in bytes.
 const envelope = 600
 
 func hexes(keys []wire.Key) []string {
@@ -256,7 +256,7 @@ func hexes(keys []wire.Key) []string {
 	return list
 }
 
-// newest cuts a page out of a list in which the newest comes last.
+// newest returns a page, newest first, of a list in which the newest is last.
 func newest[T any](list []T, p *page) []T {
 	some := []T{}
 	for i := len(list) - 1 - p.Offset; i >= 0 && len(some) < p.Limit; i-- {
@@ -278,7 +278,7 @@ func (s *Server) inbox(ctx context.Context, n *node.Node, p *page) (api.Messages
 		return api.Messages{}, err
 	}
 	m := api.Messages{Messages: []api.Message{}, Total: len(list)}
-	for _, o := range newest(list, p) { // whose files are opened, and no others
+	for _, o := range newest(list, p) { // only their files are opened
 		m.Messages = append(m.Messages, s.received(n, o.ref, o.state))
 	}
 	return m, nil
@@ -307,7 +307,7 @@ func (s *Server) find(ctx context.Context, n *node.Node, id string, kinds ...eng
 	return m, ref, nil
 }
 
-// sent shows a message of this sender.
+// sent shows a sent message.
 func (s *Server) sent(st deal.Sender) api.Message {
 	m := api.Message{ID: st.Terms.Key.ID().String(), Direction: "sent", State: st.State(), Phase: st.Phase.String(), To: wire.EncodeAddress(s.cfg.Network, st.Terms.Recipient),
 		Subject: st.Terms.Subject, Bytes: st.Terms.PayloadSize, Created: st.Terms.Created, Agents: []string{}, Failure: st.Failure, FailedBy: api.Code(st.FailedBy)}
@@ -341,8 +341,8 @@ func (s *Server) sent(st deal.Sender) api.Message {
 	return m
 }
 
-// received shows a message of this recipient; its header is read where n is
-// given.
+// received shows a received message. If n is not nil, the message's header is
+// read.
 func (s *Server) received(n *node.Node, ref engine.Ref, r deal.Recipient) api.Message {
 	m := api.Message{Direction: "received", State: r.State(), Phase: r.Phase.String(), To: wire.EncodeAddress(s.cfg.Network, r.Identity), Bytes: r.Size,
 		Agents: []string{}, Funding: displayed(r.Txid), Failure: r.Failure, Acked: r.Acked}

@@ -16,26 +16,26 @@ func (s *Server) metrics() {
 	s.mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{ErrorLog: slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelWarn)}))
 }
 
-// collector reads the node's numbers when they are asked for.
+// collector reads the node's figures when they are scraped.
 type collector struct{ s *Server }
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("bitgram_"+name, help, labels, nil)
 }
 
-// What /metrics shows, beside Go's own.
+// The metrics of /metrics.
 var (
-	descInfo     = desc("info", "Always 1.", "version", "network")
-	descUptime   = desc("uptime_seconds", "Time since the daemon's start.")
-	descHeight   = desc("chain_height", "The last block that was read.")
-	descSynced   = desc("chain_synced", "1 where that is the node's tip.")
-	descPeers    = desc("dht_peers", "Peers in the routing table.")
-	descBalance  = desc("wallet_satoshi", "What the wallet holds.", "kind")
-	descMessages = desc("agent_messages", "Messages that the agent holds.")
-	descBytes    = desc("agent_stored_bytes", "Bytes of them on the disk.")
-	descQuotes   = desc("agent_quotes", "Quotes given and not used.")
-	descEarned   = desc("agent_earned_satoshi", "Claimed and final, before fees.")
-	descPending  = desc("agent_pending_satoshi", "Claimed or claimable, not final.")
+	descInfo     = desc("info", "Always 1; the labels say what runs.", "version", "network")
+	descUptime   = desc("uptime_seconds", "Seconds since the daemon started.")
+	descHeight   = desc("chain_height", "Height of the last block read.")
+	descSynced   = desc("chain_synced", "1 if the last block read is the Bitcoin node's tip, else 0.")
+	descPeers    = desc("dht_peers", "Number of peers in the DHT routing table.")
+	descBalance  = desc("wallet_satoshi", "Balance of the wallet, by kind.", "kind")
+	descMessages = desc("agent_messages", "Number of messages that the agent holds.")
+	descBytes    = desc("agent_stored_bytes", "Bytes of held messages on disk.")
+	descQuotes   = desc("agent_quotes", "Number of quotes given and not used.")
+	descEarned   = desc("agent_earned_satoshi", "Earned by final claims, before fees.")
+	descPending  = desc("agent_pending_satoshi", "Claimed or claimable, and not final.")
 )
 
 // Describe implements prometheus.Collector.

@@ -23,7 +23,7 @@ func showEntry(e blockname.Entry) (list []api.Bid) {
 }
 
 func (s *Server) nameRoutes(to huma.API) {
-	on(s, to, "GET", "/names", "How far the chain was read for hints", func(ctx context.Context, n *node.Node, _ *none) (v api.Scan, err error) {
+	on(s, to, "GET", "/names", "How far the chain has been read for hints", func(ctx context.Context, n *node.Node, _ *none) (v api.Scan, err error) {
 		if n.Names() == nil {
 			return v, node.ErrNoNames
 		}
@@ -32,9 +32,9 @@ func (s *Server) nameRoutes(to huma.API) {
 		v.Hints, err = n.Names().Count(ctx)
 		return v, err
 	})
-	on(s, to, "GET", "/names/list", "Hints by kind and beginning", func(ctx context.Context, n *node.Node, in *struct {
+	on(s, to, "GET", "/names/list", "List hints by kind and prefix", func(ctx context.Context, n *node.Node, in *struct {
 		Kind  string `query:"kind" enum:"host,domain,tld,authority,seed" default:"host"`
-		From  string `query:"prefix" maxLength:"253" doc:"how their names begin"`
+		From  string `query:"prefix" maxLength:"253" doc:"first characters of the names"`
 		Limit int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
 	}) (list api.Names, err error) {
 		list.Names = []api.Bid{}
@@ -55,24 +55,24 @@ func (s *Server) nameRoutes(to huma.API) {
 		}
 		return list, err
 	})
-	on(s, to, "GET", "/names/resolve/{name}", "What a name leads to", func(ctx context.Context, n *node.Node, in *struct {
+	on(s, to, "GET", "/names/resolve/{name}", "Resolve a name", func(ctx context.Context, n *node.Node, in *struct {
 		Name   string `path:"name" maxLength:"253"`
-		Agents int    `query:"agents" minimum:"0" maximum:"20" default:"8" doc:"how many at most"`
-		Above  bool   `query:"above" doc:"domain hints of what the name lies in, too"`
+		Agents int    `query:"agents" minimum:"0" maximum:"20" default:"8" doc:"most agents to return"`
+		Above  bool   `query:"above" doc:"also return domain hints of the name's parent domains"`
 	}) (api.Answer, error) {
 		return s.resolve(ctx, n, in.Name, in.Agents, in.Above)
 	})
 	type hinted struct {
-		Hint string `query:"hint" required:"true" maxLength:"80" doc:"as it is to stand on the chain"`
+		Hint string `query:"hint" required:"true" maxLength:"80" doc:"text of the hint on the chain"`
 	}
-	on(s, to, "GET", "/names/offer", "What a hint would have to burn", func(ctx context.Context, n *node.Node, in *hinted) (api.Offer, error) {
+	on(s, to, "GET", "/names/offer", "How much a hint must burn", func(ctx context.Context, n *node.Node, in *hinted) (api.Offer, error) {
 		o, _, err := s.offer(ctx, n, in.Hint)
 		return o, err
 	})
 	on(s, to, "POST", "/names", "Register a hint", func(ctx context.Context, n *node.Node, in *struct {
-		Hint string `query:"hint" required:"true" maxLength:"80" doc:"as it is to stand on the chain"`
+		Hint string `query:"hint" required:"true" maxLength:"80" doc:"text of the hint on the chain"`
 		Burn int64  `query:"burn_sat" minimum:"0"`
-		Rate int64  `query:"rate_sat_per_kvb" minimum:"0" maximum:"100000000" doc:"0 for the node's estimate"`
+		Rate int64  `query:"rate_sat_per_kvb" minimum:"0" maximum:"100000000" doc:"fee rate; 0 for the node's estimate"`
 	}) (api.Offer, error) {
 		o, h, err := s.offer(ctx, n, in.Hint)
 		if err != nil {
@@ -97,8 +97,8 @@ func (s *Server) offer(ctx context.Context, n *node.Node, text string) (o api.Of
 	return api.Offer{Hint: api.HintOf(h), Needed: needed, Now: showEntry(e)}, h, err
 }
 
-// resolve finds hints of a name, above also of the domains that it lies in, and
-// agents of one under bitgram.
+// resolve finds the hints of a name, with above also those of its parent domains,
+// and the closest agents of a name under .bitgram.
 func (s *Server) resolve(ctx context.Context, n *node.Node, name string, agents int, above bool) (a api.Answer, err error) {
 	a = api.Answer{Name: name, Names: []api.Bid{}, Agents: []api.Agent{}}
 	name = strings.TrimSuffix(strings.ToLower(name), ".")
@@ -122,7 +122,7 @@ func (s *Server) resolve(ctx context.Context, n *node.Node, name string, agents 
 			if _, domain, ok := strings.Cut(name, "."); ok {
 				for ; above && strings.Contains(domain, "."); _, domain, _ = strings.Cut(domain, ".") {
 					if len(domain) > blockname.MaxSize {
-						continue // no hint has it
+						continue // too long for a hint
 					}
 					e, err := blockname.Lookup(r, blockname.Domain, domain, "")
 					if err != nil {
@@ -146,7 +146,7 @@ func (s *Server) resolve(ctx context.Context, n *node.Node, name string, agents 
 	}
 	found, err := n.Closest(ctx, target(s.cfg.Network, label))
 	if errors.Is(err, p2p.ErrUnreachable) && len(a.Names) > 0 {
-		err = nil // the seeds are what helps then
+		err = nil // the seeds help in this case
 	}
 	for _, f := range found[:min(len(found), agents)] {
 		g := s.agent(f.Ad)
@@ -156,12 +156,12 @@ func (s *Server) resolve(ctx context.Context, n *node.Node, name string, agents 
 	return a, err
 }
 
-// maxSeeds is how many seeds of a TLD an answer has.
+// maxSeeds is the number of a TLD's seeds in an answer.
 const maxSeeds = 16
 
-// target is what agents are looked up near to: a key's own place, so that an
-// agent under its own key comes first, or the name. A key may be an address, an
-// npub or hex, in labels of any length.
+// target returns the DHT place near which agents are looked up: the name, or for a
+// key the key's own place, so that an agent under its own key comes first. A key
+// may be an address, an npub or hex, in labels of any length.
 func target(network wire.Network, label string) []byte {
 	if key, err := wire.ParseRecipient(network, strings.ReplaceAll(label, ".", "")); err == nil {
 		if id, err := p2p.PeerID(key); err == nil {

@@ -35,14 +35,15 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// Config of a Server.
+// Config configures a Server.
 type Config struct {
 	Version string
 	Network wire.Network
 	Token   string
-	// Backup writes an encrypted copy of the home.
+	// Backup writes an encrypted backup of the home.
 	Backup func(ctx context.Context, w io.Writer, snapshot func(context.Context, string) error) error
-	// Health is nil where the Bitcoin node serves well.
+	// Health returns an error if the Bitcoin node is unusable; nil for a chain
+	// without one.
 	Health func(context.Context) error
 	Log    *slog.Logger
 }
@@ -58,19 +59,19 @@ type Server struct {
 	mu   sync.Mutex
 	node *node.Node // nil until Attach
 
-	asked struct { // the Bitcoin node, how it is
+	asked struct { // last answer of Health
 		mu  sync.Mutex
 		at  time.Time
 		err error
 	}
 }
 
-// New makes a server. It answers only once it has a node; its Observe, Tip and
-// Progress are for that node's configuration.
+// New returns a server. Until Attach gives it a node, it answers with ErrStarting.
+// Observe, Tip and Progress go into that node's configuration.
 func New(cfg Config) *Server {
 	s := &Server{cfg: cfg, started: time.Now(), mux: http.NewServeMux(), margins: deal.MarginsFor(cfg.Network)}
 	conf := huma.DefaultConfig("Bitgram", cfg.Version)
-	conf.Info.Description = "The daemon's local API. Every request carries 'Authorization: Bearer TOKEN', with the token that stands in api.token in the home. Amounts are satoshi."
+	conf.Info.Description = "The daemon's local API. Every request must carry 'Authorization: Bearer TOKEN', with the token from the file api.token in the home. Amounts are integers whose name ends in the unit."
 	conf.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer"}}
 	conf.Security = []map[string][]string{{"token": {}}}
 	conf.DocsPath, conf.SchemasPath = "", ""
@@ -81,7 +82,7 @@ func New(cfg Config) *Server {
 	return s
 }
 
-// Attach gives the server its node.
+// Attach gives the server its node; nil takes it away.
 func (s *Server) Attach(n *node.Node) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -97,7 +98,7 @@ func (s *Server) get() (*node.Node, error) {
 	return s.node, nil
 }
 
-// Observe passes on what happens to messages.
+// Observe sends an event if a change concerns a message, bank or payment.
 func (s *Server) Observe(c engine.Change) {
 	switch after := c.State.(type) {
 	case deal.Sender:
@@ -106,7 +107,7 @@ func (s *Server) Observe(c engine.Change) {
 		}
 	case deal.Recipient:
 		if before, ok := c.Before.(deal.Recipient); after.Phase != deal.RecipientDiscarded && (!ok || before.Phase != after.Phase) {
-			s.hub.send(s.received(nil, engine.Ref{}, after)) // its file is not opened here
+			s.hub.send(s.received(nil, engine.Ref{}, after)) // without opening its file
 		}
 	case bank.Payer:
 		if before, ok := c.Before.(bank.Payer); !ok || before.State() != after.State() || before.Phase != after.Phase {
@@ -121,7 +122,7 @@ func (s *Server) Observe(c engine.Change) {
 	}
 }
 
-// rate is the node's estimate, 0 before there is a node.
+// rate returns the node's estimate of the fee rate; 0 before there is a node.
 func (s *Server) rate() wire.SatPerKVB {
 	n, err := s.get()
 	if err != nil {
@@ -130,12 +131,12 @@ func (s *Server) rate() wire.SatPerKVB {
 	return n.Engine().FeeRate()
 }
 
-// Tip passes on a new tip.
+// Tip sends the event of a new tip.
 func (s *Server) Tip(at chain.BlockRef) {
 	s.hub.send(api.Tip{Height: uint32(at.Height), Hash: at.Hash.String()})
 }
 
-// Progress passes on how far long work is.
+// Progress sends the event of work that takes long.
 func (s *Server) Progress(what string, done, total uint64) {
 	s.hub.progress(api.Progress{What: what, Done: done, Total: total})
 }
@@ -148,7 +149,7 @@ const (
 	maxConns   = 256
 )
 
-// Serve answers on l until ctx ends.
+// Serve answers requests on l until ctx ends.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	srv := &http.Server{Handler: s, ReadHeaderTimeout: headerTime, MaxHeaderBytes: maxHeader, IdleTimeout: time.Minute,
 		ErrorLog: slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug)}
@@ -171,9 +172,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	return err
 }
 
-// ServeHTTP admits who has the token and does not come from a web page: the
-// name in Host must be an address, so that no foreign name leads here (DNS
-// rebinding), and browsers send Origin.
+// ServeHTTP answers a request that carries the token and does not come from a web
+// page. Browsers send Origin, and Host must be an address or localhost, so that no
+// foreign name can be resolved to this server (DNS rebinding).
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	host, _, err := net.SplitHostPort(r.Host)
 	if err != nil {
@@ -183,7 +184,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	known := subtle.ConstantTimeCompare([]byte(token), []byte(s.cfg.Token)) == 1
 	switch {
 	case r.Header.Get("Origin") != "" || net.ParseIP(strings.Trim(host, "[]")) == nil && host != "localhost":
-		s.deny(w, http.StatusForbidden, "this API is not for web pages")
+		s.deny(w, http.StatusForbidden, "requests from web pages are refused")
 	case r.URL.Path == "/health":
 		hurry(w)
 		s.health(w, r, known)
@@ -195,8 +196,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// hurry keeps a caller without a token from holding the connection by a body
-// that never comes.
+// hurry keeps a caller without a token from holding the connection open by not
+// sending a body.
 func hurry(w http.ResponseWriter) {
 	w.Header().Set("Connection", "close")
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(time.Second))
@@ -207,10 +208,10 @@ func (s *Server) deny(w http.ResponseWriter, status int, text string) {
 	writeJSON(w, status, &api.Error{Code: api.CodeToken, Message: text})
 }
 
-// out wraps an answer's body.
+// out is an answer with this body.
 type out[T any] struct{ Body T }
 
-// on registers an operation on the node.
+// on registers an operation that needs the node.
 func on[I, T any](s *Server, to huma.API, method, path, summary string, f func(context.Context, *node.Node, *I) (T, error)) {
 	op := huma.Operation{OperationID: strings.ToLower(method) + strings.NewReplacer("/", "-", "{", "", "}", "").Replace(path),
 		Method: method, Path: "/v1" + path, Summary: summary, MaxBodyBytes: 64 << 10}
@@ -230,13 +231,13 @@ func on[I, T any](s *Server, to huma.API, method, path, summary string, f func(c
 type none struct{}
 
 func (s *Server) routes(to huma.API) {
-	on(s, to, "GET", "/status", "How the daemon does", s.status)
-	on(s, to, "GET", "/id", "Who this home is", func(_ context.Context, n *node.Node, _ *none) (api.Identity, error) { return s.identity(n) })
-	on(s, to, "GET", "/chain/difficulty", "What the last block took and brought", func(ctx context.Context, n *node.Node, _ *none) (api.Difficulty, error) {
+	on(s, to, "GET", "/status", "Daemon status", s.status)
+	on(s, to, "GET", "/id", "Identity of this home", func(_ context.Context, n *node.Node, _ *none) (api.Identity, error) { return s.identity(n) })
+	on(s, to, "GET", "/chain/difficulty", "Difficulty and subsidy of the last block", func(ctx context.Context, n *node.Node, _ *none) (api.Difficulty, error) {
 		m, err := n.Mining(ctx)
 		return api.Difficulty{Height: uint32(m.Height), Bits: fmt.Sprintf("%08x", m.Bits), Difficulty: penny.Difficulty(m.Target()), Subsidy: m.Subsidy}, err
 	})
-	on(s, to, "GET", "/agents", "Agents that this node has met in the DHT", func(_ context.Context, n *node.Node, _ *none) (list struct {
+	on(s, to, "GET", "/agents", "Agents that this node knows from the DHT", func(_ context.Context, n *node.Node, _ *none) (list struct {
 		Agents []api.Agent `json:"agents"`
 	}, err error) {
 		list.Agents = []api.Agent{}
@@ -245,8 +246,8 @@ func (s *Server) routes(to huma.API) {
 		}
 		return list, nil
 	})
-	on(s, to, "GET", "/agents/{key}", "One agent, asked for in the DHT", func(ctx context.Context, n *node.Node, in *struct {
-		Key string `path:"key" doc:"its public key or address"`
+	on(s, to, "GET", "/agents/{key}", "Look up an agent in the DHT", func(ctx context.Context, n *node.Node, in *struct {
+		Key string `path:"key" doc:"public key or address of the agent"`
 	}) (api.Agent, error) {
 		k, err := wire.ParseRecipient(s.cfg.Network, in.Key)
 		if err != nil {
@@ -263,7 +264,7 @@ func (s *Server) routes(to huma.API) {
 	s.nameRoutes(to)
 	s.bankRoutes(to)
 
-	sse.Register(to, huma.Operation{OperationID: "get-events", Method: "GET", Path: "/v1/events", Summary: "What happens from now on"},
+	sse.Register(to, huma.Operation{OperationID: "get-events", Method: "GET", Path: "/v1/events", Summary: "Events from now on, as server-sent events"},
 		map[string]any{"changed": api.Message{}, "bank": api.Bank{}, "payment": api.BankPayment{}, "tip": api.Tip{}, "progress": api.Progress{}, "ready": api.Ready{}},
 		func(ctx context.Context, _ *none, send sse.Sender) {
 			events, leave := s.hub.join()
@@ -341,5 +342,5 @@ func displayed(h wire.Hash) string {
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // whoever asked has gone
+	_ = json.NewEncoder(w).Encode(v) // fails only if the client is gone
 }

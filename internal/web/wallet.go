@@ -14,14 +14,14 @@ import (
 )
 
 func (s *Server) walletRoutes(to huma.API) {
-	on(s, to, "GET", "/wallet", "What the wallet holds", func(ctx context.Context, n *node.Node, _ *none) (api.Balance, error) { return balance(ctx, n) })
-	on(s, to, "POST", "/wallet/address", "A fresh bitcoin address", func(ctx context.Context, n *node.Node, _ *none) (a struct {
+	on(s, to, "GET", "/wallet", "Balance of the wallet", func(ctx context.Context, n *node.Node, _ *none) (api.Balance, error) { return balance(ctx, n) })
+	on(s, to, "POST", "/wallet/address", "Create a new bitcoin address", func(ctx context.Context, n *node.Node, _ *none) (a struct {
 		Address string `json:"address"`
 	}, err error) {
 		a.Address, _, err = n.NewAddress(ctx)
 		return a, err
 	})
-	on(s, to, "GET", "/wallet/history", "The wallet's transactions", func(ctx context.Context, n *node.Node, _ *none) (list struct {
+	on(s, to, "GET", "/wallet/history", "List the wallet's transactions", func(ctx context.Context, n *node.Node, _ *none) (list struct {
 		Transactions []api.Transaction `json:"transactions"`
 	}, err error) {
 		list.Transactions = []api.Transaction{}
@@ -31,10 +31,10 @@ func (s *Server) walletRoutes(to huma.API) {
 		}
 		return list, err
 	})
-	on(s, to, "POST", "/wallet/send", "Pay to a bitcoin address", func(ctx context.Context, n *node.Node, in *struct {
-		To     string `query:"to" required:"true" doc:"a bitcoin address"`
+	on(s, to, "POST", "/wallet/send", "Pay a bitcoin address", func(ctx context.Context, n *node.Node, in *struct {
+		To     string `query:"to" required:"true" doc:"bitcoin address of the recipient"`
 		Amount int64  `query:"amount_sat" required:"true" minimum:"1"`
-		Rate   int64  `query:"rate_sat_per_kvb" minimum:"0" maximum:"100000000" doc:"0 for the node's estimate"`
+		Rate   int64  `query:"rate_sat_per_kvb" minimum:"0" maximum:"100000000" doc:"fee rate; 0 for the node's estimate"`
 	}) (api.Payment, error) {
 		t, err := n.Pay(ctx, in.To, wire.Sat(in.Amount), wire.SatPerKVB(in.Rate))
 		if err != nil {
@@ -42,7 +42,7 @@ func (s *Server) walletRoutes(to huma.API) {
 		}
 		return api.Payment{Txid: t.TxHash().String()}, nil
 	})
-	on(s, to, "POST", "/wallet/abandon", "Take back a payment that no node has taken", func(ctx context.Context, n *node.Node, in *struct {
+	on(s, to, "POST", "/wallet/abandon", "Take back a payment that no node has accepted", func(ctx context.Context, n *node.Node, in *struct {
 		Txid string `query:"txid" required:"true"`
 	}) (api.Payment, error) {
 		h, err := txidOf(in.Txid)
@@ -51,9 +51,9 @@ func (s *Server) walletRoutes(to huma.API) {
 		}
 		return api.Payment{Txid: in.Txid}, n.Abandon(ctx, h)
 	})
-	on(s, to, "POST", "/wallet/bump", "Raise the fee of an unconfirmed payment by replacing it, of a message's funding by a child", func(ctx context.Context, n *node.Node, in *struct {
+	on(s, to, "POST", "/wallet/bump", "Raise the fee of an unconfirmed payment by replacing it, or of a message's funding with a child transaction", func(ctx context.Context, n *node.Node, in *struct {
 		Txid string `query:"txid" required:"true"`
-		Rate int64  `query:"rate_sat_per_kvb" minimum:"0" maximum:"100000000" doc:"0 for twice the node's estimate"`
+		Rate int64  `query:"rate_sat_per_kvb" minimum:"0" maximum:"100000000" doc:"fee rate; 0 for twice the node's estimate"`
 	}) (api.Payment, error) {
 		h, err := txidOf(in.Txid)
 		if err != nil {
@@ -66,7 +66,7 @@ func (s *Server) walletRoutes(to huma.API) {
 		return api.Payment{Txid: t.TxHash().String()}, nil
 	})
 	huma.Register(to, huma.Operation{OperationID: "post-wallet-backup", Method: "POST", Path: "/v1/wallet/backup", MaxBodyBytes: 4096,
-		Summary:   "An encrypted copy of the home: seed, contracts and their secrets",
+		Summary:   "Write an encrypted backup of the home: seed, contracts and their secrets",
 		Responses: map[string]*huma.Response{"200": {Description: "the backup", Content: map[string]*huma.MediaType{"application/octet-stream": {}}}},
 	}, func(_ context.Context, _ *none) (*huma.StreamResponse, error) {
 		n, err := s.get()
@@ -75,11 +75,11 @@ func (s *Server) walletRoutes(to huma.API) {
 		}
 		return &huma.StreamResponse{Body: func(c huma.Context) {
 			c.SetHeader("Content-Type", "application/octet-stream")
-			// The end of the stream is authenticated: one that breaks off
-			// cannot be taken for a whole one.
+			// The end of the stream is authenticated: a truncated backup cannot
+			// pass for a whole one.
 			if err := s.cfg.Backup(c.Context(), c.BodyWriter(), n.Snapshot); err != nil {
 				s.cfg.Log.Error("backup failed", "err", err)
-				panic(http.ErrAbortHandler) // cuts the answer off, so that it is not taken for whole
+				panic(http.ErrAbortHandler) // aborts the answer, so that the client sees an error
 			}
 		}}, nil
 	})
@@ -88,7 +88,7 @@ func (s *Server) walletRoutes(to huma.API) {
 func txidOf(s string) (wire.Hash, error) {
 	h, err := chainhash.NewHashFromStr(s)
 	if err != nil || len(s) != 2*len(h) {
-		return wire.Hash{}, fmt.Errorf("%w: %q is no txid", ErrRequest, s)
+		return wire.Hash{}, fmt.Errorf("%w: txid %q: must be 64 hex digits", ErrRequest, s)
 	}
 	return wire.Hash(*h), nil
 }

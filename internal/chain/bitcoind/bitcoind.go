@@ -1,10 +1,11 @@
-// Package bitcoind is a chain.Backend over the JSON-RPC of a full node: Bitcoin
-// Core, btcd, or devchain behind corerpc. The node is trusted for the proof of
-// work and for which chain is the best. What is cheap to check is checked: the
-// genesis block, and each block's hash, merkle root and witness commitment.
+// Package bitcoind implements chain.Backend over the JSON-RPC of a full node:
+// Bitcoin Core, btcd, or devchain behind corerpc. It trusts the node for the
+// proof of work and the choice of the best chain. It verifies what is cheap to
+// verify: the genesis block, and each block's hash, merkle root and witness
+// commitment.
 //
-// A node that goes away is no end: calls fail with chain.ErrUnavailable until
-// it is back, and watchers go on.
+// If the node becomes unreachable, calls fail with chain.ErrUnavailable until
+// it is back, and watchers continue.
 package bitcoind
 
 import (
@@ -31,22 +32,24 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// Config says where the node is and who we are to it.
+// Config contains the node's address and credentials.
 type Config struct {
-	// URL of the RPC server, http://127.0.0.1:8332 for instance. No credentials
-	// in it: errors and logs show it.
+	// URL of the RPC server, such as http://127.0.0.1:8332. It must not contain
+	// credentials, because errors and logs show it.
 	URL string
-	// User and Password, or CookieFile, which is read anew when the node refuses
-	// what it said: Bitcoin Core writes another at each start.
+	// User and Password, or CookieFile, which is read again when the node
+	// refuses the credentials, because Bitcoin Core writes a new one at each
+	// start.
 	User, Password string
 	CookieFile     string
-	// CACert is a PEM file with what an https URL's certificate must stand on
-	// (btcd's rpc.cert); empty: the system's roots.
+	// CACert is a PEM file with the CA that signed the certificate of an https
+	// URL (btcd's rpc.cert); if empty, the system's roots are used.
 	CACert string
-	// ZMQ is where the node publishes hashblock, as tcp://host:port; empty: the
-	// node is asked. What it says only makes us look; polling goes on.
+	// ZMQ is the address at which the node publishes hashblock, as
+	// tcp://host:port; if empty, the node is asked for it. A publication only
+	// triggers a poll; regular polling continues.
 	ZMQ string
-	// Poll is how often the tip is looked at; 0: 1 s on regtest, otherwise 5 s.
+	// Poll is the polling interval; 0 means 1 s on regtest, otherwise 5 s.
 	Poll    time.Duration
 	Network wire.Network
 	Log     *slog.Logger // nil: nothing is logged
@@ -56,24 +59,26 @@ type Config struct {
 var ErrClosed = errors.New("the client of the Bitcoin node is closed")
 
 const (
-	// regtestPoll and defaultPoll are how often the tip is looked at.
+	// regtestPoll and defaultPoll are the polling intervals.
 	regtestPoll, defaultPoll = time.Second, 5 * time.Second
-	// ahead is how many headers may be known without their blocks while the node
-	// counts as synced: blocks that are on their way this moment.
+	// ahead is the number of headers that may be known without their blocks
+	// while the node counts as synced, because those blocks are about to
+	// arrive.
 	ahead = 2
-	// maxTipAge is Bitcoin Core's own bound for initialblockdownload, for nodes
-	// that do not tell it.
+	// maxTipAge is Bitcoin Core's own limit for initialblockdownload, for nodes
+	// that do not report it.
 	maxTipAge = 24 * time.Hour
-	// stallAge: of 10,000 blocks not one comes 3 hours after the one before.
+	// stallAge is exceeded by fewer than one interval between blocks in 10,000.
 	stallAge = 3 * time.Hour
-	// maxStale bounds the walk from a stale block to the active chain.
+	// maxStale limits the walk from a stale block to the active chain.
 	maxStale = 1000
-	// minRate is what nodes before Bitcoin Core 29.1, and btcd, relay. A node
-	// that takes less would be alone with it.
+	// minRate is the minimum that Bitcoin Core before 29.1 and btcd relay. A
+	// node that accepts less would be alone with the transaction.
 	minRate wire.SatPerKVB = 1000
-	// maxRate is one bitcoin for 1,000 vB: beyond is an error of the node's.
+	// maxRate is one bitcoin for 1,000 vB; a higher estimate is an error of the
+	// node.
 	maxRate = 1.0
-	// maxTarget is the most that estimatesmartfee takes, in blocks.
+	// maxTarget is the maximum target of estimatesmartfee, in blocks.
 	maxTarget = 1008
 )
 
@@ -85,15 +90,15 @@ type Client struct {
 	zmq      string
 	poll     time.Duration
 	log      *slog.Logger
-	verified atomic.Bool  // the genesis block is right, since the last failure
-	pruned   atomic.Int64 // height of the last block that was asked for and pruned; -1: none
+	verified atomic.Bool  // the genesis block was verified since the last failure
+	pruned   atomic.Int64 // height of the last requested block that was pruned; -1: none
 
 	life context.Context // ends with Close
 	end  context.CancelFunc
 	poke chan struct{} // look at the tip now
 
 	mu        sync.Mutex
-	tip       chainhash.Hash // as last seen by anybody
+	tip       chainhash.Hash // as last seen by any call
 	subs      map[chan struct{}]bool
 	following bool
 	closed    bool
@@ -105,7 +110,7 @@ var (
 	_ chain.HealthChecker = (*Client)(nil)
 )
 
-// New makes a client. It does not speak to the node yet.
+// New returns a client. It does not contact the node yet.
 func New(cfg Config) (*Client, error) {
 	c := &Client{zmq: cfg.ZMQ, poll: cfg.Poll, log: cfg.Log, regtest: cfg.Network == wire.Regtest,
 		subs: map[chan struct{}]bool{}, poke: make(chan struct{}, 1)}
@@ -143,7 +148,7 @@ func New(cfg Config) (*Client, error) {
 	return c, nil
 }
 
-// Close ends all calls and watchers. It may be called again.
+// Close ends all calls and watchers. It may be called repeatedly.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	c.closed = true
@@ -154,7 +159,7 @@ func (c *Client) Close() error {
 	return nil
 }
 
-// call is a call of the RPC within the client's life.
+// call makes an RPC call that ends when the client closes.
 func (c *Client) call(ctx context.Context, result any, method string, params ...any) error {
 	if c.life.Err() != nil {
 		return ErrClosed
@@ -177,7 +182,7 @@ func (c *Client) call(ctx context.Context, result any, method string, params ...
 	case errors.As(err, &node):
 		return err
 	}
-	// Who answers next may be another node.
+	// The next answer may come from another node.
 	c.verified.Store(false)
 	if within.Err() != nil {
 		return fmt.Errorf("%w: no answer to %s within %v", chain.ErrUnavailable, method, callTimeout)
@@ -185,7 +190,7 @@ func (c *Client) call(ctx context.Context, result any, method string, params ...
 	return err
 }
 
-// ask is call, of a node on the right network.
+// ask is call, after verifying that the node is on the right network.
 func (c *Client) ask(ctx context.Context, result any, method string, params ...any) error {
 	if !c.verified.Load() {
 		var genesis hash
@@ -201,7 +206,7 @@ func (c *Client) ask(ctx context.Context, result any, method string, params ...a
 	return c.call(ctx, result, method, params...)
 }
 
-// nonsense is an answer that no node of good will gives.
+// nonsense returns the error for an invalid answer.
 func nonsense(method, format string, args ...any) error {
 	return fmt.Errorf("%w: %s: %s", chain.ErrUnavailable, method, fmt.Sprintf(format, args...))
 }
@@ -220,14 +225,14 @@ func (h *hash) UnmarshalJSON(raw []byte) error {
 	return chainhash.Decode((*chainhash.Hash)(h), s)
 }
 
-// chainInfo is what we read of getblockchaininfo.
+// chainInfo contains the fields used of getblockchaininfo.
 type chainInfo struct {
 	Blocks               int64
 	Headers              int64
 	BestBlockHash        hash
 	InitialBlockDownload *bool // btcd does not say
 	Pruned               bool
-	PruneHeight          *int64 // the first block that is kept; btcd does not say
+	PruneHeight          *int64 // the first block not pruned; btcd does not report it
 }
 
 func (c *Client) info(ctx context.Context) (i chainInfo, err error) {
@@ -244,19 +249,19 @@ func (c *Client) info(ctx context.Context) (i chainInfo, err error) {
 	return i, nil
 }
 
-// header is what we read of getblockheader.
+// header contains the fields used of getblockheader.
 type header struct {
 	Height *int64
 	Time   int64 // Unix seconds
 }
 
-// behind is ErrSyncing where the node is.
+// behind returns ErrSyncing if the node is syncing.
 func (c *Client) behind(ctx context.Context, i chainInfo) error {
 	if i.Headers > i.Blocks+ahead {
 		return fmt.Errorf("%w: block %d of %d", chain.ErrSyncing, i.Blocks, i.Headers)
 	}
 	if c.regtest {
-		return nil // there an old tip is nothing unusual
+		return nil // an old tip is normal on regtest
 	}
 	if i.InitialBlockDownload == nil {
 		age, err := c.age(ctx, i)
@@ -272,7 +277,7 @@ func (c *Client) behind(ctx context.Context, i chainInfo) error {
 	return nil
 }
 
-// age is how long ago the tip was mined, by its header.
+// age returns how long ago the tip was mined, by its header.
 func (c *Client) age(ctx context.Context, i chainInfo) (time.Duration, error) {
 	const method = "getblockheader"
 	var h header
@@ -314,8 +319,8 @@ func (c *Client) Health(ctx context.Context) error {
 // Params implements chain.Backend.
 func (c *Client) Params() *chaincfg.Params { return &c.params }
 
-// Tip implements chain.Backend. It fails with chain.ErrSyncing as long as the
-// node has not caught up.
+// Tip implements chain.Backend. It returns chain.ErrSyncing until the node has
+// caught up.
 func (c *Client) Tip(ctx context.Context) (chain.BlockRef, error) {
 	i, err := c.info(ctx)
 	if err != nil {
@@ -333,7 +338,7 @@ func (c *Client) HashAt(ctx context.Context, h wire.Height) (chainhash.Hash, err
 	if err := ctx.Err(); err != nil {
 		return chainhash.Hash{}, err
 	}
-	if h > wire.MaxHeight { // nodes read 32 bits with a sign
+	if h > wire.MaxHeight { // nodes parse a signed 32-bit number
 		return chainhash.Hash{}, fmt.Errorf("%w: height %d", chain.ErrNotFound, h)
 	}
 	var at hash
@@ -345,7 +350,8 @@ func (c *Client) HashAt(ctx context.Context, h wire.Height) (chainhash.Hash, err
 	return chainhash.Hash(at), err
 }
 
-// Block implements chain.Backend. chain.ErrPruned where the node once had it.
+// Block implements chain.Backend. It returns chain.ErrPruned if the node once
+// had the block.
 func (c *Client) Block(ctx context.Context, at chainhash.Hash) (*btcwire.MsgBlock, wire.Height, error) {
 	height, err := c.heightOf(ctx, at)
 	if err != nil {
@@ -363,7 +369,7 @@ func (c *Client) Block(ctx context.Context, at chainhash.Hash) (*btcwire.MsgBloc
 	return b, height, nil
 }
 
-// missing says why a block whose header is known could not be had.
+// missing returns the reason why a block with a known header is not available.
 func (c *Client) missing(ctx context.Context, at chainhash.Hash, height wire.Height, err error) error {
 	var node *Error
 	if !errors.As(err, &node) || (node.Code != codeAddressOrKey && node.Code != codeMisc) {
@@ -406,7 +412,7 @@ func (c *Client) Header(ctx context.Context, at chainhash.Hash) (*btcwire.BlockH
 	return &b, nil
 }
 
-// First implements chain.Pruner. btcd does not say where it has pruned.
+// First implements chain.Pruner. btcd does not report where it has pruned.
 func (c *Client) First(ctx context.Context) (wire.Height, error) {
 	i, err := c.info(ctx)
 	if err != nil || !i.Pruned || i.PruneHeight == nil || *i.PruneHeight < 0 || *i.PruneHeight > wire.MaxHeight {
@@ -415,8 +421,8 @@ func (c *Client) First(ctx context.Context) (wire.Height, error) {
 	return wire.Height(*i.PruneHeight), nil
 }
 
-// heightOf is a block's height, on any branch. btcd tells it on the active
-// chain only: from a stale block we walk back to that.
+// heightOf returns a block's height, on any branch. btcd reports it on the
+// active chain only, so from a stale block walk back to the active chain.
 func (c *Client) heightOf(ctx context.Context, at chainhash.Hash) (wire.Height, error) {
 	const method = "getblockheader"
 	from := at
@@ -445,8 +451,8 @@ func (c *Client) heightOf(ctx context.Context, at chainhash.Hash) (wire.Height, 
 	return 0, nonsense(method, "block %v is %d blocks off the active chain", from, maxStale)
 }
 
-// decodeBlock reads a block and checks that it is the one with that hash,
-// whole and with the witnesses that it was mined with.
+// decodeBlock decodes a block and verifies that it is the one with that hash,
+// complete and with its original witnesses.
 func decodeBlock(text string, want chainhash.Hash) (*btcwire.MsgBlock, error) {
 	raw, err := hex.DecodeString(text)
 	if err != nil {
@@ -470,7 +476,8 @@ func decodeBlock(text string, want chainhash.Hash) (*btcwire.MsgBlock, error) {
 	seen := make(map[chainhash.Hash]bool, len(txs))
 	for i, tx := range b.Transactions {
 		txs[i] = btcutil.NewTx(tx)
-		// Repeated at the end they leave the root as it was (CVE-2012-2459).
+		// Transactions repeated at the end do not change the root
+		// (CVE-2012-2459).
 		if seen[*txs[i].Hash()] {
 			return nil, errors.New("a transaction twice")
 		}
@@ -485,10 +492,10 @@ func decodeBlock(text string, want chainhash.Hash) (*btcwire.MsgBlock, error) {
 	return b, nil
 }
 
-// Broadcast implements chain.Backend. The node's own limits for fees
-// (maxfeerate) and burns (maxburnamount) are lifted: what a transaction may cost
-// is decided before. A node that does not know the second, Bitcoin Core before
-// v25 or btcd, has no such limit.
+// Broadcast implements chain.Backend. It disables the node's own limits on fees
+// (maxfeerate) and burns (maxburnamount), because the caller has decided on the
+// costs. A node that does not know the second, Bitcoin Core before v25 or btcd,
+// has no such limit.
 func (c *Client) Broadcast(ctx context.Context, tx *btcwire.MsgTx) error {
 	var b bytes.Buffer
 	if err := tx.Serialize(&b); err != nil {
@@ -506,7 +513,7 @@ func (c *Client) Broadcast(ctx context.Context, tx *btcwire.MsgTx) error {
 	return refusal(c.ask(ctx, &txid, "sendrawtransaction", text, 0))
 }
 
-// burned is the largest amount in an output that nobody can spend.
+// burned returns the largest value of an unspendable output.
 func burned(tx *btcwire.MsgTx) (most btcutil.Amount) {
 	for _, out := range tx.TxOut {
 		if txscript.IsUnspendable(out.PkScript) {
@@ -516,8 +523,8 @@ func burned(tx *btcwire.MsgTx) (most btcutil.Amount) {
 	return most
 }
 
-// What nodes say of a transaction, in lower case. Bitcoin Core gives a reason
-// by a fixed name (validation.cpp), btcd a sentence (mempool.go, policy.go).
+// Nodes' texts about a transaction, in lower case. Bitcoin Core returns a fixed
+// reason (validation.cpp), btcd a sentence (mempool.go, policy.go).
 var (
 	saidKnown = []string{"txn-already-in-mempool", "txn-already-known", "already in block chain", "already in utxo set", // Bitcoin Core
 		"already have transaction in mempool", "transaction already exists in blockchain"} // btcd
@@ -527,7 +534,7 @@ var (
 		"orphan transaction", "either does not exist or has already been spent", "already spent in mempool"} // btcd
 )
 
-// refusal turns a node's answer to sendrawtransaction into the errors of
+// refusal converts a node's answer to sendrawtransaction to an error of
 // chain.Backend.
 func refusal(err error) error {
 	var node *Error
@@ -561,7 +568,7 @@ func refusal(err error) error {
 	return fmt.Errorf("%w: %s", chain.ErrRejected, node.Message)
 }
 
-// rate reads a rate in BTC for 1,000 vB; ok where it is one.
+// rate converts a rate in BTC per 1,000 vB; ok is false if it is invalid.
 func rate(btc *float64) (r wire.SatPerKVB, ok bool) {
 	if btc == nil || !(*btc > 0 && *btc <= maxRate) {
 		return 0, false
@@ -570,8 +577,8 @@ func rate(btc *float64) (r wire.SatPerKVB, ok bool) {
 	return wire.SatPerKVB(a), err == nil
 }
 
-// FeeRate implements chain.Backend: the node's estimate, and where it has none,
-// as on regtest, the least that it takes.
+// FeeRate implements chain.Backend. It returns the node's estimate or, if there
+// is none, as on regtest, the relay minimum.
 func (c *Client) FeeRate(ctx context.Context, target int) (wire.SatPerKVB, error) {
 	least, err := c.relayMinimum(ctx)
 	if err != nil || c.regtest {
@@ -592,8 +599,8 @@ func (c *Client) FeeRate(ctx context.Context, target int) (wire.SatPerKVB, error
 	return least, nil
 }
 
-// relayMinimum is the least rate that the node takes now, and no less than
-// minRate.
+// relayMinimum returns the minimum rate that the node currently accepts, but at
+// least minRate.
 func (c *Client) relayMinimum(ctx context.Context) (wire.SatPerKVB, error) {
 	var says struct{ MempoolMinFee, MinRelayTxFee, RelayFee *float64 }
 	for _, method := range []string{"getmempoolinfo", "getnetworkinfo", "getinfo"} { // the last is btcd's

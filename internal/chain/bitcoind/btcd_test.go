@@ -2,6 +2,7 @@ package bitcoind
 
 import (
 	"bytes"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/bitgram/bitgram/internal/chain"
 	"github.com/bitgram/bitgram/internal/testing/conform"
+	"github.com/bitgram/bitgram/internal/testing/ports"
 	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -47,10 +49,7 @@ func startBtcd(t *testing.T, secure bool) (b *btcd, cfg Config) {
 	dir := t.TempDir()
 	own := func(name string) string { return filepath.Join(dir, name) }
 	conform.Must(t, os.WriteFile(own("conf"), nil, 0o600))
-	l, err := net.Listen("tcp", "127.0.0.1:0") // for a free port
-	conform.Must(t, err)
-	at := l.Addr().String()
-	conform.Must(t, l.Close())
+	at := fmt.Sprintf("127.0.0.1:%d", ports.Free(t))
 	to, err := address.NewAddressTaproot(schnorr.SerializePubKey(txscript.ComputeTaprootKeyNoScript(conform.Key.PubKey())), &chaincfg.RegressionNetParams)
 	conform.Must(t, err)
 	args := []string{"--regtest", "--nolisten", "--nodnsseed", "--nocfilters", "--rejectnonstd", "--debuglevel=error",

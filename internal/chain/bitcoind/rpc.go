@@ -24,16 +24,18 @@ import (
 )
 
 const (
-	// maxAnswer bounds an answer in bytes: a block in hex, and its envelope.
+	// maxAnswer is the maximum size of an answer in bytes: a block in hex, and
+	// its envelope.
 	maxAnswer = 2*blockchain.MaxBlockWeight + 64<<10
 	maxCookie = 1 << 10
-	// maxText bounds what is shown of a node's words, in bytes.
+	// maxText is the maximum length in bytes of a node's text that is shown.
 	maxText = 500
-	// callTimeout bounds a call whose context does not. A node that connects a
-	// block keeps callers waiting for seconds.
+	// callTimeout limits a call whose context has no deadline. A node that
+	// connects a block can delay answers for seconds.
 	callTimeout = time.Minute
 	dialTimeout = 10 * time.Second
-	// idleTimeout is below the 30 s after which Bitcoin Core hangs up.
+	// idleTimeout is below the 30 s after which Bitcoin Core closes a
+	// connection.
 	idleTimeout = 20 * time.Second
 	// maxConns is well below btcd's limit of 10 clients.
 	maxConns = 4
@@ -53,7 +55,7 @@ const (
 	codeInternal     = -32603
 )
 
-// Error is an answer of the node that says no.
+// Error is an error answer of the node.
 type Error struct {
 	Method  string
 	Code    int
@@ -84,7 +86,7 @@ func (r *rpc) init(cfg Config) error {
 	case u.User != nil:
 		return errors.New("user and password do not belong in the Bitcoin node's URL")
 	case cfg.CookieFile != "" && cfg.User+cfg.Password != "":
-		return errors.New("the Bitcoin node takes a cookie or user and password, not both")
+		return errors.New("give a cookie file or user and password for the Bitcoin node, not both")
 	}
 	secure := &tls.Config{MinVersion: tls.VersionTLS12}
 	if cfg.CACert != "" {
@@ -99,7 +101,7 @@ func (r *rpc) init(cfg Config) error {
 	}
 	r.url, r.cookieFile, r.user, r.password = u.String(), cfg.CookieFile, cfg.User, cfg.Password
 	r.http = &http.Client{
-		Transport: &http.Transport{ // and no proxy: the node is ours
+		Transport: &http.Transport{ // without a proxy: the node is ours
 			DialContext:            (&net.Dialer{Timeout: dialTimeout}).DialContext,
 			TLSClientConfig:        secure,
 			TLSHandshakeTimeout:    dialTimeout,
@@ -107,19 +109,20 @@ func (r *rpc) init(cfg Config) error {
 			MaxConnsPerHost:        maxConns,
 			MaxIdleConnsPerHost:    maxConns,
 			MaxResponseHeaderBytes: 64 << 10,
-			DisableCompression:     true, // or the bound would be on the wrong side
+			DisableCompression:     true, // otherwise the size limit would apply to the compressed bytes
 		},
-		// The credentials go to nobody else.
+		// Do not follow redirects: they would get the credentials.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	return nil
 }
 
-// call asks method and reads its result, if anybody wants it. An *Error is the node's own answer;
-// all else wraps chain.ErrUnavailable or chain.ErrCredentials.
+// call calls method and decodes its result, unless result is nil. An *Error is
+// the node's own answer; any other error wraps chain.ErrUnavailable or
+// chain.ErrCredentials.
 func (r *rpc) call(ctx context.Context, result any, method string, params []any) error {
 	if params == nil {
-		params = []any{} // null is no list
+		params = []any{} // null is not accepted as a list
 	}
 	body, err := json.Marshal(map[string]any{"jsonrpc": "1.0", "id": "bitgram", "method": method, "params": params})
 	if err != nil {
@@ -174,8 +177,8 @@ func (r *rpc) post(ctx context.Context, body []byte, user, password string) (sta
 		return 0, nil, err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	// All that we ask may be asked twice; so says this key, which is not sent,
-	// to net/http: it asks again where the node hung up an idle connection.
+	// All calls may be repeated. This key, which is not sent, tells net/http
+	// so: it retries if the node closed an idle connection.
 	req.Header["Idempotency-Key"] = []string{}
 	if user+password != "" {
 		req.SetBasicAuth(user, password)
@@ -192,7 +195,8 @@ func (r *rpc) post(ctx context.Context, body []byte, user, password string) (sta
 	return resp.StatusCode, raw, err
 }
 
-// credentials are those in use; the cookie's once it was read.
+// credentials returns the current ones; those of the cookie once it has been
+// read.
 func (r *rpc) credentials() (user, password string) {
 	r.mu.Lock()
 	first := r.cookieFile != "" && r.user == ""
@@ -205,8 +209,8 @@ func (r *rpc) credentials() (user, password string) {
 	return r.user, r.password
 }
 
-// readCookie reports whether the cookie file holds other credentials than
-// those in use. A node that does not run has none.
+// readCookie reports whether the cookie file contains other credentials than
+// the current ones. There is no file if the node does not run.
 func (r *rpc) readCookie() bool {
 	if r.cookieFile == "" {
 		return false
@@ -230,7 +234,7 @@ func (r *rpc) readCookie() bool {
 	return true
 }
 
-// clean makes a node's words fit for one line of a log.
+// clean makes a node's text safe for one line of a log.
 func clean(s string) string {
 	if len(s) > maxText {
 		s = s[:maxText]

@@ -8,14 +8,14 @@ import (
 )
 
 const (
-	// lookTimeout bounds one look at the tip.
+	// lookTimeout limits one poll of the tip.
 	lookTimeout = 15 * time.Second
-	// breath is the least time between two looks that a publisher asks for.
+	// breath is the minimum time between two polls triggered by a publisher.
 	breath = 20 * time.Millisecond
 )
 
 // Watch implements chain.Backend. The first watcher starts the polling, which
-// goes on, whatever the node does, until Close.
+// continues until Close.
 func (c *Client) Watch(ctx context.Context) <-chan struct{} {
 	ch := make(chan struct{}, 1)
 	c.mu.Lock()
@@ -43,7 +43,7 @@ func (c *Client) Watch(ctx context.Context) <-chan struct{} {
 	return ch
 }
 
-// saw tells whoever watches where tip is another one than that last seen.
+// saw notifies the watchers if tip differs from the last one seen.
 func (c *Client) saw(tip chainhash.Hash) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -53,7 +53,7 @@ func (c *Client) saw(tip chainhash.Hash) {
 	}
 }
 
-// tell has whoever watches look at the node. c.mu is held.
+// tell notifies the watchers. c.mu is held.
 func (c *Client) tell() {
 	for ch := range c.subs {
 		select {
@@ -63,8 +63,8 @@ func (c *Client) tell() {
 	}
 }
 
-// follow looks at the tip until Close. A node that fails is looked at again; who
-// watches is told that it is gone, and that it is back.
+// follow polls the tip until Close, even if the node fails. Watchers are
+// notified when the node fails and when it recovers.
 func (c *Client) follow() {
 	t := time.NewTicker(c.poll)
 	defer t.Stop()
@@ -78,7 +78,7 @@ func (c *Client) follow() {
 		case c.life.Err() != nil:
 			return
 		case err != nil && !down:
-			c.log.Warn("no news from the Bitcoin node", "err", err)
+			c.log.Warn("cannot poll the Bitcoin node", "err", err)
 		case err == nil && down:
 			c.log.Info("the Bitcoin node is back")
 		}

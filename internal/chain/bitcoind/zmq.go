@@ -16,9 +16,9 @@ import (
 
 const (
 	zmqTopic    = "hashblock"
-	maxFrame    = 1 << 10 // bytes; a hashblock message has parts of 9, 32 and 4
+	maxFrame    = 1 << 10 // bytes; the parts of a hashblock message have 9, 32 and 4
 	zmqTimeout  = 10 * time.Second
-	zmqRetry    = time.Second // and twice as long after each failure
+	zmqRetry    = time.Second // doubled after each failure
 	zmqMaxRetry = time.Minute
 )
 
@@ -31,7 +31,7 @@ func zmqAddress(s string) (string, error) {
 	return u.Host, nil
 }
 
-// listen makes follow look at each block that the node publishes, until Close.
+// listen makes follow poll at each block that the node publishes, until Close.
 func (c *Client) listen() {
 	wait := zmqRetry
 	for {
@@ -51,7 +51,7 @@ func (c *Client) listen() {
 	}
 }
 
-// look makes follow look at the tip now.
+// look makes follow poll the tip now.
 func (c *Client) look() {
 	select {
 	case c.poke <- struct{}{}:
@@ -59,7 +59,7 @@ func (c *Client) look() {
 	}
 }
 
-// publisher is where the node publishes hashblock; empty where it does not.
+// publisher returns the address at which the node publishes hashblock, or "".
 func (c *Client) publisher() string {
 	if c.zmq != "" {
 		addr, _ := zmqAddress(c.zmq) // New looked at it
@@ -77,9 +77,9 @@ func (c *Client) publisher() string {
 	return ""
 }
 
-// offered is where we reach what the node at nodeURL publishes at address, as
-// it sees it; empty: not at all. Only the port is taken from its word: a node
-// has no business to make us connect to somebody else.
+// offered returns the address at which we can reach what the node at nodeURL
+// publishes at address, as the node sees it, or "". Only the port is used: a
+// node must not be able to make us connect to another host.
 func offered(nodeURL, address string) string {
 	node, err := url.Parse(nodeURL)
 	if err != nil {
@@ -98,13 +98,13 @@ func local(host string) bool {
 }
 
 // subscribe connects to a publisher and calls news for each block until the
-// connection or ctx ends; connected where it was made at all.
+// connection or ctx ends; connected says whether it connected at all.
 //
 // The protocol is ZMTP 3.0 (https://rfc.zeromq.org/spec/23/) with the NULL
-// mechanism: both send a greeting of 64 bytes and the command READY, a
-// subscriber sends 1 and its topic, and then messages of frames come. A frame
-// is a byte of flags, its size in one byte or eight, and its body. libzmq hangs
-// up on who does not wait for its answer to each step.
+// mechanism: both sides send a greeting of 64 bytes and the command READY; the
+// subscriber sends 1 and its topic; then messages of frames follow. A frame is
+// a byte of flags, its size in one byte or eight, and its body. libzmq closes
+// the connection of a peer that does not wait for the answer at each step.
 func subscribe(ctx context.Context, addr string, news func()) (connected bool, err error) {
 	conn, err := (&net.Dialer{Timeout: zmqTimeout}).DialContext(ctx, "tcp", addr)
 	if err != nil {
@@ -125,7 +125,7 @@ func subscribe(ctx context.Context, addr string, news func()) (connected bool, e
 		return false, err
 	}
 	if theirs[0] != 0xff || theirs[9]&1 == 0 || theirs[10] < 3 || !bytes.Equal(theirs[12:32], ours[12:32]) {
-		return false, errors.New("no ZMTP 3 publisher without a password")
+		return false, errors.New("not a ZMTP 3 publisher without authentication")
 	}
 	if _, err := io.WriteString(conn, "\x04\x19\x05READY\x0bSocket-Type\x00\x00\x00\x03SUB"); err != nil {
 		return false, err
@@ -164,8 +164,8 @@ func subscribe(ctx context.Context, addr string, news func()) (connected bool, e
 // The flags of a frame.
 const flagMore, flagLong, flagCommand = 1, 2, 4
 
-// readFrame waits for a frame as long as conn's deadline says; once it has
-// begun it has zmqTimeout to end.
+// readFrame waits for a frame until conn's deadline; once a frame has begun it
+// must end within zmqTimeout.
 func readFrame(conn net.Conn, r *bufio.Reader) (flags byte, body []byte, err error) {
 	if flags, err = r.ReadByte(); err != nil {
 		return 0, nil, err

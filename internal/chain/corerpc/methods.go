@@ -26,22 +26,26 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// Node is the chain that is served: devchain's, for one. Its difficulty never
-// changes.
+// Node is the chain to serve, such as devchain. Its difficulty must be
+// constant.
 type Node interface {
 	chain.Backend
-	// Mempool lists the transactions that wait for a block.
+	// Mempool lists the unconfirmed transactions.
 	Mempool() []*btcwire.MsgTx
-	// TestAccept reports what Broadcast would, and changes nothing.
+	// TestAccept returns what Broadcast would return, without broadcasting.
 	TestAccept(ctx context.Context, tx *btcwire.MsgTx) error
-	// Mine mines n blocks that pay to script.
+	// Mine mines n blocks whose coinbases pay to script.
 	Mine(ctx context.Context, n int, script []byte) ([]chain.BlockRef, error)
-	// RelayFee is the least rate that the mempool takes.
+	// RelayFee returns the minimum rate that is relayed.
 	RelayFee() wire.SatPerKVB
+	// MempoolFee returns the minimum rate that the mempool accepts now.
+	MempoolFee() wire.SatPerKVB
+	// Increment returns the rate that a replacement pays for its own size.
+	Increment() wire.SatPerKVB
 }
 
 const (
-	// version is whose answers these are like.
+	// version is the Bitcoin Core version whose answers these follow.
 	version     = 290000
 	subversion  = "/bitgram:devchain/"
 	maxMine     = 1000 // blocks a call
@@ -52,8 +56,8 @@ const (
 	verboseTx   = 2
 )
 
-// method is one of the RPC: its parameters, of which the first required must
-// be there, and what it does.
+// method describes an RPC method: its parameters, of which the first required
+// are mandatory, and its function.
 type method struct {
 	params   string
 	required int
@@ -83,7 +87,8 @@ func init() { methods["help"] = method{"command", 0, (*Server).help} } // which 
 
 func (m method) usage() string { return "usage: " + strings.TrimSpace(m.params) }
 
-// arguments puts params, a list or an object of names, into the method's order.
+// arguments arranges params, a list or an object with names, in the method's
+// order.
 func (m method) arguments(params json.RawMessage) ([]json.RawMessage, *failure) {
 	names := strings.Fields(m.params)
 	var args []json.RawMessage
@@ -113,7 +118,7 @@ func (m method) arguments(params json.RawMessage) ([]json.RawMessage, *failure) 
 	return args, nil
 }
 
-// arg reads the i-th argument, or takes the default where there is none.
+// arg decodes the i-th argument, or returns the default if it is missing.
 func arg[T any](args []json.RawMessage, i int, otherwise T) (v T, err error) {
 	if i >= len(args) || args[i] == nil || string(args[i]) == "null" {
 		return otherwise, nil
@@ -138,7 +143,7 @@ func hashArg(args []json.RawMessage, i int) (h chainhash.Hash, err error) {
 	return h, nil
 }
 
-// btc is an amount that is written in bitcoin, with all its digits.
+// btc is an amount written in bitcoin with all its digits.
 type btc int64
 
 func (b btc) MarshalJSON() ([]byte, error) {
@@ -166,7 +171,7 @@ func (s *Server) uptime(context.Context, []json.RawMessage) (any, error) {
 	return int64(time.Since(s.start).Seconds()), nil
 }
 
-// getZMQNotifications: there is no publisher.
+// getZMQNotifications returns an empty list: there is no publisher.
 func (s *Server) getZMQNotifications(context.Context, []json.RawMessage) (any, error) {
 	return []string{}, nil
 }
@@ -308,8 +313,7 @@ func (s *Server) medianTime(ctx context.Context, b *btcwire.MsgBlock) (int64, er
 	return times[len(times)/2], nil
 }
 
-// difficulty is how much harder than at the beginning of mainnet it is to find
-// a block.
+// difficulty returns the difficulty relative to the beginning of mainnet.
 func difficulty(bits uint32) float64 {
 	one := new(big.Float).SetInt(blockchain.CompactToBig(0x1d00ffff))
 	d, _ := one.Quo(one, new(big.Float).SetInt(blockchain.CompactToBig(bits))).Float64()
@@ -422,7 +426,7 @@ type transaction struct {
 	Hex      string   `json:"hex"`
 }
 
-// decoded is tx as getblock shows it at verbosity 2.
+// decoded returns tx as getblock shows it at verbosity 2.
 func decoded(tx *btcwire.MsgTx, p *chaincfg.Params) (*transaction, error) {
 	var raw bytes.Buffer
 	if err := tx.Serialize(&raw); err != nil {
@@ -478,7 +482,6 @@ func (s *Server) getMempoolInfo(context.Context, []json.RawMessage) (any, error)
 	for _, tx := range txs {
 		size += mempool.GetTxVirtualSize(btcutil.NewTx(tx))
 	}
-	least := btc(s.node.RelayFee())
 	return struct {
 		Loaded              bool  `json:"loaded"`
 		Size                int   `json:"size"`
@@ -486,11 +489,10 @@ func (s *Server) getMempoolInfo(context.Context, []json.RawMessage) (any, error)
 		MempoolMinFee       btc   `json:"mempoolminfee"`
 		MinRelayTxFee       btc   `json:"minrelaytxfee"`
 		IncrementalRelayFee btc   `json:"incrementalrelayfee"`
-	}{true, len(txs), size, least, least, least}, nil
+	}{true, len(txs), size, btc(s.node.MempoolFee()), btc(s.node.RelayFee()), btc(s.node.Increment())}, nil
 }
 
 func (s *Server) getNetworkInfo(context.Context, []json.RawMessage) (any, error) {
-	least := btc(s.node.RelayFee())
 	return struct {
 		Version         int      `json:"version"`
 		Subversion      string   `json:"subversion"`
@@ -502,7 +504,7 @@ func (s *Server) getNetworkInfo(context.Context, []json.RawMessage) (any, error)
 		RelayFee        btc      `json:"relayfee"`
 		IncrementalFee  btc      `json:"incrementalfee"`
 		Warnings        []string `json:"warnings"`
-	}{version, subversion, btcwire.ProtocolVersion, true, 0, false, 0, least, least, []string{}}, nil
+	}{version, subversion, btcwire.ProtocolVersion, true, 0, false, 0, btc(s.node.RelayFee()), btc(s.node.Increment()), []string{}}, nil
 }
 
 func decodeTx(text string) (*btcwire.MsgTx, error) {
@@ -518,8 +520,8 @@ func decodeTx(text string) (*btcwire.MsgTx, error) {
 	return tx, nil
 }
 
-// refusal is Core's code and reason for what Node said of tx; nil for an error
-// that is no refusal.
+// refusal returns Core's code and reason for Node's refusal of tx, or nil if
+// err is not a refusal.
 func (s *Server) refusal(tx *btcwire.MsgTx, err error) *failure {
 	detail := strings.TrimPrefix(err.Error(), chain.ErrRejected.Error()+": ")
 	switch {
@@ -544,13 +546,13 @@ func (s *Server) refusal(tx *btcwire.MsgTx, err error) *failure {
 	return nil
 }
 
-// inMempool reports whether the transaction waits for a block.
+// inMempool reports whether the transaction is unconfirmed.
 func (s *Server) inMempool(txid chainhash.Hash) bool {
 	return slices.ContainsFunc(s.node.Mempool(), func(tx *btcwire.MsgTx) bool { return tx.TxHash() == txid })
 }
 
-// sendRawTransaction has no limit for fees. As in Bitcoin Core since v25, no
-// unspendable output may hold more than maxburnamount, 0 by default.
+// sendRawTransaction has no limit on fees. As in Bitcoin Core since v25, an
+// unspendable output may hold at most maxburnamount, 0 by default.
 func (s *Server) sendRawTransaction(ctx context.Context, args []json.RawMessage) (any, error) {
 	text, err := arg(args, 0, "")
 	if err != nil {
@@ -573,7 +575,8 @@ func (s *Server) sendRawTransaction(ctx context.Context, args []json.RawMessage)
 			return nil, fail(codeTransaction, "Unspendable output exceeds maximum configured by user (maxburnamount)")
 		}
 	}
-	// Node takes what is in a block already; Core says so.
+	// Node accepts a transaction that is already in a block; Core reports an
+	// error.
 	known := s.node.TestAccept(ctx, tx)
 	if err := s.node.Broadcast(ctx, tx); err != nil {
 		if f := s.refusal(tx, err); f != nil {
@@ -587,7 +590,7 @@ func (s *Server) sendRawTransaction(ctx context.Context, args []json.RawMessage)
 	return tx.TxHash().String(), nil
 }
 
-// testMempoolAccept looks at each transaction by itself.
+// testMempoolAccept tests each transaction separately.
 func (s *Server) testMempoolAccept(ctx context.Context, args []json.RawMessage) (any, error) {
 	texts, err := arg(args, 0, []string(nil))
 	if err != nil {
@@ -668,8 +671,8 @@ func (s *Server) generateToAddress(ctx context.Context, args []json.RawMessage) 
 	return hashes, nil
 }
 
-// waitForNewBlock waits for another tip, timeout milliseconds and maxWait at
-// most, and tells which it is then.
+// waitForNewBlock waits for another tip, for timeout milliseconds but at most
+// maxWait, and returns the tip.
 func (s *Server) waitForNewBlock(ctx context.Context, args []json.RawMessage) (any, error) {
 	ms, err := arg(args, 0, int64(0))
 	if err != nil {

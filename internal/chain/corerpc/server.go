@@ -1,9 +1,9 @@
-// Package corerpc serves a chain over HTTP as Bitcoin Core's JSON-RPC does: the
-// part of it that wallets, explorers, scripts and curl need. Names, fields,
-// units and error codes are Core's; help lists the methods.
+// Package corerpc serves a chain over HTTP like Bitcoin Core's JSON-RPC: the
+// part that wallets, explorers, scripts and curl need. Names, fields, units and
+// error codes are Core's; help lists the methods.
 //
-// It listens on loopback only and knows one user, whose password is new with
-// each start and stands in the cookie file.
+// It listens on loopback only and has one user, whose password is new at each
+// start and is in the cookie file.
 package corerpc
 
 import (
@@ -30,17 +30,17 @@ import (
 )
 
 const (
-	// maxBody bounds a request in bytes. The largest standard transaction has
-	// 400 kB, twice that in hex.
+	// maxBody is the maximum size of a request in bytes. The largest standard
+	// transaction has 400 kB, twice that in hex.
 	maxBody    = 1 << 20
 	maxHeaders = 16 << 10
 	maxConns   = 64
-	// maxBatch bounds the requests of a batch; their answers are sent one by
-	// one, as they are ready.
+	// maxBatch is the maximum number of requests in a batch; their answers are
+	// sent one by one, as they are ready.
 	maxBatch    = 100
 	readTimeout = 30 * time.Second
-	// answerTimeout bounds all of an answer; maxWait, of waitfornewblock, is
-	// within it.
+	// answerTimeout limits a whole answer; maxWait, of waitfornewblock, is
+	// below it.
 	answerTimeout = 2 * time.Minute
 	maxWait       = time.Minute
 	idleTimeout   = 2 * time.Minute
@@ -49,12 +49,13 @@ const (
 	user = "__cookie__"
 )
 
-// Config says what is served, and where.
+// Config says what to serve and where.
 type Config struct {
 	Node Node
 	// Listen is a loopback address and a port: 127.0.0.1:18443; port 0: any.
 	Listen string
-	// CookieFile gets user and password, for its owner only. Close removes it.
+	// CookieFile receives user and password, readable by its owner only. Close
+	// removes it.
 	CookieFile string
 	Log        *slog.Logger // nil: nothing is logged
 }
@@ -70,7 +71,7 @@ type Server struct {
 	http   *http.Server
 	life   context.Context // ends with Close
 	end    context.CancelFunc
-	served chan struct{} // closed when nothing is accepted any more
+	served chan struct{} // closed when the server accepts no more connections
 }
 
 // Listen writes the cookie and serves until Close.
@@ -115,28 +116,28 @@ func Listen(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// URL is where the server listens.
+// URL returns the server's URL.
 func (s *Server) URL() string { return "http://" + s.at.String() }
 
-// Close ends the server, calls in progress and the cookie. It may be called
-// again.
+// Close ends the server and running calls, and removes the cookie. It may be
+// called repeatedly.
 func (s *Server) Close() error {
 	s.end()
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	err := s.http.Shutdown(ctx)
 	if err != nil {
-		err = s.http.Close() // of those that do not read their answers
+		err = s.http.Close() // connections that do not read their answers
 	}
 	<-s.served
-	// A server that came after us may have written its own.
+	// A later server may have written its own cookie.
 	if raw, e := os.ReadFile(s.file); e == nil && string(raw) == s.cookie {
 		err = errors.Join(err, os.Remove(s.file))
 	}
 	return err
 }
 
-// writeCookie replaces the file as a whole.
+// writeCookie replaces the file atomically.
 func writeCookie(path, cookie string) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".tmp*") // mode 0600
 	if err != nil {
@@ -169,7 +170,7 @@ const (
 	codeParse          = -32700
 )
 
-// failure is an error as the caller reads it.
+// failure is an error as sent to the caller.
 type failure struct {
 	Code    int    `json:"code"`
 	Message string `json:"message"`
@@ -188,8 +189,8 @@ type request struct {
 	Params  json.RawMessage `json:"params"`
 }
 
-// response has the form of JSON-RPC 1.0, which Core speaks unless 2.0 is asked
-// for.
+// response has the form of JSON-RPC 1.0, which Core uses unless 2.0 is
+// requested.
 type response struct {
 	Result any             `json:"result"`
 	Error  *failure        `json:"error"`
@@ -214,7 +215,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "request too large", http.StatusRequestEntityTooLarge)
 		return
 	} else if err != nil {
-		return // nobody is there to be told
+		return // the caller is gone
 	}
 	out := bufio.NewWriterSize(w, 64<<10)
 	defer out.Flush()
@@ -262,7 +263,8 @@ func (s *Server) serveBatch(ctx context.Context, out *bufio.Writer, batch []json
 	out.WriteString("]\n")
 }
 
-// send writes one answer and a newline. A caller that is gone hears nothing.
+// send writes one answer and a newline. Errors are ignored, because the caller
+// is gone then.
 func send(out *bufio.Writer, answer any) {
 	raw, err := json.Marshal(answer)
 	if err != nil { // of ours
@@ -272,8 +274,8 @@ func send(out *bufio.Writer, answer any) {
 	out.WriteByte('\n')
 }
 
-// answer carries out one request; status is HTTP's where it is not one of a
-// batch.
+// answer carries out one request; status is the HTTP status if it is not part
+// of a batch.
 func (s *Server) answer(ctx context.Context, req request) (status int, answer any) {
 	result, f := s.call(ctx, req)
 	if req.JSONRPC == "2.0" {

@@ -1,14 +1,13 @@
-// Package devchain is a regtest chain in this process: btcd's consensus,
-// mempool and miner, with no listening socket. Its policy is that of a node
-// on mainnet: standard transactions only.
+// Package devchain is an embedded regtest chain: btcd's consensus, mempool and
+// miner, without a listening socket. Its policy is that of a node on mainnet:
+// standard transactions only.
 //
-// btcd's own block store is not kill-safe, so every block goes first to a
-// journal that is synced before anybody is told of the block (journal.go). On
-// Open whatever the store lacks is replayed, and a store that cannot be opened
-// is built anew. Side branches are in the journal too, in the order in which
-// they came, so the best chain after a restart is the one before it. A store
-// that shows any other tip than the journal, ahead of it or behind, is built
-// anew too.
+// btcd's own block store does not survive a kill. So every block is first
+// written to a journal, which is synced before the block is announced
+// (journal.go). Open replays whatever the store lacks, and rebuilds a store
+// that cannot be opened or whose tip is not the journal's. Side branches are in
+// the journal too, in their order of arrival, so the best chain after a restart
+// is the one before it.
 package devchain
 
 import (
@@ -51,11 +50,11 @@ const (
 var (
 	// ErrClosed: the chain is closed.
 	ErrClosed = errors.New("chain is closed")
-	// ErrBroken: the journal could not be written. What is in memory may not
-	// outlive the process, so nothing is answered any more; open it again.
+	// ErrBroken means that the journal could not be written. What is in memory
+	// may be lost at the next start, so all calls fail; open the chain again.
 	ErrBroken = errors.New("the chain's journal cannot be written")
-	// ErrDry: the faucet cannot pay that much: the subsidies that it could
-	// still mine do not suffice.
+	// ErrDry means that the faucet cannot pay the amount, even with the
+	// subsidies that can still be mined.
 	ErrDry = errors.New("the faucet is dry")
 )
 
@@ -63,7 +62,7 @@ var (
 // concurrent use.
 type Chain struct {
 	// mu is held for writing during each change of the chain or the mempool,
-	// to the end of the journal's sync: readers see durable blocks only.
+	// until the journal is synced, so readers see durable blocks only.
 	mu      sync.RWMutex
 	params  *chaincfg.Params
 	lock    *os.File
@@ -75,7 +74,9 @@ type Chain struct {
 	nonce   uint64
 	purse   []btcwire.OutPoint // the faucet's change
 	closed  bool
-	broken  error // why the journal can no longer be written
+	broken  error // the reason why the journal can no longer be written
+	policy  *Policy
+	markets []market // in the order of their heights
 
 	news   sync.Mutex
 	subs   map[chan struct{}]bool
@@ -85,14 +86,20 @@ type Chain struct {
 
 var _ chain.Backend = (*Chain)(nil)
 
-// Open opens or creates the chain under dir. One process at a time can have it
-// open.
-func Open(dir string) (c *Chain, err error) {
+// Option changes how Open opens a chain.
+type Option func(*Chain)
+
+// Open opens or creates the chain under dir. Only one process at a time can
+// open it.
+func Open(dir string, opts ...Option) (c *Chain, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
 	params := regtest()
 	c = &Chain{params: &params, subs: map[chan struct{}]bool{}, ending: make(chan struct{})}
+	for _, o := range opts {
+		o(c)
+	}
 	if c.lock, err = lockDir(dir); err != nil {
 		return nil, err
 	}
@@ -108,7 +115,7 @@ func Open(dir string) (c *Chain, err error) {
 	}
 	store := filepath.Join(dir, "store")
 	if err = c.load(store, blocks); err != nil {
-		// The journal is what counts; the store is made anew.
+		// The journal is authoritative; rebuild the store.
 		if c.db != nil {
 			c.db.Close()
 			c.db = nil
@@ -123,8 +130,9 @@ func Open(dir string) (c *Chain, err error) {
 	return c, nil
 }
 
-// regtest is a copy of the network's parameters with deployments of its own:
-// btcd keeps the clock of whichever chain was opened last in the global ones.
+// regtest returns a copy of the network's parameters with deployments of its
+// own, because btcd stores the clock of the last opened chain in the global
+// ones.
 func regtest() chaincfg.Params {
 	p := chaincfg.RegressionNetParams
 	for i := range p.Deployments {
@@ -139,9 +147,9 @@ func regtest() chaincfg.Params {
 	return p
 }
 
-// load opens the block store and brings it up to the journal.
+// load opens the block store and brings it up to date with the journal.
 func (c *Chain) load(path string, blocks []*btcutil.Block) (err error) {
-	// A store that a crash left half-written can make btcd panic.
+	// btcd can panic on a store that a crash left half-written.
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("block store: %v", p)
@@ -156,6 +164,11 @@ func (c *Chain) load(path string, blocks []*btcutil.Block) (err error) {
 			return err
 		}
 	}
+	least := relayFee
+	if c.policy != nil {
+		least = 1 // the rest is the policy's
+		c.markets = []market{{0, c.policy.Market}}
+	}
 	sigs, hashes, clock := txscript.NewSigCache(10_000), txscript.NewHashCache(1_000), blockchain.NewMedianTime()
 	if c.bc, err = blockchain.New(&blockchain.Config{DB: c.db, UtxoCacheMaxSize: utxoCache, ChainParams: c.params,
 		TimeSource: clock, SigCache: sigs, HashCache: hashes}); err != nil {
@@ -163,7 +176,7 @@ func (c *Chain) load(path string, blocks []*btcutil.Block) (err error) {
 	}
 	c.pool = mempool.New(&mempool.Config{
 		Policy: mempool.Policy{MaxTxVersion: 2, DisableRelayPriority: true, MaxOrphanTxs: 100, MaxOrphanTxSize: 100_000,
-			MaxSigOpCostPerTx: blockchain.MaxBlockSigOpsCost / 4, MinRelayTxFee: btcutil.Amount(relayFee)},
+			MaxSigOpCostPerTx: blockchain.MaxBlockSigOpsCost / 4, MinRelayTxFee: btcutil.Amount(least)},
 		ChainParams:    c.params,
 		FetchUtxoView:  c.bc.FetchUtxoView,
 		BestHeight:     func() int32 { return c.bc.BestSnapshot().Height },
@@ -175,8 +188,8 @@ func (c *Chain) load(path string, blocks []*btcutil.Block) (err error) {
 		SigCache:           sigs, HashCache: hashes,
 	})
 	c.gen = mining.NewBlkTmplGenerator(&mining.Policy{BlockMaxWeight: blockchain.MaxBlockWeight - 4000,
-		BlockMaxSize: blockchain.MaxBlockBaseSize - 1000, TxMinFreeFee: btcutil.Amount(relayFee)},
-		c.params, c.pool, c.bc, clock, sigs, hashes)
+		BlockMaxSize: blockchain.MaxBlockBaseSize - 1000, TxMinFreeFee: btcutil.Amount(least)},
+		c.params, source{c.pool, c}, c.bc, clock, sigs, hashes)
 	for _, b := range blocks {
 		have, err := c.bc.HaveBlock(b.Hash())
 		if err != nil {
@@ -192,8 +205,9 @@ func (c *Chain) load(path string, blocks []*btcutil.Block) (err error) {
 		}
 	}
 	// The store may have blocks that the journal lacks (a crash between the
-	// two), or hold a block without having connected it. Either way the tip
-	// differs, and building upon it would make a journal with a gap.
+	// two), or contain a block that it has not connected. In both cases the
+	// tips differ, and building on the store's would leave a gap in the
+	// journal.
 	if tip, want := c.bc.BestSnapshot().Hash, best(c.params, blocks); tip != want {
 		return fmt.Errorf("block store is at %v, the journal at %v", tip, want)
 	}
@@ -201,8 +215,8 @@ func (c *Chain) load(path string, blocks []*btcutil.Block) (err error) {
 	return nil
 }
 
-// best is the tip of the active chain of blocks in their order: on regtest
-// every block has the same work, so the first of the highest.
+// best returns the tip of the active chain of blocks in their order. On regtest
+// all blocks have the same work, so it is the first of the highest.
 func best(p *chaincfg.Params, blocks []*btcutil.Block) chainhash.Hash {
 	tip, top := *p.GenesisHash, 0
 	heights := map[chainhash.Hash]int{tip: 0}
@@ -216,8 +230,8 @@ func best(p *chaincfg.Params, blocks []*btcutil.Block) chainhash.Hash {
 	return tip
 }
 
-// notify keeps the mempool in step with the chain: btcd leaves that to whoever
-// embeds it.
+// notify keeps the mempool consistent with the chain; btcd leaves this to its
+// user.
 func (c *Chain) notify(n *blockchain.Notification) {
 	b, ok := n.Data.(*btcutil.Block)
 	if !ok {
@@ -238,7 +252,7 @@ func (c *Chain) notify(n *blockchain.Notification) {
 	}
 }
 
-// Close stops the chain. It may be called again.
+// Close stops the chain. It may be called repeatedly.
 func (c *Chain) Close() error {
 	c.end.Do(func() { close(c.ending) })
 	c.mu.Lock()
@@ -264,7 +278,7 @@ func (c *Chain) shut() (err error) {
 	return errors.Join(err, c.lock.Close())
 }
 
-// check reports why nothing can be done.
+// check returns the reason why the chain cannot be used, or nil.
 func (c *Chain) check(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -277,7 +291,7 @@ func (c *Chain) check(ctx context.Context) error {
 	}
 }
 
-// begin takes the lock for a change; where it returns nil the caller unlocks.
+// begin takes the lock for a change; if it returns nil, the caller must unlock.
 func (c *Chain) begin(ctx context.Context) error {
 	c.mu.Lock()
 	err := cmp.Or(c.check(ctx), c.broken)
@@ -287,7 +301,7 @@ func (c *Chain) begin(ctx context.Context) error {
 	return err
 }
 
-// look takes the lock for reading; where it returns nil the caller unlocks.
+// look takes the lock for reading; if it returns nil, the caller must unlock.
 func (c *Chain) look(ctx context.Context) error {
 	c.mu.RLock()
 	err := cmp.Or(c.check(ctx), c.broken)
@@ -339,8 +353,9 @@ func (c *Chain) Block(ctx context.Context, hash chainhash.Hash) (*btcwire.MsgBlo
 	return b.MsgBlock(), wire.Height(b.Height()), nil
 }
 
-// block reads a block of any branch. btcd's BlockByHash knows only the active
-// one, and the store keeps no heights: BIP34 has it in the coinbase.
+// block returns a block of any branch. btcd's BlockByHash knows only the active
+// one, and the store has no heights, so read the height from the coinbase
+// (BIP34).
 func (c *Chain) block(hash chainhash.Hash) (*btcutil.Block, error) {
 	var raw []byte
 	err := c.db.View(func(tx database.Tx) error {
@@ -369,17 +384,29 @@ func (c *Chain) block(hash chainhash.Hash) (*btcutil.Block, error) {
 	return b, nil
 }
 
-// FeeRate implements chain.Backend: a constant.
+// FeeRate implements chain.Backend. It is constant unless the chain has a policy.
 func (c *Chain) FeeRate(ctx context.Context, _ int) (wire.SatPerKVB, error) {
 	if err := c.look(ctx); err != nil {
 		return 0, err
 	}
 	defer c.mu.RUnlock()
+	if c.policy != nil {
+		return c.estimate(), nil
+	}
 	return feeRate, nil
 }
 
-// RelayFee is the least rate that the mempool takes.
-func (c *Chain) RelayFee() wire.SatPerKVB { return relayFee }
+// RelayFee returns the minimum rate that is relayed: Bitcoin Core's
+// minrelaytxfee.
+func (c *Chain) RelayFee() wire.SatPerKVB { return c.Policy().Relay }
+
+// MempoolFee returns the minimum rate that the mempool accepts now: Bitcoin
+// Core's mempoolminfee.
+func (c *Chain) MempoolFee() wire.SatPerKVB { p := c.Policy(); return p.least() }
+
+// Increment returns the rate that a replacement pays for its own size, above the
+// fees that it replaces: Bitcoin Core's incrementalrelayfee.
+func (c *Chain) Increment() wire.SatPerKVB { return c.Policy().Increment }
 
 // Broadcast implements chain.Backend.
 func (c *Chain) Broadcast(ctx context.Context, tx *btcwire.MsgTx) error {
@@ -390,17 +417,20 @@ func (c *Chain) Broadcast(ctx context.Context, tx *btcwire.MsgTx) error {
 	return c.accept(tx)
 }
 
-// accept is Broadcast under the lock.
+// accept is Broadcast with the lock held.
 func (c *Chain) accept(tx *btcwire.MsgTx) error {
 	t := btcutil.NewTx(tx.Copy())
 	if c.pool.HaveTransaction(t.Hash()) || c.confirmed(tx) {
 		return nil
 	}
+	if err := c.standing(t); err != nil {
+		return err
+	}
 	_, err := c.pool.ProcessTransaction(t, false, false, 0)
 	return refusal(err)
 }
 
-// confirmed reports whether the chain holds an unspent output of tx.
+// confirmed reports whether the chain has an unspent output of tx.
 func (c *Chain) confirmed(tx *btcwire.MsgTx) bool {
 	hash := tx.TxHash()
 	for i := range tx.TxOut {
@@ -411,13 +441,16 @@ func (c *Chain) confirmed(tx *btcwire.MsgTx) bool {
 	return false
 }
 
-// TestAccept reports what Broadcast would, and changes nothing: Bitcoin Core's
-// testmempoolaccept.
+// TestAccept returns what Broadcast would return, without broadcasting, like
+// Bitcoin Core's testmempoolaccept.
 func (c *Chain) TestAccept(ctx context.Context, tx *btcwire.MsgTx) error {
 	if err := c.begin(ctx); err != nil {
 		return err
 	}
 	defer c.mu.Unlock()
+	if err := c.standing(btcutil.NewTx(tx.Copy())); err != nil {
+		return err
+	}
 	r, err := c.pool.CheckMempoolAcceptance(btcutil.NewTx(tx.Copy()))
 	if err == nil && len(r.MissingParents) > 0 {
 		return fmt.Errorf("%w: %v", chain.ErrConflict, r.MissingParents)
@@ -425,7 +458,7 @@ func (c *Chain) TestAccept(ctx context.Context, tx *btcwire.MsgTx) error {
 	return refusal(err)
 }
 
-// refusal turns btcd's errors into those of chain.Backend, by their codes.
+// refusal converts btcd's errors to those of chain.Backend, by their codes.
 func refusal(err error) error {
 	if err == nil {
 		return nil
@@ -469,7 +502,7 @@ func (c *Chain) Watch(ctx context.Context) <-chan struct{} {
 	return ch
 }
 
-// tell wakes whoever watches.
+// tell notifies the watchers.
 func (c *Chain) tell() {
 	c.news.Lock()
 	defer c.news.Unlock()
@@ -481,7 +514,7 @@ func (c *Chain) tell() {
 	}
 }
 
-// Mempool lists the transactions that wait for a block.
+// Mempool lists the unconfirmed transactions.
 func (c *Chain) Mempool() (txs []*btcwire.MsgTx) {
 	for _, d := range c.pool.TxDescs() {
 		txs = append(txs, d.Tx.MsgTx())
@@ -489,8 +522,8 @@ func (c *Chain) Mempool() (txs []*btcwire.MsgTx) {
 	return txs
 }
 
-// Export writes the active chain from height 1, one block in lower-case hex a
-// line, as any Bitcoin node takes it by submitblock.
+// Export writes the active chain from height 1, one block in lower-case hex per
+// line, as Bitcoin nodes accept it with submitblock.
 func (c *Chain) Export(w io.Writer) error {
 	if err := c.look(context.Background()); err != nil {
 		return err
@@ -513,18 +546,25 @@ func (c *Chain) Export(w io.Writer) error {
 	return nil
 }
 
-// faucetKey holds the faucet's coins. Regtest money is a toy: the key is the
-// same everywhere.
+// faucetKey holds the faucet's coins. Regtest money has no value, so the key is
+// the same everywhere.
 var faucetKey = func() *btcec.PrivateKey {
 	k, _ := btcec.PrivKeyFromBytes(bytes.Repeat([]byte{0xfa}, 32))
 	return k
 }()
 
-// faucetFee is what a faucet payment pays for each input, well over the relay minimum.
-const faucetFee wire.Sat = 1000
+// faucetFee returns the fee of a faucet payment per input, well over what the
+// mempool and blocks accept.
+func (c *Chain) faucetFee() wire.Sat {
+	fee := wire.Sat(1000)
+	if c.policy != nil {
+		fee = max(fee, max(c.policy.Market, c.policy.least()).Fee(400))
+	}
+	return fee
+}
 
 // Faucet pays amount to script from coins that the chain mines for itself, and
-// returns the output, unconfirmed. ErrDry where they do not suffice.
+// returns the unconfirmed output. It returns ErrDry if they do not suffice.
 func (c *Chain) Faucet(ctx context.Context, script []byte, amount wire.Sat) (wire.Outpoint, error) {
 	if amount <= 0 || amount > wire.MaxSat {
 		return wire.Outpoint{}, fmt.Errorf("faucet cannot pay %v", amount)
@@ -542,8 +582,8 @@ func (c *Chain) Faucet(ctx context.Context, script []byte, amount wire.Sat) (wir
 		if at != nil {
 			return *at, nil
 		}
-		// As many blocks as one coin needs to mature. Regtest halves its subsidy
-		// every 150 blocks: once that brings nothing, it never will.
+		// Mine as many blocks as one coin needs to mature. Regtest halves its
+		// subsidy every 150 blocks: once that gains nothing, it never will.
 		if have <= had {
 			return wire.Outpoint{}, fmt.Errorf("%w: %v asked, %v there", ErrDry, amount, have)
 		}
@@ -555,7 +595,7 @@ func (c *Chain) Faucet(ctx context.Context, script []byte, amount wire.Sat) (wir
 }
 
 // pay builds and broadcasts a payment from the faucet's change and mature
-// coinbases of its own; nil where these, have in all, do not suffice.
+// coinbases; it returns nil if these, have in total, do not suffice.
 func (c *Chain) pay(ctx context.Context, own, script []byte, amount wire.Sat) (at *wire.Outpoint, have wire.Sat, err error) {
 	if err := c.begin(ctx); err != nil {
 		return nil, 0, err
@@ -585,7 +625,7 @@ func (c *Chain) pay(ctx context.Context, own, script []byte, amount wire.Sat) (a
 		tx.AddTxIn(&btcwire.TxIn{PreviousOutPoint: at, Sequence: 0xfffffffd})
 		prev.AddPrevOut(at, btcwire.NewTxOut(e.Amount(), own))
 		have += wire.Sat(e.Amount())
-		if need += faucetFee; have >= need {
+		if need += c.faucetFee(); have >= need {
 			break
 		}
 	}
@@ -593,7 +633,7 @@ func (c *Chain) pay(ctx context.Context, own, script []byte, amount wire.Sat) (a
 		return nil, have, nil
 	}
 	tx.AddTxOut(btcwire.NewTxOut(int64(amount), script))
-	tx.AddTxOut(btcwire.NewTxOut(int64(have-amount-faucetFee*wire.Sat(len(tx.TxIn))), own))
+	tx.AddTxOut(btcwire.NewTxOut(int64(have-amount-c.faucetFee()*wire.Sat(len(tx.TxIn))), own))
 	hashes := txscript.NewTxSigHashes(tx, prev)
 	for i, in := range tx.TxIn {
 		sig, err := txscript.RawTxInTaprootSignature(tx, hashes, i, prev.FetchPrevOutput(in.PreviousOutPoint).Value, own, nil,

@@ -15,25 +15,24 @@ import (
 	"github.com/btcsuite/btcd/btcutil/v2"
 )
 
-// The journal is a sequence of records:
+// journal is a file of records:
 //
 //	length of the block, 4 bytes big-endian
 //	CRC-32C of the block, 4 bytes big-endian
-//	the block as Bitcoin serialises it
+//	the serialised block
 //
-// A crash can leave the last record torn; it is cut off on open, and with it
-// whatever follows a record that does not check.
+// A crash can leave the last record incomplete. Opening the journal cuts it
+// off, together with everything after a record that does not verify.
 type journal struct{ f *os.File }
 
 const recordHead = 8
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// errTorn marks the end of what can be read.
+// errTorn marks the end of the readable records.
 var errTorn = errors.New("torn record")
 
-// openJournal reads all blocks and leaves the file at the end of the last good
-// one.
+// openJournal reads all blocks and positions the file after the last valid one.
 func openJournal(path string) (*journal, []*btcutil.Block, error) {
 	_, statErr := os.Stat(path)
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
@@ -58,7 +57,7 @@ func openJournal(path string) (*journal, []*btcutil.Block, error) {
 	return &journal{f}, blocks, nil
 }
 
-// readJournal reads records until the first that is torn or garbled, and
+// readJournal reads records until the first that is incomplete or damaged, and
 // returns the offset of its start.
 func readJournal(r io.Reader) (blocks []*btcutil.Block, good int64, err error) {
 	for {
@@ -74,8 +73,8 @@ func readJournal(r io.Reader) (blocks []*btcutil.Block, good int64, err error) {
 	}
 }
 
-// readRecord reads one record; io.EOF at a clean end, errTorn where it is cut
-// off or does not check.
+// readRecord reads one record. It returns io.EOF at a clean end, and errTorn if
+// the record is incomplete or damaged.
 func readRecord(r io.Reader) (*btcutil.Block, int64, error) {
 	var head [recordHead]byte
 	if _, err := io.ReadFull(r, head[:]); err == io.EOF {
@@ -123,7 +122,7 @@ func (j *journal) close() error { return j.f.Close() }
 // ErrLocked: another process has the chain open.
 var ErrLocked = errors.New("the chain is open in another process")
 
-// lockDir takes the lock of dir; closing the file gives it back.
+// lockDir locks dir; closing the file unlocks it.
 func lockDir(dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// Mine mines n blocks with what the mempool holds; their coinbases pay to
+// Mine mines n blocks with the content of the mempool; their coinbases pay to
 // script. The blocks are durable when it returns; one sync serves all n.
 func (c *Chain) Mine(ctx context.Context, n int, script []byte) (refs []chain.BlockRef, err error) {
 	if err := c.begin(ctx); err != nil {
@@ -45,8 +45,8 @@ func (c *Chain) Mine(ctx context.Context, n int, script []byte) (refs []chain.Bl
 	return refs, c.sync()
 }
 
-// MineWith mines one block on the tip with exactly txs, past the mempool and
-// its policy: what consensus alone thinks of them.
+// MineWith mines one block on the tip with exactly txs, without the mempool and
+// its policy, so only consensus is checked.
 func (c *Chain) MineWith(ctx context.Context, script []byte, txs ...*btcwire.MsgTx) (chain.BlockRef, error) {
 	if err := c.begin(ctx); err != nil {
 		return chain.BlockRef{}, err
@@ -76,9 +76,9 @@ func (c *Chain) MineEvery(ctx context.Context, interval time.Duration, script []
 	}
 }
 
-// Reorg replaces the last depth blocks by depth+1 others. The new blocks carry
-// the old ones' transactions, but for those named in without and what depends
-// on them; these, and nothing else, are gone from the mempool too.
+// Reorg replaces the last depth blocks by depth+1 others. The new blocks
+// contain the old ones' transactions, except those listed in without and their
+// descendants; these, and nothing else, are also removed from the mempool.
 func (c *Chain) Reorg(ctx context.Context, depth int, script []byte, without ...wire.Hash) error {
 	if err := c.begin(ctx); err != nil {
 		return err
@@ -128,8 +128,8 @@ func (c *Chain) Reorg(ctx context.Context, depth int, script []byte, without ...
 	return c.sync()
 }
 
-// extend mines a block on any parent. Its coinbase claims the subsidy only:
-// the fees of txs are burnt.
+// extend mines a block on any parent. Its coinbase claims the subsidy only; the
+// fees of txs are burned.
 func (c *Chain) extend(parent chainhash.Hash, script []byte, txs []*btcwire.MsgTx) (chain.BlockRef, error) {
 	prev, err := c.block(parent)
 	if err != nil {
@@ -158,9 +158,9 @@ func (c *Chain) extend(parent chainhash.Hash, script []byte, txs []*btcwire.MsgT
 	return c.submit(b, height)
 }
 
-// medianTime is the median of the times of hash and its ten predecessors,
-// which a successor's must exceed. btcd's PastMedianTime takes in the new
-// header itself.
+// medianTime returns the median time of hash and its ten predecessors, which a
+// successor's time must exceed. btcd's PastMedianTime includes the new header
+// itself.
 func (c *Chain) medianTime(hash chainhash.Hash) (time.Time, error) {
 	var times []time.Time
 	for len(times) < 11 {
@@ -178,8 +178,8 @@ func (c *Chain) medianTime(hash chainhash.Hash) (time.Time, error) {
 	return times[len(times)/2], nil
 }
 
-// submit gives the block its coinbase script and proof of work, journals it
-// and hands it to consensus. The caller syncs the journal.
+// submit sets the block's coinbase script and proof of work, writes it to the
+// journal and submits it to consensus. The caller must sync the journal.
 func (c *Chain) submit(b *btcwire.MsgBlock, height int32) (chain.BlockRef, error) {
 	c.nonce++
 	tag, err := txscript.NewScriptBuilder().AddInt64(int64(height)).AddInt64(int64(c.nonce)).
@@ -199,9 +199,9 @@ func (c *Chain) submit(b *btcwire.MsgBlock, height int32) (chain.BlockRef, error
 	}
 	block := btcutil.NewBlock(b)
 	block.SetHeight(height)
-	// Consensus first: a block that it refuses has no place in the journal.
-	// Nobody is told before the sync, so a crash in between loses nothing that
-	// anybody knows.
+	// Consensus first, because an invalid block must not be in the journal. The
+	// block is announced only after the sync, so a crash in between loses
+	// nothing that was announced.
 	if _, orphan, err := c.bc.ProcessBlock(block, blockchain.BFNone); err != nil {
 		var rule blockchain.RuleError
 		if errors.As(err, &rule) {
@@ -217,7 +217,7 @@ func (c *Chain) submit(b *btcwire.MsgBlock, height int32) (chain.BlockRef, error
 	return chain.BlockRef{Hash: *block.Hash(), Height: wire.Height(height)}, nil
 }
 
-// sync makes what was submitted durable.
+// sync makes the submitted blocks durable.
 func (c *Chain) sync() error {
 	if c.broken != nil {
 		return c.broken
@@ -228,9 +228,9 @@ func (c *Chain) sync() error {
 	return nil
 }
 
-// fail ends all work: consensus knows a block that the journal may not have,
-// and after a failed sync nobody can tell what the disk has (fsync may report
-// a loss only once).
+// fail ends all work: consensus knows a block that the journal may lack, and
+// after a failed sync the disk's content is unknown (fsync may report a loss
+// only once).
 func (c *Chain) fail(err error) error {
 	c.broken = fmt.Errorf("%w: %w", ErrBroken, err)
 	return c.broken

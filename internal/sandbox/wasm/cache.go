@@ -16,19 +16,19 @@ import (
 	"github.com/bitgram/bitgram/internal/sandbox/wasm/rewrite"
 )
 
-// cacheLimit is what a cache may grow to, in bytes.
+// cacheLimit is the maximum size of the cache, in bytes.
 const cacheLimit = 2 << 30
 
-// rewritten keeps rewritten modules beside what wazero keeps of compiled ones.
-// A cache that cannot be read or written is one that has nothing.
+// rewritten caches rewritten modules beside wazero's cache of compiled ones. A
+// cache that cannot be read or written acts as empty.
 type rewritten struct{ dir string }
 
 func (c rewritten) path(id sandbox.Digest) string {
 	return filepath.Join(c.dir, "modules-"+rewrite.Version, id.String())
 }
 
-// load returns the module that the program of that id is rewritten to; nil
-// where it is not kept, or not whole.
+// load returns the rewritten module of the program with this id, or nil if it
+// is not cached or incomplete.
 func (c rewritten) load(id sandbox.Digest) *rewrite.Module {
 	if c.dir == "" {
 		return nil
@@ -80,7 +80,8 @@ func (c rewritten) store(id sandbox.Digest, m *rewrite.Module) {
 	}
 }
 
-// prune removes what was used longest ago until the cache is within its limit.
+// prune removes the least recently used files until the cache is within its
+// limit.
 func (c rewritten) prune(limit int64) {
 	type entry struct {
 		path string

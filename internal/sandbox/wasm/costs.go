@@ -8,8 +8,7 @@ import (
 	"slices"
 )
 
-// PrintHost writes what programs can import, with types and costs, as
-// spec/fuel.md has it.
+// PrintHost writes the host functions with types and costs, for spec/fuel.md.
 func PrintHost(w io.Writer) {
 	for _, module := range []string{bitgramModule, wasiModule} {
 		fmt.Fprintf(w, "\n### `%s`\n\n| function | type | fuel |\n| --- | --- | --- |\n", module)

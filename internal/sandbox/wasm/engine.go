@@ -1,4 +1,4 @@
-// Package wasm runs WASM modules as package sandbox wants it: WASI preview 1
+// Package wasm implements sandbox.Runner for WASM modules: WASI preview 1
 // commands from any toolchain, rewritten (package rewrite) and run by wazero.
 package wasm
 
@@ -19,13 +19,13 @@ import (
 	"github.com/bitgram/bitgram/internal/sandbox/wasm/rewrite"
 )
 
-// Config says how an engine runs programs. No setting changes a result.
+// Config configures an engine. No setting changes a result.
 type Config struct {
-	// Interpreter runs programs without compiling them: slower by far, and
-	// another way to the same result.
+	// Interpreter runs programs without compiling them. It is much slower, and
+	// an independent check of the result.
 	Interpreter bool
-	// CacheDir keeps what was compiled; "" keeps nothing. The directory has to
-	// be the owner's alone: what is in it is run.
+	// CacheDir is the directory for compiled programs; "" disables the cache.
+	// Only the owner may have access, because its content is executed.
 	CacheDir string
 }
 
@@ -50,8 +50,8 @@ func New(ctx context.Context, c Config) (e *Engine, err error) {
 	}
 	rc := wazero.NewRuntimeConfigCompiler()
 	if c.Interpreter {
-		// Only here the context is looked at while a program runs; compiled
-		// code is stopped through a global (watch).
+		// Only the interpreter checks the context while a program runs;
+		// compiled code is stopped through a global (watch).
 		rc = wazero.NewRuntimeConfigInterpreter().WithCloseOnContextDone(true)
 	}
 	rc = rc.WithDebugInfoEnabled(false).WithCoreFeatures(api.CoreFeaturesV2)
@@ -78,8 +78,9 @@ func (e *Engine) Close() error {
 	return err
 }
 
-// WazeroVersion keeps what one version compiled from another; wazero's own name
-// for it is the same in all builds without version information, such as tests.
+// WazeroVersion separates the compiled code of different versions, because
+// wazero's own version string is the same in all builds without version
+// information, such as tests.
 const WazeroVersion = "v1.12.0"
 
 // program is a compiled module.
@@ -88,12 +89,12 @@ type program struct {
 	id       sandbox.Digest
 	module   *rewrite.Module
 	compiled wazero.CompiledModule
-	// suspends: its publisher ran it through asyncify, so it can be put down
-	// with its memory.
+	// suspends says that the program was processed by asyncify, so it can be
+	// suspended with its memory.
 	suspends bool
 }
 
-// startFunction is what a WASI command begins with.
+// startFunction is the entry point of a WASI command.
 const startFunction = "_start"
 
 // Load implements sandbox.Runner. An image is a WASM module of at most
@@ -120,7 +121,7 @@ func (e *Engine) Load(ctx context.Context, image io.Reader) (sandbox.Program, er
 	return p, nil
 }
 
-// rewrite returns the rewritten module, from the cache where it is there.
+// rewrite returns the rewritten module, from the cache if possible.
 func (e *Engine) rewrite(id sandbox.Digest, bin []byte) (*rewrite.Module, error) {
 	if m := e.kept.load(id); m != nil {
 		return m, nil
@@ -136,17 +137,17 @@ func (e *Engine) rewrite(id sandbox.Digest, bin []byte) (*rewrite.Module, error)
 	return m, nil
 }
 
-// checkCommand says what a module lacks to be a command.
+// checkCommand returns the reason why a module is not a command.
 func checkCommand(m *rewrite.Module) error {
 	sig, ok := m.Functions[startFunction]
 	switch {
 	case !ok:
 		if _, reactor := m.Functions["_initialize"]; reactor {
-			return fmt.Errorf("%w: a library (it exports _initialize); a command is wanted, which exports _start", sandbox.ErrProgram)
+			return fmt.Errorf("%w: it is a library (it exports _initialize), not a command, which exports _start", sandbox.ErrProgram)
 		}
 		return fmt.Errorf("%w: it exports no function _start, as WASI commands do", sandbox.ErrProgram)
 	case sig != ":":
-		return fmt.Errorf("%w: its _start is %q, it has to take and give nothing", sandbox.ErrProgram, sig)
+		return fmt.Errorf("%w: its _start has the type %q; it must have no parameters or results", sandbox.ErrProgram, sig)
 	case !m.HasMemory:
 		return fmt.Errorf("%w: it has no memory", sandbox.ErrProgram)
 	}

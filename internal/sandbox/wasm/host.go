@@ -12,7 +12,7 @@ import (
 	"github.com/bitgram/bitgram/internal/sandbox/wasm/rewrite"
 )
 
-// phase is where an epoch stands.
+// phase is the phase of an epoch.
 type phase uint8
 
 const (
@@ -23,7 +23,7 @@ const (
 	rewinding // after one
 )
 
-// host is what a program finds outside of itself, for one epoch.
+// host is the environment of a program for one epoch.
 type host struct {
 	run    *run
 	inst   *instance
@@ -45,16 +45,16 @@ type host struct {
 	announced   [][]byte
 	noticeBytes uint64
 
-	// What the sync event saw.
+	// The data of the sync event.
 	synced  []byte
 	left    int64
 	globals []uint64
-	kept    *keep // what frames stand in the place of
+	kept    *keep // the memory that the frames replace
 	next    *suspended
 	exit    uint32
 }
 
-// callError ends the program because of what it asked its host for.
+// callError ends the program because of an invalid host call.
 type callError struct{ err error }
 
 func (e *callError) Error() string { return e.err.Error() }
@@ -66,7 +66,7 @@ func (h *host) fail(err error, format string, args ...any) {
 // hostFunc is a function that programs can import.
 type hostFunc struct {
 	sig rewrite.Signature
-	// fuel is what a call costs, before what its size does.
+	// fuel is the base cost of a call, without the cost of its size.
 	fuel uint32
 	call func(h *host, a []uint64)
 }
@@ -79,13 +79,13 @@ const (
 
 var hostModules = map[string]map[string]hostFunc{bitgramModule: bitgramFuncs, wasiModule: wasiFuncs}
 
-// HostFunction finds what a program can import, with its type.
+// HostFunction returns the type of a host function, if it exists.
 func HostFunction(module, name string) (rewrite.Signature, bool) {
 	f, ok := hostModules[module][name]
 	return f.sig, ok
 }
 
-// addHost gives the engine what programs import.
+// addHost registers the host functions with the engine.
 func (e *Engine) addHost(ctx context.Context) error {
 	types := map[rune]api.ValueType{'i': api.ValueTypeI32, 'l': api.ValueTypeI64}
 	for module, funcs := range hostModules {
@@ -108,7 +108,7 @@ func (e *Engine) addHost(ctx context.Context) error {
 	return nil
 }
 
-// entry is what runs when a program calls f.
+// entry wraps f for the engine.
 func entry(name string, f hostFunc) api.GoModuleFunc {
 	return func(ctx context.Context, _ api.Module, stack []uint64) {
 		h := ctx.Value(hostKey{}).(*host)
@@ -116,19 +116,19 @@ func entry(name string, f hostFunc) api.GoModuleFunc {
 		case running:
 		case rewinding:
 			if name != "sync" {
-				h.fail(sandbox.ErrSuspend, "it calls %s on its way back to sync: it was not put through asyncify as a whole", name)
+				h.fail(sandbox.ErrSuspend, "it calls %s on its way back to sync: not all of it was processed by asyncify", name)
 			}
 			h.run.rewound(ctx, h)
 			return
 		default:
-			h.fail(sandbox.ErrSuspend, "it calls %s on its way out of sync: it was not put through asyncify as a whole", name)
+			h.fail(sandbox.ErrSuspend, "it calls %s on its way out of sync: not all of it was processed by asyncify", name)
 		}
 		h.charge(uint64(f.fuel))
 		f.call(h, stack)
 	}
 }
 
-// charge takes fuel, and ends the program when there is too little.
+// charge subtracts fuel, and ends the program if there is too little.
 func (h *host) charge(cost uint64) {
 	left := int64(h.inst.fuel.Get())
 	if cost > math.MaxInt64/2 || left < 0 || int64(cost) > left {
@@ -138,10 +138,10 @@ func (h *host) charge(cost uint64) {
 	h.inst.fuel.Set(uint64(left - int64(cost)))
 }
 
-// errFuel ends a call for which there is no fuel.
+// errFuel ends a call if there is too little fuel.
 var errFuel = fmt.Errorf("no fuel for a call to the host")
 
-// spent is the fuel that this epoch took so far.
+// spent returns the fuel used by this epoch so far.
 func (h *host) spent() uint64 {
 	left := int64(h.inst.fuel.Get())
 	if h.phase == synced || h.phase == unwinding {
@@ -150,13 +150,13 @@ func (h *host) spent() uint64 {
 	return h.job.Limits.Fuel - uint64(max(left, 0))
 }
 
-// time is the clock: nanoseconds since the job's time.
+// time returns the clock: nanoseconds since the job's time.
 func (h *host) time() uint64 { return h.clock + h.spent() + h.slept }
 
-// bytes is a part of the program's memory, not copied.
+// bytes returns a range of the program's memory, not copied.
 func (h *host) bytes(ptr, size uint32) ([]byte, bool) { return h.inst.mod.Memory().Read(ptr, size) }
 
-// must is bytes for functions that have no way to return an error.
+// must is bytes for functions that cannot return an error.
 func (h *host) must(what string, ptr, size uint32) []byte {
 	b, ok := h.bytes(ptr, size)
 	if !ok {
@@ -170,17 +170,18 @@ const (
 	callCost   = 256
 	syncCost   = 16_384
 	noticeCost = 1_024
-	// Of each page of the memory at a sync event: it is compared and hashed.
+	// For each page of the memory at a sync event, which is compared and
+	// hashed.
 	syncPageCost = 65_536
-	// Of each byte.
-	copyShift    = 2 // one fuel for 4 bytes that are copied
+	// For each byte.
+	copyShift    = 2 // one fuel for 4 bytes copied
 	outputCost   = 2 // hashed and kept
 	stateCost    = 2
 	randomCost   = 2
 	noticeBytesX = 4
 )
 
-// bitgramFuncs is the interface of this project: spec/runtime.md §3.
+// bitgramFuncs are the host functions of this project (spec/runtime.md §3).
 var bitgramFuncs = map[string]hostFunc{
 	"sync":       {"ii:", syncCost, func(h *host, a []uint64) { h.sync(uint32(a[0]), uint32(a[1])) }},
 	"restore":    {"ii:i", callCost, func(h *host, a []uint64) { a[0] = uint64(h.restore(uint32(a[0]), uint32(a[1]))) }},
@@ -210,8 +211,8 @@ func (h *host) sync(ptr, size uint32) {
 	panic(errSync)
 }
 
-// restore copies the state that the epoch began with, as far as there is room,
-// and returns its size; -1 where there is none.
+// restore copies the state with which the epoch began, up to room bytes, and
+// returns its size, or -1 if there is none.
 func (h *host) restore(ptr, room uint32) uint32 {
 	if h.state == nil {
 		return math.MaxUint32
@@ -222,7 +223,7 @@ func (h *host) restore(ptr, room uint32) uint32 {
 	return uint32(len(h.state))
 }
 
-// input copies what the input has from an offset on and returns how much.
+// input copies input from an offset on and returns how much.
 func (h *host) input(from uint64, ptr, room uint32) uint32 {
 	if from >= uint64(len(h.job.Input)) {
 		return 0
@@ -241,7 +242,7 @@ func (h *host) put(b []byte) {
 	}
 }
 
-// fill writes random numbers: the epoch's own stream.
+// fill writes random numbers from the epoch's own stream.
 func (h *host) fill(b []byte) {
 	h.charge(uint64(len(b)) * randomCost)
 	if h.random == nil {
@@ -250,7 +251,7 @@ func (h *host) fill(b []byte) {
 	_, _ = h.random.Read(b)
 }
 
-// announce keeps a notice: the chain of all is BLAKE3(chain ‖ notice).
+// announce stores a notice; the chain of all notices is BLAKE3(chain ‖ notice).
 func (h *host) announce(b []byte) {
 	h.charge(uint64(len(b)) * noticeBytesX)
 	h.noticeBytes += uint64(len(b)) + 64
@@ -262,7 +263,7 @@ func (h *host) announce(b []byte) {
 	h.chain = blake3.Sum256(append(append([]byte{}, h.chain[:]...), b...))
 }
 
-// note writes to the program's log, as far as there is room.
+// note writes to the program's log, up to its limit.
 func (h *host) note(b []byte) {
 	h.charge(uint64(len(b)) >> copyShift)
 	if h.job.Log == nil {

@@ -2,8 +2,8 @@ package wasm
 
 import "github.com/tetratelabs/wazero/experimental"
 
-// arena is the memory of one instance: reserved once for all that the job
-// allows, so that growing copies nothing and cannot fail half way.
+// arena is the memory of one instance. It reserves all that the job allows at
+// once, so growing copies nothing and cannot fail half way.
 type arena struct{ all []byte }
 
 var (
@@ -11,10 +11,10 @@ var (
 	_ experimental.LinearMemory    = (*arena)(nil)
 )
 
-// Allocate returns the arena, which is reserved already.
+// Allocate returns the arena, which is already reserved.
 func (a *arena) Allocate(_, _ uint64) experimental.LinearMemory { return a }
 
-// Reallocate gives the first size bytes of it, nil beyond its end.
+// Reallocate returns its first size bytes, or nil beyond its end.
 func (a *arena) Reallocate(size uint64) []byte {
 	if size > uint64(len(a.all)) {
 		return nil

@@ -2,6 +2,6 @@ package wasm
 
 import "golang.org/x/sys/unix"
 
-// populate has b's pages made at once, which costs less than a fault for each.
-// A kernel that cannot do it makes them as they are touched.
+// populate allocates b's pages at once, which is cheaper than a page fault for
+// each. A kernel without support allocates them as they are touched.
 func populate(b []byte) { _ = unix.Madvise(b, unix.MADV_POPULATE_WRITE) }

@@ -4,8 +4,8 @@ package wasm
 
 import "golang.org/x/sys/unix"
 
-// reserve returns zeros that take no memory before they are written; nil where
-// the machine does not have the addresses.
+// reserve returns zeroed memory that is not allocated before it is written, or
+// nil if the address space does not suffice.
 func reserve(size int) []byte {
 	if size == 0 {
 		return nil

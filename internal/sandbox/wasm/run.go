@@ -18,15 +18,15 @@ import (
 	"github.com/bitgram/bitgram/internal/sandbox/wasm/rewrite"
 )
 
-// What ends a call into a program from within: a host function panics with it,
-// and wazero hands it to the caller.
+// Values with which a host function panics to end a call into a program; wazero
+// passes them to the caller.
 var (
 	errSync = errors.New("sync")
 	errExit = errors.New("exit")
 )
 
-// run is a sandbox.Run. Each epoch of an ordinary program is a new instance
-// that begins with the state of the last one; a program that can be suspended
+// run implements sandbox.Run. Each epoch of an ordinary program is a new
+// instance that starts with the last state; a program that can be suspended
 // keeps its instance.
 type run struct {
 	p      *program
@@ -39,17 +39,17 @@ type run struct {
 
 	state []byte // handed to the last sync
 	inst  *instance
-	kept  *suspended // where a suspended program goes on
+	kept  *suspended // where a suspended program continues
 }
 
-// instance is a module with its memory while it lives.
+// instance is an instantiated module with its memory.
 type instance struct {
 	mod   api.Module
 	arena *arena
 	fuel  api.MutableGlobal
 	stop  api.MutableGlobal
 	depth api.MutableGlobal
-	// globals are the module's own mutable ones.
+	// globals are the module's own mutable globals.
 	globals []api.MutableGlobal
 }
 
@@ -60,7 +60,7 @@ func (r *run) Close() error {
 	return r.drop()
 }
 
-// drop ends the instance and gives its memory back.
+// drop ends the instance and frees its memory.
 func (r *run) drop() error {
 	if r.inst == nil {
 		return nil
@@ -100,7 +100,7 @@ func (r *run) fail(h *host, err error, trace string) error {
 func (r *run) epoch(ctx context.Context, h *host) (*sandbox.Event, error) {
 	l := &r.job.Limits
 	if h.epoch > l.Epochs {
-		return nil, r.fail(h, fmt.Errorf("%w: it goes on after %d epochs", sandbox.ErrEpochs, l.Epochs), "")
+		return nil, r.fail(h, fmt.Errorf("%w: it did not end after %d epochs", sandbox.ErrEpochs, l.Epochs), "")
 	}
 	budget := int64(l.Fuel)
 	if r.inst == nil {
@@ -112,7 +112,7 @@ func (r *run) epoch(ctx context.Context, h *host) (*sandbox.Event, error) {
 		}
 	}
 	if budget < 0 {
-		return nil, r.fail(h, fmt.Errorf("%w: laying out its memory takes %d of %d", sandbox.ErrFuel, r.p.module.StartCost, l.Fuel), "")
+		return nil, r.fail(h, fmt.Errorf("%w: initialising its memory costs %d, the epoch has %d", sandbox.ErrFuel, r.p.module.StartCost, l.Fuel), "")
 	}
 	h.inst = r.inst
 	h.budget = budget
@@ -124,8 +124,8 @@ func (r *run) epoch(ctx context.Context, h *host) (*sandbox.Event, error) {
 	return r.event(h)
 }
 
-// populated is how many of the pages that a program begins with are made at
-// once: most programs use them.
+// populated is the number of initial pages that are allocated at once, because
+// most programs use them.
 const populated = 64
 
 // instantiate makes a new instance.
@@ -140,7 +140,7 @@ func (r *run) instantiate(ctx context.Context) error {
 	mod, err := r.p.e.rt.InstantiateModule(experimental.WithMemoryAllocator(ctx, in.arena), r.p.compiled, c)
 	if err != nil {
 		in.arena.Free()
-		// The module's own fault are only segments that lie outside.
+		// Only segments outside the memory are the module's fault.
 		if strings.Contains(err.Error(), "out of bounds") {
 			return &sandbox.Failure{Epoch: r.header.Epoch + 1, Err: fmt.Errorf("%w: %w", sandbox.ErrTrap, err)}
 		}
@@ -157,7 +157,7 @@ func (r *run) instantiate(ctx context.Context) error {
 	return nil
 }
 
-// enter calls into the program. What it returns is what the call ended with.
+// enter calls into the program and returns how the call ended.
 func (r *run) enter(ctx context.Context, h *host) error {
 	ctx = context.WithValue(ctx, hostKey{}, h)
 	if !r.p.e.config.Interpreter {
@@ -185,18 +185,19 @@ func (r *run) main(ctx context.Context, h *host) error {
 	return nil
 }
 
-// watch stops compiled code when ctx ends: the program finds too little fuel
-// at its next check. Go cannot interrupt compiled code: a collection of garbage
-// that begins meanwhile waits for its next call to the host or its end, and
-// with it everything else in the process, this here too. So who runs strangers'
-// programs beside other work gives them a process of their own. The word is written while the program reads it, as is
-// usual for a flag between machine code; nothing else depends on it.
+// watch stops compiled code when ctx ends: the program finds too little fuel at
+// its next check. Go cannot interrupt compiled code. A garbage collection that
+// starts meanwhile waits for the program's next host call or its end, and the
+// rest of the process, including this function, waits with it. So a process
+// that runs strangers' programs should do nothing else. The word is written
+// while the program reads it, as usual for a flag shared with machine code;
+// nothing else depends on it.
 func (in *instance) watch(ctx context.Context) func() {
 	end := context.AfterFunc(ctx, func() { in.stop.Set(math.MaxInt64) })
 	return func() { end() }
 }
 
-// outcome says what the end of a call means: nil at a sync event and at the
+// outcome interprets the end of a call: nil at a sync event and at the
 // program's own end.
 func (r *run) outcome(ctx context.Context, h *host, err error) error {
 	left := int64(r.inst.fuel.Get())
@@ -215,8 +216,8 @@ func (r *run) outcome(ctx context.Context, h *host, err error) error {
 	}
 	text := firstLine(err.Error())
 	if strings.Contains(text, "stack overflow") {
-		// The depth counter ends a program long before; if it did not, this
-		// machine must not speak for others.
+		// The depth counter ends a program long before. If it did not, this
+		// machine's result must not be used.
 		return fmt.Errorf("the engine ran out of stack: %w", err)
 	}
 	return r.fail(h, fmt.Errorf("%w: %s", sandbox.ErrTrap, strings.TrimPrefix(text, "wasm error: ")), trace(err))
@@ -227,7 +228,7 @@ func firstLine(s string) string {
 	return line
 }
 
-// trace is what wazero says of where it was.
+// trace returns the stack trace from wazero's error.
 func trace(err error) string {
 	if err == nil {
 		return ""
@@ -236,7 +237,7 @@ func trace(err error) string {
 	return t
 }
 
-// event commits to what the epoch ended with.
+// event computes the event of the epoch.
 func (r *run) event(h *host) (*sandbox.Event, error) {
 	left := h.left
 	if h.phase == exited {
@@ -280,7 +281,7 @@ func (in *instance) values() (list []uint64) {
 // Checkpoint implements sandbox.Run.
 func (r *run) Checkpoint(w io.Writer) error {
 	if r.header.Epoch == 0 || r.header.Done {
-		return fmt.Errorf("%w: there is nothing to go on from", sandbox.ErrNoState)
+		return fmt.Errorf("%w: there was no sync event yet", sandbox.ErrNoState)
 	}
 	c := &sandbox.Checkpoint{Header: r.header, State: r.state, MemoryRoot: r.snap.MemoryRoot(), Output: r.output}
 	if r.kept != nil {
@@ -294,10 +295,10 @@ func (r *run) Prove(part sandbox.Part, page uint32) (*sandbox.Proof, error) {
 	return r.snap.Prove(part, page)
 }
 
-// resume puts the run where the checkpoint was written.
+// resume restores the run from a checkpoint.
 func (r *run) resume(c *sandbox.Checkpoint) error {
 	if c.Full != r.p.suspends {
-		return fmt.Errorf("%w: a full one of a program that cannot be suspended, or the other way round", sandbox.ErrCheckpoint)
+		return fmt.Errorf("%w: full, but the program cannot be suspended; or not full, and it can", sandbox.ErrCheckpoint)
 	}
 	if len(c.Globals) != len(r.p.module.Globals) {
 		return fmt.Errorf("%w: %d globals of a program with %d", sandbox.ErrCheckpoint, len(c.Globals), len(r.p.module.Globals))
@@ -310,10 +311,10 @@ func (r *run) resume(c *sandbox.Checkpoint) error {
 	return r.restore(c)
 }
 
-// hostKey finds a run's host in the context of a call.
+// hostKey is the context key of a run's host.
 type hostKey struct{}
 
-// seedOf is where an epoch's random numbers come from.
+// seedOf returns the source of an epoch's random numbers.
 func seedOf(job *sandbox.Job, epoch uint64) *blake3.Digest {
 	h := blake3.NewDeriveKey("bitgram random numbers")
 	_, _ = h.Write(binary.BigEndian.AppendUint64(job.Seed[:], epoch))

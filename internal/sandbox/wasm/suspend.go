@@ -9,12 +9,12 @@ import (
 	"github.com/bitgram/bitgram/internal/sandbox/wasm/rewrite"
 )
 
-// A module that its publisher ran through asyncify (binaryen) can leave all its
-// frames at a call and come back to it. At sync it is unwound; its frames are
-// taken out of its memory, so that the memory is as the program left it. To go
-// on, in this process or in another one, it is rewound: both ways are one.
+// A module processed by asyncify (binaryen) can unwind all its frames at a call
+// and rewind them later. At sync it is unwound; its frames are removed from its
+// memory, so that the memory is as the program left it. To continue, in this
+// process or another one, it is rewound in the same way.
 
-// What asyncify exports.
+// Functions that asyncify exports.
 const (
 	startUnwind = "asyncify_start_unwind"
 	stopUnwind  = "asyncify_stop_unwind"
@@ -22,33 +22,33 @@ const (
 	stopRewind  = "asyncify_stop_rewind"
 )
 
-// suspends says whether the module can be suspended.
+// suspends reports whether the module can be suspended.
 func suspends(m *rewrite.Module) bool {
 	return m.Functions[startUnwind] == "i:" && m.Functions[startRewind] == "i:" && m.Functions[stopUnwind] == ":" && m.Functions[stopRewind] == ":"
 }
 
-// suspended is where a program waits.
+// suspended is the position of a suspended program.
 type suspended struct {
 	stack []byte // the frames, as asyncify wrote them
-	depth uint64 // of calls, where it waits
+	depth uint64 // of the calls at that position
 }
 
-// Asyncify writes frames into the program's own memory, behind two words that
-// say from where to where there is room. They go to the memory's end, and what
-// was there is put back.
+// Asyncify writes frames into the program's own memory, after two words with
+// the current position and the end of the room. The area is the end of the
+// memory; its content is saved and restored.
 const (
 	frameRoom   = 1 << 20
 	frameHeader = 16
 )
 
-// room is where the frames go.
+// room returns the area for frames.
 func (in *instance) room() (at uint32, size uint32) {
 	total := in.mod.Memory().Size()
 	size = min(frameRoom, total/2)
 	return total - size, size
 }
 
-// unwind is called at sync, and returns into the program, which leaves.
+// unwind is called at sync and returns into the program, which then unwinds.
 func (r *run) unwind(h *host) {
 	at, size := r.inst.room()
 	b := h.must("frames", at, size)
@@ -59,7 +59,7 @@ func (r *run) unwind(h *host) {
 	r.asyncify(h, startUnwind, uint64(at))
 }
 
-// keep is what the frames stand in the place of.
+// keep is the saved content of the area for frames.
 type keep struct {
 	at  uint32
 	was []byte
@@ -71,7 +71,7 @@ func (in *instance) words(at, from, to uint32) {
 	m.WriteUint32Le(at+4, to)
 }
 
-// asyncify calls one of its functions; what that costs nobody pays.
+// asyncify calls one of its functions, without charging fuel.
 func (r *run) asyncify(h *host, name string, args ...uint64) {
 	fuel, depth := r.inst.fuel.Get(), r.inst.depth.Get()
 	r.inst.fuel.Set(uint64(r.job.Limits.Fuel))
@@ -82,7 +82,7 @@ func (r *run) asyncify(h *host, name string, args ...uint64) {
 	r.inst.depth.Set(depth)
 }
 
-// unwound is called when the program has left.
+// unwound is called when the program has unwound and returned.
 func (r *run) unwound(_ context.Context, h *host) (err error) {
 	defer func() {
 		if e, ok := recover().(*callError); ok {
@@ -100,7 +100,7 @@ func (r *run) unwound(_ context.Context, h *host) (err error) {
 	return nil
 }
 
-// settle makes memory and globals what they were at sync.
+// settle restores memory and globals to their values at sync.
 func (r *run) settle(k *keep, globals []uint64) {
 	r.inst.mod.Memory().Write(k.at, k.was)
 	for i, g := range r.inst.globals {
@@ -108,7 +108,7 @@ func (r *run) settle(k *keep, globals []uint64) {
 	}
 }
 
-// rewind calls into the program, which goes back to where it waits.
+// rewind calls into the program, which returns to its position.
 func (r *run) rewind(ctx context.Context, h *host) (err error) {
 	defer func() {
 		if e, ok := recover().(*callError); ok {
@@ -127,18 +127,18 @@ func (r *run) rewind(ctx context.Context, h *host) (err error) {
 	return r.main(ctx, h)
 }
 
-// rewound is called from sync, to which the program has come back.
+// rewound is called from sync when the program has returned to it.
 func (r *run) rewound(_ context.Context, h *host) {
 	r.asyncify(h, stopRewind)
 	if d := r.inst.depth.Get(); d != r.kept.depth {
-		h.fail(sandbox.ErrSuspend, "it came back over other frames: it was not put through asyncify as a whole")
+		h.fail(sandbox.ErrSuspend, "it came back over other frames: not all of it was processed by asyncify")
 	}
 	r.settle(h.kept, r.header.Globals)
 	r.inst.fuel.Set(uint64(h.budget))
 	h.phase = running
 }
 
-// restore makes an instance of a full checkpoint.
+// restore creates an instance from a full checkpoint.
 func (r *run) restore(c *sandbox.Checkpoint) error {
 	if err := r.instantiate(context.Background()); err != nil {
 		return err

@@ -7,7 +7,7 @@ import (
 	"github.com/bitgram/bitgram/internal/sandbox/wasm/rewrite"
 )
 
-// WASI's error numbers, as far as they occur.
+// WASI's error numbers that are used.
 const (
 	errnoSuccess = 0
 	errnoBadf    = 8
@@ -24,17 +24,17 @@ const (
 	stderr
 )
 
-// wasi makes a function of WASI from one that returns an error number.
+// wasi wraps a function that returns a WASI error number.
 func wasi(sig string, f func(h *host, a []uint64) uint32) hostFunc {
 	return hostFunc{sig: rewrite.Signature(sig), fuel: callCost, call: func(h *host, a []uint64) { a[0] = uint64(f(h, a)) }}
 }
 
-// badFile is a function of a file other than the three.
+// badFile implements a function on a file other than the three.
 func badFile(sig string) hostFunc {
 	return wasi(sig, func(*host, []uint64) uint32 { return errnoBadf })
 }
 
-// ofFile is a function that does one thing to any of the three.
+// ofFile implements a function with one result for any of the three files.
 func ofFile(sig string, errno uint32) hostFunc {
 	return wasi(sig, func(_ *host, a []uint64) uint32 {
 		if uint32(a[0]) > stderr {
@@ -44,9 +44,9 @@ func ofFile(sig string, errno uint32) hostFunc {
 	})
 }
 
-// wasiFuncs is all of WASI preview 1: arguments, variables, the clock that goes
-// with the fuel, random numbers from the seed, and three files. Nothing else
-// is there, and its functions say so.
+// wasiFuncs implements all of WASI preview 1: arguments, environment variables,
+// the clock that advances with the fuel, random numbers from the seed, and
+// three files. Functions for anything else return an error.
 var wasiFuncs = map[string]hostFunc{
 	"args_sizes_get":    wasi("ii:i", func(h *host, a []uint64) uint32 { return h.sizes(h.job.Args, a) }),
 	"args_get":          wasi("ii:i", func(h *host, a []uint64) uint32 { return h.strings(h.job.Args, a) }),
@@ -139,7 +139,7 @@ func (h *host) strings(list []string, a []uint64) uint32 {
 	return errnoSuccess
 }
 
-// Clocks: all show the same time, only one of them since 1970.
+// Clocks: all show the same time; only the first counts from 1970.
 const (
 	clockReal  = 0
 	lastClock  = 3
@@ -166,7 +166,7 @@ func (h *host) clockValue(clock uint64, ptr uint32, value func() uint64) uint32 
 }
 
 // vectors calls f with each buffer of a list until it returns less than the
-// buffer has.
+// buffer's size.
 func (h *host) vectors(ptr, n uint32, f func(b []byte) int) (total uint32, errno uint32) {
 	const most = 1024
 	if n > most {
@@ -229,7 +229,7 @@ func (h *host) fdWrite(a []uint64) uint32 {
 	return errno
 }
 
-// What the three files are: character devices, to read or to write.
+// Types of the three files: character devices, to read or to write.
 const (
 	characterDevice = 2
 	rightRead       = 1 << 1
@@ -279,8 +279,8 @@ const (
 	maxPolls         = 256
 )
 
-// poll waits. Files are always ready; a clock is as soon as nothing else is,
-// for sleeping moves it.
+// poll waits. Files are always ready; a clock is ready if nothing else is,
+// because sleeping advances it.
 func (h *host) poll(a []uint64) uint32 {
 	in, out, n := uint32(a[0]), uint32(a[1]), uint32(a[2])
 	if n == 0 || n > maxPolls {
@@ -291,7 +291,7 @@ func (h *host) poll(a []uint64) uint32 {
 	if !ok {
 		return errnoFault
 	}
-	subs := append([]byte{}, raw...) // the events may be written over them
+	subs := append([]byte{}, raw...) // the events may overwrite them
 	events := h.ready(subs)
 	b, ok := h.bytes(out, uint32(len(events)))
 	if !ok {
@@ -304,7 +304,7 @@ func (h *host) poll(a []uint64) uint32 {
 	return errnoSuccess
 }
 
-// ready are the events of subscriptions.
+// ready returns the events of subscriptions that are ready.
 func (h *host) ready(subs []byte) (events []byte) {
 	now, first := h.time(), uint64(math.MaxUint64)
 	for rest := subs; len(rest) > 0; rest = rest[subscriptionSize:] {
@@ -337,8 +337,8 @@ func (h *host) ready(subs []byte) (events []byte) {
 	return events
 }
 
-// deadline is when a clock's subscription is due, on the clock of time. What is
-// farther than a century is a century away.
+// deadline returns when a clock's subscription is due, on the clock of time, at
+// most a century ahead.
 func (h *host) deadline(sub []byte, now uint64) uint64 {
 	const century = 100 * 365 * 86_400 * nanosecond
 	t := binary.LittleEndian.Uint64(sub[24:])

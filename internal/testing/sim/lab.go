@@ -39,6 +39,7 @@ import (
 	"github.com/bitgram/bitgram/internal/mail"
 	"github.com/bitgram/bitgram/internal/node"
 	"github.com/bitgram/bitgram/internal/p2p"
+	"github.com/bitgram/bitgram/internal/testing/books"
 	"github.com/bitgram/bitgram/internal/testing/packets"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -379,32 +380,7 @@ func (l *Lab) Missing(purse wire.Sat) wire.Sat {
 }
 
 // Fees adds up what transactions paid after the first one, the faucet's.
-func (l *Lab) Fees() (fees wire.Sat) {
-	ctx := context.Background()
-	values := map[wire.Outpoint]wire.Sat{}
-	began := false
-	for h := wire.Height(1); h <= l.Height(); h++ {
-		hash, err := l.Chain.HashAt(ctx, h)
-		l.must(err)
-		b, _, err := l.Chain.Block(ctx, hash)
-		l.must(err)
-		for i, tx := range b.Transactions {
-			fee := wire.Sat(0)
-			for n, o := range tx.TxOut {
-				values[wire.Outpoint{Txid: wire.Hash(tx.TxHash()), Vout: uint32(n)}] = wire.Sat(o.Value)
-				fee -= wire.Sat(o.Value)
-			}
-			for _, in := range tx.TxIn {
-				fee += values[wire.Outpoint{Txid: wire.Hash(in.PreviousOutPoint.Hash), Vout: in.PreviousOutPoint.Index}]
-			}
-			if began && i > 0 {
-				fees += fee
-			}
-			began = began || i > 0
-		}
-	}
-	return fees
-}
+func (l *Lab) Fees() wire.Sat { return books.Fees(l.T, l.Chain) }
 
 // Banker makes a home that takes penny banks, and passes payments on where fees
 // are set; still down.

@@ -34,9 +34,9 @@ func TestDamagedDatabase(t *testing.T) {
 	pages := len(whole) / page
 	t.Logf("%d pages", pages)
 	noticed := 0
-	for i := range tier.Pick(0, 4, 8) {
+	for i := range tier.Pick(0, 3, 8) {
 		n := i // the first ones, and then any
-		if i >= tier.Pick(0, 2, 4) {
+		if i >= tier.Pick(0, 1, 4) {
 			n = w.rand.IntN(pages)
 		}
 		bad := bytes.Clone(whole)

@@ -51,7 +51,7 @@ func TestPortTaken(t *testing.T) {
 	a := w.agents[0]
 	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", a.port))
 	must(t, err)
-	w.fails(a, 1, "cannot listen", "another program may have the port")
+	w.fails(a, 1, "cannot listen", "another program may be using the port")
 	must(t, l.Close())
 	a.start()
 	w.ready(a)
@@ -60,5 +60,5 @@ func TestPortTaken(t *testing.T) {
 	must(t, err)
 	defer l.Close()
 	a.args = append(a.args, "--api", l.Addr().String())
-	w.fails(a, 1, "the API cannot listen", "another program has the port")
+	w.fails(a, 1, "the API cannot listen", "another program is using the port")
 }

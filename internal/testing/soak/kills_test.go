@@ -17,7 +17,7 @@ func TestKills(t *testing.T) {
 	t.Parallel()
 	run := *soakTime
 	if run == 0 {
-		run = tier.Pick(0, 5*time.Second, time.Minute)
+		run = tier.Pick(0, 3*time.Second, time.Minute)
 	}
 	seed := *soakSeed
 	if seed == 0 {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -34,6 +33,7 @@ import (
 	"github.com/bitgram/bitgram/internal/mail"
 	"github.com/bitgram/bitgram/internal/node"
 	"github.com/bitgram/bitgram/internal/p2p"
+	"github.com/bitgram/bitgram/internal/testing/ports"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -94,27 +94,12 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// freePort is one that nobody listens on now, and that the kernel gives to
-// nobody who does not ask for it.
-func freePort(t *testing.T) int {
-	t.Helper()
-	for range 1000 {
-		port := 12_000 + rand.IntN(18_000)
-		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
-			must(t, l.Close())
-			return port
-		}
-	}
-	t.Fatal("no port is free")
-	return 0
-}
-
 // newTown makes the homes of agents and users, and starts the chain.
 func newTown(t *testing.T, seed uint64, every time.Duration, agents int, users ...string) *town {
 	t.Helper()
 	w := &town{t: t, dir: t.TempDir(), rand: rand.New(rand.NewPCG(seed, 7)), paid: map[wire.Outpoint]bool{}, start: time.Now()}
 	t.Cleanup(w.tell)
-	rpc, control := fmt.Sprintf("127.0.0.1:%d", freePort(t)), fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	rpc, control := fmt.Sprintf("127.0.0.1:%d", ports.Free(t)), fmt.Sprintf("127.0.0.1:%d", ports.Free(t))
 	w.rpc, w.control, w.cookie = "http://"+rpc, "http://"+control, filepath.Join(w.dir, "cookie")
 	raw, err := json.Marshal(chainConfig{Dir: filepath.Join(w.dir, "chain"), Cookie: w.cookie, RPC: rpc, Control: control})
 	must(t, err)
@@ -125,7 +110,7 @@ func newTown(t *testing.T, seed uint64, every time.Duration, agents int, users .
 	w.chain.start()
 	for i := range agents {
 		a := w.party(fmt.Sprintf("agent-%d", i+1))
-		a.ip, a.port = "127.0.0.1", freePort(t)
+		a.ip, a.port = "127.0.0.1", ports.Free(t)
 		w.agents = append(w.agents, a)
 	}
 	for _, name := range users {

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/bitgram/bitgram/internal/testing/ports"
 )
 
 // wires join network namespaces, one for each party and one for the chain. Every
@@ -65,7 +67,7 @@ func newWires(w *town) *wires {
 	}
 	w.arrange()
 	for i, p := range w.parties() {
-		api := fmt.Sprintf("127.0.0.1:%d", freePort(w.t))
+		api := fmt.Sprintf("127.0.0.1:%d", ports.Free(w.t))
 		p.args = append(p.args, "--api", api)
 		n.relay(nil, api, n.spaces[1+i], api)
 	}

@@ -2,25 +2,26 @@ package rewrite
 
 import "fmt"
 
-// charge is one point of a function where fuel is taken: in front of the
-// instruction of that number, for all that runs whenever this point is passed.
+// charge is a point of a function at which fuel is subtracted, before the
+// instruction with that number, for all instructions that then run.
 type charge struct {
 	at   int
 	cost uint64
-	// check: here the fuel has to suffice, or the program ends.
+	// check says that the fuel is checked here.
 	check bool
 }
 
-// plan is what analyse finds out about a function.
+// plan is the result of analyse for a function.
 type plan struct {
 	typ    funcType
 	locals []byte // types, parameters first
 	code   []instr
 	// charges are in order of at.
 	charges []charge
-	// canon: behind these instructions a NaN is made canonical.
+	// canon lists the instructions after which a NaN is made canonical.
 	canon []nan
-	// calls: it calls something. recurses: that may lead back to it.
+	// calls says that it calls a function, recurses that this may lead back to
+	// it.
 	calls, recurses bool
 	loops           bool // it has a loop that is repeated
 	tightLoops      bool // one of them calls nothing
@@ -30,7 +31,7 @@ type plan struct {
 	work            uint64 // for a compiler
 }
 
-// frame is one open block.
+// frame is an open block.
 type frame struct {
 	op              code
 	params, results int
@@ -43,29 +44,29 @@ type frame struct {
 	dead            bool // nothing reaches the rest of it
 }
 
-// Where the value of an operand comes from: an instruction whose NaN would have
-// to be made canonical, or one of these.
+// The origin of an operand's value: an instruction whose NaN would have to be
+// made canonical, or one of these.
 const (
 	fromFixed  = -1 // its bits are the same everywhere
-	fromNumber = -2 // it is no NaN
+	fromNumber = -2 // not a NaN
 )
 
-// analysis walks over a function once.
+// analysis is one pass over a function.
 type analysis struct {
 	m       *module
 	p       *plan
 	frames  []frame
 	stack   []int32
-	lazy    []bool // locals that hold results of arithmetic as they come
-	spoiled bool   // a lazy local was given something else
+	lazy    []bool // locals that hold uncanonicalised results of arithmetic
+	spoiled bool   // a lazy local was given another value
 	calls   int
 	sets    int
-	spill   int // operands that live in memory, as far as known
+	spill   int // number of operands known to live in memory
 	slots   uint64
 	nested  int // blocks within dead code
 	wide    int // of the largest call
-	// cleared: the frames from here up to the one beneath the top have no
-	// charge in force, so that no branch has to clear them again.
+	// cleared says that the frames from here up to the one below the top have
+	// no charge in force, so that branches need not clear them again.
 	cleared int
 	ways    uint64 // blocks, branches, labels and calls
 	err     error
@@ -86,8 +87,8 @@ func (m *module) analyse(b *body, typ funcType, code []instr) (*plan, error) {
 	for i, t := range p.locals {
 		a.lazy[i] = i >= len(typ.params) && (t == typeF32 || t == typeF64)
 	}
-	// A local that turned out to hold more than arithmetic is not lazy, which
-	// may spoil others. What is not settled after a few rounds is not lazy.
+	// A local found to hold more than arithmetic is not lazy, which may affect
+	// others. After a few rounds the undecided ones are not lazy.
 	for round := 0; ; round++ {
 		if round == 4 {
 			clear(a.lazy)
@@ -102,7 +103,7 @@ func (m *module) analyse(b *body, typ funcType, code []instr) (*plan, error) {
 	}
 	a.weigh()
 	if p.weight > maxFrame {
-		return nil, fmt.Errorf("%w: a frame of %d slots, at most %d are taken", ErrTooLarge, p.weight, maxFrame)
+		return nil, fmt.Errorf("%w: a frame of %d slots, at most %d are allowed", ErrTooLarge, p.weight, maxFrame)
 	}
 	if p.work = a.ways * uint64(len(p.locals)+8); p.work > maxFunctionWork {
 		return nil, fmt.Errorf("%w: %d branches among %d locals", ErrTooLarge, a.ways, len(p.locals))
@@ -132,7 +133,7 @@ func (a *analysis) walk(b *body) {
 
 func (a *analysis) top() *frame { return &a.frames[len(a.frames)-1] }
 
-// revives says whether an instruction in dead code ends it.
+// revives reports whether an instruction in dead code ends it.
 func (a *analysis) revives(i *instr) bool {
 	switch i.c {
 	case opBlock, opLoop, opIf:
@@ -152,7 +153,7 @@ func (a *analysis) fail(b *body, i *instr, format string, args ...any) {
 	a.err = fmt.Errorf("%w at offset %d: %v: %s", ErrMalformed, b.base+int(i.at), i.c, fmt.Sprintf(format, args...))
 }
 
-// pay adds cost to the charge in force, or begins one in front of instruction n.
+// pay adds cost to the charge in force, or starts one before instruction n.
 func (a *analysis) pay(n int, cost uint32) {
 	f := a.top()
 	if cost == 0 {
@@ -166,8 +167,8 @@ func (a *analysis) pay(n int, cost uint32) {
 	a.p.cost += uint64(cost)
 }
 
-// branch notes that control may go to a label: what follows in the blocks that
-// are left, and in the target, may not run.
+// branch records a possible branch to a label: what follows in the blocks left,
+// and in the target, may not run.
 func (a *analysis) branch(label uint32) bool {
 	if int64(label) >= int64(len(a.frames)) {
 		return false
@@ -186,7 +187,7 @@ func (a *analysis) branch(label uint32) bool {
 	return true
 }
 
-// arity is how many values a branch to the label takes along.
+// arity returns the number of values that a branch to the label carries.
 func (a *analysis) arity(label uint32) int {
 	f := &a.frames[len(a.frames)-1-int(label)]
 	if f.op == opLoop {
@@ -202,7 +203,7 @@ func (a *analysis) push(from int32) {
 	}
 }
 
-// pop takes n operands and returns where they came from, the lowest first.
+// pop pops n operands and returns their origins, the lowest first.
 func (a *analysis) pop(n int) ([]int32, bool) {
 	if len(a.stack)-a.top().height < n {
 		return nil, false
@@ -213,7 +214,8 @@ func (a *analysis) pop(n int) ([]int32, bool) {
 	return taken, true
 }
 
-// show makes canonical what the bits of these operands come from.
+// show makes the origins of these operands canonical, because their bits become
+// visible.
 func (a *analysis) show(list []int32) {
 	for k, from := range list {
 		if from >= 0 {
@@ -238,7 +240,7 @@ func (a *analysis) show(list []int32) {
 // opF64Abs is the first of f64's arithmetic.
 const opF64Abs = 0x99
 
-// carry shows the n topmost operands and leaves them.
+// carry shows the n topmost operands and leaves them on the stack.
 func (a *analysis) carry(n int) bool {
 	if len(a.stack)-a.top().height < n {
 		return false
@@ -277,7 +279,7 @@ func (a *analysis) step(n int, i *instr, b *body) {
 	}
 }
 
-// stop: nothing reaches what follows in this block.
+// stop marks the rest of this block as unreachable.
 func (a *analysis) stop() {
 	f := a.top()
 	f.dead = true
@@ -401,7 +403,7 @@ func (a *analysis) jump(n int, i *instr, b *body) {
 	}
 }
 
-// labelsOf are the targets of a br_table, its default last.
+// labelsOf returns the targets of a br_table, its default last.
 func labelsOf(b *body, i *instr) []uint32 {
 	r := &reader{b: b.code[i.at+1 : i.end]}
 	list := make([]uint32, r.u32()+1)
@@ -431,7 +433,7 @@ func (a *analysis) call(n int, i *instr, b *body) {
 		return
 	}
 	a.show(taken)
-	// What stays beneath lives in memory while the call runs.
+	// Operands below the arguments live in memory during the call.
 	if len(a.stack) > a.spill {
 		a.slots += uint64(len(a.stack) - a.spill)
 		a.spill = len(a.stack)
@@ -442,7 +444,7 @@ func (a *analysis) call(n int, i *instr, b *body) {
 	}
 }
 
-// operate follows an instruction without control flow.
+// operate processes an instruction without control flow.
 func (a *analysis) operate(n int, i *instr, row *opcode) bool {
 	switch i.c {
 	case opLocalGet:
@@ -489,7 +491,7 @@ func (a *analysis) operate(n int, i *instr, row *opcode) bool {
 	return true
 }
 
-// result says where the bits of an instruction's result come from.
+// result returns the origin of the bits of an instruction's result.
 func (a *analysis) result(n int, c code, row *opcode, list []int32) int32 {
 	switch row.nan {
 	case nanNever:
@@ -537,7 +539,7 @@ func (a *analysis) set(i *instr) bool {
 	return true
 }
 
-// weigh estimates the frame from above: what a compiler may keep in it.
+// weigh returns an upper estimate of the frame that a compiler uses.
 func (a *analysis) weigh() {
 	p := a.p
 	w := 16 + uint64(len(p.locals)+len(p.typ.results)+a.sets+a.wide) + a.slots

@@ -1,14 +1,14 @@
 package rewrite
 
-// The depth of calls is bounded in slots of 8 bytes that a compiler's frames may
-// take, so that both engines stop at the same call, long before one of them
-// runs out of its own stack.
+// The depth of calls is limited in slots of 8 bytes, an upper estimate of a
+// compiler's frames, so that both engines stop at the same call, long before
+// either runs out of its own stack.
 const (
-	// DepthBudget is what all frames may weigh together: 32 MiB. wazero's
-	// compiler has more than 50 MB.
+	// DepthBudget is the total weight of all frames: 32 MiB. wazero's compiler
+	// allows more than 50 MB.
 	DepthBudget = 1 << 22
-	// minFrame bounds the number of frames: MaxFrames.
+	// minFrame limits the number of frames to MaxFrames.
 	minFrame = 256
-	// MaxFrames is how deep calls can go at most.
+	// MaxFrames is the maximum depth of calls.
 	MaxFrames = DepthBudget / minFrame
 )

@@ -2,18 +2,18 @@ package rewrite
 
 import "encoding/binary"
 
-// smallLeaf: a function that calls and repeats nothing and costs no more is
-// charged without a check; its caller's next check finds what is owed.
+// smallLeaf is the maximum cost of a function without calls and loops that is
+// charged without a check; its caller's next check covers it.
 const smallLeaf = 128
 
-// emitter writes one function anew.
+// emitter writes one rewritten function.
 type emitter struct {
 	r   *rewriter
 	p   *plan
 	b   *body
 	out []byte
 
-	local   bool // fuel is kept in a local while the function runs
+	local   bool // fuel is held in a local while the function runs
 	counted bool // it counts the depth of calls
 	nest    int  // open blocks of the function itself
 
@@ -57,8 +57,8 @@ func (r *rewriter) function(out []byte, b *body, p *plan) []byte {
 		e.fuel = e.fresh(typeI64)
 		e.load()
 	}
-	// Two blocks around the whole: whatever leaves the function leaves the
-	// inner one, and passes the instructions behind it; what has to end the
+	// Two blocks around the whole function: whatever leaves the function leaves
+	// the inner one and passes the instructions after it; whatever must end the
 	// program leaves the outer one.
 	e.out = append(e.out, opBlock, 0x40, opBlock)
 	e.out = append(e.out, r.resultBlock(p.typ.results)...)
@@ -103,7 +103,7 @@ func (r *rewriter) function(out []byte, b *body, p *plan) []byte {
 	return append(append(out, decl...), e.out...)
 }
 
-// load and store carry the fuel between the global and the function's local.
+// load and store copy the fuel between the global and the function's local.
 func (e *emitter) load() {
 	e.with(opGlobalGet, e.r.fuel)
 	e.with(opLocalSet, e.fuel)
@@ -114,8 +114,8 @@ func (e *emitter) store() {
 	e.with(opGlobalSet, e.r.fuel)
 }
 
-// take leaves nothing on the stack and subtracts what the instructions of cost
-// leave there, an i64.
+// take subtracts the i64 that the instructions of cost leave on the stack, and
+// leaves nothing on it.
 func (e *emitter) take(cost func(), check bool) {
 	if e.local {
 		e.with(opLocalGet, e.fuel)
@@ -133,7 +133,7 @@ func (e *emitter) take(cost func(), check bool) {
 	}
 }
 
-// check ends the program when the fuel is below zero.
+// check ends the program if the fuel is below zero.
 func (e *emitter) check() {
 	if e.local {
 		e.with(opLocalGet, e.fuel)
@@ -152,7 +152,7 @@ func (e *emitter) charge(c charge, small bool) {
 	e.take(func() { e.i64(int64(c.cost)) }, c.check && !small)
 }
 
-// descend and ascend count the frame.
+// descend and ascend count the frame's weight.
 func (e *emitter) descend() {
 	e.with(opGlobalGet, e.r.depth)
 	e.i32(int32(e.p.weight))
@@ -217,7 +217,7 @@ func (e *emitter) bulk() {
 	}, true)
 }
 
-// canonical makes the NaN on top of the stack, if it is one, the canonical one.
+// canonical replaces a NaN on top of the stack by the canonical one.
 func (e *emitter) canonical(k nan) {
 	scalar := func(t byte, bits func(), eq byte) {
 		v := e.temp(t)

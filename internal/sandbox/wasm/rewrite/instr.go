@@ -16,8 +16,8 @@ const (
 )
 
 // scan decodes the instructions of a body into list and checks every index
-// against the module as it was: what the rewriter adds behind the last of its
-// own must not be reached.
+// against the original module, so that nothing can refer to what the rewriter
+// adds.
 func (m *module) scan(b *body, typ funcType, list []instr) ([]instr, error) {
 	r := &reader{b: b.code, base: b.base}
 	locals := uint32(len(typ.params) + b.locals)
@@ -76,7 +76,7 @@ func (m *module) scan(b *body, typ funcType, list []instr) ([]instr, error) {
 	return list, nil
 }
 
-// immediate reads what stands behind an opcode.
+// immediate reads the immediates of an opcode.
 func (m *module) immediate(r *reader, kind imm, i *instr, locals uint32) {
 	index := func(what string, n int) {
 		if i.arg = r.u32(); r.err == nil && int64(i.arg) >= int64(n) {
@@ -197,7 +197,7 @@ func (m *module) blockType(r *reader) uint32 {
 	return uint32(i)
 }
 
-// blockSig is what a block of that type takes and gives.
+// blockSig returns the numbers of parameters and results of a block type.
 func (m *module) blockSig(arg uint32) (params, results int) {
 	switch {
 	case arg == blockVoid:

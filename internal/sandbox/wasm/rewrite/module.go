@@ -7,22 +7,24 @@ import (
 	"strings"
 )
 
-// Errors. Each is wrapped with what is wrong and where.
+// Errors. Each is wrapped with the reason and position.
 var (
-	// ErrNotWASM: the bytes do not begin as a WASM module does.
+	// ErrNotWASM means that the bytes do not begin like a WASM module.
 	ErrNotWASM = errors.New("not a WASM module")
-	// ErrMalformed: the module is cut short, or breaks the binary format.
+	// ErrMalformed means that the module is truncated or violates the binary
+	// format.
 	ErrMalformed = errors.New("malformed module")
-	// ErrTooLarge: a count or size is above what is taken.
+	// ErrTooLarge means that a count or size exceeds its limit.
 	ErrTooLarge = errors.New("module too large")
-	// ErrRefused: the module uses what would not be deterministic, metered or
-	// part of a state.
-	ErrRefused = errors.New("not taken here")
-	// ErrImport: the module imports what there is not.
+	// ErrRefused means that the module uses something that is not
+	// deterministic, cannot be metered, or would not be part of the state.
+	ErrRefused = errors.New("not supported")
+	// ErrImport means that the module imports something that does not exist.
 	ErrImport = errors.New("unknown import")
 )
 
-// Limits of a module. They bound what loading, rewriting and compiling take.
+// Limits of a module. They limit the cost of loading, rewriting and compiling
+// it.
 const (
 	MaxModule     = 64 << 20
 	maxTypes      = 1 << 16
@@ -43,15 +45,15 @@ const (
 	maxFunctionOp = 1 << 20 // instructions of a function
 	maxFrame      = 1 << 17 // slots of a function's frame
 
-	// A compiler's work grows with the ways through a function times the locals
-	// that live on them: blocks, branches, labels and calls times locals, of a
-	// function and of all. The largest function of SQLite has 0.4 million, all
-	// of them 3 million.
+	// A compiler's work grows with the paths through a function times the
+	// locals that are live on them. So the product of blocks, branches, labels
+	// and calls with locals is limited, for a function and for all. The largest
+	// function of SQLite has 0.4 million, all its functions 3 million.
 	maxFunctionWork = 2 << 20
 	maxWork         = 32 << 20
 )
 
-// reserved begins the names of exports that the rewriter adds.
+// reserved is the prefix of export names that the rewriter adds.
 const reserved = "bitgram:"
 
 // Value types of the binary format.
@@ -110,11 +112,11 @@ type export struct {
 	index uint32
 }
 
-// element is a segment: what stands in front of its functions, and these.
+// element is an element segment: its header and its functions.
 type element struct {
 	head  []byte // flags to the element kind or type
 	funcs []uint32
-	exprs [][]byte // instead of funcs, where it has expressions
+	exprs [][]byte // instead of funcs, if it has expressions
 }
 
 type dataSegment struct {
@@ -131,11 +133,11 @@ type body struct {
 	base   int // offset in the module, for messages
 }
 
-// module is a decoded module, its instructions still bytes.
+// module is a decoded module with undecoded instructions.
 type module struct {
 	types    []funcType
 	imports  []importedFunc
-	funcs    []uint32 // types of the functions that it defines
+	funcs    []uint32 // type indices of the functions that it defines
 	tables   []tableDef
 	memory   *memoryDef
 	globals  []globalDef
@@ -147,9 +149,9 @@ type module struct {
 	nData    uint32
 	bodies   []body
 	locals   int // of all of them
-	// single: each instruction is charged for itself (a test compares).
+	// single charges each instruction separately (a test compares).
 	single   bool
-	declared map[uint32]bool   // what ref.func may name: exported, or in a table
+	declared map[uint32]bool   // functions that ref.func may refer to: exported, or in a table
 	names    map[uint32]string // of functions, from the name section and the exports
 }
 
@@ -164,19 +166,20 @@ const (
 
 var sectionNames = []string{"custom", "type", "import", "function", "table", "memory", "global", "export", "start", "element", "code", "data", "data count", "tag"}
 
-// order of the sections: data count stands before code, tags behind memory.
+// order is the order of the sections: data count is before code, tags are after
+// memory.
 var sectionOrder = []int{0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 12, 13, 11, 6}
 
 func decode(bin []byte) (*module, error) {
 	switch {
 	case len(bin) > MaxModule:
-		return nil, fmt.Errorf("%w: %d bytes, at most %d are taken", ErrTooLarge, len(bin), MaxModule)
+		return nil, fmt.Errorf("%w: %d bytes, at most %d are allowed", ErrTooLarge, len(bin), MaxModule)
 	case len(bin) < 4 || string(bin[:4]) != "\x00asm":
 		return nil, fmt.Errorf("%w: it does not begin with \\0asm", ErrNotWASM)
 	case len(bin) < 8:
 		return nil, fmt.Errorf("%w: it ends within its header", ErrMalformed)
 	case string(bin[4:8]) == "\x0d\x00\x01\x00":
-		return nil, fmt.Errorf("%w: a component; a core module is wanted (wasip1, not wasip2)", ErrNotWASM)
+		return nil, fmt.Errorf("%w: it is a component, not a core module (use wasip1, not wasip2)", ErrNotWASM)
 	case string(bin[4:8]) != "\x01\x00\x00\x00":
 		return nil, fmt.Errorf("%w: version % x, version 1 is wanted", ErrNotWASM, bin[4:8])
 	}
@@ -206,7 +209,7 @@ func decode(bin []byte) (*module, error) {
 			continue
 		}
 		if sectionOrder[id] <= last {
-			return nil, fmt.Errorf("%w at offset %d: the %s section stands twice or too late", ErrMalformed, at, sectionNames[id])
+			return nil, fmt.Errorf("%w at offset %d: the %s section is repeated or out of order", ErrMalformed, at, sectionNames[id])
 		}
 		last = sectionOrder[id]
 		m.section(id, s)
@@ -334,7 +337,7 @@ func (m *module) funcIndex(r *reader) uint32 {
 	return i
 }
 
-// typeOf is the type of the function of that index, which has to be there.
+// typeOf returns the type of the function with that index, which must exist.
 func (m *module) typeOf(i uint32) funcType {
 	if int(i) < len(m.imports) {
 		return m.types[m.imports[i].typ]
@@ -356,7 +359,7 @@ func (m *module) importEntry(r *reader) {
 	}
 }
 
-// limits reads minimum and maximum, of which neither may be above most.
+// limits reads minimum and maximum; neither may exceed most.
 func (r *reader) limits(what string, most uint32) (low, high uint32, bounded bool) {
 	flags := r.byte()
 	switch {
@@ -391,7 +394,7 @@ func (m *module) table(r *reader) {
 	t.elem = r.refType()
 	t.min, t.max, t.bounded = r.limits("table", 1<<32-1)
 	if r.err == nil && t.min > maxElements {
-		r.err = fmt.Errorf("%w: a table of %d elements, at most %d are taken", ErrTooLarge, t.min, maxElements)
+		r.err = fmt.Errorf("%w: a table of %d elements, at most %d are allowed", ErrTooLarge, t.min, maxElements)
 	}
 	m.tables = append(m.tables, t)
 }
@@ -450,7 +453,8 @@ func (m *module) constExpr(r *reader) []byte {
 			}
 			r.take(16)
 		case opRefFunc:
-			// Its index moves, and only element segments are worth that.
+			// Its index changes, and only element segments are rewritten for
+			// that.
 			r.refuse("ref.func in an initial value", "globals are numbers")
 		case opGlobalGet:
 			r.fail("a constant expression reads a global that is not imported")
@@ -489,7 +493,7 @@ func (m *module) export(r *reader) {
 		r.fail("export %q is not there", e.name)
 	}
 	if strings.HasPrefix(e.name, reserved) {
-		r.refuse(fmt.Sprintf("export %q", e.name), "such names are the runtime's")
+		r.refuse(fmt.Sprintf("export %q", e.name), "such names are reserved for the runtime")
 	}
 	if e.kind == kindFunc {
 		m.declared[e.index] = true
@@ -536,7 +540,7 @@ func (m *module) element(r *reader) {
 	m.elements = append(m.elements, e)
 }
 
-// elementExpr reads ref.null or ref.func, which becomes its index alone.
+// elementExpr reads ref.null or ref.func, which is reduced to its index.
 func (m *module) elementExpr(r *reader) []byte {
 	from := r.pos
 	switch r.byte() {
@@ -578,7 +582,7 @@ func (m *module) dataEntry(r *reader) {
 func (m *module) body(r *reader) {
 	size := r.u32()
 	if r.err == nil && size > maxBody {
-		r.err = fmt.Errorf("%w: function %s has %d bytes, at most %d are taken", ErrTooLarge, m.name(uint32(len(m.imports)+len(m.bodies))), size, maxBody)
+		r.err = fmt.Errorf("%w: function %s has %d bytes, at most %d are allowed", ErrTooLarge, m.name(uint32(len(m.imports)+len(m.bodies))), size, maxBody)
 	}
 	q := &reader{base: r.base + r.pos}
 	q.b = r.take(size)
@@ -618,8 +622,8 @@ func (m *module) body(r *reader) {
 	m.bodies = append(m.bodies, b)
 }
 
-// nameFunctions reads what the module calls its functions, for messages. The
-// name section means nothing to the program: what is wrong in it is skipped.
+// nameFunctions reads function names, for messages. The name section has no
+// meaning for the program, so errors in it are skipped.
 func (m *module) nameFunctions(section []byte) {
 	const most = 200 // bytes of a name
 	r := &reader{b: section}
@@ -646,7 +650,7 @@ func (m *module) nameFunctions(section []byte) {
 	}
 }
 
-// name says which function that is.
+// name returns a description of a function.
 func (m *module) name(i uint32) string {
 	if n := m.names[i]; n != "" {
 		return fmt.Sprintf("%d (%s)", i, n)

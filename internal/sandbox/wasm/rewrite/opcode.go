@@ -2,7 +2,7 @@ package rewrite
 
 import "fmt"
 
-// imm says which immediate operands follow an opcode.
+// imm says which immediates follow an opcode.
 type imm uint8
 
 const (
@@ -31,37 +31,37 @@ const (
 	immSeg        // data index
 )
 
-// nan says what an instruction does with the bits of a NaN.
+// nan says how an instruction treats the bits of a NaN.
 type nan uint8
 
 const (
-	nanNone  nan = iota // what it takes, it may show; what it gives is fixed
-	nanF32              // f32 arithmetic: gives any NaN, shows none of its operands' bits
+	nanNone  nan = iota // may show its operands' bits; its result is fixed
+	nanF32              // f32 arithmetic: may return any NaN, shows no operand's bits
 	nanF64              // f64 arithmetic
 	nanF32x4            // f32x4 arithmetic
 	nanF64x2            // f64x2 arithmetic
-	nanKeep             // gives its operand's NaN, perhaps with another sign
-	nanNever            // gives no NaN, whatever it takes
-	nanBlind            // tells a NaN from a number and no more: comparison, truncation
+	nanKeep             // returns its operand's NaN, perhaps with another sign
+	nanNever            // never returns a NaN
+	nanBlind            // only distinguishes a NaN from a number: comparison, truncation
 )
 
-// opcode is one row of the table: everything that the rewriter knows of an
+// opcode is one row of the table: all that the rewriter knows about an
 // instruction.
 type opcode struct {
 	name string
 	imm  imm
-	// sig is operands ':' results, a letter for each: i32 i, i64 l, f32 f,
-	// f64 d, v128 v, a reference r. Empty where it depends on the immediates.
+	// sig is operands ':' results, one letter each: i32 i, i64 l, f32 f, f64 d,
+	// v128 v, a reference r. It is empty if it depends on the immediates.
 	sig  string
 	fuel uint32
 	nan  nan
-	// refused says why the instruction is not taken; "" where it is.
+	// refused is the reason why the instruction is refused, or "".
 	refused string
 
 	pops, pushes int // from sig
 }
 
-// Prefixes of opcodes with a second part.
+// Prefixes of two-part opcodes.
 const (
 	prefixMisc   = 0xfc
 	prefixSIMD   = 0xfd
@@ -69,7 +69,7 @@ const (
 	prefixGC     = 0xfb
 )
 
-// The opcodes that the rewriter treats one by one.
+// Opcodes that the rewriter treats individually.
 const (
 	opUnreachable  = 0x00
 	opBlock        = 0x02
@@ -158,7 +158,8 @@ func (c code) sub() uint32  { return uint32(c) & 0xfff }
 
 func prefixed(prefix byte, sub uint32) code { return code(prefix)<<12 | code(sub) }
 
-// row finds the opcode in the table; a row without a name is no opcode.
+// row returns the opcode's row of the table; a row without a name is not an
+// opcode.
 func (c code) row() *opcode {
 	switch sub := c.sub(); c.prefix() {
 	case 0:

@@ -5,8 +5,8 @@ import (
 	"unicode/utf8"
 )
 
-// reader reads a part of a module. The first failure sticks: what is read after
-// it is zero, and err says where it was.
+// reader reads a part of a module. The first error is kept in err, with its
+// position; later reads return zero.
 type reader struct {
 	b    []byte
 	pos  int

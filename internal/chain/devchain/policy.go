@@ -1,0 +1,135 @@
+package devchain
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/btcsuite/btcd/btcutil/v2"
+	"github.com/btcsuite/btcd/mempool"
+	"github.com/btcsuite/btcd/mining"
+	"github.com/btcsuite/btcd/txscript/v2"
+
+	"github.com/bitgram/bitgram/internal/chain"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// Policy is how the chain's node and its miners treat fees, for a chain opened
+// with WithPolicy. All rates are in satoshi per 1,000 vB.
+type Policy struct {
+	Relay     wire.SatPerKVB // the least that is relayed: Bitcoin Core's -minrelaytxfee
+	Increment wire.SatPerKVB // what a replacement pays more, for its own size: -incrementalrelayfee
+	Full      wire.SatPerKVB // the least that a full mempool takes; 0 where it is not full
+	Market    wire.SatPerKVB // the least that blocks take
+	Lag       wire.Height    // blocks by which the estimate is behind the market
+}
+
+// least is the lowest rate that the mempool takes: Core's mempoolminfee.
+func (p *Policy) least() wire.SatPerKVB { return max(p.Relay, p.Full) }
+
+// market is what blocks take from a height on.
+type market struct {
+	from wire.Height
+	rate wire.SatPerKVB
+}
+
+// WithPolicy makes the chain's node treat fees as p says, as Bitcoin Core does:
+// whatever pays less than the least rate is refused, and so is a replacement that
+// does not pay for its own relay (BIP125, rule 4); outputs are dust at
+// 3,000 sat/kvB whatever the least rate is; and blocks take nothing below the
+// market's rate. Without it the mempool is btcd's, at 1 sat/vB, and the estimate
+// a constant 2 sat/vB.
+func WithPolicy(p Policy) Option { return func(c *Chain) { c.policy = &p } }
+
+// SetPolicy changes the policy of a chain opened with one. What pays less than
+// the new least rate leaves the mempool.
+func (c *Chain) SetPolicy(ctx context.Context, p Policy) error {
+	if err := c.begin(ctx); err != nil {
+		return err
+	}
+	defer c.mu.Unlock()
+	if c.policy == nil {
+		return fmt.Errorf("the chain was opened without a policy")
+	}
+	c.policy = &p
+	c.markets = append(c.markets, market{wire.Height(c.bc.BestSnapshot().Height), p.Market})
+	for _, d := range c.pool.TxDescs() {
+		if wire.Sat(d.Fee) < p.least().Fee(mempool.GetTxVirtualSize(d.Tx)) {
+			c.pool.RemoveTransaction(d.Tx, true)
+		}
+	}
+	return nil
+}
+
+// Policy is the chain's, or what a chain without one does.
+func (c *Chain) Policy() Policy {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if c.policy == nil {
+		return Policy{Relay: relayFee, Increment: relayFee, Market: feeRate}
+	}
+	return *c.policy
+}
+
+// estimate is the market's rate some blocks ago, under the lock.
+func (c *Chain) estimate() wire.SatPerKVB {
+	tip := wire.Height(c.bc.BestSnapshot().Height)
+	rate := c.policy.Market
+	for i, m := range c.markets {
+		if i == 0 || m.from+c.policy.Lag <= tip {
+			rate = m.rate
+		}
+	}
+	return max(rate, c.policy.least())
+}
+
+// standing is why the policy refuses a transaction, under the lock; nil where it
+// does not, or where btcd finds something else.
+func (c *Chain) standing(t *btcutil.Tx) error {
+	if c.policy == nil {
+		return nil
+	}
+	r, err := c.pool.CheckMempoolAcceptance(t)
+	if err != nil || len(r.MissingParents) > 0 {
+		return nil
+	}
+	for _, o := range t.MsgTx().TxOut {
+		if !txscript.IsUnspendable(o.PkScript) && mempool.IsDust(o, btcutil.Amount(relayFee)) {
+			return fmt.Errorf("%w: dust: an output of %d sat", chain.ErrRejected, o.Value)
+		}
+	}
+	fee := wire.Sat(r.TxFee)
+	if least := c.policy.least().Fee(r.TxSize); fee < least {
+		return fmt.Errorf("%w: %v for %d vB, the least is %v", chain.ErrFeeTooLow, fee, r.TxSize, least)
+	}
+	if len(r.Conflicts) == 0 {
+		return nil
+	}
+	needs := c.policy.Increment.Fee(r.TxSize)
+	for _, d := range c.pool.TxDescs() {
+		if r.Conflicts[*d.Tx.Hash()] != nil {
+			needs += wire.Sat(d.Fee)
+		}
+	}
+	if fee < needs {
+		return fmt.Errorf("%w: a replacement of %v for %d vB, %v is needed", chain.ErrFeeTooLow, fee, r.TxSize, needs)
+	}
+	return nil
+}
+
+// source is the mempool as miners see it.
+type source struct {
+	*mempool.TxPool
+	c *Chain
+}
+
+// MiningDescs leaves out what pays less than the market.
+func (s source) MiningDescs() []*mining.TxDesc {
+	list := s.TxPool.MiningDescs()
+	if s.c.policy == nil {
+		return list
+	}
+	return slices.DeleteFunc(list, func(d *mining.TxDesc) bool {
+		return wire.Sat(d.Fee) < s.c.policy.Market.Fee(mempool.GetTxVirtualSize(d.Tx))
+	})
+}

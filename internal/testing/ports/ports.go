@@ -1,0 +1,28 @@
+// Package ports finds TCP ports for tests that have to know one before anybody
+// listens there.
+package ports
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"testing"
+)
+
+// Free returns a port of 127.0.0.1 on which nobody listens. The kernel gives it
+// to nobody who does not ask for it: it lies below those that it chooses for
+// connections.
+func Free(t testing.TB) int {
+	t.Helper()
+	for range 1000 {
+		port := 12_000 + rand.IntN(18_000)
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+			return port
+		}
+	}
+	t.Fatal("no port is free")
+	return 0
+}
