@@ -32,33 +32,34 @@ import (
 
 // Numbers of the DHT (spec/dht.md).
 const (
-	// Width is Kademlia's k: the peers that a lookup returns, entries of a bucket
-	// and of an answer.
+	// Width is Kademlia's k: the number of peers in a lookup's result, a bucket
+	// and an answer.
 	Width = 20
-	// maxAnswer is the largest answer that is read: Width peers of MaxAddrs
-	// addresses and one value take less.
+	// maxAnswer is the maximum size of an answer: Width peers with MaxAddrs
+	// addresses and one value need less.
 	maxAnswer = 32 << 10
-	// enough is how many servers must have taken a value, where there are so
-	// many.
+	// enough is the number of servers that must accept a value, if there are
+	// that many.
 	enough = 3
-	// Alive is how long a peer has for an answer. Who does not answer in that
-	// time is not active, and not returned by a lookup.
+	// Alive is the time within which a peer must answer. A peer that does not
+	// is not active, and a lookup does not return it.
 	Alive = 5 * time.Second
-	// maxValues bounds what a server keeps for others; each value has at most
-	// wire.MaxRecord bytes.
+	// maxValues is the maximum number of values that a server stores for
+	// others; each has at most wire.MaxRecord bytes.
 	maxValues = 16384
 )
 
-// DHT says how a Host takes part in the DHT of its network.
+// DHT configures a Host's part in the DHT of its network.
 type DHT struct {
 	Network wire.Network
-	// Serve makes the host a server: for active providers.
+	// Serve makes the host a server. Only active providers are servers.
 	Serve bool
-	// Hinted, Remembered and Seeds are multiaddrs with peer IDs by which the DHT
-	// is entered: found on the chain, the first to be asked first; some of those
-	// met in earlier lookups; configured or compiled in. Each may be nil.
+	// Hinted, Remembered and Seeds return multiaddrs with peer IDs through
+	// which the host joins the DHT: those found on the chain, in the order in
+	// which to ask them; some of those met in earlier lookups; and those
+	// configured or compiled in. Each may be nil.
 	Hinted, Remembered, Seeds func() []string
-	// Now is the clock; time.Now where it is nil.
+	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
 
@@ -100,8 +101,8 @@ func joinDHT(h *Host, cfg DHT) (*directory, error) {
 		kad.BucketSize(Width),
 		kad.Validator(record.NamespacedValidator{nsAd: adValidator{d}, nsHolding: holdingValidator{d}}),
 		kad.MaxRecordAge(wire.MaxRecordLife * time.Second),
-		// The library's provider records are unsigned and name what they are
-		// about; holdings take their place.
+		// The library's provider records are unsigned and reveal their subject;
+		// holdings replace them.
 		kad.DisableProviders(),
 		kad.ProviderStore(noProviders{}),
 		kad.Datastore(newValues(h.h.ID(), maxValues, cfg.Now)),
@@ -112,7 +113,7 @@ func joinDHT(h *Host, cfg DHT) (*directory, error) {
 		}),
 	}
 	if !h.local {
-		// One network prefix fills neither a bucket nor the table.
+		// One network prefix must fill neither a bucket nor the table.
 		opts = append(opts, kad.RoutingTablePeerDiversityFilter(kad.NewRTPeerDiversityFilter(h.h, 2, 3)))
 	}
 	var err error
@@ -125,8 +126,8 @@ func joinDHT(h *Host, cfg DHT) (*directory, error) {
 	return d, nil
 }
 
-// sources are the seeds of each kind. Those found on the chain stay in their
-// order; of the others none comes first.
+// sources returns the seeds of each kind. Those found on the chain keep their
+// order; the others are shuffled.
 func (d *directory) sources() [][]peer.AddrInfo {
 	list := [][]peer.AddrInfo{d.seeds(d.cfg.Hinted), d.seeds(d.cfg.Remembered), d.seeds(d.cfg.Seeds)}
 	for _, s := range list[1:] {
@@ -135,7 +136,7 @@ func (d *directory) sources() [][]peer.AddrInfo {
 	return list
 }
 
-// seeds reads seeds, one entry a peer; what is no address of a peer is skipped.
+// seeds parses seeds, one entry per peer; it skips invalid addresses.
 func (d *directory) seeds(from func() []string) []peer.AddrInfo {
 	if from == nil {
 		return nil
@@ -156,10 +157,9 @@ func (d *directory) seeds(from func() []string) []peer.AddrInfo {
 	return list
 }
 
-// Bootstrap enters the DHT through some of its seeds, of every kind, and makes
-// the host known to its neighbours. It returns ErrUnreachable where nobody
-// answers and nobody has found this host; a server without seeds is the first of
-// its network.
+// Bootstrap joins the DHT through some seeds of every kind, and makes the host
+// known to its neighbours. It returns ErrUnreachable if no seed answers and no
+// peer has found this host. A server without seeds is the first of its network.
 func (s *Host) Bootstrap(ctx context.Context) error {
 	sources := s.dir.sources()
 	none := true
@@ -181,15 +181,16 @@ func (s *Host) Bootstrap(ctx context.Context) error {
 		}
 		errs = append(errs, err)
 	}
-	if !none && s.Known() == 0 { // nobody has found this host either
+	if !none && s.Known() == 0 { // and no peer has found this host either
 		return fmt.Errorf("%w: none of the seeds of the DHT: %w", ErrUnreachable, errors.Join(errs...))
 	}
-	// A lookup of the own place makes the neighbours known, and known to them.
+	// A lookup of our own place finds the neighbours and makes the host known
+	// to them.
 	_, err := s.dir.walk(ctx, place(s.h.ID()), string(s.h.ID()), s.dir.find)
 	return err
 }
 
-// connectAny dials all of some peers, and fails where none answers.
+// connectAny dials all of the peers, and fails if none answers.
 func (s *Host) connectAny(ctx context.Context, peers []peer.AddrInfo) error {
 	ctx, cancel := context.WithTimeout(dialNow(ctx), s.limit.Frame)
 	defer cancel()
@@ -209,10 +210,10 @@ func (s *Host) connectAny(ctx context.Context, peers []peer.AddrInfo) error {
 	return errors.Join(errs...)
 }
 
-// Known is how many peers the routing table has.
+// Known returns the number of peers in the routing table.
 func (s *Host) Known() int { return s.dir.kad.RoutingTable().Size() }
 
-// Seed is the host's own address for others to enter the DHT by.
+// Seed returns the host's own addresses, as seeds for others.
 func (s *Host) Seed() (list []string) {
 	for _, a := range s.h.Addrs() {
 		list = append(list, fmt.Sprintf("%s/p2p/%s", a, s.h.ID()))
@@ -220,7 +221,7 @@ func (s *Host) Seed() (list []string) {
 	return list
 }
 
-// Offer makes ad what the host answers to those who ask it.
+// Offer sets the advertisement with which the host answers requests.
 func (s *Host) Offer(ad *wire.Advertisement) { s.dir.ad.Store(ad) }
 
 // Advertise offers ad, and publishes it in the DHT.
@@ -262,7 +263,7 @@ func (d *directory) put(ctx context.Context, name string, m wire.Limited) error 
 		}
 	}
 	if n < min(enough, len(near)) || n == 0 {
-		return errors.Join(append([]error{fmt.Errorf("%w: of %d servers of the DHT %d took the value", ErrUnreachable, len(near), n)}, errs...)...)
+		return errors.Join(append([]error{fmt.Errorf("%w: of %d servers of the DHT only %d accepted the value", ErrUnreachable, len(near), n)}, errs...)...)
 	}
 	return nil
 }
@@ -279,10 +280,10 @@ func (s *Host) Holding(ctx context.Context, owner wire.Key) (*wire.Holding, erro
 	return h, s.dir.get(ctx, holdingKey(owner), h)
 }
 
-// ErrNotFound: the DHT has no such value.
+// ErrNotFound means that the DHT has no such value.
 var ErrNotFound = errors.New("not in the DHT")
 
-// get looks a value up: the best that any server on the way has.
+// get looks up a value and returns the best one that any server on the way has.
 func (d *directory) get(ctx context.Context, name string, m any) error {
 	var mu sync.Mutex
 	var best []byte
@@ -320,7 +321,7 @@ func (d *directory) serveAd(_ context.Context, st network.Stream) error {
 	return d.h.reply(st, ad, nil)
 }
 
-// fetchAd asks a peer for its advertisement, and checks that it is the peer's
+// fetchAd asks a peer for its advertisement, and verifies that it is the peer's
 // own.
 func (d *directory) fetchAd(ctx context.Context, p peer.ID) (*wire.Advertisement, error) {
 	ctx, cancel := context.WithTimeout(ctx, Alive)
@@ -341,8 +342,8 @@ func (d *directory) fetchAd(ctx context.Context, p peer.ID) (*wire.Advertisement
 	return ad, d.verifyAd(ad)
 }
 
-// verifyAd checks what a validator can: signature, life, and addresses that
-// can be dialled.
+// verifyAd checks what a validator can check: signature, lifetime, and that an
+// address can be dialled.
 func (d *directory) verifyAd(ad *wire.Advertisement) error {
 	if err := ad.Verify(d.cfg.Network, d.cfg.Now().Unix()); err != nil {
 		return err
@@ -350,7 +351,7 @@ func (d *directory) verifyAd(ad *wire.Advertisement) error {
 	return d.dialable(ad.Record.Addrs)
 }
 
-// dialable requires that one of the addresses leads somewhere.
+// dialable requires that at least one of the addresses may be dialled.
 func (d *directory) dialable(addrs []string) error {
 	if len(d.h.parse(addrs)) == 0 {
 		return fmt.Errorf("%w: no address that can be dialled", wire.ErrMalformed)
@@ -358,9 +359,9 @@ func (d *directory) dialable(addrs []string) error {
 	return nil
 }
 
-// dials reports whether the host would dial an address that a peer names: an IP
-// address with TCP or QUIC and nothing else, a public one unless on regtest. A
-// name would let a stranger choose where we connect, later.
+// dials reports whether the host would dial an address that a peer announces:
+// an IP address with TCP or QUIC and nothing else, and a public one unless on
+// regtest. A DNS name would let a stranger choose later where we connect.
 func (s *Host) dials(a multiaddr.Multiaddr) bool {
 	parts := a.Protocols()
 	codes := make([]int, len(parts))
@@ -379,7 +380,7 @@ func (s *Host) dials(a multiaddr.Multiaddr) bool {
 	return s.local || choose.Public(at)
 }
 
-// parse reads multiaddrs and keeps those that may be dialled.
+// parse parses multiaddrs and returns those that may be dialled.
 func (s *Host) parse(addrs []string) (list []multiaddr.Multiaddr) {
 	for _, a := range addrs {
 		m, err := multiaddr.NewMultiaddr(a)
@@ -393,7 +394,7 @@ func (s *Host) parse(addrs []string) (list []multiaddr.Multiaddr) {
 }
 
 // sender sends the library's messages, each on a stream of its own, and limits
-// what comes back: size, time, number of peers, and their addresses.
+// the answers: size, time, number of peers, and their addresses.
 type sender struct {
 	d   *directory
 	h   host.Host
@@ -432,7 +433,7 @@ func (s *sender) send(ctx context.Context, p peer.ID, m *pb.Message, wait bool) 
 	return reply, s.d.sanitise(reply)
 }
 
-// exchange writes m and, where an answer is wanted, reads it.
+// exchange writes m and, if wait is set, reads the answer.
 func exchange(st io.ReadWriter, m *pb.Message, wait bool) (*pb.Message, error) {
 	raw, err := proto.Marshal(m)
 	if err != nil {
@@ -451,10 +452,10 @@ func exchange(st io.ReadWriter, m *pb.Message, wait bool) (*pb.Message, error) {
 	return reply, proto.Unmarshal(raw, reply)
 }
 
-// sanitise refuses an answer with more peers than Kademlia gives, and strips
-// peers of addresses that are not to be dialled.
+// sanitise rejects an answer with more peers than Kademlia returns, and removes
+// addresses that must not be dialled.
 func (d *directory) sanitise(m *pb.Message) error {
-	// The peer whose ID was asked for comes on top of the Width.
+	// The peer whose ID was requested may be added to the Width.
 	if len(m.CloserPeers) > Width+1 || len(m.ProviderPeers) > 0 {
 		return fmt.Errorf("%w: answer with %d peers and %d providers", wire.ErrMalformed, len(m.CloserPeers), len(m.ProviderPeers))
 	}
@@ -482,7 +483,8 @@ func keyIn(name, ns string) (k wire.Key, err error) {
 	return k, err
 }
 
-// CheckAddrs returns an error for a text that is no multiaddr, or has a peer ID.
+// CheckAddrs returns an error if a text is not a multiaddr, or contains a peer
+// ID.
 func CheckAddrs(addrs []string) error {
 	for _, a := range addrs {
 		m, err := multiaddr.NewMultiaddr(a)

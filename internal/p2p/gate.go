@@ -8,8 +8,8 @@ import (
 	manet "github.com/multiformats/go-multiaddr/net"
 )
 
-// publicOnly keeps a host of a public network from dialling what strangers name
-// inside the network that it stands in.
+// publicOnly keeps a host of a public network from dialling addresses in its
+// own local network that strangers announce.
 type publicOnly struct{}
 
 func (publicOnly) InterceptAddrDial(_ peer.ID, a multiaddr.Multiaddr) bool {

@@ -18,13 +18,13 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// maxRequest is more than the largest request takes: a value and its name.
+// maxRequest is more than the maximum size of a request: a value and its name.
 const maxRequest = wire.MaxRecord + 1024
 
-// kadHost is the host as the DHT's library sees it. The library would read
-// 4 MiB at a peer's word, for a minute, and pass on any number of addresses;
-// here its streams have the limits of every other, carry one request each, and
-// a peer has at most wire.MaxAddrs addresses that may be dialled.
+// kadHost is the host that the DHT's library sees. The library would read 4 MiB
+// on a peer's announcement, wait a minute, and forward any number of addresses.
+// Here its streams have the same limits as all others and carry one request
+// each, and a peer has at most wire.MaxAddrs addresses, which may be dialled.
 type kadHost struct {
 	host.Host
 	s *Host
@@ -52,7 +52,7 @@ func (k kadHost) SetStreamHandler(id protocol.ID, handle network.StreamHandler) 
 	})
 }
 
-// oneRequest is a stream whose one request is read already.
+// oneRequest is a stream whose only request has been read already.
 type oneRequest struct {
 	network.Stream
 	r io.Reader
@@ -60,7 +60,7 @@ type oneRequest struct {
 
 func (o oneRequest) Read(p []byte) (int, error) { return o.r.Read(p) }
 
-// kadPeers is the peerstore with what may be told of a peer.
+// kadPeers is the peerstore, restricted to what may be forwarded about a peer.
 type kadPeers struct {
 	peerstore.Peerstore
 	s *Host
@@ -70,8 +70,8 @@ func (k kadPeers) PeerInfo(p peer.ID) peer.AddrInfo {
 	return peer.AddrInfo{ID: p, Addrs: k.Addrs(p)}
 }
 
-// Addrs puts first where we reached the peer, then what it signed itself, and
-// last what others say of it.
+// Addrs returns first the address at which we reached the peer, then those that
+// it signed, and last those that others announced.
 func (k kadPeers) Addrs(p peer.ID) (list []multiaddr.Multiaddr) {
 	for _, c := range k.s.h.Network().ConnsToPeer(p) {
 		if c.Stat().Direction == network.DirOutbound {
@@ -90,7 +90,8 @@ func (k kadPeers) Addrs(p peer.ID) (list []multiaddr.Multiaddr) {
 	return k.s.reachable(append(list, k.Peerstore.Addrs(p)...))
 }
 
-// reachable keeps what may be dialled, at most wire.MaxAddrs, each once.
+// reachable returns the addresses that may be dialled, at most wire.MaxAddrs,
+// without duplicates.
 func (s *Host) reachable(list []multiaddr.Multiaddr) (out []multiaddr.Multiaddr) {
 	for _, a := range list {
 		if len(out) == wire.MaxAddrs {

@@ -17,38 +17,39 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Limits of what a Host waits for and does at once.
+// Limits are the time limits and quotas of a Host.
 type Limits struct {
-	// Frame bounds a dial, each exchange of frames, and each pause in a body.
+	// Frame limits a dial, each exchange of frames, and each pause in a body.
 	Frame time.Duration
-	// MinRate is the slowest body that is waited for, bytes a second.
+	// MinRate is the minimum rate of a body, in bytes per second.
 	MinRate uint64
-	// Streams bounds what a server handles at once, a quarter of it what it
-	// handles for one peer, and half of it for one network; more is told Busy.
+	// Streams is the maximum number of concurrent requests at a server: a
+	// quarter of it per peer, half of it per network. Further requests get
+	// Busy.
 	Streams int
-	// Rate is how many requests a second a server takes from one peer, after
-	// Burst at once; from one network (a /24 of IPv4, a /56 of IPv6) four
-	// times as many. 0 for any number. More is told Busy.
+	// Rate is the number of requests per second that a server accepts from one
+	// peer, with a burst of Burst; from one network (a /24 of IPv4, a /56 of
+	// IPv6) four times as many. 0 means no limit. Further requests get Busy.
 	Rate  float64
 	Burst int
 }
 
-// DefaultLimits are for the open network.
+// DefaultLimits are the limits on public networks.
 var DefaultLimits = Limits{Frame: 15 * time.Second, MinRate: 16 << 10, Streams: 1024, Rate: 200, Burst: 1000}
 
-// perNetwork is how many peers' rates one network has.
+// perNetwork is the rate of a network, as a multiple of a peer's.
 const perNetwork = 4
 
-// maxConns is how many connections a server has: from maxConns − 100 on, the
-// idle ones are closed.
+// maxConns is the maximum number of connections of a server. From maxConns −
+// 100 on, idle ones are closed.
 const maxConns = 2048
 
-// openShare is how many streams may be open for each request that is served at
-// once: most wait for their next request.
+// openShare is the number of streams that may be open for each concurrent
+// request, because most wait for their next request.
 const openShare = 4
 
-// resources are the library's limits of connections, streams and memory, with
-// room for maxConns and more streams than a guard lets anybody have.
+// resources returns the library's limits on connections, streams and memory,
+// with room for maxConns and more streams than a guard allows.
 func resources() ([]libp2p.Option, error) {
 	scaled := rcmgr.DefaultLimits
 	libp2p.SetDefaultServiceLimits(&scaled)
@@ -67,10 +68,11 @@ func resources() ([]libp2p.Option, error) {
 	return []libp2p.Option{libp2p.ResourceManager(resources), libp2p.ConnectionManager(conns)}, err
 }
 
-// guard decides which requests a server takes.
+// guard decides which requests a server accepts.
 type guard struct {
 	limit Limits
-	// local: all hosts are in one network, and none has a share.
+	// local means that all hosts are in one network, so networks have no
+	// shares.
 	local bool
 
 	mu     sync.Mutex
@@ -78,7 +80,7 @@ type guard struct {
 	byPeer map[peer.ID]int
 	byNet  map[netip.Prefix]int
 
-	peers *lru.Cache[peer.ID, *rate.Limiter] // of those who asked last
+	peers *lru.Cache[peer.ID, *rate.Limiter] // of the peers that asked last
 	nets  subnets.SubnetLimiter
 }
 
@@ -102,7 +104,7 @@ const (
 	v6Prefix = 56
 )
 
-// ipOf is the address behind a connection, the zero Addr where it has none.
+// ipOf returns the address behind a connection, or the zero Addr.
 func ipOf(c network.Conn) netip.Addr {
 	ip, err := manet.ToIP(c.RemoteMultiaddr())
 	if err != nil {
@@ -112,8 +114,8 @@ func ipOf(c network.Conn) netip.Addr {
 	return a.Unmap()
 }
 
-// networkOf is the network that has a share, the zero Prefix where there is no
-// address.
+// networkOf returns the network of an address that has a share, or the zero
+// Prefix.
 func networkOf(a netip.Addr) netip.Prefix {
 	bits := v6Prefix
 	if a.Is4() {
@@ -123,8 +125,8 @@ func networkOf(a netip.Addr) netip.Prefix {
 	return p
 }
 
-// enter takes one of the places for requests. ok is false where there is none
-// for this caller now.
+// enter reserves a slot for a request. ok is false if the caller can have none
+// now.
 func (g *guard) enter(c network.Conn) (leave func(), ok bool) {
 	p, ip := c.RemotePeer(), ipOf(c)
 	net := networkOf(ip)
@@ -178,13 +180,13 @@ func (g *guard) allow(p peer.ID, ip netip.Addr) bool {
 	return g.local || g.nets.Allow(ip, time.Now())
 }
 
-// body is how long a body of size bytes may take.
+// body returns the time limit of a body of size bytes.
 func (l Limits) body(size uint64) time.Duration {
 	return 2*l.Frame + time.Duration(float64(size)/float64(l.MinRate)*float64(time.Second))
 }
 
-// paced is a stream during a body: it must end in time, and never pause for
-// long, so that whoever stalls is dropped long before.
+// paced is a stream during a body. It must end in time and never pause for
+// long, so a stalled peer is dropped early.
 type paced struct {
 	network.Stream
 	pause time.Duration
@@ -194,10 +196,10 @@ type paced struct {
 	stopped bool
 }
 
-// errStopped: the other side has said that it wants no more.
+// errStopped means that the other side has stopped reading.
 var errStopped = errors.New("stopped")
 
-// stop ends a write that hangs, and all later ones.
+// stop ends a blocked write, and all later ones.
 func (p *paced) stop() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -24,38 +24,38 @@ import (
 
 // Numbers of a lookup.
 const (
-	// paths is how many disjoint paths one takes: each starts from peers of
-	// its own, and no peer is asked in two of them, so that a liar misleads
-	// one (S/Kademlia, Baumgart and Mies 2007).
+	// paths is the number of disjoint paths: each starts from different peers,
+	// and no peer is asked by two paths, so that a liar misleads only one
+	// (S/Kademlia, Baumgart and Mies 2007).
 	paths = 3
-	// alpha is how many peers a path asks at once, not counting those that
-	// have been silent for slow; all in all at most maxFlying, each with a
-	// watch.
+	// alpha is the number of peers that a path asks at a time, not counting
+	// those that have been silent for slow; in total at most maxFlying, each
+	// watched by a goroutine.
 	alpha     = 3
 	slow      = 700 * time.Millisecond
 	maxFlying = 2 * 4 * alpha
-	// walkTime is when a walk ends with what it has.
+	// walkTime is when a walk ends with the peers found so far.
 	walkTime = 6 * time.Second
-	// blame is how many more of the peers that one named may fail than answer
-	// before the rest of them is left alone.
+	// blame is by how much the failed peers that one peer named may outnumber
+	// those that answered before its other peers are ignored.
 	blame = 5
-	// maxFound bounds what a lookup returns.
+	// maxFound is the maximum number of peers in a lookup's result.
 	maxFound = 64
-	// perPrefix is how many peers of one network prefix are returned, on
-	// public networks.
+	// perPrefix is the maximum number of peers of one network prefix in a
+	// result, on public networks.
 	perPrefix = 3
 )
 
 // Found is an active provider: it answered a moment ago.
 type Found struct {
 	Ad wire.Advertisement
-	// Addrs are multiaddrs of it, the one at which it was reached first.
+	// Addrs are its multiaddrs; the first is the one at which it was reached.
 	Addrs []string
-	// Prefix is the network in which it was reached (choose.Prefix).
+	// Prefix is the network from which it was reached (choose.Prefix).
 	Prefix string
 }
 
-// distance is Kademlia's.
+// distance is Kademlia's distance.
 func distance(a, b [32]byte) (d [32]byte) {
 	for i := range d {
 		d[i] = a[i] ^ b[i]
@@ -63,25 +63,27 @@ func distance(a, b [32]byte) (d [32]byte) {
 	return d
 }
 
-// place is where a peer or a key lies: the DHT measures between SHA256 hashes.
+// place returns the place of a peer or key: the DHT measures between SHA256
+// hashes.
 func place[T ~string](id T) [32]byte { return sha256.Sum256([]byte(id)) }
 
-// Place is where an agent lies among the locators' places (PlaceOf).
+// Place returns the place of an agent, comparable with those of locators
+// (PlaceOf).
 func Place(agent wire.Key) ([32]byte, error) {
 	id, err := PeerID(agent)
 	return place(id), err
 }
 
-// PlaceOf is where a locator lies.
+// PlaceOf returns the place of a locator.
 func PlaceOf(l wire.Locator) [32]byte { return sha256.Sum256(l[:]) }
 
-// Nearer compares how near two places are to a third.
+// Nearer compares the distances of two places to a third.
 func Nearer(at, a, b [32]byte) int {
 	x, y := distance(a, at), distance(b, at)
 	return bytes.Compare(x[:], y[:])
 }
 
-// nearness is the number of leading bits that two places share.
+// nearness returns the number of leading bits that two places share.
 func nearness(a, b [32]byte) int {
 	for i := range a {
 		if x := a[i] ^ b[i]; x != 0 {
@@ -92,11 +94,11 @@ func nearness(a, b [32]byte) int {
 }
 
 // Nearest returns active providers near a key, the nearest first: the Width
-// nearest, and some from a subtree beside the key's place; where somebody has
-// crowded the place with peers of its own, or where wide is set, others from
-// all around it as well. So whoever grinds identities next to a key does not
-// keep honest agents out of the answer. The key itself is told to nobody.
-// ErrUnreachable where nobody answers.
+// nearest, and some from a subtree beside the key's place. If an attacker has
+// crowded the place with its own peers, or if wide is set, it also returns
+// others from all around the place, so that identities ground next to a key do
+// not keep honest agents out of the result. The key itself is never sent. It
+// returns ErrUnreachable if no peer answers.
 func (s *Host) Nearest(ctx context.Context, key []byte, wide bool) ([]Found, error) {
 	d := s.dir
 	at, expected := place(string(key)), d.expected()
@@ -114,10 +116,10 @@ func (s *Host) Nearest(ctx context.Context, key []byte, wide bool) ([]Found, err
 	return found, nil
 }
 
-// expected is how many bits the Width-th nearest peer of any place shares with
-// it, rounded down, from the own routing table: half of the network shares no
-// bit with this host, a quarter one, and so on; the first bucket that is not
-// full was filled with all there are.
+// expected estimates, rounded down, how many bits the Width-th nearest peer to
+// any place shares with it, from the node's routing table: half of the network
+// shares no bit with this host, a quarter one, and so on. The first bucket that
+// is not full contains all peers there are.
 func (d *directory) expected() int {
 	rt := d.kad.RoutingTable()
 	self := place(d.h.ID())
@@ -137,21 +139,22 @@ func (d *directory) expected() int {
 	return max(0, full+int(math.Floor(math.Log2(float64(max(deeper, 1))/Width))))
 }
 
-// crowded reports whether peers lie nearer to a place than chance would put
-// them: of peers at random, 20 share three bits more than expected in one place
-// of ten million, half of them four bits more in one of 3,000.
+// crowded reports whether peers are nearer to a place than chance allows. Of
+// random peers, the 20 nearest share three bits more than expected at one place
+// in ten million, the 10 nearest four bits more at one in 3,000.
 func crowded(at [32]byte, near []peer.ID, expected int) bool {
 	over := func(n, bits int) bool { return len(near) >= n && nearness(at, place(near[n-1])) >= expected+bits }
 	return over(Width, 3) || over(Width/2, 4)
 }
 
-// rings is how many subtrees around a place a wide lookup visits.
+// rings is the number of subtrees around a place that a wide lookup visits.
 const rings = 7
 
-// around looks up a place and n subtrees beside it, all at once. Each by a key
-// of its own that shares no more of the place than it must: whoever is asked
-// learns some 16 bits of it, and whoever crowds the place itself is far from
-// every subtree. The first list is the place's own.
+// around looks up a place and n subtrees beside it, concurrently. Each lookup
+// uses a key of its own that shares no more bits with the place than needed. So
+// a peer that is asked learns about 16 bits of the place, and an attacker that
+// crowds the place is far from every subtree. The first list is that of the
+// place itself.
 func (d *directory) around(ctx context.Context, at [32]byte, expected, n int) [][]peer.ID {
 	first := max(0, expected-1)
 	if n > 1 {
@@ -169,7 +172,8 @@ func (d *directory) around(ctx context.Context, at [32]byte, expected, n int) []
 	return lists
 }
 
-// merge takes from each list in turn, the own place's first, and sorts.
+// merge takes peers from each list in turn, the place's own list first, and
+// sorts them.
 func merge(lists [][]peer.ID, at [32]byte) (out []peer.ID) {
 	out = slices.Clone(lists[0][:min(len(lists[0]), 2*Width)])
 	for n := range Width {
@@ -183,8 +187,8 @@ func merge(lists [][]peer.ID, at [32]byte) (out []peer.ID) {
 	return out
 }
 
-// proxy returns a random key whose place shares n bits with at, or exactly n of
-// them. It costs some 2^n hashes, so n is bounded.
+// proxy returns a random key whose place shares at least n bits with at, or
+// exactly n. It costs about 2^n hashes, so n is limited.
 func proxy(at [32]byte, n int, exactly bool) string {
 	const most = 17 // 10 ms
 	n = min(n, most)
@@ -202,8 +206,8 @@ func byDistance(list []peer.ID, at [32]byte) {
 	slices.SortFunc(list, func(a, b peer.ID) int { return Nearer(at, place(a), place(b)) })
 }
 
-// active asks every peer for its advertisement, and keeps those that answer in
-// time.
+// active asks every peer for its advertisement, and returns those that answer
+// in time.
 func (d *directory) active(ctx context.Context, peers []peer.ID) []Found {
 	list := make([]*Found, len(peers))
 	var wg sync.WaitGroup
@@ -237,9 +241,9 @@ func (d *directory) active(ctx context.Context, peers []peer.ID) []Found {
 	return found
 }
 
-// reached are the addresses that a peer advertises, in canonical form, the one
-// at which we reached it first; and the network prefix of its connection, which
-// is nobody's word.
+// reached returns the addresses that a peer advertises, in canonical form,
+// first the one at which we reached it, and the network prefix of its
+// connection, which nobody can claim falsely.
 func (d *directory) reached(p peer.ID, ad *wire.Advertisement) (list []string, prefix string) {
 	for _, a := range d.h.parse(ad.Record.Addrs) {
 		list = append(list, a.String())
@@ -256,12 +260,12 @@ func (d *directory) reached(p peer.ID, ad *wire.Advertisement) (list []string, p
 	return list[:min(len(list), wire.MaxAddrs)], prefix
 }
 
-// finder asks one peer for those that it knows near target.
+// finder asks one peer for the peers that it knows near target.
 type finder func(ctx context.Context, p peer.ID, target string) ([]peer.ID, error)
 
-// walk is a lookup: the peers found near target that answered, those nearest to
-// the place at first. It ends after walkTime with what it has; ErrUnreachable
-// where that is nothing.
+// walk performs a lookup and returns the peers found near target that answered,
+// the nearest first. It ends after walkTime with the peers found so far, or
+// returns ErrUnreachable if there are none.
 func (d *directory) walk(ctx context.Context, at [32]byte, target string, ask finder) ([]peer.ID, error) {
 	ctx, cancel := context.WithTimeout(ctx, walkTime)
 	defer cancel()
@@ -281,7 +285,7 @@ func (d *directory) walk(ctx context.Context, at [32]byte, target string, ask fi
 		list = append(list, p)
 		heard = heard || p != d.h.ID()
 	}
-	if heard { // otherwise it is rather we who cannot be heard
+	if heard { // otherwise our own connection is probably down
 		for _, p := range w.gone {
 			d.kad.RoutingTable().RemovePeer(p)
 		}
@@ -304,17 +308,17 @@ type walk struct {
 	asked map[peer.ID]bool      // in some path
 	alive map[peer.ID]bool      // they answered
 	dead  map[peer.ID]bool      // they did not
-	named map[peer.ID][]peer.ID // by whom
-	gone  []peer.ID             // dead, and not for want of time
-	score map[peer.ID]int       // of those that one named: failed less answered
+	named map[peer.ID][]peer.ID // for each peer, those that named it
+	gone  []peer.ID             // failed, but not because the walk ended
+	score map[peer.ID]int       // of the peers that one named: failed less answered
 }
 
-// start deals the nearest peers of the routing table to the paths. Each begins
-// with a seed of another kind as well, so that a poisoned table misleads none of
-// them; a host that knows hardly anybody yet begins with more of them.
+// start deals the nearest peers of the routing table to the paths. Each path
+// also starts with a seed of another kind, so that a poisoned table cannot
+// mislead all of them; a host that knows few peers starts with more seeds.
 func (w *walk) start() (seeds [paths][]peer.ID) {
 	table := w.d.kad.RoutingTable()
-	// All of them: the nearest may be gone.
+	// Consider all of them, because the nearest may be gone.
 	known := table.NearestPeers(kb.ConvertKey(w.target), table.Size())
 	for i, p := range known {
 		seeds[i%paths] = append(seeds[i%paths], p)
@@ -333,8 +337,8 @@ func (w *walk) start() (seeds [paths][]peer.ID) {
 	return seeds
 }
 
-// take claims a peer for one path, unless all who named it named too many that
-// do not answer.
+// take claims a peer for one path, unless every peer that named it has named
+// too many that do not answer.
 func (w *walk) take(p peer.ID) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -345,8 +349,8 @@ func (w *walk) take(p peer.ID) bool {
 	return true
 }
 
-// tell notes how one peer answered: whom it named. A failure after the end of
-// the walk is not its fault.
+// tell records a peer's answer: the peers that it named. A failure after the
+// end of the walk is not the peer's fault.
 func (w *walk) tell(from peer.ID, peers []peer.ID, err error, ended bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -369,7 +373,7 @@ func (w *walk) blame(p peer.ID, n int) {
 	}
 }
 
-// path asks ever nearer peers until the Width nearest that it knows of are
+// path asks ever nearer peers until the Width nearest that it knows have been
 // asked.
 func (w *walk) path(ctx context.Context, known []peer.ID) {
 	type reply struct {
@@ -416,7 +420,7 @@ func (w *walk) path(ctx context.Context, known []peer.ID) {
 			if p != "" && waiting[p] {
 				delete(waiting, p)
 				w.mu.Lock()
-				w.blame(p, 1) // for as long as it is silent
+				w.blame(p, 1) // as long as it is silent
 				w.mu.Unlock()
 			}
 		case r := <-replies:
@@ -437,7 +441,7 @@ func (w *walk) path(ctx context.Context, known []peer.ID) {
 	}
 }
 
-// find is the finder of Kademlia's FIND_NODE.
+// find is the finder for Kademlia's FIND_NODE.
 func (d *directory) find(ctx context.Context, p peer.ID, target string) ([]peer.ID, error) {
 	infos, err := d.ask.GetClosestPeers(ctx, p, peer.ID(target))
 	if err != nil {
@@ -446,7 +450,7 @@ func (d *directory) find(ctx context.Context, p peer.ID, target string) ([]peer.
 	return d.learn(infos), nil
 }
 
-// learn keeps the addresses of peers that were named, for a while.
+// learn stores the addresses of peers that were named, for a while.
 func (d *directory) learn(infos []*peer.AddrInfo) (list []peer.ID) {
 	for _, i := range infos {
 		if i.ID != d.h.ID() {

@@ -18,10 +18,10 @@ import (
 	"github.com/quic-go/quic-go"
 )
 
-// Probe asks who listens at an address, /ip4 or /ip6 with /tcp or with /udp and
-// /quic-v1: it returns the peer ID that the handshake proves, Noise or QUIC's TLS.
-// A throw-away key asks. ErrUnreachable where nobody answers, or at an address
-// that this host would not dial.
+// Probe returns the peer ID of the host at an address (/ip4 or /ip6 with /tcp,
+// or with /udp and /quic-v1), as proven by the Noise handshake or QUIC's TLS.
+// It uses a throw-away key. It returns ErrUnreachable if no host answers or
+// this host would not dial the address.
 func (s *Host) Probe(ctx context.Context, addr multiaddr.Multiaddr) (id peer.ID, err error) {
 	defer func() {
 		if err != nil {
@@ -89,7 +89,7 @@ func probeQUIC(ctx context.Context, key crypto.PrivKey, at string) (peer.ID, err
 		return "", err
 	}
 	defer func() { _ = c.CloseWithError(0, "") }()
-	// The certificate was verified before the handshake was complete.
+	// The certificate was verified before the handshake completed.
 	pub, ok := <-keys
 	if !ok {
 		return "", errors.New("no key in its certificate")

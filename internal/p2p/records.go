@@ -20,8 +20,8 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// adValidator admits an advertisement under its agent's key; of two the one
-// with the larger sequence number stays.
+// adValidator accepts an advertisement under its agent's key. Of two, the one
+// with the larger sequence number is kept.
 type adValidator struct{ d *directory }
 
 func (v adValidator) Validate(key string, value []byte) error {
@@ -47,7 +47,7 @@ func (adValidator) Select(_ string, values [][]byte) (int, error) {
 	})
 }
 
-// holdingValidator admits a holding under the owner key of its grant.
+// holdingValidator accepts a holding under the owner key of its grant.
 type holdingValidator struct{ d *directory }
 
 func (v holdingValidator) Validate(key string, value []byte) error {
@@ -86,8 +86,8 @@ func decode(raw []byte, m wire.Limited) error {
 	return m.Check()
 }
 
-// newest picks the value with the largest sequence number, and of equals the
-// smaller bytes, so that everybody picks the same.
+// newest picks the value with the largest sequence number and, if equal, the
+// smaller bytes, so that all peers pick the same.
 func newest(values [][]byte, seq func([]byte) (uint64, error)) (int, error) {
 	best, top := -1, uint64(0)
 	for i, v := range values {
@@ -105,10 +105,10 @@ func newest(values [][]byte, seq func([]byte) (uint64, error)) (int, error) {
 	return best, nil
 }
 
-// values keeps what the DHT stores here, in memory and at most limit of them:
-// publishers publish again long before a record expires. When it is full, what
-// has expired makes room, and then the value farthest from the own place for a
-// nearer one.
+// values stores what the DHT stores at this host, in memory and at most limit
+// values. Publishers repeat their values long before they expire. When it is
+// full, expired values are removed; otherwise a new value replaces the one
+// farthest from the host's own place, if it is nearer.
 type values struct {
 	datastore.Batching
 	now   func() time.Time
@@ -129,8 +129,8 @@ func newValues(self peer.ID, limit int, now func() time.Time) *values {
 
 var errFull = errors.New("no room for this value")
 
-// Put implements datastore.Write. Of the record nothing is kept but what the
-// validators saw: a stranger may have padded it.
+// Put implements datastore.Write. It stores only the parts of a record that the
+// validators checked, because a stranger may have padded it.
 func (v *values) Put(ctx context.Context, k datastore.Key, raw []byte) error {
 	var in recpb.Record
 	if err := proto.Unmarshal(raw, &in); err != nil {
@@ -156,7 +156,7 @@ func (v *values) Put(ctx context.Context, k datastore.Key, raw []byte) error {
 	return v.Batching.Put(ctx, k, raw)
 }
 
-// expiry is when a validated value expires.
+// expiry returns when a validated value expires.
 func expiry(name string, value []byte) (int64, error) {
 	if strings.HasPrefix(name, "/"+nsAd+"/") {
 		var ad wire.Advertisement
@@ -168,8 +168,8 @@ func expiry(name string, value []byte) (int64, error) {
 	return h.Record.Expires, err
 }
 
-// makeRoom drops what has expired, or else the farthest value where the new one
-// is nearer.
+// makeRoom removes expired values or, if there are none, the farthest value if
+// the new one is nearer.
 func (v *values) makeRoom(ctx context.Context, h held) error {
 	var drop []datastore.Key
 	var farthest datastore.Key
@@ -197,12 +197,13 @@ func (v *values) makeRoom(ctx context.Context, h held) error {
 	return nil
 }
 
-// Batch implements datastore.Batching: it would write past the limit.
+// Batch implements datastore.Batching. It is refused, because it would bypass
+// the limit.
 func (*values) Batch(context.Context) (datastore.Batch, error) {
 	return nil, datastore.ErrBatchUnsupported
 }
 
-// distance is how far a value's place is from the own, as the DHT measures.
+// distance returns the DHT's distance of a value's place from the host's own.
 func (v *values) distance(k datastore.Key) (d [32]byte) {
 	name, err := base32.RawStdEncoding.DecodeString(k.BaseNamespace())
 	if err != nil {
@@ -219,7 +220,7 @@ func (v *values) Delete(ctx context.Context, k datastore.Key) error {
 	return v.Batching.Delete(ctx, k)
 }
 
-// noProviders stands in for the library's provider records.
+// noProviders replaces the library's provider records.
 type noProviders struct{}
 
 func (noProviders) AddProvider(context.Context, []byte, peer.AddrInfo) error { return nil }

@@ -12,30 +12,29 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// Service is what an agent answers. An error that wraps *wire.Refusal is told
-// to the peer with its code and text, syscall.ENOSPC as wire.Full; any other only
-// as an internal error.
-// Requests are decoded and in range.
+// Service handles an agent's requests. If an error wraps *wire.Refusal, the
+// peer gets its code and text; syscall.ENOSPC is sent as wire.Full, and any
+// other error only as Internal. Requests are decoded and in range.
 type Service interface {
 	Quote(ctx context.Context, from Caller, req *wire.QuoteRequest) (*wire.Quote, error)
-	// Store checks p, calls proceed for the sealed copy, which has
-	// p.Section.Leaf.Size bytes or ends in an error, and answers when it holds
-	// it durably.
+	// Store verifies p, calls proceed for the sealed copy, which has
+	// p.Section.Leaf.Size bytes or ends in an error, and returns when the copy
+	// is durable.
 	Store(ctx context.Context, p *wire.Package, proceed func() (io.Reader, error)) (*wire.Receipt, error)
 	// Proofs signs a proof for each message under ask.Find.
 	Proofs(ctx context.Context, ask *wire.Ask, self, from peer.ID) ([]wire.Proof, error)
-	// Copy checks the token, given for nonce, and opens the sealed copy. A
-	// session may ask for several.
+	// Copy verifies the token, given for nonce, and opens the sealed copy. A
+	// session may request several.
 	Copy(ctx context.Context, t *wire.Token, nonce wire.Hash, self, from peer.ID) (copy io.ReadCloser, size uint64, err error)
 	Release(ctx context.Context, r *wire.Release) (*wire.Reveal, error)
 	Acknowledge(ctx context.Context, a *wire.Acknowledge) error
 	Status(ctx context.Context, r *wire.StatusRequest) (*wire.Status, error)
 }
 
-// Caller is who asks.
+// Caller identifies the peer that asks.
 type Caller struct {
 	Peer    peer.ID
-	Network string // of its address; "" where all hosts are in one
+	Network string // of its address; "" if all hosts are in one
 }
 
 func (s *Host) caller(st network.Stream) Caller {
@@ -73,7 +72,8 @@ func (s *Host) serveStore(ctx context.Context, st network.Stream) error {
 	return s.reply(st, r, err)
 }
 
-// body is a declared number of bytes: io.EOF only after all of them.
+// body is a reader of a declared number of bytes: it returns io.EOF only after
+// all of them.
 type body struct {
 	r    io.Reader
 	left int64
@@ -132,7 +132,7 @@ func (s *Host) send(st network.Stream, body io.ReadCloser, size uint64) error {
 	if n, err := io.Copy(s.limit.pace(st, size), body); err != nil {
 		return err
 	} else if uint64(n) != size {
-		return fmt.Errorf("a copy of %d bytes has %d", size, n)
+		return fmt.Errorf("a copy should have %d bytes but has %d", size, n)
 	}
 	return nil
 }

@@ -16,15 +16,15 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// A stream carries one request after another. The client keeps it for a while;
-// the server waits for the next one somewhat longer, and counts it as a request
-// only once it comes.
+// A stream carries one request after another. The client keeps it open for a
+// while; the server waits for the next request somewhat longer, and counts it
+// only once it arrives.
 const (
 	keepIdle = 5 * time.Second
-	maxIdle  = 64 // streams that a client keeps, all in all
+	maxIdle  = 64 // streams that a client keeps open in total
 )
 
-// idle are streams on which nothing is under way.
+// idle contains the open streams without a request in progress.
 type idle struct {
 	mu   sync.Mutex
 	list map[route][]kept
@@ -41,7 +41,7 @@ type kept struct {
 	timer *time.Timer // closes it
 }
 
-// take returns a kept stream, or nil.
+// take returns an idle stream, or nil.
 func (i *idle) take(r route) network.Stream {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -55,7 +55,7 @@ func (i *idle) take(r route) network.Stream {
 	return nil
 }
 
-// drop takes a stream out of the list; mu is held.
+// drop removes a stream from the list; mu is held.
 func (i *idle) drop(r route, n int) {
 	list := i.list[r]
 	if i.list[r] = append(list[:n:n], list[n+1:]...); len(list) == 1 {
@@ -89,13 +89,13 @@ func (i *idle) keep(r route, st network.Stream) {
 	})})
 }
 
-// stream is call for a peer whose addresses are known. After f returns nil the
+// stream is call for a peer whose addresses are known. When f returns nil, the
 // stream must be between two requests.
 func (s *Host) stream(ctx context.Context, p peer.ID, id protocol.ID, f func(network.Stream) error) error {
 	r := route{p, id}
 	if st := s.idle.take(r); st != nil {
-		// The peer may have given it up: then nothing was answered, and no body
-		// sent, which waits for an answer.
+		// The peer may have closed it. Then it sent no answer, and we sent no
+		// body, because a body waits for an answer.
 		heard := &listener{Stream: st}
 		err := s.request(ctx, r, heard, f)
 		if err == nil || heard.any || ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded) {
@@ -111,7 +111,7 @@ func (s *Host) stream(ctx context.Context, p peer.ID, id protocol.ID, f func(net
 	return s.request(ctx, r, st, f)
 }
 
-// listener remembers whether anything was read.
+// listener records whether anything was read.
 type listener struct {
 	network.Stream
 	any bool
@@ -123,9 +123,9 @@ func (l *listener) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// request runs f on a stream, and keeps the stream where all went well.
+// request runs f on a stream, and keeps the stream if f succeeds.
 func (s *Host) request(ctx context.Context, r route, st network.Stream, f func(network.Stream) error) error {
-	// A cancelled context ends a read or write that hangs.
+	// A cancelled context ends a blocked read or write.
 	stop := context.AfterFunc(ctx, func() { _ = st.Reset() })
 	if err := st.SetDeadline(time.Now().Add(s.limit.Frame)); err != nil {
 		stop()
@@ -142,8 +142,8 @@ func (s *Host) request(ctx context.Context, r route, st network.Stream, f func(n
 	}
 	var refused *Refused
 	if err == nil || errors.As(err, &refused) {
-		// The answer is here. Over QUIC, closing fails when the peer has closed
-		// its own side first.
+		// The answer has arrived. Over QUIC, closing fails if the peer has
+		// closed its side first.
 		_ = st.Close()
 		return err
 	}
@@ -160,8 +160,8 @@ func (s *Host) request(ctx context.Context, r route, st network.Stream, f func(n
 // keeps are the protocols whose streams carry several requests.
 var keeps = map[protocol.ID]bool{protoQuote: true, protoStore: true, protoRelease: true, protoAck: true, protoStatus: true}
 
-// handle registers f, which serves one request, with the limits that every
-// request has.
+// handle registers f, which serves one request, with the limits that apply to
+// every request.
 func (s *Host) handle(id protocol.ID, f func(context.Context, network.Stream) error) {
 	s.h.SetStreamHandler(id, func(st network.Stream) {
 		leave, ok := s.open.enter(st.Conn())
@@ -184,8 +184,8 @@ func (s *Host) handle(id protocol.ID, f func(context.Context, network.Stream) er
 	})
 }
 
-// serveOne waits for a request, for so long, and serves it. io.EOF is a stream
-// that ends between two requests.
+// serveOne waits for a request for the given time, and serves it. It returns
+// io.EOF if the stream ends between two requests.
 func (s *Host) serveOne(id protocol.ID, st network.Stream, wait time.Duration, f func(context.Context, network.Stream) error) error {
 	_ = st.SetDeadline(time.Now().Add(wait))
 	in := &begun{Stream: st}
@@ -210,7 +210,7 @@ func (s *Host) serveOne(id protocol.ID, st network.Stream, wait time.Duration, f
 	return io.EOF
 }
 
-// begun is a stream whose first byte was read already.
+// begun is a stream whose first byte has been read.
 type begun struct {
 	network.Stream
 	first [1]byte
