@@ -162,7 +162,7 @@ var errorTable = []errorRow{
 	{nil, api.CodeFailed, exitFailed, "run it again with --verbose for the log"},
 }
 
-// errorRow is what one error, or one code, means to a user.
+// errorRow holds the code, exit code and hint of one error, or of one code.
 type errorRow struct {
 	is   error // nil: the row is for the code
 	code api.Code

@@ -67,7 +67,7 @@ const (
 	maxWidth     = 100
 )
 
-// width is how many columns the help takes.
+// width returns the number of columns for the help on out.
 func width(out io.Writer) int {
 	if f, ok := out.(*os.File); ok {
 		if w, _, err := term.GetSize(int(f.Fd())); err == nil {

@@ -16,7 +16,7 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// app is what all commands share: streams, global flags and the printer.
+// app holds what all commands share: the streams, the global flags and the printer.
 type app struct {
 	ctx     context.Context
 	in      io.Reader

@@ -15,7 +15,7 @@ var release string
 // build says from what this binary was built.
 type build struct {
 	Version string `json:"version"`
-	// Commit is the Git commit, if the Go command recorded it; Modified reports
+	// Commit is the Git commit, if the Go command recorded it. Modified reports
 	// that files differed from it.
 	Commit   string `json:"commit,omitempty"`
 	Modified bool   `json:"modified,omitempty"`
@@ -46,7 +46,8 @@ func readBuild() build {
 	return b
 }
 
-// version is that of the build.
+// version returns the version of the release, or of the module if the Go command
+// knows it.
 func version() string { return readBuild().Version }
 
 // String is one line for people.

@@ -38,14 +38,15 @@ type Bank struct {
 	FundingFee wire.Sat  `json:"funding_fee_sat,omitempty"`
 }
 
-// Together is what each side of a bank gets if both close it together.
+// Together holds the amounts that each side of a bank gets if both close it.
 type Together struct {
 	Payee wire.Sat `json:"payee_sat" doc:"after the fee"`
 	Payer wire.Sat `json:"payer_sat"`
 	Fee   wire.Sat `json:"fee_sat"`
 }
 
-// IfStopped is what each side of a bank would get if everything stopped now.
+// IfStopped holds the amounts that each side of a bank would get if everything
+// stopped now.
 type IfStopped struct {
 	Payee   wire.Sat  `json:"payee_sat" doc:"after the fee of a close by the payee alone"`
 	Payer   wire.Sat  `json:"payer_sat"`
@@ -83,7 +84,7 @@ type BankPayment struct {
 	Why     string    `json:"why,omitempty"`
 }
 
-// Banker is what a payee receives and, as a banker, forwards.
+// Banker reports the payments that a payee receives and, as a banker, forwards.
 type Banker struct {
 	Payee    bool      `json:"takes_banks"`
 	Banker   bool      `json:"passes_on"`

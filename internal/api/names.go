@@ -40,7 +40,7 @@ type Bid struct {
 	Out    string   `json:"outpoint"`
 }
 
-// Scan is how far the chain has been read for hints.
+// Scan reports how far the chain has been read for hints.
 type Scan struct {
 	Height    uint32 `json:"height"`
 	Synced    bool   `json:"synced"`
@@ -61,7 +61,7 @@ type Answer struct {
 	Agents []Agent `json:"agents"`
 }
 
-// Offer is how much a hint must burn, and what it competes with.
+// Offer reports how much a hint must burn, and the hints it competes with.
 type Offer struct {
 	Hint
 	Needed wire.Sat `json:"needed_sat" doc:"least amount to burn for the hint to win"`

@@ -10,7 +10,7 @@ type Identity struct {
 	Network wire.Network `json:"network"`
 }
 
-// Chain is how far the daemon has followed the chain.
+// Chain reports how far the daemon has followed the chain.
 type Chain struct {
 	Height uint32 `json:"height"`
 	Hash   string `json:"hash" doc:"hash of the last block read, in display order"`
@@ -147,7 +147,7 @@ type Agent struct {
 	Expires int64     `json:"expires" doc:"Unix time"`
 }
 
-// Stored is what an agent holds and has earned.
+// Stored reports the messages that an agent holds, and its earnings.
 type Stored struct {
 	Quotes   int64    `json:"quotes" doc:"given and not used"`
 	Messages int64    `json:"messages" doc:"held now"`

@@ -15,28 +15,27 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// keysVersion is that of the key file's format.
+// keysVersion is the version of the key file's format.
 const keysVersion = 1
 
-// Keys is the key file: the identity, for anybody to see, and the entropy of
-// its BIP39 mnemonic, sealed by XChaCha20-Poly1305 under a key that argon2id
-// makes of the passphrase. Everything else in the file is authenticated with
-// it.
+// Keys is the key file: the public identity, and the entropy of its BIP39 mnemonic,
+// sealed with XChaCha20-Poly1305 under a key that argon2id derives from the
+// passphrase. The other fields of the file are authenticated as well.
 type Keys struct {
 	Version int          `json:"version"`
 	Network wire.Network `json:"network"`
 	Address string       `json:"address"`
-	// Created is the Unix time before which the seed was used nowhere; 0 where
-	// that is not known, and the whole chain has to be read.
+	// Created is a Unix time before which the seed was not used. 0 means that it is
+	// not known, and the whole chain must be read.
 	Created int64 `json:"created"`
 	KDF     KDF   `json:"kdf"`
-	// Nonce and Sealed are lower-case hex. Where the KDF is "none", Sealed is
-	// the entropy itself.
+	// Nonce and Sealed are lower-case hex. If the KDF is "none", Sealed is the
+	// entropy, unencrypted.
 	Nonce  string `json:"nonce,omitempty"`
 	Sealed string `json:"sealed"`
 }
 
-// KDF is how a passphrase becomes a key.
+// KDF says how the key is derived from the passphrase.
 type KDF struct {
 	Name    string `json:"name"` // "argon2id" (RFC 9106), or "none" for no passphrase
 	Time    uint32 `json:"time,omitempty"`
@@ -58,7 +57,8 @@ func newKDF() KDF {
 	return k
 }
 
-// key derives the key. A file that asks for absurd work is refused.
+// key derives the key. It returns ErrDamaged for parameters out of range, so that a
+// file cannot demand absurd work.
 func (k KDF) key(passphrase string) ([]byte, error) {
 	salt, err := hex.DecodeString(k.Salt)
 	if err != nil || k.Name != "argon2id" || len(salt) < 8 || len(salt) > 64 || k.Time < 1 || k.Time > 100 || k.Memory < 8 || k.Memory > 4<<20 || k.Threads < 1 {
@@ -67,7 +67,7 @@ func (k KDF) key(passphrase string) ([]byte, error) {
 	return argon2.IDKey([]byte(passphrase), salt, k.Time, k.Memory, k.Threads, chacha20poly1305.KeySize), nil
 }
 
-// public is what is authenticated beside the sealed entropy.
+// public returns the data that is authenticated along with the sealed entropy.
 func (k Keys) public() []byte {
 	k.Nonce, k.Sealed = "", ""
 	raw, err := json.Marshal(k)
@@ -77,7 +77,8 @@ func (k Keys) public() []byte {
 	return raw
 }
 
-// seal fills k with entropy under a passphrase; an empty one leaves it open.
+// seal puts the entropy into k, encrypted under the passphrase; unencrypted if that
+// is empty.
 func (k *Keys) seal(entropy []byte, passphrase string) error {
 	if passphrase == "" {
 		k.KDF, k.Nonce, k.Sealed = KDF{Name: "none"}, "", hex.EncodeToString(entropy)
@@ -98,10 +99,10 @@ func (k *Keys) seal(entropy []byte, passphrase string) error {
 	return nil
 }
 
-// Encrypted reports whether a passphrase is needed.
+// Encrypted reports whether Open needs a passphrase.
 func (k *Keys) Encrypted() bool { return k.KDF.Name != "none" }
 
-// Open returns the entropy: ErrPassphrase where the passphrase is another, or
+// Open returns the entropy. It returns ErrPassphrase if the passphrase is wrong or
 // the file was changed.
 func (k *Keys) Open(passphrase string) ([]byte, error) {
 	sealed, err := hex.DecodeString(k.Sealed)
@@ -130,20 +131,21 @@ func (k *Keys) Open(passphrase string) ([]byte, error) {
 	return entropy, nil
 }
 
-// NewKeys seals the entropy of an identity.
+// NewKeys returns a key file for an identity, with its entropy sealed under a
+// passphrase. created is a Unix time before which the seed was not used.
 func NewKeys(n wire.Network, address string, created int64, entropy []byte, passphrase string) (*Keys, error) {
 	k := &Keys{Version: keysVersion, Network: n, Address: address, Created: created}
 	return k, k.seal(entropy, passphrase)
 }
 
-// Save writes a new home's key file: ErrExists where there is one, or a database
-// whose key file is gone. The one thing that must never be overwritten is a seed.
+// Save writes the key file of a new home. It returns ErrExists if there is one, or
+// a database whose key file is missing: a seed must never be overwritten.
 func (h Home) Save(k *Keys) error {
 	if err := h.Make(); err != nil {
 		return err
 	}
 	if _, err := os.Lstat(h.path(backupDB)); err == nil {
-		return fmt.Errorf("%w: %s is of an identity whose %s is not here", ErrExists, h.path(backupDB), fileKeys)
+		return fmt.Errorf("%w: %s belongs to an identity whose %s is missing", ErrExists, h.path(backupDB), fileKeys)
 	}
 	return h.save(k)
 }
@@ -159,7 +161,7 @@ func (h Home) save(k *Keys) error {
 	return err
 }
 
-// Keys reads the key file: ErrNone, ErrNewer, ErrDamaged.
+// Keys reads the key file. It returns ErrNone, ErrNewer or ErrDamaged.
 func (h Home) Keys() (*Keys, error) {
 	raw, err := readFile(h.path(fileKeys), 64<<10)
 	if errors.Is(err, os.ErrNotExist) {
@@ -171,7 +173,7 @@ func (h Home) Keys() (*Keys, error) {
 	return ParseKeys(raw)
 }
 
-// ParseKeys reads what Keys marshals to.
+// ParseKeys decodes a key file. It returns ErrNewer or ErrDamaged.
 func ParseKeys(raw []byte) (*Keys, error) {
 	k := new(Keys)
 	if err := json.Unmarshal(raw, k); err != nil {

@@ -16,7 +16,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -344,7 +343,7 @@ func (c *Client) HashAt(ctx context.Context, h wire.Height) (chainhash.Hash, err
 	var at hash
 	err := c.ask(ctx, &at, "getblockhash", h)
 	var node *Error
-	if errors.As(err, &node) && (node.Code == codeParameter || node.Code == codeMisc) && strings.Contains(node.Message, "out of range") {
+	if errors.As(err, &node) && (node.Code == codeParameter || node.Code == codeMisc) && node.said(saidOutOfRange) {
 		return chainhash.Hash{}, fmt.Errorf("%w: height %d", chain.ErrNotFound, h)
 	}
 	return chainhash.Hash(at), err
@@ -375,7 +374,7 @@ func (c *Client) missing(ctx context.Context, at chainhash.Hash, height wire.Hei
 	if !errors.As(err, &node) || (node.Code != codeAddressOrKey && node.Code != codeMisc) {
 		return err
 	}
-	pruned := strings.Contains(node.Message, "pruned")
+	pruned := node.said(saidPruned)
 	if node.Code == codeAddressOrKey { // btcd forgets what it pruned
 		i, err := c.info(ctx)
 		if err != nil {
@@ -521,51 +520,6 @@ func burned(tx *btcwire.MsgTx) (most btcutil.Amount) {
 		}
 	}
 	return most
-}
-
-// Nodes' texts about a transaction, in lower case. Bitcoin Core returns a fixed
-// reason (validation.cpp), btcd a sentence (mempool.go, policy.go).
-var (
-	saidKnown = []string{"txn-already-in-mempool", "txn-already-known", "already in block chain", "already in utxo set", // Bitcoin Core
-		"already have transaction in mempool", "transaction already exists in blockchain"} // btcd
-	saidFeeTooLow = []string{"min relay fee not met", "mempool min fee not met", "mempool full", "insufficient fee", "replacement-failed", // Bitcoin Core
-		"under the required amount", "insufficient priority", "due to low fees", "insufficient fee rate", "insufficient absolute fee"} // btcd
-	saidConflict = []string{"missing inputs", "inputs missing or spent", "missingorspent", "txn-mempool-conflict", // Bitcoin Core
-		"orphan transaction", "either does not exist or has already been spent", "already spent in mempool"} // btcd
-)
-
-// refusal converts a node's answer to sendrawtransaction to an error of
-// chain.Backend.
-func refusal(err error) error {
-	var node *Error
-	if !errors.As(err, &node) {
-		return err
-	}
-	switch node.Code {
-	case codeKnown:
-		return nil
-	case codeDecode, codeTransaction, codeRejected:
-	default:
-		return err
-	}
-	text := strings.ToLower(node.Message)
-	said := func(list []string) bool {
-		for _, s := range list {
-			if strings.Contains(text, s) {
-				return true
-			}
-		}
-		return false
-	}
-	switch {
-	case said(saidKnown):
-		return nil
-	case said(saidFeeTooLow):
-		return fmt.Errorf("%w: %s", chain.ErrFeeTooLow, node.Message)
-	case said(saidConflict):
-		return fmt.Errorf("%w: %s", chain.ErrConflict, node.Message)
-	}
-	return fmt.Errorf("%w: %s", chain.ErrRejected, node.Message)
 }
 
 // rate converts a rate in BTC per 1,000 vB; ok is false if it is invalid.

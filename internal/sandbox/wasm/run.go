@@ -128,6 +128,16 @@ func (r *run) epoch(ctx context.Context, h *host) (*sandbox.Event, error) {
 // most programs use them.
 const populated = 64
 
+// The engine's errors have no exported values (wazero's internal/wasmruntime), so
+// these texts are all there is to tell them apart. TestHostile holds them to what
+// the engine says.
+const (
+	saysError         = "wasm error: "
+	saysOutOfBounds   = "out of bounds"
+	saysStackOverflow = "stack overflow"
+	saysTrace         = "wasm stack trace:\n"
+)
+
 // instantiate makes a new instance.
 func (r *run) instantiate(ctx context.Context) error {
 	pages := min(r.job.Limits.Pages(), r.p.module.MaxPages)
@@ -141,7 +151,7 @@ func (r *run) instantiate(ctx context.Context) error {
 	if err != nil {
 		in.arena.Free()
 		// Only segments outside the memory are the module's fault.
-		if strings.Contains(err.Error(), "out of bounds") {
+		if strings.Contains(err.Error(), saysOutOfBounds) {
 			return &sandbox.Failure{Epoch: r.header.Epoch + 1, Err: fmt.Errorf("%w: %w", sandbox.ErrTrap, err)}
 		}
 		return err
@@ -215,12 +225,12 @@ func (r *run) outcome(ctx context.Context, h *host, err error) error {
 		return r.fail(h, fmt.Errorf("%w: frames of more than %d MiB", sandbox.ErrDepth, rewrite.DepthBudget>>17), trace(err))
 	}
 	text := firstLine(err.Error())
-	if strings.Contains(text, "stack overflow") {
+	if strings.Contains(text, saysStackOverflow) {
 		// The depth counter ends a program long before. If it did not, this
 		// machine's result must not be used.
 		return fmt.Errorf("the engine ran out of stack: %w", err)
 	}
-	return r.fail(h, fmt.Errorf("%w: %s", sandbox.ErrTrap, strings.TrimPrefix(text, "wasm error: ")), trace(err))
+	return r.fail(h, fmt.Errorf("%w: %s", sandbox.ErrTrap, strings.TrimPrefix(text, saysError)), trace(err))
 }
 
 func firstLine(s string) string {
@@ -233,7 +243,7 @@ func trace(err error) string {
 	if err == nil {
 		return ""
 	}
-	_, t, _ := strings.Cut(err.Error(), "wasm stack trace:\n")
+	_, t, _ := strings.Cut(err.Error(), saysTrace)
 	return t
 }
 
