@@ -1,5 +1,5 @@
-// Package guests builds the programs that tests and benchmarks of the runtimes
-// run: the examples, others from three toolchains, and programs of weight. For
+// Package guests builds the programs for tests and benchmarks of the runtimes:
+// the examples, others from three toolchains, and large real programs. For
 // tests and benchmarks only.
 package guests
 
@@ -103,7 +103,7 @@ func Rust(source string) ([]byte, error) {
 	return built("rust "+source, ".", nil, nil, rustc, "--target", "wasm32-wasi", "-O", source, "-o")
 }
 
-// Asyncify puts a module through asyncify.
+// Asyncify processes a module with asyncify.
 func Asyncify(bin []byte) ([]byte, error) {
 	if err := need("wasm-opt"); err != nil {
 		return nil, err
@@ -111,11 +111,11 @@ func Asyncify(bin []byte) ([]byte, error) {
 	return built(fmt.Sprintf("asyncify %x", sha256.Sum256(bin)), ".", bin, nil, "wasm-opt", "-O1", "--asyncify", "-", "-o")
 }
 
-// WeightDir has programs of weight in C, and the module that names where the
-// rest of their sources is.
+// WeightDir contains large programs in C, and the module that names the rest of
+// their sources.
 const WeightDir = "internal/sandbox/wasm/testdata/weight"
 
-// A Weight is a program of weight.
+// A Weight is a large real program.
 type Weight struct {
 	Name    string
 	module  string
@@ -123,7 +123,7 @@ type Weight struct {
 	sources []string
 }
 
-// Weights are all of them.
+// Weights lists all of them.
 var Weights = []Weight{
 	{"sql", "github.com/mattn/go-sqlite3", []string{"-DSQLITE_OS_OTHER=1", "-DSQLITE_THREADSAFE=0", "-DSQLITE_OMIT_LOAD_EXTENSION",
 		"-DSQLITE_OMIT_WAL", "-DSQLITE_OMIT_LOCALTIME", "-DSQLITE_TEMP_STORE=3"}, []string{"sqlite3-binding.c"}},
@@ -133,8 +133,8 @@ var Weights = []Weight{
 			"zstd_compress_literals.c zstd_compress_sequences.c zstd_compress_superblock.c zstd_ddict.c zstd_decompress.c zstd_decompress_block.c zstd_double_fast.c zstd_fast.c zstd_lazy.c zstd_ldm.c zstd_opt.c zstd_preSplit.c")},
 }
 
-// Build compiles it, which takes up to a minute: what comes out is kept in the
-// user's cache, under the hash of what it was made of.
+// Build compiles it, which takes up to a minute. The result is stored in the
+// user's cache, under the hash of its inputs.
 func (w Weight) Build() ([]byte, error) {
 	if err := need("clang", "wasm-ld"); err != nil {
 		return nil, err
@@ -182,7 +182,7 @@ func (w Weight) Build() ([]byte, error) {
 	return b, keep(path, b)
 }
 
-// keep writes a file that appears whole or not at all.
+// keep writes a file atomically.
 func keep(path string, b []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
