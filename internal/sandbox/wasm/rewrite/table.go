@@ -12,8 +12,8 @@ const Version = "1"
 // Reasons why instructions are refused.
 const (
 	refThreads   = "threads race, so two runs can differ"
-	refException = "an exception leaves a function without updating its counters"
-	refTail      = "a tail call leaves a function without updating its counters"
+	refException = "exceptions leave a function without updating its counters"
+	refTail      = "tail calls leave a function without updating its counters"
 	refTable     = "tables are not part of the state, so they must not be written"
 	refRelaxed   = "relaxed SIMD differs between processors"
 	refSegment   = "dropped segments are not part of the state"
