@@ -20,7 +20,7 @@ func (a *app) nameServe() *cobra.Command {
 	var listen string
 	var upstream []string
 	var perSecond int
-	c := a.simple("serve", "Answer DNS questions: ordinary names, hints, and agents under .bitgram", cobra.NoArgs, func(c *cobra.Command, client *api.Client, _ []string) error {
+	c := a.simple("serve", "Serve DNS: ordinary names, hints, and agents under .bitgram", cobra.NoArgs, func(c *cobra.Command, client *api.Client, _ []string) error {
 		id, err := client.ID(c.Context())
 		if err != nil {
 			return err

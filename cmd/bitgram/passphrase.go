@@ -20,7 +20,7 @@ var errPassphrase = errors.New("a passphrase is needed")
 const maxSecret = 4096
 
 // passphrase reads the passphrase from the file, from BITGRAM_PASSPHRASE, or from
-// the terminal, where it is asked for twice if it is new.
+// the terminal, which asks twice for a new one.
 func (a *app) passphrase(file, prompt string, twice bool) (string, error) {
 	if file != "" {
 		f, err := os.Open(file)

@@ -3,10 +3,13 @@ package bankbench
 import (
 	"os"
 	"testing"
+
+	"github.com/bitgram/bitgram/internal/testing/tier"
 )
 
 // TestQuick: everything is measured, and nothing stays.
 func TestQuick(t *testing.T) {
+	tier.NotShort(t)
 	dir := t.TempDir()
 	told := 0
 	list, err := Run(t.Context(), Options{Quick: true, Dir: dir, Found: func(Figure) { told++ }})

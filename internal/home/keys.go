@@ -45,11 +45,11 @@ type KDF struct {
 	Salt    string `json:"salt,omitempty"` // hex
 }
 
-// kdfCost is RFC 9106's second recommended choice. Only this package's own tests
+// kdfCost is the second recommended choice of RFC 9106. Only this package's tests
 // change it.
 var kdfCost = KDF{Name: "argon2id", Time: 3, Memory: 64 << 10, Threads: 4}
 
-// newKDF returns kdfCost with fresh salt.
+// newKDF returns kdfCost with a new salt.
 func newKDF() KDF {
 	var salt [16]byte
 	_, _ = rand.Read(salt[:]) // never fails (crypto/rand)
