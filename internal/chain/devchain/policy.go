@@ -84,9 +84,9 @@ func (c *Chain) estimate() wire.SatPerKVB {
 	return max(rate, c.policy.least())
 }
 
-// standing returns the reason why the policy refuses a transaction, or nil if
+// policyError returns the reason why the policy refuses a transaction, or nil if
 // it does not, or btcd finds another reason. The lock must be held.
-func (c *Chain) standing(t *btcutil.Tx) error {
+func (c *Chain) policyError(t *btcutil.Tx) error {
 	if c.policy == nil {
 		return nil
 	}
