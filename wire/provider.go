@@ -20,6 +20,13 @@ const (
 	Banking
 )
 
+// Peer is who provides something, and its addresses. It is part of stored states,
+// and no message.
+type Peer struct {
+	Key   Key
+	Addrs []string // multiaddrs without the peer ID
+}
+
 // Limits are the largest size and storage time that an agent accepts.
 type Limits struct {
 	_      struct{} `cbor:",toarray"`

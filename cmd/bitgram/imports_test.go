@@ -92,6 +92,10 @@ func TestImports(t *testing.T) {
 			if slices.Contains(machines, name) && slices.Contains(machines, strings.TrimPrefix(imported, module)) {
 				t.Errorf("%s imports %s: what one contract does must not depend on another's states", name, imported)
 			}
+			strangers := []string{"internal/engine", "internal/p2p", "internal/store", "internal/node/coins", "internal/node/directory", "internal/node/share", "internal/node/disk"}
+			if slices.Contains(strangers, name) && slices.Contains(machines, strings.TrimPrefix(imported, module)) {
+				t.Errorf("%s imports %s: it serves any machine, so that a new kind touches only the room that registers it", name, imported)
+			}
 			const backends = module + "internal/chain/"
 			if strings.HasPrefix(p.ImportPath, backends) && strings.HasPrefix(imported, backends) {
 				t.Errorf("%s imports %s: one backend must not lean on another", name, imported)

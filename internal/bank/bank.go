@@ -88,10 +88,7 @@ var (
 )
 
 // Peer is the other side of a bank: its identity and its addresses.
-type Peer struct {
-	Key   wire.Key
-	Addrs []string // multiaddrs without the peer ID
-}
+type Peer = wire.Peer
 
 // Paper is the large part of a bank, which never changes: the terms of its
 // output and, on the payee's side, the payer's signatures.

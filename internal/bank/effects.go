@@ -2,6 +2,19 @@ package bank
 
 import "github.com/bitgram/bitgram/internal/contract"
 
+// The kinds of this package's machines, as they are written in a home's database.
+const (
+	KindPayer   = "bank-payer" // of a penny bank
+	KindPayee   = "bank-payee"
+	KindSending = "payment" // through bankers, of ours
+	KindRelay   = "relay"   // of others' payments, or received by them
+)
+
+// Machines is what these machines have in common, for the engine.
+var Machines = contract.Package[Event, Effect]{Effects: Effects, Class: ClassOf,
+	Connected:    func(b contract.Block) Event { return Connected{Block: b} },
+	Disconnected: func(u contract.Undo) Event { return Disconnected{Undo: u} }}
+
 // Effects is the codec for this package's effects.
 var Effects = contract.EffectsOf[Effect](AskTerms{}, LockCoins{}, UnlockCoins{}, Prepare{}, Offer{}, Publish{}, Stream{}, Sync{},
 	AskClose{}, SignClose{}, RefundDue{}, DropPaper{}, KeepPaper{}, CloseDue{}, Broadcast{}, SendStep{})

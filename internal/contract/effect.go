@@ -52,3 +52,12 @@ func (c Effects[E]) Decode(name string, body []byte) (e E, err error) {
 	}
 	return p.Elem().Interface().(E), nil
 }
+
+// Package is what the machines of one package have in common: events E, with those
+// by which they hear of the chain, and effects F.
+type Package[E, F any] struct {
+	Effects      Effects[F]
+	Class        func(F) Class
+	Connected    func(Block) E
+	Disconnected func(Undo) E
+}

@@ -90,6 +90,9 @@ type Candidate struct {
 	Prefix string   // of the network from which it was reached (choose.Prefix)
 }
 
+// Peer is where the candidate is called.
+func (c *Candidate) Peer() wire.Peer { return wire.Peer{Key: c.Agent, Addrs: c.Addrs} }
+
 // SpendFact is the confirmed spend of a frozen output.
 type SpendFact struct {
 	contract.Fact

@@ -2,6 +2,18 @@ package deal
 
 import "github.com/bitgram/bitgram/internal/contract"
 
+// The kinds of this package's machines, as they are written in a home's database.
+const (
+	KindSender    = "sender"
+	KindAgent     = "agent"
+	KindRecipient = "recipient"
+)
+
+// Machines is what these machines have in common, for the engine.
+var Machines = contract.Package[Event, Effect]{Effects: Effects, Class: ClassOf,
+	Connected:    func(b contract.Block) Event { return Connected{Block: b} },
+	Disconnected: func(u contract.Undo) Event { return Disconnected{Undo: u} }}
+
 // Effects is the codec for this package's effects.
 var Effects = contract.EffectsOf[Effect](AskQuotes{}, SealCopies{}, LockCoins{}, UnlockCoins{}, Place{}, Publish{}, Broadcast{},
 	Poll{}, DropPayload{}, DropMessage{}, ClaimDue{}, Locate{}, Fetch{}, Release{}, Open{}, LeaveAck{})

@@ -21,19 +21,8 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// Kind is a role's machine.
+// Kind names a role's machine in the store.
 type Kind string
-
-// The kinds of contracts.
-const (
-	KindSender    Kind = "sender"
-	KindAgent     Kind = "agent"
-	KindRecipient Kind = "recipient"
-	KindPayer     Kind = "bank-payer" // of a penny bank
-	KindPayee     Kind = "bank-payee"
-	KindSending   Kind = "payment" // through bankers, of ours
-	KindRelay     Kind = "relay"   // of others' payments, or received by them
-)
 
 // Ref names a contract.
 type Ref struct {
@@ -47,6 +36,8 @@ func (r Ref) String() string { return string(r.Kind) + " " + r.ID.String()[:16] 
 var (
 	// ErrNoContract: no contract under this Ref.
 	ErrNoContract = errors.New("no such contract")
+	// ErrAmbiguous: more than one contract's name begins with the given digits.
+	ErrAmbiguous = errors.New("more than one message begins so")
 	// ErrExists: Create found one.
 	ErrExists = errors.New("contract exists")
 )
@@ -115,18 +106,6 @@ type Delivery struct {
 	Event Event
 }
 
-// Executor carries effects out. Both methods must be idempotent.
-type Executor interface {
-	// Commit carries out those effects that touch nothing but the store,
-	// inside the transaction that asked for them. done is false for any other
-	// effect; it is then kept, and given to Do after the commit.
-	Commit(tx Tx, ref Ref, e Effect) (answer Event, done bool, err error)
-	// Do carries an effect out. The function that it returns runs in the
-	// transaction that marks the effect as done, and its deliveries are
-	// stepped there. An error means: try again later.
-	Do(ctx context.Context, ref Ref, e Effect) (func(Tx) ([]Delivery, error), error)
-}
-
 // Creation is a new contract.
 type Creation struct {
 	Ref     Ref
@@ -158,26 +137,25 @@ type Change struct {
 
 // Config is what an Engine is made of.
 type Config struct {
-	Store     Store
-	Chain     chain.Backend
-	Executor  Executor
-	Followers []Follower
+	Store Store
+	Chain chain.Backend
 	// Birthday finds the height from which a new store follows the chain; the
 	// whole chain where it is nil. It is asked once the node has a tip.
 	Birthday func(context.Context) (wire.Height, error)
-	// Account, where it is set, is called in the transaction of every change.
-	Account func(Tx, Change) error
 	// Observe is called after each commit by whoever committed; it must not
 	// block and must not call the engine.
 	Observe func(Change)
 	Log     *slog.Logger
 }
 
-// Engine runs contracts. Make it with New, then call Run.
+// Engine runs contracts. Make it with New, give it machines and followers, then
+// call Run.
 type Engine struct {
-	cfg   Config
-	slots map[contract.Class]chan struct{}
-	hot   hotStates
+	cfg       Config
+	machines  map[Kind]*Machine
+	followers []Follower
+	slots     map[contract.Class]chan struct{}
+	hot       hotStates
 
 	mu      sync.Mutex
 	pending []PendingEffect // queued before Run, or while it has no room
@@ -190,7 +168,7 @@ type Engine struct {
 	trouble error // of the last look at the node
 }
 
-// New returns an engine; nothing runs yet.
+// New returns an engine that knows no machine yet, and runs nothing.
 func New(cfg Config) *Engine {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -202,9 +180,13 @@ func New(cfg Config) *Engine {
 	for class, n := range parallel {
 		slots[class] = make(chan struct{}, n)
 	}
-	return &Engine{cfg: cfg, slots: slots, hot: newHotStates(), running: map[int64]bool{},
+	return &Engine{cfg: cfg, machines: map[Kind]*Machine{}, slots: slots, hot: newHotStates(), running: map[int64]bool{},
 		wake: make(chan struct{}, 1), told: make(chan struct{})}
 }
+
+// Follow adds followers, which are told of blocks in this order. It is called before
+// Run.
+func (e *Engine) Follow(list ...Follower) { e.followers = append(e.followers, list...) }
 
 // Create starts a contract, durably. ErrExists where there is one already.
 func (e *Engine) Create(ctx context.Context, c Creation) error {
@@ -273,7 +255,11 @@ func (e *Engine) State(ctx context.Context, ref Ref) (state any, err error) {
 		if err != nil {
 			return err
 		}
-		state, err = decode(ref.Kind, raw)
+		m, err := e.of(ref.Kind)
+		if err != nil {
+			return err
+		}
+		state, err = m.decode(raw)
 		return err
 	})
 	return state, err
@@ -330,6 +316,9 @@ func (e *Engine) update(ctx context.Context, f func(*batch) error) error {
 		return err
 	}
 	for _, c := range b.changes {
+		if m := e.machines[c.Ref.Kind]; m.Observe != nil {
+			m.Observe(c)
+		}
 		e.cfg.Observe(c)
 	}
 	e.queue(b.effects)
@@ -342,10 +331,14 @@ func (b *batch) create(c Creation) error {
 	} else if !errors.Is(err, ErrNoContract) {
 		return err
 	}
-	if err := b.keep(Change{Ref: c.Ref, State: c.State}); err != nil {
+	m, err := b.e.of(c.Ref.Kind)
+	if err != nil {
 		return err
 	}
-	return b.carry(c.Ref, c.Effects)
+	if err := b.keep(m, Change{Ref: c.Ref, State: c.State}); err != nil {
+		return err
+	}
+	return b.carry(m, c.Ref, c.Effects)
 }
 
 // machineError is a contract's own failure, apart from the store's: it concerns
@@ -367,71 +360,77 @@ func own(err error) bool {
 
 // step loads, steps and keeps one contract.
 func (b *batch) step(ref Ref, ev Event) (any, error) {
-	if next, effects, ok, err := b.stepHot(ref, ev); err != nil {
-		return nil, err
-	} else if ok {
-		return next, b.carry(ref, effects)
+	m, unknown := b.e.of(ref.Kind)
+	if unknown == nil {
+		if next, effects, ok, err := b.stepHot(m, ref, ev); err != nil {
+			return nil, err
+		} else if ok {
+			return next, b.carry(m, ref, effects)
+		}
 	}
 	raw, err := b.tx.State(ref)
 	if err != nil {
 		return nil, err
 	}
-	state, err := decode(ref.Kind, raw)
+	if unknown != nil {
+		return nil, &machineError{unknown}
+	}
+	state, err := m.decode(raw)
 	if err != nil {
 		return nil, &machineError{err}
 	}
-	next, effects, err := kinds[ref.Kind].step(state, ev)
+	next, effects, err := m.step(state, ev)
 	if err != nil {
 		return state, &machineError{err}
 	}
-	if err := b.keep(Change{Ref: ref, Before: state, State: next, Event: ev}); err != nil {
+	if err := b.keep(m, Change{Ref: ref, Before: state, State: next, Event: ev}); err != nil {
 		return nil, err
 	}
-	return next, b.carry(ref, effects)
+	return next, b.carry(m, ref, effects)
 }
 
-func (b *batch) keep(c Change) error {
-	raw, again, err := encode(c.Ref, c.State)
+func (b *batch) keep(m *Machine, c Change) error {
+	raw, again, err := m.encode(c.Ref, c.State)
 	if err != nil {
 		return err
 	}
-	if err := b.changed(c); err != nil {
+	if err := b.changed(m, c); err != nil {
 		return err
 	}
-	in := interest(c.State)
+	in := m.interest(c.State)
 	if err := b.tx.Save(c.Ref, raw, in); err != nil {
 		return err
 	}
-	b.e.hot.put(c.Ref, &hotState{raw, again, in})
+	b.e.hot.put(m, c.Ref, &hotState{raw, again, in})
 	return nil
 }
 
 // encode marshals a state, and reads it back: what cannot be read must not be
 // written, since the contract would be lost.
-func encode(ref Ref, state any) (raw []byte, again any, err error) {
+func (m *Machine) encode(ref Ref, state any) (raw []byte, again any, err error) {
 	if raw, err = wire.Marshal(state); err != nil {
 		return nil, nil, err
 	}
-	if again, err = decode(ref.Kind, raw); err != nil {
+	if again, err = m.decode(raw); err != nil {
 		return nil, nil, &machineError{fmt.Errorf("state of %v: %w", ref, err)}
 	}
 	return raw, again, nil
 }
 
 // changed notes a change for after the commit, and accounts for it.
-func (b *batch) changed(c Change) error {
+func (b *batch) changed(m *Machine, c Change) error {
 	b.changes = append(b.changes, c)
-	if b.e.cfg.Account == nil {
+	if m.Account == nil {
 		return nil
 	}
-	return b.e.cfg.Account(b.tx, c)
+	return m.Account(b.tx, c)
 }
 
 // carry keeps effects for later, and does at once those that need the store
 // alone.
-func (b *batch) carry(ref Ref, effects []Effect) error {
+func (b *batch) carry(m *Machine, ref Ref, effects []Effect) error {
 	for _, eff := range effects {
-		answer, done, err := b.e.cfg.Executor.Commit(b.tx, ref, eff)
+		answer, done, err := m.Executor.Commit(b.tx, ref, eff)
 		if err != nil {
 			return fmt.Errorf("%T: %w", eff, err)
 		}
@@ -445,7 +444,7 @@ func (b *batch) carry(ref Ref, effects []Effect) error {
 			}
 			continue
 		}
-		name, body, err := kinds[ref.Kind].encodeEffect(eff)
+		name, body, err := m.encodeEffect(eff)
 		if err != nil {
 			return err
 		}
@@ -551,16 +550,16 @@ func (e *Engine) execute(ctx context.Context, p PendingEffect) {
 		delete(e.running, p.ID)
 		e.mu.Unlock()
 	}()
-	k, err := of(p.Ref.Kind)
+	m, err := e.of(p.Ref.Kind)
 	var eff Effect
 	if err == nil {
-		eff, err = k.decodeEffect(p.Name, p.Body)
+		eff, err = m.decodeEffect(p.Name, p.Body)
 	}
 	if err != nil {
 		e.cfg.Log.Error("effect unreadable", "contract", p.Ref.String(), "err", err)
 		return
 	}
-	slots := e.slots[k.class(eff)]
+	slots := e.slots[m.class(eff)]
 	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
 		// It leans on heights and fees: they have to be those of the node's tip.
 		if e.WaitSynced(ctx) != nil {
@@ -571,7 +570,7 @@ func (e *Engine) execute(ctx context.Context, p PendingEffect) {
 		case <-ctx.Done():
 			return
 		}
-		commit, err := e.cfg.Executor.Do(ctx, p.Ref, eff)
+		commit, err := m.Executor.Do(ctx, p.Ref, eff)
 		<-slots
 		if err == nil {
 			err = e.finish(ctx, p, commit)

@@ -166,7 +166,7 @@ func (e *Engine) connect(ctx context.Context, at chain.BlockRef) error {
 		}
 	}
 	err = e.update(ctx, func(b *batch) error {
-		for _, f := range e.cfg.Followers {
+		for _, f := range e.followers {
 			created, err := f.Connect(b.tx, block)
 			if err != nil {
 				return err
@@ -183,13 +183,19 @@ func (e *Engine) connect(ctx context.Context, at chain.BlockRef) error {
 		}
 		for _, ref := range refs {
 			told := contract.Block{Height: block.Ref.Height, FeeRate: rate}
-			if told.Txs, err = b.relevant(ref, block, txids); own(err) {
+			m, err := b.e.of(ref.Kind)
+			if err == nil {
+				told.Txs, err = b.relevant(m, ref, block, txids)
+			} else {
+				err = &machineError{err}
+			}
+			if own(err) {
 				e.cfg.Log.Error("contract unreadable", "contract", ref.String(), "err", err)
 				continue
 			} else if err != nil {
 				return err
 			}
-			if err := b.tell(ref, kinds[ref.Kind].connected(told)); err != nil {
+			if err := b.tell(ref, m.connected(told)); err != nil {
 				return err
 			}
 		}
@@ -202,16 +208,16 @@ func (e *Engine) connect(ctx context.Context, at chain.BlockRef) error {
 }
 
 // relevant picks the block's transactions that a contract watches.
-func (b *batch) relevant(ref Ref, block *Block, txids []wire.Hash) (txs []contract.Tx, err error) {
+func (b *batch) relevant(m *Machine, ref Ref, block *Block, txids []wire.Hash) (txs []contract.Tx, err error) {
 	raw, err := b.tx.State(ref)
 	if err != nil {
 		return nil, err
 	}
-	state, err := decode(ref.Kind, raw)
+	state, err := m.decode(raw)
 	if err != nil {
 		return nil, &machineError{err}
 	}
-	want := interest(state)
+	want := m.interest(state)
 	for i, tx := range block.Txs {
 		hit := false
 		for _, id := range want.Txids {
@@ -249,15 +255,15 @@ func (e *Engine) disconnect(ctx context.Context, at chain.BlockRef) error {
 			return err
 		}
 		for _, ref := range refs {
-			k, err := of(ref.Kind)
+			m, err := e.of(ref.Kind)
 			if err != nil {
 				return err
 			}
-			if err := b.tell(ref, k.disconnected(contract.Undo{Height: at.Height})); err != nil {
+			if err := b.tell(ref, m.disconnected(contract.Undo{Height: at.Height})); err != nil {
 				return err
 			}
 		}
-		for _, f := range e.cfg.Followers {
+		for _, f := range e.followers {
 			if err := f.Disconnect(b.tx, at.Height); err != nil {
 				return err
 			}

@@ -8,11 +8,6 @@ import (
 	"github.com/bitgram/bitgram/internal/contract"
 )
 
-// hotKinds are machines that are stepped thousands of times a second, a penny each
-// time. Their Step must change nothing that its receiver points to: what is
-// remembered of a state is the state.
-var hotKinds = map[Kind]bool{KindPayer: true, KindPayee: true}
-
 // hotState is a state as it was last written, with what it reads back as.
 type hotState struct {
 	raw   []byte
@@ -20,7 +15,7 @@ type hotState struct {
 	in    contract.Interest // written together with raw
 }
 
-// hotStates remember the last states of hot kinds. A state counts only where the
+// hotStates remember the last states of hot machines. A state counts only where the
 // store still has the very bytes, so that what was rolled back, restored or written
 // by others is no danger.
 type hotStates struct{ *lru.Cache[Ref, *hotState] }
@@ -36,8 +31,8 @@ func newHotStates() hotStates {
 	return hotStates{c}
 }
 
-func (c hotStates) put(ref Ref, h *hotState) {
-	if hotKinds[ref.Kind] && len(h.raw) <= maxHotSize && !h.in.Forget {
+func (c hotStates) put(m *Machine, ref Ref, h *hotState) {
+	if m.Hot && len(h.raw) <= maxHotSize && !h.in.Forget {
 		c.Add(ref, h)
 	} else {
 		c.Remove(ref)
@@ -46,28 +41,28 @@ func (c hotStates) put(ref Ref, h *hotState) {
 
 // stepHot steps a contract by its remembered state. ok is false where there is
 // none, or it does not do: nothing has happened then.
-func (b *batch) stepHot(ref Ref, ev Event) (next any, effects []Effect, ok bool, err error) {
+func (b *batch) stepHot(m *Machine, ref Ref, ev Event) (next any, effects []Effect, ok bool, err error) {
 	h, ok := b.e.hot.Get(ref)
 	if !ok {
 		return nil, nil, false, nil
 	}
-	next, effects, err = kinds[ref.Kind].step(h.state, ev)
+	next, effects, err = m.step(h.state, ev)
 	if err != nil {
 		return nil, nil, false, nil // it may be another state by now
 	}
-	in := interest(next)
+	in := m.interest(next)
 	if !sameInterest(&in, &h.in) {
 		return nil, nil, false, nil
 	}
-	raw, again, err := encode(ref, next)
+	raw, again, err := m.encode(ref, next)
 	if err != nil {
 		return nil, nil, false, nil
 	}
 	if ok, err := b.tx.Replace(ref, h.raw, raw); !ok || err != nil {
 		return nil, nil, false, err
 	}
-	b.e.hot.put(ref, &hotState{raw, again, in})
-	return next, effects, true, b.changed(Change{Ref: ref, Before: h.state, State: next, Event: ev})
+	b.e.hot.put(m, ref, &hotState{raw, again, in})
+	return next, effects, true, b.changed(m, Change{Ref: ref, Before: h.state, State: next, Event: ev})
 }
 
 func sameInterest(a, b *contract.Interest) bool {

@@ -37,8 +37,12 @@ func TestHotStates(t *testing.T) {
 	must(err)
 	defer s.Close()
 	accounted := 0
-	e := engine.New(engine.Config{Store: s, Executor: noExecutor{}, Account: func(engine.Tx, engine.Change) error { accounted++; return nil }})
-	ref := engine.Ref{Kind: engine.KindPayer, ID: wire.Hash{1}}
+	e := engine.New(engine.Config{Store: s})
+	m := engine.MachineOf[bank.Payer](bank.KindPayer, bank.Machines)
+	m.Executor, m.Hot = noExecutor{}, true
+	m.Account = func(engine.Tx, engine.Change) error { accounted++; return nil }
+	e.Register(m)
+	ref := engine.Ref{Kind: bank.KindPayer, ID: wire.Hash{1}}
 	p, _, err := bank.NewPayer(ref.ID, bank.Terms{Value: 1000, Rungs: 2, PerRung: 100, Margins: bank.MarginsFor(wire.Regtest)})
 	must(err)
 	p.Target = 100

@@ -3,7 +3,6 @@ package node
 import (
 	"errors"
 	"net/netip"
-	"strings"
 	"testing"
 	"time"
 
@@ -11,6 +10,7 @@ import (
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/node/directory"
 	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -25,14 +25,13 @@ func advertiser(t *testing.T) (w *town, agent, other *home) {
 	for _, h := range []*home{agent, other} {
 		w.fund(h, 1_000_000)
 	}
-	agent.node.cfg.Advertise = &Advertise{MaxBurn: 10_000}
 	return w, agent, other
 }
 
-// once is advertiseOnce when the wallet and the index have read the chain.
+// once is AdvertiseOnce when the wallet and the index have read the chain.
 func (h *home) once() error {
 	for end := time.Now().Add(5 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
-		if err := h.node.advertiseOnce(h.town.t.Context()); !errors.Is(err, errApart) || time.Now().After(end) {
+		if err := h.node.AdvertiseOnce(h.town.t.Context(), 10_000); !errors.Is(err, directory.ErrApart) || time.Now().After(end) {
 			return err
 		}
 	}
@@ -89,7 +88,6 @@ func TestAdvertiseOnce(t *testing.T) {
 	agent.cfg.Listen = agent.node.Addrs()
 	must(t, agent.node.Close())
 	agent.start()
-	agent.node.cfg.Advertise = &Advertise{MaxBurn: 10_000}
 	must(t, agent.once())
 	if n := agent.hinting(); n != 1 {
 		t.Fatalf("%d payments after a restart", n)
@@ -154,78 +152,5 @@ func TestAdvertiseLimit(t *testing.T) {
 	}
 	if bids < 5 || bids > 14 {
 		t.Errorf("%d bids", bids)
-	}
-}
-
-// TestHintQuota: hints that name one network do not make a node ask it as often as
-// they like, nor keep others from being asked.
-func TestHintQuota(t *testing.T) {
-	w := emptyTown(t)
-	h := w.openApart("node", nil)
-	q := &quota{limit: 3, of: map[string]int{}}
-	refused := 0
-	for port := range 10 {
-		hint := blockname.Hint{Kind: blockname.Seed, Name: TLD, DHT: "ab", Multiaddr: "/ip4/127.0.0.1/tcp/" + string(rune('1'+port%9))}
-		if _, err := h.node.prove(t.Context(), hint, q); errors.Is(err, errQuota) {
-			refused++
-		}
-	}
-	if refused != 7 {
-		t.Errorf("%d of 10 refused", refused)
-	}
-	q.of["victim.example"] = 3
-	hint := blockname.Hint{Kind: blockname.Seed, Name: TLD, DHT: "ab", Multiaddr: "/dns4/a.victim.example/tcp/1"}
-	if _, err := h.node.prove(t.Context(), hint, q); !errors.Is(err, errQuota) {
-		t.Errorf("one more name of a domain: %v", err)
-	}
-	for name, want := range map[string]bool{"router": true, "printer.local": true, "Localhost.": true, "a.home.arpa": true, "a.example": false, "local.example.": false} {
-		if local(name) != want {
-			t.Errorf("%s: %v", name, !want)
-		}
-	}
-}
-
-// TestHintSeeds: of one network two seeds are used, in the order of the
-// candidates, and each as soon as it is proven.
-func TestHintSeeds(t *testing.T) {
-	h := newHints()
-	var order []blockname.Hint
-	for i := range 4 {
-		order = append(order, blockname.Hint{Kind: blockname.TLD, Name: TLD, DHT: string(rune('a' + i))})
-	}
-	at := time.Now()
-	for i, c := range []struct {
-		hint int
-		seed string
-		want int
-	}{{3, "/ip4/1.2.3.4/tcp/1/p2p/d", 1}, {0, "", 1}, {1, "/ip4/1.2.9.9/tcp/1/p2p/b", 2}, {2, "/ip4/1.2.7.7/tcp/1/p2p/c", 2}} {
-		h.tell(order[c.hint], tried{at: at, seed: c.seed}, order, false)
-		if len(h.seeds) != c.want {
-			t.Errorf("%d: %v", i, h.seeds)
-		}
-	}
-	if !strings.HasSuffix(h.seeds[0], "b") || !strings.HasSuffix(h.seeds[1], "c") {
-		t.Errorf("seeds %v", h.seeds)
-	}
-}
-
-// TestHintDue: what fails is tried ever more slowly, also by a node that knows
-// nobody.
-func TestHintDue(t *testing.T) {
-	at := time.Unix(1_700_000_000, 0)
-	for _, c := range []struct {
-		tried
-		lone bool
-		want time.Duration
-	}{
-		{tried{at, "", 1}, true, 4 * time.Second},
-		{tried{at, "", 5}, true, 64 * time.Second},
-		{tried{at, "", 1000}, true, 30 * time.Minute},
-		{tried{at, "", 1}, false, 30 * time.Minute},
-		{tried{at, "seed", 0}, true, 30 * time.Minute},
-	} {
-		if got := c.due(c.lone).Sub(at); got != c.want {
-			t.Errorf("%+v: %v", c, got)
-		}
 	}
 }

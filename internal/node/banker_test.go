@@ -163,8 +163,12 @@ func TestPayeeAway(t *testing.T) {
 	to.start()
 	w.homes["payee"] = to
 	must(t, from.node.ResumePayment(t.Context(), id))
-	for end := time.Now().Add(5 * time.Minute); !w.sending(from, id).Done(); time.Sleep(10 * time.Millisecond) {
-		if s := w.sending(from, id); time.Now().After(end) || s.Ended {
+	for end := time.Now().Add(5 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		s := w.sending(from, id)
+		if s.Done() {
+			break
+		}
+		if time.Now().After(end) || s.Ended {
 			t.Fatalf("%s: %s", s.State(), s.Why)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"io"
+	"log/slog"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -13,6 +14,8 @@ import (
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/node/agent"
+	"github.com/bitgram/bitgram/internal/node/disk"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/internal/store"
 	"github.com/bitgram/bitgram/wire"
@@ -65,7 +68,7 @@ func share(b *testing.B, hosts []*p2p.Host, unit string, f func(*p2p.Host) error
 func BenchmarkStore(b *testing.B) {
 	w := newTown(b, 1)
 	a := w.homes["agent-0"]
-	to := deal.Candidate{Agent: a.node.Key(), Addrs: a.node.Addrs()}
+	to := wire.Peer{Key: a.node.Key(), Addrs: a.node.Addrs()}
 	_, recipient := secret(b)
 	share(b, callers(b, 64), "stores/s", func(h *p2p.Host) error {
 		_, err := storeOne(b, h, to, recipient, a.node.Engine().Position().Height, 1<<10)
@@ -73,30 +76,22 @@ func BenchmarkStore(b *testing.B) {
 	})
 }
 
-// plant writes an agent's deal that is cached and paid, with its small copy, as
-// if a peer had brought it.
-func plant(tx engine.Tx, point, agent wire.Key, fetchKey wire.Secret, copy []byte) error {
+// planted is an agent's deal that is cached and paid, as if a peer had brought it, and
+// keep writes its small copy.
+func planted(point, agent wire.Key, fetchKey wire.Secret, copy []byte) (c engine.Creation, keep func(engine.Tx) error) {
 	a := deal.Agent{Margins: deal.MarginsFor(wire.Regtest), Funded: true, Value: 1000,
 		Quote: wire.Quote{Point: point, StoreUntil: 1_000_000, Expiry: 1_000_036, ValidUntil: 12},
 		Package: &wire.Package{Funding: make([]byte, 300), FetchKey: fetchKey,
 			Section: wire.Section{Leaf: wire.Leaf{Agent: agent, Point: point, Size: uint64(len(copy)), Key: wire.MessageKey{}}, Count: 3, Path: make([]wire.Hash, 2)},
 			Frozen:  wire.Frozen{Expiry: 1_000_036, RefundKey: agent, Claims: []wire.ClaimLeaf{{SenderKey: agent, ClaimKey: agent}}}},
 		At: wire.Outpoint{Txid: wire.Hash(point)}, Confirmed: &contract.Fact{Height: 1}, Tip: 50}
-	raw, err := wire.Marshal(&a)
-	if err != nil {
-		return err
-	}
 	find := wire.FindKey(fetchKey)
-	if err := account(tx, engine.Change{State: a}); err != nil {
-		return err
+	return engine.Creation{Ref: agentRef(point), State: a}, func(tx engine.Tx) error {
+		if err := tx.Put(bucketCopies, point[:], copy); err != nil {
+			return err
+		}
+		return tx.Put(bucketFind, append(find[:], point[:]...), []byte{})
 	}
-	if err := tx.Put(bucketCopies, point[:], copy); err != nil {
-		return err
-	}
-	if err := tx.Put(bucketFind, append(find[:], point[:]...), []byte{}); err != nil {
-		return err
-	}
-	return tx.Save(agentRef(point), raw, a.Interest())
 }
 
 // BenchmarkPlant fills the database that BITGRAM_BENCH_DB names with 100,000
@@ -108,19 +103,31 @@ func BenchmarkPlant(b *testing.B) {
 	}
 	s, err := store.Open(path)
 	must(b, err)
+	files, err := disk.Open(b.TempDir(), agent.Dirs...)
+	must(b, err)
+	log := slog.New(slog.DiscardHandler)
+	room, err := agent.New(b.Context(), agent.Config{Store: s, Files: files, Serves: func(wire.Key) {}, Log: log})
+	must(b, err)
+	e := engine.New(engine.Config{Store: s})
+	e.Register(room.Machines()...)
 	copy := make([]byte, 1<<10)
 	const messages, group = 100_000, 1000
 	for from := 0; from < messages; from += group {
+		var list []engine.Creation
 		must(b, s.Update(context.Background(), func(tx engine.Tx) error {
 			for i := from; i < from+group; i++ {
 				var point wire.Key
 				binary.BigEndian.PutUint32(point[:], uint32(i))
-				if err := plant(tx, point, wire.Key{}, wire.Secret{}, copy); err != nil {
+				c, keep := planted(point, wire.Key{}, wire.Secret{}, copy)
+				list = append(list, c)
+				if err := keep(tx); err != nil {
 					return err
 				}
 			}
 			return nil
 		}))
+		_, err := e.CreateAndTell(context.Background(), list, nil)
+		must(b, err)
 	}
 	must(b, s.Close())
 }
@@ -130,12 +137,12 @@ func BenchmarkPlant(b *testing.B) {
 func BenchmarkFetch(b *testing.B) {
 	w := newTown(b, 1)
 	a := w.homes["agent-0"]
-	to := deal.Candidate{Agent: a.node.Key(), Addrs: a.node.Addrs()}
+	to := wire.Peer{Key: a.node.Key(), Addrs: a.node.Addrs()}
 	_, point := secret(b)
 	fetchKey, _ := secret(b)
-	must(b, a.node.store.Update(b.Context(), func(tx engine.Tx) error {
-		return plant(tx, point, a.node.Key(), fetchKey, make([]byte, 1<<10))
-	}))
+	c, keep := planted(point, a.node.Key(), fetchKey, make([]byte, 1<<10))
+	must(b, a.node.store.Update(b.Context(), keep))
+	must(b, a.node.engine.Create(b.Context(), c))
 	h := callers(b, 1)[0]
 	must(b, h.Session(b.Context(), to, fetchKey, func(c *p2p.Session) error {
 		p := c.Proofs[0]

@@ -70,7 +70,7 @@ func TestOnlyTheChain(t *testing.T) {
 		must(t, w.homes[name].node.WaitNetwork(t.Context()))
 	}
 	w.fund(w.homes["sender"], 1_000_000)
-	got := w.homes["sender"].node.hinted()
+	got := w.homes["sender"].node.DHT(false).Hinted()
 	if len(got) != 4 {
 		t.Errorf("hinted: %v", got)
 	}

@@ -75,7 +75,7 @@ func TestReserveIsBelievedToALimit(t *testing.T) {
 // offered is a bank that a stranger makes, funded by the faucet or not at all.
 func (w *town) offered(to *home, id bank.ID, root wire.Secret, l penny.Ladder, expiry wire.Height, fund bool, change func(*wire.BankTerms)) *wire.BankOpen {
 	w.t.Helper()
-	priv, err := (*payee)(to.node).payeeKey(id).PrivKey()
+	priv, err := wire.Secret(wire.Tagged("bank-payee", to.node.identity[:], id[:])).PrivKey()
 	must(w.t, err)
 	terms, b, f, _, err := bank.Build(&bank.Prepare{Root: root, Payee: wire.XOnly(priv.PubKey()), Expiry: expiry, Ladder: l, Inputs: []wire.Outpoint{{Vout: 7}}})
 	must(w.t, err)
@@ -111,7 +111,7 @@ func TestBankOpenedAgain(t *testing.T) {
 	to := w.payee("payee", nil)
 	w.mine(1)
 	w.fund(from, 1_000_000)
-	y := (*payee)(to.node)
+	y := service(to)
 	var id bank.ID
 	var root wire.Secret
 	_, _ = rand.Read(id[:])
@@ -122,7 +122,7 @@ func TestBankOpenedAgain(t *testing.T) {
 		must(t, y.Open(t.Context(), p2p.Caller{}, first))
 	}
 	w.mine(14)
-	if _, err := y.state(t.Context(), id); err == nil {
+	if _, err := to.node.Engine().State(t.Context(), payeeRef(id)); err == nil {
 		t.Fatal("a bank that is not funded does not lapse")
 	}
 	honest := w.opened(from, to, 200_000, 14, 10)
@@ -157,7 +157,7 @@ func TestPaperStays(t *testing.T) {
 	w := emptyTown(t)
 	to := w.payee("payee", nil)
 	w.mine(1)
-	y := (*payee)(to.node)
+	y := service(to)
 	for range 4 {
 		var id bank.ID
 		var root wire.Secret
@@ -178,9 +178,9 @@ func TestPaperStays(t *testing.T) {
 		stop.Store(true)
 		again.Wait()
 		w.settle()
-		if s, err := y.state(t.Context(), id); err == nil {
+		if _, err := to.node.Engine().State(t.Context(), payeeRef(id)); err == nil {
 			must(t, to.node.store.View(t.Context(), func(tx engine.Tx) error {
-				raw, err := tx.Get(bucketPaper, paperKey(payeeRef(s.Bank)))
+				raw, err := tx.Get(bucketPaper, append([]byte{'e'}, id[:]...))
 				if raw == nil {
 					t.Error("a bank without its paper")
 				}
@@ -207,7 +207,7 @@ func TestPairLimit(t *testing.T) {
 		ids = append(ids, w.opened(a, b, 50_000, 14, 100))
 	}
 	ask := func(id bank.ID, expiry wire.Height) error {
-		_, err := (*payee)(b.node).Pair(t.Context(), &wire.PairRequest{Bank: id, Key: a.node.Key(), Addrs: a.node.Addrs(), Value: 50_000, Rungs: 14, PerRung: 1, Expiry: expiry})
+		_, err := service(b).Pair(t.Context(), &wire.PairRequest{Bank: id, Key: a.node.Key(), Addrs: a.node.Addrs(), Value: 50_000, Rungs: 14, PerRung: 1, Expiry: expiry})
 		return err
 	}
 	until := w.payeeOf(b, ids[0]).Expiry

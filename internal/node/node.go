@@ -4,25 +4,25 @@ package node
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
-	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
+	"slices"
 	"sync"
-	"sync/atomic"
-
-	btcwire "github.com/btcsuite/btcd/wire/v2"
 
 	"github.com/bitgram/bitgram/internal/chain"
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/names"
+	"github.com/bitgram/bitgram/internal/node/agent"
+	"github.com/bitgram/bitgram/internal/node/banking"
+	"github.com/bitgram/bitgram/internal/node/coins"
+	"github.com/bitgram/bitgram/internal/node/delivery"
+	"github.com/bitgram/bitgram/internal/node/directory"
+	"github.com/bitgram/bitgram/internal/node/disk"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/internal/store"
 	"github.com/bitgram/bitgram/internal/wallet"
-	"github.com/bitgram/bitgram/seal"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -75,74 +75,25 @@ type Config struct {
 	Log       *slog.Logger
 }
 
-// Wallet is what a node needs of a wallet. It keeps its coins in the engine's
-// transactions; *wallet.Wallet is one.
-type Wallet interface {
-	// Init makes it watch its first addresses.
-	Init(wallet.Tx) error
-	// Connect takes in the transactions of a block, Disconnect takes them back.
-	Connect(tx wallet.Tx, txs []*btcwire.MsgTx, height wire.Height) error
-	Disconnect(tx wallet.Tx, height wire.Height) error
-	Balance(tx wallet.Tx, tip wire.Height) (wallet.Balance, error)
-	// NewScript is a fresh address; PeekScript one that counts as used only
-	// from UseScript on, or from Sign of something that pays it.
-	NewScript(tx wallet.Tx, branch uint32) ([]byte, error)
-	PeekScript(tx wallet.Tx, branch uint32) ([]byte, error)
-	UseScript(tx wallet.Tx, script []byte) error
-	Address(script []byte) (string, error)
-	// Lock picks coins for a holder and keeps them for it until Unlock; a
-	// *wallet.Short where they do not suffice.
-	Lock(tx wallet.Tx, holder []byte, amount wire.Sat, weight int64, rate wire.SatPerKVB, tip wire.Height) (*wallet.Picked, error)
-	Unlock(tx wallet.Tx, holder []byte) error
-	// Sign signs own coins and remembers them as spent; Forget frees them
-	// where nobody took the transaction. wallet.ErrUnknownTx where an input is
-	// no coin of the wallet.
-	Sign(tx wallet.Tx, t *btcwire.MsgTx, fixed bool) error
-	Forget(tx wallet.Tx, txid wire.Hash) error
-	// IsOut reports whether a transaction was Accepted.
-	IsOut(tx wallet.Tx, txid wire.Hash) (bool, error)
-	// Accepted makes the change of a transaction spendable that the network
-	// has.
-	Accepted(tx wallet.Tx, txid wire.Hash) error
-	// Abandon takes back a payment that no node has taken.
-	Abandon(tx wallet.Tx, txid wire.Hash) error
-	// Burn pays an amount, 0 too, to a script that nobody can spend.
-	Burn(tx wallet.Tx, script []byte, amount wire.Sat, rate wire.SatPerKVB, tip wire.Height) (*btcwire.MsgTx, error)
-	// Send pays an amount, Bump replaces a payment by one that pays more.
-	Send(tx wallet.Tx, script []byte, amount wire.Sat, rate wire.SatPerKVB, tip wire.Height) (*btcwire.MsgTx, error)
-	Bump(tx wallet.Tx, txid wire.Hash, rate wire.SatPerKVB) (*btcwire.MsgTx, error)
-	// History lists confirmed transactions; Unconfirmed the own ones that can
-	// still confirm.
-	History(tx wallet.Tx) ([]wallet.Record, error)
-	Unconfirmed(tx wallet.Tx) ([]*btcwire.MsgTx, error)
-}
-
-// Node is one party.
+// Node is one party: its rooms, and what they stand on.
 type Node struct {
+	*coins.Coins
+	*directory.Directory
+	*delivery.Delivery
+	*banking.Banks
+
 	cfg      Config
 	identity wire.Secret
 	self     wire.Key
 	margins  deal.Margins
 	store    *store.Store
-	wallet   Wallet
+	wallet   coins.Wallet
 	engine   *engine.Engine
-	host     *p2p.Host // an agent's, under its identity; nil for others
+	host     *p2p.Host // an agent's or payee's, under its identity; nil for others
 	calls    *p2p.Host // calls others, under a key of no meaning
-	scanner  *seal.Scanner
-	files    files
-	load     load
-	space    space
-	looked   looked
-	banks    *banks
+	files    *disk.Files
+	agent    *agent.Agent // also of a node that is none any more: its deals go on
 	log      *slog.Logger
-
-	own       atomic.Pointer[[]string] // the own agent's seeds, once it listens
-	roster    roster
-	joined    chan struct{} // closed once the node is in the DHT
-	published published
-	names     *names.Index // nil where no hints are read
-	hints     hints
-	hintLost  atomic.Pointer[error] // why the agent's own hint is not on the chain
 
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -156,11 +107,12 @@ func (n *Node) Ended() <-chan struct{} { return n.ended }
 
 // Open opens the home and starts to listen; Start makes it run.
 func Open(cfg Config) (n *Node, err error) {
-	n = &Node{cfg: cfg, margins: deal.MarginsFor(cfg.Network), log: cfg.Log, joined: make(chan struct{}), ended: make(chan struct{}), banks: newBanks(cfg.Network)}
-	n.published.news = make(chan struct{}, 1)
-	n.published.clear()
+	n = &Node{cfg: cfg, margins: deal.MarginsFor(cfg.Network), log: cfg.Log, ended: make(chan struct{})}
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Host == nil {
+		cfg.Host = p2p.New
 	}
 	if n.identity, err = wallet.IdentityKey(cfg.Seed); err != nil {
 		return nil, err
@@ -170,100 +122,115 @@ func Open(cfg Config) (n *Node, err error) {
 		return nil, err
 	}
 	n.self = wire.XOnly(priv.PubKey())
-	if n.scanner, err = seal.NewScanner(n.identity); err != nil {
-		return nil, err
-	}
 	if n.wallet, err = wallet.New(cfg.Seed, cfg.Chain.Params()); err != nil {
 		return nil, err
 	}
-	if n.files, err = openFiles(cfg.Dir); err != nil {
+	if n.files, err = disk.Open(cfg.Dir, slices.Concat(agent.Dirs, delivery.Dirs)...); err != nil {
 		return nil, err
 	}
-	db, err := store.Open(filepath.Join(cfg.Dir, fileDB))
-	if err != nil {
+	if n.store, err = store.Open(filepath.Join(cfg.Dir, fileDB)); err != nil {
 		return nil, err
 	}
-	n.store = db
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, db.Close()) // n is nil by now
+	if err := n.open(context.Background(), cfg); err != nil {
+		for _, h := range []*p2p.Host{n.calls, n.host} {
+			if h != nil {
+				err = errors.Join(err, h.Close())
+			}
 		}
-	}()
-	ctx := context.Background()
+		return nil, errors.Join(err, n.store.Close())
+	}
+	return n, nil
+}
+
+// open makes the rooms, in the order in which they need one another, and then
+// listens.
+func (n *Node) open(ctx context.Context, cfg Config) (err error) {
 	if err := n.store.Update(ctx, func(tx engine.Tx) error { return n.wallet.Init(tx) }); err != nil {
-		return nil, err
+		return err
 	}
-	if err := n.load.read(ctx, n.store); err != nil {
-		return nil, err
-	}
-	if err := n.loadRoster(ctx); err != nil {
-		return nil, err
-	}
-	if err := n.sweep(ctx); err != nil {
-		return nil, err
-	}
-	observe := func(c engine.Change) {
-		n.load.change(c)
-		n.published.change(c)
-		if cfg.Observe != nil {
-			cfg.Observe(c)
-		}
-	}
-	var exec engine.Executor = (*executor)(n)
-	if cfg.Intercept != nil {
-		exec = cfg.Intercept(exec)
-	}
-	n.engine = engine.New(engine.Config{Store: n.store, Chain: cfg.Chain, Executor: exec, Followers: []engine.Follower{(*follower)(n)},
-		Birthday: cfg.Birthday, Account: account, Observe: observe, Log: n.log})
-	if err := n.restored(ctx); err != nil {
-		return nil, err
-	}
-	n.hints = newHints()
+	n.engine = engine.New(engine.Config{Store: n.store, Chain: cfg.Chain, Birthday: cfg.Birthday, Observe: cfg.Observe, Log: n.log})
+	n.Coins = coins.New(coins.Config{Store: n.store, Wallet: n.wallet, Chain: cfg.Chain, Engine: n.engine, Secure: cfg.Secure, Tip: cfg.Tip, Log: n.log})
+	dir := directory.Config{Network: cfg.Network, Identity: n.identity, Self: n.self, Store: n.store, Coins: n.Coins, Engine: n.engine,
+		Seeds: cfg.Seeds, Offer: n.offer(), Advertise: cfg.Advertise, BlocksPerDay: n.margins.BlocksPerDay, Log: n.log}
 	if cfg.Hints != nil {
-		n.names = names.New(names.Config{Store: n.store, Chain: cfg.Chain, From: *cfg.Hints, Log: n.log})
+		dir.Names = names.New(names.Config{Store: n.store, Chain: cfg.Chain, From: *cfg.Hints, Log: n.log})
 	}
-	if cfg.Host == nil {
-		cfg.Host = p2p.New
+	if n.Directory, err = directory.New(ctx, dir); err != nil {
+		return err
 	}
-	if n.calls, err = cfg.Host(p2p.Config{Log: n.log, DHT: n.dht(false)}); err != nil {
-		return nil, err
+	if n.calls, err = cfg.Host(p2p.Config{Log: n.log, DHT: n.DHT(false)}); err != nil {
+		return err
 	}
+	n.Directory.Call(n.calls)
+	if n.Delivery, err = delivery.New(ctx, delivery.Config{Network: cfg.Network, Identity: n.identity, Self: n.self, Margins: n.margins,
+		Store: n.store, Files: n.files, Engine: n.engine, Coins: n.Coins, Directory: n.Directory, Calls: n.calls,
+		MaxMessage: cfg.MaxMessage, Progress: cfg.Progress, Log: n.log}); err != nil {
+		return err
+	}
+	if n.agent, err = agent.New(ctx, agent.Config{Identity: n.identity, Self: n.self, Margins: n.margins, Policy: cfg.Policy, Store: n.store, Files: n.files,
+		Engine: n.engine, Coins: n.Coins, Serves: n.Serves, Log: n.log}); err != nil {
+		return err
+	}
+	n.Banks = banking.New(banking.Config{Network: cfg.Network, Identity: n.identity, Self: n.self, Policy: cfg.Banking, Store: n.store,
+		Engine: n.engine, Coins: n.Coins, Chain: cfg.Chain, Calls: n.calls, Log: n.log})
+	for _, m := range n.machines() {
+		if cfg.Intercept != nil {
+			m.Executor = cfg.Intercept(m.Executor)
+		}
+		n.engine.Register(m.Machine)
+	}
+	n.engine.Follow(n.Coins, n.Delivery)
+	if err := n.restored(ctx); err != nil {
+		return err
+	}
+	return n.listen(ctx, cfg)
+}
+
+// listen makes the host of an agent or payee.
+func (n *Node) listen(ctx context.Context, cfg Config) (err error) {
 	if cfg.Policy == nil && cfg.Banking == nil {
-		return n, nil
+		return nil
 	}
-	host := p2p.Config{Identity: n.identity, Listen: cfg.Listen, Log: n.log, DHT: n.dht(cfg.Policy != nil)}
+	host := p2p.Config{Identity: n.identity, Listen: cfg.Listen, Log: n.log, DHT: n.DHT(cfg.Policy != nil)}
 	if cfg.Policy != nil {
-		host.Serve = (*agent)(n)
+		host.Serve = n.agent
 		if cfg.Serve != nil {
 			host.Serve = cfg.Serve(host.Serve)
 		}
 	}
 	if cfg.Banking != nil {
-		host.Banks = (*payee)(n)
+		host.Banks = &banking.Service{Banks: n.Banks}
 		if cfg.ServeBanks != nil {
 			host.Banks = cfg.ServeBanks(host.Banks)
 		}
 	}
 	if n.host, err = cfg.Host(host); err != nil {
-		return nil, errors.Join(err, n.calls.Close())
+		return err
 	}
-	if cfg.Policy == nil {
-		return n, nil
-	}
-	own := n.host.Seed()
-	n.own.Store(&own)
-	// On offer from the first moment, whoever asks.
-	if _, err := n.offer(ctx); errors.Is(err, ErrNoAddress) {
+	n.Banks.Listen(n.host)
+	if err := n.Directory.Listen(ctx, n.host); errors.Is(err, ErrNoAddress) {
 		n.log.Warn("nobody will find this agent", "err", err)
 	} else if err != nil {
-		return nil, errors.Join(err, n.calls.Close(), n.host.Close())
+		return err
 	}
-	return n, nil
+	return nil
 }
 
-func (n *Node) dht(serve bool) *p2p.DHT {
-	return &p2p.DHT{Network: n.cfg.Network, Serve: serve, Hinted: n.hinted, Remembered: n.remembered, Seeds: n.seeds}
+// offer is what the node advertises as an agent.
+func (n *Node) offer() *directory.Offer {
+	p := n.cfg.Policy
+	if p == nil {
+		return nil
+	}
+	o := &directory.Offer{Services: wire.Delivery, Rate: p.Rate, Limits: wire.Limits{Size: p.MaxSize, Blocks: p.MaxBlocks}, Served: func(ctx context.Context, f func(wire.Key, wire.Grant)) error { return n.agent.Served(ctx, f) }}
+	if n.cfg.Banking != nil {
+		o.Services |= wire.Banking
+	}
+	return o
 }
+
+// IsAgent reports whether the node serves others.
+func (n *Node) IsAgent() bool { return n.cfg.Policy != nil }
 
 // Start lets the node run until Close.
 func (n *Node) Start() {
@@ -291,16 +258,8 @@ func (n *Node) Start() {
 		default:
 		}
 	})
-	if n.names != nil {
-		n.running.Go(func() { n.names.Follow(ctx) })
-		n.running.Go(func() { n.seek(ctx) })
-		if n.IsAgent() && n.cfg.Advertise != nil {
-			n.running.Go(func() { n.advertise(ctx) })
-		}
-	}
-	n.running.Go(func() { n.join(ctx) })
-	n.running.Go(func() { n.tend(ctx) })
-	n.running.Go(func() { n.watchBlocks(ctx) })
+	n.running.Go(func() { n.Directory.Run(ctx) })
+	n.running.Go(func() { n.Coins.Watch(ctx) })
 }
 
 // Close stops the node; whatever it was doing goes on at the next Open.
@@ -313,7 +272,7 @@ func (n *Node) Close() error {
 		err = errors.Join(err, n.host.Close())
 	}
 	n.running.Wait()
-	err = errors.Join(err, n.err, n.saveRoster(context.Background()))
+	err = errors.Join(err, n.err, n.Directory.Save(context.Background()))
 	return errors.Join(err, n.store.Close())
 }
 
@@ -374,148 +333,28 @@ func Identity(network wire.Network, entropy []byte) (seed []byte, address string
 	return seed, wire.EncodeAddress(network, key), err
 }
 
-// sweep deletes files that no contract knows: something was cut off between the
-// file and the state that names it.
-func (n *Node) sweep(ctx context.Context) error {
-	return n.store.View(ctx, func(tx engine.Tx) error {
-		for dir, kind := range map[string]engine.Kind{dirCopies: engine.KindAgent, dirOutgoing: engine.KindSender} {
-			list, err := os.ReadDir(filepath.Join(n.cfg.Dir, dir))
-			if err != nil {
-				return err
-			}
-			for _, f := range list {
-				known, err := wanted(tx, kind, f.Name())
-				if err != nil { // what cannot be read keeps its file, and keeps no other from starting
-					n.log.Error("a contract cannot be read", "file", filepath.Join(dir, f.Name()), "err", err)
-					continue
-				}
-				if known {
-					continue
-				}
-				if err := remove(filepath.Join(n.cfg.Dir, dir, f.Name())); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	})
+// machine is a kind of contract, and what its room says to it in a home that was
+// made of a backup.
+type machine struct {
+	engine.Machine
+	restored func(context.Context, engine.Ref) (engine.Event, error)
 }
 
-// wanted reports whether a contract that is not over needs the file of a name.
-func wanted(tx engine.Tx, kind engine.Kind, name string) (bool, error) {
-	id, err := hex.DecodeString(name)
-	if err != nil || len(id) != len(wire.Hash{}) {
-		return false, nil
-	}
-	raw, err := tx.State(engine.Ref{Kind: kind, ID: wire.Hash(id)})
-	if errors.Is(err, engine.ErrNoContract) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	if kind == engine.KindSender {
-		var s deal.Sender
-		err := wire.Unmarshal(raw, &s)
-		return err == nil && !s.Interest().Done, err
-	}
-	var a deal.Agent
-	err = wire.Unmarshal(raw, &a)
-	return err == nil && a.Package != nil && !a.Dropped, err
-}
-
-// files are the node's directories and how it writes below them.
-type files struct{ dir string }
-
-// The directories of a home. Nothing in them is read without being checked
-// against a hash or a signature.
-const (
-	dirOutgoing = "outgoing" // payloads of messages sent, by message key
-	dirCopies   = "copies"   // sealed copies held as an agent, by point
-	dirIncoming = "incoming" // sealed copies fetched, and messages read
-	dirPartial  = "partial"  // being written; emptied at every start
-)
-
-func openFiles(dir string) (files, error) {
-	f := files{dir}
-	if err := os.RemoveAll(filepath.Join(dir, dirPartial)); err != nil {
-		return f, err
-	}
-	for _, d := range []string{dirOutgoing, dirCopies, dirIncoming, dirPartial} {
-		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
-			return f, err
+// machines are the kinds of contracts that the rooms have.
+func (n *Node) machines() (list []machine) {
+	for _, room := range []interface {
+		Machines() []engine.Machine
+		Restored(context.Context, engine.Ref) (engine.Event, error)
+	}{n.Delivery, n.agent, n.Banks} {
+		for _, m := range room.Machines() {
+			list = append(list, machine{m, room.Restored})
 		}
 	}
-	return f, nil
+	return list
 }
 
-func (f files) path(dir string, id fmt.Stringer, ext string) string {
-	return filepath.Join(f.dir, dir, id.String()+ext)
-}
+// Stored reports on the agent.
+func (n *Node) Stored(ctx context.Context) (Stored, error) { return n.agent.Stored(ctx) }
 
-// write lets fill write a file that appears under path complete and durable,
-// or not at all.
-func (f files) write(path string, fill func(*os.File) error) (err error) {
-	tmp, err := f.create()
-	if err != nil {
-		return err
-	}
-	defer tmp.discard()
-	if err := fill(tmp.File); err != nil {
-		return err
-	}
-	return tmp.keep(path)
-}
-
-// partial is a file that is being written.
-type partial struct {
-	*os.File
-	kept bool
-}
-
-func (f files) create() (*partial, error) {
-	t, err := os.CreateTemp(filepath.Join(f.dir, dirPartial), "")
-	if err != nil {
-		return nil, err
-	}
-	return &partial{File: t}, nil
-}
-
-// keep makes the file durable under path.
-func (p *partial) keep(path string) error {
-	if err := p.Sync(); err != nil {
-		return err
-	}
-	if err := p.Close(); err != nil {
-		return err
-	}
-	if err := os.Rename(p.Name(), path); err != nil {
-		return err
-	}
-	p.kept = true
-	return syncDir(filepath.Dir(path))
-}
-
-// discard removes the file unless it was kept.
-func (p *partial) discard() {
-	if !p.kept {
-		_ = p.Close()
-		_ = os.Remove(p.Name())
-	}
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
-// remove deletes a file that may be gone already.
-func remove(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return nil
-}
+// Banking is what the node does as a payee; nil for nothing.
+func (n *Node) Banking() *Banking { return n.cfg.Banking }

@@ -263,7 +263,7 @@ func TestMempoolLost(t *testing.T) {
 func TestPublish(t *testing.T) {
 	const purse = 1_000_000
 	_, n, moody := moodyTown(t, purse)
-	ref := engine.Ref{Kind: engine.KindSender, ID: wire.Hash{1}}
+	ref := engine.Ref{Kind: deal.KindSender, ID: wire.Hash{1}}
 	tip := n.Engine().Position().Height
 	funding := func(over wire.Sat) (tx *btcwire.MsgTx) {
 		must(t, n.store.Update(t.Context(), func(x engine.Tx) error {
@@ -278,10 +278,10 @@ func TestPublish(t *testing.T) {
 	}
 	publish := func(tx *btcwire.MsgTx, until wire.Height, ok bool, free wire.Sat) {
 		t.Helper()
-		ev, err := (*executor)(n).publish(t.Context(), ref, deal.Publish{Tx: contract.EncodeTx(tx), RefundTo: tx.TxOut[len(tx.TxOut)-1].PkScript, Until: until})
+		why, err := n.Fund(t.Context(), ref, contract.EncodeTx(tx), tx.TxOut[len(tx.TxOut)-1].PkScript, until)
 		must(t, err)
-		if (ev.(deal.Broadcasted).Err == "") != ok {
-			t.Errorf("until %d: %+v", until, ev)
+		if (why == "") != ok {
+			t.Errorf("until %d: %s", until, why)
 		}
 		must(t, n.store.Update(t.Context(), func(x engine.Tx) error { return n.wallet.Unlock(x, ref.ID[:]) }))
 		b, err := n.Balance(t.Context())
@@ -516,7 +516,7 @@ func TestUnreadable(t *testing.T) {
 	h.open()
 	w.send([]byte("two"), wire.PerAgent)
 	w.mine(6)
-	if _, err := os.Stat(h.node.files.path(dirOutgoing, bad.ID, "")); err != nil {
+	if _, err := os.Stat(h.node.files.Path(dirOutgoing, bad.ID, "")); err != nil {
 		t.Errorf("its payload: %v", err)
 	}
 	if _, err := h.node.Engine().State(t.Context(), bad); err == nil {

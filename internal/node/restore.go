@@ -3,15 +3,10 @@ package node
 import (
 	"context"
 	"errors"
-	"os"
 	"path/filepath"
 
-	"github.com/bitgram/bitgram/internal/bank"
-	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/store"
-	"github.com/bitgram/bitgram/internal/wallet"
-	"github.com/bitgram/bitgram/wire"
 )
 
 // bucketHome keeps what concerns the home as a whole: restored, from when it was
@@ -19,10 +14,6 @@ import (
 const bucketHome = "home"
 
 var keyRestored = []byte("restored")
-
-// skipAddresses is how many addresses of each branch a restored wallet leaves
-// out: they may have been given away since. Less than the gap limit.
-const skipAddresses = wallet.GapLimit / 2
 
 // MarkRestored checks the database of a backup and marks it, so that the node
 // that opens it next trusts nothing in it that may have changed since.
@@ -59,17 +50,20 @@ const fileDB = "bitgram.db"
 // restored tells every contract of a home that was made of a backup. Cut off in
 // the middle, it begins anew.
 func (n *Node) restored(ctx context.Context) error {
-	var refs []engine.Ref
+	type found struct {
+		ref   engine.Ref
+		event func(context.Context, engine.Ref) (engine.Event, error)
+	}
+	var list []found
 	marked := false
 	if err := n.store.View(ctx, func(tx engine.Tx) error {
 		mark, err := tx.Get(bucketHome, keyRestored)
 		if marked = mark != nil; err != nil || !marked {
 			return err
 		}
-		for _, kind := range []engine.Kind{engine.KindSender, engine.KindAgent, engine.KindRecipient,
-			engine.KindPayer, engine.KindPayee, engine.KindSending, engine.KindRelay} {
-			if err := tx.Each(kind, false, func(ref engine.Ref, _ []byte) error {
-				refs = append(refs, ref)
+		for _, m := range n.machines() {
+			if err := tx.Each(m.Kind, false, func(ref engine.Ref, _ []byte) error {
+				list = append(list, found{ref, m.restored})
 				return nil
 			}); err != nil {
 				return err
@@ -79,9 +73,10 @@ func (n *Node) restored(ctx context.Context) error {
 	}); err != nil || !marked {
 		return err
 	}
-	n.log.Info("restored from a backup", "contracts", len(refs))
-	for _, ref := range refs {
-		ev, err := n.restoredEvent(ctx, ref)
+	n.log.Info("restored from a backup", "contracts", len(list))
+	for _, c := range list {
+		ref := c.ref
+		ev, err := c.event(ctx, ref)
 		if err != nil {
 			return err
 		}
@@ -92,37 +87,9 @@ func (n *Node) restored(ctx context.Context) error {
 		}
 	}
 	return n.store.Update(ctx, func(tx engine.Tx) error {
-		for range skipAddresses {
-			for _, branch := range []uint32{wallet.External, wallet.Internal} {
-				if _, err := n.wallet.NewScript(tx, branch); err != nil {
-					return err
-				}
-			}
+		if err := n.Coins.Restored(tx); err != nil {
+			return err
 		}
 		return tx.Delete(bucketHome, keyRestored)
 	})
-}
-
-// restoredEvent is what a contract of a restored home is told.
-func (n *Node) restoredEvent(ctx context.Context, ref engine.Ref) (engine.Event, error) {
-	switch ref.Kind {
-	case engine.KindPayer, engine.KindPayee, engine.KindSending, engine.KindRelay:
-		// The blocks since the backup are told only later. Without a node to ask, what
-		// waits for others waits from the first of them.
-		var ev bank.Restored
-		if tip, err := n.cfg.Chain.Tip(ctx); err == nil {
-			ev.Height = tip.Height
-		}
-		return ev, nil
-	case engine.KindAgent:
-		_, err := os.Stat(n.files.path(dirCopies, wire.Key(ref.ID), ""))
-		here := err == nil
-		err = n.store.View(ctx, func(tx engine.Tx) error {
-			small, err := tx.Get(bucketCopies, ref.ID[:])
-			here = here || small != nil
-			return err
-		})
-		return deal.Restored{CopyHere: here}, err
-	}
-	return deal.Restored{}, nil
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/bitgram/bitgram/internal/chain/devchain"
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/node/disk"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/internal/store"
 	"github.com/bitgram/bitgram/internal/testing/tier"
@@ -71,12 +72,12 @@ func runAgent(dir string) error {
 
 // storeOne has the sender's machine store one message with an agent, without any
 // money behind it.
-func storeOne(t testing.TB, h *p2p.Host, to deal.Candidate, recipient wire.Key, tip wire.Height, size int) (*wire.Package, error) {
+func storeOne(t testing.TB, h *p2p.Host, to wire.Peer, recipient wire.Key, tip wire.Height, size int) (*wire.Package, error) {
 	ctx := t.Context()
 	payload := make([]byte, size)
 	_, _ = rand.Read(payload)
 	terms := deal.Terms{Recipient: recipient, PayloadHash: blake3.Sum256(payload), PayloadSize: uint64(size), Agents: 1, MaxCost: 1_000_000,
-		Blocks: 20, Candidates: []deal.Candidate{to}, Margins: deal.MarginsFor(wire.Regtest), RefundTo: make([]byte, 34)}
+		Blocks: 20, Candidates: []deal.Candidate{{Agent: to.Key, Addrs: to.Addrs}}, Margins: deal.MarginsFor(wire.Regtest), RefundTo: make([]byte, 34)}
 	terms.Ephemeral, _ = secret(t)
 	terms.Seed, _ = secret(t)
 	terms.RefundKey, _ = secret(t)
@@ -94,7 +95,7 @@ func storeOne(t testing.TB, h *p2p.Host, to deal.Candidate, recipient wire.Key, 
 		}
 	}
 	ask := effects[0].(deal.AskQuotes)
-	q, err := h.Quote(ctx, to, &wire.QuoteRequest{Session: deal.SessionFor(ask.Seed, to.Agent), E: ask.E, Size: ask.Size,
+	q, err := h.Quote(ctx, to, &wire.QuoteRequest{Session: deal.SessionFor(ask.Seed, to.Key), E: ask.E, Size: ask.Size,
 		StoreUntil: tip + wire.Height(ask.Blocks), Expiry: tip + wire.Height(ask.Blocks+ask.Slack), Shape: ask.Shape})
 	if err != nil {
 		return nil, err
@@ -103,7 +104,7 @@ func storeOne(t testing.TB, h *p2p.Host, to deal.Candidate, recipient wire.Key, 
 	if err != nil {
 		return nil, err
 	}
-	kappa, err := seal.SealKey(terms.Ephemeral, q.Point, to.Agent, terms.Key)
+	kappa, err := seal.SealKey(terms.Ephemeral, q.Point, to.Key, terms.Key)
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +141,7 @@ func TestStoreKilled(t *testing.T) {
 		must(t, cmd.Start())
 		addr, err := bufio.NewReader(out).ReadString('\n')
 		must(t, err)
-		to := deal.Candidate{Agent: identity, Addrs: []string{strings.TrimSpace(addr)}}
+		to := wire.Peer{Key: identity, Addrs: []string{strings.TrimSpace(addr)}}
 		h, err := p2p.New(p2p.Config{})
 		must(t, err)
 		for _, p := range held {
@@ -185,13 +186,13 @@ func TestStoreKilled(t *testing.T) {
 	s, err := store.Open(filepath.Join(dir, "bitgram.db"))
 	must(t, err)
 	defer s.Close()
-	files, err := openFiles(dir)
+	files, err := disk.Open(dir, dirCopies)
 	must(t, err)
 	for _, p := range held {
 		leaf := &p.Section.Leaf
 		var raw []byte
 		if leaf.Size > maxSmall {
-			raw, err = os.ReadFile(files.path(dirCopies, leaf.Point, ""))
+			raw, err = os.ReadFile(files.Path(dirCopies, leaf.Point, ""))
 		} else {
 			err = s.View(t.Context(), func(tx engine.Tx) (err error) {
 				raw, err = tx.Get(bucketCopies, leaf.Point[:])
@@ -215,7 +216,7 @@ func TestDiskLimit(t *testing.T) {
 	must(t, err)
 	defer h.Close()
 	_, recipient := secret(t)
-	to := deal.Candidate{Agent: a.node.Key(), Addrs: a.node.Addrs()}
+	to := wire.Peer{Key: a.node.Key(), Addrs: a.node.Addrs()}
 	fill := func() (n int) {
 		for ; ; n++ {
 			size := 10_000

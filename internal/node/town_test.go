@@ -11,10 +11,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/chain/devchain"
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/mail"
+	"github.com/bitgram/bitgram/internal/node/banking"
 	"github.com/bitgram/bitgram/internal/testing/books"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -66,6 +68,30 @@ func emptyTown(t testing.TB, opts ...devchain.Option) *town {
 	})
 	return w
 }
+
+// What rooms keep below a home, and in its database.
+const (
+	dirOutgoing, dirIncoming, dirCopies = "outgoing", "incoming", "copies"
+
+	bucketPoints = "sender/points"
+	bucketFind   = "agent/find"
+	bucketCopies = "agent/copies"
+	bucketPaper  = "bank/paper"
+
+	maxSmall = 16 << 10 // up to which a copy is kept in the database
+)
+
+func agentRef(point wire.Key) engine.Ref {
+	return engine.Ref{Kind: deal.KindAgent, ID: wire.Hash(point)}
+}
+func payerRef(id bank.ID) engine.Ref { return engine.Ref{Kind: bank.KindPayer, ID: id} }
+func payeeRef(id bank.ID) engine.Ref { return engine.Ref{Kind: bank.KindPayee, ID: id} }
+func sendingRef(id wire.Hash) engine.Ref {
+	return engine.Ref{Kind: bank.KindSending, ID: id}
+}
+
+// service is what a payee's node answers to payers.
+func service(h *home) *banking.Service { return &banking.Service{Banks: h.node.Banks} }
 
 func must(t testing.TB, err error) {
 	t.Helper()
@@ -209,33 +235,8 @@ func (w *town) balanced(purse wire.Sat) {
 // and in memory, and that its index has exactly those that can be claimed.
 func (w *town) counted(n *Node) {
 	w.t.Helper()
-	var want Stored
-	claimable := map[string]bool{}
-	must(w.t, each(w.t.Context(), n.store, engine.KindAgent, func(_ engine.Ref, a deal.Agent) error {
-		want.add(of(&a))
-		if k := claimKey(a); k != nil {
-			claimable[string(k)] = true
-		}
-		return nil
-	}))
-	must(w.t, n.store.View(w.t.Context(), func(tx engine.Tx) error {
-		return tx.Scan(bucketClaimable, nil, 0, func(key, _ []byte) error {
-			if !claimable[string(key)] {
-				w.t.Errorf("%s would claim %x", n.cfg.Dir, key)
-			}
-			delete(claimable, string(key))
-			return nil
-		})
-	}))
-	if len(claimable) > 0 {
-		w.t.Errorf("%s misses %d claims", n.cfg.Dir, len(claimable))
-	}
-	got, err := n.Stored(w.t.Context())
-	must(w.t, err)
-	n.load.mu.Lock()
-	defer n.load.mu.Unlock()
-	if got != want || n.load.sums != want {
-		w.t.Errorf("%s counts %+v, remembers %+v, has %+v", n.cfg.Dir, got, n.load.sums, want)
+	if err := n.agent.Audit(w.t.Context()); err != nil {
+		w.t.Errorf("%s: %v", n.cfg.Dir, err)
 	}
 }
 

@@ -13,8 +13,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/protocol"
 
-	"github.com/bitgram/bitgram/internal/bank"
-	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -205,38 +203,38 @@ func readPennies(st network.Stream, till Till, checked chan<- struct{}, over *at
 const pennyBuffer = 16 << 10
 
 // BankTerms asks a payee on what terms it takes a bank.
-func (s *Host) BankTerms(ctx context.Context, to bank.Peer, req *wire.BankRequest) (*wire.BankQuote, error) {
+func (s *Host) BankTerms(ctx context.Context, to wire.Peer, req *wire.BankRequest) (*wire.BankQuote, error) {
 	a := new(wire.BankQuote)
-	return a, s.ask(ctx, at(to), protoBankTerms, req, a)
+	return a, s.ask(ctx, to, protoBankTerms, req, a)
 }
 
 // OpenBank brings a bank to its payee.
-func (s *Host) OpenBank(ctx context.Context, to bank.Peer, o *wire.BankOpen) error {
-	return s.ask(ctx, at(to), protoBankOpen, o, new(wire.Done))
+func (s *Host) OpenBank(ctx context.Context, to wire.Peer, o *wire.BankOpen) error {
+	return s.ask(ctx, to, protoBankOpen, o, new(wire.Done))
 }
 
 // AskClose asks a payee to close by both.
-func (s *Host) AskClose(ctx context.Context, to bank.Peer, id bank.ID) (*wire.CloseOffer, error) {
+func (s *Host) AskClose(ctx context.Context, to wire.Peer, id wire.Hash) (*wire.CloseOffer, error) {
 	a := new(wire.CloseOffer)
-	return a, s.ask(ctx, at(to), protoCloseAsk, &wire.BankHello{Bank: id}, a)
+	return a, s.ask(ctx, to, protoCloseAsk, &wire.BankHello{Bank: id}, a)
 }
 
 // SignClose gives the payee the payer's signature.
-func (s *Host) SignClose(ctx context.Context, to bank.Peer, c *wire.CloseSign) (*wire.CloseDone, error) {
+func (s *Host) SignClose(ctx context.Context, to wire.Peer, c *wire.CloseSign) (*wire.CloseDone, error) {
 	a := new(wire.CloseDone)
-	return a, s.ask(ctx, at(to), protoCloseSign, c, a)
+	return a, s.ask(ctx, to, protoCloseSign, c, a)
 }
 
 // Pair asks for a bank the other way.
-func (s *Host) Pair(ctx context.Context, to bank.Peer, r *wire.PairRequest) (*wire.PairOpened, error) {
+func (s *Host) Pair(ctx context.Context, to wire.Peer, r *wire.PairRequest) (*wire.PairOpened, error) {
 	a := new(wire.PairOpened)
-	return a, s.ask(ctx, at(to), protoPair, r, a)
+	return a, s.ask(ctx, to, protoPair, r, a)
 }
 
 // Transfer passes a step of a payment on.
-func (s *Host) Transfer(ctx context.Context, to bank.Peer, t *wire.Transfer) (*wire.TransferAck, error) {
+func (s *Host) Transfer(ctx context.Context, to wire.Peer, t *wire.Transfer) (*wire.TransferAck, error) {
 	a := new(wire.TransferAck)
-	return a, s.call(ctx, at(to), protoTransfer, func(st network.Stream) error {
+	return a, s.call(ctx, to, protoTransfer, func(st network.Stream) error {
 		_ = st.SetDeadline(time.Now().Add(transferTime(len(t.Hops)+1, s.limit.Frame)))
 		if err := wire.WriteFrame(st, t); err != nil {
 			return err
@@ -246,13 +244,10 @@ func (s *Host) Transfer(ctx context.Context, to bank.Peer, t *wire.Transfer) (*w
 }
 
 // Route asks a banker for the way to a payee.
-func (s *Host) Route(ctx context.Context, to bank.Peer, r *wire.RouteRequest) (*wire.Route, error) {
+func (s *Host) Route(ctx context.Context, to wire.Peer, r *wire.RouteRequest) (*wire.Route, error) {
 	a := new(wire.Route)
-	return a, s.ask(ctx, at(to), protoRoute, r, a)
+	return a, s.ask(ctx, to, protoRoute, r, a)
 }
-
-// at is a bank's other side as a peer to be called.
-func at(p bank.Peer) deal.Candidate { return deal.Candidate{Agent: p.Key, Addrs: p.Addrs} }
 
 // PennyStream is a stream of pennies to a payee. One goroutine may send while
 // another receives.
@@ -267,8 +262,8 @@ type PennyStream struct {
 }
 
 // Pennies opens a stream of pennies and runs f on it.
-func (s *Host) Pennies(ctx context.Context, to bank.Peer, id bank.ID, f func(*PennyStream) error) error {
-	return s.call(ctx, at(to), protoPennies, func(st network.Stream) error {
+func (s *Host) Pennies(ctx context.Context, to wire.Peer, id wire.Hash, f func(*PennyStream) error) error {
+	return s.call(ctx, to, protoPennies, func(st network.Stream) error {
 		if err := wire.WriteFrame(st, &wire.BankHello{Bank: id}); err != nil {
 			return err
 		}
@@ -283,7 +278,7 @@ func (s *Host) Pennies(ctx context.Context, to bank.Peer, id bank.ID, f func(*Pe
 }
 
 // BankState asks a payee how a bank stands.
-func (s *Host) BankState(ctx context.Context, to bank.Peer, id bank.ID) (state wire.BankState, err error) {
+func (s *Host) BankState(ctx context.Context, to wire.Peer, id wire.Hash) (state wire.BankState, err error) {
 	err = s.Pennies(ctx, to, id, func(p *PennyStream) error {
 		state = p.State
 		return nil

@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -38,7 +37,7 @@ func TestPenniesRefused(t *testing.T) { inWorld(t, penniesRefused) }
 func penniesRefused(t world) {
 	id := wire.Secret{31: 7}
 	h, c := newHost(t, Config{Identity: id, Listen: []string{overTCP}, Banks: slowBanks{}}), newHost(t, Config{})
-	err := c.Pennies(t.Context(), bank.Peer{Key: keyOf(id), Addrs: h.Addrs()}, wire.Hash{1}, func(s *PennyStream) error {
+	err := c.Pennies(t.Context(), wire.Peer{Key: keyOf(id), Addrs: h.Addrs()}, wire.Hash{1}, func(s *PennyStream) error {
 		for i := byte(1); i <= 2; i++ {
 			p := make([]byte, wire.EncodedPenny)
 			p[2] = i

@@ -13,7 +13,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/protocol"
 
-	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/store"
 	"github.com/bitgram/bitgram/wire"
@@ -53,7 +52,7 @@ func BenchmarkPut(b *testing.B) {
 					return tx.Put("bench", fmt.Appendf(nil, "%016x", n.Add(1)), raw)
 				}))
 			})
-			to := deal.Candidate{Agent: keyOf(secret(1)), Addrs: agent.Addrs()}
+			to := wire.Peer{Key: keyOf(secret(1)), Addrs: agent.Addrs()}
 			var callers []*Host
 			for range conns {
 				h, err := New(Config{})
@@ -82,7 +81,7 @@ func BenchmarkPut(b *testing.B) {
 	}
 }
 
-func (s *Host) put(to deal.Candidate) error {
+func (s *Host) put(to wire.Peer) error {
 	return s.call(context.Background(), to, protoPut, func(st network.Stream) error {
 		if err := wire.WriteFrame(st, &wire.Ask{}); err != nil {
 			return err

@@ -13,18 +13,17 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/protocol"
 
-	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/wire"
 )
 
 // Quote asks an agent for a quote.
-func (s *Host) Quote(ctx context.Context, to deal.Candidate, req *wire.QuoteRequest) (*wire.Quote, error) {
+func (s *Host) Quote(ctx context.Context, to wire.Peer, req *wire.QuoteRequest) (*wire.Quote, error) {
 	q := new(wire.Quote)
 	return q, s.ask(ctx, to, protoQuote, req, q)
 }
 
 // ask is one frame there and one back.
-func (s *Host) ask(ctx context.Context, to deal.Candidate, id protocol.ID, req, resp wire.Limited) error {
+func (s *Host) ask(ctx context.Context, to wire.Peer, id protocol.ID, req, resp wire.Limited) error {
 	return s.call(ctx, to, id, func(st network.Stream) error {
 		if err := wire.WriteFrame(st, req); err != nil {
 			return err
@@ -35,7 +34,7 @@ func (s *Host) ask(ctx context.Context, to deal.Candidate, id protocol.ID, req, 
 
 // Store hands an agent its package and sealed copy, and returns its checked
 // receipt.
-func (s *Host) Store(ctx context.Context, to deal.Candidate, p *wire.Package, body io.Reader) (*wire.Receipt, error) {
+func (s *Host) Store(ctx context.Context, to wire.Peer, p *wire.Package, body io.Reader) (*wire.Receipt, error) {
 	r := new(wire.Receipt)
 	size := p.Section.Leaf.Size
 	err := s.call(ctx, to, protoStore, func(st network.Stream) error {
@@ -50,7 +49,7 @@ func (s *Host) Store(ctx context.Context, to deal.Candidate, p *wire.Package, bo
 	if err != nil {
 		return nil, err
 	}
-	if r.Agent != to.Agent || r.Package != p.Digest() {
+	if r.Agent != to.Key || r.Package != p.Digest() {
 		return nil, fmt.Errorf("%w: receipt for something else", wire.ErrMalformed)
 	}
 	return r, r.Agent.Verify(r.Digest(), r.Sig)
@@ -120,7 +119,7 @@ type Session struct {
 // Session asks an agent to prove that it holds the message whose fetch key,
 // derived for this agent, is known, and then runs f. Nothing is disclosed but
 // wire.FindKey.
-func (s *Host) Session(ctx context.Context, to deal.Candidate, fetchKey wire.Secret, f func(*Session) error) error {
+func (s *Host) Session(ctx context.Context, to wire.Peer, fetchKey wire.Secret, f func(*Session) error) error {
 	return s.call(ctx, to, protoFetch, func(st network.Stream) error {
 		ask := wire.Ask{Find: wire.FindKey(fetchKey)}
 		_, _ = rand.Read(ask.Nonce[:]) // never fails (crypto/rand)
@@ -134,7 +133,7 @@ func (s *Host) Session(ctx context.Context, to deal.Candidate, fetchKey wire.Sec
 		agent, self := []byte(st.Conn().RemotePeer()), []byte(s.h.ID())
 		list.Proofs = slices.DeleteFunc(list.Proofs, func(p wire.Proof) bool {
 			d := wire.ProofDigest(ask.Nonce, agent, self, p.Outpoint, p.Section.Leaf.Point)
-			return p.Section.Leaf.Agent != to.Agent || to.Agent.Verify(d, p.Sig) != nil
+			return p.Section.Leaf.Agent != to.Key || to.Key.Verify(d, p.Sig) != nil
 		})
 		return f(&Session{Proofs: list.Proofs, host: s, st: st, fetchKey: fetchKey, nonce: ask.Nonce})
 	})
@@ -166,7 +165,7 @@ func (c *Session) Copy(at wire.Outpoint, leaf *wire.Leaf, w io.Writer) error {
 func bufferFor(size uint64) int { return int(min(size, 64<<10)) }
 
 // Ask returns an agent's proofs.
-func (s *Host) Ask(ctx context.Context, to deal.Candidate, fetchKey wire.Secret) (proofs []wire.Proof, err error) {
+func (s *Host) Ask(ctx context.Context, to wire.Peer, fetchKey wire.Secret) (proofs []wire.Proof, err error) {
 	err = s.Session(ctx, to, fetchKey, func(c *Session) error {
 		proofs = c.Proofs
 		return nil
@@ -174,26 +173,26 @@ func (s *Host) Ask(ctx context.Context, to deal.Candidate, fetchKey wire.Secret)
 	return proofs, err
 }
 
-// Fetch has the agent prove itself anew for the leaf that the recipient
-// verified, and then copies the sealed bytes to w.
-func (s *Host) Fetch(ctx context.Context, f *deal.Fetch, w io.Writer) error {
-	return s.Session(ctx, f.Candidate, f.FetchKey, func(c *Session) error { return c.Copy(f.Outpoint, &f.Leaf, w) })
+// Fetch has an agent prove itself anew for the leaf that the recipient verified,
+// and then copies the sealed bytes to w.
+func (s *Host) Fetch(ctx context.Context, to wire.Peer, fetchKey wire.Secret, at wire.Outpoint, leaf *wire.Leaf, w io.Writer) error {
+	return s.Session(ctx, to, fetchKey, func(c *Session) error { return c.Copy(at, leaf, w) })
 }
 
 // Release hands over σ and returns what the agent gives for τ, unchecked.
-func (s *Host) Release(ctx context.Context, to deal.Candidate, point wire.Key, sigma wire.Secret) (wire.Secret, error) {
+func (s *Host) Release(ctx context.Context, to wire.Peer, point wire.Key, sigma wire.Secret) (wire.Secret, error) {
 	var r wire.Reveal
 	err := s.ask(ctx, to, protoRelease, &wire.Release{Point: point, Sigma: sigma}, &r)
 	return r.Tau, err
 }
 
 // Acknowledge leaves a sealed acknowledgement.
-func (s *Host) Acknowledge(ctx context.Context, to deal.Candidate, a *wire.Acknowledge) error {
+func (s *Host) Acknowledge(ctx context.Context, to wire.Peer, a *wire.Acknowledge) error {
 	return s.ask(ctx, to, protoAck, a, new(wire.Done))
 }
 
 // Status asks how a message fares.
-func (s *Host) Status(ctx context.Context, to deal.Candidate, req *wire.StatusRequest) (*wire.Status, error) {
+func (s *Host) Status(ctx context.Context, to wire.Peer, req *wire.StatusRequest) (*wire.Status, error) {
 	st := new(wire.Status)
 	return st, s.ask(ctx, to, protoStatus, req, st)
 }

@@ -29,7 +29,6 @@ import (
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 
-	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -232,15 +231,15 @@ var ErrUnreachable = errors.New("peer does not answer")
 
 // call opens a stream to an agent and runs f on it. Whatever f does not turn
 // into a *Refused or a decoding error is ErrUnreachable.
-func (s *Host) call(ctx context.Context, to deal.Candidate, id protocol.ID, f func(network.Stream) error) error {
-	p, err := PeerID(to.Agent)
+func (s *Host) call(ctx context.Context, to wire.Peer, id protocol.ID, f func(network.Stream) error) error {
+	p, err := PeerID(to.Key)
 	if err != nil {
 		return err
 	}
 	err = s.connect(ctx, peer.AddrInfo{ID: p, Addrs: s.parse(to.Addrs)})
 	if err != nil && s.dir != nil && ctx.Err() == nil {
 		// It may have moved since.
-		if ad, lost := s.Advertisement(ctx, to.Agent); lost == nil {
+		if ad, lost := s.Advertisement(ctx, to.Key); lost == nil {
 			err = s.connect(ctx, peer.AddrInfo{ID: p, Addrs: s.parse(ad.Record.Addrs)})
 		}
 	}

@@ -12,7 +12,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multiaddr"
 
-	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -151,7 +150,7 @@ func overload(t world) {
 	l := DefaultLimits
 	l.Streams = 8
 	agent := newHost(t, Config{Identity: secret(1), Listen: []string{overTCP}, Serve: s, Limits: l})
-	to := deal.Candidate{Agent: keyOf(secret(1)), Addrs: agent.Addrs()}
+	to := wire.Peer{Key: keyOf(secret(1)), Addrs: agent.Addrs()}
 	var served, busy atomic.Int32
 	var wg sync.WaitGroup
 	const callers, each = 8, 60

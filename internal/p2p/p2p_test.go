@@ -20,7 +20,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/core/protocol"
 
-	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/testing/conform"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -96,15 +95,15 @@ func newHost(t testing.TB, cfg Config) *Host {
 }
 
 // pair is an agent with key 1 and a caller.
-func pair(t testing.TB, addr string, s Service, l Limits) (agent, caller *Host, to deal.Candidate) {
+func pair(t testing.TB, addr string, s Service, l Limits) (agent, caller *Host, to wire.Peer) {
 	t.Helper()
 	agent = newHost(t, Config{Identity: secret(1), Listen: []string{addr}, Serve: s, Limits: l})
 	caller = newHost(t, Config{Limits: l})
-	return agent, caller, deal.Candidate{Agent: keyOf(secret(1)), Addrs: agent.Addrs()}
+	return agent, caller, wire.Peer{Key: keyOf(secret(1)), Addrs: agent.Addrs()}
 }
 
 // rogue is an agent with key 1 that answers a protocol as f likes.
-func rogue(t world, id protocol.ID, f func(network.Stream)) (caller *Host, to deal.Candidate) {
+func rogue(t world, id protocol.ID, f func(network.Stream)) (caller *Host, to wire.Peer) {
 	t.Helper()
 	agent, caller, to := pair(t, overTCP, nil, t.quick())
 	agent.h.SetStreamHandler(id, func(st network.Stream) {
@@ -215,7 +214,7 @@ func TestRoundTrips(t *testing.T) {
 				t.Errorf("%d proofs, %v", len(proofs), err)
 			}
 			var got bytes.Buffer
-			if err := caller.Fetch(ctx, fetchOf(to, len(content)), &got); err != nil || !bytes.Equal(got.Bytes(), content) {
+			if err := fetch(ctx, caller, to, len(content), &got); err != nil || !bytes.Equal(got.Bytes(), content) {
 				t.Errorf("fetched %d bytes, %v", got.Len(), err)
 			}
 			tau, err := caller.Release(ctx, to, keyOf(secret(6)), secret(77))
@@ -231,8 +230,12 @@ func TestRoundTrips(t *testing.T) {
 	}
 }
 
-func fetchOf(to deal.Candidate, size int) *deal.Fetch {
-	return &deal.Fetch{Candidate: to, Outpoint: wire.Outpoint{Txid: wire.Hash{8}, Vout: 1}, Leaf: section(size).Leaf, FetchKey: secret(9)}
+// fetched is where the copies that tests fetch are said to be frozen.
+var fetched = wire.Outpoint{Txid: wire.Hash{8}, Vout: 1}
+
+func fetch(ctx context.Context, caller *Host, to wire.Peer, size int, w io.Writer) error {
+	leaf := section(size).Leaf
+	return caller.Fetch(ctx, to, secret(9), fetched, &leaf, w)
 }
 
 func wantRefused(t testing.TB, err error, code wire.Code) {
@@ -263,7 +266,7 @@ func refusals(t world) {
 		"quote":   func() error { _, err := caller.Quote(ctx, to, &request); return err },
 		"store":   func() error { _, err := caller.Store(ctx, to, pack(5), strings.NewReader("12345")); return err },
 		"ask":     func() error { _, err := caller.Ask(ctx, to, secret(9)); return err },
-		"fetch":   func() error { return caller.Fetch(ctx, fetchOf(to, 5), io.Discard) },
+		"fetch":   func() error { return fetch(ctx, caller, to, 5, io.Discard) },
 		"release": func() error { _, err := caller.Release(ctx, to, wire.Key{}, secret(1)); return err },
 		"ack":     func() error { return caller.Acknowledge(ctx, to, &wire.Acknowledge{Blob: []byte("x")}) },
 		"status":  func() error { _, err := caller.Status(ctx, to, &wire.StatusRequest{}); return err },
@@ -534,7 +537,7 @@ func TestIdentity(t *testing.T) {
 	for _, addr := range []string{overTCP, overQUIC} {
 		s := &service{}
 		agent, caller, _ := pair(t, addr, s, DefaultLimits)
-		other := deal.Candidate{Agent: keyOf(secret(2)), Addrs: agent.Addrs()}
+		other := wire.Peer{Key: keyOf(secret(2)), Addrs: agent.Addrs()}
 		_, err := caller.Quote(t.Context(), other, &request)
 		wantErr(t, err, ErrUnreachable)
 		_, err = caller.Release(t.Context(), other, wire.Key{}, secret(1))
@@ -607,7 +610,7 @@ func TestForeignProofs(t *testing.T) {
 	}}
 	relay = newHost(t, Config{Identity: secret(2), Listen: []string{overTCP}, Serve: mallory, Limits: DefaultLimits})
 	victim := newHost(t, Config{Limits: DefaultLimits})
-	got, err := victim.Ask(t.Context(), deal.Candidate{Agent: keyOf(secret(2)), Addrs: relay.Addrs()}, secret(9))
+	got, err := victim.Ask(t.Context(), wire.Peer{Key: keyOf(secret(2)), Addrs: relay.Addrs()}, secret(9))
 	if err != nil || len(got) != 0 {
 		t.Errorf("%d proofs pass, %v", len(got), err)
 	}
@@ -675,18 +678,18 @@ func TestNoDisclosureBeforeProof(t *testing.T) {
 					seen <- all.Bytes()
 				})
 				var got bytes.Buffer
-				f := fetchOf(to, 5)
-				if err := caller.Fetch(t.Context(), f, &got); err == nil || got.Len() != 0 {
+				if err := fetch(t.Context(), caller, to, 5, &got); err == nil || got.Len() != 0 {
 					t.Errorf("fetched %d bytes, %v", got.Len(), err)
 				}
 				bytesSeen := <-seen
 				var ask wire.Ask
 				rest := bytes.NewReader(bytesSeen)
 				must(t, wire.ReadFrame(rest, &ask))
-				if rest.Len() != 0 || ask.Find != wire.FindKey(f.FetchKey) {
+				if rest.Len() != 0 || ask.Find != wire.FindKey(secret(9)) {
 					t.Errorf("the agent sees %d bytes more than one Ask", rest.Len())
 				}
-				for what, b := range map[string][]byte{"the point": f.Leaf.Point[:], "the outpoint": f.Outpoint.Txid[:], "the fetch key": f.FetchKey[:], "the copy's hash": f.Leaf.CopyHash[:], "the key": f.Leaf.Key[8:]} {
+				leaf, fetchKey := section(5).Leaf, secret(9)
+				for what, b := range map[string][]byte{"the point": leaf.Point[:], "the outpoint": fetched.Txid[:], "the fetch key": fetchKey[:], "the copy's hash": leaf.CopyHash[:], "the key": leaf.Key[8:]} {
 					if bytes.Contains(bytesSeen, b) {
 						t.Errorf("the agent sees %s", what)
 					}
@@ -726,7 +729,7 @@ func TestBadAgents(t *testing.T) {
 				caller, to := rogue(t, protoFetch, c.behave)
 				var got bytes.Buffer
 				start := time.Now()
-				wantErr(t, caller.Fetch(t.Context(), fetchOf(to, 5), &got), c.want)
+				wantErr(t, fetch(t.Context(), caller, to, 5, &got), c.want)
 				if got.String() != c.got {
 					t.Errorf("got %q", got.String())
 				}
@@ -748,7 +751,7 @@ func TestBadAgents(t *testing.T) {
 		inWorld(t, func(t world) {
 			caller := newHost(t, Config{Limits: t.quick()})
 			start := time.Now()
-			_, err := caller.Quote(t.Context(), deal.Candidate{Agent: keyOf(secret(1)), Addrs: []string{t.silent()}}, &request)
+			_, err := caller.Quote(t.Context(), wire.Peer{Key: keyOf(secret(1)), Addrs: []string{t.silent()}}, &request)
 			wantErr(t, err, ErrUnreachable)
 			t.within(start, t.quick().Frame, "never speaks")
 		})

@@ -26,7 +26,6 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -277,10 +276,10 @@ func publish(t world) {
 		t.Errorf("what nobody published: %v", err)
 	}
 	// An agent that moved is found again by its advertisement.
-	to := deal.Candidate{Agent: keyOf(secret(2)), Addrs: []string{"/ip4/127.0.0.1/tcp/1"}}
+	to := wire.Peer{Key: keyOf(secret(2)), Addrs: []string{"/ip4/127.0.0.1/tcp/1"}}
 	mover := visitor(t, first.Seed()...)
 	must(t, mover.Bootstrap(t.Context()))
-	id, err := PeerID(to.Agent)
+	id, err := PeerID(to.Key)
 	must(t, err)
 	_ = mover.h.Network().ClosePeer(id)
 	mover.h.Peerstore().ClearAddrs(id)
@@ -577,7 +576,7 @@ func eventually(t testing.TB, ok func() bool) {
 func TestPublicOnly(t *testing.T) {
 	agent := newHost(t, Config{Identity: secret(1), Listen: []string{overTCP}, Serve: &service{}})
 	caller := newHost(t, Config{DHT: &DHT{Network: wire.Mainnet, Seeds: func() []string { return agent.Seed() }}})
-	if _, err := caller.Quote(t.Context(), deal.Candidate{Agent: keyOf(secret(1)), Addrs: agent.Addrs()}, &request); !errors.Is(err, ErrUnreachable) {
+	if _, err := caller.Quote(t.Context(), wire.Peer{Key: keyOf(secret(1)), Addrs: agent.Addrs()}, &request); !errors.Is(err, ErrUnreachable) {
 		t.Errorf("a candidate: %v", err)
 	}
 	if err := caller.Bootstrap(t.Context()); !errors.Is(err, ErrUnreachable) {

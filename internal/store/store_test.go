@@ -22,6 +22,9 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
+// kind is of the contracts here; a store knows nothing of what it means.
+const kind engine.Kind = "a"
+
 func TestConformance(t *testing.T) {
 	root, n := t.TempDir(), 0
 	conform.Store(t, func() *conform.StoreHarness {
@@ -95,7 +98,7 @@ func updateUntilKilled(path string) error {
 					if err := tx.Put("n", id, id); err != nil {
 						return err
 					}
-					ref := engine.Ref{Kind: engine.KindAgent, ID: wire.Hash{28: id[0], 29: id[1], 30: id[2], 31: id[3]}}
+					ref := engine.Ref{Kind: kind, ID: wire.Hash{28: id[0], 29: id[1], 30: id[2], 31: id[3]}}
 					if err := tx.Save(ref, id, contract.Interest{Wake: 1}); err != nil {
 						return err
 					}
@@ -160,7 +163,7 @@ func TestKill(t *testing.T) {
 					t.Fatalf("round %d (seed %d): update %d was acknowledged and is lost", round, seed, n)
 				}
 			}
-			conform.Must(t, tx.Each(engine.KindAgent, true, func(_ engine.Ref, state []byte) error {
+			conform.Must(t, tx.Each(kind, true, func(_ engine.Ref, state []byte) error {
 				there[binary.BigEndian.Uint32(state)]++
 				return nil
 			}))
@@ -411,7 +414,7 @@ func BenchmarkUpdate(b *testing.B) {
 			for w := range writers {
 				wg.Go(func() {
 					for i := w; i < b.N; i += writers {
-						ref := engine.Ref{Kind: engine.KindAgent, ID: wire.Hash{byte(w), byte(i), byte(i >> 8), byte(i >> 16)}}
+						ref := engine.Ref{Kind: kind, ID: wire.Hash{byte(w), byte(i), byte(i >> 8), byte(i >> 16)}}
 						if err := s.Update(b.Context(), func(tx engine.Tx) error {
 							return tx.Save(ref, state, contract.Interest{Txids: []wire.Hash{ref.ID}, Wake: 1})
 						}); err != nil {

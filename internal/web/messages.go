@@ -33,11 +33,11 @@ func (s *Server) messageRoutes(to huma.API) {
 	on(s, to, "GET", "/inbox", "List received messages", s.inbox)
 	on(s, to, "GET", "/sent", "List sent messages", s.listSent)
 	on(s, to, "GET", "/messages/{id}", "Get a message", func(ctx context.Context, n *node.Node, in *byID) (api.Message, error) {
-		m, _, err := s.find(ctx, n, in.ID, engine.KindSender, engine.KindRecipient)
+		m, _, err := s.find(ctx, n, in.ID, deal.KindSender, deal.KindRecipient)
 		return m, err
 	})
 	on(s, to, "POST", "/messages/{id}/cancel", "Take a message back before it is paid for", func(ctx context.Context, n *node.Node, in *byID) (api.Message, error) {
-		m, ref, err := s.find(ctx, n, in.ID, engine.KindSender, engine.KindRecipient)
+		m, ref, err := s.find(ctx, n, in.ID, deal.KindSender, deal.KindRecipient)
 		if err != nil {
 			return m, err
 		}
@@ -47,18 +47,18 @@ func (s *Server) messageRoutes(to huma.API) {
 		if err := n.Cancel(ctx, ref); err != nil {
 			return m, err
 		}
-		m, _, err = s.find(ctx, n, in.ID, engine.KindSender)
+		m, _, err = s.find(ctx, n, in.ID, deal.KindSender)
 		return m, err
 	})
 	on(s, to, "DELETE", "/messages/{id}", "Delete a received message, or a sent one that is delivered, refunded or failed", func(ctx context.Context, n *node.Node, in *byID) (api.Message, error) {
-		m, ref, err := s.find(ctx, n, in.ID, engine.KindRecipient, engine.KindSender)
+		m, ref, err := s.find(ctx, n, in.ID, deal.KindRecipient, deal.KindSender)
 		if err != nil {
 			return m, err
 		}
 		return m, n.Discard(ctx, ref)
 	})
 	on(s, to, "GET", "/messages/{id}/proof", "Get a proof of delivery that anyone can check offline", func(ctx context.Context, n *node.Node, in *byID) (*deal.Proof, error) {
-		_, state, err := n.Find(ctx, in.ID, engine.KindSender, engine.KindRecipient)
+		_, state, err := n.Find(ctx, in.ID, deal.KindSender, deal.KindRecipient)
 		if err != nil {
 			return nil, err
 		}
@@ -99,7 +99,7 @@ func (s *Server) messageRoutes(to huma.API) {
 		if err != nil {
 			return nil, s.answer(err)
 		}
-		ref, state, err := n.Find(ctx, in.ID, engine.KindRecipient, engine.KindSender)
+		ref, state, err := n.Find(ctx, in.ID, deal.KindRecipient, deal.KindSender)
 		if err != nil {
 			return nil, s.answer(err)
 		}

@@ -70,6 +70,9 @@ func update(t *testing.T, s engine.Store, f func(engine.Tx) error) {
 	Must(t, s.Update(t.Context(), f))
 }
 
+// Kinds of contracts; a store knows nothing of what they mean.
+const kindA, kindB, kindC engine.Kind = "a", "b", "c"
+
 func ref(kind engine.Kind, n byte) engine.Ref { return engine.Ref{Kind: kind, ID: wire.Hash{n, 31: n}} }
 
 func outpoint(n byte) wire.Outpoint { return wire.Outpoint{Txid: wire.Hash{n}, Vout: uint32(n)} }
@@ -113,8 +116,8 @@ func storeAtomic(t *testing.T, h *StoreHarness) {
 	for i := range byte(n) {
 		wg.Go(func() {
 			err := h.Update(t.Context(), func(tx engine.Tx) error {
-				Must(t, tx.Save(ref(engine.KindAgent, i), []byte{i}, contract.Interest{Txids: []wire.Hash{{i}}, Wake: 5, Top: 5}))
-				_, err := tx.AddEffect(ref(engine.KindAgent, i), "x", []byte{i})
+				Must(t, tx.Save(ref(kindA, i), []byte{i}, contract.Interest{Txids: []wire.Hash{{i}}, Wake: 5, Top: 5}))
+				_, err := tx.AddEffect(ref(kindA, i), "x", []byte{i})
 				Must(t, err)
 				Must(t, tx.Put("b", []byte{i}, []byte{i}))
 				if i%3 == 0 {
@@ -130,7 +133,7 @@ func storeAtomic(t *testing.T, h *StoreHarness) {
 	wg.Wait()
 	update(t, h, func(tx engine.Tx) error {
 		for i := range byte(n) {
-			_, err := tx.State(ref(engine.KindAgent, i))
+			_, err := tx.State(ref(kindA, i))
 			v, _ := tx.Get("b", []byte{i})
 			if want := i%3 != 0; (err == nil) != want || (v != nil) != want {
 				t.Errorf("update %d: state %v, value %v", i, err, v)
@@ -179,7 +182,7 @@ func storePanic(t *testing.T, h *StoreHarness) {
 }
 
 func storeContracts(t *testing.T, h *StoreHarness) {
-	a, b := ref(engine.KindSender, 1), ref(engine.KindRecipient, 1) // one ID, two kinds
+	a, b := ref(kindB, 1), ref(kindC, 1) // one ID, two kinds
 	update(t, h, func(tx engine.Tx) error {
 		_, err := tx.State(a)
 		WantErr(t, err, engine.ErrNoContract)
@@ -226,18 +229,18 @@ func storeContracts(t *testing.T, h *StoreHarness) {
 func storeEach(t *testing.T, h *StoreHarness) {
 	update(t, h, func(tx engine.Tx) error {
 		for _, n := range []byte{5, 3, 9, 1} {
-			Must(t, tx.Save(ref(engine.KindAgent, n), []byte{n}, contract.Interest{Done: n == 9}))
-			Must(t, tx.Save(ref(engine.KindSender, n), []byte{n}, contract.Interest{}))
+			Must(t, tx.Save(ref(kindA, n), []byte{n}, contract.Interest{Done: n == 9}))
+			Must(t, tx.Save(ref(kindB, n), []byte{n}, contract.Interest{}))
 		}
 		// A later save changes nothing of the order of creation.
-		return tx.Save(ref(engine.KindAgent, 5), []byte{50}, contract.Interest{})
+		return tx.Save(ref(kindA, 5), []byte{50}, contract.Interest{})
 	})
 	update(t, h, func(tx engine.Tx) error {
 		for all, want := range map[bool]string{true: "\x32\x03\x09\x01", false: "\x32\x03\x01"} {
 			var got []byte
-			Must(t, tx.Each(engine.KindAgent, all, func(r engine.Ref, state []byte) error {
+			Must(t, tx.Each(kindA, all, func(r engine.Ref, state []byte) error {
 				again, err := tx.State(r) // other queries may run meanwhile
-				if err != nil || !bytes.Equal(again, state) || r.Kind != engine.KindAgent {
+				if err != nil || !bytes.Equal(again, state) || r.Kind != kindA {
 					t.Errorf("%v: state %x or %x, %v", r, state, again, err)
 				}
 				got = append(got, state...)
@@ -248,7 +251,7 @@ func storeEach(t *testing.T, h *StoreHarness) {
 			}
 		}
 		n := 0
-		err := tx.Each(engine.KindAgent, true, func(engine.Ref, []byte) error { n++; return errWanted })
+		err := tx.Each(kindA, true, func(engine.Ref, []byte) error { n++; return errWanted })
 		WantErr(t, err, errWanted)
 		if n != 1 {
 			t.Error("Each goes on after an error")
@@ -258,7 +261,7 @@ func storeEach(t *testing.T, h *StoreHarness) {
 }
 
 func storeWatching(t *testing.T, h *StoreHarness) {
-	a, b, c, d := ref(engine.KindAgent, 1), ref(engine.KindAgent, 2), ref(engine.KindSender, 3), ref(engine.KindSender, 4)
+	a, b, c, d := ref(kindA, 1), ref(kindA, 2), ref(kindB, 3), ref(kindB, 4)
 	update(t, h, func(tx engine.Tx) error {
 		Must(t, tx.Save(a, []byte{1}, contract.Interest{Txids: []wire.Hash{{1}, {2}}, Outpoints: []wire.Outpoint{outpoint(1)}, Wake: 10}))
 		Must(t, tx.Save(b, []byte{2}, contract.Interest{Outpoints: []wire.Outpoint{outpoint(1), outpoint(1)}}))
@@ -301,7 +304,7 @@ func equalRefs(a, b []engine.Ref) bool {
 }
 
 func storeWakeTop(t *testing.T, h *StoreHarness) {
-	a, b, c := ref(engine.KindAgent, 1), ref(engine.KindAgent, 2), ref(engine.KindAgent, 3)
+	a, b, c := ref(kindA, 1), ref(kindA, 2), ref(kindA, 3)
 	update(t, h, func(tx engine.Tx) error {
 		Must(t, tx.Save(a, []byte{1}, contract.Interest{Wake: 5, Top: 20}))
 		Must(t, tx.Save(b, []byte{1}, contract.Interest{Wake: 6, Top: 21, Done: true}))
@@ -325,7 +328,7 @@ func storeWakeTop(t *testing.T, h *StoreHarness) {
 
 func storeEffects(t *testing.T, h *StoreHarness) {
 	var ids []int64
-	r := ref(engine.KindAgent, 1)
+	r := ref(kindA, 1)
 	add := func(body string) {
 		update(t, h, func(tx engine.Tx) error {
 			id, err := tx.AddEffect(r, "name", []byte(body))
@@ -521,7 +524,7 @@ func storeCancelled(t *testing.T, h *StoreHarness) {
 }
 
 func storeDurable(t *testing.T, h *StoreHarness) {
-	r := ref(engine.KindAgent, 1)
+	r := ref(kindA, 1)
 	update(t, h, func(tx engine.Tx) error {
 		Must(t, tx.Save(r, []byte("state"), contract.Interest{Txids: []wire.Hash{{1}}, Wake: 3, Top: 4}))
 		Must(t, tx.Put("b", []byte("k"), []byte("v")))
@@ -582,7 +585,7 @@ func storeModel(r *rapid.T, h *StoreHarness) {
 	ctx := context.Background()
 	small := rapid.ByteRange(0, 3)
 	refs := rapid.Custom(func(r *rapid.T) engine.Ref {
-		return ref(rapid.SampledFrom([]engine.Kind{engine.KindAgent, engine.KindSender}).Draw(r, "kind"), small.Draw(r, "id"))
+		return ref(rapid.SampledFrom([]engine.Kind{kindA, kindB}).Draw(r, "kind"), small.Draw(r, "id"))
 	})
 	keys := rapid.SampledFrom([]string{"", "a", "aa", "ab", "a\xff", "b", "\xff"})
 	heights := rapid.Map(rapid.ByteRange(0, 5), func(b byte) wire.Height { return wire.Height(b) })
@@ -691,7 +694,7 @@ func (m *model) compare(r *rapid.T, tx engine.Tx) {
 			r.Fatalf("%s: %v, want %v (%v)", what, got, want, err)
 		}
 	}
-	for _, kind := range []engine.Kind{engine.KindAgent, engine.KindSender} {
+	for _, kind := range []engine.Kind{kindA, kindB} {
 		for n := range byte(4) {
 			state, err := tx.State(ref(kind, n))
 			want, ok := m.state[ref(kind, n)]

@@ -74,41 +74,41 @@ func bankStory(l *sim.Lab, prepare func(), balanced bool) {
 	if l.T.Failed() {
 		return
 	}
-	if p := stateOf[bank.Payer](l, payer, engine.KindPayer, first); p.State() != bank.StateOpen {
+	if p := stateOf[bank.Payer](l, payer, bank.KindPayer, first); p.State() != bank.StateOpen {
 		if balanced {
 			l.T.Fatalf("the first bank is %s: %s", p.State(), p.Failure)
 		}
 		return // restored from before it was paid for
 	}
-	_, err = payer.Node.Engine().Tell(ctx, engine.Ref{Kind: engine.KindPayer, ID: first}, bank.Ordered{Pennies: pennies})
+	_, err = payer.Node.Engine().Tell(ctx, engine.Ref{Kind: bank.KindPayer, ID: first}, bank.Ordered{Pennies: pennies})
 	must(err)
 	l.Settle()
 	pay, err := payer.Node.PayTo(ctx, node.Payment{To: payee.Key(), Amount: paid, Step: 4_000_000, MaxFee: 1_000_000})
 	must(err)
 	l.Settle()
-	if s := stateOf[bank.Sending](l, payer, engine.KindSending, pay); !s.Done() {
+	if s := stateOf[bank.Sending](l, payer, bank.KindSending, pay); !s.Done() {
 		l.T.Fatalf("the payment is %s: %s", s.State(), s.Why)
 	}
-	if y := stateOf[bank.Payee](l, payee, engine.KindPayee, second); y.Assigned != paid {
+	if y := stateOf[bank.Payee](l, payee, bank.KindPayee, second); y.Assigned != paid {
 		l.T.Fatalf("the payee counts %v, not %v", y.Assigned, paid)
 	}
-	must(payer.Node.CloseBank(ctx, engine.Ref{Kind: engine.KindPayer, ID: first}))
+	must(payer.Node.CloseBank(ctx, engine.Ref{Kind: bank.KindPayer, ID: first}))
 	l.Settle()
-	must(payee.Node.CloseBank(ctx, engine.Ref{Kind: engine.KindPayee, ID: second}))
+	must(payee.Node.CloseBank(ctx, engine.Ref{Kind: bank.KindPayee, ID: second}))
 	l.Settle()
 	l.Mine(4)
 	l.Skip(210)
 	l.Mine(3)
 	l.Skip(6)
 	for id, want := range map[wire.Hash]string{first: bank.StateClosed, third: bank.StateRefunded} {
-		if p := stateOf[bank.Payer](l, payer, engine.KindPayer, id); p.State() != want {
+		if p := stateOf[bank.Payer](l, payer, bank.KindPayer, id); p.State() != want {
 			l.T.Errorf("a bank of the payer's is %s, wanted %s", p.State(), want)
 		}
 	}
-	if p := stateOf[bank.Payer](l, payer, engine.KindPayer, first); !p.Spend.Together {
+	if p := stateOf[bank.Payer](l, payer, bank.KindPayer, first); !p.Spend.Together {
 		l.T.Errorf("the first bank was closed at rung %d, not by both", p.Spend.Rung)
 	}
-	if y := stateOf[bank.Payee](l, payee, engine.KindPayee, second); y.State() != bank.StateClosed || y.Spend.Rung == 0 {
+	if y := stateOf[bank.Payee](l, payee, bank.KindPayee, second); y.State() != bank.StateClosed || y.Spend.Rung == 0 {
 		l.T.Errorf("the second bank is %s", y.State())
 	}
 	l.Balanced(2 * bankPurse)

@@ -1,4 +1,4 @@
-package node
+package disk
 
 import (
 	"errors"
@@ -8,19 +8,18 @@ import (
 
 // TestSpace: files take turns on a disk, and never all of it.
 func TestSpace(t *testing.T) {
-	dir := t.TempDir()
-	var s space
-	if _, err := s.take(dir, 1<<62); !errors.Is(err, errNoSpace) {
+	s := &Files{dir: t.TempDir()}
+	if _, err := s.Reserve(1 << 62); !errors.Is(err, ErrFull) {
 		t.Errorf("more than there is: %v", err)
 	}
-	if _, err := s.take(dir+"/none", 1); !errors.Is(err, os.ErrNotExist) {
+	if _, err := (&Files{dir: s.dir + "/none"}).Reserve(1); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("nowhere: %v", err)
 	}
 	// Two that fit one by one, and not together.
 	low, high := uint64(0), uint64(1<<62)
 	for high-low > 1<<28 {
 		mid := low + (high-low)/2
-		if give, err := s.take(dir, mid); err == nil {
+		if give, err := s.Reserve(mid); err == nil {
 			low = mid
 			give()
 		} else {
@@ -30,14 +29,18 @@ func TestSpace(t *testing.T) {
 	if low < 1<<30 {
 		t.Skipf("only %d bytes are free here", low)
 	}
-	first, err := s.take(dir, low/3*2)
-	must(t, err)
-	if _, err := s.take(dir, low/3*2); !errors.Is(err, errNoSpace) {
+	first, err := s.Reserve(low / 3 * 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Reserve(low / 3 * 2); !errors.Is(err, ErrFull) {
 		t.Errorf("two thirds twice: %v", err)
 	}
 	first()
-	second, err := s.take(dir, low/3*2)
-	must(t, err)
+	second, err := s.Reserve(low / 3 * 2)
+	if err != nil {
+		t.Fatal(err)
+	}
 	second()
 	if s.promised != 0 {
 		t.Errorf("%d bytes are still promised", s.promised)

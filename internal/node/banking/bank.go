@@ -1,4 +1,4 @@
-package node
+package banking
 
 import (
 	"cmp"
@@ -8,10 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
-
-	lru "github.com/hashicorp/golang-lru/v2"
 
 	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/contract"
@@ -21,8 +18,8 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// Banking is what a node does as the payee of penny banks.
-type Banking struct {
+// Policy is what a node does as the payee of penny banks.
+type Policy struct {
 	bank.Policy
 	// Fees, where set, make it a banker: it passes payments on.
 	Fees *wire.Fees
@@ -31,33 +28,9 @@ type Banking struct {
 	Back wire.Sat
 }
 
-// Banking is what the node does as a payee; nil for nothing.
-func (n *Node) Banking() *Banking { return n.cfg.Banking }
-
-// banks is what a node keeps in memory of its banks.
-type banks struct {
-	margins bank.Margins
-	mu      sync.Mutex
-	locks   map[wire.Hash]chan struct{} // one stream a bank, one step a relay
-	users   map[wire.Hash]int
-	askers  map[bank.ID]asker     // of banks that are not funded
-	wrong   map[bank.ID]time.Time // when a false penny came
-	purses  *lru.Cache[bank.ID, *penny.Purse]
-	papers  *lru.Cache[string, *bank.Paper]
-}
-
-func newBanks(n wire.Network) *banks {
-	b := &banks{margins: bank.MarginsFor(n), locks: map[wire.Hash]chan struct{}{}, users: map[wire.Hash]int{},
-		askers: map[bank.ID]asker{}, wrong: map[bank.ID]time.Time{}}
-	const purses, papers = 64, 256
-	b.purses, _ = lru.New[bank.ID, *penny.Purse](purses)
-	b.papers, _ = lru.New[string, *bank.Paper](papers)
-	return b
-}
-
 // lock lets one at a time work on something. It is held across the network, so
 // that waiting for it ends with ctx.
-func (b *banks) lock(ctx context.Context, id wire.Hash) (unlock func(), err error) {
+func (b *Banks) lock(ctx context.Context, id wire.Hash) (unlock func(), err error) {
 	b.mu.Lock()
 	c := b.locks[id]
 	if c == nil {
@@ -83,10 +56,10 @@ func (b *banks) lock(ctx context.Context, id wire.Hash) (unlock func(), err erro
 	}
 }
 
-func payerRef(id bank.ID) engine.Ref { return engine.Ref{Kind: engine.KindPayer, ID: id} }
-func payeeRef(id bank.ID) engine.Ref { return engine.Ref{Kind: engine.KindPayee, ID: id} }
+func payerRef(id bank.ID) engine.Ref { return engine.Ref{Kind: bank.KindPayer, ID: id} }
+func payeeRef(id bank.ID) engine.Ref { return engine.Ref{Kind: bank.KindPayee, ID: id} }
 func sendingRef(payment wire.Hash) engine.Ref {
-	return engine.Ref{Kind: engine.KindSending, ID: payment}
+	return engine.Ref{Kind: bank.KindSending, ID: payment}
 }
 
 // ErrNoBank: no such bank, or no such payment, is here.
@@ -97,7 +70,7 @@ const bucketPaper = "bank/paper"
 
 func paperKey(ref engine.Ref) []byte {
 	role := byte('r')
-	if ref.Kind == engine.KindPayee {
+	if ref.Kind == bank.KindPayee {
 		role = 'e'
 	}
 	return append([]byte{role}, ref.ID[:]...)
@@ -113,10 +86,10 @@ func keepPaper(tx engine.Tx, ref engine.Ref, p *bank.Paper) error {
 
 // paperIn reads the paper of the bank at an outpoint, which never changes. An id
 // may serve again, after a bank that was never funded; an outpoint does not.
-func (n *Node) paperIn(tx engine.Tx, ref engine.Ref, at wire.Outpoint) (*bank.Paper, error) {
+func (b *Banks) paperIn(tx engine.Tx, ref engine.Ref, at wire.Outpoint) (*bank.Paper, error) {
 	key := paperKey(ref)
 	cached := string(append(at.Bytes(), key...))
-	if p, ok := n.banks.papers.Get(cached); ok {
+	if p, ok := b.papers.Get(cached); ok {
 		return p, nil
 	}
 	raw, err := tx.Get(bucketPaper, key)
@@ -130,20 +103,20 @@ func (n *Node) paperIn(tx engine.Tx, ref engine.Ref, at wire.Outpoint) (*bank.Pa
 	if err := wire.Unmarshal(raw, p); err != nil {
 		return nil, err
 	}
-	n.banks.papers.Add(cached, p)
+	b.papers.Add(cached, p)
 	return p, nil
 }
 
-func (n *Node) paper(ctx context.Context, ref engine.Ref, at wire.Outpoint) (p *bank.Paper, err error) {
-	err = n.store.View(ctx, func(tx engine.Tx) error {
-		p, err = n.paperIn(tx, ref, at)
+func (b *Banks) paper(ctx context.Context, ref engine.Ref, at wire.Outpoint) (p *bank.Paper, err error) {
+	err = b.cfg.Store.View(ctx, func(tx engine.Tx) error {
+		p, err = b.paperIn(tx, ref, at)
 		return err
 	})
 	return p, err
 }
 
-func (n *Node) payer(ctx context.Context, id bank.ID) (bank.Payer, error) {
-	s, err := n.engine.State(ctx, payerRef(id))
+func (b *Banks) payer(ctx context.Context, id bank.ID) (bank.Payer, error) {
+	s, err := b.cfg.Engine.State(ctx, payerRef(id))
 	if errors.Is(err, engine.ErrNoContract) {
 		return bank.Payer{}, ErrNoBank
 	}
@@ -153,8 +126,8 @@ func (n *Node) payer(ctx context.Context, id bank.ID) (bank.Payer, error) {
 	return s.(bank.Payer), nil
 }
 
-// BankTerms are what a bank is opened on.
-type BankTerms struct {
+// Terms are what a bank is opened on.
+type Terms struct {
 	Peer    bank.Peer
 	Value   wire.Sat
 	Rungs   uint32
@@ -166,32 +139,32 @@ type BankTerms struct {
 }
 
 // OpenBank starts to open a bank. When it returns, the rest happens in the engine.
-func (n *Node) OpenBank(ctx context.Context, t BankTerms) (bank.ID, error) {
-	if err := n.Synced(ctx); err != nil {
+func (b *Banks) OpenBank(ctx context.Context, t Terms) (bank.ID, error) {
+	if err := b.cfg.Coins.Synced(ctx); err != nil {
 		return bank.ID{}, err
 	}
 	var id bank.ID
 	if _, err := rand.Read(id[:]); err != nil {
 		return id, err
 	}
-	m := n.banks.margins
+	m := b.margins
 	if t.Blocks < m.MinLife+uint32(m.Conf) || t.Blocks > m.MaxLife {
 		return id, fmt.Errorf("%w: a bank of %d blocks, of %d to %d", penny.ErrLadder, t.Blocks, m.MinLife+uint32(m.Conf), m.MaxLife)
 	}
-	if _, err := bank.Small(penny.Ladder{Value: t.Value, Rungs: t.Rungs, PerRung: t.PerRung}, n.engine.FeeRate()); err != nil {
+	if _, err := bank.Small(penny.Ladder{Value: t.Value, Rungs: t.Rungs, PerRung: t.PerRung}, b.cfg.Engine.FeeRate()); err != nil {
 		return id, err
 	}
 	// Some blocks more: the payee may see a later tip.
 	p, effects, err := bank.NewPayer(id, bank.Terms{Peer: t.Peer, Value: t.Value, Rungs: t.Rungs, PerRung: t.PerRung,
-		Expiry: n.engine.Position().Height + wire.Height(t.Blocks), MaxFee: t.MaxFee, Memo: wire.Clean(t.Memo), Pair: t.Pair, Created: time.Now().Unix(), Margins: m})
+		Expiry: b.cfg.Engine.Position().Height + wire.Height(t.Blocks), MaxFee: t.MaxFee, Memo: wire.Clean(t.Memo), Pair: t.Pair, Created: time.Now().Unix(), Margins: m})
 	if err != nil {
 		return id, err
 	}
-	return id, n.engine.Create(ctx, engine.Creation{Ref: payerRef(id), State: p, Effects: engine.EffectsOf(effects)})
+	return id, b.cfg.Engine.Create(ctx, engine.Creation{Ref: payerRef(id), State: p, Effects: engine.EffectsOf(effects)})
 }
 
-// BankQuote is what opening and closing a bank costs at the present fee rate.
-type BankQuote struct {
+// Quote is what opening and closing a bank costs at the present fee rate.
+type Quote struct {
 	Ladder  penny.Ladder
 	Funding wire.Sat // fee of the funding with one input and change
 	Close   wire.Sat // fee of the payee's close alone
@@ -199,40 +172,44 @@ type BankQuote struct {
 }
 
 // QuoteBank says what a bank would cost: bank.ErrTooSmall, penny.ErrLadder.
-func (n *Node) QuoteBank(l penny.Ladder) (q BankQuote, err error) {
+func (b *Banks) QuoteBank(l penny.Ladder) (q Quote, err error) {
 	if err := l.Check(); err != nil {
 		return q, err
 	}
-	rate := n.engine.FeeRate()
-	q = BankQuote{Ladder: l, Close: bank.CloseCost(l.Rungs, rate)}
+	rate := b.cfg.Engine.FeeRate()
+	q = Quote{Ladder: l, Close: bank.CloseCost(l.Rungs, rate)}
 	q.Funding = rate.Fee(contract.VSize(contract.BankFundingWeight + contract.KeySpendInputWeight + contract.P2TROutputWeight))
 	q.Warning, err = bank.Small(l, rate)
 	return q, err
 }
 
 // Payers lists the banks of this node as payer, and Payees as payee, oldest first.
-func (n *Node) Payers(ctx context.Context, f func(bank.Payer) error) error {
-	return each(ctx, n.store, engine.KindPayer, func(_ engine.Ref, p bank.Payer) error { return f(p) })
+func (b *Banks) Payers(ctx context.Context, f func(bank.Payer) error) error {
+	return engine.Each(ctx, b.cfg.Store, bank.KindPayer, func(_ engine.Ref, p bank.Payer) error { return f(p) })
 }
 
 // Payees lists the banks of this node as payee, oldest first.
-func (n *Node) Payees(ctx context.Context, f func(bank.Payee) error) error {
-	return each(ctx, n.store, engine.KindPayee, func(_ engine.Ref, y bank.Payee) error { return f(y) })
+func (b *Banks) Payees(ctx context.Context, f func(bank.Payee) error) error {
+	return engine.Each(ctx, b.cfg.Store, bank.KindPayee, func(_ engine.Ref, y bank.Payee) error { return f(y) })
 }
 
 // Sendings lists this node's payments, oldest first.
-func (n *Node) Sendings(ctx context.Context, f func(bank.Sending) error) error {
-	return each(ctx, n.store, engine.KindSending, func(_ engine.Ref, s bank.Sending) error { return f(s) })
+func (b *Banks) Sendings(ctx context.Context, f func(bank.Sending) error) error {
+	return engine.Each(ctx, b.cfg.Store, bank.KindSending, func(_ engine.Ref, s bank.Sending) error { return f(s) })
 }
 
 // Relays lists the payments that this node passed on or received, oldest first.
-func (n *Node) Relays(ctx context.Context, f func(bank.Relay) error) error {
-	return each(ctx, n.store, engine.KindRelay, func(_ engine.Ref, r bank.Relay) error { return f(r) })
+func (b *Banks) Relays(ctx context.Context, f func(bank.Relay) error) error {
+	return engine.Each(ctx, b.cfg.Store, bank.KindRelay, func(_ engine.Ref, r bank.Relay) error { return f(r) })
 }
 
+// minPrefix is how many digits of an ID must be given.
+const minPrefix = 4
+
 // FindBank finds a bank, or a payment, by its ID or the first digits of it: the
-// state is a bank.Payer, bank.Payee or bank.Sending. ErrNoBank, ErrAmbiguous.
-func (n *Node) FindBank(ctx context.Context, prefix string) (state any, err error) {
+// state is a bank.Payer, bank.Payee or bank.Sending. ErrNoBank,
+// engine.ErrAmbiguous.
+func (b *Banks) FindBank(ctx context.Context, prefix string) (state any, err error) {
 	prefix = strings.ToLower(prefix)
 	if len(prefix) < minPrefix {
 		return nil, fmt.Errorf("%w: %q has fewer than %d digits", ErrNoBank, prefix, minPrefix)
@@ -243,7 +220,7 @@ func (n *Node) FindBank(ctx context.Context, prefix string) (state any, err erro
 			return nil
 		}
 		if state != nil && found != id {
-			return fmt.Errorf("%w: %s", ErrAmbiguous, prefix)
+			return fmt.Errorf("%w: %s", engine.ErrAmbiguous, prefix)
 		}
 		if state == nil {
 			state, found = s, id
@@ -251,9 +228,9 @@ func (n *Node) FindBank(ctx context.Context, prefix string) (state any, err erro
 		return nil
 	}
 	err = cmp.Or(
-		n.Payers(ctx, func(p bank.Payer) error { return see(p.Bank, p) }),
-		n.Payees(ctx, func(y bank.Payee) error { return see(y.Bank, y) }),
-		n.Sendings(ctx, func(s bank.Sending) error { return see(s.ID, s) }))
+		b.Payers(ctx, func(p bank.Payer) error { return see(p.Bank, p) }),
+		b.Payees(ctx, func(y bank.Payee) error { return see(y.Bank, y) }),
+		b.Sendings(ctx, func(s bank.Sending) error { return see(s.ID, s) }))
 	if err == nil && state == nil {
 		err = fmt.Errorf("%w: %s", ErrNoBank, prefix)
 	}
@@ -270,28 +247,28 @@ type Streaming struct {
 
 // PayPennies orders pennies and streams them; when it returns without an error the
 // payee holds all that were ordered. What was ordered goes on after a failure.
-func (n *Node) PayPennies(ctx context.Context, id bank.ID, pennies uint32, s Streaming) (bank.Payer, error) {
-	unlock, err := n.banks.lock(ctx, id) // before the order's own effect
+func (b *Banks) PayPennies(ctx context.Context, id bank.ID, pennies uint32, s Streaming) (bank.Payer, error) {
+	unlock, err := b.lock(ctx, id) // before the order's own effect
 	if err != nil {
 		return bank.Payer{}, err
 	}
 	defer unlock()
-	if _, err := n.engine.Tell(ctx, payerRef(id), bank.Ordered{Pennies: pennies}); err != nil {
+	if _, err := b.cfg.Engine.Tell(ctx, payerRef(id), bank.Ordered{Pennies: pennies}); err != nil {
 		if errors.Is(err, engine.ErrNoContract) {
 			err = ErrNoBank
 		}
 		return bank.Payer{}, err
 	}
-	return n.stream(ctx, id, s)
+	return b.stream(ctx, id, s)
 }
 
 // purse gives a bank's pennies; its lock is held.
-func (n *Node) purse(p *bank.Payer) *penny.Purse {
-	if u, ok := n.banks.purses.Get(p.Bank); ok {
+func (b *Banks) purse(p *bank.Payer) *penny.Purse {
+	if u, ok := b.purses.Get(p.Bank); ok {
 		return u
 	}
 	u := penny.NewPurse(bank.Pence(p.Root, p.Ladder.N()))
-	n.banks.purses.Add(p.Bank, u)
+	b.purses.Add(p.Bank, u)
 	return u
 }
 
@@ -307,14 +284,14 @@ func countOf(p *bank.Payer, u *penny.Purse, known wire.OnePenny) (uint32, error)
 }
 
 // stream sends what was ordered. The bank's lock is held.
-func (n *Node) stream(ctx context.Context, id bank.ID, opt Streaming) (bank.Payer, error) {
-	p, err := n.payer(ctx, id)
+func (b *Banks) stream(ctx context.Context, id bank.ID, opt Streaming) (bank.Payer, error) {
+	p, err := b.payer(ctx, id)
 	if err != nil || p.Acked >= p.Target || p.Spend != nil {
 		return p, err
 	}
-	u := n.purse(&p)
+	u := b.purse(&p)
 	count := p.Acked
-	err = untilConfirmed(ctx, func() error { return n.streamOnce(ctx, &p, u, &count, opt) })
+	err = untilConfirmed(ctx, func() error { return b.streamOnce(ctx, &p, u, &count, opt) })
 	var refused *p2p.Refused
 	why := ""
 	if errors.As(err, &refused) && (refused.Code == wire.Closed || refused.Code == wire.Spent) {
@@ -323,7 +300,7 @@ func (n *Node) stream(ctx context.Context, id bank.ID, opt Streaming) (bank.Paye
 	if err != nil && why == "" && count == p.Acked {
 		return p, err
 	}
-	state, terr := n.engine.Tell(context.WithoutCancel(ctx), payerRef(id), bank.Streamed{Count: count, Why: why})
+	state, terr := b.cfg.Engine.Tell(context.WithoutCancel(ctx), payerRef(id), bank.Streamed{Count: count, Why: why})
 	if terr != nil {
 		return p, errors.Join(err, terr)
 	}
@@ -350,14 +327,14 @@ func untilConfirmed(ctx context.Context, f func() error) error {
 }
 
 // streamOnce opens a stream and sends what was ordered on it.
-func (n *Node) streamOnce(ctx context.Context, p *bank.Payer, u *penny.Purse, count *uint32, opt Streaming) error {
-	return n.calls.Pennies(ctx, p.Terms.Peer, p.Bank, func(s *p2p.PennyStream) error {
+func (b *Banks) streamOnce(ctx context.Context, p *bank.Payer, u *penny.Purse, count *uint32, opt Streaming) error {
+	return b.cfg.Calls.Pennies(ctx, p.Terms.Peer, p.Bank, func(s *p2p.PennyStream) error {
 		held, err := countOf(p, u, s.State.Known)
 		if err != nil {
 			return err
 		}
 		if held > p.Target {
-			if _, err := n.engine.Tell(ctx, payerRef(p.Bank), bank.Synced{Count: held}); err != nil {
+			if _, err := b.cfg.Engine.Tell(ctx, payerRef(p.Bank), bank.Synced{Count: held}); err != nil {
 				return err
 			}
 		}
@@ -442,20 +419,20 @@ func sendPennies(s *p2p.PennyStream, p *bank.Payer, u *penny.Purse, count *uint3
 // CloseBank ends a bank: as payer by asking the payee for a close by both, as
 // payee alone. bank.ErrNotOpen; bank.ErrNoRung where a payee has nothing to close
 // for, and would only take no more pennies for ever.
-func (n *Node) CloseBank(ctx context.Context, ref engine.Ref) error {
-	if ref.Kind == engine.KindPayee {
-		y, err := (*payee)(n).state(ctx, ref.ID)
+func (b *Banks) CloseBank(ctx context.Context, ref engine.Ref) error {
+	if ref.Kind == bank.KindPayee {
+		y, err := b.payee(ctx, ref.ID)
 		if err == nil && y.Spend == nil && y.Rung() == 0 {
 			return fmt.Errorf("%w: there is nothing to close for, and the payer takes it back from block %d on", bank.ErrNoRung, y.Expiry)
 		}
 	}
-	_, err := n.engine.Tell(ctx, ref, bank.CloseWanted{})
+	_, err := b.cfg.Engine.Tell(ctx, ref, bank.CloseWanted{})
 	return err
 }
 
 // CancelBank takes a bank back before anything is paid: bank.ErrTooEarly.
-func (n *Node) CancelBank(ctx context.Context, id bank.ID) error {
-	_, err := n.engine.Tell(ctx, payerRef(id), bank.Cancelled{})
+func (b *Banks) CancelBank(ctx context.Context, id bank.ID) error {
+	_, err := b.cfg.Engine.Tell(ctx, payerRef(id), bank.Cancelled{})
 	return err
 }
 

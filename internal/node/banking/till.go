@@ -1,4 +1,4 @@
-package node
+package banking
 
 import (
 	"context"
@@ -16,17 +16,14 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// payee is the node's service to the payers of its banks.
-type payee Node
+// Service answers the payers of the node's banks. It is a p2p.Banks.
+type Service struct{ *Banks }
 
 // payeeKey is the secret of the payee's key in a bank: it follows from the
 // identity, so that a quote leaves nothing behind.
-func (y *payee) payeeKey(id bank.ID) wire.Secret {
-	return wire.Secret(wire.Tagged("bank-payee", y.identity[:], id[:]))
+func (y *Service) payeeKey(id bank.ID) wire.Secret {
+	return wire.Secret(wire.Tagged("bank-payee", y.cfg.Identity[:], id[:]))
 }
-
-// ready refuses while the chain is being caught up with.
-func (y *payee) ready(ctx context.Context) error { return (*agent)(y).ready(ctx) }
 
 // known turns a missing bank into a refusal.
 func knownBank(err error) error {
@@ -36,8 +33,8 @@ func knownBank(err error) error {
 	return err
 }
 
-func (y *payee) state(ctx context.Context, id bank.ID) (bank.Payee, error) {
-	s, err := y.engine.State(ctx, payeeRef(id))
+func (y *Banks) payee(ctx context.Context, id bank.ID) (bank.Payee, error) {
+	s, err := y.cfg.Engine.State(ctx, payeeRef(id))
 	if err != nil {
 		return bank.Payee{}, knownBank(err)
 	}
@@ -45,18 +42,18 @@ func (y *payee) state(ctx context.Context, id bank.ID) (bank.Payee, error) {
 }
 
 // Terms implements p2p.Banks.
-func (y *payee) Terms(ctx context.Context, r *wire.BankRequest) (*wire.BankQuote, error) {
-	if err := y.ready(ctx); err != nil {
+func (y *Service) Terms(ctx context.Context, r *wire.BankRequest) (*wire.BankQuote, error) {
+	if err := y.cfg.Coins.Ready(ctx); err != nil {
 		return nil, err
 	}
-	if err := bank.Takes(r, y.cfg.Banking.Policy, y.banks.margins, y.engine.Position().Height, y.engine.FeeRate()); err != nil {
+	if err := bank.Takes(r, y.cfg.Policy.Policy, y.margins, y.cfg.Engine.Position().Height, y.cfg.Engine.FeeRate()); err != nil {
 		return nil, err
 	}
 	key, err := y.payeeKey(r.Bank).PrivKey()
 	if err != nil {
 		return nil, err
 	}
-	return &wire.BankQuote{Payee: wire.XOnly(key.PubKey()), Conf: y.banks.margins.ConfFor(r.Value)}, nil
+	return &wire.BankQuote{Payee: wire.XOnly(key.PubKey()), Conf: y.margins.ConfFor(r.Value)}, nil
 }
 
 // Of banks that are not funded a payee keeps so many, and so many of one network
@@ -76,31 +73,31 @@ type asker struct {
 const openTime = time.Minute
 
 // Open implements p2p.Banks.
-func (y *payee) Open(ctx context.Context, from p2p.Caller, o *wire.BankOpen) error {
-	if err := y.ready(ctx); err != nil {
+func (y *Service) Open(ctx context.Context, from p2p.Caller, o *wire.BankOpen) error {
+	if err := y.cfg.Coins.Ready(ctx); err != nil {
 		return err
 	}
-	unlock, err := y.banks.lock(ctx, o.Bank)
+	unlock, err := y.lock(ctx, o.Bank)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if old, err := y.state(ctx, o.Bank); err == nil {
+	if old, err := y.payee(ctx, o.Bank); err == nil {
 		return y.again(ctx, &old, o)
 	}
 	if err := y.room(ctx, o.Bank, from); err != nil {
 		return err
 	}
-	state, effects, err := bank.NewPayee(o, y.payeeKey(o.Bank), y.cfg.Banking.Policy, y.banks.margins, y.engine.Position().Height, y.engine.FeeRate())
+	state, effects, err := bank.NewPayee(o, y.payeeKey(o.Bank), y.cfg.Policy.Policy, y.margins, y.cfg.Engine.Position().Height, y.cfg.Engine.FeeRate())
 	if err != nil {
 		return err
 	}
-	return y.engine.Create(ctx, engine.Creation{Ref: payeeRef(o.Bank), State: state, Effects: engine.EffectsOf(effects)})
+	return y.cfg.Engine.Create(ctx, engine.Creation{Ref: payeeRef(o.Bank), State: state, Effects: engine.EffectsOf(effects)})
 }
 
 // again answers a payer that did not get the first answer.
-func (y *payee) again(ctx context.Context, old *bank.Payee, o *wire.BankOpen) error {
-	p, err := (*Node)(y).paper(ctx, payeeRef(old.Bank), old.At)
+func (y *Service) again(ctx context.Context, old *bank.Payee, o *wire.BankOpen) error {
+	p, err := y.paper(ctx, payeeRef(old.Bank), old.At)
 	if err != nil {
 		return err
 	}
@@ -116,10 +113,10 @@ func (y *payee) again(ctx context.Context, old *bank.Payee, o *wire.BankOpen) er
 }
 
 // room refuses where there are too many banks.
-func (y *payee) room(ctx context.Context, id bank.ID, from p2p.Caller) error {
+func (y *Service) room(ctx context.Context, id bank.ID, from p2p.Caller) error {
 	all, unfunded := 0, map[bank.ID]bool{}
-	if err := y.store.View(ctx, func(tx engine.Tx) error {
-		return tx.Each(engine.KindPayee, false, func(ref engine.Ref, raw []byte) error {
+	if err := y.cfg.Store.View(ctx, func(tx engine.Tx) error {
+		return tx.Each(bank.KindPayee, false, func(ref engine.Ref, raw []byte) error {
 			var s bank.Payee
 			if err := wire.Unmarshal(raw, &s); err != nil {
 				return nil // counted nowhere, and in nobody's way
@@ -131,7 +128,7 @@ func (y *payee) room(ctx context.Context, id bank.ID, from p2p.Caller) error {
 	}); err != nil {
 		return err
 	}
-	b := y.banks
+	b := y.Banks
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := time.Now()
@@ -154,7 +151,7 @@ func (y *payee) room(ctx context.Context, id bank.ID, from p2p.Caller) error {
 		}
 	}
 	switch {
-	case all >= y.cfg.Banking.MaxBanks:
+	case all >= y.cfg.Policy.MaxBanks:
 		return wire.Refuse(wire.Full, "this payee has %d banks, and takes no more", all)
 	case waiting >= maxUnfunded || mine >= maxUnfundedFrom:
 		return wire.Refuse(wire.Full, "too many banks are not funded yet")
@@ -165,7 +162,7 @@ func (y *payee) room(ctx context.Context, id bank.ID, from p2p.Caller) error {
 
 // till takes the pennies of one stream.
 type till struct {
-	y     *payee
+	y     *Service
 	paper *bank.Paper
 	first wire.BankState
 
@@ -178,27 +175,27 @@ type till struct {
 const falsePause = 2 * time.Second
 
 // Till implements p2p.Banks.
-func (y *payee) Till(ctx context.Context, id bank.ID) (p2p.Till, error) {
-	if err := y.ready(ctx); err != nil {
+func (y *Service) Till(ctx context.Context, id bank.ID) (p2p.Till, error) {
+	if err := y.cfg.Coins.Ready(ctx); err != nil {
 		return nil, err
 	}
-	y.banks.mu.Lock()
-	for id, at := range y.banks.wrong {
+	y.mu.Lock()
+	for id, at := range y.wrong {
 		if time.Since(at) >= falsePause {
-			delete(y.banks.wrong, id)
+			delete(y.wrong, id)
 		}
 	}
-	_, paused := y.banks.wrong[id]
-	y.banks.mu.Unlock()
+	_, paused := y.wrong[id]
+	y.mu.Unlock()
 	if paused {
 		return nil, wire.Refuse(wire.Busy, "a false penny came a moment ago")
 	}
-	s, err := y.state(ctx, id)
+	s, err := y.payee(ctx, id)
 	if err != nil {
 		return nil, err
 	}
 	t := &till{y: y, held: s, known: s.Known}
-	if t.paper, err = (*Node)(y).paper(ctx, payeeRef(id), s.At); err != nil && s.Taking() == nil {
+	if t.paper, err = y.paper(ctx, payeeRef(id), s.At); err != nil && s.Taking() == nil {
 		return nil, err
 	}
 	t.first = y.bankState(&s)
@@ -206,11 +203,11 @@ func (y *payee) Till(ctx context.Context, id bank.ID) (p2p.Till, error) {
 }
 
 // bankState is how a bank stands, for its payer.
-func (y *payee) bankState(s *bank.Payee) wire.BankState {
+func (y *Service) bankState(s *bank.Payee) wire.BankState {
 	out := wire.BankState{}
 	c := s.Chain()
 	copy(out.Known[:], c.Encode(nil, s.Known))
-	banker := y.cfg.Banking.Fees != nil
+	banker := y.cfg.Policy.Fees != nil
 	if banker {
 		out.Reserve = y.reserve(s)
 	}
@@ -224,8 +221,8 @@ func (y *payee) bankState(s *bank.Payee) wire.BankState {
 
 // reserve is what a banker keeps back of a bank: its closing cost at twice the
 // fee rate.
-func (y *payee) reserve(s *bank.Payee) wire.Sat {
-	return bank.CloseCost(s.Ladder.Rungs, 2*y.engine.FeeRate())
+func (y *Banks) reserve(s *bank.Payee) wire.Sat {
+	return bank.CloseCost(s.Ladder.Rungs, 2*y.cfg.Engine.FeeRate())
 }
 
 // State implements p2p.Till.
@@ -251,9 +248,9 @@ func (t *till) Check(list []byte) error {
 		case errors.Is(err, penny.ErrSpent):
 			return wire.Refuse(wire.BadRequest, "%w", err)
 		case err != nil:
-			t.y.banks.mu.Lock()
-			t.y.banks.wrong[t.held.Bank] = time.Now()
-			t.y.banks.mu.Unlock()
+			t.y.mu.Lock()
+			t.y.wrong[t.held.Bank] = time.Now()
+			t.y.mu.Unlock()
 			return wire.Refuse(wire.WrongSecret, "%w", err)
 		}
 		t.known = p
@@ -281,10 +278,10 @@ func (t *till) Keep(ctx context.Context) (uint32, error) {
 		if int(to) > len(t.paper.Terms.Locks) {
 			return 0, fmt.Errorf("bank %v: its paper has %d rungs", held.Bank, len(t.paper.Terms.Locks))
 		}
-		s, err := t.y.engine.Tell(ctx, payeeRef(held.Bank), bank.Paid{Height: t.y.engine.Position().Height, Penny: p, Locks: t.paper.Terms.Locks[from:to]})
+		s, err := t.y.cfg.Engine.Tell(ctx, payeeRef(held.Bank), bank.Paid{Height: t.y.cfg.Engine.Position().Height, Penny: p, Locks: t.paper.Terms.Locks[from:to]})
 		if errors.Is(err, bank.ErrWrongPhase) {
 			// Another stream of this bank was faster.
-			now, err := t.y.state(ctx, held.Bank)
+			now, err := t.y.payee(ctx, held.Bank)
 			if err != nil {
 				return 0, err
 			}
@@ -310,24 +307,24 @@ func (t *till) Keep(ctx context.Context) (uint32, error) {
 }
 
 // OfferClose implements p2p.Banks.
-func (y *payee) OfferClose(ctx context.Context, id bank.ID) (*wire.CloseOffer, error) {
-	if err := y.ready(ctx); err != nil {
+func (y *Service) OfferClose(ctx context.Context, id bank.ID) (*wire.CloseOffer, error) {
+	if err := y.cfg.Coins.Ready(ctx); err != nil {
 		return nil, err
 	}
-	s, err := y.state(ctx, id)
+	s, err := y.payee(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	ask := bank.CloseAsked{Fee: bank.TogetherCost(s.Ladder.Rungs, y.engine.FeeRate())}
+	ask := bank.CloseAsked{Fee: bank.TogetherCost(s.Ladder.Rungs, y.cfg.Engine.FeeRate())}
 	if s.Offer == nil {
-		if err := y.store.Update(ctx, func(tx engine.Tx) error {
-			ask.Script, err = y.wallet.PeekScript(tx, wallet.External)
+		if err := y.cfg.Store.Update(ctx, func(tx engine.Tx) error {
+			ask.Script, err = y.cfg.Coins.PeekScript(tx, wallet.External)
 			return err
 		}); err != nil {
 			return nil, err
 		}
 	}
-	now, err := y.engine.Tell(ctx, payeeRef(id), ask)
+	now, err := y.cfg.Engine.Tell(ctx, payeeRef(id), ask)
 	if err != nil {
 		return nil, knownBank(err)
 	}
@@ -340,15 +337,15 @@ func (y *payee) OfferClose(ctx context.Context, id bank.ID) (*wire.CloseOffer, e
 }
 
 // SignClose implements p2p.Banks.
-func (y *payee) SignClose(ctx context.Context, r *wire.CloseSign) (*wire.CloseDone, error) {
-	s, err := y.state(ctx, r.Bank)
+func (y *Service) SignClose(ctx context.Context, r *wire.CloseSign) (*wire.CloseDone, error) {
+	s, err := y.payee(ctx, r.Bank)
 	if err != nil {
 		return nil, err
 	}
 	if s.Joined != nil {
 		return &wire.CloseDone{Txid: s.Joined.Txid}, nil
 	}
-	paper, err := (*Node)(y).paper(ctx, payeeRef(r.Bank), s.At)
+	paper, err := y.paper(ctx, payeeRef(r.Bank), s.At)
 	if err != nil {
 		return nil, err
 	}
@@ -356,8 +353,8 @@ func (y *payee) SignClose(ctx context.Context, r *wire.CloseSign) (*wire.CloseDo
 	if err != nil {
 		return nil, err
 	}
-	_, err = y.engine.TellWith(ctx, payeeRef(r.Bank), bank.CloseSigned{Sent: *sent}, func(tx engine.Tx) error {
-		return y.wallet.UseScript(tx, s.Offer.Script)
+	_, err = y.cfg.Engine.TellWith(ctx, payeeRef(r.Bank), bank.CloseSigned{Sent: *sent}, func(tx engine.Tx) error {
+		return y.cfg.Coins.UseScript(tx, s.Offer.Script)
 	})
 	return &wire.CloseDone{Txid: sent.Txid}, err
 }

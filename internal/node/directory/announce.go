@@ -1,4 +1,4 @@
-package node
+package directory
 
 import (
 	"bytes"
@@ -36,11 +36,11 @@ var (
 
 // Entry is what the chain says under a hint's key, and the least that the hint
 // has to burn to stand first there: ErrNoNames.
-func (n *Node) Entry(ctx context.Context, h blockname.Hint) (e blockname.Entry, needed wire.Sat, err error) {
-	if n.names == nil {
+func (d *Directory) Entry(ctx context.Context, h blockname.Hint) (e blockname.Entry, needed wire.Sat, err error) {
+	if d.cfg.Names == nil {
 		return nil, 0, ErrNoNames
 	}
-	err = n.names.View(ctx, func(r blockname.Reader) (err error) {
+	err = d.cfg.Names.View(ctx, func(r blockname.Reader) (err error) {
 		e, err = blockname.Lookup(r, h.Kind, h.Name, h.DHT)
 		return err
 	})
@@ -48,7 +48,7 @@ func (n *Node) Entry(ctx context.Context, h blockname.Hint) (e blockname.Entry, 
 }
 
 // Names is the index of hints; nil where the node does not read them.
-func (n *Node) Names() *names.Index { return n.names }
+func (d *Directory) Names() *names.Index { return d.cfg.Names }
 
 // HintScript is the output script of a hint; an error wraps
 // blockname.ErrMalformed.
@@ -64,32 +64,32 @@ func HintScript(h blockname.Hint) ([]byte, error) {
 // would not make it the first of its entry as of now, ErrStands where it is and
 // would not gain by it, or is on its way, wallet.ErrNoFunds, or an error that wraps
 // blockname.ErrMalformed.
-func (n *Node) Register(ctx context.Context, h blockname.Hint, burn wire.Sat, rate wire.SatPerKVB) (*btcwire.MsgTx, error) {
-	return n.register(ctx, h, rate, func(tx engine.Tx, e blockname.Entry) (wire.Sat, error) {
+func (d *Directory) Register(ctx context.Context, h blockname.Hint, burn wire.Sat, rate wire.SatPerKVB) (*btcwire.MsgTx, error) {
+	return d.register(ctx, h, rate, func(tx engine.Tx, e blockname.Entry) (wire.Sat, error) {
 		switch needed := e.Needed(h); {
 		case burn < needed:
 			return 0, fmt.Errorf("%w: burn %v or more", ErrOutbid, needed)
 		case len(e) > 0 && e[0].Hint == h && (burn == 0 || !h.Kind.AddsUp() && burn <= e[0].Burned):
 			return 0, ErrStands
 		}
-		return burn, n.onItsWay(tx, h)
+		return burn, d.onItsWay(tx, h)
 	})
 }
 
 // register pays for a hint what bid says, which runs in the transaction that
 // keeps the payment, with the hint's entry.
-func (n *Node) register(ctx context.Context, h blockname.Hint, rate wire.SatPerKVB, bid func(engine.Tx, blockname.Entry) (wire.Sat, error)) (*btcwire.MsgTx, error) {
+func (d *Directory) register(ctx context.Context, h blockname.Hint, rate wire.SatPerKVB, bid func(engine.Tx, blockname.Entry) (wire.Sat, error)) (*btcwire.MsgTx, error) {
 	script, err := HintScript(h)
 	if err != nil {
 		return nil, err
 	}
-	if n.names == nil {
+	if d.cfg.Names == nil {
 		return nil, ErrNoNames
 	}
 	if rate == 0 {
-		rate = n.engine.FeeRate()
+		rate = d.cfg.Engine.FeeRate()
 	}
-	return n.pay(ctx, func(tx engine.Tx) (*btcwire.MsgTx, error) {
+	return d.cfg.Coins.PayWith(ctx, func(tx engine.Tx) (*btcwire.MsgTx, error) {
 		e, err := blockname.Lookup(names.In(tx), h.Kind, h.Name, h.DHT)
 		if err != nil {
 			return nil, err
@@ -98,11 +98,7 @@ func (n *Node) register(ctx context.Context, h blockname.Hint, rate wire.SatPerK
 		if err != nil {
 			return nil, err
 		}
-		at, _, err := tx.Position()
-		if err != nil {
-			return nil, err
-		}
-		return n.wallet.Burn(tx, script, burn, rate, at.Height)
+		return d.cfg.Coins.Burn(tx, script, burn, rate)
 	})
 }
 
@@ -112,8 +108,8 @@ const ownDHT = 16
 
 // Hint is the hint by which others find this agent, at its first TCP address that
 // they can dial, or where it has none by QUIC: ErrNoAddress.
-func (n *Node) Hint() (h blockname.Hint, err error) {
-	list, err := n.ownHints()
+func (d *Directory) Hint() (h blockname.Hint, err error) {
+	list, err := d.ownHints()
 	if err == nil {
 		h = list[0]
 	}
@@ -122,17 +118,17 @@ func (n *Node) Hint() (h blockname.Hint, err error) {
 
 // ownHints are the hints of all addresses that others can dial, the best first:
 // ErrNoAddress where there are none.
-func (n *Node) ownHints() ([]blockname.Hint, error) {
-	if !n.IsAgent() {
+func (d *Directory) ownHints() ([]blockname.Hint, error) {
+	if !d.serves() {
 		return nil, ErrNoAddress
 	}
-	id, err := p2p.PeerID(n.self)
+	id, err := p2p.PeerID(d.cfg.Self)
 	if err != nil {
 		return nil, err
 	}
 	name := blockname.Hint{Name: TLD, DHT: PlaceOf(id)[:ownDHT]}
 	var short, tcp, quic []blockname.Hint
-	for _, a := range n.host.Public() {
+	for _, a := range d.host.Public() {
 		m, err := multiaddr.NewMultiaddr(a)
 		if err != nil {
 			continue
@@ -165,16 +161,16 @@ func (n *Node) ownHints() ([]blockname.Hint, error) {
 
 // advertise keeps the agent's own hint on the chain, the first at its place, until
 // ctx ends.
-func (n *Node) advertise(ctx context.Context) {
+func (d *Directory) advertise(ctx context.Context) {
 	var last error
-	for at := wire.Height(0); n.names.Wait(ctx, at) == nil; {
-		at, _ = n.names.Read()
+	for at := wire.Height(0); d.cfg.Names.Wait(ctx, at) == nil; {
+		at, _ = d.cfg.Names.Read()
 		at++
-		err := n.advertiseOnce(ctx)
-		for errors.Is(err, errApart) && ctx.Err() == nil {
+		err := d.AdvertiseOnce(ctx, d.cfg.Advertise.MaxBurn)
+		for errors.Is(err, ErrApart) && ctx.Err() == nil {
 			select {
 			case <-time.After(time.Second):
-				err = n.advertiseOnce(ctx)
+				err = d.AdvertiseOnce(ctx, d.cfg.Advertise.MaxBurn)
 			case <-ctx.Done():
 			}
 		}
@@ -182,7 +178,7 @@ func (n *Node) advertise(ctx context.Context) {
 			return
 		}
 		if err != nil && (last == nil || err.Error() != last.Error()) {
-			n.log.Warn("the agent's hint is not on the chain, and it cannot be put there", "err", err)
+			d.cfg.Log.Warn("the agent's hint is not on the chain, and it cannot be put there", "err", err)
 		}
 		last = err
 	}
@@ -195,8 +191,8 @@ var ErrHintLost = errors.New("the agent's hint is not on the chain")
 // is not there and could not be put there when the last block came: an error
 // that wraps ErrHintLost and the reason. It is nil if all is well, or if the
 // agent keeps no hint.
-func (n *Node) HintTrouble() error {
-	if why := n.hintLost.Load(); why != nil {
+func (d *Directory) HintTrouble() error {
+	if why := d.hintLost.Load(); why != nil {
 		return fmt.Errorf("%w: %w", ErrHintLost, *why)
 	}
 	return nil
@@ -210,24 +206,28 @@ type announced struct {
 	At          wire.Height
 }
 
-// keyAnnounced has it.
+// bucketHome keeps what concerns the home as a whole; the announcement is under
+// keyAnnounced.
+const bucketHome = "home"
+
 var keyAnnounced = []byte("announcement")
 
 // errSoon: a hint was paid for less than a day ago.
 var errSoon = errors.New("it was put there less than a day ago; the next try comes a day after")
 
-// errApart: the wallet and the index of names are not at the same block.
-var errApart = errors.New("the chain is being read")
+// ErrApart: the wallet and the index of names are not at the same block.
+var ErrApart = errors.New("the chain is being read")
 
-// advertiseOnce looks whether the hint is there, puts it there if not, and notes
-// for HintTrouble how that went.
-func (n *Node) advertiseOnce(ctx context.Context) error {
-	err := n.putHint(ctx)
+// AdvertiseOnce looks whether the agent's hint is there, puts it there if not,
+// burning at most limit in all, and notes for HintTrouble how that went: ErrOutbid,
+// ErrApart.
+func (d *Directory) AdvertiseOnce(ctx context.Context, limit wire.Sat) error {
+	err := d.putHint(ctx, limit)
 	switch {
 	case err == nil:
-		n.hintLost.Store(nil)
-	case !errors.Is(err, errApart) && ctx.Err() == nil:
-		n.hintLost.Store(&err)
+		d.hintLost.Store(nil)
+	case !errors.Is(err, ErrApart) && ctx.Err() == nil:
+		d.hintLost.Store(&err)
 	}
 	return err
 }
@@ -235,16 +235,15 @@ func (n *Node) advertiseOnce(ctx context.Context) error {
 // putHint puts the hint there unless it is, or is on its way. Each time that
 // somebody outbids it, it burns at least twice as much as the last time, so that
 // it does not take many times to come to the limit.
-func (n *Node) putHint(ctx context.Context) error {
-	own, err := n.ownHints()
+func (d *Directory) putHint(ctx context.Context, limit wire.Sat) error {
+	own, err := d.ownHints()
 	if err != nil {
 		return err
 	}
 	h := own[0]
-	limit := n.cfg.Advertise.MaxBurn
 	var before announced
 	var burned wire.Sat
-	t, err := n.register(ctx, h, 0, func(tx engine.Tx, _ blockname.Entry) (burn wire.Sat, err error) {
+	t, err := d.register(ctx, h, 0, func(tx engine.Tx, _ blockname.Entry) (burn wire.Sat, err error) {
 		var e blockname.Entry // of h; any of the own ones will do where it stands first
 		for _, o := range slices.Backward(own) {
 			if e, err = blockname.Lookup(names.In(tx), o.Kind, o.Name, o.DHT); err != nil {
@@ -253,7 +252,7 @@ func (n *Node) putHint(ctx context.Context) error {
 			if len(e) > 0 && slices.Contains(own, e[0].Hint) {
 				return 0, ErrStands
 			}
-			if err := n.onItsWay(tx, o); err != nil {
+			if err := d.onItsWay(tx, o); err != nil {
 				return 0, err
 			}
 		}
@@ -264,7 +263,7 @@ func (n *Node) putHint(ctx context.Context) error {
 			return 0, err
 		}
 		if read, ok, err := names.Position(tx); err != nil || !ok || read != at {
-			return 0, cmp.Or(err, errApart)
+			return 0, cmp.Or(err, ErrApart)
 		}
 		raw, err := tx.Get(bucketHome, keyAnnounced)
 		if err != nil {
@@ -279,32 +278,32 @@ func (n *Node) putHint(ctx context.Context) error {
 		now := announced{Total: before.Total, Last: before.Last, At: at.Height}
 		needed := e.Needed(h)
 		switch {
-		case before.At > 0 && at.Height >= before.At && at.Height < before.At+wire.Height(n.margins.BlocksPerDay):
+		case before.At > 0 && at.Height >= before.At && at.Height < before.At+wire.Height(d.cfg.BlocksPerDay):
 			// What others say of our address must not cost us a fee a block.
 			return 0, errSoon
 		case needed == 0:
-			return 0, n.keepAnnounced(tx, now)
+			return 0, d.keepAnnounced(tx, now)
 		}
 		if burn = max(needed, 2*before.Last); burn > limit-before.Total {
 			return 0, fmt.Errorf("%w: %v for %s, %v burned before, and %v is the limit", ErrOutbid, burn, h.DHT, before.Total, limit)
 		}
 		burned = burn
 		now.Total, now.Last = before.Total+burn, burn
-		return burn, n.keepAnnounced(tx, now)
+		return burn, d.keepAnnounced(tx, now)
 	})
 	switch {
 	case errors.Is(err, ErrStands):
 		return nil
 	case errors.Is(err, chain.ErrRejected): // nothing is paid
-		return errors.Join(err, n.store.Update(ctx, func(tx engine.Tx) error { return n.keepAnnounced(tx, before) }))
+		return errors.Join(err, d.cfg.Store.Update(ctx, func(tx engine.Tx) error { return d.keepAnnounced(tx, before) }))
 	case err != nil:
 		return err
 	}
-	n.log.Info("the agent's hint is on its way to the chain", "hint", h.DHT, "burned", burned, "txid", t.TxHash())
+	d.cfg.Log.Info("the agent's hint is on its way to the chain", "hint", h.DHT, "burned", burned, "txid", t.TxHash())
 	return nil
 }
 
-func (n *Node) keepAnnounced(tx engine.Tx, a announced) error {
+func (d *Directory) keepAnnounced(tx engine.Tx, a announced) error {
 	raw, err := wire.Marshal(&a)
 	if err != nil {
 		return err
@@ -314,12 +313,12 @@ func (n *Node) keepAnnounced(tx engine.Tx, a announced) error {
 
 // onItsWay is ErrStands where an unconfirmed transaction of the wallet, whatever
 // its ID, pays for a hint.
-func (n *Node) onItsWay(tx engine.Tx, h blockname.Hint) error {
+func (d *Directory) onItsWay(tx engine.Tx, h blockname.Hint) error {
 	script, err := HintScript(h)
 	if err != nil {
 		return err
 	}
-	txs, err := n.wallet.Unconfirmed(tx)
+	txs, err := d.cfg.Coins.Unconfirmed(tx)
 	if err != nil {
 		return err
 	}

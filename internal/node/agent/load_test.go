@@ -1,4 +1,4 @@
-package node
+package agent
 
 import (
 	"errors"
@@ -11,6 +11,13 @@ import (
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/wire"
 )
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
 
 // TestQuotas: a peer, with however many addresses, and a network, with however
 // many peers, have no more than their shares of what nobody has paid for; and

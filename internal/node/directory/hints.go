@@ -1,4 +1,4 @@
-package node
+package directory
 
 import (
 	"cmp"
@@ -71,10 +71,10 @@ func newHints() hints {
 }
 
 // hinted are the ways into the DHT that stand on the chain.
-func (n *Node) hinted() []string {
-	n.hints.mu.Lock()
-	defer n.hints.mu.Unlock()
-	return slices.Clone(n.hints.seeds)
+func (d *Directory) hinted() []string {
+	d.hints.mu.Lock()
+	defer d.hints.mu.Unlock()
+	return slices.Clone(d.hints.seeds)
 }
 
 // tell notes what became of a hint, and who may use it; h.mu is not held.
@@ -106,25 +106,25 @@ func (h *hints) choose(order []blockname.Hint, regtest bool) {
 
 // seek tries the hints of the chain with every block that is read, and until the
 // node is in the DHT.
-func (n *Node) seek(ctx context.Context) {
+func (d *Directory) seek(ctx context.Context) {
 	first := true
 	for wait := seekEvery; ; wait = min(2*wait, seekAgain) {
-		at, tip := n.names.Read()
-		if n.tryHints(ctx) {
+		at, tip := d.cfg.Names.Read()
+		if d.tryHints(ctx) {
 			wait = seekEvery
 		}
-		if n.host != nil && n.Joined() && n.host.Known() == 0 {
+		if d.host != nil && d.Joined() && d.host.Known() == 0 {
 			// The first of its network, as it seemed, is not any more.
-			if err := errors.Join(n.host.Bootstrap(ctx), n.calls.Bootstrap(ctx)); err != nil {
-				n.log.Debug("not in the DHT", "err", err)
+			if err := errors.Join(d.host.Bootstrap(ctx), d.calls.Bootstrap(ctx)); err != nil {
+				d.cfg.Log.Debug("not in the DHT", "err", err)
 			}
 		}
 		if tip && first {
 			first = false
-			close(n.hints.ready)
+			close(d.hints.ready)
 		}
 		next, cancel := context.WithTimeout(ctx, wait)
-		_ = n.names.Wait(next, at+1)
+		_ = d.cfg.Names.Wait(next, at+1)
 		cancel()
 		if ctx.Err() != nil {
 			return
@@ -134,16 +134,16 @@ func (n *Node) seek(ctx context.Context) {
 
 // candidates are the hints of the chain's seeds: in turn the one that burned most
 // of those left, and the one closest to a place drawn by this node.
-func (n *Node) candidates(ctx context.Context) (list []blockname.Hint) {
+func (d *Directory) candidates(ctx context.Context) (list []blockname.Hint) {
 	var sources [2][]blockname.Entry
-	if err := n.names.View(ctx, func(r blockname.Reader) (err error) {
+	if err := d.cfg.Names.View(ctx, func(r blockname.Reader) (err error) {
 		if sources[0], err = blockname.Largest(r, TLD, maxHinted); err != nil {
 			return err
 		}
-		sources[1], err = blockname.Closest(r, TLD, n.hints.place, maxRandom)
+		sources[1], err = blockname.Closest(r, TLD, d.hints.place, maxRandom)
 		return err
 	}); err != nil {
-		n.log.Debug("no hints read", "err", err)
+		d.cfg.Log.Debug("no hints read", "err", err)
 		return nil
 	}
 	var bids [2][]blockname.Hint
@@ -184,11 +184,11 @@ func (t tried) due(lone bool) time.Time {
 // others are left. A hint costs little and may name anybody's address: of one
 // network so many are asked in a round, in an order that nobody knows before, and
 // so many of those that are proven are used.
-func (n *Node) tryHints(ctx context.Context) (more bool) {
-	list := n.candidates(ctx)
-	h, regtest := &n.hints, n.cfg.Network == wire.Regtest
+func (d *Directory) tryHints(ctx context.Context) (more bool) {
+	list := d.candidates(ctx)
+	h, regtest := &d.hints, d.cfg.Network == wire.Regtest
 	now := time.Now()
-	lone := n.calls.Known() == 0 || n.host != nil && n.host.Known() == 0
+	lone := d.calls.Known() == 0 || d.host != nil && d.host.Known() == 0
 	h.mu.Lock()
 	standing := map[blockname.Hint]tried{}
 	var due []blockname.Hint
@@ -213,13 +213,13 @@ func (n *Node) tryHints(ctx context.Context) (more bool) {
 		places <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-places }()
-			seed, err := n.prove(ctx, hint, &quota)
+			seed, err := d.prove(ctx, hint, &quota)
 			switch {
 			case ctx.Err() != nil:
 			case errors.Is(err, errQuota):
 				left.Store(true)
 			case err != nil:
-				n.log.Debug("a hint leads nowhere", "dht", hint.DHT, "err", err)
+				d.cfg.Log.Debug("a hint leads nowhere", "dht", hint.DHT, "err", err)
 				h.tell(hint, tried{at: now, fails: standing[hint].fails + 1}, list, regtest)
 			default:
 				h.tell(hint, tried{at: now, seed: seed}, list, regtest)
@@ -252,7 +252,7 @@ func (q *quota) take(network string) bool {
 
 // prove asks who listens where a hint says, and returns a seed: a multiaddr with
 // the peer ID, whose place begins as the hint says. errQuota.
-func (n *Node) prove(ctx context.Context, hint blockname.Hint, q *quota) (seed string, err error) {
+func (d *Directory) prove(ctx context.Context, hint blockname.Hint, q *quota) (seed string, err error) {
 	addrs, err := hostsOf(ctx, hint, q)
 	if err != nil {
 		return "", err
@@ -263,7 +263,7 @@ func (n *Node) prove(ctx context.Context, hint blockname.Hint, q *quota) (seed s
 			continue
 		}
 		var id peer.ID
-		if id, err = n.calls.Probe(ctx, at); err != nil {
+		if id, err = d.calls.Probe(ctx, at); err != nil {
 			continue
 		}
 		if !strings.HasPrefix(PlaceOf(id), hint.DHT) {

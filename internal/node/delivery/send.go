@@ -1,4 +1,4 @@
-package node
+package delivery
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/mail"
+	"github.com/bitgram/bitgram/internal/node/disk"
 	"github.com/bitgram/bitgram/internal/wallet"
 	"github.com/bitgram/bitgram/seal"
 	"github.com/bitgram/bitgram/wire"
@@ -37,8 +38,8 @@ var ErrEmpty = errors.New("the message is empty")
 // Send encrypts a letter, keeps the payload and starts to deliver it. When it
 // returns, the message is queued: the rest happens in the engine, also after a
 // crash.
-func (n *Node) Send(ctx context.Context, l Letter) (engine.Ref, error) {
-	body := n.watched("encrypting", l.Body, l.Size)
+func (d *Delivery) Send(ctx context.Context, l Letter) (engine.Ref, error) {
+	body := d.watched("encrypting", l.Body, l.Size)
 	var terms deal.Terms
 	if _, err := rand.Read(terms.Ephemeral[:]); err != nil {
 		return engine.Ref{}, err
@@ -47,14 +48,14 @@ func (n *Node) Send(ctx context.Context, l Letter) (engine.Ref, error) {
 	if err != nil {
 		return engine.Ref{}, err
 	}
-	file, err := n.files.create()
+	file, err := d.cfg.Files.Create()
 	if err != nil {
 		return engine.Ref{}, err
 	}
-	defer file.discard()
-	mime := mail.Compose(mail.Meta{From: n.Address(), To: wire.EncodeAddress(n.cfg.Network, l.To), Subject: l.Subject,
+	defer file.Discard()
+	mime := mail.Compose(mail.Meta{From: wire.EncodeAddress(d.cfg.Network, d.cfg.Self), To: wire.EncodeAddress(d.cfg.Network, l.To), Subject: l.Subject,
 		Filename: l.Filename, Date: time.Now()}, body, l.Attachments...)
-	info, err := sec.Encrypt(file, mime, n.identity)
+	info, err := sec.Encrypt(file, mime, d.cfg.Identity)
 	_ = mime.Close()
 	if err != nil {
 		return engine.Ref{}, err
@@ -62,34 +63,34 @@ func (n *Node) Send(ctx context.Context, l Letter) (engine.Ref, error) {
 	if body.done == 0 && len(l.Attachments) == 0 {
 		return engine.Ref{}, ErrEmpty
 	}
-	nonce, candidates, err := n.neighbourhood(ctx, info.Hash, seal.SealedSize(info.Size), &l)
+	nonce, candidates, err := d.neighbourhood(ctx, info.Hash, seal.SealedSize(info.Size), &l)
 	if err != nil {
 		return engine.Ref{}, err
 	}
 	terms.Key = seal.MessageKey(info.Hash, nonce)
 	ref := senderRef(terms.Key)
-	if err := file.keep(n.files.path(dirOutgoing, ref.ID, "")); err != nil {
+	if err := file.Keep(d.cfg.Files.Path(dirOutgoing, ref.ID, "")); err != nil {
 		return engine.Ref{}, err
 	}
 	terms.Recipient, terms.PayloadHash, terms.PayloadSize = l.To, info.Hash, info.Size
 	terms.Subject = l.Subject
 	terms.Agents, terms.Shape, terms.MaxCost, terms.Blocks = l.Agents, l.Shape, l.MaxCost, l.Blocks
-	terms.Candidates, terms.Margins, terms.Created = candidates, n.margins, time.Now().Unix()
+	terms.Candidates, terms.Margins, terms.Created = candidates, d.cfg.Margins, time.Now().Unix()
 	for _, s := range []*wire.Secret{&terms.Seed, &terms.RefundKey} {
 		if _, err := rand.Read(s[:]); err != nil {
 			return engine.Ref{}, err
 		}
 	}
-	err = n.engine.CreateWith(ctx, func(tx engine.Tx) (engine.Creation, error) {
+	err = d.cfg.Engine.CreateWith(ctx, func(tx engine.Tx) (engine.Creation, error) {
 		var err error
-		if terms.RefundTo, err = n.wallet.PeekScript(tx, wallet.Internal); err != nil {
+		if terms.RefundTo, err = d.cfg.Coins.PeekScript(tx, wallet.Internal); err != nil {
 			return engine.Creation{}, err
 		}
 		state, effects, err := deal.NewSender(terms)
 		return engine.Creation{Ref: ref, State: state, Effects: engine.EffectsOf(effects)}, err
 	})
 	if err != nil {
-		return engine.Ref{}, errors.Join(err, remove(n.files.path(dirOutgoing, ref.ID, "")))
+		return engine.Ref{}, errors.Join(err, disk.Remove(d.cfg.Files.Path(dirOutgoing, ref.ID, "")))
 	}
 	return ref, nil
 }
@@ -104,27 +105,27 @@ type Estimate struct {
 
 // Estimate looks for agents and adds up their prices for a payload of size
 // bytes. Nobody is asked for a quote, and nothing is kept.
-func (n *Node) Estimate(ctx context.Context, l Letter, size uint64) (e Estimate, err error) {
+func (d *Delivery) Estimate(ctx context.Context, l Letter, size uint64) (e Estimate, err error) {
 	var payload wire.Hash
 	_, _ = rand.Read(payload[:]) // never fails (crypto/rand)
 	sealed := seal.SealedSize(size)
-	_, candidates, err := n.neighbourhood(ctx, payload, sealed, &l)
+	_, candidates, err := d.neighbourhood(ctx, payload, sealed, &l)
 	if err != nil {
 		return e, err
 	}
 	rates := map[wire.Key]wire.Psat{}
-	for _, ad := range n.Roster() {
-		rates[ad.Agent] = ad.Rate
+	for _, m := range d.cfg.Directory.Met() {
+		rates[m.Ad.Agent] = m.Ad.Rate
 	}
 	outputs := l.Agents
 	if l.Shape == wire.OneOfMany {
 		outputs = 1
 	}
-	rate := n.engine.FeeRate()
-	expiry := n.engine.Position().Height + wire.Height(l.Blocks+n.margins.Slack)
+	rate := d.cfg.Engine.FeeRate()
+	expiry := d.cfg.Engine.Position().Height + wire.Height(l.Blocks+d.cfg.Margins.Slack)
 	var offers []choose.Offer
 	for _, c := range candidates {
-		price, err := wire.StoragePrice(rates[c.Agent], sealed, l.Blocks, n.margins.BlocksPerDay)
+		price, err := wire.StoragePrice(rates[c.Agent], sealed, l.Blocks, d.cfg.Margins.BlocksPerDay)
 		if err != nil {
 			continue
 		}
@@ -151,10 +152,10 @@ type meter struct {
 	done, total uint64
 }
 
-func (n *Node) watched(what string, r io.Reader, total uint64) *meter {
+func (d *Delivery) watched(what string, r io.Reader, total uint64) *meter {
 	tell := func(uint64, uint64) {}
-	if n.cfg.Progress != nil {
-		tell = func(done, total uint64) { n.cfg.Progress(what, done, total) }
+	if d.cfg.Progress != nil {
+		tell = func(done, total uint64) { d.cfg.Progress(what, done, total) }
 	}
 	return &meter{r: r, tell: tell, total: total}
 }

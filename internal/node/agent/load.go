@@ -1,12 +1,11 @@
-package node
+package agent
 
 import (
-	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 
-	"github.com/bitgram/bitgram/internal/bank"
-	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/p2p"
@@ -72,66 +71,12 @@ func delta(c engine.Change) (d Stored, ok bool) {
 	return d, ok
 }
 
-// bucketClaimable lists what may share a claim transaction: the txid of the one
-// that a deal is in, or zeros ‖ point → nothing.
-const bucketClaimable = "agent/claimable"
-
-// claimKey is where a contract stands in bucketClaimable, nil for nowhere. A
-// deal in 1-of-many claims alone, so that a sibling that wins its output takes
-// nobody with it.
-func claimKey(state any) []byte {
-	a, ok := state.(deal.Agent)
-	if !ok || a.Quote.Shape != wire.PerAgent || !a.Claimable() {
-		return nil
-	}
-	txid := sentOr(a.Claim).Txid
-	return append(txid[:], a.Quote.Point[:]...)
-}
-
-// shareKey is where a contract stands in an index of what may share a transaction;
-// no key for nowhere.
-func shareKey(state any) (bucket string, key []byte) {
-	of := func(sent *contract.Sent, id wire.Hash) []byte {
-		txid := sentOr(sent).Txid
-		return append(txid[:], id[:]...)
-	}
-	switch s := state.(type) {
-	case deal.Agent:
-		if key = claimKey(s); key != nil {
-			bucket = bucketClaimable
-		}
-	case bank.Payee:
-		if s.Stop != bank.NotStopped && s.Closable() && !s.Solo {
-			return bucketClosable, of(s.Alone, s.Bank)
-		}
-	case bank.Payer:
-		if s.Refundable() && !s.Solo {
-			return bucketRefundable, of(s.Refund, s.Bank)
-		}
-	}
-	return bucket, key
-}
-
 // bucketSums keeps the agent's sums, so that none of its deals is read at the
 // start.
 const bucketSums = "agent/sums"
 
-// account moves the sums and the index of claimable deals in the transaction
-// that moves the deal.
+// account moves the sums in the transaction that moves the deal.
 func account(tx engine.Tx, c engine.Change) error {
-	bucket, after := shareKey(c.State)
-	if old, before := shareKey(c.Before); old != bucket || !bytes.Equal(before, after) {
-		if before != nil {
-			if err := tx.Delete(old, before); err != nil {
-				return err
-			}
-		}
-		if after != nil {
-			if err := tx.Put(bucket, after, []byte{}); err != nil {
-				return err
-			}
-		}
-	}
 	d, ok := delta(c)
 	if !ok || d == (Stored{}) {
 		return nil
@@ -157,8 +102,8 @@ func sums(tx engine.Tx) (s Stored, err error) {
 }
 
 // Stored reports on the agent.
-func (n *Node) Stored(ctx context.Context) (s Stored, err error) {
-	err = n.store.View(ctx, func(tx engine.Tx) error {
+func (a *Agent) Stored(ctx context.Context) (s Stored, err error) {
+	err = a.cfg.Store.View(ctx, func(tx engine.Tx) error {
 		s, err = sums(tx)
 		return err
 	})
@@ -321,4 +266,49 @@ func (l *load) reserve(point wire.Key, size uint64, p *deal.Policy) (free func()
 			l.owe(c, back)
 		}
 	}, nil
+}
+
+// Audit checks that the sums, in the database and in memory, are those of the deals,
+// and that the index of what can be claimed has exactly those that can.
+func (a *Agent) Audit(ctx context.Context) error {
+	var want, kept Stored
+	var errs []error
+	if err := a.cfg.Store.View(ctx, func(tx engine.Tx) (err error) {
+		claimable := map[string]bool{}
+		if err := tx.Each(deal.KindAgent, true, func(ref engine.Ref, raw []byte) error {
+			var s deal.Agent
+			if err := wire.Unmarshal(raw, &s); err != nil {
+				return err
+			}
+			want.add(of(&s))
+			if k := a.claims.Key(ref, s); k != nil {
+				claimable[string(k)] = true
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+		if err := tx.Scan(a.claims.Bucket, nil, 0, func(key, _ []byte) error {
+			if !claimable[string(key)] {
+				errs = append(errs, fmt.Errorf("it would claim %x", key))
+			}
+			delete(claimable, string(key))
+			return nil
+		}); err != nil {
+			return err
+		}
+		if len(claimable) > 0 {
+			errs = append(errs, fmt.Errorf("it misses %d claims", len(claimable)))
+		}
+		kept, err = sums(tx)
+		return err
+	}); err != nil {
+		return err
+	}
+	a.load.mu.Lock()
+	defer a.load.mu.Unlock()
+	if kept != want || a.load.sums != want {
+		errs = append(errs, fmt.Errorf("it counts %+v, remembers %+v, has %+v", kept, a.load.sums, want))
+	}
+	return errors.Join(errs...)
 }

@@ -1,4 +1,4 @@
-package node
+package delivery
 
 import (
 	"errors"
@@ -20,15 +20,15 @@ func TestFind(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer st.Close()
-	n := &Node{store: st}
+	n := &Delivery{cfg: Config{Store: st}}
 	mine, other := wire.MessageKey{0xaa, 1}, wire.MessageKey{0xaa, 1, 2}
 	sender := func(k wire.MessageKey) any { return deal.Sender{Terms: deal.Terms{Key: k}} }
 	received := func(k wire.MessageKey, p deal.RecipientPhase) any { return deal.Recipient{Key: k, Phase: p} }
 	if err := st.Update(t.Context(), func(tx engine.Tx) error {
 		for i, s := range []any{received(mine, deal.RecipientFound), received(mine, deal.RecipientRead), sender(mine), received(mine, deal.RecipientLost), received(other, deal.RecipientRead)} {
-			kind := engine.KindRecipient
+			kind := engine.Kind(deal.KindRecipient)
 			if i == 2 {
-				kind = engine.KindSender
+				kind = deal.KindSender
 			}
 			raw, err := wire.Marshal(s)
 			if err != nil {
@@ -48,14 +48,14 @@ func TestFind(t *testing.T) {
 		want  byte
 		err   error
 	}{
-		{mine.ID().String(), []engine.Kind{engine.KindSender, engine.KindRecipient}, 2, nil},
-		{mine.ID().String(), []engine.Kind{engine.KindRecipient, engine.KindSender}, 1, nil},
-		{mine.ID().String(), []engine.Kind{engine.KindSender}, 2, nil},
-		{other.ID().String()[:6], []engine.Kind{engine.KindSender, engine.KindRecipient}, 4, nil},
-		{"AA01", []engine.Kind{engine.KindSender, engine.KindRecipient}, 0, ErrAmbiguous},
-		{other.ID().String(), []engine.Kind{engine.KindSender}, 0, ErrNoMessage},
-		{"aa0", []engine.Kind{engine.KindSender}, 0, ErrNoMessage},
-		{"abcd", []engine.Kind{engine.KindSender, engine.KindRecipient}, 0, ErrNoMessage},
+		{mine.ID().String(), []engine.Kind{deal.KindSender, deal.KindRecipient}, 2, nil},
+		{mine.ID().String(), []engine.Kind{deal.KindRecipient, deal.KindSender}, 1, nil},
+		{mine.ID().String(), []engine.Kind{deal.KindSender}, 2, nil},
+		{other.ID().String()[:6], []engine.Kind{deal.KindSender, deal.KindRecipient}, 4, nil},
+		{"AA01", []engine.Kind{deal.KindSender, deal.KindRecipient}, 0, engine.ErrAmbiguous},
+		{other.ID().String(), []engine.Kind{deal.KindSender}, 0, ErrNoMessage},
+		{"aa0", []engine.Kind{deal.KindSender}, 0, ErrNoMessage},
+		{"abcd", []engine.Kind{deal.KindSender, deal.KindRecipient}, 0, ErrNoMessage},
 	} {
 		ref, _, err := n.Find(t.Context(), c.id, c.kinds...)
 		if !errors.Is(err, c.err) || err == nil && ref.ID[0] != c.want {

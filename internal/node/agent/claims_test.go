@@ -1,4 +1,4 @@
-package node
+package agent
 
 import (
 	"log/slog"
@@ -8,18 +8,20 @@ import (
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/node/share"
 	"github.com/bitgram/bitgram/internal/store"
 	"github.com/bitgram/bitgram/wire"
 )
 
 // TestClaimGroup: a claim takes as many others along as a transaction may have,
 // and none that is in another transaction, claims alone, can't be claimed or
-// can't be read; one deal of a batch looks after it in a block.
+// can't be read.
 func TestClaimGroup(t *testing.T) {
 	st, err := store.Open(filepath.Join(t.TempDir(), "db"))
 	must(t, err)
 	defer st.Close()
-	a := &agent{store: st, log: slog.New(slog.DiscardHandler)}
+	a := &Agent{cfg: Config{Log: slog.New(slog.DiscardHandler)}}
+	a.claims = claiming(&a.cfg)
 	sigma, batch := wire.Secret{1}, &contract.Sent{Txid: wire.Hash{7}}
 	deals := map[byte][]deal.Agent{}
 	save := func(kind byte, d deal.Agent) {
@@ -27,7 +29,7 @@ func TestClaimGroup(t *testing.T) {
 		d.Package, d.Sigma = &wire.Package{}, &sigma
 		d.Quote.Expiry = 1000
 		must(t, st.Update(t.Context(), func(tx engine.Tx) error {
-			if err := account(tx, engine.Change{State: d}); err != nil {
+			if err := a.claims.Account(tx, engine.Change{Ref: refOf(d.Quote.Point), State: d}); err != nil {
 				return err
 			}
 			raw, err := wire.Marshal(d)
@@ -37,7 +39,7 @@ func TestClaimGroup(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			return tx.Save(agentRef(d.Quote.Point), raw, contract.Interest{})
+			return tx.Save(refOf(d.Quote.Point), raw, contract.Interest{})
 		}))
 		deals[kind] = append(deals[kind], d)
 	}
@@ -53,10 +55,10 @@ func TestClaimGroup(t *testing.T) {
 	save('u', deal.Agent{Confirmed: confirmed})
 	group := func(d deal.Agent) (got map[byte]int) {
 		must(t, st.View(t.Context(), func(tx engine.Tx) error {
-			list, err := claiming.group((*executor)(a), tx, member[deal.Agent]{agentRef(d.Quote.Point), d})
+			list, err := a.claims.Group(tx, share.Member[deal.Agent]{Ref: refOf(d.Quote.Point), State: d})
 			got = map[byte]int{}
 			for _, r := range list {
-				got[r.state.Quote.Point[0]]++
+				got[r.State.Quote.Point[0]]++
 			}
 			return err
 		}))
@@ -72,17 +74,5 @@ func TestClaimGroup(t *testing.T) {
 	}
 	if got := group(deals['f'][len(deals['f'])-1]); got['f'] > maxClaims || got['f'] < maxClaims-2 {
 		t.Errorf("%v claims in one transaction", got)
-	}
-
-	one, two := agentRef(deals['b'][0].Quote.Point), agentRef(deals['b'][1].Quote.Point)
-	for i, c := range []struct {
-		ref    engine.Ref
-		urgent bool
-		tip    wire.Height
-		want   bool
-	}{{one, false, 10, true}, {two, false, 10, false}, {one, false, 10, true}, {two, true, 10, true}, {one, true, 10, false}, {two, false, 11, true}, {one, false, 10, true}} {
-		if got := a.firstOf(batch.Txid, c.urgent, c.ref, c.tip); got != c.want {
-			t.Errorf("%d: first of its batch: %v", i, got)
-		}
 	}
 }

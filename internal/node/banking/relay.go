@@ -1,4 +1,4 @@
-package node
+package banking
 
 import (
 	"cmp"
@@ -15,27 +15,27 @@ import (
 )
 
 func relayRef(in bank.ID, payment wire.Hash) engine.Ref {
-	return engine.Ref{Kind: engine.KindRelay, ID: bank.RelayID(in, payment)}
+	return engine.Ref{Kind: bank.KindRelay, ID: bank.RelayID(in, payment)}
 }
 
 // Transfer implements p2p.Banks: a step of somebody's payment is passed on, or
 // taken by its final payee.
-func (y *payee) Transfer(ctx context.Context, t *wire.Transfer) (*wire.TransferAck, error) {
-	if err := y.ready(ctx); err != nil {
+func (y *Service) Transfer(ctx context.Context, t *wire.Transfer) (*wire.TransferAck, error) {
+	if err := y.cfg.Coins.Ready(ctx); err != nil {
 		return nil, err
 	}
-	unlock, err := y.banks.lock(ctx, bank.RelayID(t.Bank, t.ID))
+	unlock, err := y.lock(ctx, bank.RelayID(t.Bank, t.ID))
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	in, err := y.state(ctx, t.Bank)
+	in, err := y.payee(ctx, t.Bank)
 	if err != nil {
 		return nil, err
 	}
 	ref := relayRef(t.Bank, t.ID)
 	r, created := bank.NewRelay(t.Bank, t.ID), false
-	if s, err := y.engine.State(ctx, ref); err == nil {
+	if s, err := y.cfg.Engine.State(ctx, ref); err == nil {
 		r, created = s.(bank.Relay), true
 	} else if !errors.Is(err, engine.ErrNoContract) {
 		return nil, err
@@ -50,7 +50,7 @@ func (y *payee) Transfer(ctx context.Context, t *wire.Transfer) (*wire.TransferA
 	if !created && t.Amount < minPayment {
 		return nil, wire.Refuse(wire.NoCredit, "a first step of %v, of which %v are the least", t.Amount, minPayment)
 	}
-	step := passing{payee: y, ref: ref, relay: r, created: created, fresh: fresh, in: &in, t: t}
+	step := passing{Banks: y.Banks, ref: ref, relay: r, created: created, fresh: fresh, in: &in, t: t}
 	if len(t.Hops) == 0 {
 		return step.take(ctx)
 	}
@@ -62,7 +62,7 @@ const minPayment = wire.Msat(1000)
 
 // passing is one step at one hop.
 type passing struct {
-	*payee
+	*Banks
 	ref     engine.Ref
 	relay   bank.Relay
 	created bool
@@ -77,7 +77,7 @@ func (s *passing) commit(ctx context.Context, list ...engine.Delivery) error {
 	if !s.created {
 		create = append(create, engine.Creation{Ref: s.ref, State: s.relay})
 	}
-	_, err := s.engine.CreateAndTell(ctx, create, list)
+	_, err := s.cfg.Engine.CreateAndTell(ctx, create, list)
 	return err
 }
 
@@ -85,7 +85,7 @@ func (s *passing) commit(ctx context.Context, list ...engine.Delivery) error {
 func (s *passing) take(ctx context.Context) (*wire.TransferAck, error) {
 	ack := wire.TransferAck{Index: s.t.Index, Total: s.t.Total}
 	var err error
-	if ack.Sig, err = wire.Sign(s.identity, wire.TransferDigest(s.t.ID, ack.Index, ack.Total, s.self)); err != nil {
+	if ack.Sig, err = wire.Sign(s.cfg.Identity, wire.TransferDigest(s.t.ID, ack.Index, ack.Total, s.cfg.Self)); err != nil {
 		return nil, err
 	}
 	if s.fresh {
@@ -100,7 +100,7 @@ func (s *passing) take(ctx context.Context) (*wire.TransferAck, error) {
 // pass is what a banker does: it uses the payer's credit and its own bank with the
 // next hop in one commit, and answers with the final payee's word.
 func (s *passing) pass(ctx context.Context) (*wire.TransferAck, error) {
-	fees, next := s.cfg.Banking.Fees, s.t.Hops[0]
+	fees, next := s.cfg.Policy.Fees, s.t.Hops[0]
 	if fees == nil {
 		return nil, wire.Refuse(wire.NoRoute, "this payee passes nothing on")
 	}
@@ -113,14 +113,14 @@ func (s *passing) pass(ctx context.Context) (*wire.TransferAck, error) {
 	}
 	if s.fresh {
 		// Nothing of the payer's is used for a hop that is not there.
-		st, err := s.calls.BankState(ctx, out.Terms.Peer, out.Bank)
+		st, err := s.cfg.Calls.BankState(ctx, out.Terms.Peer, out.Bank)
 		if err != nil {
 			return nil, wire.Refuse(wire.NoRoute, "the next hop does not answer")
 		}
 		if st.Code != wire.OK {
 			return nil, wire.Refuse(wire.NoRoute, "the next hop takes nothing: %v", st.Code)
 		}
-		if len(s.t.Hops) > 1 && st.Reserve > (*executor)(s.payee).mostReserve(out) {
+		if len(s.t.Hops) > 1 && st.Reserve > s.mostReserve(out) {
 			return nil, wire.Refuse(wire.NoRoute, "the next hop wants to keep back too much")
 		}
 		if err := s.commit(ctx,
@@ -137,7 +137,7 @@ func (s *passing) pass(ctx context.Context) (*wire.TransferAck, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = s.engine.Tell(ctx, s.ref, bank.Answered{Ack: *ack})
+	_, err = s.cfg.Engine.Tell(ctx, s.ref, bank.Answered{Ack: *ack})
 	return ack, err
 }
 
@@ -145,10 +145,10 @@ func (s *passing) pass(ctx context.Context) (*wire.TransferAck, error) {
 // taken before.
 func (s *passing) outgoing(ctx context.Context, next wire.Hop) (*bank.Payer, error) {
 	if !s.fresh {
-		p, err := (*Node)(s.payee).payer(ctx, s.relay.Out)
+		p, err := s.payer(ctx, s.relay.Out)
 		return &p, err
 	}
-	p, err := (*Node)(s.payee).bankWith(ctx, next.Key, next.Amount)
+	p, err := s.bankWith(ctx, next.Key, next.Amount)
 	if errors.Is(err, ErrNoBank) {
 		return nil, wire.Refuse(wire.NoRoute, "no bank with %v that has %v left", next.Key, next.Amount)
 	}
@@ -157,11 +157,11 @@ func (s *passing) outgoing(ctx context.Context, next wire.Hop) (*bank.Payer, err
 
 // forward has the pennies streamed and asks the next hop.
 func (s *passing) forward(ctx context.Context, out *bank.Payer) (*wire.TransferAck, error) {
-	if err := (*executor)(s.payee).streamPennies(ctx, payerRef(out.Bank)); err != nil {
+	if err := s.streamPennies(ctx, payerRef(out.Bank)); err != nil {
 		return nil, err
 	}
 	t, last := s.t, s.t.Hops[len(s.t.Hops)-1].Key
-	ack, err := s.calls.Transfer(ctx, out.Terms.Peer, &wire.Transfer{ID: t.ID, Index: t.Index, Bank: out.Bank, Amount: t.Hops[0].Amount, Total: t.Total, Hops: t.Hops[1:]})
+	ack, err := s.cfg.Calls.Transfer(ctx, out.Terms.Peer, &wire.Transfer{ID: t.ID, Index: t.Index, Bank: out.Bank, Amount: t.Hops[0].Amount, Total: t.Total, Hops: t.Hops[1:]})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errNextHop, err)
 	}
@@ -177,9 +177,9 @@ var errNextHop = errors.New("the next hop")
 
 // bankWith is the open bank of ours with a peer that has most left, at least an
 // amount: ErrNoBank.
-func (n *Node) bankWith(ctx context.Context, peer wire.Key, amount wire.Msat) (best *bank.Payer, err error) {
+func (b *Banks) bankWith(ctx context.Context, peer wire.Key, amount wire.Msat) (best *bank.Payer, err error) {
 	left := wire.Msat(0)
-	err = n.Payers(ctx, func(p bank.Payer) error {
+	err = b.Payers(ctx, func(p bank.Payer) error {
 		if p.Terms.Peer.Key != peer || p.Spendable() != nil {
 			return nil
 		}
@@ -195,9 +195,9 @@ func (n *Node) bankWith(ctx context.Context, peer wire.Key, amount wire.Msat) (b
 }
 
 // bankers are the open banks of ours with others than a payee, one for each peer.
-func (n *Node) bankers(ctx context.Context, payee wire.Key) (list []bank.Payer, err error) {
+func (b *Banks) bankers(ctx context.Context, payee wire.Key) (list []bank.Payer, err error) {
 	seen := map[wire.Key]bool{payee: true}
-	err = n.Payers(ctx, func(p bank.Payer) error {
+	err = b.Payers(ctx, func(p bank.Payer) error {
 		if !seen[p.Terms.Peer.Key] && p.Spendable() == nil {
 			seen[p.Terms.Peer.Key] = true
 			list = append(list, p)
@@ -215,8 +215,8 @@ const maxAsked = 8
 
 // route asks bankers for the way to a payee, all at once; the cheapest counts.
 // ErrNoRoute.
-func (n *Node) route(ctx context.Context, payee wire.Key, amount wire.Msat, depth uint8) (via *bank.Payer, best *wire.Route, err error) {
-	list, err := n.bankers(ctx, payee)
+func (b *Banks) route(ctx context.Context, payee wire.Key, amount wire.Msat, depth uint8) (via *bank.Payer, best *wire.Route, err error) {
+	list, err := b.bankers(ctx, payee)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -230,7 +230,7 @@ func (n *Node) route(ctx context.Context, payee wire.Key, amount wire.Msat, dept
 	answers := make(chan found, len(list))
 	for _, p := range list {
 		go func() {
-			r, err := n.calls.Route(ctx, p.Terms.Peer, &wire.RouteRequest{Payee: payee, Amount: amount, Depth: depth})
+			r, err := b.cfg.Calls.Route(ctx, p.Terms.Peer, &wire.RouteRequest{Payee: payee, Amount: amount, Depth: depth})
 			if err != nil || len(r.Bankers) > int(depth)+1 || r.Bankers[0].Key != p.Terms.Peer.Key {
 				r = nil
 			}
@@ -258,13 +258,13 @@ func (n *Node) route(ctx context.Context, payee wire.Key, amount wire.Msat, dept
 var ErrNoRoute = errors.New("no way to that payee")
 
 // Route implements p2p.Banks.
-func (y *payee) Route(ctx context.Context, r *wire.RouteRequest) (*wire.Route, error) {
-	fees := y.cfg.Banking.Fees
+func (y *Service) Route(ctx context.Context, r *wire.RouteRequest) (*wire.Route, error) {
+	fees := y.cfg.Policy.Fees
 	if fees == nil {
 		return nil, wire.Refuse(wire.NoRoute, "this payee passes nothing on")
 	}
-	own := wire.RouteHop{Key: y.self, Fees: *fees}
-	if _, err := (*Node)(y).bankWith(ctx, r.Payee, r.Amount); err == nil {
+	own := wire.RouteHop{Key: y.cfg.Self, Fees: *fees}
+	if _, err := y.bankWith(ctx, r.Payee, r.Amount); err == nil {
 		return &wire.Route{Bankers: []wire.RouteHop{own}}, nil
 	} else if !errors.Is(err, ErrNoBank) {
 		return nil, err
@@ -272,7 +272,7 @@ func (y *payee) Route(ctx context.Context, r *wire.RouteRequest) (*wire.Route, e
 	if r.Depth == 0 {
 		return nil, wire.Refuse(wire.NoRoute, "no bank with that payee")
 	}
-	_, way, err := (*Node)(y).route(ctx, r.Payee, r.Amount, r.Depth-1)
+	_, way, err := y.route(ctx, r.Payee, r.Amount, r.Depth-1)
 	if err != nil {
 		return nil, wire.Refuse(wire.NoRoute, "no bank with that payee, and nobody who has one")
 	}
@@ -290,12 +290,12 @@ type Payment struct {
 
 // Pay pays an amount over a bank with the payee, or over bankers. When it returns,
 // the rest happens in the engine. ErrNoRoute, bank.ErrFee.
-func (n *Node) PayTo(ctx context.Context, p Payment) (wire.Hash, error) {
+func (b *Banks) PayTo(ctx context.Context, p Payment) (wire.Hash, error) {
 	var id wire.Hash
 	if _, err := rand.Read(id[:]); err != nil {
 		return id, err
 	}
-	o, err := n.planPayment(ctx, &p)
+	o, err := b.planPayment(ctx, &p)
 	if err != nil {
 		return id, err
 	}
@@ -303,7 +303,7 @@ func (n *Node) PayTo(ctx context.Context, p Payment) (wire.Hash, error) {
 	if err != nil {
 		return id, err
 	}
-	return id, n.engine.Create(ctx, engine.Creation{Ref: sendingRef(id), State: s, Effects: engine.EffectsOf(effects)})
+	return id, b.cfg.Engine.Create(ctx, engine.Creation{Ref: sendingRef(id), State: s, Effects: engine.EffectsOf(effects)})
 }
 
 // stepsOf is in how many steps a payment over bankers goes by itself.
@@ -311,16 +311,16 @@ const stepsOf = 10
 
 // PlanPayment says which way a payment would take: the bank with the first hop, and
 // the bankers. ErrNoRoute.
-func (n *Node) PlanPayment(ctx context.Context, p Payment) (*bank.Order, error) {
-	return n.planPayment(ctx, &p)
+func (b *Banks) PlanPayment(ctx context.Context, p Payment) (*bank.Order, error) {
+	return b.planPayment(ctx, &p)
 }
 
-func (n *Node) planPayment(ctx context.Context, p *Payment) (*bank.Order, error) {
+func (b *Banks) planPayment(ctx context.Context, p *Payment) (*bank.Order, error) {
 	if p.Amount < minPayment {
 		return nil, fmt.Errorf("%w: of %v, %v are the least", bank.ErrOrder, p.Amount, minPayment)
 	}
 	o := &bank.Order{Payee: p.To, Total: p.Amount, Step: p.Step, MaxFee: p.MaxFee, Memo: wire.Clean(p.Memo), Created: time.Now().Unix()}
-	direct, err := n.bankWith(ctx, p.To, p.Amount)
+	direct, err := b.bankWith(ctx, p.To, p.Amount)
 	if err == nil {
 		o.Bank, o.Step = direct.Bank, cmp.Or(p.Step, p.Amount)
 		return o, nil
@@ -329,7 +329,7 @@ func (n *Node) planPayment(ctx context.Context, p *Payment) (*bank.Order, error)
 		return nil, err
 	}
 	o.Step = cmp.Or(p.Step, max(p.Amount/stepsOf, 1))
-	via, way, err := n.route(ctx, p.To, min(o.Step, p.Amount), 1)
+	via, way, err := b.route(ctx, p.To, min(o.Step, p.Amount), 1)
 	if err != nil {
 		return nil, err
 	}
@@ -339,17 +339,17 @@ func (n *Node) planPayment(ctx context.Context, p *Payment) (*bank.Order, error)
 
 // EndPayment ends a payment after the step under way, ResumePayment goes on with
 // it: bank.ErrStopped, ErrNoBank.
-func (n *Node) EndPayment(ctx context.Context, id wire.Hash) error {
-	return n.tellPayment(ctx, id, bank.Ended{Why: "by its user"})
+func (b *Banks) EndPayment(ctx context.Context, id wire.Hash) error {
+	return b.tellPayment(ctx, id, bank.Ended{Why: "by its user"})
 }
 
 // ResumePayment goes on with a payment that has ended before all was paid.
-func (n *Node) ResumePayment(ctx context.Context, id wire.Hash) error {
-	return n.tellPayment(ctx, id, bank.Resumed{})
+func (b *Banks) ResumePayment(ctx context.Context, id wire.Hash) error {
+	return b.tellPayment(ctx, id, bank.Resumed{})
 }
 
-func (n *Node) tellPayment(ctx context.Context, id wire.Hash, ev bank.Event) error {
-	_, err := n.engine.Tell(ctx, sendingRef(id), ev)
+func (b *Banks) tellPayment(ctx context.Context, id wire.Hash, ev bank.Event) error {
+	_, err := b.cfg.Engine.Tell(ctx, sendingRef(id), ev)
 	if errors.Is(err, engine.ErrNoContract) {
 		return ErrNoBank
 	}
@@ -358,16 +358,16 @@ func (n *Node) tellPayment(ctx context.Context, id wire.Hash, ev bank.Event) err
 
 // Pair implements p2p.Banks: whoever is the payer of a bank here asks for one the
 // other way.
-func (y *payee) Pair(ctx context.Context, r *wire.PairRequest) (*wire.PairOpened, error) {
-	if err := y.ready(ctx); err != nil {
+func (y *Service) Pair(ctx context.Context, r *wire.PairRequest) (*wire.PairOpened, error) {
+	if err := y.cfg.Coins.Ready(ctx); err != nil {
 		return nil, err
 	}
-	unlock, err := y.banks.lock(ctx, wire.Tagged("bank-pairs")) // of all: they share a limit
+	unlock, err := y.lock(ctx, wire.Tagged("bank-pairs")) // of all: they share a limit
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	in, err := y.state(ctx, r.Bank)
+	in, err := y.payee(ctx, r.Bank)
 	if err != nil {
 		return nil, err
 	}
@@ -378,11 +378,11 @@ func (y *payee) Pair(ctx context.Context, r *wire.PairRequest) (*wire.PairOpened
 		return nil, wire.Refuse(wire.TooLong, "a bank the other way ends no later, and has no more pennies")
 	}
 	out := wire.Refuse(wire.Full, "this payee opens no banks the other way")
-	if y.cfg.Banking.Back == 0 {
+	if y.cfg.Policy.Back == 0 {
 		return nil, out
 	}
 	held, failed, mine := wire.Sat(0), 0, (*bank.Payer)(nil)
-	if err := (*Node)(y).Payers(ctx, func(p bank.Payer) error {
+	if err := y.Payers(ctx, func(p bank.Payer) error {
 		if p.Terms.Pair == r.Bank && p.State() == bank.StateFailed {
 			failed++
 		}
@@ -404,14 +404,14 @@ func (y *payee) Pair(ctx context.Context, r *wire.PairRequest) (*wire.PairOpened
 		return nil, wire.Refuse(wire.Full, "it was refused %d times", failed)
 	case r.Value > in.Ladder.Value:
 		return nil, wire.Refuse(wire.TooBig, "a bank of %v the other way, of at most %v", r.Value, in.Ladder.Value)
-	case held+r.Value > y.cfg.Banking.Back:
-		return nil, wire.Refuse(wire.Full, "%v are in banks the other way, of %v", held, y.cfg.Banking.Back)
+	case held+r.Value > y.cfg.Policy.Back:
+		return nil, wire.Refuse(wire.Full, "%v are in banks the other way, of %v", held, y.cfg.Policy.Back)
 	}
-	tip := y.engine.Position().Height
+	tip := y.cfg.Engine.Position().Height
 	if r.Expiry < tip {
 		return nil, wire.Refuse(wire.TooLate, "it would end at %d", r.Expiry)
 	}
-	id, err := (*Node)(y).OpenBank(ctx, BankTerms{Peer: bank.Peer{Key: r.Key, Addrs: r.Addrs}, Value: r.Value, Rungs: r.Rungs, PerRung: r.PerRung,
+	id, err := y.OpenBank(ctx, Terms{Peer: bank.Peer{Key: r.Key, Addrs: r.Addrs}, Value: r.Value, Rungs: r.Rungs, PerRung: r.PerRung,
 		Blocks: uint32(r.Expiry - tip), MaxFee: r.Value / 20, Pair: r.Bank})
 	if err != nil {
 		return nil, wire.Refuse(wire.BadRequest, "%w", err)
@@ -424,18 +424,18 @@ const maxPairTries = 3
 
 // AskPair asks the payee of a bank for one the other way, of the same shape:
 // p2p.Refused.
-func (n *Node) AskPair(ctx context.Context, id bank.ID, value wire.Sat) (bank.ID, error) {
-	p, err := n.payer(ctx, id)
+func (b *Banks) AskPair(ctx context.Context, id bank.ID, value wire.Sat) (bank.ID, error) {
+	p, err := b.payer(ctx, id)
 	if err != nil {
 		return bank.ID{}, err
 	}
-	if n.cfg.Banking == nil || n.host == nil {
+	if b.cfg.Policy == nil || b.host == nil {
 		return bank.ID{}, ErrNoPayee
 	}
-	r := &wire.PairRequest{Bank: id, Key: n.self, Addrs: n.host.Public(), Value: value, Rungs: p.Ladder.Rungs, PerRung: p.Ladder.PerRung, Expiry: p.Expiry}
+	r := &wire.PairRequest{Bank: id, Key: b.cfg.Self, Addrs: b.host.Public(), Value: value, Rungs: p.Ladder.Rungs, PerRung: p.Ladder.PerRung, Expiry: p.Expiry}
 	var o *wire.PairOpened
 	if err := untilConfirmed(ctx, func() (err error) {
-		o, err = n.calls.Pair(ctx, p.Terms.Peer, r)
+		o, err = b.cfg.Calls.Pair(ctx, p.Terms.Peer, r)
 		return err
 	}); err != nil {
 		return bank.ID{}, err
@@ -446,4 +446,4 @@ func (n *Node) AskPair(ctx context.Context, id bank.ID, value wire.Sat) (bank.ID
 // ErrNoPayee: this node takes no banks.
 var ErrNoPayee = errors.New("this daemon takes no banks")
 
-var _ p2p.Banks = (*payee)(nil)
+var _ p2p.Banks = (*Service)(nil)

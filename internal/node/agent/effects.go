@@ -1,0 +1,85 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+
+	"github.com/bitgram/bitgram/internal/batch"
+	"github.com/bitgram/bitgram/internal/contract"
+	"github.com/bitgram/bitgram/internal/deal"
+	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/node/disk"
+	"github.com/bitgram/bitgram/internal/node/share"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// maxClaims bounds one claim transaction well under the 400,000 weight units
+// that nodes relay.
+const maxClaims = 250
+
+// claiming is how claims share transactions. A deal in 1-of-many claims alone, so
+// that a sibling that wins its output takes nobody with it.
+func claiming(cfg *Config) *share.Sharing[deal.Agent, contract.Claim] {
+	return &share.Sharing[deal.Agent, contract.Claim]{Engine: cfg.Engine, Coins: cfg.Coins, Log: cfg.Log,
+		Kind: deal.KindAgent, Limit: maxClaims, Bucket: "agent/claimable",
+		Sent:   func(a *deal.Agent) *contract.Sent { return a.Claim },
+		Solo:   func(a *deal.Agent) bool { return a.Quote.Shape != wire.PerAgent },
+		Open:   (*deal.Agent).Claimable,
+		Ready:  (*deal.Agent).Claimable,
+		Build:  contract.BuildClaim,
+		Built:  func(s contract.Sent, b bool) engine.Event { return deal.ClaimBuilt{Sent: s, Broadcast: b} },
+		Failed: func(why error) engine.Event { return deal.ClaimFailed{Why: why.Error()} },
+	}
+}
+
+// claimOf is a deal's input of a claim.
+func claimOf(m *share.Member[deal.Agent]) (contract.Claim, batch.Member, error) {
+	s := &m.State
+	out, err := contract.NewOutput(s.Package.Frozen)
+	if err != nil {
+		return contract.Claim{}, batch.Member{}, err
+	}
+	b := batch.Member{At: s.At, Value: s.Value, Weight: contract.ClaimInputWeight(s.Index, len(s.Package.Frozen.Claims))}
+	b.From, b.To = share.Window(s.Quote.Expiry, s.Margins.Bump, 0)
+	return contract.Claim{Output: out, Index: s.Index, At: s.At, Value: s.Value, PreSig: s.Package.PreSig,
+		Sigma: *s.Sigma, Tau: s.Tau, ClaimKey: s.ClaimKey}, b, nil
+}
+
+// executor carries out what the agent's machine asks for.
+type executor struct{ *Agent }
+
+// Commit implements engine.Executor: nothing that an agent wants is of the store
+// alone.
+func (executor) Commit(engine.Tx, engine.Ref, engine.Effect) (engine.Event, bool, error) {
+	return nil, false, nil
+}
+
+// Do implements engine.Executor.
+func (x executor) Do(ctx context.Context, ref engine.Ref, e engine.Effect) (func(engine.Tx) ([]engine.Delivery, error), error) {
+	switch e := e.(type) {
+	case deal.ClaimDue:
+		return func(tx engine.Tx) ([]engine.Delivery, error) { return x.claims.Due(tx, ref, e.Urgent, e.Rate, claimOf) }, nil
+	case deal.DropPayload:
+		return func(tx engine.Tx) ([]engine.Delivery, error) { return nil, unlist(tx, ref, e) }, disk.Remove(x.cfg.Files.Path(dirCopies, ref.ID, ""))
+	case deal.Broadcast:
+		tx, err := contract.ReadTx(e.Tx)
+		if err != nil {
+			return nil, err
+		}
+		why, err := x.cfg.Coins.Broadcast(ctx, tx)
+		if err != nil || ctx.Err() != nil {
+			return nil, cmp.Or(err, ctx.Err())
+		}
+		return engine.Answer(ref, deal.Broadcasted{Err: why}), nil
+	}
+	return nil, fmt.Errorf("no way to carry out %T", e)
+}
+
+// unlist takes a dropped copy out of the index.
+func unlist(tx engine.Tx, ref engine.Ref, drop deal.DropPayload) error {
+	if err := tx.Delete(bucketCopies, ref.ID[:]); err != nil {
+		return err
+	}
+	return tx.Delete(bucketFind, append(drop.Find[:], ref.ID[:]...))
+}

@@ -1,0 +1,142 @@
+// Package banking is the node's penny banks: as payer it opens them, streams pennies
+// and pays through bankers; as payee it takes pennies, closes, and passes payments on
+// if it is a banker itself.
+package banking
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	btcwire "github.com/btcsuite/btcd/wire/v2"
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"github.com/bitgram/bitgram/internal/bank"
+	"github.com/bitgram/bitgram/internal/chain"
+	"github.com/bitgram/bitgram/internal/contract"
+	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/node/share"
+	"github.com/bitgram/bitgram/internal/p2p"
+	"github.com/bitgram/bitgram/internal/wallet"
+	"github.com/bitgram/bitgram/penny"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// Engine is what the room needs of the engine.
+type Engine interface {
+	Position() chain.BlockRef
+	FeeRate() wire.SatPerKVB
+	State(context.Context, engine.Ref) (any, error)
+	Create(context.Context, engine.Creation) error
+	CreateAndTell(context.Context, []engine.Creation, []engine.Delivery) ([]any, error)
+	Tell(context.Context, engine.Ref, engine.Event) (any, error)
+	TellWith(context.Context, engine.Ref, engine.Event, func(engine.Tx) error) (any, error)
+	TellAll(context.Context, []engine.Delivery) ([]any, error)
+}
+
+// Coins funds banks; *coins.Coins does.
+type Coins interface {
+	share.Coins
+	Lock(tx engine.Tx, ref engine.Ref, amount wire.Sat, weight int64) (*wallet.Picked, *wallet.Short, error)
+	Unlock(engine.Tx, engine.Ref) error
+	Wake(engine.Kind, engine.Event)
+	NextWaiting(engine.Tx) ([]engine.Delivery, error)
+	Fund(ctx context.Context, ref engine.Ref, tx, use []byte, until wire.Height) (why string, err error)
+	Broadcast(context.Context, *btcwire.MsgTx) (why string, err error)
+	// Ready refuses a peer while the chain is being caught up with; Synced waits
+	// longer, for the user.
+	Ready(context.Context) error
+	Synced(context.Context) error
+}
+
+// Chain says where the chain ends; a chain.Backend does.
+type Chain interface {
+	Tip(context.Context) (chain.BlockRef, error)
+}
+
+// Caller asks payees and bankers; a *p2p.Host does.
+type Caller interface {
+	BankTerms(ctx context.Context, to wire.Peer, req *wire.BankRequest) (*wire.BankQuote, error)
+	OpenBank(ctx context.Context, to wire.Peer, o *wire.BankOpen) error
+	BankState(ctx context.Context, to wire.Peer, id wire.Hash) (wire.BankState, error)
+	Pennies(ctx context.Context, to wire.Peer, id wire.Hash, f func(*p2p.PennyStream) error) error
+	AskClose(ctx context.Context, to wire.Peer, id wire.Hash) (*wire.CloseOffer, error)
+	SignClose(ctx context.Context, to wire.Peer, c *wire.CloseSign) (*wire.CloseDone, error)
+	Pair(ctx context.Context, to wire.Peer, r *wire.PairRequest) (*wire.PairOpened, error)
+	Transfer(ctx context.Context, to wire.Peer, t *wire.Transfer) (*wire.TransferAck, error)
+	Route(ctx context.Context, to wire.Peer, r *wire.RouteRequest) (*wire.Route, error)
+}
+
+// Host is where payers ask this node; a *p2p.Host is one.
+type Host interface{ Public() []string }
+
+// Config is what a Banks is made of.
+type Config struct {
+	Network  wire.Network
+	Identity wire.Secret
+	Self     wire.Key // of Identity
+	Policy   *Policy  // nil for a payer only
+	Store    engine.Store
+	Engine   Engine
+	Coins    Coins
+	Chain    Chain
+	Calls    Caller
+	Log      *slog.Logger
+}
+
+// Banks is the node's penny banks, and its payments over them.
+type Banks struct {
+	cfg     Config
+	host    Host // nil for a payer only
+	margins bank.Margins
+	closes  *share.Sharing[bank.Payee, contract.BankClose]
+	refunds *share.Sharing[bank.Payer, contract.BankRefund]
+
+	mu     sync.Mutex
+	locks  map[wire.Hash]chan struct{} // one stream a bank, one step a relay
+	users  map[wire.Hash]int
+	askers map[bank.ID]asker     // of banks that are not funded
+	wrong  map[bank.ID]time.Time // when a false penny came
+	purses *lru.Cache[bank.ID, *penny.Purse]
+	papers *lru.Cache[string, *bank.Paper]
+}
+
+// New returns a room.
+func New(cfg Config) *Banks {
+	b := &Banks{cfg: cfg, margins: bank.MarginsFor(cfg.Network), closes: closing(&cfg), refunds: refunding(&cfg),
+		locks: map[wire.Hash]chan struct{}{}, users: map[wire.Hash]int{}, askers: map[bank.ID]asker{}, wrong: map[bank.ID]time.Time{}}
+	const purses, papers = 64, 256
+	b.purses, _ = lru.New[bank.ID, *penny.Purse](purses) // fails for sizes below 1
+	b.papers, _ = lru.New[string, *bank.Paper](papers)
+	cfg.Coins.Wake(bank.KindPayer, bank.CoinsFreed{})
+	return b
+}
+
+// Listen sets the host of a payee. It is called before anybody is asked for a bank
+// the other way.
+func (b *Banks) Listen(host Host) { b.host = host }
+
+// Machines are those of payer, payee, payments and relays.
+func (b *Banks) Machines() []engine.Machine {
+	p := engine.MachineOf[bank.Payer](bank.KindPayer, bank.Machines)
+	p.Executor, p.Account, p.Hot = payer{b}, b.refunds.Account, true
+	y := engine.MachineOf[bank.Payee](bank.KindPayee, bank.Machines)
+	y.Executor, y.Account, y.Hot = payee{b}, b.closes.Account, true
+	s := engine.MachineOf[bank.Sending](bank.KindSending, bank.Machines)
+	s.Executor = sending{b}
+	r := engine.MachineOf[bank.Relay](bank.KindRelay, bank.Machines)
+	r.Executor = relay{}
+	return []engine.Machine{p, y, s, r}
+}
+
+// Restored is what a contract of a home that was made of a backup is told. The blocks
+// since the backup are told only later. Without a node to ask, what waits for others
+// waits from the first of them.
+func (b *Banks) Restored(ctx context.Context, _ engine.Ref) (engine.Event, error) {
+	var ev bank.Restored
+	if tip, err := b.cfg.Chain.Tip(ctx); err == nil {
+		ev.Height = tip.Height
+	}
+	return ev, nil
+}

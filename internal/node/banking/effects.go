@@ -1,0 +1,538 @@
+package banking
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	btcwire "github.com/btcsuite/btcd/wire/v2"
+
+	"github.com/bitgram/bitgram/internal/bank"
+	"github.com/bitgram/bitgram/internal/batch"
+	"github.com/bitgram/bitgram/internal/contract"
+	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/node/share"
+	"github.com/bitgram/bitgram/internal/p2p"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// payer carries out what the payer's machine asks for.
+type payer struct{ *Banks }
+
+// Commit implements engine.Executor: coins are locked and freed, and papers kept, in
+// the very transaction that asks for it.
+func (x payer) Commit(tx engine.Tx, ref engine.Ref, e engine.Effect) (engine.Event, bool, error) {
+	switch e := e.(type) {
+	case bank.LockCoins:
+		p, short, err := x.cfg.Coins.Lock(tx, ref, e.Amount, contract.BankFundingWeight)
+		if err != nil {
+			return nil, true, err
+		}
+		if short != nil {
+			return bank.NoCoins{Need: short.Need, Have: short.Have, Soon: short.Soon}, true, nil
+		}
+		at, _, err := tx.Position()
+		if err != nil {
+			return nil, true, err
+		}
+		return bank.CoinsLocked{Height: at.Height, Inputs: p.Inputs, Change: p.Change, ChangeScript: p.ChangeScript, Fee: p.Fee,
+			Root: bankRoot(x.cfg.Identity, ref.ID, p.Inputs[0])}, true, nil
+	case bank.UnlockCoins:
+		return nil, true, x.cfg.Coins.Unlock(tx, ref)
+	}
+	return commitPaper(tx, ref, e)
+}
+
+// commitPaper carries out what banks want of their papers.
+func commitPaper(tx engine.Tx, ref engine.Ref, e engine.Effect) (engine.Event, bool, error) {
+	switch e := e.(type) {
+	case bank.KeepPaper:
+		return nil, true, keepPaper(tx, ref, &e.Paper)
+	case bank.DropPaper:
+		return nil, true, tx.Delete(bucketPaper, paperKey(ref))
+	}
+	return nil, false, nil
+}
+
+// Do implements engine.Executor.
+func (x payer) Do(ctx context.Context, ref engine.Ref, e engine.Effect) (func(engine.Tx) ([]engine.Delivery, error), error) {
+	switch e := e.(type) {
+	case bank.RefundDue:
+		return func(tx engine.Tx) ([]engine.Delivery, error) {
+			return x.refunds.Due(tx, ref, false, e.Rate, func(m *share.Member[bank.Payer]) (contract.BankRefund, batch.Member, error) { return x.refundOf(tx, m) })
+		}, nil
+	case bank.Broadcast:
+		return x.broadcast(ctx, ref, e, x.refunds.Members)
+	case bank.Publish:
+		return x.publish(ctx, ref, e)
+	case bank.Prepare:
+		return x.prepare(ref, e)
+	case bank.Stream:
+		return nil, x.streamPennies(ctx, ref)
+	}
+	ev, err := x.ask(ctx, ref, e)
+	return answered(ctx, ref, ev, err)
+}
+
+// payee carries out what the payee's machine asks for.
+type payee struct{ *Banks }
+
+// Commit implements engine.Executor: papers are kept in the very transaction that asks
+// for it.
+func (payee) Commit(tx engine.Tx, ref engine.Ref, e engine.Effect) (engine.Event, bool, error) {
+	return commitPaper(tx, ref, e)
+}
+
+// Do implements engine.Executor.
+func (x payee) Do(ctx context.Context, ref engine.Ref, e engine.Effect) (func(engine.Tx) ([]engine.Delivery, error), error) {
+	switch e := e.(type) {
+	case bank.CloseDue:
+		return func(tx engine.Tx) ([]engine.Delivery, error) {
+			return x.closes.Due(tx, ref, e.Urgent, e.Rate, func(m *share.Member[bank.Payee]) (contract.BankClose, batch.Member, error) { return x.closeOf(tx, m) })
+		}, nil
+	case bank.Broadcast:
+		return x.broadcast(ctx, ref, e, x.closes.Members)
+	}
+	return nil, fmt.Errorf("no way to carry out %T", e)
+}
+
+// sending carries out what a payment's machine asks for.
+type sending struct{ *Banks }
+
+// Commit implements engine.Executor: a payment wants nothing of the store alone.
+func (sending) Commit(engine.Tx, engine.Ref, engine.Effect) (engine.Event, bool, error) {
+	return nil, false, nil
+}
+
+// Do implements engine.Executor.
+func (x sending) Do(ctx context.Context, ref engine.Ref, e engine.Effect) (func(engine.Tx) ([]engine.Delivery, error), error) {
+	if _, ok := e.(bank.SendStep); ok {
+		return x.sendStep(ctx, ref)
+	}
+	return nil, fmt.Errorf("no way to carry out %T", e)
+}
+
+// relay has nothing to carry out: what a relay's machine asks for is answered by the
+// one who passes the step on.
+type relay struct{}
+
+// Commit implements engine.Executor.
+func (relay) Commit(engine.Tx, engine.Ref, engine.Effect) (engine.Event, bool, error) {
+	return nil, false, nil
+}
+
+// Do implements engine.Executor.
+func (relay) Do(_ context.Context, _ engine.Ref, e engine.Effect) (func(engine.Tx) ([]engine.Delivery, error), error) {
+	return nil, fmt.Errorf("no way to carry out %T", e)
+}
+
+// publish puts out a bank's funding.
+func (b *Banks) publish(ctx context.Context, ref engine.Ref, e bank.Publish) (func(engine.Tx) ([]engine.Delivery, error), error) {
+	refused, err := b.cfg.Coins.Fund(ctx, ref, e.Tx, nil, e.Until)
+	if err != nil || ctx.Err() != nil {
+		return nil, cmp.Or(err, ctx.Err())
+	}
+	return func(tx engine.Tx) ([]engine.Delivery, error) {
+		next, err := b.cfg.Coins.NextWaiting(tx)
+		return append([]engine.Delivery{{Ref: ref, Event: bank.Broadcasted{Err: refused}}}, next...), err
+	}, nil
+}
+
+// prepare makes a bank's output and funding.
+func (b *Banks) prepare(ref engine.Ref, e bank.Prepare) (func(engine.Tx) ([]engine.Delivery, error), error) {
+	terms, _, tx, purse, err := bank.Build(&e)
+	if err != nil {
+		return nil, err
+	}
+	b.purses.Add(ref.ID, purse) // the first payment needs not walk the chain again
+	ev := bank.Prepared{Funding: contract.EncodeTx(tx), At: wire.Outpoint{Txid: contract.Txid(tx)}}
+	return func(tx engine.Tx) ([]engine.Delivery, error) {
+		return []engine.Delivery{{Ref: ref, Event: ev}}, keepPaper(tx, ref, &bank.Paper{Terms: terms})
+	}, nil
+}
+
+// bankRoot is the secret of all of a bank's: it is bound to the first outpoint
+// that funds it, so that no two banks ever share a chain, whatever was restored; and
+// to the bank's id, so that two payees of whom one refuses see two keys.
+func bankRoot(identity wire.Secret, id bank.ID, first wire.Outpoint) wire.Secret {
+	return wire.Secret(wire.Tagged("bank-root", identity[:], id[:], first.Bytes()))
+}
+
+// streamPennies sends what was ordered; where the payee is away it is tried again.
+func (b *Banks) streamPennies(ctx context.Context, ref engine.Ref) error {
+	unlock, err := b.lock(ctx, ref.ID)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	p, err := b.stream(ctx, ref.ID, Streaming{Window: defaultWindow})
+	var refused *p2p.Refused
+	if err != nil && (p.PayeeWhy != "" || p.Spend != nil || p.Buried()) || errors.Is(err, bank.ErrBadBank) || errors.Is(err, ErrNoBank) ||
+		errors.As(err, &refused) && refused.Code == wire.Unknown {
+		b.cfg.Log.Warn("the payee takes no pennies", "bank", ref, "err", err)
+		return nil
+	}
+	return err
+}
+
+// defaultWindow is how many pennies are on their way at once.
+const defaultWindow = 64
+
+// answered ends an effect with the event that came of it. What a cancelled context
+// cut short proves nothing: it is done again.
+func answered(ctx context.Context, ref engine.Ref, ev bank.Event, err error) (func(engine.Tx) ([]engine.Delivery, error), error) {
+	if err != nil || ctx.Err() != nil {
+		return nil, cmp.Or(err, ctx.Err())
+	}
+	return engine.Answer(ref, ev), nil
+}
+
+// ask asks the other side of a bank.
+func (b *Banks) ask(ctx context.Context, ref engine.Ref, e engine.Effect) (bank.Event, error) {
+	switch e := e.(type) {
+	case bank.AskTerms:
+		height := b.cfg.Engine.Position().Height
+		q, err := b.cfg.Calls.BankTerms(ctx, e.Peer, &e.Request)
+		if err != nil {
+			return bank.NotQuoted{Why: err.Error()}, nil
+		}
+		return bank.Quoted{Height: height, Payee: q.Payee, Conf: q.Conf}, nil
+	case bank.Offer:
+		return b.offerBank(ctx, ref, &e)
+	}
+	p, err := b.payer(ctx, ref.ID)
+	if err != nil || p.Spend != nil {
+		return nil, err
+	}
+	switch e := e.(type) {
+	case bank.Sync:
+		return b.syncBank(ctx, &p)
+	case bank.AskClose:
+		return b.askClose(ctx, &p)
+	case bank.SignClose:
+		return b.signClose(ctx, &p, &e)
+	}
+	return nil, fmt.Errorf("no way to carry out %T", e)
+}
+
+// offerBank signs all rungs, which gives the same each time, and brings the bank to
+// its payee.
+func (b *Banks) offerBank(ctx context.Context, ref engine.Ref, e *bank.Offer) (bank.Event, error) {
+	paper, err := b.paper(ctx, ref, e.At)
+	if err != nil {
+		return nil, err
+	}
+	built, err := contract.NewBank(paper.Terms)
+	if err != nil {
+		return nil, err
+	}
+	sigs, err := built.SignRungs(e.At, bank.PayerKey(e.Root))
+	if err != nil {
+		return nil, err
+	}
+	open := &wire.BankOpen{Bank: ref.ID, Terms: paper.Terms, Funding: e.Funding, Vout: e.At.Vout, Sigs: sigs}
+	if err := b.cfg.Calls.OpenBank(ctx, e.Peer, open); err != nil {
+		return bank.NotAccepted{Why: err.Error()}, nil
+	}
+	return bank.Accepted{Height: b.cfg.Engine.Position().Height}, nil
+}
+
+// syncBank asks, after a restore, how many pennies have left.
+func (b *Banks) syncBank(ctx context.Context, p *bank.Payer) (bank.Event, error) {
+	unlock, err := b.lock(ctx, p.Bank)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	s, err := b.cfg.Calls.BankState(ctx, p.Terms.Peer, p.Bank)
+	if err != nil {
+		return nil, err
+	}
+	count, err := countOf(p, b.purse(p), s.Known)
+	if err != nil {
+		b.cfg.Log.Error("a bank stays closed to payments", "bank", p.Bank, "err", err)
+		return nil, nil
+	}
+	return bank.Synced{Count: count}, nil
+}
+
+func (b *Banks) askClose(ctx context.Context, p *bank.Payer) (bank.Event, error) {
+	o, err := b.cfg.Calls.AskClose(ctx, p.Terms.Peer, p.Bank)
+	var refused *p2p.Refused
+	switch {
+	case errors.As(err, &refused) && refused.Code != wire.Busy && refused.Code != wire.Internal:
+		return bank.CloseRefused{Why: err.Error()}, nil
+	case err != nil:
+		return nil, err
+	}
+	unlock, err := b.lock(ctx, p.Bank)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	count, err := countOf(p, b.purse(p), o.Known)
+	if err != nil {
+		return bank.CloseRefused{Why: err.Error()}, nil
+	}
+	return bank.CloseOffered{Count: count, Payer: o.Payer, Fee: o.Fee, Script: o.Script}, nil
+}
+
+func (b *Banks) signClose(ctx context.Context, p *bank.Payer, e *bank.SignClose) (bank.Event, error) {
+	paper, err := b.paper(ctx, payerRef(p.Bank), p.At)
+	if err != nil {
+		return nil, err
+	}
+	built, err := contract.NewBank(paper.Terms)
+	if err != nil {
+		return nil, err
+	}
+	tx, err := e.Offer.Together(built, p.At)
+	if err != nil {
+		return bank.CloseRefused{Why: err.Error()}, nil
+	}
+	sig, err := built.SignTogether(tx, bank.PayerKey(p.Root))
+	if err != nil {
+		return nil, err
+	}
+	_, err = b.cfg.Calls.SignClose(ctx, p.Terms.Peer, &wire.CloseSign{Bank: p.Bank, Sig: sig})
+	var refused *p2p.Refused
+	switch {
+	case errors.As(err, &refused) && refused.Code != wire.Busy && refused.Code != wire.Internal:
+		return bank.CloseRefused{Why: err.Error()}, nil
+	case err != nil:
+		return nil, err
+	}
+	return bank.CloseSent{Txid: contract.Txid(tx)}, nil
+}
+
+// broadcast sends a transaction, and tells all that share it where the network
+// refuses it: one of them may be at fault, so that each goes alone from then on.
+func (b *Banks) broadcast(ctx context.Context, ref engine.Ref, e bank.Broadcast, members func(engine.Tx, wire.Hash) ([]engine.Ref, error)) (func(engine.Tx) ([]engine.Delivery, error), error) {
+	t, err := contract.ReadTx(e.Tx)
+	if err != nil {
+		return nil, err
+	}
+	why, err := b.cfg.Coins.Broadcast(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	ev := bank.Broadcasted{Err: why, Txid: contract.Txid(t)}
+	return func(tx engine.Tx) ([]engine.Delivery, error) {
+		list := []engine.Delivery{{Ref: ref, Event: ev}}
+		if why == "" {
+			return list, nil
+		}
+		refs, err := members(tx, ev.Txid)
+		for _, r := range refs {
+			if r != ref {
+				list = append(list, engine.Delivery{Ref: r, Event: ev})
+			}
+		}
+		return list, err
+	}, ctx.Err()
+}
+
+// maxGroup is how many banks share one transaction: few enough that it replaces no
+// more than 100 others (BIP125, rule 5) and that each member can keep a copy.
+const maxGroup = 50
+
+// closing is how closes by the payee alone share transactions.
+func closing(cfg *Config) *share.Sharing[bank.Payee, contract.BankClose] {
+	return &share.Sharing[bank.Payee, contract.BankClose]{Engine: cfg.Engine, Coins: cfg.Coins, Log: cfg.Log,
+		Kind: bank.KindPayee, Limit: maxGroup, Bucket: "bank/closable",
+		Sent:  func(y *bank.Payee) *contract.Sent { return y.Alone },
+		Solo:  func(y *bank.Payee) bool { return y.Solo },
+		Open:  func(y *bank.Payee) bool { return y.Stop != bank.NotStopped && y.Closable() },
+		Ready: (*bank.Payee).Due,
+		Build: func(list []contract.BankClose, script []byte, rate wire.SatPerKVB, minFee wire.Sat) (*btcwire.MsgTx, wire.Sat, error) {
+			return contract.BuildClose(list, nil, script, rate, minFee)
+		},
+		Built:  func(s contract.Sent, b bool) engine.Event { return bank.CloseBuilt{Sent: s, Broadcast: b} },
+		Failed: func(error) engine.Event { return bank.CloseFailed{} },
+	}
+}
+
+// refunding is how refunds share transactions.
+func refunding(cfg *Config) *share.Sharing[bank.Payer, contract.BankRefund] {
+	return &share.Sharing[bank.Payer, contract.BankRefund]{Engine: cfg.Engine, Coins: cfg.Coins, Log: cfg.Log,
+		Kind: bank.KindPayer, Limit: maxGroup, Bucket: "bank/refundable",
+		Sent:   func(p *bank.Payer) *contract.Sent { return p.Refund },
+		Solo:   func(p *bank.Payer) bool { return p.Solo },
+		Open:   (*bank.Payer).Refundable,
+		Ready:  (*bank.Payer).Refundable,
+		Build:  contract.BuildBankRefund,
+		Built:  func(s contract.Sent, b bool) engine.Event { return bank.RefundBuilt{Sent: s, Broadcast: b} },
+		Failed: func(error) engine.Event { return bank.RefundFailed{} },
+	}
+}
+
+// closeOf is a member's input of a close, whose parts are right.
+func (b *Banks) closeOf(tx engine.Tx, m *share.Member[bank.Payee]) (c contract.BankClose, plan batch.Member, err error) {
+	s := &m.State
+	paper, err := b.paperIn(tx, m.Ref, s.At)
+	if err != nil {
+		return c, plan, err
+	}
+	if c, err = s.Closing(paper); err != nil {
+		return c, plan, err
+	}
+	if !c.Bank.Opens(c.Rung, c.Secret) {
+		return c, plan, fmt.Errorf("rung %d: %w", c.Rung, bank.ErrBadBank)
+	}
+	plan = batch.Member{At: s.At, Value: s.Ladder.Share(c.Rung), Weight: contract.RungInputWeight(int(c.Rung)-1, int(s.Ladder.Rungs)) + contract.P2TROutputWeight,
+		Outputs: 1, Rival: s.Joined}
+	plan.From, plan.To = share.Window(s.Expiry, s.Margins.Bump, s.Margins.Close)
+	return c, plan, nil
+}
+
+// refundOf is a member's input of a refund.
+func (b *Banks) refundOf(tx engine.Tx, m *share.Member[bank.Payer]) (r contract.BankRefund, plan batch.Member, err error) {
+	s := &m.State
+	paper, err := b.paperIn(tx, m.Ref, s.At)
+	if err != nil {
+		return r, plan, err
+	}
+	built, err := contract.NewBank(paper.Terms)
+	if err != nil {
+		return r, plan, err
+	}
+	r = s.Back(built)
+	plan = batch.Member{At: r.At, Value: s.Ladder.Value, Weight: contract.BankRefundInputWeight(s.Expiry, int(s.Ladder.Rungs))}
+	if r.Change {
+		plan.Value, plan.Weight = r.Value, contract.ChangeInputWeight()
+	}
+	return r, plan, nil
+}
+
+// sendStep takes a payment's next step: its credit at the first hop, its pennies,
+// and the word of the final payee.
+func (b *Banks) sendStep(ctx context.Context, ref engine.Ref) (func(engine.Tx) ([]engine.Delivery, error), error) {
+	state, err := b.cfg.Engine.State(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	s := state.(bank.Sending)
+	if s.Ended || s.Done() {
+		return nil, nil
+	}
+	p, err := b.payer(ctx, s.Order.Bank)
+	if err != nil {
+		return nil, err
+	}
+	say := func(list ...engine.Delivery) (func(engine.Tx) ([]engine.Delivery, error), error) {
+		return func(engine.Tx) ([]engine.Delivery, error) { return list, nil }, ctx.Err()
+	}
+	if !s.Waiting() && s.Unsure {
+		return b.askUnsure(ctx, ref, &s, &p)
+	}
+	if !s.Waiting() {
+		why, err := b.assignStep(ctx, &s, &p)
+		if err != nil {
+			return nil, err
+		}
+		if why != "" {
+			return say(engine.Delivery{Ref: ref, Event: bank.StepRefused{Why: why}})
+		}
+		if state, err = b.cfg.Engine.State(ctx, ref); err != nil {
+			return nil, err
+		}
+		s = state.(bank.Sending)
+	}
+	if err := b.streamPennies(ctx, payerRef(s.Order.Bank)); err != nil {
+		return nil, err
+	}
+	t := s.Transfer()
+	ack, err := b.cfg.Calls.Transfer(ctx, p.Terms.Peer, &t)
+	var refused *p2p.Refused
+	switch {
+	case errors.As(err, &refused) && !slices.Contains([]wire.Code{wire.Busy, wire.Internal, wire.NotConfirmed}, refused.Code):
+		return b.stepRefused(ctx, ref, &t, s.Order.Bank, err)
+	case err != nil:
+		return nil, err
+	}
+	if s.Order.Payee.Verify(wire.TransferDigest(s.ID, ack.Index, ack.Total, s.Order.Payee), ack.Sig) != nil || ack.Index != s.Index || ack.Total != s.Asked {
+		return say(engine.Delivery{Ref: ref, Event: bank.StepRefused{Why: bank.ErrBadAck.Error(), Index: t.Index}})
+	}
+	return say(engine.Delivery{Ref: ref, Event: bank.StepAcked{Ack: *ack}},
+		engine.Delivery{Ref: payerRef(s.Order.Bank), Event: bank.Acknowledged{ID: s.ID, Index: t.Index}})
+}
+
+// askUnsure asks, after a restore, for the word on the next step before anything is
+// paid for it: the first hop may have it.
+func (b *Banks) askUnsure(ctx context.Context, ref engine.Ref, s *bank.Sending, p *bank.Payer) (func(engine.Tx) ([]engine.Delivery, error), error) {
+	t := s.Next()
+	ack, err := b.cfg.Calls.Transfer(ctx, p.Terms.Peer, &t)
+	list := []engine.Delivery{{Ref: ref, Event: bank.Sure{}}}
+	var refused *p2p.Refused
+	switch {
+	case errors.As(err, &refused) && refused.Code == wire.NoCredit: // it is new to it
+	case errors.As(err, &refused) && !slices.Contains([]wire.Code{wire.Busy, wire.Internal, wire.NotConfirmed}, refused.Code):
+		list = []engine.Delivery{{Ref: ref, Event: bank.StepRefused{Why: "after a restore: " + err.Error()}}}
+	case err != nil:
+		return nil, err
+	default:
+		list = []engine.Delivery{{Ref: ref, Event: bank.StepPaid{Index: t.Index}}, {Ref: ref, Event: bank.StepAcked{Ack: *ack}},
+			{Ref: payerRef(p.Bank), Event: bank.Acknowledged{ID: t.ID, Index: t.Index}}}
+	}
+	return func(engine.Tx) ([]engine.Delivery, error) { return list, ctx.Err() }, nil
+}
+
+// assignStep orders the pennies of a payment's next step, in the commit that counts
+// it as asked. why is what speaks against it.
+func (b *Banks) assignStep(ctx context.Context, s *bank.Sending, p *bank.Payer) (why string, err error) {
+	st, err := b.cfg.Calls.BankState(ctx, p.Terms.Peer, p.Bank)
+	if err != nil {
+		return "", err
+	}
+	banker := len(s.Order.Bankers) > 0
+	if most := b.mostReserve(p); banker && st.Reserve > most {
+		return fmt.Sprintf("the banker keeps %v back for closing, more than %v", st.Reserve, most), nil
+	}
+	_, err = b.cfg.Engine.TellAll(ctx, []engine.Delivery{
+		{Ref: payerRef(p.Bank), Event: bank.Assigned{ID: s.ID, Index: s.Index + 1, Amount: s.Credit(), Banker: banker, Reserve: st.Reserve}},
+		{Ref: sendingRef(s.ID), Event: bank.StepPaid{Index: s.Index + 1}}})
+	if errors.Is(err, engine.ErrContract) {
+		return err.Error(), nil
+	}
+	return "", err
+}
+
+// mostReserve is the largest reserve that a banker is believed to need for closing.
+func (b *Banks) mostReserve(p *bank.Payer) wire.Sat {
+	return 2*bank.CloseCost(p.Ladder.Rungs, 2*b.cfg.Engine.FeeRate()) + 1000
+}
+
+// stepRefused ends a payment whose step is refused. Where the first hop shows that
+// all credit is there but what earlier steps took, the step counts as not asked.
+func (b *Banks) stepRefused(ctx context.Context, ref engine.Ref, t *wire.Transfer, id bank.ID, why error) (func(engine.Tx) ([]engine.Delivery, error), error) {
+	p, err := b.payer(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	st, err := b.cfg.Calls.BankState(ctx, p.Terms.Peer, p.Bank)
+	if err != nil {
+		return nil, err
+	}
+	unlock, err := b.lock(ctx, p.Bank)
+	if err != nil {
+		return nil, err
+	}
+	count, err := countOf(&p, b.purse(&p), st.Known)
+	unlock()
+	if err != nil {
+		return nil, err
+	}
+	paid := p.Ladder.Paid(count)
+	if len(t.Hops) > 0 {
+		paid = max(p.Ladder.Share(p.Ladder.Rung(count))-st.Reserve, 0).Msat()
+	}
+	before := p.Assigned - min(p.Assigned, t.Amount)
+	back := p.Outstanding != nil && *p.Outstanding == t.ID && st.Reserve <= b.mostReserve(&p) && st.Credit >= paid-min(paid, before)
+	list := []engine.Delivery{{Ref: ref, Event: bank.StepRefused{Why: why.Error(), Back: back, Index: t.Index}}}
+	if back {
+		list = append(list, engine.Delivery{Ref: payerRef(p.Bank), Event: bank.Unassigned{ID: t.ID, Index: t.Index, Amount: t.Amount}})
+	}
+	return func(engine.Tx) ([]engine.Delivery, error) { return list, ctx.Err() }, nil
+}

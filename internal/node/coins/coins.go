@@ -1,0 +1,364 @@
+// Package coins is the node's money: its wallet inside the engine's transactions,
+// payments and fundings, which are kept before they are broadcast, and the contracts
+// that wait for coins.
+package coins
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"syscall"
+	"time"
+
+	"github.com/btcsuite/btcd/chaincfg/v2"
+	btcwire "github.com/btcsuite/btcd/wire/v2"
+
+	"github.com/bitgram/bitgram/internal/chain"
+	"github.com/bitgram/bitgram/internal/contract"
+	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/wallet"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// Engine is what the room needs of the engine: where the chain is, and what
+// transactions pay.
+type Engine interface {
+	Position() chain.BlockRef
+	FeeRate() wire.SatPerKVB
+	Trouble() error
+	WaitSynced(context.Context) error
+	WaitHeight(context.Context, wire.Height) error
+}
+
+// Chain is what the room needs of a Bitcoin node; a chain.Backend is one.
+type Chain interface {
+	Params() *chaincfg.Params
+	Broadcast(context.Context, *btcwire.MsgTx) error
+}
+
+// Wallet is what the room needs of a wallet. It keeps its coins in the engine's
+// transactions; *wallet.Wallet is one.
+type Wallet interface {
+	// Init makes it watch its first addresses.
+	Init(wallet.Tx) error
+	// Connect takes in the transactions of a block, Disconnect takes them back.
+	Connect(tx wallet.Tx, txs []*btcwire.MsgTx, height wire.Height) error
+	Disconnect(tx wallet.Tx, height wire.Height) error
+	Balance(tx wallet.Tx, tip wire.Height) (wallet.Balance, error)
+	// NewScript is a fresh address; PeekScript one that counts as used only
+	// from UseScript on, or from Sign of something that pays it.
+	NewScript(tx wallet.Tx, branch uint32) ([]byte, error)
+	PeekScript(tx wallet.Tx, branch uint32) ([]byte, error)
+	UseScript(tx wallet.Tx, script []byte) error
+	Address(script []byte) (string, error)
+	// Lock picks coins for a holder and keeps them for it until Unlock; a
+	// *wallet.Short where they do not suffice.
+	Lock(tx wallet.Tx, holder []byte, amount wire.Sat, weight int64, rate wire.SatPerKVB, tip wire.Height) (*wallet.Picked, error)
+	Unlock(tx wallet.Tx, holder []byte) error
+	// Sign signs own coins and remembers them as spent; Forget frees them
+	// where nobody took the transaction. wallet.ErrUnknownTx where an input is
+	// no coin of the wallet.
+	Sign(tx wallet.Tx, t *btcwire.MsgTx, fixed bool) error
+	Forget(tx wallet.Tx, txid wire.Hash) error
+	// IsOut reports whether a transaction was Accepted.
+	IsOut(tx wallet.Tx, txid wire.Hash) (bool, error)
+	// Accepted makes the change of a transaction spendable that the network
+	// has.
+	Accepted(tx wallet.Tx, txid wire.Hash) error
+	// Abandon takes back a payment that no node has taken.
+	Abandon(tx wallet.Tx, txid wire.Hash) error
+	// Burn pays an amount, 0 too, to a script that nobody can spend.
+	Burn(tx wallet.Tx, script []byte, amount wire.Sat, rate wire.SatPerKVB, tip wire.Height) (*btcwire.MsgTx, error)
+	// Send pays an amount, Bump replaces a payment by one that pays more.
+	Send(tx wallet.Tx, script []byte, amount wire.Sat, rate wire.SatPerKVB, tip wire.Height) (*btcwire.MsgTx, error)
+	Bump(tx wallet.Tx, txid wire.Hash, rate wire.SatPerKVB) (*btcwire.MsgTx, error)
+	// History lists confirmed transactions; Unconfirmed the own ones that can
+	// still confirm.
+	History(tx wallet.Tx) ([]wallet.Record, error)
+	Unconfirmed(tx wallet.Tx) ([]*btcwire.MsgTx, error)
+}
+
+// Config is what a Coins is made of.
+type Config struct {
+	Store  engine.Store
+	Wallet Wallet
+	Chain  Chain
+	Engine Engine
+	// Secure, if set, is called before a funding is signed: what it takes to get its
+	// money back has to be in a backup when it returns nil.
+	Secure func(context.Context) error
+	// Tip, if set, is told of the chain's position after new blocks.
+	Tip func(chain.BlockRef)
+	Log *slog.Logger
+}
+
+// Coins is the node's money.
+type Coins struct {
+	store  engine.Store
+	wallet Wallet
+	chain  Chain
+	engine Engine
+	secure func(context.Context) error
+	tip    func(chain.BlockRef)
+	log    *slog.Logger
+	freed  map[engine.Kind]engine.Event
+}
+
+// New returns the money of a home; the wallet is initialised by who opens it.
+func New(c Config) *Coins {
+	return &Coins{store: c.Store, wallet: c.Wallet, chain: c.Chain, engine: c.Engine, secure: c.Secure, tip: c.Tip, log: c.Log,
+		freed: map[engine.Kind]engine.Event{}}
+}
+
+// Connect implements engine.Follower: the wallet takes in a block's transactions.
+func (c *Coins) Connect(tx engine.Tx, b *engine.Block) ([]engine.Creation, error) {
+	return nil, c.wallet.Connect(tx, b.Txs, b.Ref.Height)
+}
+
+// Disconnect implements engine.Follower.
+func (c *Coins) Disconnect(tx engine.Tx, height wire.Height) error {
+	return c.wallet.Disconnect(tx, height)
+}
+
+// NewAddress is a fresh bitcoin address of the wallet, with its script.
+func (c *Coins) NewAddress(ctx context.Context) (addr string, script []byte, err error) {
+	err = c.store.Update(ctx, func(tx engine.Tx) error {
+		script, err = c.wallet.NewScript(tx, wallet.External)
+		return err
+	})
+	if err != nil {
+		return "", nil, err
+	}
+	addr, err = c.wallet.Address(script)
+	return addr, script, err
+}
+
+// Balance is the wallet's balance.
+func (c *Coins) Balance(ctx context.Context) (b wallet.Balance, err error) {
+	err = c.store.View(ctx, func(tx engine.Tx) error {
+		at, _, err := tx.Position()
+		if err != nil {
+			return err
+		}
+		b, err = c.wallet.Balance(tx, at.Height)
+		return err
+	})
+	return b, err
+}
+
+// Pay sends an amount to a bitcoin address at a rate, or at the node's estimate
+// where rate is 0. The payment is kept before it is broadcast. Where the network
+// refuses it, its coins are free again.
+func (c *Coins) Pay(ctx context.Context, to string, amount wire.Sat, rate wire.SatPerKVB) (*btcwire.MsgTx, error) {
+	script, err := wallet.ParseAddress(to, c.chain.Params())
+	if err != nil {
+		return nil, err
+	}
+	if rate == 0 {
+		rate = c.engine.FeeRate()
+	}
+	return c.PayWith(ctx, func(tx engine.Tx) (*btcwire.MsgTx, error) {
+		at, _, err := tx.Position()
+		if err != nil {
+			return nil, err
+		}
+		return c.wallet.Send(tx, script, amount, rate, at.Height)
+	})
+}
+
+// Bump replaces an unconfirmed payment by one that pays rate, or twice the
+// node's estimate where rate is 0.
+func (c *Coins) Bump(ctx context.Context, txid wire.Hash, rate wire.SatPerKVB) (*btcwire.MsgTx, error) {
+	if rate == 0 {
+		rate = 2 * c.engine.FeeRate()
+	}
+	return c.PayWith(ctx, func(tx engine.Tx) (*btcwire.MsgTx, error) { return c.wallet.Bump(tx, txid, rate) })
+}
+
+// Abandon takes back a payment that no node has taken: one that was made while
+// the node was away, and that it refuses now. wallet.ErrOut, wallet.ErrUnknownTx.
+func (c *Coins) Abandon(ctx context.Context, txid wire.Hash) error {
+	return c.store.Update(ctx, func(tx engine.Tx) error { return c.wallet.Abandon(tx, txid) })
+}
+
+// PayWith keeps a transaction of the wallet that build makes, and then broadcasts it;
+// see Pay.
+func (c *Coins) PayWith(ctx context.Context, build func(engine.Tx) (*btcwire.MsgTx, error)) (t *btcwire.MsgTx, err error) {
+	if err := c.Synced(ctx); err != nil {
+		return nil, err
+	}
+	if err := c.store.Update(ctx, func(tx engine.Tx) error {
+		t, err = build(tx)
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	// It is kept: whoever asked may be gone, and must not take it for undone.
+	ctx = context.WithoutCancel(ctx)
+	if err := c.broadcast(ctx, t); errors.Is(err, chain.ErrRejected) {
+		err = fmt.Errorf("the network refuses the payment: %w", err)
+		return nil, errors.Join(err, c.store.Update(ctx, func(tx engine.Tx) error { return c.wallet.Forget(tx, contract.Txid(t)) }))
+	} else if err != nil {
+		c.log.Warn("payment kept, and not broadcast yet", "txid", contract.Txid(t), "err", err)
+		return t, nil
+	}
+	return t, c.accepted(ctx, t)
+}
+
+// broadcast gives the network a transaction of the wallet. A node that misses
+// what it stands on may have lost its mempool: it gets all that the wallet has
+// unconfirmed, and then that transaction once more.
+func (c *Coins) broadcast(ctx context.Context, t *btcwire.MsgTx) error {
+	err := c.chain.Broadcast(ctx, t)
+	if !errors.Is(err, chain.ErrConflict) {
+		return err
+	}
+	if err := c.rebroadcast(ctx); err != nil {
+		c.log.Debug("not broadcast again", "err", err)
+	}
+	return c.chain.Broadcast(ctx, t)
+}
+
+func (c *Coins) accepted(ctx context.Context, t *btcwire.MsgTx) error {
+	return c.store.Update(ctx, func(tx engine.Tx) error { return c.wallet.Accepted(tx, contract.Txid(t)) })
+}
+
+// syncWait is how long a command waits for the chain to be read.
+const syncWait = 20 * time.Second
+
+// ErrSyncing: the chain is not read to its tip yet.
+var ErrSyncing = errors.New("still catching up with the chain")
+
+// Synced waits until the chain is read to its tip: ErrSyncing, or
+// syscall.ENOSPC where there is no room to go on.
+func (c *Coins) Synced(ctx context.Context) error {
+	if err := c.engine.Trouble(); errors.Is(err, syscall.ENOSPC) {
+		return err
+	}
+	wait, cancel := context.WithTimeout(ctx, syncWait)
+	defer cancel()
+	if err := c.engine.WaitSynced(wait); err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return fmt.Errorf("%w: at block %d", errors.Join(ErrSyncing, c.engine.Trouble()), c.engine.Position().Height)
+	}
+	return nil
+}
+
+// History lists the wallet's confirmed transactions by height, and its own ones
+// that are not confirmed.
+func (c *Coins) History(ctx context.Context) (list []wallet.Record, err error) {
+	err = c.store.View(ctx, func(tx engine.Tx) error {
+		if list, err = c.wallet.History(tx); err != nil {
+			return err
+		}
+		txs, err := c.wallet.Unconfirmed(tx)
+		for _, t := range txs {
+			out, err := c.wallet.IsOut(tx, contract.Txid(t))
+			if err != nil {
+				return err
+			}
+			list = append(list, wallet.Record{Txid: contract.Txid(t), Kept: !out})
+		}
+		return err
+	})
+	return list, err
+}
+
+// Watch does what is due with every block and belongs to no contract, until ctx
+// ends.
+func (c *Coins) Watch(ctx context.Context) {
+	for {
+		h := c.engine.Position().Height
+		if c.engine.WaitSynced(ctx) != nil {
+			return
+		}
+		if err := c.rebroadcast(ctx); err != nil && ctx.Err() == nil {
+			c.log.Debug("not broadcast again", "err", err)
+		}
+		if c.tip != nil {
+			c.tip(c.engine.Position())
+		}
+		if c.engine.WaitHeight(ctx, h+1) != nil {
+			return
+		}
+	}
+}
+
+// rebroadcast sends again what the wallet paid and no block has.
+func (c *Coins) rebroadcast(ctx context.Context) error {
+	var txs []*btcwire.MsgTx
+	if err := c.store.View(ctx, func(tx engine.Tx) (err error) {
+		txs, err = c.wallet.Unconfirmed(tx)
+		return err
+	}); err != nil {
+		return err
+	}
+	var errs []error
+	for _, t := range txs {
+		err := c.chain.Broadcast(ctx, t)
+		if err == nil {
+			err = c.accepted(ctx, t)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// syncPatience is how long a request waits for the chain: a block or two are
+// read in much less.
+const syncPatience = 3 * time.Second
+
+// Ready refuses a peer's request while the chain is being caught up with: heights
+// are old then, and promises that hang on them would be too.
+func (c *Coins) Ready(ctx context.Context) error {
+	if err := c.engine.Trouble(); errors.Is(err, syscall.ENOSPC) {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, syncPatience)
+	defer cancel()
+	if c.engine.WaitSynced(ctx) != nil {
+		return wire.Refuse(wire.Busy, "catching up with the chain")
+	}
+	return nil
+}
+
+// skipAddresses is how many addresses of each branch a restored wallet leaves
+// out: they may have been given away since. Less than the gap limit.
+const skipAddresses = wallet.GapLimit / 2
+
+// Restored leaves out addresses of a home that was made of a backup.
+func (c *Coins) Restored(tx engine.Tx) error {
+	for range skipAddresses {
+		for _, branch := range []uint32{wallet.External, wallet.Internal} {
+			if _, err := c.wallet.NewScript(tx, branch); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// PeekScript is an address that counts as used only from UseScript on, or once the
+// wallet signs what pays it.
+func (c *Coins) PeekScript(tx engine.Tx, branch uint32) ([]byte, error) {
+	return c.wallet.PeekScript(tx, branch)
+}
+
+// UseScript has an address count as used.
+func (c *Coins) UseScript(tx engine.Tx, script []byte) error { return c.wallet.UseScript(tx, script) }
+
+// Burn makes a transaction of the wallet that pays an amount, 0 too, to a script
+// that nobody can spend.
+func (c *Coins) Burn(tx engine.Tx, script []byte, amount wire.Sat, rate wire.SatPerKVB) (*btcwire.MsgTx, error) {
+	at, _, err := tx.Position()
+	if err != nil {
+		return nil, err
+	}
+	return c.wallet.Burn(tx, script, amount, rate, at.Height)
+}
+
+// Unconfirmed lists the wallet's own transactions that can still confirm.
+func (c *Coins) Unconfirmed(tx engine.Tx) ([]*btcwire.MsgTx, error) { return c.wallet.Unconfirmed(tx) }

@@ -1,0 +1,131 @@
+package coins
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	btcwire "github.com/btcsuite/btcd/wire/v2"
+
+	"github.com/bitgram/bitgram/internal/chain"
+	"github.com/bitgram/bitgram/internal/contract"
+	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/wallet"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// Lock picks and locks coins for a contract; short is not nil where they do
+// not suffice, and the contract waits for more.
+func (c *Coins) Lock(tx engine.Tx, ref engine.Ref, amount wire.Sat, weight int64) (p *wallet.Picked, short *wallet.Short, err error) {
+	at, _, err := tx.Position()
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err = c.wallet.Lock(tx, ref.ID[:], amount, weight, c.engine.FeeRate(), at.Height)
+	if errors.As(err, &short) {
+		return nil, short, tx.Put(bucketWaiting, ref.ID[:], []byte(ref.Kind))
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return p, nil, tx.Delete(bucketWaiting, ref.ID[:])
+}
+
+func (c *Coins) Unlock(tx engine.Tx, ref engine.Ref) error {
+	return errors.Join(c.wallet.Unlock(tx, ref.ID[:]), tx.Delete(bucketWaiting, ref.ID[:]))
+}
+
+// bucketWaiting is the contracts that wait for coins: id → kind.
+const bucketWaiting = "sender/waiting"
+
+// firstKind is the one that waited before others did too; it is written as "".
+const firstKind engine.Kind = "sender"
+
+// Wake says what contracts of a kind, which wait for coins since Lock had too few,
+// are told once some may have become free. It is called before the engine runs.
+func (c *Coins) Wake(kind engine.Kind, freed engine.Event) { c.freed[kind] = freed }
+
+// NextWaiting wakes a contract that waits for coins: some may have become free.
+// The rest asks at the next block.
+func (c *Coins) NextWaiting(tx engine.Tx) (list []engine.Delivery, err error) {
+	var ref engine.Ref
+	if err := tx.Scan(bucketWaiting, nil, 1, func(key, kind []byte) error {
+		ref = engine.Ref{Kind: engine.Kind(kind), ID: wire.Hash(key)}
+		return nil
+	}); err != nil || ref == (engine.Ref{}) {
+		return nil, err
+	}
+	if ref.Kind == "" {
+		ref.Kind = firstKind
+	}
+	return []engine.Delivery{{Ref: ref, Event: c.freed[ref.Kind]}}, tx.Delete(bucketWaiting, ref.ID[:])
+}
+
+// Fund signs a funding, remembers it, and only then broadcasts it. use, where
+// there is one, is an address that counts as used from then on. why tells why
+// nobody takes it, or is empty.
+func (c *Coins) Fund(ctx context.Context, ref engine.Ref, raw, use []byte, until wire.Height) (why string, err error) {
+	tx, err := contract.DecodeTx(raw)
+	if err != nil {
+		return "", err
+	}
+	txid := contract.Txid(tx)
+	if c.secure != nil {
+		if err := c.secure(ctx); err != nil {
+			return "", fmt.Errorf("no money moves before the backup is current: %w", err)
+		}
+	}
+	late := c.engine.Position().Height >= until
+	out := false
+	err = c.store.Update(ctx, func(t engine.Tx) (err error) {
+		if out, err = c.wallet.IsOut(t, txid); err != nil || late && !out {
+			return err
+		}
+		if err := c.wallet.Unlock(t, ref.ID[:]); err != nil {
+			return err
+		}
+		if len(use) > 0 {
+			if err := c.wallet.UseScript(t, use); err != nil {
+				return err
+			}
+		}
+		return c.wallet.Sign(t, tx, true)
+	})
+	var refused error
+	switch {
+	case errors.Is(err, wallet.ErrUnknownTx):
+		refused = err // a coin that a reorg took away
+	case err != nil:
+		return "", err
+	case late && !out:
+		refused = errLate
+	default:
+		if err = c.broadcast(ctx, tx); errors.Is(err, chain.ErrRejected) {
+			refused = err
+		} else if err != nil {
+			return "", err
+		}
+	}
+	switch {
+	case refused == nil:
+		return "", c.store.Update(ctx, func(t engine.Tx) error { return c.wallet.Accepted(t, txid) })
+	case out:
+		return "", nil // it was out once: the chain tells what becomes of it
+	}
+	// Nobody has it, as far as is known: its coins are free again.
+	return refused.Error(), c.store.Update(ctx, func(t engine.Tx) error { return c.wallet.Forget(t, txid) })
+}
+
+// errLate: a funding can't confirm while those who wait for it still do.
+var errLate = errors.New("it would confirm too late")
+
+// Broadcast gives the network a transaction that is no payment of the wallet. why
+// tells why the network refuses it, or is empty; a node that is not there is an
+// error.
+func (c *Coins) Broadcast(ctx context.Context, t *btcwire.MsgTx) (why string, err error) {
+	err = c.chain.Broadcast(ctx, t)
+	if errors.Is(err, chain.ErrRejected) {
+		return err.Error(), nil
+	}
+	return "", err
+}

@@ -1,0 +1,336 @@
+package directory
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/p2p"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// bucketSeq keeps the last sequence number published.
+const bucketSeq = "dht/seq"
+
+// How long what an agent publishes is valid, and when it publishes again.
+const (
+	recordLife   = 24 * time.Hour
+	publishEvery = recordLife / 3
+	// sampleEvery is how often a node looks around in the DHT, to know the
+	// agents of more than one neighbourhood.
+	sampleEvery = 10 * time.Minute
+	// joinRetry is how long a node waits after it found no way into the DHT.
+	joinRetry, lastJoinRetry = 500 * time.Millisecond, time.Minute
+	// Patience bounds a lookup and, before it, the wait for the DHT.
+	Patience = 20 * time.Second
+)
+
+// tend keeps the node in the DHT until ctx ends: an agent publishes what it
+// offers and holds, and everybody looks around from time to time.
+func (d *Directory) tend(ctx context.Context) {
+	var running sync.WaitGroup
+	defer running.Wait()
+	publish, sample := time.NewTicker(publishEvery), time.NewTicker(sampleEvery)
+	defer publish.Stop()
+	defer sample.Stop()
+	again := time.NewTimer(0) // when something is to be published
+	defer again.Stop()
+	fail := joinRetry
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-publish.C:
+			d.published.clear()
+			again.Reset(0)
+		case <-d.published.news:
+			again.Reset(0)
+		case <-sample.C:
+			if d.moved() {
+				d.published.clear()
+				again.Reset(0)
+			}
+			running.Go(func() {
+				if _, err := d.sample(ctx); err != nil {
+					d.cfg.Log.Debug("no look around", "err", err)
+				}
+				if err := d.Save(ctx); err != nil && ctx.Err() == nil {
+					d.cfg.Log.Warn("agents not remembered", "err", err)
+				}
+			})
+		case <-again.C:
+			if !d.serves() {
+				continue
+			}
+			if err := d.publish(ctx); err != nil && ctx.Err() == nil {
+				d.cfg.Log.Debug("not published, will be tried again", "err", err, "in", fail)
+				again.Reset(fail)
+				fail = min(2*fail, lastJoinRetry)
+				continue
+			}
+			fail = joinRetry
+		}
+	}
+}
+
+// moved reports whether the agent listens elsewhere than it last published.
+func (d *Directory) moved() bool {
+	if !d.serves() {
+		return false
+	}
+	p := &d.published
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !slices.Equal(p.addrs, d.host.Public())
+}
+
+// join enters the DHT, however often it takes. Who knows nobody waits for what
+// the chain says.
+func (d *Directory) join(ctx context.Context) {
+	if d.cfg.Names != nil && len(d.cfg.Seeds)+len(d.remembered()) == 0 {
+		select {
+		case <-d.hints.ready:
+		case <-d.hints.news:
+		case <-ctx.Done():
+			return
+		}
+	}
+	for wait := joinRetry; ; wait = min(2*wait, lastJoinRetry) {
+		var err error
+		switch {
+		case d.host != nil:
+			err = d.host.Bootstrap(ctx)
+		case d.cfg.Names != nil && len(d.seeds())+len(d.remembered())+len(d.hinted()) == 0:
+			err = fmt.Errorf("%w: no seed, and none on the chain", p2p.ErrUnreachable)
+		}
+		if err = errors.Join(err, d.calls.Bootstrap(ctx)); err == nil {
+			close(d.joined)
+			return
+		}
+		d.cfg.Log.Debug("not in the DHT, will be tried again", "err", err, "in", wait)
+		select {
+		case <-time.After(wait):
+		case <-d.hints.news:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// offer answers with a fresh advertisement from now on: ErrNoAddress.
+func (d *Directory) offer(ctx context.Context) (*wire.Advertisement, error) {
+	ad, err := d.advertisement(ctx)
+	if err == nil {
+		d.host.Offer(ad)
+	}
+	return ad, err
+}
+
+// WaitNetwork returns when the node is in the DHT, or with an error that wraps
+// p2p.ErrUnreachable when ctx ends first.
+func (d *Directory) WaitNetwork(ctx context.Context) error {
+	select {
+	case <-d.joined:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%w: no way into the DHT: %w", p2p.ErrUnreachable, ctx.Err())
+	}
+}
+
+// published is what an agent has published since the last round.
+type published struct {
+	mu    sync.Mutex
+	ad    bool
+	addrs []string          // that stand in it
+	holds map[wire.Key]bool // by point
+	news  chan struct{}
+}
+
+func (p *published) clear() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ad, p.holds = false, map[wire.Key]bool{}
+}
+
+// Serves notices a message that the own agent serves from now on.
+func (d *Directory) Serves(point wire.Key) {
+	p := &d.published
+	p.mu.Lock()
+	known := p.holds[point]
+	p.mu.Unlock()
+	if known {
+		return
+	}
+	select {
+	case p.news <- struct{}{}:
+	default:
+	}
+}
+
+// publish puts into the DHT what an agent offers and holds, as far as it is not
+// there yet. What fails does not keep the rest from being published.
+func (d *Directory) publish(ctx context.Context) error {
+	p := &d.published
+	p.mu.Lock()
+	done := p.ad
+	p.mu.Unlock()
+	var errs []error
+	if !done {
+		ad, err := d.offer(ctx)
+		if err != nil {
+			d.cfg.Log.Warn("nothing is advertised", "err", err)
+			return err
+		}
+		err = d.host.Advertise(ctx, ad)
+		p.mu.Lock()
+		p.ad, p.addrs = err == nil, ad.Record.Addrs
+		p.mu.Unlock()
+		errs = append(errs, err)
+	}
+	due := map[wire.Key]wire.Grant{}
+	if err := d.cfg.Offer.Served(ctx, func(point wire.Key, g wire.Grant) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if !p.holds[point] {
+			due[point] = g
+		}
+	}); err != nil {
+		return err
+	}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	places := make(chan struct{}, 4)
+	for point, g := range due {
+		places <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-places }()
+			err := d.announce(ctx, g)
+			mu.Lock()
+			defer mu.Unlock()
+			if errs = append(errs, err); err == nil {
+				p.mu.Lock()
+				p.holds[point] = true
+				p.mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// announce publishes that the message of a grant is held.
+func (d *Directory) announce(ctx context.Context, g wire.Grant) error {
+	rec, err := d.record(ctx)
+	if err != nil {
+		return err
+	}
+	h := &wire.Holding{Grant: g, Record: rec}
+	if h.Sig, err = wire.Sign(d.cfg.Identity, h.Digest(d.cfg.Network)); err != nil {
+		return err
+	}
+	return d.host.Announce(ctx, h)
+}
+
+// advertisement is what the agent offers now.
+func (d *Directory) advertisement(ctx context.Context) (*wire.Advertisement, error) {
+	rec, err := d.record(ctx)
+	if err != nil {
+		return nil, err
+	}
+	o := d.cfg.Offer
+	ad := &wire.Advertisement{Agent: d.cfg.Self, Services: o.Services, Rate: o.Rate, Limits: o.Limits, Record: rec}
+	ad.Sig, err = wire.Sign(d.cfg.Identity, ad.Digest(d.cfg.Network))
+	return ad, errors.Join(err, ad.Check())
+}
+
+// ErrNoAddress: an agent listens at no address that others on its network would
+// dial.
+var ErrNoAddress = errors.New("no address that others can reach")
+
+// record is fresh: its sequence number is kept before it is signed, and grows
+// also where the clock went back.
+func (d *Directory) record(ctx context.Context) (rec wire.Record, err error) {
+	now := time.Now()
+	rec = wire.Record{Expires: now.Add(recordLife).Unix(), Addrs: d.host.Public()}
+	if len(rec.Addrs) == 0 {
+		return rec, fmt.Errorf("%w: it listens at %v", ErrNoAddress, d.host.Addrs())
+	}
+	err = d.cfg.Store.Update(ctx, func(tx engine.Tx) error {
+		raw, err := tx.Get(bucketSeq, []byte{0})
+		if err != nil {
+			return err
+		}
+		if len(raw) == 8 {
+			rec.Seq = binary.BigEndian.Uint64(raw) + 1
+		}
+		rec.Seq = max(rec.Seq, uint64(now.UnixMilli()))
+		return tx.Put(bucketSeq, []byte{0}, binary.BigEndian.AppendUint64(nil, rec.Seq))
+	})
+	return rec, err
+}
+
+// sample looks up a random place.
+func (d *Directory) sample(ctx context.Context) ([]p2p.Found, error) {
+	var key [8]byte
+	_, _ = rand.Read(key[:]) // never fails (crypto/rand)
+	return d.Nearest(ctx, key, false)
+}
+
+// Nearest looks up the agents near a locator that deliver, and remembers them: wide
+// for those around them too.
+func (d *Directory) Nearest(ctx context.Context, l wire.Locator, wide bool) ([]p2p.Found, error) {
+	ctx, cancel := context.WithTimeout(ctx, Patience)
+	defer cancel()
+	if err := d.WaitNetwork(ctx); err != nil {
+		return nil, err
+	}
+	found, err := d.calls.Nearest(ctx, l[:], wide)
+	found = slices.DeleteFunc(found, func(f p2p.Found) bool { return f.Ad.Agent == d.cfg.Self || f.Ad.Services&wire.Delivery == 0 })
+	d.roster.note(found, time.Now())
+	return found, err
+}
+
+// Joined reports whether the node is in the DHT.
+func (d *Directory) Joined() bool {
+	select {
+	case <-d.joined:
+		return true
+	default:
+		return false
+	}
+}
+
+// Known is how many peers of the DHT the node knows.
+func (d *Directory) Known() int { return d.calls.Known() }
+
+// serves reports whether the node is an agent.
+func (d *Directory) serves() bool { return d.cfg.Offer != nil }
+
+// FindAgent asks the DHT what an agent offers: p2p.ErrNotFound.
+func (d *Directory) FindAgent(ctx context.Context, agent wire.Key) (*wire.Advertisement, error) {
+	ctx, cancel := context.WithTimeout(ctx, Patience)
+	defer cancel()
+	if err := d.WaitNetwork(ctx); err != nil {
+		return nil, err
+	}
+	return d.calls.Advertisement(ctx, agent)
+}
+
+// Closest are active agents near a target, the closest first: p2p.ErrUnreachable
+// where nobody answers.
+func (d *Directory) Closest(ctx context.Context, target []byte) ([]p2p.Found, error) {
+	ctx, cancel := context.WithTimeout(ctx, Patience)
+	defer cancel()
+	if err := d.WaitNetwork(ctx); err != nil {
+		return nil, err
+	}
+	found, err := d.calls.Nearest(ctx, target, false)
+	d.roster.note(slices.DeleteFunc(slices.Clone(found), func(f p2p.Found) bool { return f.Ad.Agent == d.cfg.Self }), time.Now())
+	return found, err
+}

@@ -1,0 +1,164 @@
+// Package disk keeps the files of a home: each is written complete and durable or
+// not at all, and what strangers send never takes the space that the database needs.
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrFull: what is asked for would use up the disk.
+var ErrFull = errors.New("not enough space on the disk")
+
+// Files are the files below a home's directory. Nothing in them is read without
+// being checked against a hash or a signature.
+type Files struct {
+	dir      string
+	mu       sync.Mutex
+	promised uint64 // to what is being written; some of it is on the disk already
+}
+
+// partialDir has what is being written; it is emptied at every start.
+const partialDir = "partial"
+
+// Open makes the directories with the given names below dir, where they are
+// missing, and forgets what was half written.
+func Open(dir string, names ...string) (*Files, error) {
+	if err := os.RemoveAll(filepath.Join(dir, partialDir)); err != nil {
+		return nil, err
+	}
+	for _, d := range append(names, partialDir) {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
+			return nil, err
+		}
+	}
+	return &Files{dir: dir}, nil
+}
+
+// Path is the path of a file in one of the directories.
+func (f *Files) Path(dir string, id fmt.Stringer, ext string) string {
+	return filepath.Join(f.dir, dir, id.String()+ext)
+}
+
+// Write lets fill write a file that appears under path complete and durable, or
+// not at all.
+func (f *Files) Write(path string, fill func(*os.File) error) (err error) {
+	tmp, err := f.Create()
+	if err != nil {
+		return err
+	}
+	defer tmp.Discard()
+	if err := fill(tmp.File); err != nil {
+		return err
+	}
+	return tmp.Keep(path)
+}
+
+// Partial is a file that is being written.
+type Partial struct {
+	*os.File
+	kept bool
+}
+
+// Create begins a file that has no name yet. It is ended with Keep or Discard.
+func (f *Files) Create() (*Partial, error) {
+	t, err := os.CreateTemp(filepath.Join(f.dir, partialDir), "")
+	if err != nil {
+		return nil, err
+	}
+	return &Partial{File: t}, nil
+}
+
+// Keep makes the file durable under path.
+func (p *Partial) Keep(path string) error {
+	if err := p.Sync(); err != nil {
+		return err
+	}
+	if err := p.Close(); err != nil {
+		return err
+	}
+	if err := os.Rename(p.Name(), path); err != nil {
+		return err
+	}
+	p.kept = true
+	return syncDir(filepath.Dir(path))
+}
+
+// Discard removes the file unless it was kept.
+func (p *Partial) Discard() {
+	if !p.kept {
+		_ = p.Close()
+		_ = os.Remove(p.Name())
+	}
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// Remove deletes a file that may be gone already.
+func Remove(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// Sweep deletes the files of a directory that nobody wants: something was cut off
+// between the file and the state that names it. A file stays, and log says why,
+// if wanted fails.
+func (f *Files) Sweep(dir string, log *slog.Logger, wanted func(name string) (bool, error)) error {
+	list, err := os.ReadDir(filepath.Join(f.dir, dir))
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		known, err := wanted(e.Name())
+		if err != nil { // what cannot be read keeps its file, and keeps no other from starting
+			log.Error("a contract cannot be read", "file", filepath.Join(dir, e.Name()), "err", err)
+			continue
+		}
+		if known {
+			continue
+		}
+		if err := Remove(filepath.Join(f.dir, dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reserved is how much of a disk with total bytes is left to the database: what
+// strangers send must not keep claims and refunds from being written.
+func reserved(total uint64) uint64 { return min(1<<30, total/20) }
+
+// Reserve takes bytes of the disk for a file until give, or fails with ErrFull.
+func (f *Files) Reserve(bytes uint64) (give func(), err error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(f.dir, &st); err != nil {
+		return nil, fmt.Errorf("%s: %w", f.dir, err)
+	}
+	block := uint64(st.Bsize)
+	free, keep := uint64(st.Bavail)*block, reserved(uint64(st.Blocks)*block)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if free < keep || bytes > free-keep || f.promised > free-keep-bytes {
+		return nil, fmt.Errorf("%w: %d bytes are wanted, %d free, of which %d stay so", ErrFull, bytes, free, keep)
+	}
+	f.promised += bytes
+	return func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.promised -= bytes
+	}, nil
+}
