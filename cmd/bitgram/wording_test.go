@@ -21,9 +21,7 @@ import (
 
 // notYet lists the packages whose texts are not in plain English yet. A package
 // leaves the list when its texts are; none is added.
-var notYet = []string{
-	"internal/engine", "internal/node", "internal/p2p",
-}
+var notYet []string
 
 // avoid lists wordings that a reader has to decode, each with a better one.
 var avoid = []struct{ pattern, better string }{
