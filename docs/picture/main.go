@@ -155,7 +155,7 @@ const (
 	bar        = 34 // the window's title bar
 )
 
-// wrap breaks a line as a terminal does, but between words where there are any.
+// wrap breaks a line as a terminal does, but between words if there are any.
 func wrap(s string) (lines []string) {
 	for utf8.RuneCountInString(s) > columns {
 		r := []rune(s)

@@ -26,8 +26,8 @@ type Keys struct {
 	Version int          `json:"version"`
 	Network wire.Network `json:"network"`
 	Address string       `json:"address"`
-	// Created is the Unix time before which the seed was used nowhere; 0 where
-	// that is not known, and the whole chain has to be read.
+	// Created is the Unix time before which the seed was used nowhere; 0 if
+	// unknown, and the whole chain must be read.
 	Created int64 `json:"created"`
 	KDF     KDF   `json:"kdf"`
 	// Nonce and Sealed are lower-case hex. Where the KDF is "none", Sealed is
@@ -136,8 +136,8 @@ func NewKeys(n wire.Network, address string, created int64, entropy []byte, pass
 	return k, k.seal(entropy, passphrase)
 }
 
-// Save writes a new home's key file: ErrExists where there is one, or a database
-// whose key file is gone. The one thing that must never be overwritten is a seed.
+// Save writes a new home's key file. It returns ErrExists if there is one, or a
+// database whose key file is gone, because a seed must never be overwritten.
 func (h Home) Save(k *Keys) error {
 	if err := h.Make(); err != nil {
 		return err
