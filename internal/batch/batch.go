@@ -1,11 +1,11 @@
-// Package batch decides how outputs that the home may spend on its own are
-// spent: claims, closes and refunds (spec/batch.md). It says who shares a
-// transaction, which fee the transaction pays, and whether an earlier one is
-// sent again, replaced, or built anew.
+// Package batch decides how to spend the outputs that the home can spend on its
+// own: claims, closes and refunds (spec/batch.md). It decides which of them
+// share a transaction, the transaction's fee, and whether an earlier one is
+// broadcast again, replaced or rebuilt.
 //
-// It is pure. What it answers depends on the members, the estimate and the
-// height alone, never on the order of the members or on how often it was asked;
-// package contract builds and signs the bytes.
+// The package is pure. Its result depends only on the members, the estimate and
+// the height, not on the order of the members or on how often it is called.
+// Package contract builds and signs the transactions.
 package batch
 
 import (
@@ -19,12 +19,12 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// The policy, in one place. The reasons are in RATIONALE.md.
+// The policy constants. RATIONALE.md has the reasons.
 const (
-	// Multiple bounds the fee rate at a member's deadline: at most so many
-	// times the estimate.
+	// Multiple limits the fee rate at a member's deadline to this multiple of
+	// the estimate.
 	Multiple = 10
-	// Share bounds a fee above the estimate: at most the value divided by it.
+	// Share limits a fee above the estimate to the value divided by it.
 	Share = 2
 	// MaxRate is a ceiling on every fee rate. It is the rate above which
 	// Bitcoin Core's sendrawtransaction refuses a transaction by default
@@ -39,55 +39,56 @@ const (
 	Increment wire.SatPerKVB = 1000
 )
 
-// Why a member is in no transaction.
+// Reasons why a member is in no transaction.
 var (
-	// ErrUneconomic: at the present rate its input costs more than it brings,
-	// or what is left of the whole transaction would be dust.
+	// ErrUneconomic means that at the current rate the member's input costs
+	// more than its value, or that the transaction's output would be dust.
 	ErrUneconomic = contract.ErrUneconomic
-	// ErrOutbid: it stands in another transaction, which cannot be replaced
-	// within the ceiling.
-	ErrOutbid = errors.New("what it would have to replace pays too much")
-	// ErrReplaced: the others of its transaction are built anew at a rate that
-	// it does not bear. It is planned again once that is known.
-	ErrReplaced = errors.New("its transaction goes on without it")
-	// ErrTooLarge: no standard transaction can hold it.
+	// ErrOutbid means that the member is in another transaction, which cannot
+	// be replaced within the ceiling.
+	ErrOutbid = errors.New("the transaction that it would replace pays too much")
+	// ErrReplaced means that the other members of its transaction are rebuilt
+	// at a rate that it cannot bear. It is planned again once that is known.
+	ErrReplaced = errors.New("its transaction continues without it")
+	// ErrTooLarge means that it does not fit a standard transaction.
 	ErrTooLarge = errors.New("larger than a standard transaction")
 )
 
-// Market is what the chain says now.
+// Market contains the current fee estimate and relay policy.
 type Market struct {
 	Tip       wire.Height
 	Estimate  wire.SatPerKVB // for confirmation soon
-	Relay     wire.SatPerKVB // the least rate that is relayed; 0 for Relay
-	Increment wire.SatPerKVB // what a replacement pays more, for its own size (BIP125, rule 4); 0 for Increment
+	Relay     wire.SatPerKVB // the minimum relay rate; 0 means Relay
+	Increment wire.SatPerKVB // what a replacement must add for its own size (BIP125, rule 4); 0 means Increment
 }
 
-// Member is an output that waits to be spent.
+// Member is an output to be spent.
 type Member struct {
 	At      wire.Outpoint
-	Value   wire.Sat // what it brings, before fees: of a bank's close, the payee's share
-	Weight  int64    // of its input, and of the output that it brings along
-	Outputs int      // that it brings along, 0 or 1
-	// From and To are the window in which its fee rate rises: the estimate up to
-	// From, the ceiling from To on. Both are 0 for a member without a deadline.
+	Value   wire.Sat // its value before fees; for a bank's close, the payee's share
+	Weight  int64    // of its input, and of the output that belongs to it
+	Outputs int      // number of outputs that belong to it, 0 or 1
+	// From and To are the window in which its fee rate rises: it is the
+	// estimate up to From, and the ceiling from To on. Both are 0 for a member
+	// without a deadline.
 	From, To wire.Height
 	Alone    bool           // it shares no transaction
-	In       *contract.Sent // the transaction that it stands in, or nil
-	// Rival is a transaction by another path that also spends it and is not
-	// confirmed, or nil. Its fee has to be outbid; such a member goes alone.
+	In       *contract.Sent // the transaction that it is in, or nil
+	// Rival is an unconfirmed transaction through another leaf that also spends
+	// it, or nil. Its fee must be outbid; such a member is not batched.
 	Rival *contract.Sent
 }
 
 // Tx is a transaction of a plan.
 type Tx struct {
 	Members []wire.Outpoint // its inputs, in order
-	Weight  int64           // with the one output that takes what is left
+	Weight  int64           // including the one output for the rest
 	Fee     wire.Sat
-	// Again is the earlier transaction where that is sent again as it is;
+	// Again is the earlier transaction if it is broadcast again unchanged;
 	// otherwise a new one is built.
 	Again *contract.Sent
 	// Replaces is the earlier transaction of the same members, or of these and
-	// some that do not bear the new rate. It can still confirm.
+	// some that cannot bear the new rate. It can still confirm.
 	Replaces *contract.Sent
 }
 
@@ -97,16 +98,17 @@ type Left struct {
 	Why error
 }
 
-// Plan is what becomes of the members: each is in one transaction or left.
+// Plan is the plan for the members: each is in one transaction or left out.
 type Plan struct {
 	Txs  []Tx
 	Left []Left
 }
 
-// Make plans the members. Those that stand in the same earlier transaction go
-// together, and so do those that stand in none. list must hold all members of an
-// earlier transaction that can still be spent: where one of its inputs is
-// missing, it is taken for dead. At most limit members share a transaction.
+// Make plans the members. Members that are in the same earlier transaction are
+// planned together, and so are those that are in none. list must contain all
+// members of an earlier transaction that can still be spent: if one of its
+// inputs is missing, the transaction counts as dead. At most limit members
+// share a transaction.
 func Make(m Market, limit int, list []Member) Plan {
 	m.Relay, m.Increment = cmp.Or(m.Relay, Relay), cmp.Or(m.Increment, Increment)
 	list = slices.Clone(list)
@@ -150,14 +152,14 @@ func (p *planner) leave(why error, list ...Member) {
 	}
 }
 
-// group plans members that stand in the same transaction, or in none.
+// group plans members that are in the same transaction, or in none.
 func (p *planner) group(g []Member) {
 	old := read(g[0].In)
 	if old != nil && old.whole(g) {
 		p.live(g, old)
 		return
 	}
-	// What is urgent does not raise the fee of what is not.
+	// Urgent members must not raise the fee of the others.
 	var calm, urgent []Member
 	for _, m := range g {
 		if p.urgent(&m) {
@@ -167,8 +169,8 @@ func (p *planner) group(g []Member) {
 		}
 	}
 	for _, list := range [][]Member{urgent, calm} {
-		// Densest first: where they are too many for one transaction, those that
-		// bring most for their size share one.
+		// Densest first: if they do not fit one transaction, those with the
+		// most value for their weight share one.
 		slices.SortStableFunc(list, denser)
 		for len(list) > 0 {
 			n := p.fit(list)
@@ -183,8 +185,8 @@ func (p *planner) group(g []Member) {
 	}
 }
 
-// live plans the members of a transaction that can still confirm: it is sent
-// again until a replacement is due that nodes take.
+// live plans the members of a transaction that can still confirm: it is
+// broadcast again until a replacement is due that nodes accept.
 func (p *planner) live(g []Member, old *known) {
 	again := Tx{Weight: old.weight, Fee: old.sent.Fee, Again: old.sent}
 	for _, m := range g {
@@ -202,8 +204,8 @@ func (p *planner) live(g []Member, old *known) {
 		return
 	}
 	if fee < p.outbids(take, old) {
-		// The rate has risen by less than a replacement costs. Near the deadline
-		// it is paid all the same; before, it waits until the rate is worth it.
+		// The rate has risen by less than a replacement costs. Near the
+		// deadline, pay it anyway; before, wait until the rate is worth it.
 		if !slices.ContainsFunc(g, func(m Member) bool { return p.urgent(&m) }) {
 			p.Txs = append(p.Txs, again)
 			return
@@ -227,15 +229,15 @@ func (p *planner) build(list []Member, fee wire.Sat, old *contract.Sent) {
 	p.Txs = append(p.Txs, t)
 }
 
-// bid is what a fee has to reach beyond the estimate.
+// bid is the minimum that a fee must reach in addition to the estimate.
 type bid struct {
-	floor  *known // a dead transaction whose rate the fee keeps up, within the ceiling
+	floor  *known // a dead transaction whose rate the fee must not fall below, within the ceiling
 	outbid *known // a live one that it replaces
 }
 
-// price finds the fee of the longest prefix of list, densest first, of which
-// every member pays for its own weight. It returns nil and the reason where there
-// is none.
+// price computes the fee of the longest prefix of list, densest first, in which
+// every member pays for its own weight. If there is none, it returns nil and
+// the reason.
 func (p *planner) price(list []Member, b bid) (take []Member, fee wire.Sat, why error) {
 	why = ErrUneconomic
 	for n := len(list); n > 0; n-- {
@@ -251,9 +253,9 @@ func (p *planner) price(list []Member, b bid) (take []Member, fee wire.Sat, why 
 	return nil, 0, why
 }
 
-// bears reports whether m pays for its own weight in a transaction of a fee and a
-// weight: with less than its value, and with at most its Share of it where the fee
-// is above the estimate for the sake of others.
+// bears reports whether m pays for its own weight in a transaction with this
+// fee and weight: with less than its value, and with at most its Share of it if
+// the fee is above the estimate for the sake of others.
 func (p *planner) bears(m *Member, fee wire.Sat, weight int64) bool {
 	cost := part(fee, m.Weight, weight)
 	if fee > p.estimate().Fee(contract.VSize(weight)) && m.Rival == nil {
@@ -262,11 +264,12 @@ func (p *planner) bears(m *Member, fee wire.Sat, weight int64) bool {
 	return cost < m.Value
 }
 
-// estimate is the node's, within what is relayed and MaxRate.
+// estimate returns the node's estimate, at least the relay minimum and at most
+// MaxRate.
 func (p *planner) estimate() wire.SatPerKVB { return min(max(p.Estimate, p.Relay), MaxRate) }
 
-// fee is the fee of one transaction of list: the one place of the fee policy
-// (spec/batch.md).
+// fee returns the fee of one transaction of list. This is the only place with
+// the fee policy (spec/batch.md).
 func (p *planner) fee(list []Member, b bid) (wire.Sat, error) {
 	var total wire.Sat
 	estimate := p.estimate()
@@ -293,7 +296,7 @@ func (p *planner) fee(list []Member, b bid) (wire.Sat, error) {
 	}
 	outbids := p.outbids(list, b.outbid)
 	if fee = max(fee, outbids); fee > most && urgent && outbids <= most {
-		fee = most // near the deadline what the value can bear is better than nothing
+		fee = most // near the deadline, what the value can bear is better than nothing
 	}
 	if fee > most || fee < least {
 		return 0, ErrUneconomic
@@ -304,8 +307,8 @@ func (p *planner) fee(list []Member, b bid) (wire.Sat, error) {
 // urgent reports whether m's window has begun.
 func (p *planner) urgent(m *Member) bool { return m.To > 0 && p.Tip >= m.From }
 
-// risen is the rate that m wants at the tip: it rises evenly in m's window from the
-// estimate to Multiple times it.
+// risen returns m's rate at the tip: in m's window it rises linearly from the
+// estimate to Multiple times the estimate.
 func (p *planner) risen(m *Member, estimate wire.SatPerKVB) wire.SatPerKVB {
 	switch {
 	case !p.urgent(m):
@@ -316,9 +319,9 @@ func (p *planner) risen(m *Member, estimate wire.SatPerKVB) wire.SatPerKVB {
 	return estimate + wire.SatPerKVB(int64(Multiple-1)*int64(estimate)*int64(p.Tip-m.From)/int64(m.To-m.From))
 }
 
-// outbids is the least fee at which list replaces old and its rivals, or 0 where
-// there is nothing to replace (BIP125, rules 3 and 4, and a higher rate than each
-// of them, which Bitcoin Core asks for too).
+// outbids returns the least fee with which list replaces old and its rivals, or
+// 0 if there is nothing to replace (BIP125, rules 3 and 4, and a higher rate
+// than each of them, which Bitcoin Core requires too).
 func (p *planner) outbids(list []Member, old *known) (fee wire.Sat) {
 	weight := weigh(list)
 	size := contract.VSize(weight)
@@ -334,8 +337,8 @@ func (p *planner) outbids(list []Member, old *known) (fee wire.Sat) {
 	return fee
 }
 
-// Outbid is the least fee at which a transaction of a weight replaces old, or 0
-// where old cannot be read: BIP125, rules 3 and 4, and a higher rate.
+// Outbid returns the least fee with which a transaction of a weight replaces
+// old, or 0 if old cannot be decoded: BIP125, rules 3 and 4, and a higher rate.
 func (m Market) Outbid(old *contract.Sent, weight int64) wire.Sat {
 	m.Increment = cmp.Or(m.Increment, Increment)
 	if k := read(old); k != nil {
@@ -348,14 +351,15 @@ func (m *Market) outbid(old *known, size int64) wire.Sat {
 	return max(old.sent.Fee+m.Increment.Fee(size), part(old.sent.Fee, size, contract.VSize(old.weight))+1)
 }
 
-// fit is how many of list fit into one transaction.
+// fit returns how many of list fit into one transaction.
 func (p *planner) fit(list []Member) (n int) {
 	for n = min(len(list), p.limit); n > 1 && weigh(list[:n]) > MaxWeight; n-- {
 	}
 	return n
 }
 
-// weigh is the weight of a transaction of list, with one output for the rest.
+// weigh returns the weight of a transaction of list, with one output for the
+// rest.
 func weigh(list []Member) int64 {
 	outputs := 1
 	var w int64
@@ -366,14 +370,14 @@ func weigh(list []Member) int64 {
 	return contract.TxOverheadWeight + contract.P2TROutputWeight + w + contract.CountWeight(len(list)) + contract.CountWeight(outputs)
 }
 
-// denser orders by value for weight, the densest first.
+// denser orders by value per weight, the densest first.
 func denser(a, b Member) int {
 	ah, al := bits.Mul64(uint64(max(a.Value, 0)), uint64(b.Weight))
 	bh, bl := bits.Mul64(uint64(max(b.Value, 0)), uint64(a.Weight))
 	return cmp.Or(cmp.Compare(bh, ah), cmp.Compare(bl, al), compare(a.At, b.At))
 }
 
-// part is the share n/of of a fee, rounded up.
+// part returns the share n/of of a fee, rounded up.
 func part(fee wire.Sat, n, of int64) wire.Sat {
 	hi, lo := bits.Mul64(uint64(max(fee, 0)), uint64(n))
 	lo, carry := bits.Add64(lo, uint64(of-1), 0)
@@ -391,8 +395,8 @@ type known struct {
 	inputs []wire.Outpoint
 }
 
-// read returns what is known of an earlier transaction, or nil where it cannot be
-// read: then it cannot be sent again either.
+// read decodes an earlier transaction. It returns nil if that fails; then it
+// cannot be broadcast again either.
 func read(s *contract.Sent) *known {
 	if s == nil {
 		return nil

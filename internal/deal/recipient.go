@@ -195,7 +195,7 @@ func (r *Recipient) spent(s *Source) *Seen {
 }
 
 // claimedTau reads τ from the claim of a source whose copy is here. A claim
-// always reveals τ, whatever the agent answered and whoever gave it σ
+// always reveals τ, whatever the agent answered, and no matter who gave it σ
 // (invariant ClaimImpliesTau).
 func (r *Recipient) claimedTau(s *Source) (wire.Secret, bool) {
 	seen := r.spent(s)

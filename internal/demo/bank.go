@@ -79,7 +79,7 @@ type bankStory struct {
 	*world
 	opt    BankOptions
 	ladder penny.Ladder
-	begins wire.Sat // with so much the payer begins
+	begins wire.Sat // the payer's initial money
 
 	payer, payee *node.Node // payer is nil once it has vanished
 	payerConfig  node.Config

@@ -264,7 +264,7 @@ func (w *bankersStory) pay(ctx context.Context) (s bank.Sending, err error) {
 			w.tell("payer", "has no signature for step %d: nothing more goes through this banker", s.Index)
 		case <-time.After(time.Millisecond):
 		case <-patience.Done():
-			return s, fmt.Errorf("the payment does not come to its end: %w", patience.Err())
+			return s, fmt.Errorf("the payment does not end: %w", patience.Err())
 		}
 	}
 	if !w.thief && !s.Done() {

@@ -1,11 +1,10 @@
-// Package engine gives life to the pure machines: it loads a state,
-// steps it, commits the new state with its effects and the chain position in
-// one transaction, and only then carries the effects out. Whatever was asked
-// for and not yet done when the process died is done at the next start, so
-// recovery is the ordinary path.
+// Package engine runs the pure machines. It loads a state, steps it, commits
+// the new state with its effects and the chain position in one transaction, and
+// only then carries out the effects. Effects that were pending when the process
+// died are carried out at the next start, so recovery is the ordinary path.
 //
-// What it needs of the rest of the house it declares here: Store, Executor,
-// Follower. It knows no database, no socket and no wallet.
+// The package declares the interfaces that it needs: Store, Executor, Follower.
+// It imports no database, socket or wallet.
 package engine
 
 import (
@@ -21,10 +20,10 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// Kind names a role's machine in the store.
+// Kind identifies a role's machine in the store.
 type Kind string
 
-// Ref names a contract.
+// Ref identifies a contract.
 type Ref struct {
 	Kind Kind
 	ID   wire.Hash
@@ -34,15 +33,16 @@ func (r Ref) String() string { return string(r.Kind) + " " + r.ID.String()[:16] 
 
 // Errors of a Store.
 var (
-	// ErrNoContract: no contract under this Ref.
+	// ErrNoContract means that there is no contract with this Ref.
 	ErrNoContract = errors.New("no such contract")
-	// ErrAmbiguous: more than one contract's name begins with the given digits.
+	// ErrAmbiguous means that the given digits are the beginning of several
+	// contracts' IDs.
 	ErrAmbiguous = errors.New("more than one message begins so")
-	// ErrExists: Create found one.
+	// ErrExists means that Create found an existing contract.
 	ErrExists = errors.New("contract exists")
 )
 
-// PendingEffect is an effect that was asked for and is not known to be done.
+// PendingEffect is an effect that was requested and is not known to be done.
 type PendingEffect struct {
 	ID   int64
 	Ref  Ref
@@ -50,9 +50,10 @@ type PendingEffect struct {
 	Body []byte
 }
 
-// Store keeps contracts. Update runs f in one durable transaction: when it
-// returns nil, everything f wrote survives a power cut; when f or the commit
-// fails, nothing of it is there. Updates are serial: f sees all earlier ones.
+// Store stores contracts. Update runs f in one durable transaction: if it
+// returns nil, everything that f wrote survives a power failure; if f or the
+// commit fails, nothing is written. Updates are serial: f sees all earlier
+// ones.
 type Store interface {
 	Update(ctx context.Context, f func(Tx) error) error
 	View(ctx context.Context, f func(Tx) error) error
@@ -60,40 +61,41 @@ type Store interface {
 
 // Tx is one transaction.
 type Tx interface {
-	// State is a contract's state, ErrNoContract.
+	// State returns a contract's state, or ErrNoContract.
 	State(Ref) ([]byte, error)
-	// Save writes a contract's state and replaces what it watches; with
-	// in.Forget it removes all of it.
+	// Save writes a contract's state and replaces what it watches. With
+	// in.Forget it removes the contract.
 	Save(ref Ref, state []byte, in contract.Interest) error
-	// Replace writes a contract's state over an old one, and leaves what it watches
-	// as it is; false, and nothing is written, where the state is not old, byte for
-	// byte.
+	// Replace writes a contract's state if its current state equals old, byte
+	// for byte, and does not change what it watches. Otherwise it writes
+	// nothing and returns false.
 	Replace(ref Ref, old, state []byte) (bool, error)
-	// Each calls f for every contract of a kind, the finished ones only with
-	// all, in order of creation.
+	// Each calls f for every contract of a kind, in order of creation. Finished
+	// ones are included only if all is set.
 	Each(kind Kind, all bool, f func(ref Ref, state []byte) error) error
 
-	// AddEffect keeps an effect until DropEffect, and returns its number.
+	// AddEffect stores an effect until DropEffect, and returns its number.
 	AddEffect(ref Ref, name string, body []byte) (int64, error)
 	DropEffect(id int64) error
-	// Effects lists what is pending, oldest first.
+	// Effects lists the pending effects, oldest first.
 	Effects() ([]PendingEffect, error)
 
-	// Watching lists the contracts that watch any of these transactions, or
-	// spends of these outpoints, or woke by height h; each once.
+	// Watching lists, once each, the contracts that watch any of these
+	// transactions or spends of these outpoints, or that wake by height h.
 	Watching(txids []wire.Hash, spent []wire.Outpoint, h wire.Height) ([]Ref, error)
 	// Above lists the contracts that know of a block at h or above.
 	Above(h wire.Height) ([]Ref, error)
 
-	// Position is the last block that was told; ok is false before the first.
+	// Position returns the last block reported; ok is false before the first.
 	Position() (at chain.BlockRef, ok bool, err error)
-	// Advance makes at the position; Retreat takes back the last Advance.
+	// Advance sets the position to at; Retreat undoes the last Advance.
 	Advance(at chain.BlockRef) error
 	Retreat() error
 
-	// Get, Put, Delete and Scan are a small ordered key-value face for what
-	// shares the transaction, such as the wallet. Get of a missing key is nil;
-	// Scan reads the first limit keys with a prefix, in order, all where it is 0.
+	// Get, Put, Delete and Scan are a small ordered key-value interface for
+	// other users of the transaction, such as the wallet. Get returns nil for a
+	// missing key. Scan calls f for the first limit keys with a prefix, in
+	// order; 0 means no limit.
 	Get(bucket string, key []byte) ([]byte, error)
 	Put(bucket string, key, value []byte) error
 	Delete(bucket string, key []byte) error
@@ -114,8 +116,8 @@ type Creation struct {
 }
 
 // Follower is told of every block in order, in the transaction that advances
-// the chain position, before the contracts are. What it creates is committed
-// there too.
+// the chain position, before the contracts are. The contracts that it returns
+// are created in the same transaction.
 type Follower interface {
 	Connect(tx Tx, block *Block) ([]Creation, error)
 	Disconnect(tx Tx, height wire.Height) error
@@ -127,23 +129,23 @@ type Block struct {
 	Txs []contract.Tx
 }
 
-// Change is what an observer sees after each commit.
+// Change is reported to an observer after each commit.
 type Change struct {
 	Ref    Ref
-	Before any // nil where the contract is new
+	Before any // nil if the contract is new
 	State  any // of the machine of Ref.Kind
 	Event  Event
 }
 
-// Config is what an Engine is made of.
+// Config configures an Engine.
 type Config struct {
 	Store Store
 	Chain chain.Backend
-	// Birthday finds the height from which a new store follows the chain; the
-	// whole chain where it is nil. It is asked once the node has a tip.
+	// Birthday returns the height from which a new store follows the chain; nil
+	// means from the beginning. It is called once the node has a tip.
 	Birthday func(context.Context) (wire.Height, error)
-	// Observe is called after each commit by whoever committed; it must not
-	// block and must not call the engine.
+	// Observe is called after each commit, in the committing goroutine. It must
+	// not block and must not call the engine.
 	Observe func(Change)
 	Log     *slog.Logger
 }
@@ -158,17 +160,17 @@ type Engine struct {
 	hot       hotStates
 
 	mu      sync.Mutex
-	pending []PendingEffect // queued before Run, or while it has no room
+	pending []PendingEffect // queued before Run, or while there is no room
 	running map[int64]bool
 	wake    chan struct{}
 	rate    wire.SatPerKVB
-	told    chan struct{} // closed and renewed at each new position
+	told    chan struct{} // closed and replaced at each new position
 	at      chain.BlockRef
 	synced  bool  // the position was the node's tip when last looked
-	trouble error // of the last look at the node
+	trouble error // the error of the last poll of the node
 }
 
-// New returns an engine that knows no machine yet, and runs nothing.
+// New returns an engine without machines. Nothing runs before Run.
 func New(cfg Config) *Engine {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -184,11 +186,12 @@ func New(cfg Config) *Engine {
 		wake: make(chan struct{}, 1), told: make(chan struct{})}
 }
 
-// Follow adds followers, which are told of blocks in this order. It is called before
-// Run.
+// Follow adds followers, which are told of blocks in this order. It must be
+// called before Run.
 func (e *Engine) Follow(list ...Follower) { e.followers = append(e.followers, list...) }
 
-// Create starts a contract, durably. ErrExists where there is one already.
+// Create starts a contract, durably. It returns ErrExists if the contract
+// exists.
 func (e *Engine) Create(ctx context.Context, c Creation) error {
 	return e.update(ctx, func(b *batch) error { return b.create(c) })
 }
@@ -205,13 +208,13 @@ func (e *Engine) CreateWith(ctx context.Context, make func(Tx) (Creation, error)
 	})
 }
 
-// Tell steps a contract by ev and commits. It returns the new state. An error
-// of Step leaves everything as it was.
+// Tell steps a contract with ev, commits, and returns the new state. An error
+// of Step leaves everything unchanged.
 func (e *Engine) Tell(ctx context.Context, ref Ref, ev Event) (state any, err error) {
 	return e.TellWith(ctx, ref, ev, func(Tx) error { return nil })
 }
 
-// TellWith is Tell with more to be committed in the same transaction.
+// TellWith is Tell, and also commits what with writes in the same transaction.
 func (e *Engine) TellWith(ctx context.Context, ref Ref, ev Event, more func(Tx) error) (state any, err error) {
 	err = e.update(ctx, func(b *batch) (err error) {
 		if state, err = b.step(ref, ev); err != nil {
@@ -222,7 +225,8 @@ func (e *Engine) TellWith(ctx context.Context, ref Ref, ev Event, more func(Tx) 
 	return state, err
 }
 
-// TellAll steps several contracts in one transaction, in order, or none of them.
+// TellAll steps several contracts in one transaction, in order. If one fails,
+// none is stepped.
 func (e *Engine) TellAll(ctx context.Context, list []Delivery) (states []any, err error) {
 	return e.CreateAndTell(ctx, nil, list)
 }
@@ -265,21 +269,21 @@ func (e *Engine) State(ctx context.Context, ref Ref) (state any, err error) {
 	return state, err
 }
 
-// Position is the last block told, as of the last commit of this process.
+// Position returns the last block reported, as of this process's last commit.
 func (e *Engine) Position() chain.BlockRef {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.at
 }
 
-// FeeRate is the node's estimate as of the last block.
+// FeeRate returns the node's estimate as of the last block.
 func (e *Engine) FeeRate() wire.SatPerKVB {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.rate
 }
 
-// WaitHeight returns when the engine has told block h, or ctx ends.
+// WaitHeight returns when the engine has reported block h, or ctx ends.
 func (e *Engine) WaitHeight(ctx context.Context, h wire.Height) error {
 	for {
 		e.mu.Lock()
@@ -341,13 +345,14 @@ func (b *batch) create(c Creation) error {
 	return b.carry(m, c.Ref, c.Effects)
 }
 
-// machineError is a contract's own failure, apart from the store's: it concerns
-// nobody else, and trying again would not mend it.
+// machineError is an error of one contract, as opposed to the store. It does
+// not concern other contracts, and trying again would not help.
 type machineError struct{ error }
 
 func (m *machineError) Unwrap() error { return m.error }
 
-// ErrContract: what failed concerns one contract alone, which is as it was.
+// ErrContract means that the error concerns one contract only, whose state is
+// unchanged.
 var ErrContract = errors.New("a contract's own failure")
 
 func (m *machineError) Is(target error) bool { return target == ErrContract }
@@ -358,7 +363,7 @@ func own(err error) bool {
 	return errors.As(err, &m)
 }
 
-// step loads, steps and keeps one contract.
+// step loads, steps and stores one contract.
 func (b *batch) step(ref Ref, ev Event) (any, error) {
 	m, unknown := b.e.of(ref.Kind)
 	if unknown == nil {
@@ -405,8 +410,8 @@ func (b *batch) keep(m *Machine, c Change) error {
 	return nil
 }
 
-// encode marshals a state, and reads it back: what cannot be read must not be
-// written, since the contract would be lost.
+// encode encodes a state and decodes it again, because a state that cannot be
+// decoded must not be written: the contract would be lost.
 func (m *Machine) encode(ref Ref, state any) (raw []byte, again any, err error) {
 	if raw, err = wire.Marshal(state); err != nil {
 		return nil, nil, err
@@ -417,7 +422,7 @@ func (m *Machine) encode(ref Ref, state any) (raw []byte, again any, err error) 
 	return raw, again, nil
 }
 
-// changed notes a change for after the commit, and accounts for it.
+// changed records a change for after the commit, and calls Account.
 func (b *batch) changed(m *Machine, c Change) error {
 	b.changes = append(b.changes, c)
 	if m.Account == nil {
@@ -426,8 +431,8 @@ func (b *batch) changed(m *Machine, c Change) error {
 	return m.Account(b.tx, c)
 }
 
-// carry keeps effects for later, and does at once those that need the store
-// alone.
+// carry stores effects for later, and carries out at once those that only need
+// the store.
 func (b *batch) carry(m *Machine, ref Ref, effects []Effect) error {
 	for _, eff := range effects {
 		answer, done, err := m.Executor.Commit(b.tx, ref, eff)
@@ -437,8 +442,9 @@ func (b *batch) carry(m *Machine, ref Ref, effects []Effect) error {
 		if done {
 			if answer != nil {
 				if _, err := b.step(ref, answer); err != nil {
-					// Not the machine's own failure any more, which would leave the
-					// contract as it was: its step is taken, and must be taken back.
+					// No longer the machine's own error, which would leave the
+					// contract unchanged: the step was made and must be rolled
+					// back.
 					return fmt.Errorf("%T: %v", answer, err)
 				}
 			}
@@ -457,7 +463,7 @@ func (b *batch) carry(m *Machine, ref Ref, effects []Effect) error {
 	return nil
 }
 
-// queue hands effects to the workers.
+// queue passes effects to the workers.
 func (e *Engine) queue(effects []PendingEffect) {
 	if len(effects) == 0 {
 		return
@@ -471,8 +477,8 @@ func (e *Engine) queue(effects []PendingEffect) {
 	}
 }
 
-// Run carries out what is pending from before, follows the chain and carries
-// out new effects until ctx ends; it returns when all of it has stopped.
+// Run carries out effects pending from before, follows the chain, and carries
+// out new effects until ctx ends. It returns when everything has stopped.
 func (e *Engine) Run(ctx context.Context) error {
 	if err := e.cfg.Store.View(ctx, func(tx Tx) error {
 		old, err := tx.Effects()
@@ -531,19 +537,19 @@ func (e *Engine) work(ctx context.Context) {
 	}
 }
 
-// Backoff between tries of an effect that fails for a reason of its own, such
+// The delays before an effect is retried that failed for a local reason, such
 // as a node that does not answer.
 const (
 	firstRetry = 100 * time.Millisecond
 	lastRetry  = 30 * time.Second
 )
 
-// parallel is how many effects of each class run at once. Each class has its
-// own places, so that no peer that is slow on purpose stands before a claim or
-// a refund.
+// parallel is the number of concurrent effects of each class. Each class has
+// its own slots, so a peer that is slow on purpose cannot delay a claim or a
+// refund.
 var parallel = map[contract.Class]int{contract.Local: 16, contract.Request: 64, contract.Transfer: 16, contract.Search: 4, contract.Payment: 64}
 
-// execute carries one effect out, however often it takes.
+// execute carries out one effect, with as many retries as needed.
 func (e *Engine) execute(ctx context.Context, p PendingEffect) {
 	defer func() {
 		e.mu.Lock()
@@ -561,7 +567,8 @@ func (e *Engine) execute(ctx context.Context, p PendingEffect) {
 	}
 	slots := e.slots[m.class(eff)]
 	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
-		// It leans on heights and fees: they have to be those of the node's tip.
+		// Effects use the current height and fee rate, so wait until the
+		// position is the node's tip.
 		if e.WaitSynced(ctx) != nil {
 			return
 		}
@@ -578,7 +585,7 @@ func (e *Engine) execute(ctx context.Context, p PendingEffect) {
 		if err == nil || ctx.Err() != nil {
 			return
 		}
-		e.cfg.Log.Warn("effect failed, will be tried again", "contract", p.Ref.String(), "effect", p.Name, "err", err, "in", wait)
+		e.cfg.Log.Warn("effect failed, will retry", "contract", p.Ref.String(), "effect", p.Name, "err", err, "in", wait)
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
@@ -587,7 +594,7 @@ func (e *Engine) execute(ctx context.Context, p PendingEffect) {
 	}
 }
 
-// finish marks an effect done and steps what follows from it, together.
+// finish removes an effect and steps the resulting events, in one transaction.
 func (e *Engine) finish(ctx context.Context, p PendingEffect, commit func(Tx) ([]Delivery, error)) error {
 	return e.update(ctx, func(b *batch) error {
 		if err := b.tx.DropEffect(p.ID); err != nil {
@@ -602,8 +609,8 @@ func (e *Engine) finish(ctx context.Context, p PendingEffect, commit func(Tx) ([
 		}
 		for _, d := range deliveries {
 			if _, err := b.step(d.Ref, d.Event); own(err) || errors.Is(err, ErrNoContract) {
-				// A machine that refuses its own effect's answer is a bug, but
-				// repeating the effect would not mend it.
+				// A machine that refuses its own effect's result is a bug, but
+				// repeating the effect would not help.
 				e.cfg.Log.Error("answer refused", "contract", d.Ref.String(), "event", fmt.Sprintf("%T", d.Event), "err", err)
 			} else if err != nil {
 				return err
@@ -613,9 +620,9 @@ func (e *Engine) finish(ctx context.Context, p PendingEffect, commit func(Tx) ([
 	})
 }
 
-// WaitSynced returns when the position is the node's tip as last looked at, or
-// ctx ends. A party that is behind must not take promises that depend on a
-// height.
+// WaitSynced returns when the position is the node's tip as of the last poll,
+// or ctx ends. A party that is behind must not accept obligations that depend
+// on a height.
 func (e *Engine) WaitSynced(ctx context.Context) error {
 	for {
 		e.mu.Lock()
@@ -632,22 +639,22 @@ func (e *Engine) WaitSynced(ctx context.Context) error {
 	}
 }
 
-// Synced reports whether the position is the node's tip as last looked at.
+// Synced reports whether the position is the node's tip as of the last poll.
 func (e *Engine) Synced() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.synced
 }
 
-// Trouble is why the chain cannot be followed at the moment, or nil.
+// Trouble returns why the chain cannot be followed at the moment, or nil.
 func (e *Engine) Trouble() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.trouble
 }
 
-// Idle reports whether no effect is waiting or running and the last block of
-// tip height h has been told.
+// Idle reports whether no effect is waiting or running and the block at tip
+// height h has been reported.
 func (e *Engine) Idle(h wire.Height) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()

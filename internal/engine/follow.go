@@ -13,11 +13,12 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// confirmTarget is within how many blocks our transactions want to confirm.
+// confirmTarget is the number of blocks within which our transactions should
+// confirm.
 const confirmTarget = 6
 
-// follow tells blocks one by one, reverts first, until ctx ends. What fails is
-// tried again later, or when there is news.
+// follow reports blocks one by one, disconnects first, until ctx ends. Errors
+// are retried later, or at the node's next signal.
 func (e *Engine) follow(ctx context.Context) error {
 	news := e.cfg.Chain.Watch(ctx)
 	wait := firstRetry
@@ -31,7 +32,7 @@ func (e *Engine) follow(ctx context.Context) error {
 			e.mu.Lock()
 			e.synced, e.trouble = false, err
 			e.mu.Unlock()
-			e.cfg.Log.Warn("chain not followed, will be tried again", "err", err, "in", wait)
+			e.cfg.Log.Warn("cannot follow the chain, will retry", "err", err, "in", wait)
 			again = time.After(wait)
 			wait = min(2*wait, lastRetry)
 		default:
@@ -43,7 +44,7 @@ func (e *Engine) follow(ctx context.Context) error {
 			if !ok {
 				news = nil
 				if ctx.Err() == nil {
-					return errors.New("the chain's news ended")
+					return errors.New("the chain backend has closed")
 				}
 			}
 		case <-ctx.Done():
@@ -52,8 +53,8 @@ func (e *Engine) follow(ctx context.Context) error {
 	}
 }
 
-// catchUp brings the position to the node's tip. Nothing is synced while the node
-// does not answer.
+// catchUp brings the position to the node's tip. The engine counts as not
+// synced while the node does not answer.
 func (e *Engine) catchUp(ctx context.Context) error {
 	e.mu.Lock()
 	e.synced = false
@@ -68,8 +69,8 @@ func (e *Engine) catchUp(ctx context.Context) error {
 			return err
 		}
 		if !ok {
-			// A new store begins behind its birthday without being told of
-			// earlier blocks.
+			// A new store starts at its birthday; earlier blocks are not
+			// reported.
 			start := wire.Height(0)
 			if e.cfg.Birthday != nil {
 				if start, err = e.cfg.Birthday(ctx); err != nil {
@@ -100,7 +101,7 @@ func (e *Engine) catchUp(ctx context.Context) error {
 		case err != nil:
 			return err
 		case at.Height >= tip.Height:
-			return nil // the tip moved while we looked: its news is on the way
+			return nil // the tip changed meanwhile: another signal will follow
 		default:
 			if err := e.connect(ctx, at); err != nil {
 				return err
@@ -109,8 +110,8 @@ func (e *Engine) catchUp(ctx context.Context) error {
 	}
 }
 
-// caughtUp learns what transactions pay now and lets everybody go on who waits
-// for the tip.
+// caughtUp updates the fee estimate and releases everything that waits for the
+// tip.
 func (e *Engine) caughtUp(ctx context.Context, at chain.BlockRef) error {
 	rate, err := e.cfg.Chain.FeeRate(ctx, confirmTarget)
 	if err != nil {
@@ -139,7 +140,7 @@ func (e *Engine) setPosition(at chain.BlockRef) {
 	e.mu.Unlock()
 }
 
-// connect tells the block after at.
+// connect reports the block after at.
 func (e *Engine) connect(ctx context.Context, at chain.BlockRef) error {
 	hash, err := e.cfg.Chain.HashAt(ctx, at.Height+1)
 	if err != nil {
@@ -207,7 +208,7 @@ func (e *Engine) connect(ctx context.Context, at chain.BlockRef) error {
 	return err
 }
 
-// relevant picks the block's transactions that a contract watches.
+// relevant returns the block's transactions that a contract watches.
 func (b *batch) relevant(m *Machine, ref Ref, block *Block, txids []wire.Hash) (txs []contract.Tx, err error) {
 	raw, err := b.tx.State(ref)
 	if err != nil {
@@ -233,12 +234,13 @@ func (b *batch) relevant(m *Machine, ref Ref, block *Block, txids []wire.Hash) (
 	return txs, nil
 }
 
-// tell steps a contract by a chain event. A contract that fails to step must
-// not stop the chain for all others: it is logged and left as it was.
+// tell steps a contract with a chain event. A contract whose step fails must
+// not stop the chain for the others: the error is logged and the contract is
+// left unchanged.
 func (b *batch) tell(ref Ref, ev Event) error {
 	_, err := b.step(ref, ev)
 	if own(err) {
-		b.e.cfg.Log.Error("block not understood", "contract", ref.String(), "err", err)
+		b.e.cfg.Log.Error("contract cannot process a block", "contract", ref.String(), "err", err)
 		return nil
 	}
 	if err != nil {
@@ -247,7 +249,7 @@ func (b *batch) tell(ref Ref, ev Event) error {
 	return nil
 }
 
-// disconnect takes back the block at.
+// disconnect undoes the block at.
 func (e *Engine) disconnect(ctx context.Context, at chain.BlockRef) error {
 	err := e.update(ctx, func(b *batch) error {
 		refs, err := b.tx.Above(at.Height)
@@ -273,7 +275,7 @@ func (e *Engine) disconnect(ctx context.Context, at chain.BlockRef) error {
 		}
 		var ok bool
 		if at, ok, err = b.tx.Position(); err == nil && !ok {
-			err = errors.New("a reorg deeper than what is remembered of the chain")
+			err = errors.New("the reorg is deeper than the stored history of the chain")
 		}
 		return err
 	})

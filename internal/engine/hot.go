@@ -8,19 +8,19 @@ import (
 	"github.com/bitgram/bitgram/internal/contract"
 )
 
-// hotState is a state as it was last written, with what it reads back as.
+// hotState is the encoding of a state as last written, and the decoded state.
 type hotState struct {
 	raw   []byte
 	state any
 	in    contract.Interest // written together with raw
 }
 
-// hotStates remember the last states of hot machines. A state counts only where the
-// store still has the very bytes, so that what was rolled back, restored or written
-// by others is no danger.
+// hotStates caches the last states of hot machines. A cached state is used only
+// if the store still has the same bytes, so states that were rolled back,
+// restored or written elsewhere do no harm.
 type hotStates struct{ *lru.Cache[Ref, *hotState] }
 
-// maxHot bounds how many are remembered, and maxHotSize how long each is.
+// maxHot is the number of cached states, maxHotSize the maximum size of each.
 const (
 	maxHot     = 512
 	maxHotSize = 4 << 10
@@ -39,8 +39,8 @@ func (c hotStates) put(m *Machine, ref Ref, h *hotState) {
 	}
 }
 
-// stepHot steps a contract by its remembered state. ok is false where there is
-// none, or it does not do: nothing has happened then.
+// stepHot steps a contract from its cached state. ok is false if there is none,
+// or it is out of date; nothing has happened then.
 func (b *batch) stepHot(m *Machine, ref Ref, ev Event) (next any, effects []Effect, ok bool, err error) {
 	h, ok := b.e.hot.Get(ref)
 	if !ok {
@@ -48,7 +48,7 @@ func (b *batch) stepHot(m *Machine, ref Ref, ev Event) (next any, effects []Effe
 	}
 	next, effects, err = m.step(h.state, ev)
 	if err != nil {
-		return nil, nil, false, nil // it may be another state by now
+		return nil, nil, false, nil // it may have changed meanwhile
 	}
 	in := m.interest(next)
 	if !sameInterest(&in, &h.in) {

@@ -10,14 +10,14 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// Event is what happens to a contract, and Effect what it wants done: values of
-// the closed sets of its machine's package.
+// Event is an event of a contract, and Effect an action that it requests. Both
+// are values of closed sets of types of the machine's package.
 type (
 	Event  any
 	Effect any
 )
 
-// EffectsOf is a list of a package's effects as those of the engine.
+// EffectsOf converts a list of a package's effects to the engine's type.
 func EffectsOf[F any](list []F) []Effect {
 	effects := make([]Effect, len(list))
 	for i, f := range list {
@@ -28,26 +28,27 @@ func EffectsOf[F any](list []F) []Effect {
 
 // Executor carries out the effects of one machine. Both methods must be idempotent.
 type Executor interface {
-	// Commit carries out those effects that touch nothing but the store,
-	// inside the transaction that asked for them. done is false for any other
-	// effect; it is then kept, and given to Do after the commit.
+	// Commit carries out effects that only need the store, inside the
+	// transaction that requests them. done is false for any other effect, which
+	// is then stored and passed to Do after the commit.
 	Commit(tx Tx, ref Ref, e Effect) (answer Event, done bool, err error)
-	// Do carries an effect out. The function that it returns runs in the
-	// transaction that marks the effect as done, and its deliveries are
-	// stepped there. An error means: try again later.
+	// Do carries out an effect. The function that it returns runs in the
+	// transaction that removes the effect, and its deliveries are stepped
+	// there. After an error the effect is retried.
 	Do(ctx context.Context, ref Ref, e Effect) (func(Tx) ([]Delivery, error), error)
 }
 
-// Machine is how the engine works the contracts of one kind. MachineOf makes it of
-// a state's type; whoever registers it adds what carries its effects out.
+// Machine describes how the engine runs the contracts of one kind. MachineOf
+// builds it from a state's type; the package that registers it adds the
+// executor.
 type Machine struct {
-	// Kind is written in the store beside each contract, and never changes.
+	// Kind is stored with each contract, and must never change.
 	Kind Kind
 	// Executor carries out the machine's effects.
 	Executor Executor
-	// Hot is for a machine that is stepped thousands of times a second: its last
-	// states are remembered. Its Step must change nothing that its receiver points
-	// to, since what is remembered of a state is the state.
+	// Hot is set for machines that are stepped thousands of times a second:
+	// their last states are cached. Step must then not modify anything that its
+	// receiver points to, because the cached state is the same value.
 	Hot bool
 	// Account, if set, is called in the transaction of every change.
 	Account func(Tx, Change) error
@@ -65,14 +66,15 @@ type Machine struct {
 	class        func(Effect) contract.Class
 }
 
-// State is what the states of a machine offer: a step, and what they want to hear
-// of the chain.
+// State is the interface of a machine's states: a step, and the blocks that
+// they need.
 type State[S, E, F any] interface {
 	Step(E) (S, []F, error)
 	Interest() contract.Interest
 }
 
-// MachineOf is the machine of states S, of a package with events E and effects F.
+// MachineOf returns the machine for states S, of a package with events E and
+// effects F.
 func MachineOf[S State[S, E, F], E, F any](kind Kind, p contract.Package[E, F]) Machine {
 	return Machine{
 		Kind: kind,
@@ -84,7 +86,7 @@ func MachineOf[S State[S, E, F], E, F any](kind Kind, p contract.Package[E, F]) 
 		step: func(state any, ev Event) (any, []Effect, error) {
 			e, ok := ev.(E)
 			if !ok {
-				return nil, nil, fmt.Errorf("%T is no event of %T", ev, state)
+				return nil, nil, fmt.Errorf("%T is not an event of %T", ev, state)
 			}
 			next, list, err := state.(S).Step(e)
 			return next, EffectsOf(list), err
@@ -98,9 +100,9 @@ func MachineOf[S State[S, E, F], E, F any](kind Kind, p contract.Package[E, F]) 
 	}
 }
 
-// Register adds machines. It is called before Run and before any contract is
-// created or told; a kind that is registered twice, or without an Executor, is a
-// mistake in the program, and panics.
+// Register adds machines. It must be called before Run and before any contract
+// is created or told. It panics if a kind is registered twice or has no
+// Executor, because that is a programming error.
 func (e *Engine) Register(machines ...Machine) {
 	for _, m := range machines {
 		if e.machines[m.Kind] != nil || m.Executor == nil {
@@ -118,8 +120,8 @@ func (e *Engine) of(k Kind) (*Machine, error) {
 	return nil, fmt.Errorf("unknown kind of contract %q: written by a newer version?", k)
 }
 
-// Answer ends an effect with an event for the contract that asked for it, or with
-// none if ev is nil.
+// Answer returns the result of an effect: an event for the contract that
+// requested it, or none if ev is nil.
 func Answer(ref Ref, ev Event) func(Tx) ([]Delivery, error) {
 	return func(Tx) ([]Delivery, error) {
 		if ev == nil {
@@ -129,8 +131,8 @@ func Answer(ref Ref, ev Event) func(Tx) ([]Delivery, error) {
 	}
 }
 
-// Each calls f for every contract of a kind, the finished ones too, in order of
-// creation, until f fails.
+// Each calls f for every contract of a kind, including finished ones, in order
+// of creation, until f fails.
 func Each[S any](ctx context.Context, s Store, kind Kind, f func(Ref, S) error) error {
 	return s.View(ctx, func(tx Tx) error {
 		return tx.Each(kind, true, func(ref Ref, raw []byte) error {
@@ -143,8 +145,8 @@ func Each[S any](ctx context.Context, s Store, kind Kind, f func(Ref, S) error) 
 	})
 }
 
-// Named reads the contract of a kind whose ID a file's name is, in hex; nil if the
-// name is no ID, or there is no such contract.
+// Named returns the contract of a kind whose ID is the file's name in hex; nil
+// if the name is not an ID, or there is no such contract.
 func Named[S any](tx Tx, kind Kind, name string) (*S, error) {
 	id, err := hex.DecodeString(name)
 	if err != nil || len(id) != len(wire.Hash{}) {

@@ -25,8 +25,8 @@ type Keys struct {
 	Version int          `json:"version"`
 	Network wire.Network `json:"network"`
 	Address string       `json:"address"`
-	// Created is a Unix time before which the seed was not used. 0 means that it is
-	// not known, and the whole chain must be read.
+	// Created is the Unix time before which the seed was used nowhere; 0 if
+	// unknown, and the whole chain must be read.
 	Created int64 `json:"created"`
 	KDF     KDF   `json:"kdf"`
 	// Nonce and Sealed are lower-case hex. If the KDF is "none", Sealed is the
@@ -138,8 +138,8 @@ func NewKeys(n wire.Network, address string, created int64, entropy []byte, pass
 	return k, k.seal(entropy, passphrase)
 }
 
-// Save writes the key file of a new home. It returns ErrExists if there is one, or
-// a database whose key file is missing: a seed must never be overwritten.
+// Save writes a new home's key file. It returns ErrExists if there is one, or a
+// database whose key file is gone, because a seed must never be overwritten.
 func (h Home) Save(k *Keys) error {
 	if err := h.Make(); err != nil {
 		return err

@@ -1,5 +1,5 @@
-// Package node puts a home together: store, wallet, engine, network and files,
-// in the roles of sender, recipient and, where it has a policy, agent.
+// Package node assembles a home's node: store, wallet, engine, network and
+// files, in the roles of sender, recipient and, if it has a policy, agent.
 package node
 
 import (
@@ -26,56 +26,56 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// Config is what a Node is made of.
+// Config configures a Node.
 type Config struct {
-	Dir     string // the home; everything that the node keeps is below it
+	Dir     string // the home; all files of the node are below it
 	Network wire.Network
 	Seed    []byte // BIP39 seed: identity and coins
 	Chain   chain.Backend
 	// Policy makes the node an agent; nil for sender and recipient only.
 	Policy *deal.Policy
-	// Banking makes the node a payee of penny banks, which listens too; nil for a
-	// payer only.
+	// Banking makes the node a payee of penny banks, which also listens; nil
+	// for a payer only.
 	Banking *Banking
 	// MaxMessage is the largest sealed copy that is fetched for this home, in
-	// bytes; 0 for no limit but the format's.
+	// bytes; 0 means no limit except the format's.
 	MaxMessage uint64
 	// Listen are an agent's or payee's multiaddrs.
 	Listen []string
-	// Seeds are multiaddrs with peer IDs by which the DHT is entered.
+	// Seeds are multiaddrs with peer IDs through which to join the DHT.
 	Seeds []string
-	// Hints, where set, is the first block that is read for hints: names, and
-	// seeds of the DHT.
+	// Hints, if set, is the first block to read for hints: names, and seeds of
+	// the DHT.
 	Hints *wire.Height
-	// Advertise, where set, puts an agent's own hint on the chain, and again where
-	// its address changes or somebody takes its place. It needs Hints.
+	// Advertise, if set, puts an agent's own hint on the chain, and again if
+	// its address changes or another bid takes its place. It requires Hints.
 	Advertise *Advertise
-	// Birthday finds the height from which a new home follows the chain; the
-	// whole chain where it is nil.
+	// Birthday returns the height from which a new home follows the chain; nil
+	// means from the beginning.
 	Birthday func(context.Context) (wire.Height, error)
-	// Secure, where set, is called before a funding is signed: what it takes to
-	// get its money back has to be in a backup when it returns nil.
+	// Secure, if set, is called before a funding is signed. When it returns
+	// nil, a backup must contain everything needed to refund it.
 	Secure func(context.Context) error
 	// Observe sees every change of a contract; see engine.Config.
 	Observe func(engine.Change)
-	// Tip, where set, is told of the chain's position after new blocks.
+	// Tip, if set, is called with the chain's position after new blocks.
 	Tip func(chain.BlockRef)
-	// Progress, where set, is told how many of total bytes some long work has
-	// done; it is called often and from any goroutine.
+	// Progress, if set, reports how many of total bytes some long work has
+	// done. It is called often and from any goroutine.
 	Progress func(what string, done, total uint64)
-	// Serve and ServeBanks, where set, stand between the network and the service of
-	// the agent, or of the payee of banks.
+	// Serve and ServeBanks, if set, wrap the service of the agent, or of the
+	// payee of banks.
 	Serve      func(p2p.Service) p2p.Service
 	ServeBanks func(p2p.Banks) p2p.Banks
-	// Host makes the node's libp2p hosts; p2p.New where it is nil.
+	// Host creates the node's libp2p hosts; nil means p2p.New.
 	Host func(p2p.Config) (*p2p.Host, error)
-	// Intercept, where set, stands between the engine and what carries effects
-	// out: to stop a node in the middle of one.
+	// Intercept, if set, wraps the executor of effects, to stop a node in the
+	// middle of one.
 	Intercept func(engine.Executor) engine.Executor
 	Log       *slog.Logger
 }
 
-// Node is one party: its rooms, and what they stand on.
+// Node is one party, with its rooms and the parts that they share.
 type Node struct {
 	*coins.Coins
 	*directory.Directory
@@ -90,9 +90,9 @@ type Node struct {
 	wallet   coins.Wallet
 	engine   *engine.Engine
 	host     *p2p.Host // an agent's or payee's, under its identity; nil for others
-	calls    *p2p.Host // calls others, under a key of no meaning
+	calls    *p2p.Host // calls others, under a random key
 	files    *disk.Files
-	agent    *agent.Agent // also of a node that is none any more: its deals go on
+	agent    *agent.Agent // also for a node that is no longer an agent: its deals continue
 	log      *slog.Logger
 
 	stop    context.CancelFunc
@@ -101,11 +101,11 @@ type Node struct {
 	err     error // why it ended
 }
 
-// Ended is closed when the node has stopped: by Close, or because it cannot go
-// on, and then Close says why.
+// Ended is closed when the node has stopped, by Close or because it cannot
+// continue; Close then returns the reason.
 func (n *Node) Ended() <-chan struct{} { return n.ended }
 
-// Open opens the home and starts to listen; Start makes it run.
+// Open opens the home and starts to listen; Start starts its work.
 func Open(cfg Config) (n *Node, err error) {
 	n = &Node{cfg: cfg, margins: deal.MarginsFor(cfg.Network), log: cfg.Log, ended: make(chan struct{})}
 	if n.log == nil {
@@ -142,8 +142,7 @@ func Open(cfg Config) (n *Node, err error) {
 	return n, nil
 }
 
-// open makes the rooms, in the order in which they need one another, and then
-// listens.
+// open creates the rooms in the order of their dependencies, and then listens.
 func (n *Node) open(ctx context.Context, cfg Config) (err error) {
 	if err := n.store.Update(ctx, func(tx engine.Tx) error { return n.wallet.Init(tx) }); err != nil {
 		return err
@@ -209,14 +208,14 @@ func (n *Node) listen(ctx context.Context, cfg Config) (err error) {
 	}
 	n.Banks.Listen(n.host)
 	if err := n.Directory.Listen(ctx, n.host); errors.Is(err, ErrNoAddress) {
-		n.log.Warn("nobody will find this agent", "err", err)
+		n.log.Warn("other nodes cannot find this agent", "err", err)
 	} else if err != nil {
 		return err
 	}
 	return nil
 }
 
-// offer is what the node advertises as an agent.
+// offer returns what the node advertises as an agent.
 func (n *Node) offer() *directory.Offer {
 	p := n.cfg.Policy
 	if p == nil {
@@ -232,7 +231,7 @@ func (n *Node) offer() *directory.Offer {
 // IsAgent reports whether the node serves others.
 func (n *Node) IsAgent() bool { return n.cfg.Policy != nil }
 
-// Start lets the node run until Close.
+// Start runs the node until Close.
 func (n *Node) Start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	n.stop = cancel
@@ -262,7 +261,7 @@ func (n *Node) Start() {
 	n.running.Go(func() { n.Coins.Watch(ctx) })
 }
 
-// Close stops the node; whatever it was doing goes on at the next Open.
+// Close stops the node. Unfinished work continues at the next Open.
 func (n *Node) Close() error {
 	if n.stop != nil {
 		n.stop()
@@ -295,7 +294,8 @@ func (n *Node) Key() wire.Key { return n.self }
 // Address is the identity's address.
 func (n *Node) Address() string { return wire.EncodeAddress(n.cfg.Network, n.self) }
 
-// Seed is how others enter the DHT by this node; empty for one that is no agent.
+// Seed returns the node's addresses as a seed of the DHT; empty if it is not an
+// agent.
 func (n *Node) Seed() []string {
 	if !n.IsAgent() {
 		return nil
@@ -303,7 +303,7 @@ func (n *Node) Seed() []string {
 	return n.host.Seed()
 }
 
-// Addrs are the multiaddrs on which an agent listens.
+// Addrs returns the multiaddrs on which an agent listens.
 func (n *Node) Addrs() []string {
 	if n.host == nil {
 		return nil
@@ -311,7 +311,7 @@ func (n *Node) Addrs() []string {
 	return n.host.Addrs()
 }
 
-// Mining is what the chain's tip took and brought.
+// Mining returns the target and subsidy of the chain's tip.
 func (n *Node) Mining(ctx context.Context) (chain.Mining, error) {
 	return chain.MiningAt(ctx, n.cfg.Chain)
 }
@@ -333,8 +333,8 @@ func Identity(network wire.Network, entropy []byte) (seed []byte, address string
 	return seed, wire.EncodeAddress(network, key), err
 }
 
-// machine is a kind of contract, and what its room says to it in a home that was
-// made of a backup.
+// machine is a kind of contract, and the event with which its room restores it
+// in a home restored from a backup.
 type machine struct {
 	engine.Machine
 	restored func(context.Context, engine.Ref) (engine.Event, error)
@@ -356,5 +356,5 @@ func (n *Node) machines() (list []machine) {
 // Stored reports on the agent.
 func (n *Node) Stored(ctx context.Context) (Stored, error) { return n.agent.Stored(ctx) }
 
-// Banking is what the node does as a payee; nil for nothing.
+// Banking returns the node's policy as a payee, or nil.
 func (n *Node) Banking() *Banking { return n.cfg.Banking }

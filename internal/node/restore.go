@@ -9,14 +9,14 @@ import (
 	"github.com/bitgram/bitgram/internal/store"
 )
 
-// bucketHome keeps what concerns the home as a whole: restored, from when it was
-// made of a backup until every contract knows.
+// bucketHome stores facts about the whole home: restored, from the restore of a
+// backup until every contract has been told.
 const bucketHome = "home"
 
 var keyRestored = []byte("restored")
 
-// MarkRestored checks the database of a backup and marks it, so that the node
-// that opens it next trusts nothing in it that may have changed since.
+// MarkRestored checks the database of a backup and marks it, so that the next
+// node to open it relies on nothing that may have changed since the backup.
 func MarkRestored(ctx context.Context, path string) error {
 	s, err := store.Open(path)
 	if err != nil {
@@ -34,8 +34,8 @@ func (n *Node) Snapshot(ctx context.Context, path string) error { return n.store
 // Commits counts what the node has committed since it was opened.
 func (n *Node) Commits() int64 { return n.store.Commits() }
 
-// SnapshotClosed writes a copy of the database of a home, on which no node runs,
-// to path.
+// SnapshotClosed writes to path a copy of the database of a home on which no
+// node runs.
 func SnapshotClosed(ctx context.Context, dir, path string) error {
 	s, err := store.Open(filepath.Join(dir, fileDB))
 	if err != nil {
@@ -47,8 +47,8 @@ func SnapshotClosed(ctx context.Context, dir, path string) error {
 // fileDB is the database in a home.
 const fileDB = "bitgram.db"
 
-// restored tells every contract of a home that was made of a backup. Cut off in
-// the middle, it begins anew.
+// restored tells every contract that the home was restored from a backup. If
+// interrupted, it starts again.
 func (n *Node) restored(ctx context.Context) error {
 	type found struct {
 		ref   engine.Ref

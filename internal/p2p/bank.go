@@ -28,7 +28,8 @@ const (
 	protoRoute     protocol.ID = "/bitgram/route/1"      // RouteRequest → Reply, Route
 )
 
-// Banks is what a payee of penny banks answers. Errors are as those of Service.
+// Banks is the service of a payee of penny banks. Errors are handled as those
+// of Service.
 type Banks interface {
 	Terms(ctx context.Context, req *wire.BankRequest) (*wire.BankQuote, error)
 	Open(ctx context.Context, from Caller, o *wire.BankOpen) error
@@ -40,13 +41,13 @@ type Banks interface {
 	Route(ctx context.Context, r *wire.RouteRequest) (*wire.Route, error)
 }
 
-// Till takes the pennies of one stream.
+// Till accepts the pennies of one stream.
 type Till interface {
 	State() *wire.BankState
-	// Check verifies each penny of a list against the one before. Keep may run
-	// meanwhile.
+	// Check verifies each penny of a list against the one before. It may run
+	// concurrently with Keep.
 	Check(list []byte) error
-	// Keep makes the last penny that was checked durable, and returns its number.
+	// Keep makes the last checked penny durable, and returns its number.
 	Keep(ctx context.Context) (seq uint32, err error)
 }
 
@@ -67,7 +68,7 @@ func (s *Host) handleBanks(b Banks) {
 		return b.Pair(ctx, r)
 	})
 	handle(s, protoTransfer, func(ctx context.Context, st network.Stream, t *wire.Transfer) (*wire.TransferAck, error) {
-		// The answer takes all hops behind this one.
+		// The answer needs the time of all following hops.
 		most := transferTime(len(t.Hops), s.limit.Frame)
 		_ = st.SetDeadline(time.Now().Add(most))
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), most)
@@ -93,7 +94,7 @@ func (s *Host) handleBanks(b Banks) {
 	})
 }
 
-// handle registers f for requests of one frame there and one back.
+// handle registers f for requests with one frame in each direction.
 func handle[Q, A any, PQ interface {
 	*Q
 	wire.Limited
@@ -106,7 +107,8 @@ func handle[Q, A any, PQ interface {
 		if err := wire.ReadFrame(st, req); err != nil {
 			return err
 		}
-		// Whoever asked has no answer after that: nobody works on, or waits for a lock.
+		// The caller has given up after that, so stop working and waiting for
+		// locks.
 		ctx, cancel := context.WithTimeout(ctx, s.limit.Frame)
 		defer cancel()
 		a, err := f(ctx, st, req)
@@ -117,7 +119,8 @@ func handle[Q, A any, PQ interface {
 	})
 }
 
-// transferTime is how long a transfer over so many further hops may take.
+// transferTime returns the time limit of a transfer over this many further
+// hops.
 func transferTime(hops int, frame time.Duration) time.Duration {
 	return time.Duration(hops+1) * frame
 }
@@ -125,8 +128,8 @@ func transferTime(hops int, frame time.Duration) time.Duration {
 // pennyIdle is how long a stream of pennies may pause.
 const pennyIdle = 2 * time.Minute
 
-// takePennies reads pennies and acknowledges what is durable: while one commit is
-// under way, more are read and verified, and go into the next.
+// takePennies reads pennies and acknowledges what is durable. While one commit
+// runs, more pennies are read and verified, and are part of the next commit.
 func (s *Host) takePennies(ctx context.Context, st network.Stream, till Till) error {
 	checked := make(chan struct{}, 1)
 	kept := make(chan error, 1)
@@ -170,8 +173,8 @@ func (s *Host) write(st network.Stream, m wire.Limited) error {
 	return wire.WriteFrame(st, m)
 }
 
-// readPennies checks what comes until the stream ends, and says on checked that
-// there is something to keep. Once over is true it ends.
+// readPennies verifies pennies until the stream ends, and signals on checked
+// that there are pennies to store. Once over is true it ends.
 func readPennies(st network.Stream, till Till, checked chan<- struct{}, over *atomic.Bool) error {
 	in := bufio.NewReaderSize(st, pennyBuffer)
 	var list wire.Pennies
@@ -194,7 +197,7 @@ func readPennies(st network.Stream, till Till, checked chan<- struct{}, over *at
 		}
 		select {
 		case checked <- struct{}{}:
-		default: // the next Keep takes it along
+		default: // the next Keep includes it
 		}
 	}
 }
@@ -202,36 +205,36 @@ func readPennies(st network.Stream, till Till, checked chan<- struct{}, over *at
 // pennyBuffer is how much of a stream of pennies is read at once.
 const pennyBuffer = 16 << 10
 
-// BankTerms asks a payee on what terms it takes a bank.
+// BankTerms asks a payee for the terms of a bank.
 func (s *Host) BankTerms(ctx context.Context, to wire.Peer, req *wire.BankRequest) (*wire.BankQuote, error) {
 	a := new(wire.BankQuote)
 	return a, s.ask(ctx, to, protoBankTerms, req, a)
 }
 
-// OpenBank brings a bank to its payee.
+// OpenBank sends a bank to its payee.
 func (s *Host) OpenBank(ctx context.Context, to wire.Peer, o *wire.BankOpen) error {
 	return s.ask(ctx, to, protoBankOpen, o, new(wire.Done))
 }
 
-// AskClose asks a payee to close by both.
+// AskClose asks a payee for a cooperative close.
 func (s *Host) AskClose(ctx context.Context, to wire.Peer, id wire.Hash) (*wire.CloseOffer, error) {
 	a := new(wire.CloseOffer)
 	return a, s.ask(ctx, to, protoCloseAsk, &wire.BankHello{Bank: id}, a)
 }
 
-// SignClose gives the payee the payer's signature.
+// SignClose sends the payer's signature to the payee.
 func (s *Host) SignClose(ctx context.Context, to wire.Peer, c *wire.CloseSign) (*wire.CloseDone, error) {
 	a := new(wire.CloseDone)
 	return a, s.ask(ctx, to, protoCloseSign, c, a)
 }
 
-// Pair asks for a bank the other way.
+// Pair asks for a reverse bank.
 func (s *Host) Pair(ctx context.Context, to wire.Peer, r *wire.PairRequest) (*wire.PairOpened, error) {
 	a := new(wire.PairOpened)
 	return a, s.ask(ctx, to, protoPair, r, a)
 }
 
-// Transfer passes a step of a payment on.
+// Transfer forwards a step of a payment.
 func (s *Host) Transfer(ctx context.Context, to wire.Peer, t *wire.Transfer) (*wire.TransferAck, error) {
 	a := new(wire.TransferAck)
 	return a, s.call(ctx, to, protoTransfer, func(st network.Stream) error {
@@ -243,7 +246,7 @@ func (s *Host) Transfer(ctx context.Context, to wire.Peer, t *wire.Transfer) (*w
 	})
 }
 
-// Route asks a banker for the way to a payee.
+// Route asks a banker for a route to a payee.
 func (s *Host) Route(ctx context.Context, to wire.Peer, r *wire.RouteRequest) (*wire.Route, error) {
 	a := new(wire.Route)
 	return a, s.ask(ctx, to, protoRoute, r, a)
@@ -252,7 +255,7 @@ func (s *Host) Route(ctx context.Context, to wire.Peer, r *wire.RouteRequest) (*
 // PennyStream is a stream of pennies to a payee. One goroutine may send while
 // another receives.
 type PennyStream struct {
-	// State is how the payee said, at the beginning, that the bank stands.
+	// State is the bank's state at the beginning, as reported by the payee.
 	State wire.BankState
 
 	st    network.Stream
@@ -277,7 +280,7 @@ func (s *Host) Pennies(ctx context.Context, to wire.Peer, id wire.Hash, f func(*
 	})
 }
 
-// BankState asks a payee how a bank stands.
+// BankState asks a payee for the state of a bank.
 func (s *Host) BankState(ctx context.Context, to wire.Peer, id wire.Hash) (state wire.BankState, err error) {
 	err = s.Pennies(ctx, to, id, func(p *PennyStream) error {
 		state = p.State
@@ -296,8 +299,8 @@ func (p *PennyStream) Send(list *wire.Pennies) error {
 	return wire.WriteFrame(p.st, list)
 }
 
-// Receive waits for the next acknowledgement; a *Refused where the payee takes no
-// more, whose number says what it has.
+// Receive waits for the next acknowledgement. It returns a *Refused if the
+// payee accepts no more; the number then says what it has.
 func (p *PennyStream) Receive() (seq uint32, err error) {
 	if err := p.st.SetReadDeadline(time.Now().Add(p.frame)); err != nil {
 		return 0, err

@@ -22,7 +22,7 @@ func (s *Host) Quote(ctx context.Context, to wire.Peer, req *wire.QuoteRequest) 
 	return q, s.ask(ctx, to, protoQuote, req, q)
 }
 
-// ask is one frame there and one back.
+// ask sends one frame and reads one frame.
 func (s *Host) ask(ctx context.Context, to wire.Peer, id protocol.ID, req, resp wire.Limited) error {
 	return s.call(ctx, to, id, func(st network.Stream) error {
 		if err := wire.WriteFrame(st, req); err != nil {
@@ -32,7 +32,7 @@ func (s *Host) ask(ctx context.Context, to wire.Peer, id protocol.ID, req, resp 
 	})
 }
 
-// Store hands an agent its package and sealed copy, and returns its checked
+// Store sends an agent its package and sealed copy, and returns its verified
 // receipt.
 func (s *Host) Store(ctx context.Context, to wire.Peer, p *wire.Package, body io.Reader) (*wire.Receipt, error) {
 	r := new(wire.Receipt)
@@ -91,7 +91,7 @@ func (s *Host) upload(st network.Stream, body io.Reader, size uint64, m wire.Lim
 	return <-heard
 }
 
-// source remembers an error of reading, to tell it from one of writing.
+// source records a read error, to distinguish it from a write error.
 type source struct {
 	io.Reader
 	err error
@@ -117,7 +117,7 @@ type Session struct {
 }
 
 // Session asks an agent to prove that it holds the message whose fetch key,
-// derived for this agent, is known, and then runs f. Nothing is disclosed but
+// derived for this agent, is known, and then runs f. It discloses only
 // wire.FindKey.
 func (s *Host) Session(ctx context.Context, to wire.Peer, fetchKey wire.Secret, f func(*Session) error) error {
 	return s.call(ctx, to, protoFetch, func(st network.Stream) error {
@@ -139,8 +139,8 @@ func (s *Host) Session(ctx context.Context, to wire.Peer, fetchKey wire.Secret, 
 	})
 }
 
-// Copy shows the token for a leaf that the agent has proved on this channel, and
-// copies its sealed bytes to w. The caller checks their hash.
+// Copy sends the token for a leaf that the agent has proven on this channel,
+// and copies the sealed bytes to w. The caller must check their hash.
 func (c *Session) Copy(at wire.Outpoint, leaf *wire.Leaf, w io.Writer) error {
 	if !slices.ContainsFunc(c.Proofs, func(p wire.Proof) bool { return p.Outpoint == at && p.Section.Leaf == *leaf }) {
 		return fmt.Errorf("%w: the agent does not prove that it holds the message", wire.ErrMalformed)
@@ -161,7 +161,7 @@ func (c *Session) Copy(at wire.Outpoint, leaf *wire.Leaf, w io.Writer) error {
 	return err
 }
 
-// bufferFor is how much of a body is read or written at once.
+// bufferFor returns the size of the buffer for a body.
 func bufferFor(size uint64) int { return int(min(size, 64<<10)) }
 
 // Ask returns an agent's proofs.
@@ -173,13 +173,13 @@ func (s *Host) Ask(ctx context.Context, to wire.Peer, fetchKey wire.Secret) (pro
 	return proofs, err
 }
 
-// Fetch has an agent prove itself anew for the leaf that the recipient verified,
-// and then copies the sealed bytes to w.
+// Fetch makes an agent prove itself again for the leaf that the recipient
+// verified, and then copies the sealed bytes to w.
 func (s *Host) Fetch(ctx context.Context, to wire.Peer, fetchKey wire.Secret, at wire.Outpoint, leaf *wire.Leaf, w io.Writer) error {
 	return s.Session(ctx, to, fetchKey, func(c *Session) error { return c.Copy(at, leaf, w) })
 }
 
-// Release hands over σ and returns what the agent gives for τ, unchecked.
+// Release sends σ and returns the agent's answer for τ, unverified.
 func (s *Host) Release(ctx context.Context, to wire.Peer, point wire.Key, sigma wire.Secret) (wire.Secret, error) {
 	var r wire.Reveal
 	err := s.ask(ctx, to, protoRelease, &wire.Release{Point: point, Sigma: sigma}, &r)
@@ -191,7 +191,7 @@ func (s *Host) Acknowledge(ctx context.Context, to wire.Peer, a *wire.Acknowledg
 	return s.ask(ctx, to, protoAck, a, new(wire.Done))
 }
 
-// Status asks how a message fares.
+// Status asks for the state of a message.
 func (s *Host) Status(ctx context.Context, to wire.Peer, req *wire.StatusRequest) (*wire.Status, error) {
 	st := new(wire.Status)
 	return st, s.ask(ctx, to, protoStatus, req, st)

@@ -1,8 +1,8 @@
-// Package p2p carries the messages of delivery between libp2p hosts: one
-// stream a request, every frame and every body limited in size and time
-// (spec/wire.md). An agent's peer ID is its identity key, so the channel
-// itself proves who answers. Senders and recipients use a fresh key for their
-// hosts: who they are is nobody's business on the wire.
+// Package p2p sends the messages of delivery between libp2p hosts, with limits
+// on the size and time of every frame and body (spec/wire.md). An agent's peer
+// ID is its identity key, so the channel itself authenticates the agent.
+// Senders and recipients use a fresh host key, so their identities do not
+// appear on the wire.
 package p2p
 
 import (
@@ -32,11 +32,11 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// What goes wrong comes back as errors; the library's own log, which would go to
-// standard error, says nothing else that matters.
+// Failures are returned as errors. The library's own log, which would go to
+// standard error, says nothing else of importance.
 func init() { gologshim.SetDefaultHandler(slog.DiscardHandler) }
 
-// The protocols; a change of any message changes the number.
+// The protocols. A change of any message changes the version number.
 const (
 	protoQuote   protocol.ID = "/bitgram/quote/1"   // QuoteRequest → Reply, Quote
 	protoStore   protocol.ID = "/bitgram/store/2"   // Package → Reply; body → Reply, Receipt
@@ -56,9 +56,9 @@ func PeerID(k wire.Key) (peer.ID, error) {
 	return peer.IDFromPublicKey(pub)
 }
 
-// Config of a Host.
+// Config configures a Host.
 type Config struct {
-	// Identity is an agent's key; the zero value makes a fresh key for a host
+	// Identity is an agent's key; the zero value means a fresh key, for a host
 	// that only calls.
 	Identity wire.Secret
 	// Listen are multiaddrs; none for a host that only calls.
@@ -68,12 +68,12 @@ type Config struct {
 	Serve Service
 	Banks Banks
 	Log   *slog.Logger
-	// Limits are DefaultLimits where they are zero.
+	// Limits are the limits of the host; zero means DefaultLimits.
 	Limits Limits
-	// Transports replace TCP and QUIC over real sockets, and their limits: the
-	// laboratory's network.
+	// Transports replace TCP and QUIC over real sockets, and their limits, in
+	// simulations.
 	Transports []libp2p.Option
-	// DHT makes the host take part in one; nil for none.
+	// DHT is the host's part in the DHT; nil means none.
 	DHT *DHT
 }
 
@@ -90,7 +90,7 @@ type Host struct {
 	idle  idle
 }
 
-// ErrListen: a host cannot listen where it is told to.
+// ErrListen means that a host cannot listen at its configured addresses.
 var ErrListen = errors.New("the agent cannot listen")
 
 // New starts a host.
@@ -198,7 +198,7 @@ func (s *Host) Addrs() (list []string) {
 	return list
 }
 
-// Public are those of Addrs that others would dial on this network, at most
+// Public returns the addresses that others would dial on this network, at most
 // wire.MaxAddrs.
 func (s *Host) Public() (list []string) {
 	for _, a := range s.reachable(s.h.Addrs()) {
@@ -213,10 +213,10 @@ type Refused struct {
 	Text string
 }
 
-// ErrRefused is what every *Refused is.
+// ErrRefused is matched by every *Refused.
 var ErrRefused = errors.New("refused")
 
-// Is makes errors.Is(err, ErrRefused) hold.
+// Is makes errors.Is(err, ErrRefused) true.
 func (r *Refused) Is(target error) bool { return target == ErrRefused }
 
 func (r *Refused) Error() string {
@@ -226,7 +226,8 @@ func (r *Refused) Error() string {
 	return fmt.Sprintf("refused: %s (%s)", r.Code, r.Text)
 }
 
-// ErrUnreachable: the peer could not be dialled, or fell silent.
+// ErrUnreachable means that the peer could not be dialled, or stopped
+// answering.
 var ErrUnreachable = errors.New("peer does not answer")
 
 // call opens a stream to an agent and runs f on it. Whatever f does not turn
@@ -238,7 +239,7 @@ func (s *Host) call(ctx context.Context, to wire.Peer, id protocol.ID, f func(ne
 	}
 	err = s.connect(ctx, peer.AddrInfo{ID: p, Addrs: s.parse(to.Addrs)})
 	if err != nil && s.dir != nil && ctx.Err() == nil {
-		// It may have moved since.
+		// The peer may have moved.
 		if ad, lost := s.Advertisement(ctx, to.Key); lost == nil {
 			err = s.connect(ctx, peer.AddrInfo{ID: p, Addrs: s.parse(ad.Record.Addrs)})
 		}
@@ -246,7 +247,8 @@ func (s *Host) call(ctx context.Context, to wire.Peer, id protocol.ID, f func(ne
 	if err != nil {
 		return err
 	}
-	// Who is busy is so for a moment: f has given away nothing but its request.
+	// A busy peer may be free in a moment, and f has disclosed nothing but its
+	// request.
 	for wait := busyRetry; ; wait *= 2 {
 		err := s.stream(ctx, p, id, f)
 		var refused *Refused
@@ -261,7 +263,8 @@ func (s *Host) call(ctx context.Context, to wire.Peer, id protocol.ID, f func(ne
 	}
 }
 
-// Whoever is told Busy asks again, later and later, for three seconds in all.
+// A client that gets Busy retries with growing delays, for three seconds in
+// total.
 const (
 	busyRetry     = 50 * time.Millisecond
 	lastBusyRetry = 1600 * time.Millisecond
@@ -270,7 +273,7 @@ const (
 func (s *Host) connect(ctx context.Context, to peer.AddrInfo) error {
 	patience := s.limit.Frame
 	if end, ok := ctx.Deadline(); ok && s.dir != nil {
-		patience = min(patience, time.Until(end)/3) // leave time to look where it is now
+		patience = min(patience, time.Until(end)/3) // leave time to look up its current addresses
 	}
 	ctx, cancel := context.WithTimeout(dialNow(ctx), patience)
 	defer cancel()
@@ -280,9 +283,9 @@ func (s *Host) connect(ctx context.Context, to peer.AddrInfo) error {
 	return nil
 }
 
-// dialNow has the library dial an address also where it has failed a moment
-// ago: who asks again has waited already, and a process that was restarted is
-// back at once.
+// dialNow makes the library dial an address even if it failed a moment ago: a
+// caller that retries has waited already, and a restarted process is back at
+// once.
 func dialNow(ctx context.Context) context.Context {
 	return network.WithForceDirectDial(ctx, "asked again on purpose")
 }
@@ -305,12 +308,12 @@ func answer(r io.Reader, m wire.Limited) error {
 	return wire.ReadFrame(r, m)
 }
 
-// errRefused: the caller has been told, and the stream ends.
+// errRefused means that the caller got a refusal, and the stream ends.
 var errRefused = errors.New("refused")
 
-// reply writes OK and m, or the refusal that err is, a full disk's among them, and
-// returns errRefused then. Any other error is the server's own trouble, and its
-// text stays here.
+// reply writes OK and m, or the refusal for err (including a full disk) and
+// returns errRefused then. For any other error it sends Internal, without the
+// text.
 func (s *Host) reply(st network.Stream, m wire.Limited, err error) error {
 	if err != nil {
 		var refusal *wire.Refusal
@@ -339,7 +342,7 @@ func (s *Host) reply(st network.Stream, m wire.Limited, err error) error {
 	return err
 }
 
-// clip shortens text to what a Reply may carry, at a rune boundary.
+// clip truncates text to the limit of a Reply, at a rune boundary.
 func clip(s string) string {
 	s = strings.ToValidUTF8(s, "?") // an error may quote any bytes
 	const limit = 250

@@ -214,7 +214,7 @@ func (s *Host) serveOne(id protocol.ID, st network.Stream, wait time.Duration, f
 type begun struct {
 	network.Stream
 	first [1]byte
-	left  bool // it is to be read again
+	left  bool // it must be read again
 }
 
 func (b *begun) Read(p []byte) (int, error) {

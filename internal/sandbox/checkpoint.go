@@ -22,7 +22,7 @@ type Checkpoint struct {
 	MemoryRoot Digest
 	Output     *Output
 
-	// Full says that the program continues where it was, with its memory and
+	// Full says that the program continues from its position, with its memory and
 	// call frames. Otherwise it starts again with its state.
 	Full   bool
 	Memory []byte

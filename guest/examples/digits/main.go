@@ -83,7 +83,7 @@ func read(in *bufio.Reader) (p [inputs]int8, err error) {
 		for x := range side {
 			level := strings.IndexByte(ramp, line[x])
 			if level < 0 {
-				return p, fmt.Errorf("row %d: %q is no brightness", row+1, line[x])
+				return p, fmt.Errorf("row %d: %q is not a brightness", row+1, line[x])
 			}
 			p[row*side+x] = int8(level)
 		}

@@ -219,7 +219,7 @@ func (h *hash) UnmarshalJSON(raw []byte) error {
 		return err
 	}
 	if len(s) != 2*len(h) {
-		return fmt.Errorf("%d characters are no hash", len(s))
+		return fmt.Errorf("%d characters are not a hash", len(s))
 	}
 	return chainhash.Decode((*chainhash.Hash)(h), s)
 }
@@ -411,7 +411,7 @@ func (c *Client) Header(ctx context.Context, at chainhash.Hash) (*btcwire.BlockH
 	return &b, nil
 }
 
-// First implements chain.Pruner. btcd does not report where it has pruned.
+// First implements chain.Pruner. btcd does not report its first block.
 func (c *Client) First(ctx context.Context) (wire.Height, error) {
 	i, err := c.info(ctx)
 	if err != nil || !i.Pruned || i.PruneHeight == nil || *i.PruneHeight < 0 || *i.PruneHeight > wire.MaxHeight {

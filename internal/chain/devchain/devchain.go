@@ -423,7 +423,7 @@ func (c *Chain) accept(tx *btcwire.MsgTx) error {
 	if c.pool.HaveTransaction(t.Hash()) || c.confirmed(tx) {
 		return nil
 	}
-	if err := c.standing(t); err != nil {
+	if err := c.policyError(t); err != nil {
 		return err
 	}
 	_, err := c.pool.ProcessTransaction(t, false, false, 0)
@@ -448,7 +448,7 @@ func (c *Chain) TestAccept(ctx context.Context, tx *btcwire.MsgTx) error {
 		return err
 	}
 	defer c.mu.Unlock()
-	if err := c.standing(btcutil.NewTx(tx.Copy())); err != nil {
+	if err := c.policyError(btcutil.NewTx(tx.Copy())); err != nil {
 		return err
 	}
 	r, err := c.pool.CheckMempoolAcceptance(btcutil.NewTx(tx.Copy()))

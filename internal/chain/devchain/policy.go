@@ -14,35 +14,36 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// Policy is how the chain's node and its miners treat fees, for a chain opened
-// with WithPolicy. All rates are in satoshi per 1,000 vB.
+// Policy is the fee policy of the chain's node and its miners, for a chain
+// opened with WithPolicy. All rates are in satoshi per 1,000 vB.
 type Policy struct {
-	Relay     wire.SatPerKVB // the least that is relayed: Bitcoin Core's -minrelaytxfee
-	Increment wire.SatPerKVB // what a replacement pays more, for its own size: -incrementalrelayfee
-	Full      wire.SatPerKVB // the least that a full mempool takes; 0 where it is not full
-	Market    wire.SatPerKVB // the least that blocks take
+	Relay     wire.SatPerKVB // the minimum relay rate: Bitcoin Core's -minrelaytxfee
+	Increment wire.SatPerKVB // what a replacement must add for its own size: -incrementalrelayfee
+	Full      wire.SatPerKVB // the minimum rate of a full mempool; 0 if it is not full
+	Market    wire.SatPerKVB // the minimum rate that blocks include
 	Lag       wire.Height    // blocks by which the estimate is behind the market
 }
 
-// least is the lowest rate that the mempool takes: Core's mempoolminfee.
+// least returns the minimum rate that the mempool accepts: Core's
+// mempoolminfee.
 func (p *Policy) least() wire.SatPerKVB { return max(p.Relay, p.Full) }
 
-// market is what blocks take from a height on.
+// market is the minimum rate of blocks from a height on.
 type market struct {
 	from wire.Height
 	rate wire.SatPerKVB
 }
 
-// WithPolicy makes the chain's node treat fees as p says, as Bitcoin Core does:
-// whatever pays less than the least rate is refused, and so is a replacement that
-// does not pay for its own relay (BIP125, rule 4); outputs are dust at
-// 3,000 sat/kvB whatever the least rate is; and blocks take nothing below the
-// market's rate. Without it the mempool is btcd's, at 1 sat/vB, and the estimate
-// a constant 2 sat/vB.
+// WithPolicy sets the fee policy of the chain's node, as in Bitcoin Core: a
+// transaction below the minimum rate is refused, and so is a replacement that
+// does not pay for its own relay (BIP125, rule 4); outputs are dust at 3,000
+// sat/kvB, whatever the minimum rate is; and blocks include nothing below the
+// market's rate. Without it the mempool is btcd's, at 1 sat/vB, and the
+// estimate a constant 2 sat/vB.
 func WithPolicy(p Policy) Option { return func(c *Chain) { c.policy = &p } }
 
-// SetPolicy changes the policy of a chain opened with one. What pays less than
-// the new least rate leaves the mempool.
+// SetPolicy changes the policy of a chain opened with one. Transactions below
+// the new minimum rate leave the mempool.
 func (c *Chain) SetPolicy(ctx context.Context, p Policy) error {
 	if err := c.begin(ctx); err != nil {
 		return err
@@ -61,7 +62,7 @@ func (c *Chain) SetPolicy(ctx context.Context, p Policy) error {
 	return nil
 }
 
-// Policy is the chain's, or what a chain without one does.
+// Policy returns the chain's policy, or the equivalent of a chain without one.
 func (c *Chain) Policy() Policy {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
@@ -71,7 +72,7 @@ func (c *Chain) Policy() Policy {
 	return *c.policy
 }
 
-// estimate is the market's rate some blocks ago, under the lock.
+// estimate returns the market's rate some blocks ago. The lock must be held.
 func (c *Chain) estimate() wire.SatPerKVB {
 	tip := wire.Height(c.bc.BestSnapshot().Height)
 	rate := c.policy.Market
@@ -83,9 +84,9 @@ func (c *Chain) estimate() wire.SatPerKVB {
 	return max(rate, c.policy.least())
 }
 
-// standing is why the policy refuses a transaction, under the lock; nil where it
-// does not, or where btcd finds something else.
-func (c *Chain) standing(t *btcutil.Tx) error {
+// policyError returns the reason why the policy refuses a transaction, or nil if
+// it does not, or btcd finds another reason. The lock must be held.
+func (c *Chain) policyError(t *btcutil.Tx) error {
 	if c.policy == nil {
 		return nil
 	}
@@ -100,7 +101,7 @@ func (c *Chain) standing(t *btcutil.Tx) error {
 	}
 	fee := wire.Sat(r.TxFee)
 	if least := c.policy.least().Fee(r.TxSize); fee < least {
-		return fmt.Errorf("%w: %v for %d vB, the least is %v", chain.ErrFeeTooLow, fee, r.TxSize, least)
+		return fmt.Errorf("%w: %v for %d vB, the minimum is %v", chain.ErrFeeTooLow, fee, r.TxSize, least)
 	}
 	if len(r.Conflicts) == 0 {
 		return nil
@@ -123,7 +124,7 @@ type source struct {
 	c *Chain
 }
 
-// MiningDescs leaves out what pays less than the market.
+// MiningDescs leaves out transactions below the market's rate.
 func (s source) MiningDescs() []*mining.TxDesc {
 	list := s.TxPool.MiningDescs()
 	if s.c.policy == nil {

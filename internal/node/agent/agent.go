@@ -1,6 +1,6 @@
-// Package agent is the node as an agent: it quotes, stores copies for strangers within
-// what its operator allows, proves that it holds them, trades τ for σ, and claims what
-// is due.
+// Package agent implements the node's role as an agent: it quotes, stores
+// copies for strangers within the limits of its operator, proves that it holds
+// them, gives τ for σ, and claims.
 package agent
 
 import (
@@ -46,7 +46,7 @@ type Coins interface {
 	Broadcast(context.Context, *btcwire.MsgTx) (why string, tooLow bool, err error)
 }
 
-// dirCopies has the sealed copies held, by point.
+// dirCopies contains the sealed copies held, by point.
 const dirCopies = "copies"
 
 // Dirs are the directories in a home that the room needs.
@@ -57,24 +57,25 @@ type Config struct {
 	Identity wire.Secret
 	Self     wire.Key // of Identity
 	Margins  deal.Margins
-	Policy   *deal.Policy // nil for a node that takes no messages, and has perhaps some left
+	Policy   *deal.Policy // nil for a node that accepts no messages, and may have some left
 	Store    engine.Store
 	Files    *disk.Files // with Dirs
 	Engine   Engine
 	Coins    Coins
-	// Serves is told of a message that is served from now on.
+	// Serves is called for each message that is served from now on.
 	Serves func(point wire.Key)
 	Log    *slog.Logger
 }
 
-// Agent holds messages for strangers, and claims what they pay. It is a p2p.Service.
+// Agent holds messages for strangers and claims their payments. It is a
+// p2p.Service.
 type Agent struct {
 	cfg    Config
 	load   load
 	claims *share.Sharing[deal.Agent, contract.Claim]
 }
 
-// New returns a room; copies that no deal knows are deleted.
+// New returns a room. It deletes copies that belong to no deal.
 func New(ctx context.Context, cfg Config) (*Agent, error) {
 	a := &Agent{cfg: cfg, claims: claiming(&cfg)}
 	if err := a.load.read(ctx, cfg.Store); err != nil {
@@ -107,8 +108,8 @@ func (a *Agent) Machines() []engine.Machine {
 	return []engine.Machine{m}
 }
 
-// Restored is what a deal of a home that was made of a backup is told: whether its
-// copy is here.
+// Restored returns the event for a deal of a home restored from a backup:
+// whether its copy is here.
 func (a *Agent) Restored(ctx context.Context, ref engine.Ref) (engine.Event, error) {
 	_, err := os.Stat(a.cfg.Files.Path(dirCopies, ref.ID, ""))
 	here := err == nil
@@ -121,14 +122,14 @@ func (a *Agent) Restored(ctx context.Context, ref engine.Ref) (engine.Event, err
 }
 
 // bucketFind finds an agent's messages: wire.FindKey ‖ point → nothing.
-// bucketCopies keeps the small copies: point → copy.
+// bucketCopies stores the small copies: point → copy.
 const (
 	bucketFind   = "agent/find"
 	bucketCopies = "agent/copies"
 )
 
-// maxSmall is the size in bytes up to which a copy is kept in the database: one
-// commit, shared with others, instead of a file that is synced by itself.
+// maxSmall is the size in bytes up to which a copy is stored in the database:
+// one commit, shared with others, instead of a file with a sync of its own.
 const maxSmall = 16 << 10
 
 func refuse(code wire.Code, text string) error {
@@ -144,7 +145,7 @@ func (a *Agent) state(ctx context.Context, point wire.Key) (deal.Agent, error) {
 	return s.(deal.Agent), nil
 }
 
-// known turns a missing contract into a refusal.
+// known converts a missing contract to a refusal.
 func known(err error) error {
 	if errors.Is(err, engine.ErrNoContract) {
 		return refuse(wire.Unknown, "no message or quote under this point")
@@ -157,7 +158,7 @@ func (a *Agent) Served(ctx context.Context, f func(point wire.Key, g wire.Grant)
 	return a.cfg.Store.View(ctx, func(tx engine.Tx) error {
 		return tx.Each(deal.KindAgent, false, func(_ engine.Ref, raw []byte) error {
 			var s deal.Agent
-			if err := wire.Unmarshal(raw, &s); err == nil && s.Serves() { // the engine tells of what cannot be read
+			if err := wire.Unmarshal(raw, &s); err == nil && s.Serves() { // the engine logs contracts that cannot be read
 				f(s.Quote.Point, s.Package.Grant)
 			}
 			return nil
@@ -192,7 +193,7 @@ func (a *Agent) Quote(ctx context.Context, from p2p.Caller, req *wire.QuoteReque
 	if err != nil {
 		return nil, err
 	}
-	// τ is kept before T leaves.
+	// Store τ before sending T.
 	a.load.charge(state.Quote.Point, from)
 	if err := a.cfg.Engine.Create(ctx, engine.Creation{Ref: refOf(state.Quote.Point), State: state}); err != nil {
 		a.load.forget(state.Quote.Point)
@@ -213,13 +214,13 @@ func (a *Agent) Store(ctx context.Context, p *wire.Package, proceed func() (io.R
 	if err != nil {
 		return nil, err
 	}
-	// Before the copy is asked for.
+	// Verify before asking for the copy.
 	checked, err := deal.CheckPackage(&s.Quote, p)
 	if err != nil {
 		return nil, &wire.Refusal{Code: wire.BadRequest, Err: err}
 	}
 	if s.Dropped || (s.Package != nil && s.Package.Digest() != p.Digest()) {
-		return nil, refuse(wire.BadRequest, "this quote is used")
+		return nil, refuse(wire.BadRequest, "this quote was used for another package")
 	}
 	if err := a.cfg.Coins.Ready(ctx); err != nil {
 		return nil, err
@@ -231,7 +232,7 @@ func (a *Agent) Store(ctx context.Context, p *wire.Package, proceed func() (io.R
 	defer room()
 	give, err := a.cfg.Files.Reserve(weight(p))
 	if errors.Is(err, disk.ErrFull) {
-		a.cfg.Log.Warn("a copy is refused", "err", err)
+		a.cfg.Log.Warn("refusing a copy", "err", err)
 		return nil, refuse(wire.Full, "no room for this copy")
 	}
 	if err != nil {
@@ -250,8 +251,8 @@ func (a *Agent) Store(ctx context.Context, p *wire.Package, proceed func() (io.R
 	return r, err
 }
 
-// keep stores a copy, and tells the deal of it: a small one in the very
-// transaction, a large one as a file before it.
+// keep stores a copy and tells the deal: a small copy in the same transaction,
+// a large one as a file before it.
 func (a *Agent) keep(ctx context.Context, p *wire.Package, checked *deal.Checked, body io.Reader) error {
 	leaf, find := &p.Section.Leaf, wire.FindKey(p.FetchKey)
 	h := blake3.New()
@@ -293,7 +294,7 @@ func (a *Agent) keep(ctx context.Context, p *wire.Package, checked *deal.Checked
 	if err == nil {
 		return nil
 	}
-	// The copy stays only where the deal still lives from an earlier upload.
+	// Keep the copy only if the deal still has one from an earlier upload.
 	if now, lerr := a.state(ctx, leaf.Point); file != nil && (lerr != nil || now.Package == nil || now.Dropped) {
 		return errors.Join(known(err), disk.Remove(path))
 	}
@@ -362,7 +363,7 @@ func (a *Agent) Copy(ctx context.Context, t *wire.Token, nonce wire.Hash, self, 
 	return io.NopCloser(bytes.NewReader(raw)), size, nil
 }
 
-// Release implements p2p.Service: σ is committed before τ is answered.
+// Release implements p2p.Service. It commits σ before it answers τ.
 func (a *Agent) Release(ctx context.Context, r *wire.Release) (*wire.Reveal, error) {
 	if err := a.cfg.Coins.Ready(ctx); err != nil {
 		return nil, err

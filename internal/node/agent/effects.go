@@ -14,12 +14,12 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// maxClaims bounds one claim transaction well under the 400,000 weight units
-// that nodes relay.
+// maxClaims keeps a claim transaction well under the 400,000 weight units that
+// nodes relay.
 const maxClaims = 250
 
-// claiming is how claims share transactions. A deal in 1-of-many claims alone, so
-// that a sibling that wins its output takes nobody with it.
+// claiming says how claims share transactions. A deal in one-of-many claims
+// alone, so that a sibling that wins its output does not affect others.
 func claiming(cfg *Config) *share.Sharing[deal.Agent, contract.Claim] {
 	return &share.Sharing[deal.Agent, contract.Claim]{Engine: cfg.Engine, Coins: cfg.Coins, Log: cfg.Log,
 		Kind: deal.KindAgent, Limit: maxClaims, Bucket: "agent/claimable",
@@ -46,11 +46,11 @@ func claimOf(m *share.Member[deal.Agent]) (contract.Claim, batch.Member, error) 
 		Sigma: *s.Sigma, Tau: s.Tau, ClaimKey: s.ClaimKey}, b, nil
 }
 
-// executor carries out what the agent's machine asks for.
+// executor carries out the effects of the agent's machine.
 type executor struct{ *Agent }
 
-// Commit implements engine.Executor: nothing that an agent wants is of the store
-// alone.
+// Commit implements engine.Executor. No effect of an agent needs only the
+// store.
 func (executor) Commit(engine.Tx, engine.Ref, engine.Effect) (engine.Event, bool, error) {
 	return nil, false, nil
 }
@@ -76,7 +76,7 @@ func (x executor) Do(ctx context.Context, ref engine.Ref, e engine.Effect) (func
 	return nil, fmt.Errorf("no way to carry out %T", e)
 }
 
-// unlist takes a dropped copy out of the index.
+// unlist removes a dropped copy from the index.
 func unlist(tx engine.Tx, ref engine.Ref, drop deal.DropPayload) error {
 	if err := tx.Delete(bucketCopies, ref.ID[:]); err != nil {
 		return err

@@ -12,19 +12,19 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// Stored is what an agent holds for strangers, and has earned.
+// Stored reports what an agent stores for strangers, and its earnings.
 type Stored struct {
 	_        struct{} `cbor:",toarray"`
 	Quotes   int64    `json:"quotes"`         // given, not used
 	Messages int64    `json:"messages"`       // held now
 	Bytes    uint64   `json:"bytes"`          // of them, on the disk
-	Unpaid   uint64   `json:"unfunded_bytes"` // of those whose funding is not confirmed
+	Unpaid   uint64   `json:"unfunded_bytes"` // of copies whose funding is not confirmed
 	Claims   int64    `json:"claims"`         // that are final
 	Earned   wire.Sat `json:"earned_sat"`     // by them, before fees
 	Pending  wire.Sat `json:"pending_sat"`    // claimed or claimable, not final
 }
 
-// of is what one deal counts for.
+// of returns what one deal counts.
 func of(a *deal.Agent) (s Stored) {
 	switch {
 	case a.Package == nil && a.Phase() == deal.AgentQuoted:
@@ -45,8 +45,8 @@ func of(a *deal.Agent) (s Stored) {
 	return s
 }
 
-// weight is what a package takes on the disk: its copy, its funding in the
-// state, and some for the rest.
+// weight returns the disk usage of a package: its copy, its funding in the
+// state, and some overhead.
 func weight(p *wire.Package) uint64 { return p.Section.Leaf.Size + 2*uint64(len(p.Funding)) + 8192 }
 
 func (s *Stored) add(o Stored) {
@@ -60,7 +60,8 @@ func (s *Stored) sub(o Stored) {
 	s.Claims, s.Earned, s.Pending = s.Claims-o.Claims, s.Earned-o.Earned, s.Pending-o.Pending
 }
 
-// delta is what a change of an agent's deal adds; ok is false for others.
+// delta returns what a change of an agent's deal adds; ok is false for other
+// changes.
 func delta(c engine.Change) (d Stored, ok bool) {
 	if after, is := c.State.(deal.Agent); is {
 		d, ok = of(&after), true
@@ -71,11 +72,11 @@ func delta(c engine.Change) (d Stored, ok bool) {
 	return d, ok
 }
 
-// bucketSums keeps the agent's sums, so that none of its deals is read at the
+// bucketSums stores the agent's sums, so that it need not read its deals at the
 // start.
 const bucketSums = "agent/sums"
 
-// account moves the sums in the transaction that moves the deal.
+// account updates the sums in the transaction that changes the deal.
 func account(tx engine.Tx, c engine.Change) error {
 	d, ok := delta(c)
 	if !ok || d == (Stored{}) {
@@ -110,27 +111,27 @@ func (a *Agent) Stored(ctx context.Context) (s Stored, err error) {
 	return s, err
 }
 
-// load bounds what strangers make an agent keep, so that none of it grows beyond
-// what the operator allows: the sums, and what is being received; and of what
-// nobody has paid for, the shares of peers and networks.
+// load limits what strangers can make an agent store: it has the sums, what is
+// being received, and the shares of peers and networks in what is not paid for.
 type load struct {
 	mu      sync.Mutex
 	sums    Stored
 	uploads map[wire.Key]bool
-	// askers are who asked for what is not paid for, by its point, and owed is
-	// what each has so: only Quotes and Unpaid. They start anew with the daemon.
+	// askers maps the points of unpaid deals to the callers that requested
+	// them; owed contains each caller's total, only Quotes and Unpaid. Both
+	// start empty with the daemon.
 	askers map[wire.Key]p2p.Caller
 	owed   map[p2p.Caller]Stored
 }
 
-// A peer has at most this part of what an agent keeps without pay, and a network
-// that of several.
+// The maximum shares of a peer and of a network in what an agent stores without
+// pay.
 const (
 	peerShare    = 8
 	networkShare = 2
 )
 
-// shares are whose accounts a caller's debts are in.
+// shares returns the accounts to which a caller's use is charged.
 func shares(c p2p.Caller) map[p2p.Caller]uint64 {
 	list := map[p2p.Caller]uint64{{Peer: c.Peer}: peerShare}
 	if c.Network != "" {
@@ -139,7 +140,7 @@ func shares(c p2p.Caller) map[p2p.Caller]uint64 {
 	return list
 }
 
-// charge has what is asked for under a point count for who asks, from its
+// charge charges what is requested under a point to its caller, from its
 // contract's first change on.
 func (l *load) charge(point wire.Key, c p2p.Caller) {
 	l.mu.Lock()
@@ -150,7 +151,7 @@ func (l *load) charge(point wire.Key, c p2p.Caller) {
 	l.askers[point] = c
 }
 
-// forget takes charge back.
+// forget undoes charge.
 func (l *load) forget(point wire.Key) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -168,8 +169,8 @@ func (l *load) owe(c p2p.Caller, d Stored) {
 	}
 }
 
-// maxQuotes is how many unused quotes an agent keeps. Each takes some 700
-// bytes until it is no longer valid.
+// maxQuotes is the maximum number of unused quotes. Each uses about 700 bytes
+// until it is no longer valid.
 const maxQuotes = 10_000
 
 // change follows a contract's change.
@@ -196,23 +197,22 @@ func (l *load) read(ctx context.Context, s engine.Store) error {
 	})
 }
 
-// quote refuses when too many quotes are out, or too many that the caller asked
-// for.
+// quote refuses if too many quotes are outstanding, in total or for the caller.
 func (l *load) quote(c p2p.Caller) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.sums.Quotes >= maxQuotes {
-		return refuse(wire.Full, "too many quotes are out")
+		return refuse(wire.Full, "too many unused quotes")
 	}
 	for who, share := range shares(c) {
 		if l.owed[who].Quotes >= int64(maxQuotes/share) {
-			return refuse(wire.Full, "too many of your quotes are not used")
+			return refuse(wire.Full, "too many unused quotes of yours")
 		}
 	}
 	return nil
 }
 
-// upload lets one upload at a time happen under a point.
+// upload allows one upload at a time under a point.
 func (l *load) upload(point wire.Key) (free func(), err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -230,8 +230,8 @@ func (l *load) upload(point wire.Key) (free func(), err error) {
 	}, nil
 }
 
-// reserve takes room for a copy while it is received; free gives it back, and
-// the deal counts for itself from then on.
+// reserve reserves room for a copy while it is received; free releases it, and
+// the deal then counts itself.
 func (l *load) reserve(point wire.Key, size uint64, p *deal.Policy) (free func(), err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -240,14 +240,14 @@ func (l *load) reserve(point wire.Key, size uint64, p *deal.Policy) (free func()
 	case p.MaxStored > 0 && (size > p.MaxStored || s.Bytes > p.MaxStored-size):
 		return nil, refuse(wire.Full, "no room for this copy")
 	case p.MaxUnfunded > 0 && (size > p.MaxUnfunded || s.Unpaid > p.MaxUnfunded-size):
-		return nil, refuse(wire.Full, "too much is stored that nobody paid for yet")
+		return nil, refuse(wire.Full, "too many bytes are stored and not paid for")
 	}
 	c, known := l.askers[point]
 	if known && p.MaxUnfunded > 0 {
 		for who, share := range shares(c) {
 			// A first message may have any size.
 			if owed := l.owed[who].Unpaid; owed > 0 && owed+size > p.MaxUnfunded/share {
-				return nil, refuse(wire.Full, "too much of yours is stored and not paid for")
+				return nil, refuse(wire.Full, "too many of your bytes are stored and not paid for")
 			}
 		}
 	}
@@ -268,8 +268,9 @@ func (l *load) reserve(point wire.Key, size uint64, p *deal.Policy) (free func()
 	}, nil
 }
 
-// Audit checks that the sums, in the database and in memory, are those of the deals,
-// and that the index of what can be claimed has exactly those that can.
+// Audit checks that the sums, in the database and in memory, match the deals,
+// and that the index of claimable deals contains exactly those that can be
+// claimed.
 func (a *Agent) Audit(ctx context.Context) error {
 	var want, kept Stored
 	var errs []error

@@ -18,18 +18,18 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// Policy is what a node does as the payee of penny banks.
+// Policy is a node's policy as the payee of penny banks.
 type Policy struct {
 	bank.Policy
-	// Fees, where set, make it a banker: it passes payments on.
+	// Fees, if set, make it a banker: it forwards payments.
 	Fees *wire.Fees
-	// Back is how much it puts, all in all, into banks that the payers of others
-	// ask for the other way.
+	// Back is the maximum total that it puts into reverse banks requested by
+	// payers.
 	Back wire.Sat
 }
 
-// lock lets one at a time work on something. It is held across the network, so
-// that waiting for it ends with ctx.
+// lock serialises work on something. It is held across network requests, so
+// waiting for it ends with ctx.
 func (b *Banks) lock(ctx context.Context, id wire.Hash) (unlock func(), err error) {
 	b.mu.Lock()
 	c := b.locks[id]
@@ -62,10 +62,10 @@ func sendingRef(payment wire.Hash) engine.Ref {
 	return engine.Ref{Kind: bank.KindSending, ID: payment}
 }
 
-// ErrNoBank: no such bank, or no such payment, is here.
+// ErrNoBank means that there is no such bank or payment.
 var ErrNoBank = errors.New("no such bank or payment")
 
-// bucketPaper keeps the papers of banks: role ‖ id → paper.
+// bucketPaper stores the papers of banks: role ‖ id → paper.
 const bucketPaper = "bank/paper"
 
 func paperKey(ref engine.Ref) []byte {
@@ -84,8 +84,8 @@ func keepPaper(tx engine.Tx, ref engine.Ref, p *bank.Paper) error {
 	return tx.Put(bucketPaper, paperKey(ref), raw)
 }
 
-// paperIn reads the paper of the bank at an outpoint, which never changes. An id
-// may serve again, after a bank that was never funded; an outpoint does not.
+// paperIn returns the paper of the bank at an outpoint, which never changes. An
+// id may be reused after a bank that was never funded; an outpoint cannot.
 func (b *Banks) paperIn(tx engine.Tx, ref engine.Ref, at wire.Outpoint) (*bank.Paper, error) {
 	key := paperKey(ref)
 	cached := string(append(at.Bytes(), key...))
@@ -126,7 +126,7 @@ func (b *Banks) payer(ctx context.Context, id bank.ID) (bank.Payer, error) {
 	return s.(bank.Payer), nil
 }
 
-// Terms are what a bank is opened on.
+// Terms are the terms of a bank.
 type Terms struct {
 	Peer    bank.Peer
 	Value   wire.Sat
@@ -135,10 +135,10 @@ type Terms struct {
 	Blocks  uint32 // of life
 	MaxFee  wire.Sat
 	Memo    string
-	Pair    bank.ID // the bank the other way, where it was asked for
+	Pair    bank.ID // the reverse bank, if it was requested
 }
 
-// OpenBank starts to open a bank. When it returns, the rest happens in the engine.
+// OpenBank starts to open a bank. When it returns, the engine does the rest.
 func (b *Banks) OpenBank(ctx context.Context, t Terms) (bank.ID, error) {
 	if err := b.cfg.Coins.Synced(ctx); err != nil {
 		return bank.ID{}, err
@@ -154,7 +154,7 @@ func (b *Banks) OpenBank(ctx context.Context, t Terms) (bank.ID, error) {
 	if _, err := bank.Small(penny.Ladder{Value: t.Value, Rungs: t.Rungs, PerRung: t.PerRung}, b.cfg.Engine.FeeRate()); err != nil {
 		return id, err
 	}
-	// Some blocks more: the payee may see a later tip.
+	// Add a margin: the payee's tip may be ahead of ours.
 	p, effects, err := bank.NewPayer(id, bank.Terms{Peer: t.Peer, Value: t.Value, Rungs: t.Rungs, PerRung: t.PerRung,
 		Expiry: b.cfg.Engine.Position().Height + wire.Height(t.Blocks), MaxFee: t.MaxFee, Memo: wire.Clean(t.Memo), Pair: t.Pair, Created: time.Now().Unix(), Margins: m})
 	if err != nil {
@@ -163,7 +163,7 @@ func (b *Banks) OpenBank(ctx context.Context, t Terms) (bank.ID, error) {
 	return id, b.cfg.Engine.Create(ctx, engine.Creation{Ref: payerRef(id), State: p, Effects: engine.EffectsOf(effects)})
 }
 
-// Quote is what opening and closing a bank costs at the present fee rate.
+// Quote is the cost of opening and closing a bank at the current fee rate.
 type Quote struct {
 	Ladder  penny.Ladder
 	Funding wire.Sat // fee of the funding with one input and change
@@ -171,7 +171,8 @@ type Quote struct {
 	Warning string
 }
 
-// QuoteBank says what a bank would cost: bank.ErrTooSmall, penny.ErrLadder.
+// QuoteBank returns the cost of a bank. It may return bank.ErrTooSmall or
+// penny.ErrLadder.
 func (b *Banks) QuoteBank(l penny.Ladder) (q Quote, err error) {
 	if err := l.Check(); err != nil {
 		return q, err
@@ -203,11 +204,11 @@ func (b *Banks) Relays(ctx context.Context, f func(bank.Relay) error) error {
 	return engine.Each(ctx, b.cfg.Store, bank.KindRelay, func(_ engine.Ref, r bank.Relay) error { return f(r) })
 }
 
-// minPrefix is how many digits of an ID must be given.
+// minPrefix is the minimum number of digits of an ID.
 const minPrefix = 4
 
-// FindBank finds a bank, or a payment, by its ID or the first digits of it: the
-// state is a bank.Payer, bank.Payee or bank.Sending. ErrNoBank,
+// FindBank finds a bank, or a payment, by its ID or the first digits of it. The
+// state is a bank.Payer, bank.Payee or bank.Sending. It returns ErrNoBank or
 // engine.ErrAmbiguous.
 func (b *Banks) FindBank(ctx context.Context, prefix string) (state any, err error) {
 	prefix = strings.ToLower(prefix)
@@ -239,14 +240,15 @@ func (b *Banks) FindBank(ctx context.Context, prefix string) (state any, err err
 
 // Streaming is how pennies go out.
 type Streaming struct {
-	Each   bool   // one by one; else one penny pays for as many as may be
-	Window uint32 // messages, or with Each pennies, that are not acknowledged
-	// Progress, where set, is told the count that the payee holds.
+	Each   bool   // one by one; otherwise one penny pays for as many as possible
+	Window uint32 // messages, or with Each pennies, in flight
+	// Progress, if set, is called with the count that the payee holds.
 	Progress func(count, target uint32)
 }
 
-// PayPennies orders pennies and streams them; when it returns without an error the
-// payee holds all that were ordered. What was ordered goes on after a failure.
+// PayPennies orders pennies and streams them. When it returns nil, the payee
+// holds all that were ordered. After a failure the order continues in the
+// background.
 func (b *Banks) PayPennies(ctx context.Context, id bank.ID, pennies uint32, s Streaming) (bank.Payer, error) {
 	unlock, err := b.lock(ctx, id) // before the order's own effect
 	if err != nil {
@@ -272,18 +274,18 @@ func (b *Banks) purse(p *bank.Payer) *penny.Purse {
 	return u
 }
 
-// countOf reads the penny by which a payee shows what it holds: bank.ErrBadBank
-// where it is none of ours.
+// countOf returns the count of the penny with which a payee proves what it
+// holds, or bank.ErrBadBank if the penny is not this bank's.
 func countOf(p *bank.Payer, u *penny.Purse, known wire.OnePenny) (uint32, error) {
 	c := p.Chain()
 	y, err := c.Decode(known[:])
 	if err != nil || y.Seq > p.Ladder.N() || u.At(y.Seq) != y {
-		return 0, fmt.Errorf("%w: the payee shows a penny that is none of this bank's", bank.ErrBadBank)
+		return 0, fmt.Errorf("%w: the payee shows a penny that is not this bank's", bank.ErrBadBank)
 	}
 	return p.Ladder.N() - y.Seq, nil
 }
 
-// stream sends what was ordered. The bank's lock is held.
+// stream sends what was ordered. The bank's lock must be held.
 func (b *Banks) stream(ctx context.Context, id bank.ID, opt Streaming) (bank.Payer, error) {
 	p, err := b.payer(ctx, id)
 	if err != nil || p.Acked >= p.Target || p.Spend != nil {
@@ -307,10 +309,10 @@ func (b *Banks) stream(ctx context.Context, id bank.ID, opt Streaming) (bank.Pay
 	return state.(bank.Payer), err
 }
 
-// A payee may hear of the block that opens a bank somewhat later than its payer.
+// A payee may see the block that opens a bank a little later than its payer.
 const confirmedTries, confirmedWait = 10, 300 * time.Millisecond
 
-// untilConfirmed asks again where the other side has not seen the last block yet.
+// untilConfirmed retries if the other side has not seen the last block yet.
 func untilConfirmed(ctx context.Context, f func() error) error {
 	for n := 1; ; n++ {
 		err := f()
@@ -340,8 +342,8 @@ func (b *Banks) streamOnce(ctx context.Context, p *bank.Payer, u *penny.Purse, c
 		}
 		*count = held
 		if held < p.Acked {
-			// It was restored from a backup. What it had already is its own, though it
-			// may give nothing for it any more.
+			// The payee was restored from a backup. The pennies that it had are
+			// its own, though it may give nothing for them any more.
 			if err := showAgain(s, p, u); err != nil {
 				return err
 			}
@@ -354,7 +356,7 @@ func (b *Banks) streamOnce(ctx context.Context, p *bank.Payer, u *penny.Purse, c
 	})
 }
 
-// showAgain sends a payee the last penny that it has acknowledged once.
+// showAgain sends a payee the last penny that it had acknowledged.
 func showAgain(s *p2p.PennyStream, p *bank.Payer, u *penny.Purse) error {
 	c, all := p.Chain(), p.Ladder.N()
 	known, err := c.Decode(s.State.Known[:])
@@ -404,7 +406,7 @@ func sendPennies(s *p2p.PennyStream, p *bank.Payer, u *penny.Purse, count *uint3
 			return err
 		}
 		got := all - min(seq, all)
-		if got > sent || got <= *count { // also one that is acknowledged again and again keeps nobody waiting
+		if got > sent || got <= *count { // repeated acknowledgements must not delay the stream
 			return fmt.Errorf("%w: %d pennies acknowledged after %d, of %d sent", bank.ErrBadBank, got, *count, sent)
 		}
 		*count = got
@@ -416,21 +418,22 @@ func sendPennies(s *p2p.PennyStream, p *bank.Payer, u *penny.Purse, count *uint3
 	return nil
 }
 
-// CloseBank ends a bank: as payer by asking the payee for a close by both, as
-// payee alone. bank.ErrNotOpen; bank.ErrNoRung where a payee has nothing to close
-// for, and would only take no more pennies for ever.
+// CloseBank closes a bank: as payer by asking the payee for a cooperative
+// close, as payee alone. It returns bank.ErrNotOpen, or bank.ErrNoRung if a
+// payee has no rung to close at and would only stop accepting pennies.
 func (b *Banks) CloseBank(ctx context.Context, ref engine.Ref) error {
 	if ref.Kind == bank.KindPayee {
 		y, err := b.payee(ctx, ref.ID)
 		if err == nil && y.Spend == nil && y.Rung() == 0 {
-			return fmt.Errorf("%w: there is nothing to close for, and the payer takes it back from block %d on", bank.ErrNoRung, y.Expiry)
+			return fmt.Errorf("%w: there is nothing to close for; the payer can refund it from block %d on", bank.ErrNoRung, y.Expiry)
 		}
 	}
 	_, err := b.cfg.Engine.Tell(ctx, ref, bank.CloseWanted{})
 	return err
 }
 
-// CancelBank takes a bank back before anything is paid: bank.ErrTooEarly.
+// CancelBank cancels a bank before anything is paid. It returns
+// bank.ErrTooEarly otherwise.
 func (b *Banks) CancelBank(ctx context.Context, id bank.ID) error {
 	_, err := b.cfg.Engine.Tell(ctx, payerRef(id), bank.Cancelled{})
 	return err

@@ -1,6 +1,6 @@
-// Package banking is the node's penny banks: as payer it opens them, streams pennies
-// and pays through bankers; as payee it takes pennies, closes, and passes payments on
-// if it is a banker itself.
+// Package banking implements the node's penny banks. As payer it opens them,
+// streams pennies and pays through bankers; as payee it accepts pennies,
+// closes, and forwards payments if it is a banker itself.
 package banking
 
 import (
@@ -71,7 +71,7 @@ type Caller interface {
 // Host is where payers ask this node; a *p2p.Host is one.
 type Host interface{ Public() []string }
 
-// Config is what a Banks is made of.
+// Config configures a Banks.
 type Config struct {
 	Network  wire.Network
 	Identity wire.Secret
@@ -94,7 +94,7 @@ type Banks struct {
 	refunds *share.Sharing[bank.Payer, contract.BankRefund]
 
 	mu     sync.Mutex
-	locks  map[wire.Hash]chan struct{} // one stream a bank, one step a relay
+	locks  map[wire.Hash]chan struct{} // one stream per bank, one step per relay
 	users  map[wire.Hash]int
 	askers map[bank.ID]asker     // of banks that are not funded
 	wrong  map[bank.ID]time.Time // when a false penny came
@@ -113,8 +113,8 @@ func New(cfg Config) *Banks {
 	return b
 }
 
-// Listen sets the host of a payee. It is called before anybody is asked for a bank
-// the other way.
+// Listen sets the host of a payee. It must be called before a reverse bank is
+// requested.
 func (b *Banks) Listen(host Host) { b.host = host }
 
 // Machines are those of payer, payee, payments and relays.
@@ -130,9 +130,9 @@ func (b *Banks) Machines() []engine.Machine {
 	return []engine.Machine{p, y, s, r}
 }
 
-// Restored is what a contract of a home that was made of a backup is told. The blocks
-// since the backup are told only later. Without a node to ask, what waits for others
-// waits from the first of them.
+// Restored returns the event for a contract of a home restored from a backup.
+// The blocks since the backup are reported only later. Without a node to ask
+// for the height, waiting times start at the first of those blocks.
 func (b *Banks) Restored(ctx context.Context, _ engine.Ref) (engine.Event, error) {
 	var ev bank.Restored
 	if tip, err := b.cfg.Chain.Tip(ctx); err == nil {

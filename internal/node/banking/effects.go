@@ -18,11 +18,11 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// payer carries out what the payer's machine asks for.
+// payer carries out the effects of the payer's machine.
 type payer struct{ *Banks }
 
-// Commit implements engine.Executor: coins are locked and freed, and papers kept, in
-// the very transaction that asks for it.
+// Commit implements engine.Executor. It locks and unlocks coins, and stores
+// papers, in the transaction that requests it.
 func (x payer) Commit(tx engine.Tx, ref engine.Ref, e engine.Effect) (engine.Event, bool, error) {
 	switch e := e.(type) {
 	case bank.LockCoins:
@@ -45,7 +45,7 @@ func (x payer) Commit(tx engine.Tx, ref engine.Ref, e engine.Effect) (engine.Eve
 	return commitPaper(tx, ref, e)
 }
 
-// commitPaper carries out what banks want of their papers.
+// commitPaper carries out the effects that concern papers.
 func commitPaper(tx engine.Tx, ref engine.Ref, e engine.Effect) (engine.Event, bool, error) {
 	switch e := e.(type) {
 	case bank.KeepPaper:
@@ -76,11 +76,11 @@ func (x payer) Do(ctx context.Context, ref engine.Ref, e engine.Effect) (func(en
 	return answered(ctx, ref, ev, err)
 }
 
-// payee carries out what the payee's machine asks for.
+// payee carries out the effects of the payee's machine.
 type payee struct{ *Banks }
 
-// Commit implements engine.Executor: papers are kept in the very transaction that asks
-// for it.
+// Commit implements engine.Executor. It stores papers in the transaction that
+// requests it.
 func (payee) Commit(tx engine.Tx, ref engine.Ref, e engine.Effect) (engine.Event, bool, error) {
 	return commitPaper(tx, ref, e)
 }
@@ -98,10 +98,11 @@ func (x payee) Do(ctx context.Context, ref engine.Ref, e engine.Effect) (func(en
 	return nil, fmt.Errorf("no way to carry out %T", e)
 }
 
-// sending carries out what a payment's machine asks for.
+// sending carries out the effects of a payment's machine.
 type sending struct{ *Banks }
 
-// Commit implements engine.Executor: a payment wants nothing of the store alone.
+// Commit implements engine.Executor. No effect of a payment needs only the
+// store.
 func (sending) Commit(engine.Tx, engine.Ref, engine.Effect) (engine.Event, bool, error) {
 	return nil, false, nil
 }
@@ -114,8 +115,7 @@ func (x sending) Do(ctx context.Context, ref engine.Ref, e engine.Effect) (func(
 	return nil, fmt.Errorf("no way to carry out %T", e)
 }
 
-// relay has nothing to carry out: what a relay's machine asks for is answered by the
-// one who passes the step on.
+// relay has no effects: the hop that forwards a step answers it.
 type relay struct{}
 
 // Commit implements engine.Executor.
@@ -128,7 +128,7 @@ func (relay) Do(_ context.Context, _ engine.Ref, e engine.Effect) (func(engine.T
 	return nil, fmt.Errorf("no way to carry out %T", e)
 }
 
-// publish puts out a bank's funding.
+// publish publishes a bank's funding.
 func (b *Banks) publish(ctx context.Context, ref engine.Ref, e bank.Publish) (func(engine.Tx) ([]engine.Delivery, error), error) {
 	refused, err := b.cfg.Coins.Fund(ctx, ref, e.Tx, nil, e.Until)
 	if err != nil || ctx.Err() != nil {
@@ -140,27 +140,28 @@ func (b *Banks) publish(ctx context.Context, ref engine.Ref, e bank.Publish) (fu
 	}, nil
 }
 
-// prepare makes a bank's output and funding.
+// prepare computes a bank's output and funding.
 func (b *Banks) prepare(ref engine.Ref, e bank.Prepare) (func(engine.Tx) ([]engine.Delivery, error), error) {
 	terms, _, tx, purse, err := bank.Build(&e)
 	if err != nil {
 		return nil, err
 	}
-	b.purses.Add(ref.ID, purse) // the first payment needs not walk the chain again
+	b.purses.Add(ref.ID, purse) // so the first payment need not walk the chain again
 	ev := bank.Prepared{Funding: contract.EncodeTx(tx), At: wire.Outpoint{Txid: contract.Txid(tx)}}
 	return func(tx engine.Tx) ([]engine.Delivery, error) {
 		return []engine.Delivery{{Ref: ref, Event: ev}}, keepPaper(tx, ref, &bank.Paper{Terms: terms})
 	}, nil
 }
 
-// bankRoot is the secret of all of a bank's: it is bound to the first outpoint
-// that funds it, so that no two banks ever share a chain, whatever was restored; and
-// to the bank's id, so that two payees of whom one refuses see two keys.
+// bankRoot returns the root of a bank's secrets. It depends on the first
+// outpoint that funds the bank, so two banks never share a hash chain, even
+// after a restore; and on the bank's id, so that if one payee refuses, the next
+// one sees a different key.
 func bankRoot(identity wire.Secret, id bank.ID, first wire.Outpoint) wire.Secret {
 	return wire.Secret(wire.Tagged("bank-root", identity[:], id[:], first.Bytes()))
 }
 
-// streamPennies sends what was ordered; where the payee is away it is tried again.
+// streamPennies sends what was ordered; it retries if the payee is unavailable.
 func (b *Banks) streamPennies(ctx context.Context, ref engine.Ref) error {
 	unlock, err := b.lock(ctx, ref.ID)
 	if err != nil {
@@ -171,17 +172,17 @@ func (b *Banks) streamPennies(ctx context.Context, ref engine.Ref) error {
 	var refused *p2p.Refused
 	if err != nil && (p.PayeeWhy != "" || p.Spend != nil || p.Buried()) || errors.Is(err, bank.ErrBadBank) || errors.Is(err, ErrNoBank) ||
 		errors.As(err, &refused) && refused.Code == wire.Unknown {
-		b.cfg.Log.Warn("the payee takes no pennies", "bank", ref, "err", err)
+		b.cfg.Log.Warn("the payee accepts no pennies", "bank", ref, "err", err)
 		return nil
 	}
 	return err
 }
 
-// defaultWindow is how many pennies are on their way at once.
+// defaultWindow is the number of pennies in flight.
 const defaultWindow = 64
 
-// answered ends an effect with the event that came of it. What a cancelled context
-// cut short proves nothing: it is done again.
+// answered ends an effect with the resulting event. If the context was
+// cancelled, the result proves nothing, and the effect is carried out again.
 func answered(ctx context.Context, ref engine.Ref, ev bank.Event, err error) (func(engine.Tx) ([]engine.Delivery, error), error) {
 	if err != nil || ctx.Err() != nil {
 		return nil, cmp.Or(err, ctx.Err())
@@ -217,8 +218,8 @@ func (b *Banks) ask(ctx context.Context, ref engine.Ref, e engine.Effect) (bank.
 	return nil, fmt.Errorf("no way to carry out %T", e)
 }
 
-// offerBank signs all rungs, which gives the same each time, and brings the bank to
-// its payee.
+// offerBank signs all rungs, which is deterministic, and sends the bank to its
+// payee.
 func (b *Banks) offerBank(ctx context.Context, ref engine.Ref, e *bank.Offer) (bank.Event, error) {
 	paper, err := b.paper(ctx, ref, e.At)
 	if err != nil {
@@ -239,7 +240,7 @@ func (b *Banks) offerBank(ctx context.Context, ref engine.Ref, e *bank.Offer) (b
 	return bank.Accepted{Height: b.cfg.Engine.Position().Height}, nil
 }
 
-// syncBank asks, after a restore, how many pennies have left.
+// syncBank asks, after a restore, how many pennies were sent.
 func (b *Banks) syncBank(ctx context.Context, p *bank.Payer) (bank.Event, error) {
 	unlock, err := b.lock(ctx, p.Bank)
 	if err != nil {
@@ -307,8 +308,9 @@ func (b *Banks) signClose(ctx context.Context, p *bank.Payer, e *bank.SignClose)
 	return bank.CloseSent{Txid: contract.Txid(tx)}, nil
 }
 
-// broadcast sends a transaction, and tells all that share it where the network
-// refuses it: one of them may be at fault, so that each goes alone from then on.
+// broadcast broadcasts a transaction. If the network refuses it, all banks that
+// share it are told: one of them may be the reason, so each is then spent
+// alone.
 func (b *Banks) broadcast(ctx context.Context, ref engine.Ref, e bank.Broadcast, members func(engine.Tx, wire.Hash) ([]engine.Ref, error)) (func(engine.Tx) ([]engine.Delivery, error), error) {
 	t, err := contract.ReadTx(e.Tx)
 	if err != nil {
@@ -334,8 +336,9 @@ func (b *Banks) broadcast(ctx context.Context, ref engine.Ref, e bank.Broadcast,
 	}, ctx.Err()
 }
 
-// maxGroup is how many banks share one transaction: few enough that it replaces no
-// more than 100 others (BIP125, rule 5) and that each member can keep a copy.
+// maxGroup is the maximum number of banks in one transaction: few enough that
+// it replaces no more than 100 others (BIP125, rule 5) and that each member can
+// store a copy.
 const maxGroup = 50
 
 // closing is how closes by the payee alone share transactions.
@@ -406,8 +409,8 @@ func (b *Banks) refundOf(tx engine.Tx, m *share.Member[bank.Payer]) (r contract.
 	return r, plan, nil
 }
 
-// sendStep takes a payment's next step: its credit at the first hop, its pennies,
-// and the word of the final payee.
+// sendStep makes a payment's next step: its credit at the first hop, its
+// pennies, and the final payee's acknowledgement.
 func (b *Banks) sendStep(ctx context.Context, ref engine.Ref) (func(engine.Tx) ([]engine.Delivery, error), error) {
 	state, err := b.cfg.Engine.State(ctx, ref)
 	if err != nil {
@@ -459,8 +462,8 @@ func (b *Banks) sendStep(ctx context.Context, ref engine.Ref) (func(engine.Tx) (
 		engine.Delivery{Ref: payerRef(s.Order.Bank), Event: bank.Acknowledged{ID: s.ID, Index: t.Index}})
 }
 
-// askUnsure asks, after a restore, for the word on the next step before anything is
-// paid for it: the first hop may have it.
+// askUnsure asks, after a restore, for the acknowledgement of the next step
+// before anything is paid for it, because the first hop may have it.
 func (b *Banks) askUnsure(ctx context.Context, ref engine.Ref, s *bank.Sending, p *bank.Payer) (func(engine.Tx) ([]engine.Delivery, error), error) {
 	t := s.Next()
 	ack, err := b.cfg.Calls.Transfer(ctx, p.Terms.Peer, &t)
@@ -479,8 +482,8 @@ func (b *Banks) askUnsure(ctx context.Context, ref engine.Ref, s *bank.Sending, 
 	return func(engine.Tx) ([]engine.Delivery, error) { return list, ctx.Err() }, nil
 }
 
-// assignStep orders the pennies of a payment's next step, in the commit that counts
-// it as asked. why is what speaks against it.
+// assignStep orders the pennies of a payment's next step, in the commit that
+// records it as requested. why is the reason if that is not possible.
 func (b *Banks) assignStep(ctx context.Context, s *bank.Sending, p *bank.Payer) (why string, err error) {
 	st, err := b.cfg.Calls.BankState(ctx, p.Terms.Peer, p.Bank)
 	if err != nil {
@@ -488,7 +491,7 @@ func (b *Banks) assignStep(ctx context.Context, s *bank.Sending, p *bank.Payer) 
 	}
 	banker := len(s.Order.Bankers) > 0
 	if most := b.mostReserve(p); banker && st.Reserve > most {
-		return fmt.Sprintf("the banker keeps %v back for closing, more than %v", st.Reserve, most), nil
+		return fmt.Sprintf("the banker's reserve for closing is %v, at most %v is accepted", st.Reserve, most), nil
 	}
 	_, err = b.cfg.Engine.TellAll(ctx, []engine.Delivery{
 		{Ref: payerRef(p.Bank), Event: bank.Assigned{ID: s.ID, Index: s.Index + 1, Amount: s.Credit(), Banker: banker, Reserve: st.Reserve}},
@@ -499,13 +502,15 @@ func (b *Banks) assignStep(ctx context.Context, s *bank.Sending, p *bank.Payer) 
 	return "", err
 }
 
-// mostReserve is the largest reserve that a banker is believed to need for closing.
+// mostReserve returns the largest reserve for closing that is accepted from a
+// banker.
 func (b *Banks) mostReserve(p *bank.Payer) wire.Sat {
 	return 2*bank.CloseCost(p.Ladder.Rungs, 2*b.cfg.Engine.FeeRate()) + 1000
 }
 
-// stepRefused ends a payment whose step is refused. Where the first hop shows that
-// all credit is there but what earlier steps took, the step counts as not asked.
+// stepRefused ends a payment whose step is refused. If the first hop proves
+// that its credit is unchanged except for earlier steps, the step counts as not
+// requested.
 func (b *Banks) stepRefused(ctx context.Context, ref engine.Ref, t *wire.Transfer, id bank.ID, why error) (func(engine.Tx) ([]engine.Delivery, error), error) {
 	p, err := b.payer(ctx, id)
 	if err != nil {

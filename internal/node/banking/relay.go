@@ -18,8 +18,8 @@ func relayRef(in bank.ID, payment wire.Hash) engine.Ref {
 	return engine.Ref{Kind: bank.KindRelay, ID: bank.RelayID(in, payment)}
 }
 
-// Transfer implements p2p.Banks: a step of somebody's payment is passed on, or
-// taken by its final payee.
+// Transfer implements p2p.Banks. It forwards a step of a payment, or accepts it
+// as its final payee.
 func (y *Service) Transfer(ctx context.Context, t *wire.Transfer) (*wire.TransferAck, error) {
 	if err := y.cfg.Coins.Ready(ctx); err != nil {
 		return nil, err
@@ -48,7 +48,7 @@ func (y *Service) Transfer(ctx context.Context, t *wire.Transfer) (*wire.Transfe
 		return r.Ack, nil
 	}
 	if !created && t.Amount < minPayment {
-		return nil, wire.Refuse(wire.NoCredit, "a first step of %v, of which %v are the least", t.Amount, minPayment)
+		return nil, wire.Refuse(wire.NoCredit, "a first step of %v; the minimum is %v", t.Amount, minPayment)
 	}
 	step := passing{Banks: y.Banks, ref: ref, relay: r, created: created, fresh: fresh, in: &in, t: t}
 	if len(t.Hops) == 0 {
@@ -57,7 +57,8 @@ func (y *Service) Transfer(ctx context.Context, t *wire.Transfer) (*wire.Transfe
 	return step.pass(ctx)
 }
 
-// minPayment is the least that a payment begins with: its record is kept.
+// minPayment is the minimum first step of a payment, because its record is
+// stored.
 const minPayment = wire.Msat(1000)
 
 // passing is one step at one hop.
@@ -66,12 +67,12 @@ type passing struct {
 	ref     engine.Ref
 	relay   bank.Relay
 	created bool
-	fresh   bool // false where it was taken before, and its acknowledgement is missing
+	fresh   bool // false if it was accepted before, and its acknowledgement is missing
 	in      *bank.Payee
 	t       *wire.Transfer
 }
 
-// commit takes the step, with more that happens in the same commit.
+// commit accepts the step, together with list, in one commit.
 func (s *passing) commit(ctx context.Context, list ...engine.Delivery) error {
 	var create []engine.Creation
 	if !s.created {
@@ -81,7 +82,7 @@ func (s *passing) commit(ctx context.Context, list ...engine.Delivery) error {
 	return err
 }
 
-// take is what the final payee does.
+// take accepts the step as its final payee.
 func (s *passing) take(ctx context.Context) (*wire.TransferAck, error) {
 	ack := wire.TransferAck{Index: s.t.Index, Total: s.t.Total}
 	var err error
@@ -97,31 +98,32 @@ func (s *passing) take(ctx context.Context) (*wire.TransferAck, error) {
 	return &ack, err
 }
 
-// pass is what a banker does: it uses the payer's credit and its own bank with the
-// next hop in one commit, and answers with the final payee's word.
+// pass forwards the step as a banker: it uses the payer's credit and assigns
+// credit on its own bank with the next hop in one commit, and answers with the
+// final payee's acknowledgement.
 func (s *passing) pass(ctx context.Context) (*wire.TransferAck, error) {
 	fees, next := s.cfg.Policy.Fees, s.t.Hops[0]
 	if fees == nil {
-		return nil, wire.Refuse(wire.NoRoute, "this payee passes nothing on")
+		return nil, wire.Refuse(wire.NoRoute, "this payee does not forward payments")
 	}
 	if kept, want := s.t.Amount-next.Amount, fees.Of(next.Amount); kept < want {
-		return nil, wire.Refuse(wire.NoCredit, "a fee of %v, this banker takes %v", kept, want)
+		return nil, wire.Refuse(wire.NoCredit, "a fee of %v; this banker requires %v", kept, want)
 	}
 	out, err := s.outgoing(ctx, next)
 	if err != nil {
 		return nil, err
 	}
 	if s.fresh {
-		// Nothing of the payer's is used for a hop that is not there.
+		// Use none of the payer's credit before the next hop has answered.
 		st, err := s.cfg.Calls.BankState(ctx, out.Terms.Peer, out.Bank)
 		if err != nil {
 			return nil, wire.Refuse(wire.NoRoute, "the next hop does not answer")
 		}
 		if st.Code != wire.OK {
-			return nil, wire.Refuse(wire.NoRoute, "the next hop takes nothing: %v", st.Code)
+			return nil, wire.Refuse(wire.NoRoute, "the next hop accepts no pennies: %v", st.Code)
 		}
 		if len(s.t.Hops) > 1 && st.Reserve > s.mostReserve(out) {
-			return nil, wire.Refuse(wire.NoRoute, "the next hop wants to keep back too much")
+			return nil, wire.Refuse(wire.NoRoute, "the next hop's reserve is too large")
 		}
 		if err := s.commit(ctx,
 			engine.Delivery{Ref: payeeRef(s.t.Bank), Event: bank.Passed{Amount: s.t.Amount, Banker: true, Reserve: s.reserve(s.in)}},
@@ -141,8 +143,8 @@ func (s *passing) pass(ctx context.Context) (*wire.TransferAck, error) {
 	return ack, err
 }
 
-// outgoing is the bank on which the step goes on: the one of before, where it was
-// taken before.
+// outgoing returns the bank on which the step continues: the same one as
+// before, if the step was accepted before.
 func (s *passing) outgoing(ctx context.Context, next wire.Hop) (*bank.Payer, error) {
 	if !s.fresh {
 		p, err := s.payer(ctx, s.relay.Out)
@@ -155,7 +157,7 @@ func (s *passing) outgoing(ctx context.Context, next wire.Hop) (*bank.Payer, err
 	return p, err
 }
 
-// forward has the pennies streamed and asks the next hop.
+// forward streams the pennies and asks the next hop.
 func (s *passing) forward(ctx context.Context, out *bank.Payer) (*wire.TransferAck, error) {
 	if err := s.streamPennies(ctx, payerRef(out.Bank)); err != nil {
 		return nil, err
@@ -171,12 +173,12 @@ func (s *passing) forward(ctx context.Context, out *bank.Payer) (*wire.TransferA
 	return ack, nil
 }
 
-// errNextHop: the step is paid for and on its way, and the next hop does not answer
-// as it should.
+// errNextHop means that the step is paid for but the next hop gives no valid
+// acknowledgement.
 var errNextHop = errors.New("the next hop")
 
-// bankWith is the open bank of ours with a peer that has most left, at least an
-// amount: ErrNoBank.
+// bankWith returns our open bank with a peer that has the most left, at least
+// an amount, or ErrNoBank.
 func (b *Banks) bankWith(ctx context.Context, peer wire.Key, amount wire.Msat) (best *bank.Payer, err error) {
 	left := wire.Msat(0)
 	err = b.Payers(ctx, func(p bank.Payer) error {
@@ -210,11 +212,11 @@ func (b *Banks) bankers(ctx context.Context, payee wire.Key) (list []bank.Payer,
 // routeTime is how long a banker's answer about one further hop may take.
 const routeTime = 3 * time.Second
 
-// maxAsked is how many bankers are asked for a way.
+// maxAsked is the maximum number of bankers asked for a route.
 const maxAsked = 8
 
-// route asks bankers for the way to a payee, all at once; the cheapest counts.
-// ErrNoRoute.
+// route asks bankers for a route to a payee, all at once, and returns the
+// cheapest, or ErrNoRoute.
 func (b *Banks) route(ctx context.Context, payee wire.Key, amount wire.Msat, depth uint8) (via *bank.Payer, best *wire.Route, err error) {
 	list, err := b.bankers(ctx, payee)
 	if err != nil {
@@ -254,14 +256,15 @@ func (b *Banks) route(ctx context.Context, payee wire.Key, amount wire.Msat, dep
 	return via, best, nil
 }
 
-// ErrNoRoute: no bank with the payee, and no banker that reaches it.
+// ErrNoRoute means that there is no bank with the payee, and no banker that can
+// reach it.
 var ErrNoRoute = errors.New("no way to that payee")
 
 // Route implements p2p.Banks.
 func (y *Service) Route(ctx context.Context, r *wire.RouteRequest) (*wire.Route, error) {
 	fees := y.cfg.Policy.Fees
 	if fees == nil {
-		return nil, wire.Refuse(wire.NoRoute, "this payee passes nothing on")
+		return nil, wire.Refuse(wire.NoRoute, "this payee does not forward payments")
 	}
 	own := wire.RouteHop{Key: y.cfg.Self, Fees: *fees}
 	if _, err := y.bankWith(ctx, r.Payee, r.Amount); err == nil {
@@ -274,7 +277,7 @@ func (y *Service) Route(ctx context.Context, r *wire.RouteRequest) (*wire.Route,
 	}
 	_, way, err := y.route(ctx, r.Payee, r.Amount, r.Depth-1)
 	if err != nil {
-		return nil, wire.Refuse(wire.NoRoute, "no bank with that payee, and nobody who has one")
+		return nil, wire.Refuse(wire.NoRoute, "no bank with that payee, and no banker that has one")
 	}
 	return &wire.Route{Bankers: append([]wire.RouteHop{own}, way.Bankers...)}, nil
 }
@@ -283,13 +286,14 @@ func (y *Service) Route(ctx context.Context, r *wire.RouteRequest) (*wire.Route,
 type Payment struct {
 	To     wire.Key
 	Amount wire.Msat
-	Step   wire.Msat // 0 for all at once where there is no banker, and a tenth of it otherwise
+	Step   wire.Msat // 0: all at once without bankers, otherwise a tenth
 	MaxFee wire.Msat
 	Memo   string
 }
 
-// Pay pays an amount over a bank with the payee, or over bankers. When it returns,
-// the rest happens in the engine. ErrNoRoute, bank.ErrFee.
+// PayTo pays an amount through a bank with the payee, or through bankers. When
+// it returns, the engine does the rest. It may return ErrNoRoute or
+// bank.ErrFee.
 func (b *Banks) PayTo(ctx context.Context, p Payment) (wire.Hash, error) {
 	var id wire.Hash
 	if _, err := rand.Read(id[:]); err != nil {
@@ -306,18 +310,18 @@ func (b *Banks) PayTo(ctx context.Context, p Payment) (wire.Hash, error) {
 	return id, b.cfg.Engine.Create(ctx, engine.Creation{Ref: sendingRef(id), State: s, Effects: engine.EffectsOf(effects)})
 }
 
-// stepsOf is in how many steps a payment over bankers goes by itself.
+// stepsOf is the default number of steps of a payment through bankers.
 const stepsOf = 10
 
-// PlanPayment says which way a payment would take: the bank with the first hop, and
-// the bankers. ErrNoRoute.
+// PlanPayment returns the route of a payment: the bank with the first hop, and
+// the bankers. It may return ErrNoRoute.
 func (b *Banks) PlanPayment(ctx context.Context, p Payment) (*bank.Order, error) {
 	return b.planPayment(ctx, &p)
 }
 
 func (b *Banks) planPayment(ctx context.Context, p *Payment) (*bank.Order, error) {
 	if p.Amount < minPayment {
-		return nil, fmt.Errorf("%w: of %v, %v are the least", bank.ErrOrder, p.Amount, minPayment)
+		return nil, fmt.Errorf("%w: of %v; the minimum is %v", bank.ErrOrder, p.Amount, minPayment)
 	}
 	o := &bank.Order{Payee: p.To, Total: p.Amount, Step: p.Step, MaxFee: p.MaxFee, Memo: wire.Clean(p.Memo), Created: time.Now().Unix()}
 	direct, err := b.bankWith(ctx, p.To, p.Amount)
@@ -337,13 +341,13 @@ func (b *Banks) planPayment(ctx context.Context, p *Payment) (*bank.Order, error
 	return o, nil
 }
 
-// EndPayment ends a payment after the step under way, ResumePayment goes on with
-// it: bank.ErrStopped, ErrNoBank.
+// EndPayment ends a payment after the current step; ResumePayment resumes it.
+// They return bank.ErrStopped or ErrNoBank.
 func (b *Banks) EndPayment(ctx context.Context, id wire.Hash) error {
 	return b.tellPayment(ctx, id, bank.Ended{Why: "by its user"})
 }
 
-// ResumePayment goes on with a payment that has ended before all was paid.
+// ResumePayment resumes a payment that ended before everything was paid.
 func (b *Banks) ResumePayment(ctx context.Context, id wire.Hash) error {
 	return b.tellPayment(ctx, id, bank.Resumed{})
 }
@@ -356,8 +360,7 @@ func (b *Banks) tellPayment(ctx context.Context, id wire.Hash, ev bank.Event) er
 	return err
 }
 
-// Pair implements p2p.Banks: whoever is the payer of a bank here asks for one the
-// other way.
+// Pair implements p2p.Banks: the payer of a bank here requests a reverse bank.
 func (y *Service) Pair(ctx context.Context, r *wire.PairRequest) (*wire.PairOpened, error) {
 	if err := y.cfg.Coins.Ready(ctx); err != nil {
 		return nil, err
@@ -375,9 +378,9 @@ func (y *Service) Pair(ctx context.Context, r *wire.PairRequest) (*wire.PairOpen
 		return nil, err
 	}
 	if r.Expiry > in.Expiry || uint64(r.Rungs)*uint64(r.PerRung) > uint64(in.Ladder.N()) {
-		return nil, wire.Refuse(wire.TooLong, "a bank the other way ends no later, and has no more pennies")
+		return nil, wire.Refuse(wire.TooLong, "a reverse bank must not expire later or have more pennies")
 	}
-	out := wire.Refuse(wire.Full, "this payee opens no banks the other way")
+	out := wire.Refuse(wire.Full, "this payee opens no reverse banks")
 	if y.cfg.Policy.Back == 0 {
 		return nil, out
 	}
@@ -403,13 +406,13 @@ func (y *Service) Pair(ctx context.Context, r *wire.PairRequest) (*wire.PairOpen
 	case failed >= maxPairTries:
 		return nil, wire.Refuse(wire.Full, "it was refused %d times", failed)
 	case r.Value > in.Ladder.Value:
-		return nil, wire.Refuse(wire.TooBig, "a bank of %v the other way, of at most %v", r.Value, in.Ladder.Value)
+		return nil, wire.Refuse(wire.TooBig, "a reverse bank of %v; the maximum is %v", r.Value, in.Ladder.Value)
 	case held+r.Value > y.cfg.Policy.Back:
-		return nil, wire.Refuse(wire.Full, "%v are in banks the other way, of %v", held, y.cfg.Policy.Back)
+		return nil, wire.Refuse(wire.Full, "%v of at most %v are in reverse banks", held, y.cfg.Policy.Back)
 	}
 	tip := y.cfg.Engine.Position().Height
 	if r.Expiry < tip {
-		return nil, wire.Refuse(wire.TooLate, "it would end at %d", r.Expiry)
+		return nil, wire.Refuse(wire.TooLate, "it would expire at %d", r.Expiry)
 	}
 	id, err := y.OpenBank(ctx, Terms{Peer: bank.Peer{Key: r.Key, Addrs: r.Addrs}, Value: r.Value, Rungs: r.Rungs, PerRung: r.PerRung,
 		Blocks: uint32(r.Expiry - tip), MaxFee: r.Value / 20, Pair: r.Bank})
@@ -419,11 +422,11 @@ func (y *Service) Pair(ctx context.Context, r *wire.PairRequest) (*wire.PairOpen
 	return &wire.PairOpened{Bank: id}, nil
 }
 
-// maxPairTries is how often a bank the other way is offered.
+// maxPairTries is the number of times that a reverse bank is offered.
 const maxPairTries = 3
 
-// AskPair asks the payee of a bank for one the other way, of the same shape:
-// p2p.Refused.
+// AskPair asks the payee of a bank for a reverse bank of the same shape. It may
+// return p2p.Refused.
 func (b *Banks) AskPair(ctx context.Context, id bank.ID, value wire.Sat) (bank.ID, error) {
 	p, err := b.payer(ctx, id)
 	if err != nil {
@@ -443,7 +446,7 @@ func (b *Banks) AskPair(ctx context.Context, id bank.ID, value wire.Sat) (bank.I
 	return o.Bank, nil
 }
 
-// ErrNoPayee: this node takes no banks.
-var ErrNoPayee = errors.New("this daemon takes no banks")
+// ErrNoPayee means that this node accepts no banks.
+var ErrNoPayee = errors.New("this daemon accepts no banks")
 
 var _ p2p.Banks = (*Service)(nil)

@@ -19,8 +19,8 @@ import (
 // Service answers the payers of the node's banks. It is a p2p.Banks.
 type Service struct{ *Banks }
 
-// payeeKey is the secret of the payee's key in a bank: it follows from the
-// identity, so that a quote leaves nothing behind.
+// payeeKey returns the secret of the payee's key in a bank. It derives from the
+// identity, so a quote need not be stored.
 func (y *Service) payeeKey(id bank.ID) wire.Secret {
 	return wire.Secret(wire.Tagged("bank-payee", y.cfg.Identity[:], id[:]))
 }
@@ -56,20 +56,19 @@ func (y *Service) Terms(ctx context.Context, r *wire.BankRequest) (*wire.BankQuo
 	return &wire.BankQuote{Payee: wire.XOnly(key.PubKey()), Conf: y.margins.ConfFor(r.Value)}, nil
 }
 
-// Of banks that are not funded a payee keeps so many, and so many of one network
-// or peer.
+// Limits on unfunded banks: in total, and per network or peer.
 const (
 	maxUnfunded     = 256
 	maxUnfundedFrom = 64
 )
 
-// asker is who asked for a bank that is not funded yet, and when.
+// asker is the caller that asked for an unfunded bank, and the time.
 type asker struct {
 	p2p.Caller
 	at time.Time
 }
 
-// openTime is how long it may take until a bank that was asked for is there.
+// openTime is the maximum time between a request for a bank and its opening.
 const openTime = time.Minute
 
 // Open implements p2p.Banks.
@@ -95,7 +94,7 @@ func (y *Service) Open(ctx context.Context, from p2p.Caller, o *wire.BankOpen) e
 	return y.cfg.Engine.Create(ctx, engine.Creation{Ref: payeeRef(o.Bank), State: state, Effects: engine.EffectsOf(effects)})
 }
 
-// again answers a payer that did not get the first answer.
+// again answers a payer that did not receive the first answer.
 func (y *Service) again(ctx context.Context, old *bank.Payee, o *wire.BankOpen) error {
 	p, err := y.paper(ctx, payeeRef(old.Bank), old.At)
 	if err != nil {
@@ -107,19 +106,19 @@ func (y *Service) again(ctx context.Context, old *bank.Payee, o *wire.BankOpen) 
 	}
 	at := wire.Outpoint{Txid: contract.Txid(tx), Vout: o.Vout}
 	if old.At != at || wire.DigestOf("bank-terms", &p.Terms) != wire.DigestOf("bank-terms", &o.Terms) {
-		return wire.Refuse(wire.BadRequest, "there is another bank under this name")
+		return wire.Refuse(wire.BadRequest, "another bank has this id")
 	}
 	return nil
 }
 
-// room refuses where there are too many banks.
+// room refuses if there are too many banks.
 func (y *Service) room(ctx context.Context, id bank.ID, from p2p.Caller) error {
 	all, unfunded := 0, map[bank.ID]bool{}
 	if err := y.cfg.Store.View(ctx, func(tx engine.Tx) error {
 		return tx.Each(bank.KindPayee, false, func(ref engine.Ref, raw []byte) error {
 			var s bank.Payee
 			if err := wire.Unmarshal(raw, &s); err != nil {
-				return nil // counted nowhere, and in nobody's way
+				return nil // it is not counted
 			}
 			all++
 			unfunded[ref.ID] = !s.Funded
@@ -152,15 +151,15 @@ func (y *Service) room(ctx context.Context, id bank.ID, from p2p.Caller) error {
 	}
 	switch {
 	case all >= y.cfg.Policy.MaxBanks:
-		return wire.Refuse(wire.Full, "this payee has %d banks, and takes no more", all)
+		return wire.Refuse(wire.Full, "this payee has %d banks and accepts no more", all)
 	case waiting >= maxUnfunded || mine >= maxUnfundedFrom:
-		return wire.Refuse(wire.Full, "too many banks are not funded yet")
+		return wire.Refuse(wire.Full, "there are too many unfunded banks")
 	}
 	b.askers[id] = asker{from, now}
 	return nil
 }
 
-// till takes the pennies of one stream.
+// till accepts the pennies of one stream.
 type till struct {
 	y     *Service
 	paper *bank.Paper
@@ -171,7 +170,8 @@ type till struct {
 	known penny.Penny // checked, and not below what is held
 }
 
-// falsePause is how long a bank waits after a false penny: each costs hashes.
+// falsePause is how long a bank pauses after a false penny, because each costs
+// hashes.
 const falsePause = 2 * time.Second
 
 // Till implements p2p.Banks.
@@ -202,7 +202,7 @@ func (y *Service) Till(ctx context.Context, id bank.ID) (p2p.Till, error) {
 	return t, nil
 }
 
-// bankState is how a bank stands, for its payer.
+// bankState returns a bank's state for its payer.
 func (y *Service) bankState(s *bank.Payee) wire.BankState {
 	out := wire.BankState{}
 	c := s.Chain()
@@ -219,7 +219,7 @@ func (y *Service) bankState(s *bank.Payee) wire.BankState {
 	return out
 }
 
-// reserve is what a banker keeps back of a bank: its closing cost at twice the
+// reserve returns a banker's reserve in a bank: its closing cost at twice the
 // fee rate.
 func (y *Banks) reserve(s *bank.Payee) wire.Sat {
 	return bank.CloseCost(s.Ladder.Rungs, 2*y.cfg.Engine.FeeRate())
@@ -242,7 +242,7 @@ func (t *till) Check(list []byte) error {
 			return wire.Refuse(wire.BadRequest, "%w", err)
 		}
 		if p.Seq < t.known.Seq && t.known.Seq-p.Seq > wire.MaxJump {
-			return wire.Refuse(wire.TooBig, "%d pennies at once, %d are taken", t.known.Seq-p.Seq, wire.MaxJump)
+			return wire.Refuse(wire.TooBig, "%d pennies at once, at most %d are accepted", t.known.Seq-p.Seq, wire.MaxJump)
 		}
 		switch err := c.Verify(t.known, p); {
 		case errors.Is(err, penny.ErrSpent):
@@ -258,7 +258,8 @@ func (t *till) Check(list []byte) error {
 	return nil
 }
 
-// maxStep bounds how far one commit goes: as many hashes are made in it.
+// maxStep is the maximum number of pennies in one commit, which needs as many
+// hashes.
 const maxStep = wire.MaxJump
 
 // Keep implements p2p.Till.
@@ -301,7 +302,7 @@ func (t *till) Keep(ctx context.Context) (uint32, error) {
 		t.held = now
 		t.mu.Unlock()
 		if err := now.Taking(); err != nil {
-			return now.Known.Seq, err // a rung's lock, or a restored payee, for which it counts nothing
+			return now.Known.Seq, err // a false lock, or a restored payee, which gives no credit
 		}
 	}
 }

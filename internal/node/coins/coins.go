@@ -1,6 +1,6 @@
-// Package coins is the node's money: its wallet inside the engine's transactions,
-// payments and fundings, which are kept before they are broadcast, and the contracts
-// that wait for coins.
+// Package coins manages the node's money: its wallet inside the engine's
+// transactions, payments and fundings, which are stored before they are
+// broadcast, and the contracts that wait for coins.
 package coins
 
 import (
@@ -42,33 +42,33 @@ type Chain interface {
 type Wallet interface {
 	// Init makes it watch its first addresses.
 	Init(wallet.Tx) error
-	// Connect takes in the transactions of a block, Disconnect takes them back.
+	// Connect processes the transactions of a block, Disconnect undoes it.
 	Connect(tx wallet.Tx, txs []*btcwire.MsgTx, height wire.Height) error
 	Disconnect(tx wallet.Tx, height wire.Height) error
 	Balance(tx wallet.Tx, tip wire.Height) (wallet.Balance, error)
-	// NewScript is a fresh address; PeekScript one that counts as used only
-	// from UseScript on, or from Sign of something that pays it.
+	// NewScript returns a new address; PeekScript one that is marked as used
+	// only by UseScript, or by Sign of a transaction that pays it.
 	NewScript(tx wallet.Tx, branch uint32) ([]byte, error)
 	PeekScript(tx wallet.Tx, branch uint32) ([]byte, error)
 	UseScript(tx wallet.Tx, script []byte) error
 	Address(script []byte) (string, error)
-	// Lock picks coins for a holder and keeps them for it until Unlock; a
-	// *wallet.Short where they do not suffice.
+	// Lock selects coins for a holder and locks them until Unlock. It returns a
+	// *wallet.Short if they do not suffice.
 	Lock(tx wallet.Tx, holder []byte, amount wire.Sat, weight int64, rate wire.SatPerKVB, tip wire.Height) (*wallet.Picked, error)
 	Unlock(tx wallet.Tx, holder []byte) error
-	// Sign signs own coins and remembers them as spent; Forget frees them
-	// where nobody took the transaction. wallet.ErrUnknownTx where an input is
-	// no coin of the wallet.
+	// Sign signs own coins and marks them as spent; Forget frees them if no
+	// node accepted the transaction. Sign returns wallet.ErrUnknownTx if an
+	// input is not a coin of the wallet.
 	Sign(tx wallet.Tx, t *btcwire.MsgTx, fixed bool) error
 	Forget(tx wallet.Tx, txid wire.Hash) error
 	// IsOut reports whether a transaction was Accepted.
 	IsOut(tx wallet.Tx, txid wire.Hash) (bool, error)
-	// Accepted makes the change of a transaction spendable that the network
-	// has.
+	// Accepted makes the change of a transaction that the network has accepted
+	// spendable.
 	Accepted(tx wallet.Tx, txid wire.Hash) error
-	// Abandon takes back a payment that no node has taken.
+	// Abandon abandons a payment that no node has accepted.
 	Abandon(tx wallet.Tx, txid wire.Hash) error
-	// Burn pays an amount, 0 too, to a script that nobody can spend.
+	// Burn pays an amount, possibly 0, to an unspendable script.
 	Burn(tx wallet.Tx, script []byte, amount wire.Sat, rate wire.SatPerKVB, tip wire.Height) (*btcwire.MsgTx, error)
 	// Send pays an amount, Bump replaces a payment by one that pays more.
 	Send(tx wallet.Tx, script []byte, amount wire.Sat, rate wire.SatPerKVB, tip wire.Height) (*btcwire.MsgTx, error)
@@ -79,14 +79,14 @@ type Wallet interface {
 	Unconfirmed(tx wallet.Tx) ([]*btcwire.MsgTx, error)
 }
 
-// Config is what a Coins is made of.
+// Config configures a Coins.
 type Config struct {
 	Store  engine.Store
 	Wallet Wallet
 	Chain  Chain
 	Engine Engine
-	// Secure, if set, is called before a funding is signed: what it takes to get its
-	// money back has to be in a backup when it returns nil.
+	// Secure, if set, is called before a funding is signed. When it returns
+	// nil, a backup must contain everything needed to refund it.
 	Secure func(context.Context) error
 	// Tip, if set, is told of the chain's position after new blocks.
 	Tip func(chain.BlockRef)
@@ -105,13 +105,14 @@ type Coins struct {
 	freed  map[engine.Kind]engine.Event
 }
 
-// New returns the money of a home; the wallet is initialised by who opens it.
+// New returns a home's money. Its caller must initialise the wallet.
 func New(c Config) *Coins {
 	return &Coins{store: c.Store, wallet: c.Wallet, chain: c.Chain, engine: c.Engine, secure: c.Secure, tip: c.Tip, log: c.Log,
 		freed: map[engine.Kind]engine.Event{}}
 }
 
-// Connect implements engine.Follower: the wallet takes in a block's transactions.
+// Connect implements engine.Follower: the wallet processes a block's
+// transactions.
 func (c *Coins) Connect(tx engine.Tx, b *engine.Block) ([]engine.Creation, error) {
 	return nil, c.wallet.Connect(tx, b.Txs, b.Ref.Height)
 }
@@ -121,7 +122,7 @@ func (c *Coins) Disconnect(tx engine.Tx, height wire.Height) error {
 	return c.wallet.Disconnect(tx, height)
 }
 
-// NewAddress is a fresh bitcoin address of the wallet, with its script.
+// NewAddress returns a new Bitcoin address of the wallet, with its script.
 func (c *Coins) NewAddress(ctx context.Context) (addr string, script []byte, err error) {
 	err = c.store.Update(ctx, func(tx engine.Tx) error {
 		script, err = c.wallet.NewScript(tx, wallet.External)
@@ -147,9 +148,9 @@ func (c *Coins) Balance(ctx context.Context) (b wallet.Balance, err error) {
 	return b, err
 }
 
-// Pay sends an amount to a bitcoin address at a rate, or at the node's estimate
-// where rate is 0. The payment is kept before it is broadcast. Where the network
-// refuses it, its coins are free again.
+// Pay sends an amount to a Bitcoin address at a rate, or at the node's estimate
+// if rate is 0. The payment is stored before it is broadcast. If the network
+// refuses it, its coins are freed.
 func (c *Coins) Pay(ctx context.Context, to string, amount wire.Sat, rate wire.SatPerKVB) (*btcwire.MsgTx, error) {
 	script, err := wallet.ParseAddress(to, c.chain.Params())
 	if err != nil {
@@ -168,7 +169,7 @@ func (c *Coins) Pay(ctx context.Context, to string, amount wire.Sat, rate wire.S
 }
 
 // Bump replaces an unconfirmed payment by one that pays rate, or twice the
-// node's estimate where rate is 0.
+// node's estimate if rate is 0.
 func (c *Coins) Bump(ctx context.Context, txid wire.Hash, rate wire.SatPerKVB) (*btcwire.MsgTx, error) {
 	if rate == 0 {
 		rate = 2 * c.engine.FeeRate()
@@ -176,14 +177,15 @@ func (c *Coins) Bump(ctx context.Context, txid wire.Hash, rate wire.SatPerKVB) (
 	return c.PayWith(ctx, func(tx engine.Tx) (*btcwire.MsgTx, error) { return c.wallet.Bump(tx, txid, rate) })
 }
 
-// Abandon takes back a payment that no node has taken: one that was made while
-// the node was away, and that it refuses now. wallet.ErrOut, wallet.ErrUnknownTx.
+// Abandon abandons a payment that no node has accepted: one that was made while
+// the node was unavailable and that it now refuses. It returns wallet.ErrOut or
+// wallet.ErrUnknownTx otherwise.
 func (c *Coins) Abandon(ctx context.Context, txid wire.Hash) error {
 	return c.store.Update(ctx, func(tx engine.Tx) error { return c.wallet.Abandon(tx, txid) })
 }
 
-// PayWith keeps a transaction of the wallet that build makes, and then broadcasts it;
-// see Pay.
+// PayWith stores the wallet's transaction that build returns, and then
+// broadcasts it; see Pay.
 func (c *Coins) PayWith(ctx context.Context, build func(engine.Tx) (*btcwire.MsgTx, error)) (t *btcwire.MsgTx, err error) {
 	if err := c.Synced(ctx); err != nil {
 		return nil, err
@@ -194,21 +196,22 @@ func (c *Coins) PayWith(ctx context.Context, build func(engine.Tx) (*btcwire.Msg
 	}); err != nil {
 		return nil, err
 	}
-	// It is kept: whoever asked may be gone, and must not take it for undone.
+	// It is stored: the caller may be gone, but must not believe that it
+	// failed.
 	ctx = context.WithoutCancel(ctx)
 	if err := c.broadcast(ctx, t); errors.Is(err, chain.ErrRejected) {
 		err = fmt.Errorf("the network refuses the payment: %w", err)
 		return nil, errors.Join(err, c.store.Update(ctx, func(tx engine.Tx) error { return c.wallet.Forget(tx, contract.Txid(t)) }))
 	} else if err != nil {
-		c.log.Warn("payment kept, and not broadcast yet", "txid", contract.Txid(t), "err", err)
+		c.log.Warn("payment stored but not broadcast yet", "txid", contract.Txid(t), "err", err)
 		return t, nil
 	}
 	return t, c.accepted(ctx, t)
 }
 
-// broadcast gives the network a transaction of the wallet. A node that misses
-// what it stands on may have lost its mempool: it gets all that the wallet has
-// unconfirmed, and then that transaction once more.
+// broadcast broadcasts a transaction of the wallet. A node that lacks its
+// inputs may have lost its mempool, so it gets all the wallet's unconfirmed
+// transactions, and then this one again.
 func (c *Coins) broadcast(ctx context.Context, t *btcwire.MsgTx) error {
 	err := c.chain.Broadcast(ctx, t)
 	if !errors.Is(err, chain.ErrConflict) {
@@ -227,11 +230,11 @@ func (c *Coins) accepted(ctx context.Context, t *btcwire.MsgTx) error {
 // syncWait is how long a command waits for the chain to be read.
 const syncWait = 20 * time.Second
 
-// ErrSyncing: the chain is not read to its tip yet.
+// ErrSyncing means that the chain has not been read to its tip yet.
 var ErrSyncing = errors.New("still catching up with the chain")
 
-// Synced waits until the chain is read to its tip: ErrSyncing, or
-// syscall.ENOSPC where there is no room to go on.
+// Synced waits until the chain is read to its tip. It returns ErrSyncing, or
+// syscall.ENOSPC if the disk is full.
 func (c *Coins) Synced(ctx context.Context) error {
 	if err := c.engine.Trouble(); errors.Is(err, syscall.ENOSPC) {
 		return err
@@ -267,7 +270,7 @@ func (c *Coins) History(ctx context.Context) (list []wallet.Record, err error) {
 	return list, err
 }
 
-// Watch does what is due with every block and belongs to no contract, until ctx
+// Watch does the work of each block that belongs to no contract, until ctx
 // ends.
 func (c *Coins) Watch(ctx context.Context) {
 	for {
@@ -287,7 +290,7 @@ func (c *Coins) Watch(ctx context.Context) {
 	}
 }
 
-// rebroadcast sends again what the wallet paid and no block has.
+// rebroadcast broadcasts the wallet's unconfirmed payments again.
 func (c *Coins) rebroadcast(ctx context.Context) error {
 	var txs []*btcwire.MsgTx
 	if err := c.store.View(ctx, func(tx engine.Tx) (err error) {
@@ -307,12 +310,13 @@ func (c *Coins) rebroadcast(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// syncPatience is how long a request waits for the chain: a block or two are
-// read in much less.
+// syncPatience is how long a request waits for the chain; a block or two are
+// read much faster.
 const syncPatience = 3 * time.Second
 
-// Ready refuses a peer's request while the chain is being caught up with: heights
-// are old then, and promises that hang on them would be too.
+// Ready refuses a peer's request while the node is catching up with the chain:
+// heights are out of date then, and so would be obligations that depend on
+// them.
 func (c *Coins) Ready(ctx context.Context) error {
 	if err := c.engine.Trouble(); errors.Is(err, syscall.ENOSPC) {
 		return err
@@ -325,11 +329,12 @@ func (c *Coins) Ready(ctx context.Context) error {
 	return nil
 }
 
-// skipAddresses is how many addresses of each branch a restored wallet leaves
-// out: they may have been given away since. Less than the gap limit.
+// skipAddresses is the number of addresses of each branch that a restored
+// wallet skips, because they may have been given away since the backup. It is
+// below the gap limit.
 const skipAddresses = wallet.GapLimit / 2
 
-// Restored leaves out addresses of a home that was made of a backup.
+// Restored skips addresses of a home restored from a backup.
 func (c *Coins) Restored(tx engine.Tx) error {
 	for range skipAddresses {
 		for _, branch := range []uint32{wallet.External, wallet.Internal} {

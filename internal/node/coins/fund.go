@@ -14,8 +14,8 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// Lock picks and locks coins for a contract; short is not nil where they do
-// not suffice, and the contract waits for more.
+// Lock selects and locks coins for a contract. short is not nil if they do not
+// suffice; the contract then waits for more.
 func (c *Coins) Lock(tx engine.Tx, ref engine.Ref, amount wire.Sat, weight int64) (p *wallet.Picked, short *wallet.Short, err error) {
 	at, _, err := tx.Position()
 	if err != nil {
@@ -35,18 +35,19 @@ func (c *Coins) Unlock(tx engine.Tx, ref engine.Ref) error {
 	return errors.Join(c.wallet.Unlock(tx, ref.ID[:]), tx.Delete(bucketWaiting, ref.ID[:]))
 }
 
-// bucketWaiting is the contracts that wait for coins: id → kind.
+// bucketWaiting contains the contracts that wait for coins: id → kind.
 const bucketWaiting = "sender/waiting"
 
-// firstKind is the one that waited before others did too; it is written as "".
+// firstKind is the kind that waited before other kinds could; it is stored as
+// "".
 const firstKind engine.Kind = "sender"
 
-// Wake says what contracts of a kind, which wait for coins since Lock had too few,
-// are told once some may have become free. It is called before the engine runs.
+// Wake sets the event for contracts of a kind that wait for coins, sent when
+// some may have become free. It must be called before the engine runs.
 func (c *Coins) Wake(kind engine.Kind, freed engine.Event) { c.freed[kind] = freed }
 
-// NextWaiting wakes a contract that waits for coins: some may have become free.
-// The rest asks at the next block.
+// NextWaiting wakes one contract that waits for coins, because some may have
+// become free. The others ask at the next block.
 func (c *Coins) NextWaiting(tx engine.Tx) (list []engine.Delivery, err error) {
 	var ref engine.Ref
 	if err := tx.Scan(bucketWaiting, nil, 1, func(key, kind []byte) error {
@@ -61,9 +62,9 @@ func (c *Coins) NextWaiting(tx engine.Tx) (list []engine.Delivery, err error) {
 	return []engine.Delivery{{Ref: ref, Event: c.freed[ref.Kind]}}, tx.Delete(bucketWaiting, ref.ID[:])
 }
 
-// Fund signs a funding, remembers it, and only then broadcasts it. use, where
-// there is one, is an address that counts as used from then on. why tells why
-// nobody takes it, or is empty.
+// Fund signs a funding, stores it, and only then broadcasts it. use, if set, is
+// an address that is marked as used from then on. why is the reason if no node
+// accepts it, or empty.
 func (c *Coins) Fund(ctx context.Context, ref engine.Ref, raw, use []byte, until wire.Height) (why string, err error) {
 	tx, err := contract.DecodeTx(raw)
 	if err != nil {
@@ -94,7 +95,7 @@ func (c *Coins) Fund(ctx context.Context, ref engine.Ref, raw, use []byte, until
 	var refused error
 	switch {
 	case errors.Is(err, wallet.ErrUnknownTx):
-		refused = err // a coin that a reorg took away
+		refused = err // a coin that a reorg removed
 	case err != nil:
 		return "", err
 	case late && !out:
@@ -110,13 +111,14 @@ func (c *Coins) Fund(ctx context.Context, ref engine.Ref, raw, use []byte, until
 	case refused == nil:
 		return "", c.store.Update(ctx, func(t engine.Tx) error { return c.wallet.Accepted(t, txid) })
 	case out:
-		return "", nil // it was out once: the chain tells what becomes of it
+		return "", nil // it was accepted once: the chain shows its outcome
 	}
-	// Nobody has it, as far as is known: its coins are free again.
+	// As far as is known, no node has it: free its coins.
 	return refused.Error(), c.store.Update(ctx, func(t engine.Tx) error { return c.wallet.Forget(t, txid) })
 }
 
-// errLate: a funding can't confirm while those who wait for it still do.
+// errLate means that a funding cannot confirm in time for the parties that wait
+// for it.
 var errLate = errors.New("it would confirm too late")
 
 // Broadcast sends the network a transaction that is not a payment of the wallet.

@@ -15,9 +15,9 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// neighbourhood chooses where a message is kept: the nonce ν whose agents are
-// best as far as the node knows, and of those that are active there the ones to
-// ask for a quote: all that would take it.
+// neighbourhood chooses a message's place: the nonce ν whose agents are the
+// best among those that the node knows. It returns the active agents there that
+// accept the message; all of them are asked for a quote.
 func (d *Delivery) neighbourhood(ctx context.Context, payload wire.Hash, size uint64, l *Letter) (nonce uint64, list []deal.Candidate, err error) {
 	locator := func(nonce uint64) wire.Locator { return seal.MessageKey(payload, nonce).Locator() }
 	if len(d.cfg.Directory.Met()) < l.Agents {
@@ -29,9 +29,9 @@ func (d *Delivery) neighbourhood(ctx context.Context, payload wire.Hash, size ui
 		wide := try > 0
 		if try > 1 {
 			if active >= l.Agents {
-				break // they are there, and do not take it
+				break // there are enough agents, but they do not accept it
 			}
-			// A network that is just forming has more agents in a moment.
+			// A new network may have more agents in a moment.
 			select {
 			case <-time.After(time.Duration(try) * 500 * time.Millisecond):
 			case <-ctx.Done():
@@ -56,12 +56,12 @@ func (d *Delivery) neighbourhood(ctx context.Context, payload wire.Hash, size ui
 	if active == 0 && err != nil {
 		return 0, nil, err
 	}
-	return 0, nil, fmt.Errorf("%w: of %d active agents near the message, %d take %d bytes for %d blocks at a price under the cap; %d are wanted",
+	return 0, nil, fmt.Errorf("%w: of %d active agents near the message, %d accept %d bytes for %d blocks at a price under the cap; %d are needed",
 		deal.ErrTooFewAgents, active, fit, size, l.Blocks, l.Agents)
 }
 
-// fitting are those that take a letter, by their advertisements, at a price
-// under its cap.
+// fitting returns the agents that accept a letter, by their advertisements, at
+// a price under its cap.
 func (d *Delivery) fitting(found []p2p.Found, size uint64, l *Letter) (list []p2p.Found) {
 	for _, f := range found {
 		price, err := d.price(&f, size, l)
@@ -85,15 +85,15 @@ func (d *Delivery) offers(fits []p2p.Found, size uint64, l *Letter) (list []choo
 	return list
 }
 
-// affordable reports whether some of the offers stay under the letter's cap.
+// affordable reports whether some of the offers are under the letter's cap.
 func (d *Delivery) affordable(offers []choose.Offer, l *Letter) bool {
 	within := func(p []int) bool { return l.Shape == wire.OneOfMany || choose.Sum(offers, p) <= l.MaxCost }
 	return within(choose.Pick(offers, l.Agents, wire.Hash{}, within))
 }
 
-// rank orders nonces by what the agents around their locators would take, as
-// far as the node has met them. Where it knows no more than one neighbourhood,
-// they are all alike.
+// rank orders nonces by the prices of the agents around their locators, as far
+// as the node has met them. If it knows no more than one neighbourhood, all
+// nonces are equal.
 func (d *Delivery) rank(locator func(uint64) wire.Locator, size uint64, l *Letter) []uint64 {
 	all := d.cfg.Directory.Met()
 	now := time.Now().Unix()
@@ -124,7 +124,7 @@ func (d *Delivery) rank(locator func(uint64) wire.Locator, size uint64, l *Lette
 		nonces = append(nonces, c.nonce)
 	}
 	if len(nonces) == 0 {
-		nonces = append(nonces, 0) // those met are too dear or too small: others may be there
+		nonces = append(nonces, 0) // the agents met are too expensive or too small; there may be others
 	}
 	return nonces
 }

@@ -1,6 +1,6 @@
-// Package delivery sends the user's messages and receives them: it chooses agents,
-// carries out what the machines of sender and recipient ask for, and finds the own
-// messages on the chain.
+// Package delivery sends and receives the user's messages. It chooses agents,
+// carries out the effects of the machines of sender and recipient, and finds
+// the user's messages on the chain.
 package delivery
 
 import (
@@ -22,7 +22,7 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// Engine is what the room needs of the engine.
+// Engine is the part of the engine that the room needs.
 type Engine interface {
 	Position() chain.BlockRef
 	FeeRate() wire.SatPerKVB
@@ -70,7 +70,7 @@ const (
 // Dirs are the directories in a home that the room needs.
 var Dirs = []string{dirOutgoing, dirIncoming}
 
-// Config is what a Delivery is made of.
+// Config configures a Delivery.
 type Config struct {
 	Network   wire.Network
 	Identity  wire.Secret
@@ -82,11 +82,11 @@ type Config struct {
 	Coins     Coins
 	Directory Directory
 	Calls     Caller
-	// MaxMessage is the largest sealed copy that is fetched, in bytes; 0 for no
-	// limit but the format's.
+	// MaxMessage is the largest sealed copy that is fetched, in bytes; 0 means
+	// no limit except the format's.
 	MaxMessage uint64
-	// Progress, if set, is told how many of total bytes some long work has done; it
-	// is called often and from any goroutine.
+	// Progress, if set, reports how many of total bytes some long work has
+	// done. It is called often and from any goroutine.
 	Progress func(what string, done, total uint64)
 	Log      *slog.Logger
 }
@@ -97,7 +97,7 @@ type Delivery struct {
 	scanner *seal.Scanner
 }
 
-// New returns a room; files of messages that no contract knows are deleted.
+// New returns a room. It deletes files of messages that belong to no contract.
 func New(ctx context.Context, cfg Config) (*Delivery, error) {
 	scanner, err := seal.NewScanner(cfg.Identity)
 	if err != nil {
@@ -113,7 +113,7 @@ func New(ctx context.Context, cfg Config) (*Delivery, error) {
 	})
 }
 
-// Machines are those of sender and recipient.
+// Machines returns the machines of sender and recipient.
 func (d *Delivery) Machines() []engine.Machine {
 	s := engine.MachineOf[deal.Sender](deal.KindSender, deal.Machines)
 	s.Executor = sender{d}
@@ -122,13 +122,13 @@ func (d *Delivery) Machines() []engine.Machine {
 	return []engine.Machine{s, r}
 }
 
-// Restored is what a contract of a home that was made of a backup is told.
+// Restored returns the event for a contract of a home restored from a backup.
 func (d *Delivery) Restored(context.Context, engine.Ref) (engine.Event, error) {
 	return deal.Restored{}, nil
 }
 
-// answered ends an effect with the event that came of it. What a cancelled context
-// cut short proves nothing: it is done again.
+// answered ends an effect with the resulting event. If the context was
+// cancelled, the result proves nothing, and the effect is carried out again.
 func answered(ctx context.Context, ref engine.Ref, ev deal.Event, err error) (func(engine.Tx) ([]engine.Delivery, error), error) {
 	if err != nil || ctx.Err() != nil {
 		return nil, cmp.Or(err, ctx.Err())
@@ -140,12 +140,13 @@ func senderRef(k wire.MessageKey) engine.Ref {
 	return engine.Ref{Kind: deal.KindSender, ID: wire.Hash(k)}
 }
 
-// recipientRef names a received message by its funding: one marker each.
+// recipientRef identifies a received message by its funding, which has one
+// marker.
 func recipientRef(txid wire.Hash) engine.Ref {
 	return engine.Ref{Kind: deal.KindRecipient, ID: txid}
 }
 
-// message is the file of a message that was read.
+// message returns the path of a message that was read.
 func (d *Delivery) message(ref engine.Ref) string {
 	return d.cfg.Files.Path(dirIncoming, ref.ID, ".eml")
 }

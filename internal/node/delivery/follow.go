@@ -10,7 +10,7 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// Connect implements engine.Follower: it finds the own messages in a block.
+// Connect implements engine.Follower: it finds the user's messages in a block.
 func (d *Delivery) Connect(tx engine.Tx, b *engine.Block) (found []engine.Creation, err error) {
 	for _, t := range b.Txs {
 		data, ok := contract.Marker(t)
@@ -36,5 +36,5 @@ func (d *Delivery) Connect(tx engine.Tx, b *engine.Block) (found []engine.Creati
 	return found, nil
 }
 
-// Disconnect implements engine.Follower: what was found is told of it by the engine.
+// Disconnect implements engine.Follower. The engine tells the contracts of it.
 func (d *Delivery) Disconnect(engine.Tx, wire.Height) error { return nil }

@@ -13,19 +13,19 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// ErrNoMessage: no message of that ID is here.
+// ErrNoMessage means that there is no message with this ID.
 var ErrNoMessage = errors.New("no such message")
 
-// ErrUnread: the message is on its way, or was lost.
+// ErrUnread means that the message has not arrived, or was lost.
 var ErrUnread = errors.New("the message is not here")
 
-// Sent lists the messages of this sender, in the order in which they were sent.
+// Sent lists the messages of this sender, in the order of sending.
 func (d *Delivery) Sent(ctx context.Context, f func(engine.Ref, deal.Sender) error) error {
 	return engine.Each(ctx, d.cfg.Store, deal.KindSender, f)
 }
 
-// Received lists the messages that were found for this recipient, in the order
-// of the chain; not those that the user discarded.
+// Received lists the messages found for this recipient, in the order of the
+// chain, without those that the user discarded.
 func (d *Delivery) Received(ctx context.Context, f func(engine.Ref, deal.Recipient) error) error {
 	return engine.Each(ctx, d.cfg.Store, deal.KindRecipient, func(ref engine.Ref, r deal.Recipient) error {
 		if r.Phase == deal.RecipientDiscarded {
@@ -35,14 +35,14 @@ func (d *Delivery) Received(ctx context.Context, f func(engine.Ref, deal.Recipie
 	})
 }
 
-// minPrefix is how many digits of a message ID must be given.
+// minPrefix is the minimum number of digits of a message ID.
 const minPrefix = 4
 
-// Find finds a message by its ID, or by the first digits of it, among those of
-// the first of kinds that has one: the state is a deal.Sender or a
-// deal.Recipient. ErrNoMessage, engine.ErrAmbiguous. An ID may be both sent and
-// received: of a message to oneself, or because a stranger repeats a key that he
-// saw; the latter can't be read.
+// Find finds a message by its ID, or the first digits of it, among those of the
+// first of kinds that has one. The state is a deal.Sender or a deal.Recipient.
+// It returns ErrNoMessage or engine.ErrAmbiguous. An ID may be both sent and
+// received: for a message to oneself, or because a stranger repeats a key; the
+// latter cannot be read.
 func (d *Delivery) Find(ctx context.Context, prefix string, kinds ...engine.Kind) (ref engine.Ref, state any, err error) {
 	prefix = strings.ToLower(prefix)
 	if len(prefix) < minPrefix {
@@ -78,8 +78,8 @@ func (d *Delivery) Find(ctx context.Context, prefix string, kinds ...engine.Kind
 	return ref, state, nil
 }
 
-// Message opens the MIME message of a received contract: ErrUnread before it is
-// read.
+// Message opens the MIME message of a received contract. It returns ErrUnread
+// before the message is read.
 func (d *Delivery) Message(ref engine.Ref) (*os.File, error) {
 	f, err := os.Open(d.message(ref))
 	if errors.Is(err, os.ErrNotExist) {
@@ -88,14 +88,15 @@ func (d *Delivery) Message(ref engine.Ref) (*os.File, error) {
 	return f, err
 }
 
-// Cancel takes a message back before anything is paid: deal.ErrTooLate.
+// Cancel cancels a message before anything is paid. It returns deal.ErrTooLate
+// otherwise.
 func (d *Delivery) Cancel(ctx context.Context, ref engine.Ref) error {
 	_, err := d.cfg.Engine.Tell(ctx, ref, deal.Cancelled{})
 	return err
 }
 
-// Discard deletes a message that was received, or one that was sent and has
-// come to its end: deal.ErrTooEarly.
+// Discard deletes a received message, or a sent one that has ended. It returns
+// deal.ErrTooEarly otherwise.
 func (d *Delivery) Discard(ctx context.Context, ref engine.Ref) error {
 	_, err := d.cfg.Engine.Tell(ctx, ref, deal.Discarded{})
 	return err

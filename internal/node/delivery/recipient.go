@@ -22,11 +22,11 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// recipient carries out what the recipient's machine asks for.
+// recipient carries out the effects of the recipient's machine.
 type recipient struct{ *Delivery }
 
-// Commit implements engine.Executor: nothing that a recipient wants is of the store
-// alone.
+// Commit implements engine.Executor. No effect of a recipient needs only the
+// store.
 func (recipient) Commit(engine.Tx, engine.Ref, engine.Effect) (engine.Event, bool, error) {
 	return nil, false, nil
 }
@@ -46,10 +46,10 @@ func (d recipient) Do(ctx context.Context, ref engine.Ref, e engine.Effect) (fun
 	ev, err := d.answer(ctx, ref, e)
 	if errors.Is(err, os.ErrNotExist) {
 		if d.over(ctx, ref) {
-			return nil, nil // its files are gone because it ended meanwhile
+			return nil, nil // its files are deleted because it has ended meanwhile
 		}
 		if _, ok := e.(deal.Open); ok {
-			ev, err = deal.Restored{}, nil // somebody deleted the copy: it is fetched again
+			ev, err = deal.Restored{}, nil // the copy was deleted: fetch it again
 		}
 	}
 	return answered(ctx, ref, ev, err)
@@ -71,8 +71,8 @@ func (d recipient) answer(ctx context.Context, ref engine.Ref, e engine.Effect) 
 	return nil, fmt.Errorf("no way to carry out %T", e)
 }
 
-// over reports whether a message needs no more what an effect found no file for: it
-// has ended, or, after a restore, begun anew.
+// over reports whether a message no longer needs the file that an effect did
+// not find: it has ended or, after a restore, started again.
 func (d recipient) over(ctx context.Context, ref engine.Ref) bool {
 	state, err := d.cfg.Engine.State(ctx, ref)
 	if r, ok := state.(deal.Recipient); ok {
@@ -81,7 +81,7 @@ func (d recipient) over(ctx context.Context, ref engine.Ref) bool {
 	return errors.Is(err, engine.ErrNoContract)
 }
 
-// release hands an agent σ, and takes what it gives for τ.
+// release sends σ to an agent and returns its answer for τ.
 func (d *Delivery) release(ctx context.Context, e deal.Release) (deal.Event, error) {
 	tau, err := d.handOver(ctx, e)
 	if err == nil {
@@ -109,8 +109,8 @@ func (d *Delivery) leaveAck(ctx context.Context, e deal.LeaveAck) (deal.Event, e
 	return deal.AckLeft{OK: err == nil}, nil
 }
 
-// handOver asks more than once where the network fails: the next block, when it
-// would be asked again, is ten minutes away.
+// handOver tries more than once if the network fails, because the machine asks
+// again only at the next block, ten minutes later.
 func (d *Delivery) handOver(ctx context.Context, e deal.Release) (tau wire.Secret, err error) {
 	for wait := 250 * time.Millisecond; wait <= time.Second; wait *= 2 {
 		if tau, err = d.cfg.Calls.Release(ctx, e.Candidate.Peer(), e.Point, e.Sigma); !errors.Is(err, p2p.ErrUnreachable) {
@@ -125,8 +125,8 @@ func (d *Delivery) handOver(ctx context.Context, e deal.Release) (tau wire.Secre
 	return tau, err
 }
 
-// locate asks the agents near L, and, where it is wide, also those around it and
-// those that published that they hold the message.
+// locate asks the agents near L. If the search is wide, it also asks those
+// around, and those that published that they hold the message.
 func (d *Delivery) locate(ctx context.Context, e deal.Locate) (deal.Event, error) {
 	sec, err := seal.FromRecipient(d.cfg.Identity, e.E)
 	if err != nil {
@@ -189,7 +189,7 @@ func (d *Delivery) Holders(ctx context.Context, sec *seal.Secrets, add func(deal
 			defer func() { <-places }()
 			h, err := d.cfg.Calls.Holding(ctx, wire.XOnly(owner.PubKey()))
 			if err != nil {
-				return // few messages have so many agents
+				return // few messages have this many agents
 			}
 			add(deal.Candidate{Agent: h.Grant.Agent, Addrs: h.Record.Addrs})
 		})
@@ -204,10 +204,10 @@ func (d *Delivery) fetch(ctx context.Context, ref engine.Ref, e deal.Fetch) (dea
 	if limit := d.cfg.MaxMessage; limit > 0 && e.Leaf.Size > limit {
 		return deal.NotFetched{Height: height, Agent: e.Candidate.Agent, Why: fmt.Sprintf("it has %d bytes, and this inbox takes %d", e.Leaf.Size, limit)}, nil
 	}
-	// Opened, it is there twice for a moment.
+	// While it is being opened, it is on the disk twice.
 	give, err := d.cfg.Files.Reserve(2 * e.Leaf.Size)
 	if errors.Is(err, disk.ErrFull) {
-		d.cfg.Log.Warn("a message is not fetched", "err", err)
+		d.cfg.Log.Warn("not fetching a message", "err", err)
 		return deal.NotFetched{Height: height, Agent: e.Candidate.Agent, Why: err.Error()}, nil
 	}
 	if err != nil {
@@ -238,14 +238,14 @@ func (d *Delivery) fetch(ctx context.Context, ref engine.Ref, e deal.Fetch) (dea
 	return deal.NotFetched{Height: height, Agent: e.Candidate.Agent, Why: err.Error(), Wrong: wrong}, nil
 }
 
-// sealed is where the copy of one agent is kept: a recipient may hold several
-// before τ of one of them comes.
+// sealed returns the path of one agent's copy: a recipient may hold several
+// before τ of one of them arrives.
 func (d *Delivery) sealed(ref engine.Ref, point wire.Key) string {
 	return d.cfg.Files.Path(dirIncoming, ref.ID, "."+point.String()+".sealed")
 }
 
-// open unseals and decrypts in one stream. Nothing appears under the message's
-// name before its signature is right.
+// open unseals and decrypts in one stream. The message appears under its name
+// only after its signature was verified.
 func (d *Delivery) open(ref engine.Ref, e deal.Open) (deal.Event, error) {
 	sealed, err := os.Open(d.sealed(ref, e.Leaf.Point))
 	if err != nil {

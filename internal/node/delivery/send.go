@@ -18,11 +18,11 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// Letter is what to send, and on what terms.
+// Letter is a message to send, with its terms.
 type Letter struct {
 	To          wire.Key
 	Body        io.Reader // read once, to its end
-	Size        uint64    // of Body, for progress; 0 where it is not known
+	Size        uint64    // of Body, for progress; 0 if unknown
 	Subject     string
 	Filename    string
 	Attachments []mail.File
@@ -32,12 +32,11 @@ type Letter struct {
 	Blocks      uint32 // of storage
 }
 
-// ErrEmpty: there is nothing to send.
+// ErrEmpty means that the message is empty.
 var ErrEmpty = errors.New("the message is empty")
 
-// Send encrypts a letter, keeps the payload and starts to deliver it. When it
-// returns, the message is queued: the rest happens in the engine, also after a
-// crash.
+// Send encrypts a letter, stores the payload and starts its delivery. When it
+// returns, the message is queued; the engine does the rest, even after a crash.
 func (d *Delivery) Send(ctx context.Context, l Letter) (engine.Ref, error) {
 	body := d.watched("encrypting", l.Body, l.Size)
 	var terms deal.Terms
@@ -95,8 +94,8 @@ func (d *Delivery) Send(ctx context.Context, l Letter) (engine.Ref, error) {
 	return ref, nil
 }
 
-// Estimate is what a letter would cost by what agents advertise now; they may
-// quote otherwise.
+// Estimate is the cost of a letter by the agents' current advertisements. Their
+// quotes may differ.
 type Estimate struct {
 	Agents []wire.Key
 	Frozen wire.Sat // for the agents
@@ -104,7 +103,7 @@ type Estimate struct {
 }
 
 // Estimate looks for agents and adds up their prices for a payload of size
-// bytes. Nobody is asked for a quote, and nothing is kept.
+// bytes. It asks for no quotes and stores nothing.
 func (d *Delivery) Estimate(ctx context.Context, l Letter, size uint64) (e Estimate, err error) {
 	var payload wire.Hash
 	_, _ = rand.Read(payload[:]) // never fails (crypto/rand)
@@ -145,7 +144,7 @@ func (d *Delivery) Estimate(ctx context.Context, l Letter, size uint64) (e Estim
 	return e, nil
 }
 
-// meter counts what passes and tells of it.
+// meter counts bytes read and reports progress.
 type meter struct {
 	r           io.Reader
 	tell        func(done, total uint64)
@@ -160,7 +159,7 @@ func (d *Delivery) watched(what string, r io.Reader, total uint64) *meter {
 	return &meter{r: r, tell: tell, total: total}
 }
 
-// Write counts without keeping: a meter beside another writer.
+// Write only counts: it makes meter usable beside another writer.
 func (w *meter) Write(p []byte) (int, error) {
 	w.done += uint64(len(p))
 	w.tell(w.done, w.total)

@@ -18,11 +18,11 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// sender carries out what the sender's machine asks for.
+// sender carries out the effects of the sender's machine.
 type sender struct{ *Delivery }
 
-// Commit implements engine.Executor: coins are locked and freed in the very
-// transaction that asks for it.
+// Commit implements engine.Executor. It locks and unlocks coins in the
+// transaction that requests it.
 func (d sender) Commit(tx engine.Tx, ref engine.Ref, e engine.Effect) (engine.Event, bool, error) {
 	switch e := e.(type) {
 	case deal.LockCoins:
@@ -47,12 +47,12 @@ func (d sender) Do(ctx context.Context, ref engine.Ref, e engine.Effect) (func(e
 		return d.askQuotes(ctx, ref, e)
 	case deal.Publish:
 		return d.publish(ctx, ref, e)
-	case deal.DropPayload: // it may have given its coins back
+	case deal.DropPayload: // it may have unlocked coins
 		return d.cfg.Coins.NextWaiting, disk.Remove(d.cfg.Files.Path(dirOutgoing, ref.ID, ""))
 	}
 	ev, err := d.answer(ctx, ref, e)
 	if errors.Is(err, os.ErrNotExist) && d.over(ctx, ref) {
-		return nil, nil // its files are gone because it ended meanwhile
+		return nil, nil // its files are deleted because it has ended meanwhile
 	}
 	return answered(ctx, ref, ev, err)
 }
@@ -80,7 +80,8 @@ func (d sender) answer(ctx context.Context, ref engine.Ref, e engine.Effect) (de
 	return nil, fmt.Errorf("no way to carry out %T", e)
 }
 
-// over reports whether a message needs no more what an effect found no file for.
+// over reports whether a message no longer needs the file that an effect did
+// not find.
 func (d sender) over(ctx context.Context, ref engine.Ref) bool {
 	state, err := d.cfg.Engine.State(ctx, ref)
 	if s, ok := state.(deal.Sender); ok {
@@ -89,7 +90,7 @@ func (d sender) over(ctx context.Context, ref engine.Ref) bool {
 	return errors.Is(err, engine.ErrNoContract)
 }
 
-// publish puts out a message's funding.
+// publish publishes a message's funding.
 func (d *Delivery) publish(ctx context.Context, ref engine.Ref, e deal.Publish) (func(engine.Tx) ([]engine.Delivery, error), error) {
 	why, err := d.cfg.Coins.Fund(ctx, ref, e.Tx, e.RefundTo, e.Until)
 	if err != nil || ctx.Err() != nil {
@@ -101,14 +102,14 @@ func (d *Delivery) publish(ctx context.Context, ref engine.Ref, e deal.Publish) 
 	}, nil
 }
 
-// quoteTimeout is how long candidates have for a quote or a proof.
+// quoteTimeout is the time for candidates to answer with a quote or a proof.
 const quoteTimeout = 10 * time.Second
 
-// bucketPoints remembers every point that an agent quoted to this sender.
+// bucketPoints stores every point that an agent quoted to this sender.
 const bucketPoints = "sender/points"
 
-// askQuotes asks all candidates at once. A point that was ever quoted before
-// is refused in the commit (invariant PointOnce).
+// askQuotes asks all candidates at once. The commit refuses a point that was
+// ever quoted before (invariant PointOnce).
 func (d *Delivery) askQuotes(ctx context.Context, ref engine.Ref, ask deal.AskQuotes) (func(engine.Tx) ([]engine.Delivery, error), error) {
 	tip := d.cfg.Engine.Position().Height
 	ev := deal.Quoted{Height: tip}
@@ -160,8 +161,8 @@ func (d *Delivery) each(ctx context.Context, list []deal.Candidate, f func(conte
 	wg.Wait()
 }
 
-// sealCopies computes the hash of every sealed copy. The copies themselves are
-// made again while they are uploaded: they are never on this disk.
+// sealCopies computes the hash of every sealed copy. The copies are sealed
+// again while they are uploaded, and are never on this disk.
 func (d *Delivery) sealCopies(ref engine.Ref, e deal.SealCopies) (deal.Event, error) {
 	ev := deal.CopiesSealed{Hashes: make([]wire.Hash, len(e.Legs))}
 	errs := make([]error, len(e.Legs))

@@ -26,16 +26,18 @@ import (
 
 // Errors of names.
 var (
-	// ErrNoNames: the node does not read hints.
+	// ErrNoNames means that the node does not read hints.
 	ErrNoNames = errors.New("this daemon does not read names")
-	// ErrOutbid: a hint that burned as much or more stands under the name.
+	// ErrOutbid means that another hint in the entry burned as much or more.
 	ErrOutbid = errors.New("another hint burned more")
-	// ErrStands: the hint is the first of its entry, or on its way to the chain.
-	ErrStands = errors.New("this hint stands there already")
+	// ErrStands means that the hint is already the first of its entry, or its
+	// transaction is unconfirmed.
+	ErrStands = errors.New("this hint is there already")
 )
 
-// Entry is what the chain says under a hint's key, and the least that the hint
-// has to burn to stand first there: ErrNoNames.
+// Entry returns the entry of a hint, and the least value that the hint must
+// burn to be first in it. It returns ErrNoNames if the node does not read
+// hints.
 func (d *Directory) Entry(ctx context.Context, h blockname.Hint) (e blockname.Entry, needed wire.Sat, err error) {
 	if d.cfg.Names == nil {
 		return nil, 0, ErrNoNames
@@ -47,10 +49,10 @@ func (d *Directory) Entry(ctx context.Context, h blockname.Hint) (e blockname.En
 	return e, e.Needed(h), err
 }
 
-// Names is the index of hints; nil where the node does not read them.
+// Names returns the index of hints, or nil if the node does not read them.
 func (d *Directory) Names() *names.Index { return d.cfg.Names }
 
-// HintScript is the output script of a hint; an error wraps
+// HintScript returns the output script of a hint. Errors wrap
 // blockname.ErrMalformed.
 func HintScript(h blockname.Hint) ([]byte, error) {
 	data, err := h.Encode()
@@ -60,10 +62,10 @@ func HintScript(h blockname.Hint) ([]byte, error) {
 	return txscript.NewScriptBuilder().AddOp(txscript.OP_RETURN).AddData(data).Script()
 }
 
-// Register burns an amount for a hint, at a rate as Pay's: ErrOutbid where that
-// would not make it the first of its entry as of now, ErrStands where it is and
-// would not gain by it, or is on its way, wallet.ErrNoFunds, or an error that wraps
-// blockname.ErrMalformed.
+// Register burns an amount for a hint, at a rate as in Pay. It returns
+// ErrOutbid if that would not make it the first of its entry, ErrStands if it
+// is already and would not gain, or is unconfirmed, wallet.ErrNoFunds, or an
+// error that wraps blockname.ErrMalformed.
 func (d *Directory) Register(ctx context.Context, h blockname.Hint, burn wire.Sat, rate wire.SatPerKVB) (*btcwire.MsgTx, error) {
 	return d.register(ctx, h, rate, func(tx engine.Tx, e blockname.Entry) (wire.Sat, error) {
 		switch needed := e.Needed(h); {
@@ -76,8 +78,8 @@ func (d *Directory) Register(ctx context.Context, h blockname.Hint, burn wire.Sa
 	})
 }
 
-// register pays for a hint what bid says, which runs in the transaction that
-// keeps the payment, with the hint's entry.
+// register pays for a hint the amount that bid returns. bid runs, with the
+// hint's entry, in the transaction that stores the payment.
 func (d *Directory) register(ctx context.Context, h blockname.Hint, rate wire.SatPerKVB, bid func(engine.Tx, blockname.Entry) (wire.Sat, error)) (*btcwire.MsgTx, error) {
 	script, err := HintScript(h)
 	if err != nil {
@@ -102,12 +104,13 @@ func (d *Directory) register(ctx context.Context, h blockname.Hint, rate wire.Sa
 	})
 }
 
-// ownDHT is how many digits of its place an agent's hint has: enough to be its
-// own, and the hint has no more bytes than the reference writes.
+// ownDHT is the number of digits of its place in an agent's hint: enough to be
+// unique, and the hint has no more bytes than the reference writes.
 const ownDHT = 16
 
-// Hint is the hint by which others find this agent, at its first TCP address that
-// they can dial, or where it has none by QUIC: ErrNoAddress.
+// Hint returns the hint by which others find this agent, with its first public
+// TCP address or, if it has none, with QUIC. It returns ErrNoAddress if there
+// is none.
 func (d *Directory) Hint() (h blockname.Hint, err error) {
 	list, err := d.ownHints()
 	if err == nil {
@@ -116,8 +119,8 @@ func (d *Directory) Hint() (h blockname.Hint, err error) {
 	return h, err
 }
 
-// ownHints are the hints of all addresses that others can dial, the best first:
-// ErrNoAddress where there are none.
+// ownHints returns the hints of all public addresses, the best first, or
+// ErrNoAddress.
 func (d *Directory) ownHints() ([]blockname.Hint, error) {
 	if !d.serves() {
 		return nil, ErrNoAddress
@@ -144,7 +147,7 @@ func (d *Directory) ownHints() ([]blockname.Hint, error) {
 		h := name
 		h.Kind, h.Multiaddr = blockname.Seed, a
 		if _, err := h.Encode(); err != nil {
-			continue // IPv4 by QUIC alone has no hint
+			continue // there is no hint for IPv4 with QUIC only
 		}
 		if isTCP {
 			tcp = append(tcp, h)
@@ -159,8 +162,8 @@ func (d *Directory) ownHints() ([]blockname.Hint, error) {
 	return list, nil
 }
 
-// advertise keeps the agent's own hint on the chain, the first at its place, until
-// ctx ends.
+// advertise keeps the agent's own hint on the chain, as the first of its entry,
+// until ctx ends.
 func (d *Directory) advertise(ctx context.Context) {
 	var last error
 	for at := wire.Height(0); d.cfg.Names.Wait(ctx, at) == nil; {
@@ -184,13 +187,13 @@ func (d *Directory) advertise(ctx context.Context) {
 	}
 }
 
-// ErrHintLost: others no longer find this agent by its own hint.
+// ErrHintLost means that others can no longer find this agent by its own hint.
 var ErrHintLost = errors.New("the agent's hint is not on the chain")
 
-// HintTrouble returns why the hint that the agent is told to keep on the chain
-// is not there and could not be put there when the last block came: an error
-// that wraps ErrHintLost and the reason. It is nil if all is well, or if the
-// agent keeps no hint.
+// HintTrouble returns why the hint that the agent must keep on the chain is not
+// there and could not be put there at the last block: an error that wraps
+// ErrHintLost and the reason. It returns nil if all is well, or if the agent
+// keeps no hint.
 func (d *Directory) HintTrouble() error {
 	if why := d.hintLost.Load(); why != nil {
 		return fmt.Errorf("%w: %w", ErrHintLost, *why)
@@ -198,8 +201,8 @@ func (d *Directory) HintTrouble() error {
 	return nil
 }
 
-// announced is what an agent burned where others stand at its place, and when it
-// last paid.
+// announced records how much an agent burned to outbid others, and when it last
+// paid.
 type announced struct {
 	_           struct{} `cbor:",toarray"`
 	Total, Last wire.Sat
@@ -212,15 +215,15 @@ const bucketHome = "home"
 
 var keyAnnounced = []byte("announcement")
 
-// errSoon: a hint was paid for less than a day ago.
+// errSoon means that a hint was paid for less than a day ago.
 var errSoon = errors.New("it was put there less than a day ago; the next try comes a day after")
 
 // ErrApart: the wallet and the index of names are not at the same block.
 var ErrApart = errors.New("the chain is being read")
 
-// AdvertiseOnce looks whether the agent's hint is there, puts it there if not,
-// burning at most limit in all, and notes for HintTrouble how that went: ErrOutbid,
-// ErrApart.
+// AdvertiseOnce checks whether the agent's hint is on the chain, puts it there
+// if not, burning at most limit in total, and records the result for
+// HintTrouble. It may return ErrOutbid or ErrApart.
 func (d *Directory) AdvertiseOnce(ctx context.Context, limit wire.Sat) error {
 	err := d.putHint(ctx, limit)
 	switch {
@@ -232,9 +235,9 @@ func (d *Directory) AdvertiseOnce(ctx context.Context, limit wire.Sat) error {
 	return err
 }
 
-// putHint puts the hint there unless it is, or is on its way. Each time that
-// somebody outbids it, it burns at least twice as much as the last time, so that
-// it does not take many times to come to the limit.
+// putHint puts the hint on the chain unless it is there or unconfirmed. Each
+// time it is outbid, it burns at least twice as much as the last time, so few
+// rounds reach the limit.
 func (d *Directory) putHint(ctx context.Context, limit wire.Sat) error {
 	own, err := d.ownHints()
 	if err != nil {
@@ -244,7 +247,7 @@ func (d *Directory) putHint(ctx context.Context, limit wire.Sat) error {
 	var before announced
 	var burned wire.Sat
 	t, err := d.register(ctx, h, 0, func(tx engine.Tx, _ blockname.Entry) (burn wire.Sat, err error) {
-		var e blockname.Entry // of h; any of the own ones will do where it stands first
+		var e blockname.Entry // of h, or of any of our own hints that is first in its entry
 		for _, o := range slices.Backward(own) {
 			if e, err = blockname.Lookup(names.In(tx), o.Kind, o.Name, o.DHT); err != nil {
 				return 0, err
@@ -256,8 +259,8 @@ func (d *Directory) putHint(ctx context.Context, limit wire.Sat) error {
 				return 0, err
 			}
 		}
-		// Whoever has read one block more than the other would take a hint for
-		// lost that is there.
+		// If one had read one block more than the other, a hint that is there
+		// could look lost.
 		at, _, err := tx.Position()
 		if err != nil {
 			return 0, err
@@ -279,7 +282,8 @@ func (d *Directory) putHint(ctx context.Context, limit wire.Sat) error {
 		needed := e.Needed(h)
 		switch {
 		case before.At > 0 && at.Height >= before.At && at.Height < before.At+wire.Height(d.cfg.BlocksPerDay):
-			// What others say of our address must not cost us a fee a block.
+			// Others' statements about our address must not cost us a fee in
+			// every block.
 			return 0, errSoon
 		case needed == 0:
 			return 0, d.keepAnnounced(tx, now)
@@ -299,7 +303,7 @@ func (d *Directory) putHint(ctx context.Context, limit wire.Sat) error {
 	case err != nil:
 		return err
 	}
-	d.cfg.Log.Info("the agent's hint is on its way to the chain", "hint", h.DHT, "burned", burned, "txid", t.TxHash())
+	d.cfg.Log.Info("the agent's hint is broadcast", "hint", h.DHT, "burned", burned, "txid", t.TxHash())
 	return nil
 }
 
@@ -311,8 +315,8 @@ func (d *Directory) keepAnnounced(tx engine.Tx, a announced) error {
 	return tx.Put(bucketHome, keyAnnounced, raw)
 }
 
-// onItsWay is ErrStands where an unconfirmed transaction of the wallet, whatever
-// its ID, pays for a hint.
+// onItsWay returns ErrStands if an unconfirmed transaction of the wallet,
+// whatever its ID, pays for a hint.
 func (d *Directory) onItsWay(tx engine.Tx, h blockname.Hint) error {
 	script, err := HintScript(h)
 	if err != nil {
@@ -332,7 +336,7 @@ func (d *Directory) onItsWay(tx engine.Tx, h blockname.Hint) error {
 
 // Advertise says that an agent keeps its own hint on the chain.
 type Advertise struct {
-	// MaxBurn is what it burns at most, in all, where others stand at its place;
-	// fees come on top.
+	// MaxBurn is the maximum total that it burns to outbid others, without
+	// fees.
 	MaxBurn wire.Sat
 }

@@ -1,6 +1,7 @@
-// Package directory is the node's part in the DHT: how it finds its way in, by
-// configured seeds, agents that it has met and hints on the chain; whom it finds
-// there; what an agent publishes; and the agent's own hint on the chain.
+// Package directory implements the node's part in the DHT: joining it through
+// configured seeds, remembered agents and hints on the chain; looking up
+// agents; publishing an agent's records; and keeping the agent's own hint on
+// the chain.
 package directory
 
 import (
@@ -68,21 +69,22 @@ type Config struct {
 	Store    engine.Store
 	Coins    Coins
 	Engine   Engine
-	// Seeds are multiaddrs with peer IDs by which the DHT is entered.
+	// Seeds are multiaddrs with peer IDs through which to join the DHT.
 	Seeds []string
 	// Names is the index of hints; nil if no hints are read.
 	Names *names.Index
 	// Offer is what the node offers as an agent; nil for others.
 	Offer *Offer
-	// Advertise, if set, keeps the agent's own hint on the chain. It needs Names.
+	// Advertise, if set, keeps the agent's own hint on the chain. It requires
+	// Names.
 	Advertise *Advertise
 	// BlocksPerDay is how many blocks are between two hints that are paid for.
 	BlocksPerDay uint32
 	Log          *slog.Logger
 }
 
-// Directory is the node's part in the DHT. Make it with New, give it its hosts with
-// Call and Listen, then call Run.
+// Directory is the node's part in the DHT. Create it with New, set its hosts
+// with Call and Listen, then call Run.
 type Directory struct {
 	cfg       Config
 	calls     Caller
@@ -103,16 +105,16 @@ func New(ctx context.Context, cfg Config) (*Directory, error) {
 	return d, d.load(ctx)
 }
 
-// DHT is how a host of this node takes part in the DHT.
+// DHT returns the configuration of a host's part in the DHT.
 func (d *Directory) DHT(serve bool) *p2p.DHT {
 	return &p2p.DHT{Network: d.cfg.Network, Serve: serve, Hinted: d.hinted, Remembered: d.remembered, Seeds: d.seeds}
 }
 
-// Call sets the host that asks others. It is called before Run.
+// Call sets the host for outgoing requests. It must be called before Run.
 func (d *Directory) Call(calls Caller) { d.calls = calls }
 
-// Listen sets the host where others ask, of a node that has one. An agent is on
-// offer from then on. It is called before Run.
+// Listen sets the host for incoming requests, if the node has one, and starts
+// to offer the agent. It must be called before Run.
 func (d *Directory) Listen(ctx context.Context, host Host) error {
 	d.host = host
 	if !d.serves() {

@@ -31,24 +31,23 @@ import (
 const TLD = "bitgram"
 
 const (
-	// maxHinted is how many entries of the chain are tried as seeds: those that
-	// burned most, and maxRandom around a place drawn by this node, so that nobody
-	// buys all of them.
+	// maxHinted is the number of entries on the chain that are tried as seeds:
+	// those that burned most, and maxRandom around a place drawn by this node,
+	// so that nobody can buy all of them.
 	maxHinted, maxRandom = 48, 16
-	// seekers is how many are tried at a time.
+	// seekers is the number of concurrent tries.
 	seekers = 8
-	// seekEvery is how often those that failed are tried again, at first, by a
-	// node that is not in the DHT.
+	// seekEvery is the first interval at which a node that is not in the DHT
+	// retries failed hints.
 	seekEvery = 2 * time.Second
-	// seekAgain is how long what was proven, or failed, is believed.
+	// seekAgain is how long a success or failure is remembered.
 	seekAgain = 30 * time.Minute
-	// maxTried of one network (choose.Prefix) are asked in a round, and maxProven
-	// used; on regtest all.
+	// maxTried is the maximum number of hints of one network (choose.Prefix) to
+	// try in a round, maxProven the maximum to use; neither applies on regtest.
 	maxTried, maxProven = 16, 2
 )
 
-// hints are the seeds of the DHT that stand on the chain and have proved to be
-// what their hint says.
+// hints are the seeds on the chain that have proven to be what their hints say.
 type hints struct {
 	place string // in the DHT, hex, drawn at the start
 	mu    sync.Mutex
@@ -70,14 +69,15 @@ func newHints() hints {
 	return hints{place: hex.EncodeToString(place[:]), tried: map[blockname.Hint]tried{}, news: make(chan struct{}, 1), ready: make(chan struct{})}
 }
 
-// hinted are the ways into the DHT that stand on the chain.
+// hinted returns the proven seeds on the chain.
 func (d *Directory) hinted() []string {
 	d.hints.mu.Lock()
 	defer d.hints.mu.Unlock()
 	return slices.Clone(d.hints.seeds)
 }
 
-// tell notes what became of a hint, and who may use it; h.mu is not held.
+// tell records the result of a try, and which seeds may be used; h.mu is not
+// held.
 func (h *hints) tell(hint blockname.Hint, t tried, order []blockname.Hint, regtest bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -85,7 +85,8 @@ func (h *hints) tell(hint blockname.Hint, t tried, order []blockname.Hint, regte
 	h.choose(order, regtest)
 }
 
-// choose makes the seeds of what is proven, in an order of hints; h.mu is held.
+// choose selects the seeds among the proven ones, in the order of hints; h.mu
+// is held.
 func (h *hints) choose(order []blockname.Hint, regtest bool) {
 	use := quota{limit: maxProven, of: map[string]int{}, off: regtest}
 	var seeds []string
@@ -104,8 +105,8 @@ func (h *hints) choose(order []blockname.Hint, regtest bool) {
 	}
 }
 
-// seek tries the hints of the chain with every block that is read, and until the
-// node is in the DHT.
+// seek tries the hints on the chain with every block that is read, and until
+// the node is in the DHT.
 func (d *Directory) seek(ctx context.Context) {
 	first := true
 	for wait := seekEvery; ; wait = min(2*wait, seekAgain) {
@@ -114,7 +115,7 @@ func (d *Directory) seek(ctx context.Context) {
 			wait = seekEvery
 		}
 		if d.host != nil && d.Joined() && d.host.Known() == 0 {
-			// The first of its network, as it seemed, is not any more.
+			// The node seemed to be the first of its network, but is not.
 			if err := errors.Join(d.host.Bootstrap(ctx), d.calls.Bootstrap(ctx)); err != nil {
 				d.cfg.Log.Debug("not in the DHT", "err", err)
 			}
@@ -132,8 +133,8 @@ func (d *Directory) seek(ctx context.Context) {
 	}
 }
 
-// candidates are the hints of the chain's seeds: in turn the one that burned most
-// of those left, and the one closest to a place drawn by this node.
+// candidates returns the hints to try, alternating between the largest burn
+// left and the one closest to a place drawn by this node.
 func (d *Directory) candidates(ctx context.Context) (list []blockname.Hint) {
 	var sources [2][]blockname.Entry
 	if err := d.cfg.Names.View(ctx, func(r blockname.Reader) (err error) {
@@ -169,9 +170,8 @@ func (d *Directory) candidates(ctx context.Context) (list []blockname.Hint) {
 	return list
 }
 
-// due is when a hint is to be tried again: one that was proven, and one that
-// failed, after half an hour; by a node that knows nobody the latter sooner, and
-// ever more slowly.
+// due returns when to try a hint again: after half an hour, or, if it failed and
+// the node knows no peer, sooner, with growing delays.
 func (t tried) due(lone bool) time.Time {
 	wait := seekAgain
 	if t.seed == "" && lone {
@@ -180,10 +180,10 @@ func (t tried) due(lone bool) time.Time {
 	return t.at.Add(wait)
 }
 
-// tryHints asks some of the candidates that are due who they are; more tells that
-// others are left. A hint costs little and may name anybody's address: of one
-// network so many are asked in a round, in an order that nobody knows before, and
-// so many of those that are proven are used.
+// tryHints asks some of the candidates that are due for their peer ID; more
+// says that others are left. A hint costs little and may name anyone's address.
+// So only a limited number per network is asked in a round, in an unpredictable
+// order, and only a limited number of the proven ones is used.
 func (d *Directory) tryHints(ctx context.Context) (more bool) {
 	list := d.candidates(ctx)
 	h, regtest := &d.hints, d.cfg.Network == wire.Regtest
@@ -219,7 +219,7 @@ func (d *Directory) tryHints(ctx context.Context) (more bool) {
 			case errors.Is(err, errQuota):
 				left.Store(true)
 			case err != nil:
-				d.cfg.Log.Debug("a hint leads nowhere", "dht", hint.DHT, "err", err)
+				d.cfg.Log.Debug("a hint does not work", "dht", hint.DHT, "err", err)
 				h.tell(hint, tried{at: now, fails: standing[hint].fails + 1}, list, regtest)
 			default:
 				h.tell(hint, tried{at: now, seed: seed}, list, regtest)
@@ -230,7 +230,7 @@ func (d *Directory) tryHints(ctx context.Context) (more bool) {
 	return left.Load()
 }
 
-// quota bounds how many of one network there are.
+// quota limits the number per network.
 type quota struct {
 	mu    sync.Mutex
 	limit int
@@ -250,8 +250,9 @@ func (q *quota) take(network string) bool {
 	return true
 }
 
-// prove asks who listens where a hint says, and returns a seed: a multiaddr with
-// the peer ID, whose place begins as the hint says. errQuota.
+// prove asks the host at a hint's address for its peer ID, and returns a seed:
+// a multiaddr with a peer ID whose place begins with the hint's dht. It may
+// return errQuota.
 func (d *Directory) prove(ctx context.Context, hint blockname.Hint, q *quota) (seed string, err error) {
 	addrs, err := hostsOf(ctx, hint, q)
 	if err != nil {
@@ -275,15 +276,15 @@ func (d *Directory) prove(ctx context.Context, hint blockname.Hint, q *quota) (s
 	return "", err
 }
 
-// PlaceOf is where a peer stands in the DHT, in hex: what a hint's dht is the
-// beginning of.
+// PlaceOf returns the place of a peer in the DHT, in hex; a hint's dht is a
+// prefix of it.
 func PlaceOf(id peer.ID) string {
 	sum := sha256.Sum256([]byte(id))
 	return hex.EncodeToString(sum[:])
 }
 
-// hostsOf is where a hint leads; a DNS name to two addresses at most. errQuota
-// where enough names of its domain were looked up.
+// hostsOf returns a hint's addresses; a DNS name resolves to at most two. It
+// returns errQuota if enough names of its domain were looked up.
 func hostsOf(ctx context.Context, h blockname.Hint, q *quota) ([]multiaddr.Multiaddr, error) {
 	if h.Kind == blockname.TLD {
 		at, err := manet.FromNetAddr(net.TCPAddrFromAddrPort(h.Addr))
@@ -327,8 +328,8 @@ func domainOf(name string) string {
 	return strings.Join(labels[max(len(labels)-2, 0):], ".")
 }
 
-// local reports whether a name is one that the public DNS does not have (RFC 6761,
-// 6762, 8375): a stranger must not make us ask the neighbours.
+// local reports whether a name does not exist in the public DNS (RFC 6761,
+// 6762, 8375): a stranger must not make us query the local network.
 func local(name string) bool {
 	name = strings.ToLower(strings.TrimSuffix(name, "."))
 	return !strings.Contains(name, ".") || slices.ContainsFunc([]string{".local", ".localhost", ".internal", ".home.arpa", ".lan", ".invalid", ".test", ".onion"},

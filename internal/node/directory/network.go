@@ -15,31 +15,32 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// bucketSeq keeps the last sequence number published.
+// bucketSeq stores the last sequence number published.
 const bucketSeq = "dht/seq"
 
-// How long what an agent publishes is valid, and when it publishes again.
+// How long published records are valid, and when they are published again.
 const (
 	recordLife   = 24 * time.Hour
 	publishEvery = recordLife / 3
-	// sampleEvery is how often a node looks around in the DHT, to know the
+	// sampleEvery is how often a node looks up a random place, to know the
 	// agents of more than one neighbourhood.
 	sampleEvery = 10 * time.Minute
 	// joinRetry is how long a node waits after it found no way into the DHT.
 	joinRetry, lastJoinRetry = 500 * time.Millisecond, time.Minute
-	// Patience bounds a lookup and, before it, the wait for the DHT.
+	// Patience limits a lookup and, before it, the wait for the DHT.
 	Patience = 20 * time.Second
 )
 
-// tend keeps the node in the DHT until ctx ends: an agent publishes what it
-// offers and holds, and everybody looks around from time to time.
+// tend keeps the node in the DHT until ctx ends: an agent publishes its
+// advertisement and holdings, and every node looks up random places from time
+// to time.
 func (d *Directory) tend(ctx context.Context) {
 	var running sync.WaitGroup
 	defer running.Wait()
 	publish, sample := time.NewTicker(publishEvery), time.NewTicker(sampleEvery)
 	defer publish.Stop()
 	defer sample.Stop()
-	again := time.NewTimer(0) // when something is to be published
+	again := time.NewTimer(0) // when something must be published
 	defer again.Stop()
 	fail := joinRetry
 	for {
@@ -69,7 +70,7 @@ func (d *Directory) tend(ctx context.Context) {
 				continue
 			}
 			if err := d.publish(ctx); err != nil && ctx.Err() == nil {
-				d.cfg.Log.Debug("not published, will be tried again", "err", err, "in", fail)
+				d.cfg.Log.Debug("cannot publish, will retry", "err", err, "in", fail)
 				again.Reset(fail)
 				fail = min(2*fail, lastJoinRetry)
 				continue
@@ -79,7 +80,7 @@ func (d *Directory) tend(ctx context.Context) {
 	}
 }
 
-// moved reports whether the agent listens elsewhere than it last published.
+// moved reports whether the agent's addresses differ from those last published.
 func (d *Directory) moved() bool {
 	if !d.serves() {
 		return false
@@ -90,8 +91,8 @@ func (d *Directory) moved() bool {
 	return !slices.Equal(p.addrs, d.host.Public())
 }
 
-// join enters the DHT, however often it takes. Who knows nobody waits for what
-// the chain says.
+// join joins the DHT, with as many retries as needed. A node that knows no peer
+// waits for hints on the chain.
 func (d *Directory) join(ctx context.Context) {
 	if d.cfg.Names != nil && len(d.cfg.Seeds)+len(d.remembered()) == 0 {
 		select {
@@ -113,7 +114,7 @@ func (d *Directory) join(ctx context.Context) {
 			close(d.joined)
 			return
 		}
-		d.cfg.Log.Debug("not in the DHT, will be tried again", "err", err, "in", wait)
+		d.cfg.Log.Debug("cannot join the DHT, will retry", "err", err, "in", wait)
 		select {
 		case <-time.After(wait):
 		case <-d.hints.news:
@@ -123,7 +124,8 @@ func (d *Directory) join(ctx context.Context) {
 	}
 }
 
-// offer answers with a fresh advertisement from now on: ErrNoAddress.
+// offer answers with a new advertisement from now on. It may return
+// ErrNoAddress.
 func (d *Directory) offer(ctx context.Context) (*wire.Advertisement, error) {
 	ad, err := d.advertisement(ctx)
 	if err == nil {
@@ -147,7 +149,7 @@ func (d *Directory) WaitNetwork(ctx context.Context) error {
 type published struct {
 	mu    sync.Mutex
 	ad    bool
-	addrs []string          // that stand in it
+	addrs []string          // the published addresses
 	holds map[wire.Key]bool // by point
 	news  chan struct{}
 }
@@ -158,7 +160,7 @@ func (p *published) clear() {
 	p.ad, p.holds = false, map[wire.Key]bool{}
 }
 
-// Serves notices a message that the own agent serves from now on.
+// Serves records a message that this agent serves from now on.
 func (d *Directory) Serves(point wire.Key) {
 	p := &d.published
 	p.mu.Lock()
@@ -173,8 +175,8 @@ func (d *Directory) Serves(point wire.Key) {
 	}
 }
 
-// publish puts into the DHT what an agent offers and holds, as far as it is not
-// there yet. What fails does not keep the rest from being published.
+// publish publishes what an agent offers and holds, as far as it is not
+// published yet. One failure does not stop the rest.
 func (d *Directory) publish(ctx context.Context) error {
 	p := &d.published
 	p.mu.Lock()
@@ -184,7 +186,7 @@ func (d *Directory) publish(ctx context.Context) error {
 	if !done {
 		ad, err := d.offer(ctx)
 		if err != nil {
-			d.cfg.Log.Warn("nothing is advertised", "err", err)
+			d.cfg.Log.Warn("cannot advertise", "err", err)
 			return err
 		}
 		err = d.host.Advertise(ctx, ad)
@@ -249,12 +251,12 @@ func (d *Directory) advertisement(ctx context.Context) (*wire.Advertisement, err
 	return ad, errors.Join(err, ad.Check())
 }
 
-// ErrNoAddress: an agent listens at no address that others on its network would
-// dial.
+// ErrNoAddress means that an agent has no address that others on its network
+// would dial.
 var ErrNoAddress = errors.New("no address that others can reach")
 
-// record is fresh: its sequence number is kept before it is signed, and grows
-// also where the clock went back.
+// record returns a new record: its sequence number is stored before it is
+// signed, and increases even if the clock went back.
 func (d *Directory) record(ctx context.Context) (rec wire.Record, err error) {
 	now := time.Now()
 	rec = wire.Record{Expires: now.Add(recordLife).Unix(), Addrs: d.host.Public()}
@@ -282,8 +284,8 @@ func (d *Directory) sample(ctx context.Context) ([]p2p.Found, error) {
 	return d.Nearest(ctx, key, false)
 }
 
-// Nearest looks up the agents near a locator that deliver, and remembers them: wide
-// for those around them too.
+// Nearest looks up the agents near a locator that deliver, and remembers them.
+// With wide it also returns those around.
 func (d *Directory) Nearest(ctx context.Context, l wire.Locator, wide bool) ([]p2p.Found, error) {
 	ctx, cancel := context.WithTimeout(ctx, Patience)
 	defer cancel()
@@ -322,8 +324,8 @@ func (d *Directory) FindAgent(ctx context.Context, agent wire.Key) (*wire.Advert
 	return d.calls.Advertisement(ctx, agent)
 }
 
-// Closest are active agents near a target, the closest first: p2p.ErrUnreachable
-// where nobody answers.
+// Closest returns active agents near a target, the closest first, or
+// p2p.ErrUnreachable if none answers.
 func (d *Directory) Closest(ctx context.Context, target []byte) ([]p2p.Found, error) {
 	ctx, cancel := context.WithTimeout(ctx, Patience)
 	defer cancel()

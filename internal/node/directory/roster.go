@@ -14,14 +14,14 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// maxRoster bounds the agents that a node remembers.
+// maxRoster is the maximum number of agents that a node remembers.
 const maxRoster = 512
 
 // bucketRoster remembers agents: key → advertisement. They are seeds of the DHT
 // after a restart.
 const bucketRoster = "dht/agents"
 
-// roster is the agents that a node has met in lookups.
+// roster contains the agents that a node has met in lookups.
 type roster struct {
 	mu    sync.Mutex
 	list  map[wire.Key]*Met
@@ -35,7 +35,7 @@ type Met struct {
 	at    time.Time // when it last answered
 }
 
-// note remembers agents that answered just now.
+// note remembers agents that have just answered.
 func (r *roster) note(found []p2p.Found, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -66,7 +66,7 @@ func (r *roster) all() (list []*Met) {
 	return list
 }
 
-// seeds are the configured ways into the DHT, and the own agent.
+// seeds returns the configured seeds, and the node's own agent.
 func (d *Directory) seeds() []string {
 	list := slices.Clone(d.cfg.Seeds)
 	if own := d.own.Load(); own != nil {

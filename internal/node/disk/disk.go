@@ -1,5 +1,5 @@
-// Package disk keeps the files of a home: each is written complete and durable or
-// not at all, and what strangers send never takes the space that the database needs.
+// Package disk manages the files of a home. Each file is written atomically and
+// durably, and strangers' data never use the space that the database needs.
 package disk
 
 import (
@@ -13,22 +13,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrFull: what is asked for would use up the disk.
+// ErrFull means that the requested space would fill the disk.
 var ErrFull = errors.New("not enough space on the disk")
 
-// Files are the files below a home's directory. Nothing in them is read without
-// being checked against a hash or a signature.
+// Files manages the files below a home's directory. Every file's content is
+// verified against a hash or signature when it is read.
 type Files struct {
 	dir      string
 	mu       sync.Mutex
 	promised uint64 // to what is being written; some of it is on the disk already
 }
 
-// partialDir has what is being written; it is emptied at every start.
+// partialDir contains files that are being written; it is emptied at every
+// start.
 const partialDir = "partial"
 
-// Open makes the directories with the given names below dir, where they are
-// missing, and forgets what was half written.
+// Open creates missing directories with the given names below dir, and deletes
+// partial files.
 func Open(dir string, names ...string) (*Files, error) {
 	if err := os.RemoveAll(filepath.Join(dir, partialDir)); err != nil {
 		return nil, err
@@ -46,7 +47,7 @@ func (f *Files) Path(dir string, id fmt.Stringer, ext string) string {
 	return filepath.Join(f.dir, dir, id.String()+ext)
 }
 
-// Write lets fill write a file that appears under path complete and durable, or
+// Write writes a file with fill; it appears under path complete and durable, or
 // not at all.
 func (f *Files) Write(path string, fill func(*os.File) error) (err error) {
 	tmp, err := f.Create()
@@ -66,7 +67,7 @@ type Partial struct {
 	kept bool
 }
 
-// Create begins a file that has no name yet. It is ended with Keep or Discard.
+// Create creates a file without a name. It must be ended with Keep or Discard.
 func (f *Files) Create() (*Partial, error) {
 	t, err := os.CreateTemp(filepath.Join(f.dir, partialDir), "")
 	if err != nil {
@@ -114,9 +115,9 @@ func Remove(path string) error {
 	return nil
 }
 
-// Sweep deletes the files of a directory that nobody wants: something was cut off
-// between the file and the state that names it. A file stays, and log says why,
-// if wanted fails.
+// Sweep deletes the files of a directory that belong to no state, because
+// something was interrupted between writing the file and the state. If wanted
+// fails, it keeps the file and logs the reason.
 func (f *Files) Sweep(dir string, log *slog.Logger, wanted func(name string) (bool, error)) error {
 	list, err := os.ReadDir(filepath.Join(f.dir, dir))
 	if err != nil {
@@ -138,11 +139,13 @@ func (f *Files) Sweep(dir string, log *slog.Logger, wanted func(name string) (bo
 	return nil
 }
 
-// reserved is how much of a disk with total bytes is left to the database: what
-// strangers send must not keep claims and refunds from being written.
+// reserved returns how much of a disk with total bytes is reserved for the
+// database: strangers' data must not keep claims and refunds from being
+// written.
 func reserved(total uint64) uint64 { return min(1<<30, total/20) }
 
-// Reserve takes bytes of the disk for a file until give, or fails with ErrFull.
+// Reserve reserves bytes of the disk for a file until give is called, or
+// returns ErrFull.
 func (f *Files) Reserve(bytes uint64) (give func(), err error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(f.dir, &st); err != nil {
@@ -153,7 +156,7 @@ func (f *Files) Reserve(bytes uint64) (give func(), err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if free < keep || bytes > free-keep || f.promised > free-keep-bytes {
-		return nil, fmt.Errorf("%w: %d bytes are wanted, %d free, of which %d stay so", ErrFull, bytes, free, keep)
+		return nil, fmt.Errorf("%w: %d bytes are needed, %d are free, of which %d are reserved", ErrFull, bytes, free, keep)
 	}
 	f.promised += bytes
 	return func() {

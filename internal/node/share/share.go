@@ -1,6 +1,6 @@
-// Package share has contracts of one kind share transactions, as package batch plans
-// it: it keeps an index of what may share one, gathers the members of a transaction,
-// and builds what the plan says.
+// Package share lets contracts of one kind share transactions, as package batch
+// plans them. It maintains an index of the contracts that may share one,
+// collects the members of a transaction, and builds what the plan says.
 package share
 
 import (
@@ -41,17 +41,18 @@ type Sharing[S, I any] struct {
 
 	Kind  engine.Kind
 	Limit int // members of a transaction
-	// Bucket is the index of what may share a transaction: the txid of the one that a
-	// contract is in, or zeros ‖ id → nothing.
+	// Bucket is the index of the contracts that may share a transaction: the
+	// txid of the contract's transaction, or zeros ‖ id → nothing.
 	Bucket string
-	// Sent is the transaction that a contract is in; nil for none.
+	// Sent returns the contract's transaction, or nil.
 	Sent func(*S) *contract.Sent
-	// Solo says that a contract has its transaction for itself alone.
+	// Solo says that a contract must have a transaction of its own.
 	Solo func(*S) bool
-	// Open says that a contract can be in a transaction; Ready, which implies Open,
-	// that it is to be in one now.
+	// Open says that a contract can be in a transaction; Ready, which implies
+	// Open, that it must be in one now.
 	Open, Ready func(*S) bool
-	// Build builds a transaction, and Built and Failed are what its members are told.
+	// Build builds a transaction; Built and Failed return the events for its
+	// members.
 	Build  func(list []I, script []byte, rate wire.SatPerKVB, minFee wire.Sat) (*btcwire.MsgTx, wire.Sat, error)
 	Built  func(sent contract.Sent, broadcast bool) engine.Event
 	Failed func(why error) engine.Event
@@ -72,7 +73,7 @@ type Input[I any] struct {
 	In   I
 }
 
-// Key is where a contract is in the index; nil for nowhere.
+// Key returns the contract's key in the index, or nil if it is not in it.
 func (h *Sharing[S, I]) Key(ref engine.Ref, state any) []byte {
 	s, ok := state.(S)
 	if !ok || h.Solo(&s) || !h.Open(&s) {
@@ -82,7 +83,7 @@ func (h *Sharing[S, I]) Key(ref engine.Ref, state any) []byte {
 	return append(txid[:], ref.ID[:]...)
 }
 
-// Account moves the index in the transaction that moves a contract.
+// Account updates the index in the transaction that changes a contract.
 func (h *Sharing[S, I]) Account(tx engine.Tx, c engine.Change) error {
 	before, after := h.Key(c.Ref, c.Before), h.Key(c.Ref, c.State)
 	if bytes.Equal(before, after) {
@@ -99,9 +100,10 @@ func (h *Sharing[S, I]) Account(tx engine.Tx, c engine.Change) error {
 	return nil
 }
 
-// Due joins what is due, with a contract that says so at a fee rate or above, into
-// one transaction, and tells every contract in it. input is a member's part; one
-// whose part cannot be made is left out.
+// Due joins the contract that asks, at the given fee rate or above, and all
+// others that are due into one transaction, and tells every contract in it.
+// input returns a member's part; a member whose part cannot be built is left
+// out.
 func (h *Sharing[S, I]) Due(tx engine.Tx, ref engine.Ref, urgent bool, rate wire.SatPerKVB, input func(*Member[S]) (I, batch.Member, error)) ([]engine.Delivery, error) {
 	raw, err := tx.State(ref)
 	if err != nil {
@@ -137,7 +139,7 @@ func (h *Sharing[S, I]) Due(tx engine.Tx, ref engine.Ref, urgent bool, rate wire
 	return h.join(tx, ref, list, rate)
 }
 
-// Members are the members of an earlier transaction, or of none.
+// Members returns the members of an earlier transaction, or those of none.
 func (h *Sharing[S, I]) Members(tx engine.Tx, txid wire.Hash) (refs []engine.Ref, err error) {
 	err = tx.Scan(h.Bucket, txid[:], h.Limit, func(key, _ []byte) error {
 		refs = append(refs, engine.Ref{Kind: h.Kind, ID: wire.Hash(key[len(txid):])})
@@ -146,8 +148,9 @@ func (h *Sharing[S, I]) Members(tx engine.Tx, txid wire.Hash) (refs []engine.Ref
 	return refs, err
 }
 
-// Group is the members that share first's earlier transaction, or are in none as
-// first is; first comes first. What cannot be read is in nobody's way.
+// Group returns the members that share first's earlier transaction, or that are
+// in none if first is in none; first comes first. Contracts that cannot be read
+// are skipped.
 func (h *Sharing[S, I]) Group(tx engine.Tx, first Member[S]) (list []Member[S], err error) {
 	list = []Member[S]{first}
 	if h.Solo(&first.State) {
@@ -175,9 +178,9 @@ func (h *Sharing[S, I]) Group(tx engine.Tx, first Member[S]) (list []Member[S], 
 	return list, nil
 }
 
-// join plans the members of a group, one of which is ref's, and builds what is to
-// be built. It runs in the transaction that ends the effect, so two plans never
-// compete.
+// join plans the members of a group, one of which is ref's, and builds what the
+// plan says. It runs in the transaction that ends the effect, so two plans
+// never compete.
 func (h *Sharing[S, I]) join(tx engine.Tx, ref engine.Ref, list []Input[I], rate wire.SatPerKVB) (out []engine.Delivery, err error) {
 	at := map[wire.Outpoint]*Input[I]{}
 	var members []batch.Member
@@ -228,11 +231,12 @@ func (h *Sharing[S, I]) join(tx engine.Tx, ref engine.Ref, list []Input[I], rate
 	return out, nil
 }
 
-// errAgain: nothing is built; the earlier transaction is sent again.
+// errAgain means that nothing is built because the earlier transaction is
+// broadcast again.
 var errAgain = errors.New("sent again")
 
-// transaction builds a planned transaction. why tells why there is none: sent is then the
-// earlier one, if any.
+// transaction builds a planned transaction. why says why there is none; sent is
+// then the earlier one, if any.
 func (h *Sharing[S, I]) transaction(tx engine.Tx, t *batch.Tx, at map[wire.Outpoint]*Input[I], tip wire.Height) (sent *contract.Sent, why, err error) {
 	if t.Again != nil {
 		return t.Again, errAgain, nil
@@ -258,13 +262,13 @@ func (h *Sharing[S, I]) transaction(tx engine.Tx, t *batch.Tx, at map[wire.Outpo
 	return contract.NewSent(built, fee, tip), nil, h.Coins.UseScript(tx, script)
 }
 
-// Window is when a fee rises: from n blocks before a deadline until m before it.
+// Window returns the window in which a fee rises: from n blocks before a
+// deadline to m before it.
 func Window(t wire.Height, n, m uint32) (from, to wire.Height) {
 	return t - min(t, wire.Height(n)), t - min(t, wire.Height(m))
 }
 
-// looked remembers which contract looked after each shared transaction at a
-// height.
+// looked remembers which contract handles each shared transaction at a height.
 type looked struct {
 	mu     sync.Mutex
 	height wire.Height
@@ -276,8 +280,8 @@ type look struct {
 	urgent bool
 }
 
-// firstOf reports whether a contract is the one that looks after its transaction
-// in this block: one of a batch is enough.
+// firstOf reports whether a contract is the one to handle its transaction in
+// this block: one per batch is enough.
 func (l *looked) firstOf(txid wire.Hash, urgent bool, ref engine.Ref, tip wire.Height) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -291,7 +295,7 @@ func (l *looked) firstOf(txid wire.Hash, urgent bool, ref engine.Ref, tip wire.H
 	return l.by[k] == ref
 }
 
-// in is the transaction that a contract is in; zeros for none.
+// in returns the txid of the contract's transaction, or zeros.
 func (h *Sharing[S, I]) in(s *S) wire.Hash {
 	if sent := h.Sent(s); sent != nil {
 		return sent.Txid

@@ -218,7 +218,7 @@ func TestRefused(t *testing.T) {
 
 		{"unknown function", moduleSpec{imports: [][3]string{imported("env", "puts", 0)}, funcs: []fn{{}}, pages: onePage}.bytes(), rewrite.ErrImport, `"puts" of "env"`},
 		{"unknown function of ours", moduleSpec{imports: [][3]string{imported(bitgramMod, "tick", 0)}, funcs: []fn{{}}, pages: onePage}.bytes(), rewrite.ErrImport, `"tick"`},
-		{"wrong type", moduleSpec{imports: [][3]string{imported(bitgramMod, "sync", 0)}, funcs: []fn{{}}, pages: onePage}.bytes(), rewrite.ErrImport, `"ii:", the module wants ":"`},
+		{"wrong type", moduleSpec{imports: [][3]string{imported(bitgramMod, "sync", 0)}, funcs: []fn{{}}, pages: onePage}.bytes(), rewrite.ErrImport, `"ii:", the module expects ":"`},
 		{"memory import", raw("\x02" + sized("\x01"+sized("env")+sized("memory")+"\x02\x00\x01")), rewrite.ErrImport, "memory"},
 		{"table import", raw("\x02" + sized("\x01"+sized("env")+sized("t")+"\x01\x70\x00\x01")), rewrite.ErrImport, "table"},
 		{"global import", raw("\x02" + sized("\x01"+sized("env")+sized("g")+"\x03\x7f\x00")), rewrite.ErrImport, "global"},

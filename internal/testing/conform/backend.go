@@ -18,8 +18,8 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// ChainHarness is a backend under test with what only a test may do to its
-// chain. Each hook returns when the backend itself shows the result.
+// ChainHarness is a backend under test, with hooks that change its chain. Each
+// hook returns when the backend itself shows the result.
 type ChainHarness struct {
 	chain.Backend
 	// Mine mines n blocks with what the mempool holds.
@@ -33,7 +33,7 @@ type ChainHarness struct {
 	Close func()
 }
 
-// patience is how long a signal may take on a machine that does other things.
+// patience is how long a signal may take on a busy machine.
 const patience = 2 * time.Minute
 
 // Key is a test's single key, for coins that it spends itself.
@@ -86,8 +86,8 @@ func WantErr(tb testing.TB, err, want error) {
 	}
 }
 
-// Backend is the suite of chain.Backend, or those parts of it that are named.
-// open starts a fresh chain.
+// Backend runs the suite of chain.Backend, or the named parts of it. open
+// starts a new chain.
 func Backend(t *testing.T, open func(t *testing.T) *ChainHarness, parts ...string) {
 	for _, c := range []struct {
 		name string
@@ -158,7 +158,7 @@ func backendAgreement(t *testing.T, h *ChainHarness) {
 	if rate < 1000 {
 		t.Errorf("fee rate %d is below what nodes relay", rate)
 	}
-	// A caller may do with a block what it likes.
+	// A caller may modify a block.
 	b, _, err := h.Block(t.Context(), tip(t, h).Hash)
 	Must(t, err)
 	b.Transactions[0].TxOut[0].Value++
@@ -280,7 +280,7 @@ func backendWatch(t *testing.T, h *ChainHarness) {
 	if !wait(t, a) || !wait(t, b) {
 		t.Fatal("closed instead of a signal")
 	}
-	// Nobody reads: the node goes on, and one signal is left for all.
+	// If nobody reads, the node continues, and one signal is left for all.
 	h.Mine(20)
 	h.Reorg(2)
 	if !wait(t, a) || !wait(t, b) {

@@ -185,7 +185,8 @@ func (s *runnerSuite) resumes(t *testing.T) {
 	}
 }
 
-// damage: no checkpoint with a changed bit, cut short or made longer is taken.
+// damage: a checkpoint with a changed bit, or truncated or extended, is
+// rejected.
 func (s *runnerSuite) damage(t *testing.T) {
 	good := s.count(t)[0].checkpoint
 	job := runnerJob("count", fmt.Sprint(runnerEpochs))
@@ -213,7 +214,7 @@ func (s *runnerSuite) damage(t *testing.T) {
 	refused("something else", []byte(strings.Repeat("no checkpoint ", 100)))
 }
 
-// wrong: a checkpoint of another program or job is told apart.
+// wrong: a checkpoint of another program or job is recognised.
 func (s *runnerSuite) wrong(t *testing.T) {
 	good := s.count(t)[0].checkpoint
 	job := runnerJob("count", fmt.Sprint(runnerEpochs))
@@ -229,8 +230,8 @@ func (s *runnerSuite) wrong(t *testing.T) {
 	}
 }
 
-// limits: each of them ends a program that goes beyond, with its own error, at
-// the same place every time.
+// limits: each limit ends a program that exceeds it, with its own error, always
+// at the same place.
 func (s *runnerSuite) limits(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -266,7 +267,7 @@ func (s *runnerSuite) limits(t *testing.T) {
 			}
 		})
 	}
-	// What is just within a limit is no failure.
+	// Staying just within a limit is not a failure.
 	job := runnerJob("output", "5000")
 	job.Limits.Output = 5000
 	if list, err := play(t.Context(), s.p, job, nil); err != nil || list[0].ev.OutputSize != 5000 {
@@ -345,8 +346,8 @@ func (s *runnerSuite) exit(t *testing.T) {
 	}
 }
 
-// stop: a program that runs and runs is stopped from outside at once, and what
-// stood before can still be taken up.
+// stop: an endless program is stopped from outside at once, and its previous
+// state can still be resumed.
 func (s *runnerSuite) stop(t *testing.T) {
 	job := runnerJob("spin")
 	job.Limits.Fuel = 1 << 38

@@ -108,8 +108,8 @@ func storeSerial(t *testing.T, h *StoreHarness) {
 	})
 }
 
-// storeAtomic: of an update that fails nothing is there, whatever those that
-// share its commit do.
+// storeAtomic: a failed update leaves nothing, whatever the updates that share
+// its commit do.
 func storeAtomic(t *testing.T, h *StoreHarness) {
 	var wg sync.WaitGroup
 	const n = 60
@@ -150,8 +150,8 @@ func storeAtomic(t *testing.T, h *StoreHarness) {
 	})
 }
 
-// storePanic: a panic reaches whoever called Update, leaves nothing behind and
-// hurts nobody else.
+// storePanic: a panic reaches the caller of Update, leaves nothing behind, and
+// does not affect other updates.
 func storePanic(t *testing.T, h *StoreHarness) {
 	var wg sync.WaitGroup
 	for i := range byte(20) {

@@ -241,7 +241,7 @@ func Rust(source string) ([]byte, error) {
 		tools: [][]string{{rustc, "-vV"}, {"wasm-ld", "--version"}}, sources: []string{source, "guest/rust/bitgram.rs"}}.run()
 }
 
-// Asyncify puts a module through asyncify.
+// Asyncify processes a module with asyncify.
 func Asyncify(bin []byte) ([]byte, error) {
 	if err := need("wasm-opt"); err != nil {
 		return nil, err
@@ -250,11 +250,11 @@ func Asyncify(bin []byte) ([]byte, error) {
 		tools: [][]string{{"wasm-opt", "--version"}}}.run()
 }
 
-// WeightDir has programs of weight in C, and the module that names where the
-// rest of their sources is.
+// WeightDir contains large programs in C, and the module that names the rest of
+// their sources.
 const WeightDir = "internal/sandbox/wasm/testdata/weight"
 
-// A Weight is a program of weight.
+// A Weight is a large real program.
 type Weight struct {
 	Name    string
 	module  string
@@ -262,7 +262,7 @@ type Weight struct {
 	sources []string
 }
 
-// Weights are all of them.
+// Weights lists all of them.
 var Weights = []Weight{
 	{"sql", "github.com/mattn/go-sqlite3", []string{"-DSQLITE_OS_OTHER=1", "-DSQLITE_THREADSAFE=0", "-DSQLITE_OMIT_LOAD_EXTENSION",
 		"-DSQLITE_OMIT_WAL", "-DSQLITE_OMIT_LOCALTIME", "-DSQLITE_TEMP_STORE=3"}, []string{"sqlite3-binding.c"}},

@@ -1,8 +1,8 @@
 // Package packets is a network of simulated packets for libp2p hosts in one
-// process: QUIC over connections that delay and lose packets as they are told.
-// It needs no sockets, so that hosts run in a bubble of testing/synctest, where
-// the clock jumps when nobody has anything to do: timeouts cost no time, and
-// none is due to a slow machine.
+// process: QUIC over connections that delay and lose packets as set. It needs
+// no sockets, so hosts can run in a bubble of testing/synctest, where the clock
+// jumps when all goroutines wait: timeouts cost no time, and none is caused by
+// a slow machine.
 package packets
 
 import (
@@ -25,19 +25,19 @@ import (
 
 // Net carries packets between hosts. It belongs to the bubble that made it.
 type Net struct {
-	making sync.Mutex // of endpoints: simnet takes one at a time
+	making sync.Mutex // of endpoints: simnet accepts one at a time
 	sim    *simnet.Simnet
 
 	mu      sync.Mutex
 	rand    *rand.Rand
 	latency time.Duration
 	loss    float64
-	cut     map[string]bool // IPs that nobody reaches
+	cut     map[string]bool // IPs that are cut off
 	next    int
 }
 
-// New returns a network with a latency of 5 ms that loses nothing; what it loses
-// later follows from the seed.
+// New returns a network with a latency of 5 ms and no losses; later losses
+// derive from the seed.
 func New(seed uint64) *Net {
 	n := &Net{rand: rand.New(rand.NewPCG(seed, 2)), latency: 5 * time.Millisecond, cut: map[string]bool{}}
 	n.sim = &simnet.Simnet{LatencyFunc: n.delay, Logger: slog.New(slog.DiscardHandler)}
@@ -55,7 +55,7 @@ func (n *Net) Set(latency time.Duration, loss float64) {
 	n.latency, n.loss = latency, loss
 }
 
-// Cut takes addresses off the network; Heal brings all back.
+// Cut disconnects addresses; Heal reconnects all.
 func (n *Net) Cut(ips ...string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -77,14 +77,14 @@ func (n *Net) delay(*simnet.Packet) time.Duration {
 	return n.latency
 }
 
-// drops decides the fate of a packet.
+// drops decides whether a packet is lost.
 func (n *Net) drops(from, to string) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.cut[from] || n.cut[to] || n.loss > 0 && n.rand.Float64() < n.loss
 }
 
-// NewIP returns an address in a /16 of its own, which is a public one.
+// NewIP returns a public address in a /16 of its own.
 func (n *Net) NewIP() string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -111,8 +111,8 @@ type source struct{ ip net.IP }
 
 func (s source) PreferredSourceIPForDestination(*net.UDPAddr) (net.IP, error) { return s.ip, nil }
 
-// Transports are the options that give a libp2p host QUIC over packets from ip
-// (p2p.Config.Transports).
+// Transports returns the options that give a libp2p host QUIC over packets from
+// ip (p2p.Config.Transports).
 func (n *Net) Transports(ip string) []libp2p.Option {
 	link := simnet.LinkSettings{BitsPerSecond: 100_000_000}
 	var port atomic.Int32
@@ -138,7 +138,7 @@ func (n *Net) Transports(ip string) []libp2p.Option {
 			}
 			return m, err
 		}, reuse...),
-		// It waits on something that no bubble can see.
+		// It would wait for something outside the bubble.
 		libp2p.DisableIdentifyAddressDiscovery(),
 		libp2p.ResourceManager(&network.NullResourceManager{}),
 	}

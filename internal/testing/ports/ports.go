@@ -1,4 +1,4 @@
-// Package ports finds TCP ports for tests that have to know one before anybody
+// Package ports finds TCP ports for tests that must know one before anything
 // listens there.
 package ports
 
@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// Free returns a port of 127.0.0.1 on which nobody listens. The kernel gives it
-// to nobody who does not ask for it: it lies below those that it chooses for
+// Free returns a port of 127.0.0.1 on which nothing listens. The kernel does
+// not assign it to other sockets, because it is below the range for outgoing
 // connections.
 func Free(t testing.TB) int {
 	t.Helper()

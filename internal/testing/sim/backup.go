@@ -16,10 +16,10 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// Backup takes a backup of a home before its N-th effect of a type, counted
-// from 1, or when it has answered its N-th request of a kind; the home goes on,
-// and Later blocks after that its disk is lost, and it is made anew of the
-// backup.
+// Backup makes a backup of a home before its N-th effect of a type, counted
+// from 1, or when it has answered its N-th request of a kind. The home
+// continues; Later blocks after that its disk is lost, and it is restored from
+// the backup.
 type Backup struct {
 	At    string // an effect as %T prints it; Quote, Store, Release or Acknowledge
 	N     int
@@ -32,14 +32,14 @@ type Backup struct {
 	restored bool
 }
 
-// Restored reports whether it came to that.
+// Restored reports whether the restore happened.
 func (b *Backup) Restored() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.restored
 }
 
-// at is called where a backup may be due.
+// at is called at each point where a backup may be due.
 func (h *Home) at(what string) {
 	b := h.Backup
 	b.mu.Lock()
@@ -57,7 +57,7 @@ func (h *Home) at(what string) {
 	b.dir, b.height = dir, h.lab.Height()
 }
 
-// copyRead copies the messages that were read, which a backup has too.
+// copyRead copies the messages that were read, which a backup contains too.
 func copyRead(to, from string) error {
 	return fs.WalkDir(os.DirFS(from), "incoming", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !strings.HasSuffix(path, ".eml") {
@@ -74,7 +74,7 @@ func copyRead(to, from string) error {
 	})
 }
 
-// restore makes those homes anew whose time has come.
+// restore restores the homes that are due.
 func (l *Lab) restore() {
 	l.T.Helper()
 	for _, h := range l.Up() {
@@ -93,7 +93,7 @@ func (l *Lab) restore() {
 	}
 }
 
-// watch lets a node's effects and answers call at.
+// watch makes a node's effects and answers call at.
 func (h *Home) watch(cfg *node.Config) {
 	cfg.Intercept = func(e engine.Executor) engine.Executor { return saver{e, h} }
 	serve := cfg.Serve

@@ -10,8 +10,8 @@ import (
 )
 
 // Plan kills a node at the N-th effect of a type, counted from 1: before the
-// effect is carried out, or After it, when its deed is done and not yet
-// recorded. The lab opens the node again at the next Settle.
+// effect is carried out or, with After, when it is carried out but not yet
+// recorded. The lab reopens the node at the next Settle.
 type Plan struct {
 	Effect string // as %T prints it
 	N      int
@@ -23,7 +23,7 @@ type Plan struct {
 	opened  bool // again
 }
 
-// Killed reports whether it came to that.
+// Killed reports whether the plan was carried out.
 func (p *Plan) Killed() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -32,8 +32,8 @@ func (p *Plan) Killed() bool {
 
 var errKilled = errors.New("killed")
 
-// killer carries effects out until its plan says otherwise; from then on
-// nothing is done, and nothing recorded, any more.
+// killer carries out effects until its plan is due; from then on it carries out
+// and records nothing.
 type killer struct {
 	engine.Executor
 	*Plan
@@ -58,13 +58,13 @@ func (k killer) Do(ctx context.Context, ref engine.Ref, e engine.Effect) (func(e
 	return commit, err
 }
 
-// reopen opens again whom a plan has killed.
+// reopen reopens nodes that plans have killed.
 func (l *Lab) reopen() {
 	l.T.Helper()
 	for _, h := range l.Up() {
 		if h.Plan != nil && h.Plan.Killed() && !h.Plan.opened {
 			h.Plan.opened = true
-			_ = h.Node.Close() // as it is: nothing of it is wanted
+			_ = h.Node.Close() // as it is: its state does not matter
 			plan := h.Plan
 			h.Plan = nil
 			h.Open()

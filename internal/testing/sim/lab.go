@@ -1,8 +1,8 @@
-// Package sim is the laboratory: many real nodes, with their stores, engines,
-// wallets and libp2p hosts, in one process, on the embedded chain, over a
-// network of simulated packets and under a clock that jumps to the next event
-// when nobody has anything to do (testing/synctest). A day of waiting takes no
-// time; retries and timeouts are free; what runs is the real code.
+// Package sim runs many real nodes, with their stores, engines, wallets and
+// libp2p hosts, in one process, on the embedded chain, over a network of
+// simulated packets. The clock jumps to the next event when all goroutines wait
+// (testing/synctest). A day of waiting takes no time, and retries and timeouts
+// are free, but the code is the real code.
 //
 //	sim.Run(t, seed, func(l *sim.Lab) {
 //		l.Prepare(3)
@@ -15,8 +15,8 @@
 //	})
 //
 // Faults are set on the network (Net, Cut) and on nodes (Home.Plan, Cfg.Serve);
-// reorgs on the lab. Everything random comes from the seed, but for the order
-// in which goroutines run.
+// reorgs on the lab. All randomness derives from the seed, except the order in
+// which goroutines run.
 package sim
 
 import (
@@ -61,18 +61,18 @@ type Home struct {
 	Name string
 	Node *node.Node // nil while it is down
 	Cfg  node.Config
-	// Plan, where set, kills the node at an effect.
+	// Plan, if set, kills the node at an effect.
 	Plan *Plan
-	// Backup, where set, takes a backup, and later makes the home anew of it.
+	// Backup, if set, makes a backup, and later restores the home from it.
 	Backup *Backup
 	lab    *Lab
-	ips    []string // of its hosts, in the order in which they are made
+	ips    []string // of its hosts, in order of creation
 }
 
-// epoch is when a lab begins: btcd's clock must be past its blocks'.
+// epoch is the start time of a lab: btcd's clock must be past its blocks'.
 var epoch = time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
 
-// Run runs f in a laboratory of its own.
+// Run runs f in a new lab.
 func Run(t *testing.T, seed uint64, f func(*Lab)) {
 	t.Helper()
 	dir := t.TempDir()
@@ -103,11 +103,11 @@ func (l *Lab) must(err error) {
 	}
 }
 
-// Policy is what the lab's agents take.
+// Policy is the policy of the lab's agents.
 var Policy = deal.Policy{Rate: 20_000_000, MaxSize: 1 << 30, MaxBlocks: 1008, ValidFor: 12, Patience: 4, OneOfMany: true,
 	MaxStored: 1 << 30, MaxUnfunded: 1 << 28}
 
-// Prepare makes n agents, a sender and a recipient, all still down.
+// Prepare creates n agents, a sender and a recipient, none of them open yet.
 func (l *Lab) Prepare(n int) {
 	for i := range n {
 		p := Policy
@@ -118,12 +118,12 @@ func (l *Lab) Prepare(n int) {
 	l.home("recipient", nil)
 }
 
-// Home is the node of a name.
+// Home returns the node with a name.
 func (l *Lab) Home(name string) *Home {
 	l.T.Helper()
 	i := slices.IndexFunc(l.homes, func(h *Home) bool { return h.Name == name })
 	if i < 0 {
-		l.T.Fatalf("nobody is called %s", name)
+		l.T.Fatalf("no home is called %s", name)
 	}
 	return l.homes[i]
 }
@@ -181,10 +181,10 @@ func (h *Home) Open() {
 	n.Start()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	_ = n.WaitNetwork(ctx) // where the network is down it goes on trying
+	_ = n.WaitNetwork(ctx) // if the network is down, the node keeps trying
 }
 
-// Cut takes homes off the network, until Net.Heal.
+// Cut disconnects homes from the network, until Net.Heal.
 func (l *Lab) Cut(homes ...*Home) {
 	for _, h := range homes {
 		l.Net.Cut(h.ips...)
@@ -198,7 +198,7 @@ func (h *Home) Close() {
 	h.Node = nil
 }
 
-// Up are the nodes that run.
+// Up returns the running nodes.
 func (l *Lab) Up() (list []*Home) {
 	for _, h := range l.homes {
 		if h.Node != nil {
@@ -208,9 +208,9 @@ func (l *Lab) Up() (list []*Home) {
 	return list
 }
 
-// Settle waits until everybody has seen the tip and has nothing left to do;
-// who was killed by a plan is opened again. A node that does not come to rest
-// in an hour of the lab's time fails the test.
+// Settle waits until all nodes have seen the tip and have nothing left to do;
+// it reopens nodes that a plan has killed. A node that is still busy after an
+// hour of the lab's time fails the test.
 func (l *Lab) Settle() {
 	l.T.Helper()
 	tip, err := l.Chain.Tip(context.Background())
@@ -234,7 +234,7 @@ func (l *Lab) Settle() {
 	}
 }
 
-// Mine mines n blocks one by one, and lets everybody react to each.
+// Mine mines n blocks one by one, and lets all nodes react to each.
 func (l *Lab) Mine(n int) {
 	l.T.Helper()
 	for range n {
@@ -315,15 +315,15 @@ func (m *Message) State() deal.Sender {
 	return s.(deal.Sender)
 }
 
-// Follow mines until the sender's deal is over and everything in it final, and
-// returns it.
+// Follow mines until the sender's deal is over and everything in it is final,
+// and returns it.
 func (l *Lab) Follow(m *Message) deal.Sender {
 	l.T.Helper()
 	for i := range 200 {
 		if i < 14 {
 			l.Mine(1)
 		} else {
-			l.Skip(10) // nobody has anything to do before the refund
+			l.Skip(10) // nothing happens before the refund
 		}
 		if s := m.State(); s.Interest().Done {
 			l.Mine(int(deal.MarginsFor(wire.Regtest).Final))
@@ -334,8 +334,7 @@ func (l *Lab) Follow(m *Message) deal.Sender {
 	return deal.Sender{}
 }
 
-// Read is what a recipient has of its one message, nil where it has not read
-// it.
+// Read returns a recipient's only message, or nil if it has not read it.
 func (l *Lab) Read(h *Home) []byte {
 	l.T.Helper()
 	var raw []byte
@@ -354,8 +353,8 @@ func (l *Lab) Read(h *Home) []byte {
 	return raw
 }
 
-// Balanced requires that what the parties hold and what miners got of fees is
-// the purse: no satoshi is lost or made.
+// Balanced checks that the parties' money and the miners' fees add up to the
+// purse: no satoshi is lost or created.
 func (l *Lab) Balanced(purse wire.Sat) {
 	l.T.Helper()
 	if missing := l.Missing(purse); missing != 0 {
@@ -363,7 +362,8 @@ func (l *Lab) Balanced(purse wire.Sat) {
 	}
 }
 
-// Missing is what of the purse neither the parties hold nor miners got.
+// Missing returns the part of the purse that neither the parties nor the miners
+// have.
 func (l *Lab) Missing(purse wire.Sat) wire.Sat {
 	l.T.Helper()
 	ctx := context.Background()
@@ -379,11 +379,11 @@ func (l *Lab) Missing(purse wire.Sat) wire.Sat {
 	return purse - total - l.Fees()
 }
 
-// Fees adds up what transactions paid after the first one, the faucet's.
+// Fees returns the fees of all transactions after the first one, the faucet's.
 func (l *Lab) Fees() wire.Sat { return books.Fees(l.T, l.Chain) }
 
-// Banker makes a home that takes penny banks, and passes payments on where fees
-// are set; still down.
+// Banker creates a home that accepts penny banks, and forwards payments if fees
+// are set; it is not open yet.
 func (l *Lab) Banker(name string, fees *wire.Fees) *Home {
 	h := l.home(name, nil)
 	h.Cfg.Banking = &node.Banking{Policy: bank.Policy{MinValue: 1_000, MaxRungs: wire.MaxRungs, MaxBanks: 100}, Fees: fees}
@@ -391,5 +391,5 @@ func (l *Lab) Banker(name string, fees *wire.Fees) *Home {
 	return h
 }
 
-// Peer is how others reach a home that takes banks.
+// Peer returns the address of a home that accepts banks, for others.
 func (h *Home) Peer() bank.Peer { return bank.Peer{Key: h.Key(), Addrs: h.Cfg.Listen} }

@@ -1,15 +1,15 @@
-// Package tier tells a test in which of the three tiers it runs, so that each
-// test says once how much of itself belongs to each.
+// Package tier reports the tier in which a test runs, so that each test can
+// state once how much of itself belongs to each tier.
 //
 //	go test -short ./...           Short: one path per machine, no child processes
 //	go test ./...                  Full: every invariant, on a sample chosen by a seed
 //	go test -tags nightly ./...    Nightly: everything, all crash points, whole models
 //
-// The race detector is no tier: Race says whether it is on, and only for tests
-// that it makes too slow or that cannot run under it.
+// The race detector is not a tier: Race reports whether it is on, only for
+// tests that are too slow under it or cannot run under it.
 //
-// A test that only the nightly tier has stands in a file with the build tag
-// nightly: a skipped test fails in CI.
+// A test that belongs only to the nightly tier is in a file with the build tag
+// nightly, because a skipped test fails in CI.
 package tier
 
 import (
@@ -51,7 +51,7 @@ func Pick[T any](short, full, nightly T) T {
 	return full
 }
 
-// Sample chooses which cases of a test run: in the nightly tier all of them.
+// Sample chooses which cases of a test run; in the nightly tier it chooses all.
 type Sample struct {
 	r *rand.Rand
 }

@@ -182,5 +182,5 @@ func (c code) row() *opcode {
 
 var (
 	atomicRow = opcode{name: "an atomic instruction", refused: refThreads}
-	gcRow     = opcode{name: "a garbage collection instruction", refused: "garbage-collected values are not part of the state"}
+	gcRow     = opcode{name: "a garbage collection instruction", refused: "garbage collected values are not part of the state"}
 )

@@ -1,10 +1,10 @@
-// Package rewrite makes a WASM module deterministic and metered: bytes in,
-// bytes out, the same everywhere (spec/runtime.md §2, spec/fuel.md). The
-// module that comes out can be run by any engine that keeps to the WASM
-// specification; what it counts it counts in its own globals.
+// Package rewrite makes a WASM module deterministic and metered: it maps bytes
+// to bytes, and gives the same result everywhere (spec/runtime.md §2,
+// spec/fuel.md). Any engine that conforms to the WASM specification can run the
+// rewritten module, which counts in its own globals.
 //
-// Everything is checked before anything is built: what comes in is a
-// stranger's.
+// Everything is validated before anything is built, because modules come from
+// strangers.
 package rewrite
 
 import (
@@ -14,51 +14,55 @@ import (
 
 // Names under which the rewritten module exports what its host needs.
 const (
-	// FuelExport is a mutable i64: what is left. It begins at 0, so nothing
-	// runs before the host sets it; below 0 the program has to end.
+	// FuelExport is a mutable i64 with the remaining fuel. Its initial value is
+	// 0, so nothing runs before the host sets it; below 0 the program must end.
 	FuelExport = reserved + "fuel"
-	// DepthExport is a mutable i32: what is left of DepthBudget; below 0 calls
-	// went too deep.
+	// DepthExport is a mutable i32 with the rest of DepthBudget; below 0 calls
+	// are nested too deep.
 	DepthExport = reserved + "depth"
-	// PagesExport is a mutable i32: how many pages the memory may have.
+	// PagesExport is a mutable i32 with the maximum number of pages of the
+	// memory.
 	PagesExport = reserved + "pages"
-	// StopExport is a mutable i64, 0 at first: below it the fuel does not
-	// suffice. A host that sets it to its largest value from outside ends the
-	// program at its next check.
+	// StopExport is a mutable i64, 0 at first: the program ends at its next
+	// check if its fuel is below it. A host stops a program by setting it to
+	// its largest value.
 	StopExport = reserved + "stop"
-	// MemoryExport is the memory, where there is one.
+	// MemoryExport is the memory, if there is one.
 	MemoryExport = reserved + "memory"
-	// StartExport is the module's start function, which nothing runs by itself.
+	// StartExport is the module's start function, which the host must call.
 	StartExport = reserved + "start"
 )
 
-// GlobalExport is the name of a mutable global of the module's own.
+// GlobalExport returns the export name of one of the module's own mutable
+// globals.
 func GlobalExport(i uint32) string { return fmt.Sprintf("%sglobal%d", reserved, i) }
 
-// Signature of an imported function: types of parameters and results, a letter
-// for each (i i32, l i64, f f32, d f64), with ':' between.
+// Signature is the type of an imported function: parameters and results, one
+// letter each (i i32, l i64, f f32, d f64), separated by ':'.
 type Signature string
 
-// Imports finds the function that a module may import under two names.
+// Imports returns the signature of a function that a module may import, if it
+// exists.
 type Imports func(module, name string) (Signature, bool)
 
 // Module is a rewritten module.
 type Module struct {
 	Binary []byte
-	// MinPages and MaxPages are what the module says of its memory, in pages of
-	// 64 KiB; both 0 without one.
+	// MinPages and MaxPages are the limits of the module's memory, in pages of
+	// 64 KiB; both are 0 without a memory.
 	MinPages, MaxPages uint32
 	HasMemory          bool
-	// Globals are the mutable ones, by their index: what a state has of them.
+	// Globals are the indices of the mutable globals, which are part of the
+	// state.
 	Globals []uint32
-	// StartCost is charged before the program begins: for its pages, its data
+	// StartCost is charged before the program starts: for its pages, its data
 	// and its tables.
 	StartCost uint64
-	// Start: it has a start function, exported as StartExport.
+	// Start says that it has a start function, exported as StartExport.
 	Start bool
-	// Functions are those that it exports, with their signatures.
+	// Functions are the exported functions, with their signatures.
 	Functions map[string]Signature
-	// SIMD: it computes with vectors.
+	// SIMD says that it uses vectors.
 	SIMD bool
 }
 
@@ -71,12 +75,12 @@ type rewriter struct {
 	scratch                  []byte
 }
 
-// Rewrite checks a module and rewrites it. An error wraps ErrNotWASM,
-// ErrMalformed, ErrTooLarge, ErrRefused or ErrImport; it names the function or
+// Rewrite validates and rewrites a module. Errors wrap ErrNotWASM,
+// ErrMalformed, ErrTooLarge, ErrRefused or ErrImport, and name the function or
 // section and the offset.
 //
-// What comes out is not fully validated: types of operands are left to the
-// engine, which checks them anyway.
+// The result is not fully validated: the engine checks the types of operands
+// anyway.
 func Rewrite(bin []byte, imports Imports) (*Module, error) {
 	m, err := decode(bin)
 	if err != nil {
@@ -134,13 +138,13 @@ func (m *module) checkImports(imports Imports) error {
 			return fmt.Errorf("%w: function %q of %q", ErrImport, i.name, i.module)
 		}
 		if got := signature(m.types[i.typ]); got != want {
-			return fmt.Errorf("%w: function %q of %q is %q, the module wants %q", ErrImport, i.name, i.module, want, got)
+			return fmt.Errorf("%w: function %q of %q is %q, the module expects %q", ErrImport, i.name, i.module, want, got)
 		}
 	}
 	return nil
 }
 
-// startCost is what it takes to lay out memory and tables.
+// startCost returns the cost of initialising memory and tables.
 func (m *module) startCost() uint64 {
 	var cost uint64
 	if m.memory != nil {
@@ -188,8 +192,8 @@ func (r *rewriter) functions() (code []byte, simd bool, err error) {
 	return append(appendU32(nil, n), code...), simd, nil
 }
 
-// growFunction grows the memory by its parameter: beyond what is allowed it
-// fails as memory.grow does, without a charge; else it charges for the pages.
+// growFunction grows the memory by its parameter. Beyond the limit it fails
+// like memory.grow, without a charge; otherwise it charges for the pages.
 func (r *rewriter) growFunction() []byte {
 	e := &emitter{r: r}
 	e.out = append(e.out, opBlock, 0x40, opBlock, 0x40)
@@ -225,7 +229,7 @@ func (r *rewriter) typeIndex(t funcType) uint32 {
 	return uint32(len(r.types) - 1)
 }
 
-// resultBlock is the block type of the block around a whole function.
+// resultBlock returns the block type of the block around a whole function.
 func (r *rewriter) resultBlock(results []byte) []byte {
 	switch len(results) {
 	case 0:
@@ -350,8 +354,8 @@ func (r *rewriter) exports(section func(byte, int, func([]byte) []byte)) {
 	})
 }
 
-// names writes a name section of what the functions are called, so that a
-// trap's trace can be read. Custom sections of the module itself are dropped.
+// names writes a name section with the functions' names, so that a trap's trace
+// is readable. The module's own custom sections are dropped.
 func (r *rewriter) names(out []byte) []byte {
 	var list []uint32
 	for i := range r.m.names {

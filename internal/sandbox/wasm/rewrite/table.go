@@ -1,29 +1,29 @@
 package rewrite
 
-// CostVersion names the table of fuel. Nodes of one job have to agree on it: a
-// changed cost, or any other change of what a program is charged or refused,
-// is another version.
+// CostVersion is the version of the table of fuel. The nodes of a job must
+// agree on it: any change of a cost, or of what a program is charged or refused
+// for, needs a new version.
 const CostVersion = 1
 
-// Version names what Rewrite makes of a module: it changes with every change
-// of that, though it be none of fuel.
+// Version is the version of Rewrite's output. It must change with every change
+// of the output, even if no fuel changes.
 const Version = "1"
 
-// Why instructions are refused.
+// Reasons why instructions are refused.
 const (
 	refThreads   = "threads race, so two runs can differ"
-	refException = "an exception leaves a function without updating its counters"
-	refTail      = "a tail call leaves a function without updating its counters"
+	refException = "exceptions leave a function without updating its counters"
+	refTail      = "tail calls leave a function without updating its counters"
 	refTable     = "tables are not part of the state, so they must not be written"
 	refRelaxed   = "relaxed SIMD differs between processors"
 	refSegment   = "dropped segments are not part of the state"
 	refTyped     = "typed references are not supported"
 )
 
-// Costs, in units of one i32.add: what internal/bench measures, rounded up, so
-// that no class runs longer for its fuel than spec/fuel.md states. Instructions
-// that compile to nothing but structure the code cost nothing; every branch,
-// call and value costs something, so nothing repeats for free.
+// Costs, in units of one i32.add: the measurements of internal/bench, rounded
+// up, so that no class takes longer per fuel than spec/fuel.md states.
+// Instructions that only structure the code cost nothing; every branch, call
+// and value costs something, so nothing repeats for free.
 const (
 	costNone    = 0
 	costOne     = 1
@@ -52,8 +52,8 @@ const (
 	// BulkShift: memory.copy, memory.fill and memory.init cost costBulk and one
 	// fuel for each 1<<BulkShift bytes.
 	BulkShift = 3
-	// PageCost is what a page of 64 KiB costs when a memory begins with it or
-	// grows by it.
+	// PageCost is the cost of each page of 64 KiB in a memory's initial size or
+	// growth.
 	PageCost = 32_768
 )
 
