@@ -341,7 +341,7 @@ func TestDeadTable(t *testing.T) {
 }
 
 func (c *city) deadTable() {
-	c.grow(tier.Pick(0, Width+5, 60))
+	c.grow(tier.Pick(0, 2*Width, 60))
 	client := c.open(c.fresh(), false)
 	c.settle([]*member{client})
 	key := c.key()
