@@ -127,6 +127,7 @@ func (c *city) kill(m *member) {
 		must(c.t, c.net.DisconnectPeers(m.ID(), o.ID()))
 	}
 	must(c.t, m.Close())
+	synctest.Wait() // what it was answering ends too
 }
 
 // settle has hosts enter the DHT, some at a time.
