@@ -289,7 +289,7 @@ func (p *planner) fee(list []Member, b bid) (wire.Sat, error) {
 	}
 	rivals := p.outbids(list, nil)
 	switch {
-	case p.outbids(list, b.outbid) > max(rivals, ceiling):
+	case p.outbids(list, b.outbid) > max(rivals, ceiling, total/Share):
 		return 0, ErrOutbid
 	case rivals > max(ceiling, total/Share) && !(urgent && rivals <= most):
 		return 0, ErrOutbid

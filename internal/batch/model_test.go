@@ -187,7 +187,7 @@ func bitsOf(n int) (b int) {
 }
 
 // ceiling is the most that a transaction may pay, as spec/batch.md states it.
-func (w *world) ceiling(list []Member, vsize int64) wire.Sat {
+func (w *world) ceiling(list []Member, vsize int64, replaces bool) wire.Sat {
 	estimate := min(max(w.market.Estimate, w.market.Relay), MaxRate)
 	var total wire.Sat
 	rival, urgent := false, false
@@ -197,7 +197,7 @@ func (w *world) ceiling(list []Member, vsize int64) wire.Sat {
 		urgent = urgent || m.To > 0 && w.market.Tip >= m.From
 	}
 	limit := max(estimate.Fee(vsize), min((10*estimate).Fee(vsize), total/2))
-	if rival {
+	if rival || replaces {
 		limit = max(limit, total/2)
 	}
 	if rival && urgent {
@@ -237,7 +237,7 @@ func (w *world) check(list []Member, plan Plan) {
 			}
 			continue
 		}
-		switch limit := w.ceiling(members, size); {
+		switch limit := w.ceiling(members, size, t.Replaces != nil); {
 		case len(members) > w.limit || t.Weight > MaxWeight:
 			w.t.Fatalf("%d members, %d WU", len(members), t.Weight)
 		case t.Fee > limit:
@@ -287,7 +287,7 @@ func (w *world) lose() {
 			members = append(members, *w.members[o])
 		}
 		size := contract.VSize(t.Weight)
-		if floor := part(old.sent.Fee, size, contract.VSize(old.weight)); t.Fee < min(floor, w.ceiling(members, size)) {
+		if floor := part(old.sent.Fee, size, contract.VSize(old.weight)); t.Fee < min(floor, w.ceiling(members, size, false)) {
 			w.t.Fatalf("%v for %d vB after a loss, before %v for %d vB", t.Fee, size, old.sent.Fee, contract.VSize(old.weight))
 		}
 		w.counts["after a loss"]++
@@ -357,5 +357,41 @@ func TestModel(t *testing.T) {
 		if run == 0 {
 			t.Log(w.counts)
 		}
+	}
+}
+
+// TestRichMemberLeavesPoorBatch: if the estimate rises so far that the small
+// members of a batch cannot bear it, the valuable one replaces the batch on its
+// own, though the batch paid more than ten times the estimate for so small a
+// transaction.
+func TestRichMemberLeavesPoorBatch(t *testing.T) {
+	const expiry = 1000
+	var list []Member
+	for i := range 250 {
+		m := Member{At: wire.Outpoint{Txid: wire.Hash{1}, Vout: uint32(i)}, Value: 1051, Weight: contract.ClaimInputWeight(0, 1), From: expiry - 144, To: expiry}
+		if i == 0 {
+			m.Value = 1_000_000
+		}
+		list = append(list, m)
+	}
+	p := Make(Market{Tip: expiry - 200, Estimate: 2000}, 250, list)
+	if len(p.Txs) != 1 || len(p.Txs[0].Members) != 250 {
+		t.Fatalf("%d transactions", len(p.Txs))
+	}
+	w := &world{t: t, market: Market{Tip: expiry - 200}}
+	var all []*Member
+	for i := range list {
+		all = append(all, &list[i])
+	}
+	sent := w.transaction(all, p.Txs[0].Fee)
+	for i := range list {
+		list[i].In = sent
+	}
+	p = Make(Market{Tip: expiry - 1, Estimate: 10_000}, 250, list)
+	if len(p.Txs) != 1 || p.Txs[0].Again != nil || p.Txs[0].Replaces == nil || len(p.Txs[0].Members) != 1 || p.Txs[0].Members[0] != list[0].At {
+		t.Fatalf("the valuable claim is not replaced: %+v", p.Txs)
+	}
+	if fee := p.Txs[0].Fee; fee <= sent.Fee || fee > 500_000 {
+		t.Errorf("a fee of %v after %v", fee, sent.Fee)
 	}
 }

@@ -40,6 +40,9 @@ var (
 	ErrConflict = fmt.Errorf("%w: input missing or spent", ErrRejected)
 	// ErrFeeTooLow wraps ErrRejected: a higher fee would be accepted.
 	ErrFeeTooLow = fmt.Errorf("%w: fee too low", ErrRejected)
+	// ErrReplacement wraps ErrFeeTooLow: an unconfirmed transaction spends one of
+	// the inputs, and the fee does not suffice to replace it (BIP125).
+	ErrReplacement = fmt.Errorf("%w: it does not replace an unconfirmed transaction", ErrFeeTooLow)
 )
 
 // Errors of an external node. Each may be temporary; try again later.

@@ -721,7 +721,14 @@ func (s *Sender) refund(ev Connected) ([]Effect, error) {
 	}
 	tx, fee, err := contract.BuildRefund(refunds, s.Terms.RefundTo, ev.FeeRate, 0)
 	if errors.Is(err, contract.ErrUneconomic) {
-		return nil, nil // left on the chain until fees fall
+		// Left on the chain until fees fall; an earlier refund of the same outputs,
+		// at a lower rate, may still confirm.
+		if prev := s.Refund; prev != nil {
+			if free, _, err := contract.BuildRefund(refunds, s.Terms.RefundTo, 0, 0); err == nil && prev.Spends(free) {
+				return []Effect{Broadcast{Tx: prev.Tx}}, nil
+			}
+		}
+		return nil, nil
 	}
 	if err != nil {
 		return nil, err

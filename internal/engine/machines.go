@@ -160,5 +160,8 @@ func Named[S any](tx Tx, kind Kind, name string) (*S, error) {
 		return nil, err
 	}
 	s := new(S)
-	return s, wire.Unmarshal(raw, s)
+	if err := wire.Unmarshal(raw, s); err != nil {
+		return nil, err
+	}
+	return s, nil
 }

@@ -508,6 +508,12 @@ func (c *Client) Broadcast(ctx context.Context, tx *btcwire.MsgTx) error {
 		if !errors.As(err, &node) || node.Code != codeMisc && node.Code != codeParams {
 			return refusal(err)
 		}
+		again := c.ask(ctx, &txid, "sendrawtransaction", text, 0)
+		var second *Error
+		if errors.As(again, &second) && second.said(saidBurn) {
+			return err // it knows the limit: the first answer was a passing failure
+		}
+		return refusal(again)
 	}
 	return refusal(c.ask(ctx, &txid, "sendrawtransaction", text, 0))
 }

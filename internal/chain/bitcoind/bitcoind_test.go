@@ -587,6 +587,18 @@ func TestRefusal(t *testing.T) {
 		}
 		conform.WantErr(t, got, chain.ErrRejected)
 	}
+	// A refusal to replace is one member's fault, a fee under the minimum nobody's.
+	for text, want := range map[string]bool{
+		"insufficient fee, rejecting replacement 00, not enough additional fees to relay": true,
+		"replacement-failed": true,
+		"TX rejected: 00: replacement transaction has an insufficient absolute fee: needs 2000, has 1000": true,
+		"min relay fee not met, 10 < 110":   false,
+		"mempool min fee not met, 10 < 110": false,
+	} {
+		if got := refusal(&Error{Method: "sendrawtransaction", Code: codeRejected, Message: text}); errors.Is(got, chain.ErrReplacement) != want || !errors.Is(got, chain.ErrFeeTooLow) {
+			t.Errorf("%q: %v", text, got)
+		}
+	}
 	for _, other := range []error{&Error{Code: codeInternal, Message: "missing inputs"}, chain.ErrUnavailable, context.Canceled} {
 		if got := refusal(other); got != other {
 			t.Errorf("%v is no refusal, and became %v", other, got)

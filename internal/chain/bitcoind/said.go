@@ -14,12 +14,15 @@ import (
 // (validation.cpp), btcd a sentence (mempool.go, policy.go).
 var (
 	saidOutOfRange = []string{"out of range"} // a height above the tip
+	saidBurn       = []string{"maxburnamount"}
 	saidPruned     = []string{"pruned"}       // a block that was deleted
 
 	saidKnown = []string{"txn-already-in-mempool", "txn-already-known", "already in block chain", "already in utxo set", // Bitcoin Core
 		"already have transaction in mempool", "transaction already exists in blockchain"} // btcd
-	saidFeeTooLow = []string{"min relay fee not met", "mempool min fee not met", "mempool full", "insufficient fee", "replacement-failed", // Bitcoin Core
-		"under the required amount", "insufficient priority", "due to low fees", "insufficient fee rate", "insufficient absolute fee"} // btcd
+	saidReplacement = []string{"insufficient fee", "replacement-failed", "too many potential replacements", // Bitcoin Core
+		"insufficient fee rate", "insufficient absolute fee"} // btcd
+	saidFeeTooLow = []string{"min relay fee not met", "mempool min fee not met", "mempool full", // Bitcoin Core
+		"under the required amount", "insufficient priority", "due to low fees"} // btcd
 	saidConflict = []string{"missing inputs", "inputs missing or spent", "missingorspent", "txn-mempool-conflict", // Bitcoin Core
 		"orphan transaction", "either does not exist or has already been spent", "already spent in mempool"} // btcd
 )
@@ -52,6 +55,8 @@ func refusal(err error) error {
 	switch {
 	case node.said(saidKnown):
 		return nil
+	case node.said(saidReplacement):
+		return fmt.Errorf("%w: %s", chain.ErrReplacement, node.Message)
 	case node.said(saidFeeTooLow):
 		return fmt.Errorf("%w: %s", chain.ErrFeeTooLow, node.Message)
 	case node.said(saidConflict):

@@ -21,6 +21,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -473,6 +474,9 @@ func refusal(err error) error {
 		case btcwire.RejectDuplicate:
 			return fmt.Errorf("%w: %s", chain.ErrConflict, e.Description)
 		case btcwire.RejectInsufficientFee:
+			if strings.Contains(e.Description, "replacement transaction") { // btcd has one code for both
+				return fmt.Errorf("%w: %s", chain.ErrReplacement, e.Description)
+			}
 			return fmt.Errorf("%w: %s", chain.ErrFeeTooLow, e.Description)
 		}
 	case blockchain.RuleError:

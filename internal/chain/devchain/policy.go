@@ -113,7 +113,7 @@ func (c *Chain) policyError(t *btcutil.Tx) error {
 		}
 	}
 	if fee < needs {
-		return fmt.Errorf("%w: a replacement of %v for %d vB, %v is needed", chain.ErrFeeTooLow, fee, r.TxSize, needs)
+		return fmt.Errorf("%w: a replacement of %v for %d vB, %v is needed", chain.ErrReplacement, fee, r.TxSize, needs)
 	}
 	return nil
 }

@@ -123,11 +123,12 @@ var errLate = errors.New("it would confirm too late")
 
 // Broadcast sends the network a transaction that is not a payment of the wallet.
 // why is empty, or the network's reason to refuse it, and tooLow reports that its
-// fee is the reason. A node that cannot be reached is an error.
+// fee is the reason, and not a transaction that it would have to replace, which is
+// one member's. A node that cannot be reached is an error.
 func (c *Coins) Broadcast(ctx context.Context, t *btcwire.MsgTx) (why string, tooLow bool, err error) {
 	err = c.chain.Broadcast(ctx, t)
 	if errors.Is(err, chain.ErrRejected) {
-		return err.Error(), errors.Is(err, chain.ErrFeeTooLow), nil
+		return err.Error(), errors.Is(err, chain.ErrFeeTooLow) && !errors.Is(err, chain.ErrReplacement), nil
 	}
 	return "", false, err
 }

@@ -229,7 +229,7 @@ func (d *Directory) AdvertiseOnce(ctx context.Context, limit wire.Sat) error {
 	switch {
 	case err == nil:
 		d.hintLost.Store(nil)
-	case !errors.Is(err, ErrApart) && ctx.Err() == nil:
+	case !errors.Is(err, ErrApart) && d.cfg.Engine.Synced() && ctx.Err() == nil:
 		d.hintLost.Store(&err)
 	}
 	return err

@@ -28,8 +28,11 @@ type Coins interface {
 	Unconfirmed(engine.Tx) ([]*btcwire.MsgTx, error)
 }
 
-// Engine says what transactions pay.
-type Engine interface{ FeeRate() wire.SatPerKVB }
+// Engine says what transactions pay, and whether the chain is read to its tip.
+type Engine interface {
+	FeeRate() wire.SatPerKVB
+	Synced() bool
+}
 
 // Caller asks others; a *p2p.Host does.
 type Caller interface {
