@@ -266,10 +266,13 @@ func (n *Node) Close() error {
 	if n.stop != nil {
 		n.stop()
 	}
-	err := n.calls.Close()
+	// First what serves: once the other is closed, a payment that passes through
+	// would be refused for good, instead of waiting for this node's return.
+	var err error
 	if n.host != nil {
-		err = errors.Join(err, n.host.Close())
+		err = n.host.Close()
 	}
+	err = errors.Join(err, n.calls.Close())
 	n.running.Wait()
 	err = errors.Join(err, n.err, n.Directory.Save(context.Background()))
 	return errors.Join(err, n.store.Close())
