@@ -63,6 +63,12 @@ func main() {
 		os.Exit(1)
 	}
 	if *out != "" {
+		// What is below this heading is written by hand, and stays.
+		if old, err := os.ReadFile(*out); err == nil {
+			if i := bytes.Index(old, []byte("\n## The house\n")); i >= 0 {
+				b.Write(old[i:])
+			}
+		}
 		if err := os.WriteFile(*out, b.Bytes(), 0o644); err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)
 			os.Exit(1)
