@@ -25,7 +25,7 @@ type (
 	Broadcasted struct {
 		Err    string
 		Txid   wire.Hash // of Broadcast's
-		TooLow bool      // refused because of its fee, for which no member is at fault
+		TooLow bool      // refused because its fee is under the minimum, which is no member's fault
 	}
 	// Restored says that the home was restored from a backup, so actions since
 	// the backup are unknown. Height is the chain's height, or 0 if unknown.
@@ -231,7 +231,8 @@ type (
 	// CloseBuilt or CloseFailed.
 	CloseDue struct {
 		Rate wire.SatPerKVB
-		// Urgent closes replace an earlier transaction at a higher fee.
+		// Urgent means that the window before the deadline has begun. It does not
+		// set the fee: batch derives that from the height.
 		Urgent bool
 	}
 	// Broadcast broadcasts a signed transaction. Its result is Broadcasted.

@@ -178,7 +178,8 @@ type (
 	// them, is ClaimBuilt or ClaimFailed.
 	ClaimDue struct {
 		Rate wire.SatPerKVB
-		// Urgent claims replace an earlier transaction at a higher fee.
+		// Urgent means that the window before the deadline has begun. It does not
+		// set the fee: batch derives that from the height.
 		Urgent bool
 	}
 )
