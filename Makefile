@@ -7,6 +7,7 @@ all: lint test
 
 # Before each commit: at most 90 s on two idle cores.
 short:
+	@test -z "$$(gofmt -l . | tee /dev/stderr)"
 	go test -short ./...
 
 # Before each merge: at most 5 minutes.

@@ -25,7 +25,7 @@ type (
 	Broadcasted struct {
 		Err    string
 		Txid   wire.Hash // of Broadcast's
-		TooLow bool      // refused because its fee is under the minimum, which is no member's fault
+		TooLow bool      // the fee is under the minimum; a lone transaction may pass
 	}
 	// Restored says that the home was restored from a backup, so actions since
 	// the backup are unknown. Height is the chain's height, or 0 if unknown.

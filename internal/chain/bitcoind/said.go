@@ -15,7 +15,7 @@ import (
 var (
 	saidOutOfRange = []string{"out of range"} // a height above the tip
 	saidBurn       = []string{"maxburnamount"}
-	saidPruned     = []string{"pruned"}       // a block that was deleted
+	saidPruned     = []string{"pruned"} // a block that was deleted
 
 	saidKnown = []string{"txn-already-in-mempool", "txn-already-known", "already in block chain", "already in utxo set", // Bitcoin Core
 		"already have transaction in mempool", "transaction already exists in blockchain"} // btcd
