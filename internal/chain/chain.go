@@ -75,6 +75,30 @@ type Fees struct {
 // none.
 func (f Fees) Least() wire.SatPerKVB { return max(f.Relay, f.Mempool) }
 
+// ConfirmTarget is the number of blocks within which our transactions should
+// confirm.
+const ConfirmTarget = 6
+
+// MaxEstimate is the highest estimate that is believed. An urgent claim may pay
+// ten times the estimate, which is then wire.MaxFeeRate. A
+// payment may name a higher rate.
+const MaxEstimate = wire.MaxFeeRate / 10
+
+// Estimate returns the node's estimate for ConfirmTarget, at most MaxEstimate.
+// Only a node that relays nothing below a higher rate gets more, up to
+// wire.MaxFeeRate.
+func Estimate(ctx context.Context, b interface {
+	FeeRate(context.Context, int) (wire.SatPerKVB, error)
+	Fees(context.Context) (Fees, error)
+}) (wire.SatPerKVB, error) {
+	rate, err := b.FeeRate(ctx, ConfirmTarget)
+	if err != nil || rate <= MaxEstimate {
+		return rate, err
+	}
+	fees, err := b.Fees(ctx)
+	return min(max(MaxEstimate, fees.Least()), wire.MaxFeeRate), err
+}
+
 // Backend is Bitgram's interface to a Bitcoin node. It is safe for concurrent
 // use. Every method respects its context.
 type Backend interface {

@@ -15,6 +15,7 @@ import (
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/testing/tier"
+	"github.com/bitgram/bitgram/internal/wallet"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -152,7 +153,7 @@ func TestMarkets(t *testing.T) {
 			w.fund(sender, 2*purse)
 			addr, _, err := payer.node.NewAddress(t.Context())
 			must(t, err)
-			_, err = sender.node.Pay(t.Context(), addr, purse, 0)
+			_, err = sender.node.Pay(t.Context(), addr, purse, wallet.Fee{})
 			must(t, err)
 			w.mine(1)
 			open := func() bank.ID {

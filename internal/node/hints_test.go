@@ -13,6 +13,7 @@ import (
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/internal/testing/tier"
+	"github.com/bitgram/bitgram/internal/wallet"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -52,7 +53,7 @@ func TestOnlyTheChain(t *testing.T) {
 	w.fund(rich, 1_000_000)
 	register := func(h blockname.Hint, burn wire.Sat) {
 		t.Helper()
-		_, err := rich.node.Register(t.Context(), h, burn, 0)
+		_, err := rich.node.Register(t.Context(), h, burn, wallet.Fee{})
 		must(t, err)
 		w.mine(1)
 	}

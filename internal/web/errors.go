@@ -70,6 +70,7 @@ var codes = []struct {
 	{wallet.ErrOut, api.CodeAlreadySent},
 	{wallet.ErrNotBumpable, api.CodeNotBumpable},
 	{wallet.ErrAmount, api.CodeAmount},
+	{wallet.ErrFee, api.CodeFee},
 	{node.ErrNoMessage, api.CodeUnknownMessage},
 	{node.ErrAmbiguous, api.CodeAmbiguous},
 	{node.ErrUnread, api.CodeUnread},

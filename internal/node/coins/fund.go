@@ -21,7 +21,7 @@ func (c *Coins) Lock(tx engine.Tx, ref engine.Ref, amount wire.Sat, weight int64
 	if err != nil {
 		return nil, nil, err
 	}
-	p, err = c.wallet.Lock(tx, ref.ID[:], amount, weight, c.engine.FeeRate(), at.Height)
+	p, err = c.wallet.Lock(tx, ref.ID[:], amount, weight, c.lastRate(), at.Height)
 	if errors.As(err, &short) {
 		return nil, short, tx.Put(bucketWaiting, ref.ID[:], []byte(ref.Kind))
 	}
