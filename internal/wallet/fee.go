@@ -36,7 +36,7 @@ func Ceiling(amount wire.Sat) wire.Sat { return max(feeFree, amount/feeShare) }
 // ceiling. estimate is the node's. For a child that pays for its parent, the
 // parent's payments count.
 func (w *Wallet) CheckFee(tx Tx, txid wire.Hash, f Fee, estimate wire.SatPerKVB) error {
-	fee, paid, err := w.cost(tx, txid)
+	fee, paid, _, err := w.Cost(tx, txid)
 	if err != nil {
 		return err
 	}
@@ -58,37 +58,38 @@ func (w *Wallet) CheckFee(tx Tx, txid wire.Hash, f Fee, estimate wire.SatPerKVB)
 // perVB prints a rate in the unit that people use.
 func perVB(r wire.SatPerKVB) string { return fmt.Sprintf("%.4g sat/vB", float64(r)/1000) }
 
-// cost returns the fee of one of our own transactions, and what it and its
-// unconfirmed ancestors of ours pay to others.
-func (w *Wallet) cost(tx Tx, txid wire.Hash) (fee, paid wire.Sat, err error) {
-	s, _, err := w.sent(tx, txid)
+// Cost returns the fee of one of our own transactions, its size in vbytes, and
+// what it and its unconfirmed ancestors of ours pay to others. It returns
+// ErrUnknownTx for any other transaction.
+func (w *Wallet) Cost(tx Tx, txid wire.Hash) (fee, paid wire.Sat, size int64, err error) {
+	s, own, err := w.sent(tx, txid)
 	if err != nil {
-		return 0, 0, err
+		return 0, 0, 0, err
 	}
 	if s == nil {
-		return 0, 0, ErrUnknownTx
+		return 0, 0, 0, ErrUnknownTx
 	}
 	on := map[wire.Hash]bool{}
 	if err := w.ancestors(tx, txid, on); err != nil {
-		return 0, 0, err
+		return 0, 0, 0, err
 	}
 	for id := range on {
 		_, t, err := w.sent(tx, id)
 		if err != nil {
-			return 0, 0, err
+			return 0, 0, 0, err
 		}
 		if t == nil {
 			continue
 		}
 		for _, o := range t.TxOut {
-			own, err := tx.Get(bucketScript, o.PkScript)
+			known, err := tx.Get(bucketScript, o.PkScript)
 			if err != nil {
-				return 0, 0, err
+				return 0, 0, 0, err
 			}
-			if own == nil {
+			if known == nil {
 				paid += wire.Sat(o.Value)
 			}
 		}
 	}
-	return s.Fee, paid, nil
+	return s.Fee, paid, vsize(own), nil
 }

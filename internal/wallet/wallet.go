@@ -725,30 +725,18 @@ func (w *Wallet) pick(tx Tx, amount wire.Sat, weight int64, rate wire.SatPerKVB,
 // shortfall returns by how much our own unconfirmed transactions together pay
 // less than rate. Miners include their descendants no earlier than them.
 func (w *Wallet) shortfall(tx Tx, txids map[wire.Hash]bool, rate wire.SatPerKVB) wire.Sat {
-	var fees wire.Sat
-	var size int64
+	fees, size := w.sum(tx, txids)
+	return max(rate.Fee(size)-fees, 0)
+}
+
+// sum adds up the fees and sizes of our own transactions.
+func (w *Wallet) sum(tx Tx, txids map[wire.Hash]bool) (fees wire.Sat, size int64) {
 	for txid := range txids {
 		if s, t, err := w.sent(tx, txid); err == nil && s != nil {
 			fees, size = fees+s.Fee, size+vsize(t)
 		}
 	}
-	return max(rate.Fee(size)-fees, 0)
-}
-
-// rate returns the fee rate of our own transactions together.
-func (w *Wallet) rate(tx Tx, txids map[wire.Hash]bool) (wire.SatPerKVB, error) {
-	var fees wire.Sat
-	var size int64
-	for txid := range txids {
-		s, t, err := w.sent(tx, txid)
-		if err != nil {
-			return 0, err
-		}
-		if s != nil {
-			fees, size = fees+s.Fee, size+vsize(t)
-		}
-	}
-	return wire.SatPerKVB(int64(fees) * 1000 / max(size, 1)), nil
+	return fees, size
 }
 
 func vsize(t *btcwire.MsgTx) int64 {
@@ -1026,11 +1014,8 @@ func (w *Wallet) child(tx Tx, txid wire.Hash, s *Sent, parent *btcwire.MsgTx, ra
 		return nil, err
 	}
 	size := contract.VSize(contract.TxOverheadWeight + contract.KeySpendInputWeight + contract.P2TROutputWeight)
-	now, err := w.rate(tx, on)
-	if err != nil {
-		return nil, err
-	}
-	rate = max(rate, now+increment)
+	fees, all := w.sum(tx, on)
+	rate = max(rate, wire.SatPerKVB(int64(fees)*1000/all)+increment)
 	fee := rate.Fee(size) + w.shortfall(tx, on, rate)
 	rest := wire.Sat(parent.TxOut[s.Change].Value) - fee
 	if rest < contract.Dust {

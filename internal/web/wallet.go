@@ -19,14 +19,14 @@ func (s *Server) walletRoutes(to huma.API) {
 	on(s, to, "POST", "/wallet/address", "Create a new bitcoin address", func(ctx context.Context, n *node.Node, _ *none) (a struct {
 		Address string `json:"address"`
 	}, err error) {
-		a.Address, _, err = n.NewAddress(ctx)
+		a.Address, _, err = n.Coins.NewAddress(ctx)
 		return a, err
 	})
 	on(s, to, "GET", "/wallet/history", "List the wallet's transactions", func(ctx context.Context, n *node.Node, _ *none) (list struct {
 		Transactions []api.Transaction `json:"transactions"`
 	}, err error) {
 		list.Transactions = []api.Transaction{}
-		records, err := n.History(ctx)
+		records, err := n.Coins.History(ctx)
 		for _, r := range records {
 			list.Transactions = append(list.Transactions, api.Transaction{Txid: displayed(r.Txid), Height: uint32(r.Height), Kept: r.Kept, In: r.In, Out: r.Out})
 		}
@@ -38,7 +38,7 @@ func (s *Server) walletRoutes(to huma.API) {
 		Rate   int64  `query:"rate_sat_per_kvb" minimum:"0" maximum:"10000000" doc:"fee rate; 0 for the node's estimate"`
 		Max    int64  `query:"max_fee_sat" minimum:"0" doc:"maximum fee, and permission to pay it; 0 for the default ceiling"`
 	}) (api.Payment, error) {
-		t, err := n.Pay(ctx, in.To, wire.Sat(in.Amount), wallet.Fee{Rate: wire.SatPerKVB(in.Rate), Max: wire.Sat(in.Max)})
+		t, err := n.Coins.Pay(ctx, in.To, wire.Sat(in.Amount), wallet.Fee{Rate: wire.SatPerKVB(in.Rate), Max: wire.Sat(in.Max)})
 		if err != nil {
 			return api.Payment{}, err
 		}
@@ -51,7 +51,7 @@ func (s *Server) walletRoutes(to huma.API) {
 		if err != nil {
 			return api.Payment{}, err
 		}
-		return api.Payment{Txid: in.Txid}, n.Abandon(ctx, h)
+		return api.Payment{Txid: in.Txid}, n.Coins.Abandon(ctx, h)
 	})
 	on(s, to, "POST", "/wallet/bump", "Raise the fee of an unconfirmed payment by replacing it, or of a message's funding with a child transaction", func(ctx context.Context, n *node.Node, in *struct {
 		Txid string `query:"txid" required:"true"`
@@ -62,7 +62,7 @@ func (s *Server) walletRoutes(to huma.API) {
 		if err != nil {
 			return api.Payment{}, err
 		}
-		t, err := n.Bump(ctx, h, wallet.Fee{Rate: wire.SatPerKVB(in.Rate), Max: wire.Sat(in.Max)})
+		t, err := n.Coins.Bump(ctx, h, wallet.Fee{Rate: wire.SatPerKVB(in.Rate), Max: wire.Sat(in.Max)})
 		if err != nil {
 			return api.Payment{}, err
 		}
