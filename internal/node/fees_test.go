@@ -285,3 +285,55 @@ func TestRateOfTheMoment(t *testing.T) {
 		t.Errorf("the second try pays %d sat/kvB", got)
 	}
 }
+
+// filling is a chain whose node's mempool fills when it is asked for its policy.
+type filling struct {
+	chain.Backend
+	fill atomic.Pointer[func()]
+}
+
+func (f *filling) Fees(ctx context.Context) (chain.Fees, error) {
+	if fill := f.fill.Swap(nil); fill != nil {
+		(*fill)()
+	}
+	return f.Backend.Fees(ctx)
+}
+
+// TestFeeRises: the node's minimum rises between the quotes and the funding. The
+// funding is not signed; the message asks again and is paid for at the new rate.
+func TestFeeRises(t *testing.T) {
+	p := devchain.Policy{Relay: 100, Increment: 1000, Market: 1000}
+	w := newTown(t, 3, devchain.WithPolicy(p))
+	h := w.homes["sender"]
+	w.fund(h, 1_000_000)
+	must(t, h.node.Close())
+	f := &filling{Backend: h.cfg.Chain}
+	h.cfg.Chain = f
+	h.open()
+	must(t, h.node.Coins.Synced(t.Context()))
+	fill := func() {
+		p.Full, p.Market = 5000, 5000
+		must(t, w.chain.SetPolicy(t.Context(), p))
+	}
+	f.fill.Store(&fill)
+	ref := w.send([]byte("at last"), wire.PerAgent)
+	state, err := h.node.Engine().State(t.Context(), ref)
+	must(t, err)
+	s := state.(deal.Sender)
+	if s.Phase != deal.SenderPublished || s.Attempt != 1 {
+		t.Fatalf("%v in attempt %d: %s", s.Phase, s.Attempt, s.Failure)
+	}
+	must(t, h.node.store.View(t.Context(), func(x engine.Tx) error {
+		fee, _, size, err := h.node.wallet.(*wallet.Wallet).Cost(x, s.Txid)
+		if fee < wire.SatPerKVB(5000).Fee(size) {
+			t.Errorf("the funding pays %v for %d vB", fee, size)
+		}
+		return err
+	}))
+	w.mine(1)
+	b, err := h.node.Coins.Balance(t.Context())
+	must(t, err)
+	if b.Locked != 0 || b.Pending != 0 {
+		t.Errorf("%+v", b)
+	}
+}

@@ -77,6 +77,9 @@ type Wallet interface {
 	// Send pays an amount, Bump replaces a payment by one that pays more.
 	Send(tx wallet.Tx, script []byte, amount wire.Sat, rate wire.SatPerKVB, tip wire.Height) (*btcwire.MsgTx, error)
 	Bump(tx wallet.Tx, txid wire.Hash, rate, increment wire.SatPerKVB) (*btcwire.MsgTx, error)
+	// Cost returns the fee and size of an own transaction, and what it pays to
+	// others, or ErrUnknownTx.
+	Cost(tx wallet.Tx, txid wire.Hash) (fee, paid wire.Sat, size int64, err error)
 	// CheckFee returns wallet.ErrFee if the fee of an own transaction is above
 	// the ceiling.
 	CheckFee(tx wallet.Tx, txid wire.Hash, fee wallet.Fee, estimate wire.SatPerKVB) error

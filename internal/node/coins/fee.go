@@ -50,4 +50,16 @@ func (c *Coins) increment(ctx context.Context) wire.SatPerKVB {
 	return fees.Increment
 }
 
+// least returns the minimum rate that the node accepts now, or 0 if that is not
+// known.
+func (c *Coins) least(ctx context.Context) wire.SatPerKVB {
+	within, cancel := context.WithTimeout(ctx, rateWait)
+	defer cancel()
+	fees, err := c.chain.Fees(within)
+	if err != nil {
+		return 0
+	}
+	return fees.Least()
+}
+
 const defaultIncrement wire.SatPerKVB = 1000
