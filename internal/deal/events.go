@@ -19,8 +19,12 @@ type (
 	// Disconnected reports a block that left the active chain.
 	Disconnected struct{ contract.Undo }
 	// Broadcasted is the result of Broadcast and Publish. Err is empty, or the
-	// reason why the network refuses the transaction.
-	Broadcasted struct{ Err string }
+	// network's reason to refuse the transaction. Low means that a funding is not
+	// signed because the node's minimum fee rate has risen above its own.
+	Broadcasted struct {
+		Err string
+		Low bool
+	}
 	// Restored says that the home was restored from a backup, so actions since
 	// the backup are unknown. CopyHere says whether an agent's sealed copy is
 	// on disk.
