@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/bitgram/bitgram/internal/bank"
+	"github.com/bitgram/bitgram/internal/node/banking"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/penny"
@@ -36,7 +37,7 @@ func refusal(err error) wire.Code {
 // one at the end.
 func (w *town) deepBank(from, to *home, jumps int) (id bank.ID, p bank.Payer, u *penny.Purse, list []byte, held uint32) {
 	w.t.Helper()
-	id, err := from.node.OpenBank(w.t.Context(), BankTerms{Peer: to.peer(), Value: 10_000, Rungs: 64, PerRung: 10_000, Blocks: 300, MaxFee: 10_000})
+	id, err := from.node.Banks.OpenBank(w.t.Context(), banking.Terms{Peer: to.peer(), Value: 10_000, Rungs: 64, PerRung: 10_000, Blocks: 300, MaxFee: 10_000})
 	must(w.t, err)
 	w.settle()
 	w.mine(3)
@@ -118,7 +119,7 @@ func TestLongPaymentIsStored(t *testing.T) {
 	w.fund(from, 1_000_000)
 	id := w.opened(from, to, 50_000, 14, 20_000)
 	for _, n := range []uint32{1, 3 * wire.MaxJump, 200} {
-		_, err := from.node.PayPennies(t.Context(), id, n, Streaming{Window: 64})
+		_, err := from.node.Banks.PayPennies(t.Context(), id, n, banking.Streaming{Window: 64})
 		must(t, err)
 	}
 	if y := w.payeeOf(to, id); y.Count() != 3*wire.MaxJump+201 {
@@ -201,7 +202,10 @@ func TestRoutesTellNoBalance(t *testing.T) {
 		return lo, hi, asked
 	}
 	before, _, _ := probe()
-	must(t, func() error { _, err := banker.node.PayPennies(t.Context(), second, 100, Streaming{}); return err }())
+	must(t, func() error {
+		_, err := banker.node.Banks.PayPennies(t.Context(), second, 100, banking.Streaming{})
+		return err
+	}())
 	must(t, func() error {
 		_, err := banker.node.Engine().Tell(t.Context(), payerRef(second), bank.Assigned{ID: wire.Hash{1}, Index: 1, Amount: 1_234_567, Relayed: true})
 		return err
