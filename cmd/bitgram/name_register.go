@@ -14,7 +14,7 @@ import (
 
 	"github.com/bitgram/bitgram/blockname"
 	"github.com/bitgram/bitgram/internal/api"
-	"github.com/bitgram/bitgram/internal/node"
+	"github.com/bitgram/bitgram/internal/node/directory"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -138,7 +138,7 @@ func untilNamed(ctx context.Context, client *api.Client, paid *api.Offer) ([]api
 		case len(o.Now) > 0 && o.Now[0].Text == paid.Text && o.Now[0].Burned >= sum:
 			return o.Now, nil
 		case lost(o.Now, paid.Text, sum):
-			return nil, fmt.Errorf("%w: %s has the name now", node.ErrOutbid, o.Now[0].Text)
+			return nil, fmt.Errorf("%w: %s has the name now", directory.ErrOutbid, o.Now[0].Text)
 		}
 		select {
 		case <-time.After(300 * time.Millisecond):

@@ -12,6 +12,7 @@ import (
 
 	"github.com/bitgram/bitgram/internal/daemon"
 	"github.com/bitgram/bitgram/internal/node"
+	"github.com/bitgram/bitgram/internal/node/directory"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -55,7 +56,7 @@ func (a *app) upCommand() *cobra.Command {
 				return fmt.Errorf("%w: --max-burn %d: must not be negative", errUsage, o.maxBurn)
 			}
 			if o.advertise {
-				cfg.Advertise = &node.Advertise{MaxBurn: wire.Sat(o.maxBurn)}
+				cfg.Advertise = &directory.Advertise{MaxBurn: wire.Sat(o.maxBurn)}
 			}
 			if o.agent {
 				if cfg.Policy, err = o.policy(keys.Network); err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/deal"
-	"github.com/bitgram/bitgram/internal/node"
+	"github.com/bitgram/bitgram/internal/node/banking"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -132,7 +132,7 @@ func (o *bankFlags) fees() (*wire.Fees, error) {
 }
 
 // banking reads the flags about penny banks.
-func (o *upOptions) banking() (*node.Banking, error) {
+func (o *upOptions) banking() (*banking.Policy, error) {
 	for _, f := range []struct {
 		name         string
 		value, least int64
@@ -141,7 +141,7 @@ func (o *upOptions) banking() (*node.Banking, error) {
 			return nil, fmt.Errorf("%w: --%s %d: must be at least %d", errUsage, f.name, f.value, f.least)
 		}
 	}
-	b := &node.Banking{Policy: bank.Policy{MinValue: wire.Sat(o.bank.min), MaxRungs: wire.MaxRungs, MaxRung: wire.Sat(o.bank.rung), MaxBanks: o.bank.max}, Back: wire.Sat(o.bank.back)}
+	b := &banking.Policy{Policy: bank.Policy{MinValue: wire.Sat(o.bank.min), MaxRungs: wire.MaxRungs, MaxRung: wire.Sat(o.bank.rung), MaxBanks: o.bank.max}, Back: wire.Sat(o.bank.back)}
 	var err error
 	if o.bank.banker {
 		b.Fees, err = o.bank.fees()

@@ -20,6 +20,8 @@ import (
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/home"
 	"github.com/bitgram/bitgram/internal/node"
+	"github.com/bitgram/bitgram/internal/node/banking"
+	"github.com/bitgram/bitgram/internal/node/directory"
 	"github.com/bitgram/bitgram/internal/web"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -34,11 +36,11 @@ type Config struct {
 	Policy *deal.Policy
 	// Banking makes it a payee of penny banks, which also listens on Listen; nil
 	// for none.
-	Banking *node.Banking
+	Banking *banking.Policy
 	// Hints is the first block that is read for names and seeds; nil to read none.
 	Hints *wire.Height
 	// Advertise keeps the agent's own hint on the chain; nil for none.
-	Advertise *node.Advertise
+	Advertise *directory.Advertise
 	// MaxMessage is the largest message that is fetched for the home, in bytes.
 	MaxMessage uint64
 	Listen     []string
@@ -316,7 +318,7 @@ func (c Chain) fund(ctx context.Context, b chain.Backend, n *node.Node, log *slo
 	if !ok {
 		return nil
 	}
-	_, script, err := n.NewAddress(ctx)
+	_, script, err := n.Coins.NewAddress(ctx)
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/bitgram/bitgram/internal/chain/devchain"
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/deal"
+	"github.com/bitgram/bitgram/internal/node/banking"
 	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -51,18 +52,18 @@ func TestCloseFee(t *testing.T) {
 	m := &moving{Backend: to.cfg.Chain}
 	m.rate.Store(1000)
 	to.cfg.Chain = m
-	to.cfg.Banking = &Banking{Policy: taking}
+	to.cfg.Banking = &banking.Policy{Policy: taking}
 	to.cfg.Listen = []string{"/ip4/127.0.0.1/tcp/0"}
 	to.start()
 	w.mine(1)
 	w.fund(from, 1_000_000)
-	id, err := from.node.OpenBank(t.Context(), BankTerms{Peer: to.peer(), Value: 10_000, Rungs: 14, PerRung: 100, Blocks: 90, MaxFee: 10_000})
+	id, err := from.node.Banks.OpenBank(t.Context(), banking.Terms{Peer: to.peer(), Value: 10_000, Rungs: 14, PerRung: 100, Blocks: 90, MaxFee: 10_000})
 	must(t, err)
 	w.settle()
 	w.mine(3)
 	w.pay(from, id, 1400)
 	m.hold.Store(true)
-	must(t, to.node.CloseBank(t.Context(), payeeRef(id)))
+	must(t, to.node.Banks.CloseBank(t.Context(), payeeRef(id)))
 	w.settle()
 	y := w.payeeOf(to, id)
 	share := y.Ladder.Share(14)
@@ -114,7 +115,7 @@ func TestFeeTooLow(t *testing.T) {
 	m := &moving{Backend: to.cfg.Chain}
 	m.rate.Store(1000)
 	to.cfg.Chain = m
-	to.cfg.Banking = &Banking{Policy: taking}
+	to.cfg.Banking = &banking.Policy{Policy: taking}
 	to.cfg.Listen = []string{"/ip4/127.0.0.1/tcp/0"}
 	to.start()
 	w.mine(1)
@@ -123,8 +124,8 @@ func TestFeeTooLow(t *testing.T) {
 	w.pay(from, a, 1400)
 	w.pay(from, b, 1400)
 	m.low.Store(true)
-	must(t, to.node.CloseBank(t.Context(), payeeRef(a)))
-	must(t, to.node.CloseBank(t.Context(), payeeRef(b)))
+	must(t, to.node.Banks.CloseBank(t.Context(), payeeRef(a)))
+	must(t, to.node.Banks.CloseBank(t.Context(), payeeRef(b)))
 	w.settle()
 	w.mine(2)
 	m.low.Store(false)
@@ -150,13 +151,13 @@ func TestMarkets(t *testing.T) {
 			payer.start()
 			const purse = 1_000_000
 			w.fund(sender, 2*purse)
-			addr, _, err := payer.node.NewAddress(t.Context())
+			addr, _, err := payer.node.Coins.NewAddress(t.Context())
 			must(t, err)
-			_, err = sender.node.Pay(t.Context(), addr, purse, 0)
+			_, err = sender.node.Coins.Pay(t.Context(), addr, purse, 0)
 			must(t, err)
 			w.mine(1)
 			open := func() bank.ID {
-				id, err := payer.node.OpenBank(t.Context(), BankTerms{Peer: payee.peer(), Value: 200_000, Rungs: 14, PerRung: 100, Blocks: 90, MaxFee: 50_000})
+				id, err := payer.node.Banks.OpenBank(t.Context(), banking.Terms{Peer: payee.peer(), Value: 200_000, Rungs: 14, PerRung: 100, Blocks: 90, MaxFee: 50_000})
 				must(t, err)
 				w.settle()
 				return id
@@ -170,7 +171,7 @@ func TestMarkets(t *testing.T) {
 			must(t, w.chain.SetPolicy(t.Context(), after))
 			w.mine(4)
 			w.pay(payer, paid, 700)
-			must(t, payee.node.CloseBank(t.Context(), payeeRef(paid)))
+			must(t, payee.node.Banks.CloseBank(t.Context(), payeeRef(paid)))
 			w.settle()
 			var s deal.Sender
 			for blocks := 0; ; blocks++ {
@@ -194,7 +195,7 @@ func TestMarkets(t *testing.T) {
 			earned := wire.Sat(0)
 			for name, h := range w.homes {
 				if h.cfg.Policy != nil {
-					b, err := h.node.Balance(t.Context())
+					b, err := h.node.Coins.Balance(t.Context())
 					must(t, err)
 					earned += b.Confirmed
 					t.Logf("%s has %v", name, b.Confirmed)

@@ -16,6 +16,7 @@ import (
 	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/node/banking"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/penny"
@@ -46,7 +47,7 @@ func TestReserveIsBelievedToALimit(t *testing.T) {
 	fees := &wire.Fees{Base: 100, PPM: 1000}
 	from, one := w.home("payer", nil), w.payee("one", fees)
 	two := w.home("two", nil)
-	two.cfg.Banking = &Banking{Policy: taking, Fees: fees}
+	two.cfg.Banking = &banking.Policy{Policy: taking, Fees: fees}
 	two.cfg.Listen = []string{"/ip4/127.0.0.1/tcp/0"}
 	two.cfg.ServeBanks = func(b p2p.Banks) p2p.Banks { return greedy{b} }
 	two.start()
@@ -60,7 +61,7 @@ func TestReserveIsBelievedToALimit(t *testing.T) {
 	w.opened(from, one, 90_000, 126, 10)
 	second := w.opened(one, two, 90_000, 126, 10)
 	w.opened(two, to, 90_000, 126, 10)
-	id, err := from.node.PayTo(t.Context(), Payment{To: to.node.Key(), Amount: 10_000, Step: 10_000, MaxFee: 1_000_000})
+	id, err := from.node.Banks.PayTo(t.Context(), banking.Payment{To: to.node.Key(), Amount: 10_000, Step: 10_000, MaxFee: 1_000_000})
 	must(t, err)
 	for end := time.Now().Add(5 * time.Minute); !w.sending(from, id).Ended; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
@@ -222,7 +223,7 @@ func TestPairLimit(t *testing.T) {
 	w.settle()
 	w.mine(3)
 	var held wire.Sat
-	must(t, b.node.Payers(t.Context(), func(p bank.Payer) error {
+	must(t, b.node.Banks.Payers(t.Context(), func(p bank.Payer) error {
 		if p.State() != bank.StateFailed {
 			held += p.Ladder.Value
 		}
@@ -246,7 +247,7 @@ func TestResumeAfterRestore(t *testing.T) {
 	key := to.node.Key()
 	must(t, to.node.Close())
 	delete(w.homes, "payee")
-	pay, err := from.node.PayTo(t.Context(), Payment{To: key, Amount: 50_000_000})
+	pay, err := from.node.Banks.PayTo(t.Context(), banking.Payment{To: key, Amount: 50_000_000})
 	must(t, err)
 	saved := from.save("old")
 	to.start()
@@ -262,7 +263,7 @@ func TestResumeAfterRestore(t *testing.T) {
 	until("it is not paid", func() bool { return w.sending(from, pay).Done() })
 	before := w.payeeOf(to, id)
 	from.lose(saved)
-	must(t, from.node.ResumePayment(t.Context(), pay))
+	must(t, from.node.Banks.ResumePayment(t.Context(), pay))
 	until("it does not end again", func() bool { return w.sending(from, pay).Ended })
 	if s := w.sending(from, pay); !s.Done() {
 		t.Errorf("%s: %s", s.State(), s.Why)
@@ -308,7 +309,7 @@ func TestPayeeThatAcknowledgesNothing(t *testing.T) {
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	if _, err := from.node.PayPennies(ctx, id, 10, Streaming{Each: true, Window: 4}); !errors.Is(err, bank.ErrBadBank) {
+	if _, err := from.node.Banks.PayPennies(ctx, id, 10, banking.Streaming{Each: true, Window: 4}); !errors.Is(err, bank.ErrBadBank) {
 		t.Errorf("%v", err)
 	}
 	delete(w.homes, "payer") // its order is never carried out: it does not come to rest

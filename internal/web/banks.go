@@ -13,6 +13,7 @@ import (
 	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/node"
+	"github.com/bitgram/bitgram/internal/node/banking"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/penny"
 	"github.com/bitgram/bitgram/wire"
@@ -111,15 +112,15 @@ func (s *Server) reach(ctx context.Context, n *node.Node, text string) (bank.Pee
 	}
 	wait, cancel := context.WithTimeout(ctx, reachTime)
 	defer cancel()
-	if err := n.WaitNetwork(wait); err != nil {
+	if err := n.Directory.WaitNetwork(wait); err != nil {
 		return p, err
 	}
-	ad, err := n.FindAgent(wait, p.Key)
+	ad, err := n.Directory.FindAgent(wait, p.Key)
 	for errors.Is(err, p2p.ErrNotFound) && wait.Err() == nil {
 		// An agent that has just started is not in the DHT yet.
 		select {
 		case <-time.After(reachAgain):
-			ad, err = n.FindAgent(wait, p.Key)
+			ad, err = n.Directory.FindAgent(wait, p.Key)
 		case <-wait.Done():
 		}
 	}
@@ -140,7 +141,7 @@ type BankByID struct {
 
 // bankNow finds a bank and shows it.
 func (s *Server) bankNow(ctx context.Context, n *node.Node, id string) (v api.Bank, state any, err error) {
-	if state, err = n.FindBank(ctx, id); err != nil {
+	if state, err = n.Banks.FindBank(ctx, id); err != nil {
 		return v, nil, err
 	}
 	rate := n.Engine().FeeRate()
@@ -150,7 +151,7 @@ func (s *Server) bankNow(ctx context.Context, n *node.Node, id string) (v api.Ba
 	case bank.Payee:
 		return s.showPayee(&b, rate), state, nil
 	}
-	return v, nil, fmt.Errorf("%w: %s is a payment", node.ErrNoBank, id)
+	return v, nil, fmt.Errorf("%w: %s is a payment", banking.ErrNoBank, id)
 }
 
 // payerOf finds a bank of which this home is the payer.
@@ -177,13 +178,13 @@ type opening struct {
 }
 
 // bankTerms are the terms that an opening asks for.
-func (s *Server) bankTerms(in *opening) node.BankTerms {
+func (s *Server) bankTerms(in *opening) banking.Terms {
 	m := bank.MarginsFor(s.cfg.Network)
 	per := (in.Pennies + in.Rungs - 1) / in.Rungs
 	if per*in.Rungs > penny.MaxSeq {
 		per = in.Pennies / in.Rungs
 	}
-	return node.BankTerms{Value: wire.Sat(in.Value), Rungs: in.Rungs, PerRung: per,
+	return banking.Terms{Value: wire.Sat(in.Value), Rungs: in.Rungs, PerRung: per,
 		Blocks: max(m.MinLife+m.Conf+3, uint32(in.Days*float64(m.BlocksPerDay))), MaxFee: wire.Sat(in.MaxFee), Memo: in.Memo}
 }
 
@@ -193,13 +194,13 @@ func (s *Server) bankRoutes(to huma.API) {
 	}, err error) {
 		list.Banks = []api.Bank{}
 		rate := n.Engine().FeeRate()
-		if err = n.Payers(ctx, func(p bank.Payer) error {
+		if err = n.Banks.Payers(ctx, func(p bank.Payer) error {
 			list.Banks = append(list.Banks, s.showPayer(&p, rate))
 			return nil
 		}); err != nil {
 			return list, err
 		}
-		err = n.Payees(ctx, func(y bank.Payee) error {
+		err = n.Banks.Payees(ctx, func(y bank.Payee) error {
 			list.Banks = append(list.Banks, s.showPayee(&y, rate))
 			return nil
 		})
@@ -211,7 +212,7 @@ func (s *Server) bankRoutes(to huma.API) {
 	})
 	on(s, to, "POST", "/banks/quote", "Estimate the cost of a bank", func(ctx context.Context, n *node.Node, in *opening) (api.BankQuote, error) {
 		t := s.bankTerms(in)
-		q, err := n.QuoteBank(penny.Ladder{Value: t.Value, Rungs: t.Rungs, PerRung: t.PerRung})
+		q, err := n.Banks.QuoteBank(penny.Ladder{Value: t.Value, Rungs: t.Rungs, PerRung: t.PerRung})
 		l := &q.Ladder
 		if err != nil {
 			return api.BankQuote{}, err
@@ -225,7 +226,7 @@ func (s *Server) bankRoutes(to huma.API) {
 		}
 		t := s.bankTerms(in)
 		t.Peer = peer
-		id, err := n.OpenBank(ctx, t)
+		id, err := n.Banks.OpenBank(ctx, t)
 		if err != nil {
 			return api.Bank{}, err
 		}
@@ -253,10 +254,10 @@ func (s *Server) bankRoutes(to huma.API) {
 		if pennies == 0 {
 			return api.Bank{}, fmt.Errorf("%w: pass pennies or amount_msat", ErrRequest)
 		}
-		opt := node.Streaming{Each: in.Each, Window: 4096, Progress: func(count, target uint32) {
+		opt := banking.Streaming{Each: in.Each, Window: 4096, Progress: func(count, target uint32) {
 			s.hub.progress(api.Progress{What: "pennies", Done: uint64(count), Total: uint64(target)})
 		}}
-		if _, err := n.PayPennies(ctx, p.Bank, pennies, opt); err != nil {
+		if _, err := n.Banks.PayPennies(ctx, p.Bank, pennies, opt); err != nil {
 			return api.Bank{}, err
 		}
 		v, _, err := s.bankNow(ctx, n, p.Bank.String())
@@ -267,7 +268,7 @@ func (s *Server) bankRoutes(to huma.API) {
 		if err != nil {
 			return v, err
 		}
-		if err := n.CloseBank(ctx, node.RefOf(state)); err != nil {
+		if err := n.Banks.CloseBank(ctx, banking.RefOf(state)); err != nil {
 			return v, err
 		}
 		v, _, err = s.bankNow(ctx, n, v.ID)
@@ -278,7 +279,7 @@ func (s *Server) bankRoutes(to huma.API) {
 		if err != nil {
 			return api.Bank{}, err
 		}
-		if err := n.CancelBank(ctx, p.Bank); err != nil {
+		if err := n.Banks.CancelBank(ctx, p.Bank); err != nil {
 			return api.Bank{}, err
 		}
 		v, _, err := s.bankNow(ctx, n, p.Bank.String())
@@ -294,7 +295,7 @@ func (s *Server) bankRoutes(to huma.API) {
 		if err != nil {
 			return out, err
 		}
-		id, err := n.AskPair(ctx, p.Bank, wire.Sat(in.Value))
+		id, err := n.Banks.AskPair(ctx, p.Bank, wire.Sat(in.Value))
 		out.ID = id.String()
 		return out, err
 	})
@@ -309,21 +310,21 @@ type paying struct {
 	Memo   string `query:"memo" maxLength:"200"`
 }
 
-func (s *Server) payment(in *paying) (p node.Payment, err error) {
-	p = node.Payment{Amount: wire.Msat(in.Amount), Step: wire.Msat(in.Step), MaxFee: wire.Msat(in.MaxFee), Memo: in.Memo}
+func (s *Server) payment(in *paying) (p banking.Payment, err error) {
+	p = banking.Payment{Amount: wire.Msat(in.Amount), Step: wire.Msat(in.Step), MaxFee: wire.Msat(in.MaxFee), Memo: in.Memo}
 	p.To, err = wire.ParseRecipient(s.cfg.Network, in.To)
 	return p, err
 }
 
 // paymentNow finds a payment and shows it.
 func (s *Server) paymentNow(ctx context.Context, n *node.Node, id string) (v api.BankPayment, state bank.Sending, err error) {
-	found, err := n.FindBank(ctx, id)
+	found, err := n.Banks.FindBank(ctx, id)
 	if err != nil {
 		return v, state, err
 	}
 	state, ok := found.(bank.Sending)
 	if !ok {
-		return v, state, fmt.Errorf("%w: %s is a bank", node.ErrNoBank, id)
+		return v, state, fmt.Errorf("%w: %s is a bank", banking.ErrNoBank, id)
 	}
 	return s.showPayment(&state), state, nil
 }
@@ -333,7 +334,7 @@ func (s *Server) paymentRoutes(to huma.API) {
 		Payments []api.BankPayment `json:"payments" doc:"oldest first"`
 	}, err error) {
 		list.Payments = []api.BankPayment{}
-		err = n.Sendings(ctx, func(p bank.Sending) error {
+		err = n.Banks.Sendings(ctx, func(p bank.Sending) error {
 			list.Payments = append(list.Payments, s.showPayment(&p))
 			return nil
 		})
@@ -348,7 +349,7 @@ func (s *Server) paymentRoutes(to huma.API) {
 		if err != nil {
 			return api.BankPayment{}, err
 		}
-		o, err := n.PlanPayment(ctx, p)
+		o, err := n.Banks.PlanPayment(ctx, p)
 		if err != nil {
 			return api.BankPayment{}, err
 		}
@@ -362,21 +363,21 @@ func (s *Server) paymentRoutes(to huma.API) {
 		if err != nil {
 			return api.BankPayment{}, err
 		}
-		id, err := n.PayTo(ctx, p)
+		id, err := n.Banks.PayTo(ctx, p)
 		if err != nil {
 			return api.BankPayment{}, err
 		}
 		v, _, err := s.paymentNow(ctx, n, id.String())
 		return v, err
 	})
-	for what, f := range map[string]func(*node.Node, context.Context, wire.Hash) error{"resume": (*node.Node).ResumePayment, "end": (*node.Node).EndPayment} {
+	for what, f := range map[string]func(*banking.Banks, context.Context, wire.Hash) error{"resume": (*banking.Banks).ResumePayment, "end": (*banking.Banks).EndPayment} {
 		summary := map[string]string{"resume": "Resume a payment that has ended", "end": "End a payment after its current step"}[what]
 		on(s, to, "POST", "/payments/{id}/"+what, summary, func(ctx context.Context, n *node.Node, in *BankByID) (api.BankPayment, error) {
 			v, p, err := s.paymentNow(ctx, n, in.ID)
 			if err != nil {
 				return v, err
 			}
-			if err := f(n, ctx, p.ID); err != nil {
+			if err := f(n.Banks, ctx, p.ID); err != nil {
 				return v, err
 			}
 			v, _, err = s.paymentNow(ctx, n, v.ID)
@@ -397,7 +398,7 @@ func (s *Server) banker(ctx context.Context, n *node.Node, _ *none) (b api.Banke
 			b.Reach = append(b.Reach, n.Address()+"@"+a)
 		}
 	}
-	if err = n.Payees(ctx, func(y bank.Payee) error {
+	if err = n.Banks.Payees(ctx, func(y bank.Payee) error {
 		if y.State() == bank.StateOpen {
 			b.Incoming++
 		}
@@ -408,7 +409,7 @@ func (s *Server) banker(ctx context.Context, n *node.Node, _ *none) (b api.Banke
 	}); err != nil {
 		return b, err
 	}
-	if err = n.Payers(ctx, func(p bank.Payer) error {
+	if err = n.Banks.Payers(ctx, func(p bank.Payer) error {
 		if p.State() == bank.StateOpen {
 			b.Outgoing++
 		}
@@ -416,7 +417,7 @@ func (s *Server) banker(ctx context.Context, n *node.Node, _ *none) (b api.Banke
 	}); err != nil {
 		return b, err
 	}
-	err = n.Relays(ctx, func(r bank.Relay) error {
+	err = n.Banks.Relays(ctx, func(r bank.Relay) error {
 		b.Payments++
 		b.Passed += r.Passed
 		b.Earned += r.Fees

@@ -14,8 +14,12 @@ import (
 	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/chain"
 	"github.com/bitgram/bitgram/internal/deal"
+	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/home"
-	"github.com/bitgram/bitgram/internal/node"
+	"github.com/bitgram/bitgram/internal/node/banking"
+	"github.com/bitgram/bitgram/internal/node/coins"
+	"github.com/bitgram/bitgram/internal/node/delivery"
+	"github.com/bitgram/bitgram/internal/node/directory"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/internal/store"
 	"github.com/bitgram/bitgram/internal/wallet"
@@ -45,7 +49,7 @@ var codes = []struct {
 }{
 	{wire.ErrWrongNetwork, api.CodeWrongNetwork},
 	{wire.ErrBadAddress, api.CodeAddress},
-	{node.ErrEmpty, api.CodeEmpty},
+	{delivery.ErrEmpty, api.CodeEmpty},
 	{seal.ErrEmpty, api.CodeEmpty},
 	{seal.ErrTooLarge, api.CodeTooLarge},
 	{deal.ErrPrice, api.CodePrice},
@@ -70,10 +74,10 @@ var codes = []struct {
 	{wallet.ErrOut, api.CodeAlreadySent},
 	{wallet.ErrNotBumpable, api.CodeNotBumpable},
 	{wallet.ErrAmount, api.CodeAmount},
-	{node.ErrNoMessage, api.CodeUnknownMessage},
-	{node.ErrAmbiguous, api.CodeAmbiguous},
-	{node.ErrUnread, api.CodeUnread},
-	{node.ErrSyncing, api.CodeSyncing},
+	{delivery.ErrNoMessage, api.CodeUnknownMessage},
+	{engine.ErrAmbiguous, api.CodeAmbiguous},
+	{delivery.ErrUnread, api.CodeUnread},
+	{coins.ErrSyncing, api.CodeSyncing},
 	{deal.ErrTooLate, api.CodeTooLate},
 	{deal.ErrTooEarly, api.CodeTooEarly},
 	{deal.ErrNoProof, api.CodeNoProof},
@@ -82,13 +86,13 @@ var codes = []struct {
 	{chain.ErrRejected, api.CodeRejected},
 	{blockname.ErrNotHint, api.CodeNoHint},
 	{blockname.ErrMalformed, api.CodeBadHint},
-	{node.ErrHintLost, api.CodeHintLost},
-	{node.ErrOutbid, api.CodeOutbid},
-	{node.ErrStands, api.CodeRegistered},
-	{node.ErrNoNames, api.CodeNoNames},
-	{node.ErrNoBank, api.CodeUnknownBank},
-	{node.ErrNoRoute, api.CodeNoRoute},
-	{node.ErrNoPayee, api.CodeNoPayee},
+	{directory.ErrHintLost, api.CodeHintLost},
+	{directory.ErrOutbid, api.CodeOutbid},
+	{directory.ErrStands, api.CodeRegistered},
+	{directory.ErrNoNames, api.CodeNoNames},
+	{banking.ErrNoBank, api.CodeUnknownBank},
+	{banking.ErrNoRoute, api.CodeNoRoute},
+	{banking.ErrNoPayee, api.CodeNoPayee},
 	{bank.ErrTooSmall, api.CodeTooSmall},
 	{penny.ErrLadder, api.CodeLadder},
 	{bank.ErrRefused, api.CodeRefused},

@@ -18,14 +18,14 @@ func (s *Server) walletRoutes(to huma.API) {
 	on(s, to, "POST", "/wallet/address", "Create a new bitcoin address", func(ctx context.Context, n *node.Node, _ *none) (a struct {
 		Address string `json:"address"`
 	}, err error) {
-		a.Address, _, err = n.NewAddress(ctx)
+		a.Address, _, err = n.Coins.NewAddress(ctx)
 		return a, err
 	})
 	on(s, to, "GET", "/wallet/history", "List the wallet's transactions", func(ctx context.Context, n *node.Node, _ *none) (list struct {
 		Transactions []api.Transaction `json:"transactions"`
 	}, err error) {
 		list.Transactions = []api.Transaction{}
-		records, err := n.History(ctx)
+		records, err := n.Coins.History(ctx)
 		for _, r := range records {
 			list.Transactions = append(list.Transactions, api.Transaction{Txid: displayed(r.Txid), Height: uint32(r.Height), Kept: r.Kept, In: r.In, Out: r.Out})
 		}
@@ -36,7 +36,7 @@ func (s *Server) walletRoutes(to huma.API) {
 		Amount int64  `query:"amount_sat" required:"true" minimum:"1"`
 		Rate   int64  `query:"rate_sat_per_kvb" minimum:"0" maximum:"100000000" doc:"fee rate; 0 for the node's estimate"`
 	}) (api.Payment, error) {
-		t, err := n.Pay(ctx, in.To, wire.Sat(in.Amount), wire.SatPerKVB(in.Rate))
+		t, err := n.Coins.Pay(ctx, in.To, wire.Sat(in.Amount), wire.SatPerKVB(in.Rate))
 		if err != nil {
 			return api.Payment{}, err
 		}
@@ -49,7 +49,7 @@ func (s *Server) walletRoutes(to huma.API) {
 		if err != nil {
 			return api.Payment{}, err
 		}
-		return api.Payment{Txid: in.Txid}, n.Abandon(ctx, h)
+		return api.Payment{Txid: in.Txid}, n.Coins.Abandon(ctx, h)
 	})
 	on(s, to, "POST", "/wallet/bump", "Raise the fee of an unconfirmed payment by replacing it, or of a message's funding with a child transaction", func(ctx context.Context, n *node.Node, in *struct {
 		Txid string `query:"txid" required:"true"`
@@ -59,7 +59,7 @@ func (s *Server) walletRoutes(to huma.API) {
 		if err != nil {
 			return api.Payment{}, err
 		}
-		t, err := n.Bump(ctx, h, wire.SatPerKVB(in.Rate))
+		t, err := n.Coins.Bump(ctx, h, wire.SatPerKVB(in.Rate))
 		if err != nil {
 			return api.Payment{}, err
 		}

@@ -607,7 +607,7 @@ func faults(l *sim.Lab) string {
 	s := l.Follow(m)
 	l.Settle()
 	l.Balanced(purse)
-	b, err := from.Node.Balance(context.Background())
+	b, err := from.Node.Coins.Balance(context.Background())
 	if err != nil {
 		l.T.Fatal(err)
 	}
