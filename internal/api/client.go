@@ -233,9 +233,8 @@ func (c *Client) Balance(ctx context.Context) (b Balance, err error) {
 }
 
 // NewAddress is POST /v1/wallet/address.
-func (c *Client) NewAddress(ctx context.Context) (string, error) {
-	var a struct{ Address string }
-	return a.Address, c.call(ctx, "POST", "/v1/wallet/address", nil, &a)
+func (c *Client) NewAddress(ctx context.Context) (a Receiving, err error) {
+	return a, c.call(ctx, "POST", "/v1/wallet/address", nil, &a)
 }
 
 // History is GET /v1/wallet/history.
