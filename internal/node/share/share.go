@@ -102,8 +102,8 @@ func (h *Sharing[S, I]) key(ref engine.Ref, state any) (bucket string, key []byt
 	if !ok || h.Solo(&s) || !h.Open(&s) {
 		return "", nil
 	}
-	if sent := h.Sent(&s); sent != nil {
-		return h.Bucket, append(sent.Txid[:], ref.ID[:]...)
+	if txid := h.in(&s); txid != (wire.Hash{}) {
+		return h.Bucket, append(txid[:], ref.ID[:]...)
 	}
 	return h.waiting(), append(order(h.Worth(&s)), ref.ID[:]...)
 }
@@ -216,7 +216,7 @@ func (h *Sharing[S, I]) Due(tx engine.Tx, ref engine.Ref, input func(*Member[S])
 	}
 	tip := h.Engine.Position().Height
 	sent := h.Sent(&first.State)
-	if sent != nil && !h.looked.firstOf(sent.Txid, ref, tip) || h.looked.isLeft(ref, tip) {
+	if txid := h.in(&first.State); txid != (wire.Hash{}) && !h.looked.firstOf(txid, ref, tip) || h.looked.isLeft(ref, tip) {
 		return nil, nil // another member was here first, or it was planned in vain
 	}
 	gone := false
@@ -494,9 +494,10 @@ func (l *looked) isLeft(ref engine.Ref, tip wire.Height) bool {
 	return l.left[ref]
 }
 
-// in returns the txid of the contract's transaction, or zeros.
+// in returns the txid of the contract's transaction, or zeros if it is in none, or
+// in one that was refused because of its fee: then it may share another.
 func (h *Sharing[S, I]) in(s *S) wire.Hash {
-	if sent := h.Sent(s); sent != nil {
+	if sent := h.Sent(s); sent != nil && !sent.Low {
 		return sent.Txid
 	}
 	return wire.Hash{}
