@@ -522,3 +522,13 @@ func (y *Payee) Closing(paper *Paper) (contract.BankClose, error) {
 	b, err := contract.NewBank(paper.Terms)
 	return contract.BankClose{Bank: b, At: y.At, Rung: g, Sig: paper.Sigs[g-1], Secret: y.Secret(g), Payee: y.Key}, err
 }
+
+// Part implements engine.Light: a penny changes nothing else, as long as it
+// reaches no rung.
+func (y Payee) Part() any { return y.Known }
+
+// Light implements engine.Light.
+func (y Payee) Light(before Payee, ev Event) bool {
+	_, ok := ev.(Paid)
+	return ok && y.Ours == before.Ours && y.Stop == before.Stop && y.StopAt == before.StopAt && y.Rung() == before.Rung()
+}

@@ -324,7 +324,9 @@ func step(s any, ev bank.Event) (any, []bank.Effect, error) {
 	case bank.Payer:
 		return s.Step(ev)
 	case bank.Payee:
-		return s.Step(ev)
+		next, effects, err := s.Step(ev)
+		checkLight(&s, &next, ev, err)
+		return next, effects, err
 	case bank.Sending:
 		return s.Step(ev)
 	case bank.Relay:

@@ -26,10 +26,8 @@ const (
 	Multiple = 10
 	// Share limits a fee above the estimate to the value divided by it.
 	Share = 2
-	// MaxRate is a ceiling on every fee rate. It is the rate above which
-	// Bitcoin Core's sendrawtransaction refuses a transaction by default
-	// (0.10 BTC/kvB).
-	MaxRate wire.SatPerKVB = 10_000_000
+	// MaxRate is the ceiling on every fee rate.
+	MaxRate = wire.MaxFeeRate
 	// MaxWeight is the largest standard transaction, in weight units.
 	MaxWeight = 400_000
 	// Relay and Increment are used for a node that does not state its own: the

@@ -22,10 +22,13 @@ type (
 	// reason why the network refuses the transaction. All agents' deals that share
 	// a claim get it.
 	Broadcasted struct {
-		Err    string
-		Txid   wire.Hash // of Broadcast's
-		TooLow bool      // the fee is under the minimum: no deal is the reason
-		Own    bool      // this deal broadcast it
+		Err  string
+		Txid wire.Hash // of Broadcast's
+		// TooLow says that the fee is under the minimum: no deal is the reason. For
+		// a funding it says that the node's minimum has risen above its rate, so it
+		// is not signed.
+		TooLow bool
+		Own    bool // this deal broadcast it
 	}
 	// Restored says that the home was restored from a backup, so actions since
 	// the backup are unknown. CopyHere says whether an agent's sealed copy is

@@ -3,7 +3,7 @@ package node
 import (
 	"bytes"
 	"context"
-	"sync"
+	"errors"
 	"sync/atomic"
 	"testing"
 
@@ -15,8 +15,10 @@ import (
 	"github.com/bitgram/bitgram/internal/chain/devchain"
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/deal"
+	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/node/banking"
 	"github.com/bitgram/bitgram/internal/testing/tier"
+	"github.com/bitgram/bitgram/internal/wallet"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -26,6 +28,9 @@ type moving struct {
 	rate atomic.Int64
 	hold atomic.Bool
 	low  atomic.Bool // it refuses all fees as too low
+	// rises is the estimate from the next broadcast on, which is refused as too
+	// low; 0: none.
+	rises atomic.Int64
 }
 
 func (m *moving) FeeRate(context.Context, int) (wire.SatPerKVB, error) {
@@ -33,6 +38,10 @@ func (m *moving) FeeRate(context.Context, int) (wire.SatPerKVB, error) {
 }
 
 func (m *moving) Broadcast(ctx context.Context, tx *btcwire.MsgTx) error {
+	if r := m.rises.Swap(0); r > 0 {
+		m.rate.Store(r)
+		return chain.ErrFeeTooLow
+	}
 	if m.low.Load() {
 		return chain.ErrFeeTooLow
 	}
@@ -154,7 +163,7 @@ func TestMarkets(t *testing.T) {
 			w.fund(sender, 2*purse)
 			addr, _, err := payer.node.Coins.NewAddress(t.Context())
 			must(t, err)
-			_, err = sender.node.Coins.Pay(t.Context(), addr, purse, 0)
+			_, err = sender.node.Coins.Pay(t.Context(), addr, purse, wallet.Fee{})
 			must(t, err)
 			w.mine(1)
 			open := func() bank.ID {
@@ -224,116 +233,107 @@ var markets = []struct {
 	{"50 sat per vB, a full mempool", devchain.Policy{Relay: 1000, Increment: 1000, Full: 20_000, Market: 50_000, Lag: 2}},
 }
 
-// stubborn refuses what spends certain outputs, as a node does whose mempool has
-// another spend of them, and, if asked, every replacement.
-type stubborn struct {
-	chain.Backend
-	mu      sync.Mutex
-	spent   map[btcwire.OutPoint]bool
-	replace bool
-	rate    wire.SatPerKVB
-	sent    []*btcwire.MsgTx
-}
-
-func (s *stubborn) FeeRate(context.Context, int) (wire.SatPerKVB, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.rate, nil
-}
-
-func (s *stubborn) Broadcast(ctx context.Context, tx *btcwire.MsgTx) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, in := range tx.TxIn {
-		if s.spent[in.PreviousOutPoint] {
-			return chain.ErrConflict
-		}
-		for _, old := range s.sent {
-			if s.replace && old.TxHash() != tx.TxHash() && contract.Spends(old, contract.OutpointOf(in.PreviousOutPoint)) >= 0 {
-				return chain.ErrReplacement
-			}
-		}
-	}
-	s.sent = append(s.sent, tx)
-	return s.Backend.Broadcast(ctx, tx)
-}
-
-// closing returns a payee of n banks with a penny of each rung, over a node that
-// the test controls.
-func closing(t *testing.T, n int) (w *town, to *home, s *stubborn, ids []bank.ID) {
-	w = emptyTown(t, devchain.WithPolicy(devchain.Policy{Relay: 1000, Increment: 1000, Market: 1000}))
-	from := w.home("payer", nil)
-	from.start()
-	to = w.home("payee", nil)
-	s = &stubborn{Backend: to.cfg.Chain, rate: 1000, spent: map[btcwire.OutPoint]bool{}}
-	to.cfg.Chain = s
-	to.cfg.Banking = &banking.Policy{Policy: taking}
-	to.cfg.Listen = []string{"/ip4/127.0.0.1/tcp/0"}
-	to.start()
+// TestRateOfTheMoment: payments follow the estimate between two blocks, an absurd
+// one is not believed, and a payment that was too low by then is built once more.
+func TestRateOfTheMoment(t *testing.T) {
+	w := emptyTown(t)
+	h := w.home("payer", nil)
+	m := &moving{Backend: h.cfg.Chain}
+	m.rate.Store(1000)
+	h.cfg.Chain = m
+	h.start()
 	w.mine(1)
-	w.fund(from, 1_000_000)
-	for range n {
-		ids = append(ids, w.opened(from, to, 50_000, 14, 100))
+	w.fund(h, 1_000_000)
+	addr, _, err := h.node.Coins.NewAddress(t.Context())
+	must(t, err)
+	fee := func(tx *btcwire.MsgTx) (rate int64) {
+		t.Helper()
+		must(t, h.node.store.View(t.Context(), func(x engine.Tx) error {
+			fee, _, size, err := h.node.wallet.(*wallet.Wallet).Cost(x, contract.Txid(tx))
+			rate = int64(fee) * 1000 / size
+			return err
+		}))
+		return rate
 	}
-	for _, id := range ids {
-		w.pay(from, id, 1400)
+	m.rate.Store(20_000) // no block since
+	tx, err := h.node.Coins.Pay(t.Context(), addr, 100_000, wallet.Fee{})
+	must(t, err)
+	if got := fee(tx); got < 20_000 || got > 20_200 {
+		t.Errorf("it pays %d sat/kvB", got)
 	}
-	return w, to, s, ids
+	bumped, err := h.node.Coins.Bump(t.Context(), contract.Txid(tx), wallet.Fee{})
+	must(t, err)
+	if got := fee(bumped); got < 21_000 || got > 21_200 {
+		t.Errorf("bumped, it pays %d sat/kvB", got)
+	}
+	w.mine(1)
+	m.rate.Store(1 << 40)
+	if _, err := h.node.Coins.Pay(t.Context(), addr, 1000, wallet.Fee{}); !errors.Is(err, wallet.ErrFee) {
+		t.Errorf("an absurd estimate: %v", err)
+	}
+	w.mine(1)
+	if got := h.node.Engine().FeeRate(); got != chain.MaxEstimate {
+		t.Errorf("the engine believes %d sat/kvB", got)
+	}
+	// The first of two tries is refused as too low; the rate is asked for again.
+	m.rate.Store(2000)
+	m.rises.Store(3000)
+	if tx, err = h.node.Coins.Pay(t.Context(), addr, 100_000, wallet.Fee{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := fee(tx); got < 3000 || got > 3100 {
+		t.Errorf("the second try pays %d sat/kvB", got)
+	}
 }
 
-// TestBatchWithABadMember: a close of several banks that is refused because of one
-// of them is built anew in halves at once, so that the others confirm in the next
-// block, and only the bad one waits.
-func TestBatchWithABadMember(t *testing.T) {
-	const banks = 6
-	w, to, s, ids := closing(t, banks)
-	s.mu.Lock()
-	s.spent[contract.OutPoint(w.payeeOf(to, ids[2]).At)] = true
-	s.mu.Unlock()
-	for _, id := range ids {
-		must(t, to.node.Banks.CloseBank(t.Context(), payeeRef(id)))
-	}
-	w.settle()
-	w.mine(2)
-	for i, id := range ids {
-		if y := w.payeeOf(to, id); (y.Spend != nil) != (i != 2) {
-			t.Errorf("bank %d is %s", i, y.State())
-		}
-	}
-	s.mu.Lock()
-	clear(s.spent)
-	s.mu.Unlock()
-	w.mine(2)
-	if y := w.payeeOf(to, ids[2]); y.Spend == nil {
-		t.Errorf("the last bank is %s", y.State())
-	}
+// filling is a chain whose node's mempool fills when it is asked for its policy.
+type filling struct {
+	chain.Backend
+	fill atomic.Pointer[func()]
 }
 
-// TestRefusedReplacement: a close whose replacement is refused is broadcast again,
-// and when it confirms its banks are closed by it.
-func TestRefusedReplacement(t *testing.T) {
-	w, to, s, ids := closing(t, 2)
-	for _, id := range ids {
-		must(t, to.node.Banks.CloseBank(t.Context(), payeeRef(id)))
+func (f *filling) Fees(ctx context.Context) (chain.Fees, error) {
+	if fill := f.fill.Swap(nil); fill != nil {
+		(*fill)()
 	}
-	w.settle()
-	first := w.payeeOf(to, ids[0]).Alone
-	s.mu.Lock()
-	s.replace, s.rate = true, 5000
-	s.mu.Unlock()
-	must(t, w.chain.SetPolicy(t.Context(), devchain.Policy{Relay: 1000, Increment: 1000, Market: 3000})) // no block takes it
-	w.mine(3)
-	for _, id := range ids {
-		y := w.payeeOf(to, id)
-		if !y.Alone.Live() || y.Alone.Txid != first.Txid && y.Alone.Before == nil {
-			t.Fatalf("%+v, at first %v", y.Alone, first.Txid)
-		}
+	return f.Backend.Fees(ctx)
+}
+
+// TestFeeRises: the node's minimum rises between the quotes and the funding. The
+// funding is not signed; the message asks again and is paid for at the new rate.
+func TestFeeRises(t *testing.T) {
+	p := devchain.Policy{Relay: 100, Increment: 1000, Market: 1000}
+	w := newTown(t, 3, devchain.WithPolicy(p))
+	h := w.homes["sender"]
+	w.fund(h, 1_000_000)
+	must(t, h.node.Close())
+	f := &filling{Backend: h.cfg.Chain}
+	h.cfg.Chain = f
+	h.open()
+	must(t, h.node.Coins.Synced(t.Context()))
+	fill := func() {
+		p.Full, p.Market = 5000, 5000
+		must(t, w.chain.SetPolicy(t.Context(), p))
 	}
-	must(t, w.chain.SetPolicy(t.Context(), devchain.Policy{Relay: 1000, Increment: 1000, Market: 1000}))
-	w.mine(2)
-	for _, id := range ids {
-		if y := w.payeeOf(to, id); y.Spend == nil || y.Spend.Txid != first.Txid {
-			t.Errorf("%s by %+v, not %v", y.State(), y.Spend, first.Txid)
+	f.fill.Store(&fill)
+	ref := w.send([]byte("at last"), wire.PerAgent)
+	state, err := h.node.Engine().State(t.Context(), ref)
+	must(t, err)
+	s := state.(deal.Sender)
+	if s.Phase != deal.SenderPublished || s.Attempt != 1 {
+		t.Fatalf("%v in attempt %d: %s", s.Phase, s.Attempt, s.Failure)
+	}
+	must(t, h.node.store.View(t.Context(), func(x engine.Tx) error {
+		fee, _, size, err := h.node.wallet.(*wallet.Wallet).Cost(x, s.Txid)
+		if fee < wire.SatPerKVB(5000).Fee(size) {
+			t.Errorf("the funding pays %v for %d vB", fee, size)
 		}
+		return err
+	}))
+	w.mine(1)
+	b, err := h.node.Coins.Balance(t.Context())
+	must(t, err)
+	if b.Locked != 0 || b.Pending != 0 {
+		t.Errorf("%+v", b)
 	}
 }

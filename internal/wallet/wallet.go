@@ -725,14 +725,18 @@ func (w *Wallet) pick(tx Tx, amount wire.Sat, weight int64, rate wire.SatPerKVB,
 // shortfall returns by how much our own unconfirmed transactions together pay
 // less than rate. Miners include their descendants no earlier than them.
 func (w *Wallet) shortfall(tx Tx, txids map[wire.Hash]bool, rate wire.SatPerKVB) wire.Sat {
-	var fees wire.Sat
-	var size int64
+	fees, size := w.sum(tx, txids)
+	return max(rate.Fee(size)-fees, 0)
+}
+
+// sum adds up the fees and sizes of our own transactions.
+func (w *Wallet) sum(tx Tx, txids map[wire.Hash]bool) (fees wire.Sat, size int64) {
 	for txid := range txids {
 		if s, t, err := w.sent(tx, txid); err == nil && s != nil {
 			fees, size = fees+s.Fee, size+vsize(t)
 		}
 	}
-	return max(rate.Fee(size)-fees, 0)
+	return fees, size
 }
 
 func vsize(t *btcwire.MsgTx) int64 {
@@ -947,11 +951,11 @@ func (w *Wallet) spentChange(tx Tx, s *Sent, txid wire.Hash) (bool, error) {
 	return w.alive(tx, wire.Hash(spend))
 }
 
-// Bump replaces an unconfirmed payment by one that pays rate, from its change
-// (BIP125: at least the relay minimum more than before). A fixed transaction is
-// not replaced; instead a child that spends its change pays for both, and can
-// itself be bumped.
-func (w *Wallet) Bump(tx Tx, txid wire.Hash, rate wire.SatPerKVB) (*btcwire.MsgTx, error) {
+// Bump replaces an unconfirmed payment by one that pays rate, from its change,
+// and at least increment more than before, as nodes require of a replacement
+// (BIP125). A fixed transaction is not replaced; instead a child that spends its
+// change pays for both, also at least increment more, and can itself be bumped.
+func (w *Wallet) Bump(tx Tx, txid wire.Hash, rate, increment wire.SatPerKVB) (*btcwire.MsgTx, error) {
 	s, t, err := w.sent(tx, txid)
 	if err != nil {
 		return nil, err
@@ -980,10 +984,10 @@ func (w *Wallet) Bump(tx Tx, txid wire.Hash, rate wire.SatPerKVB) (*btcwire.MsgT
 		return nil, fmt.Errorf("%w: another transaction spent its coins", ErrNotBumpable)
 	}
 	if s.Fixed {
-		return w.child(tx, txid, s, t, rate)
+		return w.child(tx, txid, s, t, rate, increment)
 	}
 	size := vsize(t)
-	fee := max(rate.Fee(size), s.Fee+wire.SatPerKVB(1000).Fee(size))
+	fee := max(rate.Fee(size), s.Fee+increment.Fee(size))
 	if s.Change < 0 || wire.Sat(t.TxOut[s.Change].Value)-(fee-s.Fee) < contract.Dust {
 		return nil, fmt.Errorf("%w: its change is too small for %v more", ErrNotBumpable, fee-s.Fee)
 	}
@@ -999,8 +1003,9 @@ func (w *Wallet) Bump(tx Tx, txid wire.Hash, rate wire.SatPerKVB) (*btcwire.MsgT
 }
 
 // child spends the change of a transaction that must not be replaced, so that
-// both, with their unconfirmed ancestors, pay rate.
-func (w *Wallet) child(tx Tx, txid wire.Hash, s *Sent, parent *btcwire.MsgTx, rate wire.SatPerKVB) (*btcwire.MsgTx, error) {
+// both, with their unconfirmed ancestors, pay rate, and at least increment more
+// than these pay now.
+func (w *Wallet) child(tx Tx, txid wire.Hash, s *Sent, parent *btcwire.MsgTx, rate, increment wire.SatPerKVB) (*btcwire.MsgTx, error) {
 	if s.Change < 0 {
 		return nil, fmt.Errorf("%w: agents hold signatures over it, and it has no change that a child could spend", ErrNotBumpable)
 	}
@@ -1009,6 +1014,8 @@ func (w *Wallet) child(tx Tx, txid wire.Hash, s *Sent, parent *btcwire.MsgTx, ra
 		return nil, err
 	}
 	size := contract.VSize(contract.TxOverheadWeight + contract.KeySpendInputWeight + contract.P2TROutputWeight)
+	fees, all := w.sum(tx, on)
+	rate = max(rate, wire.SatPerKVB(int64(fees)*1000/all)+increment)
 	fee := rate.Fee(size) + w.shortfall(tx, on, rate)
 	rest := wire.Sat(parent.TxOut[s.Change].Value) - fee
 	if rest < contract.Dust {

@@ -510,7 +510,7 @@ func TestBump(t *testing.T) {
 	h.fund(100_000)
 	h.mine(1)
 	bump := func(old *btcwire.MsgTx, r wire.SatPerKVB) (tx *btcwire.MsgTx, err error) {
-		h.do(func(x Tx) error { tx, err = h.Bump(x, contract.Txid(old), r); return nil })
+		h.do(func(x Tx) error { tx, err = h.Bump(x, contract.Txid(old), r, 1000); return nil })
 		return
 	}
 	tx := h.send(40_000)
@@ -644,7 +644,7 @@ func TestOvertaken(t *testing.T) {
 		t.Error("a dead payment is sent again")
 	}
 	h.do(func(x Tx) error {
-		_, err := h.Bump(x, contract.Txid(ours), 9000)
+		_, err := h.Bump(x, contract.Txid(ours), 9000, 1000)
 		wantErr(t, err, ErrNotBumpable)
 		return nil
 	})
@@ -757,7 +757,7 @@ func TestConservation(t *testing.T) {
 				if ids := h.unconfirmed(); len(ids) > 0 {
 					var tx *btcwire.MsgTx
 					var err error
-					h.do(func(x Tx) error { tx, err = h.Bump(x, ids[0], 4000); return nil })
+					h.do(func(x Tx) error { tx, err = h.Bump(x, ids[0], 4000, 1000); return nil })
 					if errors.Is(err, ErrNotBumpable) {
 						continue
 					}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/bitgram/bitgram/internal/api"
 	"github.com/bitgram/bitgram/internal/node"
+	"github.com/bitgram/bitgram/internal/wallet"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -34,9 +35,10 @@ func (s *Server) walletRoutes(to huma.API) {
 	on(s, to, "POST", "/wallet/send", "Pay a bitcoin address", func(ctx context.Context, n *node.Node, in *struct {
 		To     string `query:"to" required:"true" doc:"bitcoin address of the recipient"`
 		Amount int64  `query:"amount_sat" required:"true" minimum:"1"`
-		Rate   int64  `query:"rate_sat_per_kvb" minimum:"0" maximum:"100000000" doc:"fee rate; 0 for the node's estimate"`
+		Rate   int64  `query:"rate_sat_per_kvb" minimum:"0" maximum:"10000000" doc:"fee rate; 0 for the node's estimate"`
+		Max    int64  `query:"max_fee_sat" minimum:"0" doc:"maximum fee, and permission to pay it; 0 for the default ceiling"`
 	}) (api.Payment, error) {
-		t, err := n.Coins.Pay(ctx, in.To, wire.Sat(in.Amount), wire.SatPerKVB(in.Rate))
+		t, err := n.Coins.Pay(ctx, in.To, wire.Sat(in.Amount), wallet.Fee{Rate: wire.SatPerKVB(in.Rate), Max: wire.Sat(in.Max)})
 		if err != nil {
 			return api.Payment{}, err
 		}
@@ -53,13 +55,14 @@ func (s *Server) walletRoutes(to huma.API) {
 	})
 	on(s, to, "POST", "/wallet/bump", "Raise the fee of an unconfirmed payment by replacing it, or of a message's funding with a child transaction", func(ctx context.Context, n *node.Node, in *struct {
 		Txid string `query:"txid" required:"true"`
-		Rate int64  `query:"rate_sat_per_kvb" minimum:"0" maximum:"100000000" doc:"fee rate; 0 for twice the node's estimate"`
+		Rate int64  `query:"rate_sat_per_kvb" minimum:"0" maximum:"10000000" doc:"fee rate; 0 for the node's estimate"`
+		Max  int64  `query:"max_fee_sat" minimum:"0" doc:"maximum fee, and permission to pay it; 0 for the default ceiling"`
 	}) (api.Payment, error) {
 		h, err := txidOf(in.Txid)
 		if err != nil {
 			return api.Payment{}, err
 		}
-		t, err := n.Coins.Bump(ctx, h, wire.SatPerKVB(in.Rate))
+		t, err := n.Coins.Bump(ctx, h, wallet.Fee{Rate: wire.SatPerKVB(in.Rate), Max: wire.Sat(in.Max)})
 		if err != nil {
 			return api.Payment{}, err
 		}

@@ -126,6 +126,21 @@ func (b *Banks) payer(ctx context.Context, id bank.ID) (bank.Payer, error) {
 	return s.(bank.Payer), nil
 }
 
+// as makes requests about a bank as its payer. Signatures are cached: there is
+// one for each channel, that is for each bank and run of the daemon.
+func (b *Banks) as(p *bank.Payer) *p2p.Payer {
+	return &p2p.Payer{Bank: p.Bank, Sign: func(digest wire.Hash) (wire.Signature, error) {
+		if sig, ok := b.proofs.Get(digest); ok {
+			return sig, nil
+		}
+		sig, err := wire.Sign(bank.PayerKey(p.Root), digest)
+		if err == nil {
+			b.proofs.Add(digest, sig)
+		}
+		return sig, err
+	}}
+}
+
 // Terms are the terms of a bank.
 type Terms struct {
 	Peer    bank.Peer
@@ -240,7 +255,7 @@ func (b *Banks) FindBank(ctx context.Context, prefix string) (state any, err err
 
 // Streaming is how pennies go out.
 type Streaming struct {
-	Each   bool   // one by one; otherwise one penny pays for as many as possible
+	Each   bool   // one by one; otherwise one penny pays for up to wire.MaxSkip
 	Window uint32 // messages, or with Each pennies, in flight
 	// Progress, if set, is called with the count that the payee holds.
 	Progress func(count, target uint32)
@@ -330,7 +345,7 @@ func untilConfirmed(ctx context.Context, f func() error) error {
 
 // streamOnce opens a stream and sends what was ordered on it.
 func (b *Banks) streamOnce(ctx context.Context, p *bank.Payer, u *penny.Purse, count *uint32, opt Streaming) error {
-	return b.cfg.Calls.Pennies(ctx, p.Terms.Peer, p.Bank, func(s *p2p.PennyStream) error {
+	return b.cfg.Calls.Pennies(ctx, p.Terms.Peer, b.as(p), func(s *p2p.PennyStream) error {
 		held, err := countOf(p, u, s.State.Known)
 		if err != nil {
 			return err
@@ -358,14 +373,18 @@ func (b *Banks) streamOnce(ctx context.Context, p *bank.Payer, u *penny.Purse, c
 
 // showAgain sends a payee the last penny that it had acknowledged.
 func showAgain(s *p2p.PennyStream, p *bank.Payer, u *penny.Purse) error {
-	c, all := p.Chain(), p.Ladder.N()
+	c, to := p.Chain(), p.Ladder.N()-p.Acked
 	known, err := c.Decode(s.State.Known[:])
 	if err != nil {
 		return err
 	}
-	for seq := known.Seq; seq > all-p.Acked; {
-		seq -= min(wire.MaxJump, seq-(all-p.Acked))
-		if err := s.Send(&wire.Pennies{List: c.Encode(nil, u.At(seq))}); err != nil {
+	var list wire.Pennies
+	for seq := known.Seq; seq > to; {
+		for list.List = list.List[:0]; seq > to && len(list.List) < wire.MaxPennies*wire.EncodedPenny; {
+			seq -= min(wire.MaxSkip, seq-to)
+			list.List = c.Encode(list.List, u.At(seq))
+		}
+		if err := s.Send(&list); err != nil {
 			return err
 		}
 		var refused *p2p.Refused
@@ -380,22 +399,27 @@ func showAgain(s *p2p.PennyStream, p *bank.Payer, u *penny.Purse) error {
 // acknowledged.
 func sendPennies(s *p2p.PennyStream, p *bank.Payer, u *penny.Purse, count *uint32, opt Streaming) error {
 	c, all := p.Chain(), p.Ladder.N()
-	step, window := uint32(wire.MaxJump), max(opt.Window, 1)
+	step, window := uint32(wire.MaxSkip), min(max(opt.Window, 1), defaultWindow)
 	if opt.Each {
-		step = 1
+		step, window = 1, max(opt.Window, 1)
 	}
 	var list wire.Pennies
-	sent, flying := *count, []uint32(nil)
+	sent, flying := *count, []uint32(nil) // counts of pennies, or of messages' last ones
 	for *count < p.Target {
 		list.List = list.List[:0]
 		for sent < p.Target && uint32(len(flying)) < window && len(list.List) < wire.MaxPennies*wire.EncodedPenny {
 			sent += min(step, p.Target-sent)
 			list.List = c.Encode(list.List, u.At(all-sent))
-			flying = append(flying, sent)
+			if opt.Each {
+				flying = append(flying, sent)
+			}
 		}
 		if len(list.List) > 0 {
 			if err := s.Send(&list); err != nil {
 				return err
+			}
+			if !opt.Each {
+				flying = append(flying, sent)
 			}
 			if uint32(len(flying)) < window && sent < p.Target {
 				continue

@@ -247,7 +247,7 @@ func (b *Banks) syncBank(ctx context.Context, p *bank.Payer) (bank.Event, error)
 		return nil, err
 	}
 	defer unlock()
-	s, err := b.cfg.Calls.BankState(ctx, p.Terms.Peer, p.Bank)
+	s, err := b.cfg.Calls.BankState(ctx, p.Terms.Peer, b.as(p))
 	if err != nil {
 		return nil, err
 	}
@@ -260,7 +260,7 @@ func (b *Banks) syncBank(ctx context.Context, p *bank.Payer) (bank.Event, error)
 }
 
 func (b *Banks) askClose(ctx context.Context, p *bank.Payer) (bank.Event, error) {
-	o, err := b.cfg.Calls.AskClose(ctx, p.Terms.Peer, p.Bank)
+	o, err := b.cfg.Calls.AskClose(ctx, p.Terms.Peer, b.as(p))
 	var refused *p2p.Refused
 	switch {
 	case errors.As(err, &refused) && refused.Code != wire.Busy && refused.Code != wire.Internal:
@@ -297,7 +297,7 @@ func (b *Banks) signClose(ctx context.Context, p *bank.Payer, e *bank.SignClose)
 	if err != nil {
 		return nil, err
 	}
-	_, err = b.cfg.Calls.SignClose(ctx, p.Terms.Peer, &wire.CloseSign{Bank: p.Bank, Sig: sig})
+	_, err = b.cfg.Calls.SignClose(ctx, p.Terms.Peer, b.as(p), &wire.CloseSign{Bank: p.Bank, Sig: sig})
 	var refused *p2p.Refused
 	switch {
 	case errors.As(err, &refused) && refused.Code != wire.Busy && refused.Code != wire.Internal:
@@ -441,7 +441,7 @@ func (b *Banks) sendStep(ctx context.Context, ref engine.Ref) (func(engine.Tx) (
 		return nil, err
 	}
 	t := s.Transfer()
-	ack, err := b.cfg.Calls.Transfer(ctx, p.Terms.Peer, &t)
+	ack, err := b.cfg.Calls.Transfer(ctx, p.Terms.Peer, b.as(&p), &t)
 	var refused *p2p.Refused
 	switch {
 	case errors.As(err, &refused) && !slices.Contains([]wire.Code{wire.Busy, wire.Internal, wire.NotConfirmed}, refused.Code):
@@ -460,7 +460,7 @@ func (b *Banks) sendStep(ctx context.Context, ref engine.Ref) (func(engine.Tx) (
 // before anything is paid for it, because the first hop may have it.
 func (b *Banks) askUnsure(ctx context.Context, ref engine.Ref, s *bank.Sending, p *bank.Payer) (func(engine.Tx) ([]engine.Delivery, error), error) {
 	t := s.Next()
-	ack, err := b.cfg.Calls.Transfer(ctx, p.Terms.Peer, &t)
+	ack, err := b.cfg.Calls.Transfer(ctx, p.Terms.Peer, b.as(p), &t)
 	list := []engine.Delivery{{Ref: ref, Event: bank.Sure{}}}
 	var refused *p2p.Refused
 	switch {
@@ -479,7 +479,7 @@ func (b *Banks) askUnsure(ctx context.Context, ref engine.Ref, s *bank.Sending, 
 // assignStep orders the pennies of a payment's next step, in the commit that
 // records it as requested. why is the reason if that is not possible.
 func (b *Banks) assignStep(ctx context.Context, s *bank.Sending, p *bank.Payer) (why string, err error) {
-	st, err := b.cfg.Calls.BankState(ctx, p.Terms.Peer, p.Bank)
+	st, err := b.cfg.Calls.BankState(ctx, p.Terms.Peer, b.as(p))
 	if err != nil {
 		return "", err
 	}
@@ -510,7 +510,7 @@ func (b *Banks) stepRefused(ctx context.Context, ref engine.Ref, t *wire.Transfe
 	if err != nil {
 		return nil, err
 	}
-	st, err := b.cfg.Calls.BankState(ctx, p.Terms.Peer, p.Bank)
+	st, err := b.cfg.Calls.BankState(ctx, p.Terms.Peer, b.as(&p))
 	if err != nil {
 		return nil, err
 	}
