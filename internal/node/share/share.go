@@ -30,6 +30,7 @@ import (
 type Engine interface {
 	Position() chain.BlockRef
 	FeeRate() wire.SatPerKVB
+	Fees() chain.Fees
 }
 
 // Coins has addresses of the wallet; *coins.Coins does.
@@ -320,7 +321,8 @@ func (h *Sharing[S, I]) join(tx engine.Tx, ref engine.Ref, list []Input[I]) (out
 		at[list[i].Plan.At] = &list[i]
 		members = append(members, list[i].Plan)
 	}
-	market := batch.Market{Tip: h.Engine.Position().Height, Estimate: h.Engine.FeeRate()}
+	fees := h.Engine.Fees()
+	market := batch.Market{Tip: h.Engine.Position().Height, Estimate: h.Engine.FeeRate(), Relay: fees.Least(), Increment: fees.Increment}
 	plan := batch.Make(market, h.Limit, members)
 	for _, l := range plan.Left {
 		m := at[l.At].Ref
