@@ -305,8 +305,8 @@ func (h *Sharing[S, I]) Group(tx engine.Tx, first Member[S]) (list []Member[S], 
 	return list, nil
 }
 
-// Paused reports whether a member that was left out for a reason is to be
-// planned again only after a while.
+// Paused reports whether a member that was left out for a reason waits a while
+// before it is planned again.
 func Paused(why error) bool {
 	return errors.Is(why, batch.ErrUneconomic) || errors.Is(why, batch.ErrTooLarge)
 }
