@@ -77,7 +77,8 @@ type Member struct {
 	From, To wire.Height
 	Alone    bool // it shares no transaction
 	// In is the transaction that it is in, or nil. If it is Gone, it cannot
-	// confirm, and only its rate and its address count.
+	// confirm, and only its rate and its address count; if it is also Low, only its
+	// address, and the member counts as in none.
 	In *contract.Sent
 	// Rival is an unconfirmed transaction through another leaf that also spends
 	// it, or nil. Its fee must be outbid; such a member is not batched.
@@ -130,7 +131,7 @@ func Make(m Market, limit int, list []Member) Plan {
 			p.leave(ErrTooLarge, one)
 		case one.Alone || one.Rival != nil:
 			p.group([]Member{one})
-		case one.In == nil:
+		case one.In == nil || one.In.Low:
 			groups[wire.Hash{}] = append(groups[wire.Hash{}], one)
 		default:
 			groups[one.In.Txid] = append(groups[one.In.Txid], one)
@@ -163,24 +164,28 @@ func (p *planner) leave(why error, list ...Member) {
 // group plans members that are in the same transaction, or in none.
 func (p *planner) group(g []Member) {
 	old := read(g[0].In)
-	gone, low := false, true
-	for _, m := range g {
-		if m.In != nil {
-			gone, low = gone || m.In.Gone, low && m.In.Low
-		}
+	if old != nil && old.sent.Low {
+		old = nil
 	}
-	if old != nil && !gone {
+	if old != nil && !slices.ContainsFunc(g, func(m Member) bool { return m.In.Gone }) {
 		p.live(g, old)
 		return
 	}
 	limit := p.limit
-	if old != nil && !low {
+	if old != nil {
 		// A member was, or may be, the reason why the transaction cannot confirm.
 		// Halves find a bad one in few steps, and one that is spent in each block
 		// delays only the half that it is in.
 		limit = min(limit, (len(old.inputs)+1)/2)
 	}
-	heir := g[0].At
+	heirs := map[wire.Hash]wire.Outpoint{} // of the addresses of what is gone: the first member of each
+	for _, m := range g {
+		if _, ok := heirs[in(&m)]; !ok && m.In != nil {
+			if k := read(m.In); k != nil && (len(g) > 1 || k.inputs[0] == m.At) {
+				heirs[in(&m)] = m.At
+			}
+		}
+	}
 	// Urgent members must not raise the fee of the others.
 	var calm, urgent []Member
 	for _, m := range g {
@@ -202,12 +207,23 @@ func (p *planner) group(g []Member) {
 				break
 			}
 			p.build(take, fee, nil)
-			if t := &p.Txs[len(p.Txs)-1]; old != nil && slices.Contains(t.Members, heir) && (len(g) > 1 || old.inputs[0] == heir) {
-				t.Pays = old.sent
+			for _, m := range take {
+				if heir, ok := heirs[in(&m)]; ok && heir == m.At {
+					p.Txs[len(p.Txs)-1].Pays = m.In
+					break
+				}
 			}
 			list = list[len(take):]
 		}
 	}
+}
+
+// in returns the txid of a member's transaction, or zeros.
+func in(m *Member) (txid wire.Hash) {
+	if m.In != nil {
+		txid = m.In.Txid
+	}
+	return txid
 }
 
 // live plans the members of a transaction that can still confirm: it is

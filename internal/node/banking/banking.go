@@ -28,6 +28,7 @@ import (
 type Engine interface {
 	Position() chain.BlockRef
 	FeeRate() wire.SatPerKVB
+	Fees() chain.Fees
 	State(context.Context, engine.Ref) (any, error)
 	Create(context.Context, engine.Creation) error
 	CreateAndTell(context.Context, []engine.Creation, []engine.Delivery) ([]any, error)

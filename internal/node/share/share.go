@@ -30,6 +30,7 @@ import (
 type Engine interface {
 	Position() chain.BlockRef
 	FeeRate() wire.SatPerKVB
+	Fees() chain.Fees
 }
 
 // Coins has addresses of the wallet; *coins.Coins does.
@@ -102,8 +103,8 @@ func (h *Sharing[S, I]) key(ref engine.Ref, state any) (bucket string, key []byt
 	if !ok || h.Solo(&s) || !h.Open(&s) {
 		return "", nil
 	}
-	if sent := h.Sent(&s); sent != nil {
-		return h.Bucket, append(sent.Txid[:], ref.ID[:]...)
+	if txid := h.in(&s); txid != (wire.Hash{}) {
+		return h.Bucket, append(txid[:], ref.ID[:]...)
 	}
 	return h.waiting(), append(order(h.Worth(&s)), ref.ID[:]...)
 }
@@ -216,7 +217,7 @@ func (h *Sharing[S, I]) Due(tx engine.Tx, ref engine.Ref, input func(*Member[S])
 	}
 	tip := h.Engine.Position().Height
 	sent := h.Sent(&first.State)
-	if sent != nil && !h.looked.firstOf(sent.Txid, ref, tip) || h.looked.isLeft(ref, tip) {
+	if txid := h.in(&first.State); txid != (wire.Hash{}) && !h.looked.firstOf(txid, ref, tip) || h.looked.isLeft(ref, tip) {
 		return nil, nil // another member was here first, or it was planned in vain
 	}
 	gone := false
@@ -320,7 +321,8 @@ func (h *Sharing[S, I]) join(tx engine.Tx, ref engine.Ref, list []Input[I]) (out
 		at[list[i].Plan.At] = &list[i]
 		members = append(members, list[i].Plan)
 	}
-	market := batch.Market{Tip: h.Engine.Position().Height, Estimate: h.Engine.FeeRate()}
+	fees := h.Engine.Fees()
+	market := batch.Market{Tip: h.Engine.Position().Height, Estimate: h.Engine.FeeRate(), Relay: fees.Least(), Increment: fees.Increment}
 	plan := batch.Make(market, h.Limit, members)
 	for _, l := range plan.Left {
 		m := at[l.At].Ref
@@ -494,9 +496,10 @@ func (l *looked) isLeft(ref engine.Ref, tip wire.Height) bool {
 	return l.left[ref]
 }
 
-// in returns the txid of the contract's transaction, or zeros.
+// in returns the txid of the contract's transaction, or zeros if it is in none, or
+// in one that was refused because of its fee: then it may share another.
 func (h *Sharing[S, I]) in(s *S) wire.Hash {
-	if sent := h.Sent(s); sent != nil {
+	if sent := h.Sent(s); sent != nil && !sent.Low {
 		return sent.Txid
 	}
 	return wire.Hash{}
