@@ -262,24 +262,69 @@ func (t *till) Check(list []byte) error {
 // hashes.
 const maxStep = wire.MaxJump
 
+// KeepTogether implements p2p.KeepsTogether: the tills' next pennies are one
+// commit. What that leaves is kept one by one.
+func (t *till) KeepTogether(ctx context.Context, tills []p2p.Till) []p2p.Kept {
+	kept := make([]p2p.Kept, len(tills))
+	list := make([]engine.Delivery, 0, len(tills))
+	at := make([]int, 0, len(tills)) // of each delivery
+	for i, other := range tills {
+		o := other.(*till)
+		o.mu.Lock()
+		d, err := o.next()
+		kept[i] = p2p.Kept{Seq: o.held.Known.Seq, Err: err}
+		o.mu.Unlock()
+		if d != nil {
+			list, at = append(list, *d), append(at, i)
+		}
+	}
+	told, err := t.y.cfg.Engine.TellEach(ctx, list)
+	for n, i := range at {
+		o := tills[i].(*till)
+		if err == nil && told[n].Err == nil {
+			now := told[n].State.(bank.Payee)
+			o.mu.Lock()
+			o.held = now
+			more := o.known.Seq < now.Known.Seq
+			o.mu.Unlock()
+			if kept[i] = (p2p.Kept{Seq: now.Known.Seq, Err: now.Taking()}); kept[i].Err != nil || !more {
+				continue
+			}
+		}
+		kept[i].Seq, kept[i].Err = o.Keep(ctx)
+	}
+	return kept
+}
+
+// next returns the event for the next pennies that are checked and not kept, or
+// nil; mu is held.
+func (t *till) next() (*engine.Delivery, error) {
+	held, p := &t.held, t.known
+	if p.Seq >= held.Known.Seq {
+		return nil, nil
+	}
+	if held.Known.Seq-p.Seq > maxStep {
+		c := held.Chain()
+		p = c.Forward(p, held.Known.Seq-maxStep)
+	}
+	from, to := held.Rung(), held.Ladder.Rung(held.Ladder.N()-p.Seq)
+	if int(to) > len(t.paper.Terms.Locks) {
+		return nil, fmt.Errorf("bank %v: its paper has %d rungs", held.Bank, len(t.paper.Terms.Locks))
+	}
+	return &engine.Delivery{Ref: payeeRef(held.Bank), Event: bank.Paid{Height: t.y.cfg.Engine.Position().Height, Penny: p, Locks: t.paper.Terms.Locks[from:to]}}, nil
+}
+
 // Keep implements p2p.Till.
 func (t *till) Keep(ctx context.Context) (uint32, error) {
 	for {
 		t.mu.Lock()
-		held, p := t.held, t.known
+		held := t.held
+		d, err := t.next()
 		t.mu.Unlock()
-		if p.Seq >= held.Known.Seq {
-			return held.Known.Seq, nil
+		if d == nil || err != nil {
+			return held.Known.Seq, err
 		}
-		c := held.Chain()
-		if held.Known.Seq-p.Seq > maxStep {
-			p = c.Forward(p, held.Known.Seq-maxStep)
-		}
-		from, to := held.Rung(), held.Ladder.Rung(held.Ladder.N()-p.Seq)
-		if int(to) > len(t.paper.Terms.Locks) {
-			return 0, fmt.Errorf("bank %v: its paper has %d rungs", held.Bank, len(t.paper.Terms.Locks))
-		}
-		s, err := t.y.cfg.Engine.Tell(ctx, payeeRef(held.Bank), bank.Paid{Height: t.y.cfg.Engine.Position().Height, Penny: p, Locks: t.paper.Terms.Locks[from:to]})
+		s, err := t.y.cfg.Engine.Tell(ctx, d.Ref, d.Event)
 		if errors.Is(err, bank.ErrWrongPhase) {
 			// Another stream of this bank was faster.
 			now, err := t.y.payee(ctx, held.Bank)
