@@ -200,6 +200,7 @@ type Engine struct {
 	running map[int64]bool
 	wake    chan struct{}
 	rate    wire.SatPerKVB
+	fees    chain.Fees
 	told    chan struct{} // closed and replaced at each new position
 	at      chain.BlockRef
 	synced  bool  // the position was the node's tip when last looked
@@ -340,6 +341,13 @@ func (e *Engine) FeeRate() wire.SatPerKVB {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.rate
+}
+
+// Fees returns the node's fee policy as of the last block.
+func (e *Engine) Fees() chain.Fees {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.fees
 }
 
 // WaitHeight returns when the engine has reported block h, or ctx ends.

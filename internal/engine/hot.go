@@ -101,7 +101,7 @@ func (b *batch) patchHot(m *Machine, ref Ref, h *hotState, next any, ev Event) *
 	}
 	is := Patch{At: part.At, Cut: part.Cut, With: with}
 	if ok, err := b.tx.Patch(ref, h.raw, h.patch, is); !ok || err != nil {
-		return nil // a failed transaction also fails what is written next
+		return nil // the next write returns the error
 	}
 	return &hotState{raw: h.raw, patch: is, state: next, in: h.in, part: part, found: true}
 }

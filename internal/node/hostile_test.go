@@ -138,7 +138,11 @@ func TestBankOpenedAgain(t *testing.T) {
 	must(t, err)
 	s := w.payeeOf(to, id)
 	c := s.Chain()
-	must(t, till.Check(c.Encode(nil, penny.NewPurse(bank.Pence(root, 140)).At(0))))
+	purse, list := penny.NewPurse(bank.Pence(root, 140)), []byte(nil)
+	for _, seq := range []uint32{100, 50, 0} {
+		list = c.Encode(list, purse.At(seq))
+	}
+	must(t, till.Check(list))
 	if _, err := till.Keep(t.Context()); err == nil {
 		t.Error("pennies under false locks are taken")
 	}
@@ -293,7 +297,7 @@ func TestPayeeThatAcknowledgesNothing(t *testing.T) {
 	h, err := libp2p.New(libp2p.Identity(key), libp2p.ListenAddrStrings(listen...))
 	must(t, err)
 	defer h.Close()
-	h.SetStreamHandler("/bitgram/pennies/2", func(st network.Stream) {
+	h.SetStreamHandler("/bitgram/pennies/3", func(st network.Stream) {
 		var f wire.PayerFrame
 		if wire.WriteFrame(st, &wire.Reply{}) != nil || wire.ReadFrame(st, &f) != nil {
 			return

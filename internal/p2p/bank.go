@@ -1,10 +1,13 @@
 package p2p
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 
 	"github.com/bitgram/bitgram/wire"
@@ -14,17 +17,22 @@ import (
 const (
 	protoBankTerms protocol.ID = "/bitgram/bank-terms/1" // BankRequest → Reply, BankQuote
 	protoBankOpen  protocol.ID = "/bitgram/bank-open/1"  // BankOpen → Reply, Done
-	protoPennies   protocol.ID = "/bitgram/pennies/2"    // → Reply; PayerFrame …, PayeeFrame …
-	protoCloseAsk  protocol.ID = "/bitgram/bank-close/1" // BankHello → Reply, CloseOffer
-	protoCloseSign protocol.ID = "/bitgram/bank-sign/1"  // CloseSign → Reply, CloseDone
-	protoPair      protocol.ID = "/bitgram/bank-pair/1"  // PairRequest → Reply, PairOpened
-	protoTransfer  protocol.ID = "/bitgram/transfer/1"   // Transfer → Reply, TransferAck
-	protoRoute     protocol.ID = "/bitgram/route/1"      // RouteRequest → Reply, Route
+	protoPennies   protocol.ID = "/bitgram/pennies/3"    // → Reply; PayerFrame …, PayeeFrame …
+	protoCloseAsk  protocol.ID = "/bitgram/bank-close/2" // BankHello → Reply, CloseOffer
+	protoCloseSign protocol.ID = "/bitgram/bank-sign/2"  // BankHello, CloseSign → Reply, CloseDone
+	protoPair      protocol.ID = "/bitgram/bank-pair/2"  // BankHello, PairRequest → Reply, PairOpened
+	protoTransfer  protocol.ID = "/bitgram/transfer/2"   // BankHello, Transfer → Reply, TransferAck
+	protoRoute     protocol.ID = "/bitgram/route/2"      // BankHello, RouteRequest → Reply, Route
 )
 
 // Banks is the service of a payee of penny banks. Errors are handled as those
-// of Service.
+// of Service. Every request about an existing bank is admitted before it is
+// served, so the other methods need not ask who the peer is.
 type Banks interface {
+	// Admit returns nil if the peer at the other end of the channel has proved
+	// that it is the bank's payer. A stranger must not learn whether there is
+	// such a bank.
+	Admit(ctx context.Context, h *wire.BankHello, self, from peer.ID) error
 	Terms(ctx context.Context, req *wire.BankRequest) (*wire.BankQuote, error)
 	Open(ctx context.Context, from Caller, o *wire.BankOpen) error
 	Till(ctx context.Context, bank wire.Hash) (Till, error)
@@ -32,7 +40,7 @@ type Banks interface {
 	SignClose(ctx context.Context, s *wire.CloseSign) (*wire.CloseDone, error)
 	Pair(ctx context.Context, r *wire.PairRequest) (*wire.PairOpened, error)
 	Transfer(ctx context.Context, t *wire.Transfer) (*wire.TransferAck, error)
-	Route(ctx context.Context, r *wire.RouteRequest) (*wire.Route, error)
+	Route(ctx context.Context, bank wire.Hash, r *wire.RouteRequest) (*wire.Route, error)
 }
 
 func (s *Host) handleBanks(b Banks) {
@@ -42,16 +50,31 @@ func (s *Host) handleBanks(b Banks) {
 	handle(s, protoBankOpen, func(ctx context.Context, st network.Stream, o *wire.BankOpen) (*wire.Done, error) {
 		return &wire.Done{}, b.Open(ctx, s.caller(st), o)
 	})
-	handle(s, protoCloseAsk, func(ctx context.Context, _ network.Stream, h *wire.BankHello) (*wire.CloseOffer, error) {
-		return b.OfferClose(ctx, h.Bank)
+	s.admit(b, protoCloseAsk, func(ctx context.Context, st network.Stream, bank wire.Hash) error {
+		ctx, cancel := context.WithTimeout(ctx, s.limit.Frame)
+		defer cancel()
+		o, err := b.OfferClose(ctx, bank)
+		if err != nil {
+			return s.reply(st, nil, err)
+		}
+		return s.reply(st, o, nil)
 	})
-	handle(s, protoCloseSign, func(ctx context.Context, _ network.Stream, c *wire.CloseSign) (*wire.CloseDone, error) {
+	admitted(s, b, protoCloseSign, func(ctx context.Context, _ network.Stream, bank wire.Hash, c *wire.CloseSign) (*wire.CloseDone, error) {
+		if c.Bank != bank {
+			return nil, errOtherBank
+		}
 		return b.SignClose(ctx, c)
 	})
-	handle(s, protoPair, func(ctx context.Context, _ network.Stream, r *wire.PairRequest) (*wire.PairOpened, error) {
+	admitted(s, b, protoPair, func(ctx context.Context, _ network.Stream, bank wire.Hash, r *wire.PairRequest) (*wire.PairOpened, error) {
+		if r.Bank != bank {
+			return nil, errOtherBank
+		}
 		return b.Pair(ctx, r)
 	})
-	handle(s, protoTransfer, func(ctx context.Context, st network.Stream, t *wire.Transfer) (*wire.TransferAck, error) {
+	admitted(s, b, protoTransfer, func(ctx context.Context, st network.Stream, bank wire.Hash, t *wire.Transfer) (*wire.TransferAck, error) {
+		if t.Bank != bank {
+			return nil, errOtherBank
+		}
 		// The answer needs the time of all following hops.
 		most := transferTime(len(t.Hops), s.limit.Frame)
 		_ = st.SetDeadline(time.Now().Add(most))
@@ -59,10 +82,43 @@ func (s *Host) handleBanks(b Banks) {
 		defer cancel()
 		return b.Transfer(ctx, t)
 	})
-	handle(s, protoRoute, func(ctx context.Context, _ network.Stream, r *wire.RouteRequest) (*wire.Route, error) {
-		return b.Route(ctx, r)
+	admitted(s, b, protoRoute, func(ctx context.Context, _ network.Stream, bank wire.Hash, r *wire.RouteRequest) (*wire.Route, error) {
+		return b.Route(ctx, bank, r)
 	})
 	s.handle(protoPennies, s.servePennies(b))
+}
+
+// errOtherBank refuses a request about another bank than the one that its
+// payer proved.
+var errOtherBank = wire.Refuse(wire.BadRequest, "the request is about another bank than its proof")
+
+// admit registers f for requests about a bank: it runs once the peer has proved
+// that it is the bank's payer.
+func (s *Host) admit(b Banks, id protocol.ID, f func(ctx context.Context, st network.Stream, bank wire.Hash) error) {
+	s.handle(id, func(ctx context.Context, st network.Stream) error {
+		var h wire.BankHello
+		if err := wire.ReadFrame(st, &h); err != nil {
+			return err
+		}
+		if err := b.Admit(ctx, &h, s.h.ID(), st.Conn().RemotePeer()); err != nil {
+			return s.reply(st, nil, err)
+		}
+		return f(ctx, st, h.Bank)
+	})
+}
+
+// admitted registers f for requests about a bank that have one frame after the
+// proof, and one in answer.
+func admitted[Q, A any, PQ interface {
+	*Q
+	wire.Limited
+}, PA interface {
+	*A
+	wire.Limited
+}](s *Host, b Banks, id protocol.ID, f func(context.Context, network.Stream, wire.Hash, PQ) (PA, error)) {
+	s.admit(b, id, func(ctx context.Context, st network.Stream, bank wire.Hash) error {
+		return serve(ctx, s, st, func(ctx context.Context, st network.Stream, req PQ) (PA, error) { return f(ctx, st, bank, req) })
+	})
 }
 
 // handle registers f for requests with one frame in each direction.
@@ -73,21 +129,30 @@ func handle[Q, A any, PQ interface {
 	*A
 	wire.Limited
 }](s *Host, id protocol.ID, f func(context.Context, network.Stream, PQ) (PA, error)) {
-	s.handle(id, func(ctx context.Context, st network.Stream) error {
-		req := PQ(new(Q))
-		if err := wire.ReadFrame(st, req); err != nil {
-			return err
-		}
-		// The caller has given up after that, so stop working and waiting for
-		// locks.
-		ctx, cancel := context.WithTimeout(ctx, s.limit.Frame)
-		defer cancel()
-		a, err := f(ctx, st, req)
-		if err != nil {
-			return s.reply(st, nil, err)
-		}
-		return s.reply(st, a, nil)
-	})
+	s.handle(id, func(ctx context.Context, st network.Stream) error { return serve(ctx, s, st, f) })
+}
+
+// serve reads a request and answers it with what f returns.
+func serve[Q, A any, PQ interface {
+	*Q
+	wire.Limited
+}, PA interface {
+	*A
+	wire.Limited
+}](ctx context.Context, s *Host, st network.Stream, f func(context.Context, network.Stream, PQ) (PA, error)) error {
+	req := PQ(new(Q))
+	if err := wire.ReadFrame(st, req); err != nil {
+		return err
+	}
+	// The caller has given up after that, so stop working and waiting for
+	// locks.
+	ctx, cancel := context.WithTimeout(ctx, s.limit.Frame)
+	defer cancel()
+	a, err := f(ctx, st, req)
+	if err != nil {
+		return s.reply(st, nil, err)
+	}
+	return s.reply(st, a, nil)
 }
 
 // transferTime returns the time limit of a transfer over this many further
@@ -107,38 +172,85 @@ func (s *Host) OpenBank(ctx context.Context, to wire.Peer, o *wire.BankOpen) err
 	return s.ask(ctx, to, protoBankOpen, o, new(wire.Done))
 }
 
-// AskClose asks a payee for a cooperative close.
-func (s *Host) AskClose(ctx context.Context, to wire.Peer, id wire.Hash) (*wire.CloseOffer, error) {
-	a := new(wire.CloseOffer)
-	return a, s.ask(ctx, to, protoCloseAsk, &wire.BankHello{Bank: id}, a)
+// Payer makes requests about a bank as its payer.
+type Payer struct {
+	Bank wire.Hash
+	// Sign signs a digest with the payer's key in the bank.
+	Sign func(digest wire.Hash) (wire.Signature, error)
 }
 
-// SignClose sends the payer's signature to the payee.
-func (s *Host) SignClose(ctx context.Context, to wire.Peer, c *wire.CloseSign) (*wire.CloseDone, error) {
-	a := new(wire.CloseDone)
-	return a, s.ask(ctx, to, protoCloseSign, c, a)
+// hello returns the proof with which requests about a bank to a peer begin.
+func (s *Host) hello(to wire.Peer, as *Payer) (*wire.BankHello, error) {
+	id, err := PeerID(to.Key)
+	if err != nil {
+		return nil, err
+	}
+	proof, err := as.Sign(wire.BankHelloDigest(as.Bank, []byte(s.h.ID()), []byte(id)))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errLocal, err)
+	}
+	return &wire.BankHello{Bank: as.Bank, Proof: proof}, nil
 }
 
-// Pair asks for a reverse bank.
-func (s *Host) Pair(ctx context.Context, to wire.Peer, r *wire.PairRequest) (*wire.PairOpened, error) {
-	a := new(wire.PairOpened)
-	return a, s.ask(ctx, to, protoPair, r, a)
+// writeAll writes frames in one packet.
+func writeAll(st network.Stream, list ...wire.Limited) error {
+	var all bytes.Buffer
+	for _, m := range list {
+		if err := wire.WriteFrame(&all, m); err != nil {
+			return err
+		}
+	}
+	_, err := st.Write(all.Bytes())
+	return err
 }
 
-// Transfer forwards a step of a payment.
-func (s *Host) Transfer(ctx context.Context, to wire.Peer, t *wire.Transfer) (*wire.TransferAck, error) {
-	a := new(wire.TransferAck)
-	return a, s.call(ctx, to, protoTransfer, func(st network.Stream) error {
-		_ = st.SetDeadline(time.Now().Add(transferTime(len(t.Hops)+1, s.limit.Frame)))
-		if err := wire.WriteFrame(st, t); err != nil {
+// askAs makes a request about a bank. q is what follows the proof, or nil.
+func (s *Host) askAs(ctx context.Context, to wire.Peer, as *Payer, id protocol.ID, q, a wire.Limited, more time.Duration) error {
+	h, err := s.hello(to, as)
+	if err != nil {
+		return err
+	}
+	return s.call(ctx, to, id, func(st network.Stream) error {
+		if more > 0 {
+			_ = st.SetDeadline(time.Now().Add(more))
+		}
+		list := []wire.Limited{h}
+		if q != nil {
+			list = append(list, q)
+		}
+		if err := writeAll(st, list...); err != nil {
 			return err
 		}
 		return answer(st, a)
 	})
 }
 
-// Route asks a banker for a route to a payee.
-func (s *Host) Route(ctx context.Context, to wire.Peer, r *wire.RouteRequest) (*wire.Route, error) {
+// AskClose asks a payee for a cooperative close.
+func (s *Host) AskClose(ctx context.Context, to wire.Peer, as *Payer) (*wire.CloseOffer, error) {
+	a := new(wire.CloseOffer)
+	return a, s.askAs(ctx, to, as, protoCloseAsk, nil, a, 0)
+}
+
+// SignClose sends the payer's signature to the payee.
+func (s *Host) SignClose(ctx context.Context, to wire.Peer, as *Payer, c *wire.CloseSign) (*wire.CloseDone, error) {
+	a := new(wire.CloseDone)
+	return a, s.askAs(ctx, to, as, protoCloseSign, c, a, 0)
+}
+
+// Pair asks for a reverse bank.
+func (s *Host) Pair(ctx context.Context, to wire.Peer, as *Payer, r *wire.PairRequest) (*wire.PairOpened, error) {
+	a := new(wire.PairOpened)
+	return a, s.askAs(ctx, to, as, protoPair, r, a, 0)
+}
+
+// Transfer forwards a step of a payment.
+func (s *Host) Transfer(ctx context.Context, to wire.Peer, as *Payer, t *wire.Transfer) (*wire.TransferAck, error) {
+	a := new(wire.TransferAck)
+	return a, s.askAs(ctx, to, as, protoTransfer, t, a, transferTime(len(t.Hops)+1, s.limit.Frame))
+}
+
+// Route asks a banker, with which the caller has a bank, for a route to a payee.
+func (s *Host) Route(ctx context.Context, to wire.Peer, as *Payer, r *wire.RouteRequest) (*wire.Route, error) {
 	a := new(wire.Route)
-	return a, s.ask(ctx, to, protoRoute, r, a)
+	return a, s.askAs(ctx, to, as, protoRoute, r, a, 0)
 }

@@ -19,10 +19,12 @@ import (
 type Till interface {
 	State() *wire.BankState
 	// Check verifies each penny of a list against the one before. It may run
-	// concurrently with Keep.
+	// concurrently with Keep. The pennies before a false one count.
 	Check(list []byte) error
 	// Keep makes the last checked penny durable, and returns its number.
 	Keep(ctx context.Context) (seq uint32, err error)
+	// Close ends the lane.
+	Close()
 }
 
 // Kept is the result of one till's Keep.
@@ -73,8 +75,7 @@ type lane struct {
 	why   error // ends the lane, once its pennies are stored
 	over  bool  // it has ended
 
-	said  uint32 // of the keeper: the last number acknowledged
-	spoke bool
+	said uint32 // of the keeper: the last number that the payer was told
 }
 
 // servePennies serves a stream of pennies.
@@ -141,14 +142,18 @@ func (d *desk) open(ctx context.Context, number uint32, hello *wire.BankHello) e
 	if !ok {
 		return d.write(&wire.PayeeFrame{Lane: number, Taken: []wire.Taken{{Code: wire.Busy}}})
 	}
-	till, err := d.banks.Till(ctx, hello.Bank)
+	var till Till
+	err := d.banks.Admit(ctx, hello, d.host.h.ID(), d.st.Conn().RemotePeer())
+	if err == nil {
+		till, err = d.banks.Till(ctx, hello.Bank)
+	}
 	if err != nil {
 		leave()
 		code, text := d.host.refusal(err)
 		return d.write(&wire.PayeeFrame{Lane: number, Taken: []wire.Taken{{Code: code, Text: text}}})
 	}
 	d.mu.Lock()
-	d.lanes[number] = &lane{number: number, till: till, leave: leave}
+	d.lanes[number] = &lane{number: number, till: till, leave: leave, said: till.State().Known.Seq()}
 	d.mu.Unlock()
 	return d.write(&wire.PayeeFrame{Lane: number, State: []wire.BankState{*till.State()}})
 }
@@ -241,8 +246,8 @@ func (d *desk) keepOnce(ctx context.Context) error {
 		if l.over { // it was refused while this was read
 			continue
 		}
-		if k.Err == nil && (k.Seq != l.said || !l.spoke) {
-			l.said, l.spoke = k.Seq, true
+		if k.Err == nil && k.Seq != l.said {
+			l.said = k.Seq
 			if whys[i] != errLeft {
 				_ = wire.WriteFrame(&out, &wire.PayeeFrame{Lane: l.number, Taken: []wire.Taken{{Seq: k.Seq}}}) // a Buffer does not fail
 			}
@@ -274,6 +279,7 @@ func (d *desk) end(l *lane) {
 	if d.lanes[l.number] == l {
 		delete(d.lanes, l.number)
 	}
+	l.till.Close()
 	l.leave()
 }
 

@@ -337,9 +337,13 @@ func (p *PennyStream) wait(there func() bool) error {
 }
 
 // Pennies opens a lane to a payee and runs f on it.
-func (s *Host) Pennies(ctx context.Context, to wire.Peer, id wire.Hash, f func(*PennyStream) error) error {
+func (s *Host) Pennies(ctx context.Context, to wire.Peer, as *Payer, f func(*PennyStream) error) error {
+	hello, err := s.hello(to, as)
+	if err != nil {
+		return err
+	}
 	return s.reach(ctx, to, func(p peer.ID) error {
-		stream, err := s.lane(ctx, p, &wire.BankHello{Bank: id})
+		stream, err := s.lane(ctx, p, hello)
 		if err != nil {
 			return err
 		}
@@ -381,8 +385,8 @@ func (s *Host) lane(ctx context.Context, p peer.ID, hello *wire.BankHello) (*Pen
 }
 
 // BankState asks a payee for the state of a bank.
-func (s *Host) BankState(ctx context.Context, to wire.Peer, id wire.Hash) (state wire.BankState, err error) {
-	err = s.Pennies(ctx, to, id, func(p *PennyStream) error {
+func (s *Host) BankState(ctx context.Context, to wire.Peer, as *Payer) (state wire.BankState, err error) {
+	err = s.Pennies(ctx, to, as, func(p *PennyStream) error {
 		state = p.State
 		return nil
 	})

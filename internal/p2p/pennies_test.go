@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/bitgram/bitgram/wire"
 )
@@ -41,6 +42,8 @@ func (t *memoTill) Keep(context.Context) (uint32, error) {
 	return t.seq, nil
 }
 
+func (*memoTill) Close() {}
+
 func (t *memoTill) KeepTogether(ctx context.Context, tills []Till) []Kept {
 	t.banks.commits.Add(1)
 	time.Sleep(time.Millisecond)
@@ -65,6 +68,11 @@ func (b *memoBanks) Till(_ context.Context, id wire.Hash) (Till, error) {
 	return &memoTill{banks: b}, nil
 }
 
+// Admit knows payers by their key.
+func (b *memoBanks) Admit(_ context.Context, h *wire.BankHello, self, from peer.ID) error {
+	return keyOf(wire.Secret{31: 9}).Verify(wire.BankHelloDigest(h.Bank, []byte(from), []byte(self)), h.Proof)
+}
+
 func onePenny(n uint32) *wire.Pennies {
 	p := make([]byte, wire.EncodedPenny)
 	p[0], p[1], p[2] = byte(n>>16), byte(n>>8), byte(n)
@@ -84,7 +92,7 @@ func pennyLanes(t world) {
 	var wg sync.WaitGroup
 	for n := range lanes {
 		wg.Go(func() {
-			err := c.Pennies(t.Context(), to, wire.Hash{1, byte(n)}, func(s *PennyStream) error {
+			err := c.Pennies(t.Context(), to, payerOf(wire.Hash{1, byte(n)}), func(s *PennyStream) error {
 				if s.State.Credit != 7 {
 					t.Errorf("lane %d: state %+v", n, s.State)
 				}
@@ -138,7 +146,7 @@ func pennyLanes(t world) {
 	if banks.tills.Load() != lanes {
 		t.Errorf("%d tills", banks.tills.Load())
 	}
-	if _, err := c.BankState(t.Context(), to, wire.Hash{}); err == nil || !errors.Is(err, ErrRefused) {
+	if _, err := c.BankState(t.Context(), to, payerOf(wire.Hash{})); err == nil || !errors.Is(err, ErrRefused) {
 		t.Errorf("a bank that there is not: %v", err)
 	}
 	time.Sleep(2 * keepIdle)
@@ -150,7 +158,7 @@ func pennyLanes(t world) {
 		t.Errorf("%d lanes are still counted", h.lanes.busy)
 	}
 	h.lanes.mu.Unlock()
-	if _, err := c.BankState(t.Context(), to, wire.Hash{1}); err != nil {
+	if _, err := c.BankState(t.Context(), to, payerOf(wire.Hash{1})); err != nil {
 		t.Errorf("on a new stream: %v", err)
 	}
 }
@@ -163,14 +171,14 @@ func pennyLaneCancelled(t world) {
 	id, banks := wire.Secret{31: 7}, &memoBanks{}
 	h, c := newHost(t, Config{Identity: id, Listen: []string{overTCP}, Banks: banks}), newHost(t, Config{Limits: t.quick()})
 	to := wire.Peer{Key: keyOf(id), Addrs: h.Addrs()}
-	if err := c.Pennies(t.Context(), to, wire.Hash{1}, func(s *PennyStream) error {
+	if err := c.Pennies(t.Context(), to, payerOf(wire.Hash{1}), func(s *PennyStream) error {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if err := c.Pennies(ctx, to, wire.Hash{2}, func(*PennyStream) error { return nil }); err == nil {
+		if err := c.Pennies(ctx, to, payerOf(wire.Hash{2}), func(*PennyStream) error { return nil }); err == nil {
 			t.Error("a cancelled lane opens")
 		}
 		ctx, cancel = context.WithCancel(t.Context())
-		err := c.Pennies(ctx, to, wire.Hash{3}, func(s *PennyStream) error {
+		err := c.Pennies(ctx, to, payerOf(wire.Hash{3}), func(s *PennyStream) error {
 			cancel()
 			_, err := s.Receive()
 			return err
@@ -195,7 +203,7 @@ func pennyLaneCancelled(t world) {
 	}); err != nil {
 		t.Error(err)
 	}
-	if _, err := c.BankState(t.Context(), to, wire.Hash{1}); err != nil {
+	if _, err := c.BankState(t.Context(), to, payerOf(wire.Hash{1})); err != nil {
 		t.Errorf("on a new stream: %v", err)
 	}
 }
@@ -211,7 +219,7 @@ func pennyFlood(t world) {
 		for i := uint32(0); wire.WriteFrame(st, &wire.PayeeFrame{Lane: i % 3, State: make([]wire.BankState, 1)}) == nil; i++ {
 		}
 	})
-	err := c.Pennies(t.Context(), wire.Peer{Key: keyOf(id), Addrs: h.Addrs()}, wire.Hash{1}, func(s *PennyStream) error {
+	err := c.Pennies(t.Context(), wire.Peer{Key: keyOf(id), Addrs: h.Addrs()}, payerOf(wire.Hash{1}), func(s *PennyStream) error {
 		for {
 			if err := s.wait(func() bool { return false }); err != nil {
 				return err
