@@ -36,6 +36,7 @@ type Engine interface {
 	Tell(context.Context, engine.Ref, engine.Event) (any, error)
 	TellWith(context.Context, engine.Ref, engine.Event, func(engine.Tx) error) (any, error)
 	TellAll(context.Context, []engine.Delivery) ([]any, error)
+	TellEach(context.Context, []engine.Delivery) ([]engine.Told, error)
 }
 
 // Coins funds banks; *coins.Coins does.
