@@ -206,6 +206,9 @@ type (
 		Banker  bool
 		Reserve wire.Sat
 	}
+	// Lost says that the payer has acknowledgements of pennies that the payee does
+	// not hold: the payee's home is an old copy.
+	Lost struct{}
 	// CloseAsked says that the payer asks for a cooperative close.
 	CloseAsked struct {
 		Fee    wire.Sat
@@ -241,6 +244,7 @@ func (Connected) event()    {}
 func (Disconnected) event() {}
 func (Broadcasted) event()  {}
 func (Restored) event()     {}
+func (Lost) event()         {}
 func (Quoted) event()       {}
 func (NotQuoted) event()    {}
 func (CoinsLocked) event()  {}

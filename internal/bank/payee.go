@@ -210,6 +210,11 @@ func (y Payee) Step(ev Event) (Payee, []Effect, error) {
 			y.StopAt = ev.Height
 		}
 		return y, nil, nil
+	case Lost:
+		if y.Spend == nil {
+			y.stop(StopRestored)
+		}
+		return y, nil, nil
 	case Connected:
 		return y.connected(ev)
 	case Disconnected:

@@ -343,8 +343,20 @@ func untilConfirmed(ctx context.Context, f func() error) error {
 	}
 }
 
+// errTold means that the payee learnt that its home is an old copy. On the next
+// stream it takes the pennies that it had.
+var errTold = errors.New("the payee holds fewer pennies than it has acknowledged")
+
 // streamOnce opens a stream and sends what was ordered on it.
 func (b *Banks) streamOnce(ctx context.Context, p *bank.Payer, u *penny.Purse, count *uint32, opt Streaming) error {
+	err := b.streamOn(ctx, p, u, count, opt)
+	if errors.Is(err, errTold) {
+		err = b.streamOn(ctx, p, u, count, opt)
+	}
+	return err
+}
+
+func (b *Banks) streamOn(ctx context.Context, p *bank.Payer, u *penny.Purse, count *uint32, opt Streaming) error {
 	return b.cfg.Calls.Pennies(ctx, p.Terms.Peer, b.as(p), func(s *p2p.PennyStream) error {
 		held, err := countOf(p, u, s.State.Known)
 		if err != nil {
@@ -357,8 +369,15 @@ func (b *Banks) streamOnce(ctx context.Context, p *bank.Payer, u *penny.Purse, c
 		}
 		*count = held
 		if held < p.Acked {
-			// The payee was restored from a backup. The pennies that it had are
-			// its own, though it may give nothing for them any more.
+			// The payee's home is an old copy. The pennies that it had are its
+			// own, though it must give nothing for them any more, because it may
+			// have given it before. So it is told before it sees them.
+			if s.State.Code == wire.OK {
+				if err := b.cfg.Calls.Lost(ctx, p.Terms.Peer, b.as(p)); err != nil {
+					return err
+				}
+				return errTold
+			}
 			if err := showAgain(s, p, u); err != nil {
 				return err
 			}

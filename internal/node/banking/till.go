@@ -434,6 +434,17 @@ func (t *till) Keep(ctx context.Context) (uint32, error) {
 	}
 }
 
+// Lost implements p2p.Banks. From here on the bank gives no credit, and the payee
+// closes it once its payer has had time to show its pennies again.
+func (y *Service) Lost(ctx context.Context, id bank.ID) error {
+	if err := y.cfg.Coins.Ready(ctx); err != nil {
+		return err
+	}
+	y.cfg.Log.Warn("a payer shows pennies that this home has acknowledged and does not hold: is the home an old copy?", "bank", payeeRef(id))
+	_, err := y.cfg.Engine.Tell(ctx, payeeRef(id), bank.Lost{})
+	return knownBank(err)
+}
+
 // OfferClose implements p2p.Banks.
 func (y *Service) OfferClose(ctx context.Context, id bank.ID) (*wire.CloseOffer, error) {
 	if err := y.cfg.Coins.Ready(ctx); err != nil {
