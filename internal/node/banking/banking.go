@@ -46,6 +46,8 @@ type Coins interface {
 	NextWaiting(engine.Tx) ([]engine.Delivery, error)
 	Fund(ctx context.Context, ref engine.Ref, tx, use []byte, until wire.Height) (why string, err error)
 	Broadcast(context.Context, *btcwire.MsgTx) (why string, tooLow bool, err error)
+	Bump(ctx context.Context, txid wire.Hash, fee wallet.Fee) (*btcwire.MsgTx, error)
+	Cancel(ctx context.Context, txid wire.Hash, fee wallet.Fee) (*btcwire.MsgTx, error)
 	// Ready refuses a peer while the chain is being caught up with; Synced waits
 	// longer, for the user.
 	Ready(context.Context) error
