@@ -361,7 +361,7 @@ func (b *Banks) closeOf(tx engine.Tx, m *share.Member[bank.Payee]) (c contract.B
 		return c, plan, fmt.Errorf("rung %d: %w", c.Rung, bank.ErrBadBank)
 	}
 	plan = batch.Member{At: s.At, Value: s.Ladder.Share(c.Rung), Weight: closeWeight(s, c.Rung),
-		Outputs: 1, Rival: s.Joined}
+		Outputs: 1, Rival: s.Joined, Least: s.Least}
 	plan.From, plan.To = share.Window(s.Expiry, s.Margins.Bump, s.Margins.Close)
 	return c, plan, nil
 }
@@ -378,7 +378,7 @@ func (b *Banks) refundOf(tx engine.Tx, m *share.Member[bank.Payer]) (r contract.
 		return r, plan, err
 	}
 	r = s.Back(built)
-	plan = batch.Member{At: r.At}
+	plan = batch.Member{At: r.At, Least: s.Least}
 	plan.Value, plan.Weight = backWorth(s)
 	return r, plan, nil
 }

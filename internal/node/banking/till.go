@@ -65,6 +65,7 @@ func (y *Service) Terms(ctx context.Context, r *wire.BankRequest) (*wire.BankQuo
 const (
 	maxUnfunded     = 256
 	maxUnfundedFrom = 64
+	maxLate         = 1024 // whose funding is late; then the oldest is forgotten
 )
 
 // asker is the caller that asked for an unfunded bank, and the time.
@@ -122,12 +123,19 @@ func (y *Service) again(ctx context.Context, old *bank.Payee, o *wire.BankOpen) 
 
 // room refuses if there are too many banks.
 func (y *Service) room(ctx context.Context, id bank.ID, from p2p.Caller) error {
-	all, unfunded := 0, map[bank.ID]bool{}
+	all, unfunded, tip := 0, map[bank.ID]bool{}, y.cfg.Engine.Position().Height
+	late, oldest := 0, (*bank.Payee)(nil)
 	if err := y.cfg.Store.View(ctx, func(tx engine.Tx) error {
 		return tx.Each(bank.KindPayee, false, func(ref engine.Ref, raw []byte) error {
 			var s bank.Payee
 			if err := wire.Unmarshal(raw, &s); err != nil {
 				return nil // it is not counted
+			}
+			if s.Late(tip) { // kept for its payer, in no place of others
+				if late++; oldest == nil || s.ValidUntil < oldest.ValidUntil {
+					oldest = &s
+				}
+				return nil
 			}
 			all++
 			unfunded[ref.ID] = !s.Funded
@@ -135,6 +143,11 @@ func (y *Service) room(ctx context.Context, id bank.ID, from p2p.Caller) error {
 		})
 	}); err != nil {
 		return err
+	}
+	if late >= maxLate {
+		if _, err := y.cfg.Engine.Tell(ctx, payeeRef(oldest.Bank), bank.Evicted{Height: tip}); err != nil && !errors.Is(err, engine.ErrContract) {
+			return err
+		}
 	}
 	b := y.Banks
 	b.mu.Lock()
@@ -498,6 +511,17 @@ func (t *till) KeepTogether(ctx context.Context, tills []p2p.Till) []p2p.Kept {
 		}
 	}
 	return kept
+}
+
+// Lost implements p2p.Banks. From here on the bank gives no credit, and the payee
+// closes it once its payer has had time to show its pennies again.
+func (y *Service) Lost(ctx context.Context, id bank.ID) error {
+	if err := y.cfg.Coins.Ready(ctx); err != nil {
+		return err
+	}
+	y.cfg.Log.Warn("a payer shows pennies that this home has acknowledged and does not hold: is the home an old copy?", "bank", payeeRef(id))
+	_, err := y.cfg.Engine.Tell(ctx, payeeRef(id), bank.Lost{})
+	return knownBank(err)
 }
 
 // OfferClose implements p2p.Banks.

@@ -83,6 +83,8 @@ type Wallet interface {
 	// Send pays an amount, Bump replaces a payment by one that pays more.
 	Send(tx wallet.Tx, script []byte, amount wire.Sat, rate wire.SatPerKVB, tip wire.Height) (*btcwire.MsgTx, error)
 	Bump(tx wallet.Tx, txid wire.Hash, rate, increment wire.SatPerKVB) (*btcwire.MsgTx, error)
+	// Cancel takes back the coins of an unconfirmed transaction, also a fixed one.
+	Cancel(tx wallet.Tx, txid wire.Hash, rate, increment wire.SatPerKVB) (*btcwire.MsgTx, error)
 	// Cost returns the fee and size of an own transaction, and what it pays to
 	// others, or ErrUnknownTx.
 	Cost(tx wallet.Tx, txid wire.Hash) (fee, paid wire.Sat, size int64, err error)
@@ -200,6 +202,15 @@ func (c *Coins) Bump(ctx context.Context, txid wire.Hash, fee wallet.Fee) (*btcw
 	increment := c.increment(ctx)
 	return c.PayWith(ctx, fee, func(tx engine.Tx, rate wire.SatPerKVB) (*btcwire.MsgTx, error) {
 		return c.wallet.Bump(tx, txid, rate, increment)
+	})
+}
+
+// Cancel takes back the coins of an unconfirmed transaction, also of a funding; see
+// wallet.Cancel.
+func (c *Coins) Cancel(ctx context.Context, txid wire.Hash, fee wallet.Fee) (*btcwire.MsgTx, error) {
+	increment := c.increment(ctx)
+	return c.PayWith(ctx, fee, func(tx engine.Tx, rate wire.SatPerKVB) (*btcwire.MsgTx, error) {
+		return c.wallet.Cancel(tx, txid, rate, increment)
 	})
 }
 
