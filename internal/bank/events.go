@@ -220,6 +220,9 @@ type (
 	}
 	// CloseFailed says that no close is worth its fee.
 	CloseFailed struct{}
+	// Displaced says that the place of a bank without funding is needed for
+	// another.
+	Displaced struct{}
 )
 
 // Effects of the payee.
@@ -270,6 +273,7 @@ func (CloseAsked) event()   {}
 func (CloseSigned) event()  {}
 func (CloseBuilt) event()   {}
 func (CloseFailed) event()  {}
+func (Displaced) event()    {}
 
 func (AskTerms) effect()    {}
 func (LockCoins) effect()   {}

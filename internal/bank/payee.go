@@ -57,6 +57,7 @@ type Payee struct {
 	Solo       bool           // a batch was refused: this bank is closed alone
 	NextTry    wire.Height    // an uneconomic close is not tried before this height
 	FundingTx  []byte         // with witnesses, once seen: broadcast again if a reorg drops it
+	Displaced  bool           // another bank has its place; it was never funded
 }
 
 // NewPayee verifies a bank that a payer offers, byte for byte: its output in
@@ -197,6 +198,12 @@ func (y Payee) Step(ev Event) (Payee, []Effect, error) {
 			y.NextTry = min(y.Tip+wire.Height(y.Margins.Again), bump)
 		}
 		return y, nil, nil
+	case Displaced:
+		if y.Funded {
+			return y, nil, fmt.Errorf("%w: it is funded", ErrWrongPhase)
+		}
+		y.Displaced = true
+		return y, []Effect{DropPaper{}}, nil
 	case Broadcasted:
 		if ev.Err != "" && y.Alone != nil && ev.Txid == y.Alone.Txid && y.Spend == nil {
 			y.Alone, y.Solo = nil, y.Solo || !ev.TooLow // perhaps another member is at fault
@@ -407,7 +414,7 @@ func (y Payee) connected(ev Connected) (Payee, []Effect, error) {
 
 // Lapsed reports whether the bank was never funded and is too old to be
 // accepted.
-func (y *Payee) Lapsed() bool { return !y.Funded && y.Tip > y.ValidUntil }
+func (y *Payee) Lapsed() bool { return !y.Funded && (y.Displaced || y.Tip > y.ValidUntil) }
 
 // State returns the displayed state.
 func (y *Payee) State() string {

@@ -21,7 +21,7 @@ import (
 // The protocols of penny banks.
 const (
 	protoBankTerms protocol.ID = "/bitgram/bank-terms/1" // BankRequest → Reply, BankQuote
-	protoBankOpen  protocol.ID = "/bitgram/bank-open/1"  // BankOpen → Reply, Done
+	protoBankOpen  protocol.ID = "/bitgram/bank-open/2"  // BankOpen → Reply, Done
 	protoPennies   protocol.ID = "/bitgram/pennies/2"    // BankHello → Reply, BankState; Pennies …, Taken …
 	protoCloseAsk  protocol.ID = "/bitgram/bank-close/2" // BankHello → Reply, CloseOffer
 	protoCloseSign protocol.ID = "/bitgram/bank-sign/2"  // BankHello, CloseSign → Reply, CloseDone
