@@ -179,7 +179,7 @@ func (r *rewriter) functions() (code []byte, simd bool, err error) {
 			return nil, false, fmt.Errorf("function %s: %w", m.name(index), err)
 		}
 		if work += p.work; work > maxWork {
-			return nil, false, fmt.Errorf("function %s: %w: more than %d branches times locals in all functions", m.name(index), ErrTooLarge, maxWork)
+			return nil, false, fmt.Errorf("%w: its functions together take more than %d units of a compiler's work (spec/runtime.md §2): leave out what the program does not use", ErrTooLarge, maxWork)
 		}
 		simd = simd || p.simd
 		code = r.function(code, b, p)
