@@ -7,6 +7,8 @@ import "fmt"
 type charge struct {
 	at   int
 	cost uint64
+	// touches are loads and stores, which cost more in a large memory.
+	touches uint64
 	// check says that the fuel is checked here.
 	check bool
 }
@@ -28,6 +30,7 @@ type plan struct {
 	loops           bool // it has a loop that is repeated
 	tightLoops      bool // one of them calls nothing
 	simd            bool
+	touches         bool   // it loads or stores
 	cost            uint64 // of all its instructions, once
 	weight          uint32 // of its frame, in slots of 8 bytes
 	work            uint64 // for a compiler, in units of about 1 µs
@@ -138,7 +141,7 @@ func (a *analysis) measure() error {
 
 func (a *analysis) walk(b *body) {
 	p := a.p
-	p.charges, p.calls, p.recurses, p.loops, p.tightLoops, p.cost = p.charges[:0], false, false, false, false, 0
+	p.charges, p.calls, p.recurses, p.loops, p.tightLoops, p.touches, p.cost = p.charges[:0], false, false, false, false, false, 0
 	clear(p.canon)
 	a.frames, a.stack = a.frames[:0], a.stack[:0]
 	a.spoiled, a.calls, a.sets, a.spill, a.slots, a.nested, a.wide, a.cleared, a.ways, a.carried, a.headers = false, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
@@ -298,6 +301,10 @@ func (a *analysis) step(n int, i *instr, b *body) {
 			a.calls++
 		}
 		a.pay(n, row.fuel)
+		if row.imm == immMem || row.imm == immMemL {
+			a.p.charges[a.top().cur].touches++
+			a.p.touches = true
+		}
 		if !a.operate(n, i, row) {
 			a.fail(b, i, tooFew)
 		}
