@@ -25,7 +25,8 @@ type (
 	Broadcasted struct {
 		Err    string
 		Txid   wire.Hash // of Broadcast's
-		TooLow bool      // the fee is under the minimum; a lone transaction may pass
+		TooLow bool      // the fee is under the minimum: no bank is the reason
+		Own    bool      // this bank broadcast it
 	}
 	// Restored says that the home was restored from a backup, so actions since
 	// the backup are unknown. Height is the chain's height, or 0 if unknown.
@@ -126,8 +127,9 @@ type (
 		Sent      contract.Sent
 		Broadcast bool
 	}
-	// RefundFailed says that the refund is not worth its fee.
-	RefundFailed struct{}
+	// RefundFailed says that no refund could be built. It is tried again at the
+	// next block, or with Pause, if it is not worth its fee, Again blocks later.
+	RefundFailed struct{ Pause bool }
 )
 
 // Effects of the payer.
@@ -184,7 +186,7 @@ type (
 	// RefundDue requests that whatever can be refunded is, in one transaction
 	// with all other banks'. The result, for all of them, is RefundBuilt or
 	// RefundFailed.
-	RefundDue struct{ Rate wire.SatPerKVB }
+	RefundDue struct{}
 	// DropPaper deletes the paper stored by KeepPaper or Prepare.
 	DropPaper struct{}
 )
@@ -218,8 +220,9 @@ type (
 		Sent      contract.Sent
 		Broadcast bool
 	}
-	// CloseFailed says that no close is worth its fee.
-	CloseFailed struct{}
+	// CloseFailed says that no close could be built. It is tried again at the next
+	// block, or with Pause, if it is not worth its fee, Again blocks later.
+	CloseFailed struct{ Pause bool }
 )
 
 // Effects of the payee.
@@ -229,12 +232,7 @@ type (
 	// CloseDue requests that the bank be closed without the payer, in one
 	// transaction with all others that are due. The result, for all of them, is
 	// CloseBuilt or CloseFailed.
-	CloseDue struct {
-		Rate wire.SatPerKVB
-		// Urgent means that the window before the deadline has begun. It does not
-		// set the fee: batch derives that from the height.
-		Urgent bool
-	}
+	CloseDue struct{}
 	// Broadcast broadcasts a signed transaction. Its result is Broadcasted.
 	Broadcast struct{ Tx []byte }
 )

@@ -582,7 +582,7 @@ func (s Sender) broadcasted(ev Broadcasted) (Sender, []Effect, error) {
 		s.Phase = SenderPublished
 		return s, nil, nil
 	}
-	if ev.Low && s.Attempt+1 < maxAttempts {
+	if ev.TooLow && s.Attempt+1 < maxAttempts {
 		// Nothing is signed: start again, with quotes and a fee of the moment.
 		// The agents' points are never used again.
 		s.Attempt++

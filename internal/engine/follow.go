@@ -113,8 +113,12 @@ func (e *Engine) caughtUp(ctx context.Context, at chain.BlockRef) error {
 	if err != nil {
 		return err
 	}
+	fees, err := e.cfg.Chain.Fees(ctx)
+	if err != nil {
+		return err
+	}
 	e.mu.Lock()
-	e.rate, e.synced, e.trouble = rate, true, nil
+	e.rate, e.fees, e.synced, e.trouble = rate, fees, true, nil
 	e.mu.Unlock()
 	e.setPosition(at)
 	return nil

@@ -239,6 +239,7 @@ func TestFalsePennies(t *testing.T) {
 		t.Helper()
 		till, err := service(to).Till(ctx, id)
 		if err == nil {
+			defer till.Close()
 			var list []byte
 			for _, y := range pennies {
 				list = c.Encode(list, y)
@@ -273,8 +274,16 @@ func TestFalsePennies(t *testing.T) {
 		t.Errorf("right after a false one: %v", got)
 	}
 	time.Sleep(2 * time.Second) // as long as a bank waits after a false penny
-	if got := code(u.At(all - 600)); got != wire.OK {
-		t.Errorf("a jump over rungs: %v", got)
+	if got := code(u.At(all - 10 - wire.MaxSkip - 1)); got != wire.TooBig {
+		t.Errorf("a jump too far: %v", got)
+	}
+	var jumps []penny.Penny
+	for n := uint32(10); n < 600; {
+		n = min(n+wire.MaxSkip, 600)
+		jumps = append(jumps, u.At(all-n))
+	}
+	if got := code(jumps...); got != wire.OK {
+		t.Errorf("jumps over rungs: %v", got)
 	}
 	if y := w.payeeOf(to, id); y.Count() != 600 || contract.Lock(y.Secret(6)) == ([20]byte{}) {
 		t.Errorf("%d pennies", y.Count())

@@ -122,7 +122,7 @@ func (d *Delivery) publish(ctx context.Context, ref engine.Ref, e deal.Publish) 
 		if err != nil || !wanted {
 			return next, err
 		}
-		return append([]engine.Delivery{{Ref: ref, Event: deal.Broadcasted{Err: why, Low: low}}}, next...), nil
+		return append([]engine.Delivery{{Ref: ref, Event: deal.Broadcasted{Err: why, TooLow: low}}}, next...), nil
 	}, nil
 }
 
