@@ -136,7 +136,7 @@ type Transaction struct {
 // Receiving is a bitcoin address to receive money.
 type Receiving struct {
 	Address string `json:"address"`
-	Again   bool   `json:"given_before,omitempty" doc:"true if the address was given before, because so many addresses are unpaid that the words alone would not find a later one"`
+	Again   bool   `json:"given_before,omitempty" doc:"true if the address was given before, because the words alone would not find a later one until one of the unpaid addresses is paid"`
 }
 
 // Payment is a transaction that was sent.
