@@ -54,6 +54,11 @@ const maxAnswer = 256 << 20
 
 // do makes a request and returns the answer's body, which the caller closes.
 func (c *Client) do(ctx context.Context, method, path string, query url.Values, contentType string, body io.Reader) (io.ReadCloser, error) {
+	return c.doWith(ctx, method, path, query, map[string]string{"Content-Type": contentType}, body)
+}
+
+// doWith is do with other headers; empty ones are left out.
+func (c *Client) doWith(ctx context.Context, method, path string, query url.Values, headers map[string]string, body io.Reader) (io.ReadCloser, error) {
 	u := c.at.URL + path
 	if len(query) > 0 {
 		u += "?" + query.Encode()
@@ -63,8 +68,10 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 		return nil, err
 	}
 	req.Header.Set("Authorization", "Bearer "+c.at.Token)
-	if contentType != "" {
-		req.Header.Set("Content-Type", contentType)
+	for name, value := range headers {
+		if value != "" {
+			req.Header.Set(name, value)
+		}
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
@@ -84,6 +91,15 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 		return nil, fmt.Errorf("the daemon answered %s", resp.Status)
 	}
 	return nil, e
+}
+
+// callOnce is a POST with an idempotency key, if there is one.
+func (c *Client) callOnce(ctx context.Context, path string, query url.Values, key string, v any) error {
+	body, err := c.doWith(ctx, "POST", path, query, map[string]string{"Idempotency-Key": key}, nil)
+	if err != nil {
+		return err
+	}
+	return decode(body, v)
 }
 
 // call makes a request and decodes the answer's JSON into v.
@@ -233,9 +249,8 @@ func (c *Client) Balance(ctx context.Context) (b Balance, err error) {
 }
 
 // NewAddress is POST /v1/wallet/address.
-func (c *Client) NewAddress(ctx context.Context) (string, error) {
-	var a struct{ Address string }
-	return a.Address, c.call(ctx, "POST", "/v1/wallet/address", nil, &a)
+func (c *Client) NewAddress(ctx context.Context) (a Receiving, err error) {
+	return a, c.call(ctx, "POST", "/v1/wallet/address", nil, &a)
 }
 
 // History is GET /v1/wallet/history.

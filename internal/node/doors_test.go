@@ -1,10 +1,17 @@
 package node
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
+	"io"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/network"
 
 	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/node/banking"
@@ -226,5 +233,137 @@ func TestRoutesTellNoBalance(t *testing.T) {
 	}
 	if last != wire.Busy {
 		t.Errorf("a payer that asks on and on: %v", last)
+	}
+}
+
+// silent is a payee's host that reads what comes, and says nothing.
+func (w *town) silent(h *home) (resume func()) {
+	w.t.Helper()
+	priv, err := h.node.identity.PrivKey()
+	must(w.t, err)
+	listen := h.node.Addrs()
+	must(w.t, h.node.Close())
+	key, err := crypto.UnmarshalSecp256k1PrivateKey(priv.Serialize())
+	must(w.t, err)
+	host, err := libp2p.New(libp2p.Identity(key), libp2p.ListenAddrStrings(listen...))
+	must(w.t, err)
+	host.SetStreamHandler("/bitgram/pennies/2", func(st network.Stream) { _, _ = io.Copy(io.Discard, st) })
+	return func() {
+		must(w.t, host.Close())
+		h.start()
+	}
+}
+
+// TestPaymentIsPaidOnce: a payment whose payee does not answer fails, and says that
+// it was ordered; whoever repeats it under its key, before or after the payee is
+// back or the payer's daemon has restarted, has paid once.
+func TestPaymentIsPaidOnce(t *testing.T) {
+	tier.NotShort(t)
+	w := emptyTown(t)
+	from, to := w.home("payer", nil), w.payee("payee", nil)
+	from.start()
+	w.mine(1)
+	w.fund(from, 1_000_000)
+	id := w.opened(from, to, 50_000, 14, 100)
+	resume := w.silent(to)
+	pay := func(key string, n uint32, patience time.Duration) error {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		_, err := from.node.Banks.PayPennies(ctx, id, n, banking.Streaming{Key: key})
+		return err
+	}
+	for range 3 {
+		if err := pay("rent", 100, 500*time.Millisecond); !errors.Is(err, banking.ErrOrdered) {
+			t.Fatalf("the payee does not answer: %v", err)
+		}
+	}
+	if p := w.payer(from, id); p.Target != 100 {
+		t.Errorf("three requests under one key ordered %d pennies", p.Target)
+	}
+	if err := pay("rent", 101, time.Second); !errors.Is(err, banking.ErrKey) {
+		t.Errorf("another request under the same key: %v", err)
+	}
+	o, err := from.node.Banks.OrderedPennies(t.Context(), "rent")
+	must(t, err)
+	if total, paid := o.Amounts(); o.State() != "paying" || total != o.Payer.Ladder.Paid(100) || paid != 0 {
+		t.Errorf("the order is %s: %v of %v", o.State(), paid, total)
+	}
+	must(t, from.node.Close())
+	resume()
+	from.start()
+	must(t, pay("rent", 100, time.Minute))
+	must(t, pay("rent", 100, time.Minute))
+	if y := w.payeeOf(to, id); y.Count() != 100 {
+		t.Errorf("the payee holds %d pennies", y.Count())
+	}
+	must(t, pay("again", 100, time.Minute)) // another key is another payment
+	must(t, pay("", 100, time.Minute))      // and without a key each is one
+	if y := w.payeeOf(to, id); y.Count() != 300 {
+		t.Errorf("the payee holds %d pennies", y.Count())
+	}
+	if o, err = from.node.Banks.OrderedPennies(t.Context(), "rent"); err != nil || o.State() != "paid" {
+		t.Errorf("%v, %v", o, err)
+	}
+	// Payments to an address, and openings.
+	order := banking.Payment{To: to.node.Key(), Amount: 3_000_000, Key: "tea"}
+	one, err := from.node.Banks.PayTo(t.Context(), order)
+	must(t, err)
+	two, err := from.node.Banks.PayTo(t.Context(), order)
+	if err != nil || one != two {
+		t.Errorf("one key has payments %v and %v: %v", one, two, err)
+	}
+	order.Amount++
+	if _, err := from.node.Banks.PayTo(t.Context(), order); !errors.Is(err, banking.ErrKey) {
+		t.Errorf("another payment under the same key: %v", err)
+	}
+	terms := banking.Terms{Peer: to.peer(), Value: 50_000, Rungs: 14, PerRung: 100, Blocks: 300, MaxFee: 10_000, Key: "bank"}
+	var ids []bank.ID
+	for range 2 {
+		id, err := from.node.Banks.OpenBank(t.Context(), terms)
+		must(t, err)
+		ids = append(ids, id)
+	}
+	if ids[0] != ids[1] {
+		t.Error("one key has opened two banks")
+	}
+	terms.Key = "tea"
+	if _, err := from.node.Banks.OpenBank(t.Context(), terms); !errors.Is(err, banking.ErrKey) {
+		t.Errorf("a bank under a payment's key: %v", err)
+	}
+	w.settle()
+}
+
+// TestNotManyTimesMore: an amount that a bank can pay only by much more is refused,
+// with the amounts that it can pay.
+func TestNotManyTimesMore(t *testing.T) {
+	p := bank.Payer{}
+	p.Ladder = penny.Ladder{Value: 100_000, Rungs: 126, PerRung: 80} // 9.887 sat a penny
+	fine := bank.Payer{}
+	fine.Ladder = penny.Ladder{Value: 100_000, Rungs: 126, PerRung: 794} // 0.996 sat
+	for _, c := range []struct {
+		p      *bank.Payer
+		amount wire.Msat
+		up     bool
+		n      uint32
+		is     error
+	}{
+		{&p, 300, false, 0, banking.ErrPenny},
+		{&p, 9_800, false, 0, banking.ErrPenny}, // less than a penny
+		{&p, 9_887, false, 1, nil},
+		{&p, 10_000, false, 0, banking.ErrPenny},
+		{&p, 300, true, 1, nil},
+		{&p, 10_000, true, 2, nil},
+		{&p, 5_000_000, false, 506, nil}, // to the percent
+		{&fine, 300, false, 0, banking.ErrPenny},
+		{&fine, 20_000, false, 21, nil},
+		{&p, 200_000_000, false, 0, bank.ErrEmpty},
+	} {
+		n, worth, err := banking.PlanPennies(c.p, c.amount, c.up)
+		if !errors.Is(err, c.is) || n != c.n || err == nil && worth < c.amount {
+			t.Errorf("%v: %d pennies of %v, %v; wanted %d, %v", c.amount, n, worth, err, c.n, c.is)
+		}
+		if c.is == banking.ErrPenny && !strings.Contains(err.Error(), c.p.Ladder.Paid(1).String()) {
+			t.Errorf("%v does not name a penny's worth, %v", err, c.p.Ladder.Paid(1))
+		}
 	}
 }

@@ -297,17 +297,16 @@ func TestPayeeThatAcknowledgesNothing(t *testing.T) {
 	h, err := libp2p.New(libp2p.Identity(key), libp2p.ListenAddrStrings(listen...))
 	must(t, err)
 	defer h.Close()
-	h.SetStreamHandler("/bitgram/pennies/2", func(st network.Stream) {
-		var hello wire.BankHello
-		if wire.ReadFrame(st, &hello) != nil {
+	h.SetStreamHandler("/bitgram/pennies/3", func(st network.Stream) {
+		var f wire.PayerFrame
+		if wire.WriteFrame(st, &wire.Reply{}) != nil || wire.ReadFrame(st, &f) != nil {
 			return
 		}
 		var s wire.BankState
 		c := y.Chain()
 		copy(s.Known[:], c.Encode(nil, y.Known))
-		_ = wire.WriteFrame(st, &wire.Reply{})
-		_ = wire.WriteFrame(st, &s)
-		for wire.WriteFrame(st, &wire.Taken{Seq: y.Known.Seq}) == nil {
+		_ = wire.WriteFrame(st, &wire.PayeeFrame{Lane: f.Lane, State: []wire.BankState{s}})
+		for wire.WriteFrame(st, &wire.PayeeFrame{Lane: f.Lane, Taken: []wire.Taken{{Seq: y.Known.Seq}}}) == nil {
 			time.Sleep(10 * time.Millisecond)
 		}
 	})

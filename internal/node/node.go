@@ -50,6 +50,9 @@ type Config struct {
 	// Advertise, if set, puts an agent's own hint on the chain, and again if
 	// its address changes or another bid takes its place. It requires Hints.
 	Advertise *directory.Advertise
+	// Gap is the number of unused addresses that the wallet watches on each
+	// branch; at least wallet.GapLimit.
+	Gap int
 	// Birthday returns the height from which a new home follows the chain; nil
 	// means from the beginning.
 	Birthday func(context.Context) (wire.Height, error)
@@ -122,7 +125,7 @@ func Open(cfg Config) (n *Node, err error) {
 		return nil, err
 	}
 	n.self = wire.XOnly(priv.PubKey())
-	if n.wallet, err = wallet.New(cfg.Seed, cfg.Chain.Params()); err != nil {
+	if n.wallet, err = wallet.New(cfg.Seed, cfg.Chain.Params(), cfg.Gap); err != nil {
 		return nil, err
 	}
 	if n.files, err = disk.Open(cfg.Dir, slices.Concat(agent.Dirs, delivery.Dirs)...); err != nil {

@@ -64,9 +64,13 @@ func (s *Short) Error() string {
 // Is makes errors.Is(err, ErrNoFunds) true.
 func (s *Short) Is(target error) bool { return target == ErrNoFunds }
 
-// GapLimit is the number of unused addresses that are watched ahead on each
-// branch (BIP44).
+// GapLimit is the number of unpaid addresses that are watched ahead on each
+// branch (BIP44). No later address is given away, because a wallet restored from
+// its words would not find what is paid to it.
 const GapLimit = 20
+
+// MaxGap is the largest gap that a wallet can be told to watch.
+const MaxGap = 10_000
 
 // coinbaseMaturity is the number of blocks before a coinbase may be spent, by
 // consensus.
@@ -77,6 +81,7 @@ const coinbaseMaturity = 100
 const (
 	bucketScript  = "wallet/script"  // script → path
 	bucketNext    = "wallet/next"    // branch → next unused index
+	bucketPaid    = "wallet/paid"    // branch → index after the last one that a block pays
 	bucketCoin    = "wallet/coin"    // outpoint → coin
 	bucketHistory = "wallet/history" // txid → record of a confirmed transaction
 	bucketUndo    = "wallet/undo"    // height → what Connect changed there
@@ -136,19 +141,25 @@ type Sent struct {
 type Wallet struct {
 	params *chaincfg.Params
 	acct   *account
+	gap    uint32 // number of unused addresses that are watched
 }
 
-// New returns the wallet of a BIP39 seed on a network.
-func New(seed []byte, params *chaincfg.Params) (*Wallet, error) {
+// New returns the wallet of a BIP39 seed on a network. It watches GapLimit unused
+// addresses on each branch or, if it is more, gap, up to MaxGap: for words that
+// another program used with a wider gap.
+func New(seed []byte, params *chaincfg.Params, gap int) (*Wallet, error) {
 	a, err := newAccount(seed, params)
 	if err != nil {
 		return nil, err
 	}
-	return &Wallet{params: params, acct: a}, nil
+	return &Wallet{params: params, acct: a, gap: uint32(min(max(gap, GapLimit), MaxGap))}, nil
 }
 
 // Init makes the wallet watch its first addresses. It may be called repeatedly.
 func (w *Wallet) Init(tx Tx) error {
+	if err := w.initPaid(tx); err != nil {
+		return err
+	}
 	for branch := range uint32(2) {
 		next, err := w.next(tx, branch)
 		if err != nil {
@@ -171,10 +182,10 @@ func (w *Wallet) next(tx Tx, branch uint32) (uint32, error) {
 	return binary.BigEndian.Uint32(raw), nil
 }
 
-// watchAhead watches the GapLimit addresses from next on. Earlier ones are
+// watchAhead watches the addresses of the gap from next on. Earlier ones are
 // watched already, so it starts at the far end and stops at the first that is.
 func (w *Wallet) watchAhead(tx Tx, branch, next uint32) error {
-	for i := next + GapLimit; i > 0; i-- {
+	for i := next + w.gap; i > 0; i-- {
 		p := path{branch, i - 1}
 		script, err := w.acct.script(p)
 		if err != nil {
@@ -190,17 +201,64 @@ func (w *Wallet) watchAhead(tx Tx, branch, next uint32) error {
 	return nil
 }
 
-// NewScript returns the script of a new address of a branch, and marks it as
-// used.
-func (w *Wallet) NewScript(tx Tx, branch uint32) ([]byte, error) {
-	i, err := w.next(tx, branch)
+// initPaid fills bucketPaid in a home made before there was one.
+func (w *Wallet) initPaid(tx Tx) error {
+	if raw, err := tx.Get(bucketPaid, branchKey(External)); err != nil || raw != nil {
+		return err
+	}
+	var paid [2]uint32
+	if err := tx.Scan(bucketCoin, nil, 0, func(_, raw []byte) error {
+		var c coin
+		if err := wire.Unmarshal(raw, &c); err != nil {
+			return err
+		}
+		if c.Path.Branch < 2 {
+			paid[c.Path.Branch] = max(paid[c.Path.Branch], c.Path.Index+1)
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	for branch, i := range paid {
+		if err := put(tx, bucketPaid, branchKey(uint32(branch)), i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// paid returns the index after the last address of a branch that a block pays.
+func (w *Wallet) paid(tx Tx, branch uint32) (i uint32, err error) {
+	_, err = get(tx, bucketPaid, branchKey(branch), &i)
+	return i, err
+}
+
+// fresh returns the path of a new address of a branch or, if that would be beyond
+// the gap, the oldest one after the last that a block pays; again is then true.
+func (w *Wallet) fresh(tx Tx, branch uint32) (p path, again bool, err error) {
+	next, err := w.next(tx, branch)
 	if err != nil {
-		return nil, err
+		return path{}, false, err
 	}
-	if err := w.use(tx, path{branch, i}); err != nil {
-		return nil, err
+	paid, err := w.paid(tx, branch)
+	if next >= paid+GapLimit {
+		return path{branch, paid}, true, err
 	}
-	return w.acct.script(path{branch, i})
+	return path{branch, next}, false, err
+}
+
+// NewScript returns the script of a new address of a branch, and marks it as
+// used. If GapLimit addresses are unpaid, it returns the oldest of these again.
+func (w *Wallet) NewScript(tx Tx, branch uint32) (script []byte, again bool, err error) {
+	p, again, err := w.fresh(tx, branch)
+	if err != nil {
+		return nil, false, err
+	}
+	if err := w.use(tx, p); err != nil {
+		return nil, false, err
+	}
+	script, err = w.acct.script(p)
+	return script, again, err
 }
 
 // PeekScript returns the script that NewScript would return next. It stays
@@ -208,11 +266,11 @@ func (w *Wallet) NewScript(tx Tx, branch uint32) ([]byte, error) {
 // payment that may be given up uses PeekScript, so it leaves no gap of unused
 // addresses.
 func (w *Wallet) PeekScript(tx Tx, branch uint32) ([]byte, error) {
-	i, err := w.next(tx, branch)
+	p, _, err := w.fresh(tx, branch)
 	if err != nil {
 		return nil, err
 	}
-	return w.acct.script(path{branch, i})
+	return w.acct.script(p)
 }
 
 // UseScript marks an address of PeekScript as used.
@@ -263,14 +321,33 @@ func ParseAddress(s string, params *chaincfg.Params) ([]byte, error) {
 
 // Connect processes the transactions of the block at height.
 func (w *Wallet) Connect(tx Tx, txs []*btcwire.MsgTx, height wire.Height) error {
+	return w.connect(tx, txs, height, height)
+}
+
+// Rescan processes a block that Connect may have processed before, or that is
+// older than the wallet, to find what is paid to addresses that are watched since.
+// Blocks must follow in order up to tip, the last one that was connected.
+func (w *Wallet) Rescan(tx Tx, txs []*btcwire.MsgTx, height, tip wire.Height) error {
+	return w.connect(tx, txs, height, tip)
+}
+
+func (w *Wallet) connect(tx Tx, txs []*btcwire.MsgTx, height, tip wire.Height) error {
 	var undo []change
+	if _, err := get(tx, bucketUndo, heightKey(height), &undo); err != nil {
+		return err
+	}
+	before := len(undo)
 	set := func(bucket string, key []byte, v any) error {
 		old, err := tx.Get(bucket, key)
 		if err != nil {
 			return err
 		}
+		raw, err := wire.Marshal(v)
+		if err != nil || bytes.Equal(old, raw) {
+			return err
+		}
 		undo = append(undo, change{bucket, key, old})
-		return put(tx, bucket, key, v)
+		return tx.Put(bucket, key, raw)
 	}
 	if err := w.discover(tx, txs); err != nil {
 		return err
@@ -308,6 +385,20 @@ func (w *Wallet) Connect(tx Tx, txs []*btcwire.MsgTx, height wire.Height) error 
 					return err
 				}
 			}
+			paid, err := w.paid(tx, p.Branch)
+			if err != nil {
+				return err
+			}
+			if p.Index >= paid {
+				if err := set(bucketPaid, branchKey(p.Branch), p.Index+1); err != nil {
+					return err
+				}
+			}
+			if old, err := tx.Get(bucketCoin, key); err != nil {
+				return err
+			} else if old != nil {
+				continue // connected again; a later block may have spent it
+			}
 			if err := set(bucketCoin, key, coin{Value: wire.Sat(o.Value), Path: p, Height: height, Coinbase: n == 0}); err != nil {
 				return err
 			}
@@ -318,7 +409,7 @@ func (w *Wallet) Connect(tx Tx, txs []*btcwire.MsgTx, height wire.Height) error 
 			}
 		}
 	}
-	if len(undo) == 0 {
+	if len(undo) == before || tip >= height+undoKeep {
 		return nil
 	}
 	if height > undoKeep {

@@ -1,7 +1,10 @@
 package web
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -45,7 +48,7 @@ func ours(v *api.Bank, o *bank.Ours, count uint32, rate wire.SatPerKVB) {
 
 func (s *Server) showPayer(p *bank.Payer, rate wire.SatPerKVB) api.Bank {
 	v := api.Bank{ID: p.Bank.String(), Side: "payer", State: p.State(), Peer: wire.EncodeAddress(s.cfg.Network, p.Terms.Peer.Key), Memo: p.Terms.Memo,
-		Acked: p.Acked, Assigned: p.Assigned, Why: p.Failure, FailedBy: api.Code(p.FailedBy), FundingFee: p.Fee}
+		Acked: p.Acked, Assigned: p.Assigned, Why: p.Failure, FailedBy: api.Code(p.FailedBy), FundingFee: p.Fee, Published: p.Phase == bank.PayerPublished}
 	if p.Terms.Pair != (bank.ID{}) {
 		v.Pair = p.Terms.Pair.String()
 	}
@@ -66,7 +69,7 @@ func (s *Server) showPayer(p *bank.Payer, rate wire.SatPerKVB) api.Bank {
 }
 
 func (s *Server) showPayee(y *bank.Payee, rate wire.SatPerKVB) api.Bank {
-	v := api.Bank{ID: y.Bank.String(), Side: "payee", State: y.State(), Acked: y.Count(), Assigned: y.Assigned}
+	v := api.Bank{ID: y.Bank.String(), Side: "payee", State: y.State(), Acked: y.Count(), Assigned: y.Assigned, Published: y.Funded}
 	ours(&v, &y.Ours, y.Count(), rate)
 	for _, sent := range []*contract.Sent{y.Alone, y.Joined} {
 		if v.Close == "" && sent != nil {
@@ -86,6 +89,18 @@ func (s *Server) showPayment(p *bank.Sending) api.BankPayment {
 		v.Bankers = append(v.Bankers, wire.EncodeAddress(s.cfg.Network, b.Key))
 	}
 	return v
+}
+
+// showOrder shows an order of pennies as a payment.
+func (s *Server) showOrder(o *banking.Ordered) api.BankPayment {
+	total, paid := o.Amounts()
+	return api.BankPayment{ID: o.ID.String(), State: o.State(), To: wire.EncodeAddress(s.cfg.Network, o.Payer.Terms.Peer.Key), Bankers: []string{},
+		Bank: o.Order.Of.String(), Total: total, Step: total, Paid: paid, Asked: total, Pennies: o.Order.Pennies, Why: o.Payer.PayeeWhy}
+}
+
+// Keyed is the idempotency key of a request that pays.
+type Keyed struct {
+	Key string `header:"Idempotency-Key" maxLength:"128" doc:"a request with the key of an earlier one pays nothing, and is answered as that one; a key is known for 30 days"`
 }
 
 // peerOf parses ADDRESS or ADDRESS@MULTIADDR,… .
@@ -172,6 +187,7 @@ func (s *Server) payerOf(ctx context.Context, n *node.Node, id string) (p bank.P
 }
 
 type opening struct {
+	Keyed
 	Peer    string  `query:"peer" required:"true" doc:"ADDRESS or ADDRESS@MULTIADDR of the payee"`
 	Value   int64   `query:"value_sat" required:"true" minimum:"1"`
 	Rungs   uint32  `query:"rungs" default:"126" minimum:"1" maximum:"1022"`
@@ -189,7 +205,43 @@ func (s *Server) bankTerms(in *opening) banking.Terms {
 		per = in.Pennies / in.Rungs
 	}
 	return banking.Terms{Value: wire.Sat(in.Value), Rungs: in.Rungs, PerRung: per,
-		Blocks: max(m.MinLife+m.Conf+3, uint32(in.Days*float64(m.BlocksPerDay))), MaxFee: wire.Sat(in.MaxFee), Memo: in.Memo}
+		Blocks: max(m.MinLife+m.Conf+3, uint32(in.Days*float64(m.BlocksPerDay))), MaxFee: wire.Sat(in.MaxFee), Memo: in.Memo, Key: in.Key}
+}
+
+// PennyPaying is what to pay from a bank.
+type PennyPaying struct {
+	BankByID
+	Pennies uint32 `query:"pennies" maximum:"16777215" doc:"number of pennies; or pass amount_msat"`
+	Amount  uint64 `query:"amount_msat" maximum:"2100000000000000000" doc:"amount, rounded up to whole pennies if that is at most 1 sat or 1 % more"`
+	RoundUp bool   `query:"round_up" doc:"round up to whole pennies, however much more that is"`
+}
+
+// planPennies returns the bank and the number of its pennies to pay.
+func (s *Server) planPennies(ctx context.Context, n *node.Node, in *PennyPaying) (p bank.Payer, v api.Pennies, err error) {
+	if p, err = s.payerOf(ctx, n, in.ID); err == nil {
+		err = p.Spendable()
+	}
+	if err != nil {
+		return p, v, err
+	}
+	v.Pennies, v.Penny = in.Pennies, p.Ladder.Paid(1)
+	if in.Amount > 0 {
+		v.Pennies, v.Amount, err = banking.PlanPennies(&p, wire.Msat(in.Amount), in.RoundUp)
+	} else {
+		v.Amount = p.Ladder.Paid(min(v.Pennies, p.Ladder.N()))
+	}
+	if err == nil && v.Pennies == 0 {
+		err = fmt.Errorf("%w: pass pennies or amount_msat", ErrRequest)
+	}
+	return p, v, err
+}
+
+// newKey draws an idempotency key for a request that has none, so that its caller
+// can still ask what became of it.
+func newKey() string {
+	var key [16]byte
+	_, _ = rand.Read(key[:]) // never fails (crypto/rand)
+	return hex.EncodeToString(key[:])
 }
 
 func (s *Server) bankRoutes(to huma.API) {
@@ -237,34 +289,45 @@ func (s *Server) bankRoutes(to huma.API) {
 		v, _, err := s.bankNow(ctx, n, id.String())
 		return v, err
 	})
+	on(s, to, "POST", "/banks/{id}/plan", "Show what a payment from a bank would take", func(ctx context.Context, n *node.Node, in *PennyPaying) (api.Pennies, error) {
+		_, v, err := s.planPennies(ctx, n, in)
+		return v, err
+	})
 	on(s, to, "POST", "/banks/{id}/pay", "Pay pennies, and wait until the payee has acknowledged them", func(ctx context.Context, n *node.Node, in *struct {
-		BankByID
-		Pennies uint32 `query:"pennies" maximum:"16777215" doc:"number of pennies; or pass amount_msat"`
-		Amount  uint64 `query:"amount_msat" maximum:"2100000000000000000" doc:"amount, rounded up to whole pennies"`
-		Each    bool   `query:"each" doc:"send every penny; otherwise one penny pays for many"`
+		PennyPaying
+		Keyed
+		Each bool `query:"each" doc:"send every penny; otherwise one penny pays for many"`
 	}) (api.Bank, error) {
+		var paid api.Pennies
 		p, err := s.payerOf(ctx, n, in.ID)
 		if err != nil {
 			return api.Bank{}, err
 		}
-		pennies := in.Pennies
-		if in.Amount > 0 {
-			count, ok := p.Ladder.CountFor(wire.Msat(in.Amount))
-			if !ok {
-				return api.Bank{}, fmt.Errorf("%w: %v", bank.ErrEmpty, wire.Msat(in.Amount))
+		if old, found := n.Banks.OrderedPennies(ctx, in.Key); in.Key != "" && found == nil && old.Order.Of == p.Bank {
+			// The same request again: what it would take now is of no concern.
+			paid = api.Pennies{Pennies: old.Order.Pennies, Penny: p.Ladder.Paid(1), Amount: p.Ladder.Paid(old.Order.Pennies)}
+			want := in.Pennies
+			if in.Amount > 0 {
+				want, _ = p.Ladder.CountFor(wire.Msat(in.Amount))
 			}
-			pennies = count
+			if want != paid.Pennies {
+				return api.Bank{}, banking.ErrKey
+			}
+		} else if p, paid, err = s.planPennies(ctx, n, &in.PennyPaying); err != nil {
+			return api.Bank{}, err
 		}
-		if pennies == 0 {
-			return api.Bank{}, fmt.Errorf("%w: pass pennies or amount_msat", ErrRequest)
-		}
-		opt := banking.Streaming{Each: in.Each, Window: 4096, Progress: func(count, target uint32) {
+		key := cmp.Or(in.Key, newKey())
+		id := banking.OrderID(key).String()
+		opt := banking.Streaming{Each: in.Each, Window: 4096, Key: key, Progress: func(count, target uint32) {
 			s.hub.progress(api.Progress{What: "pennies", Done: uint64(count), Total: uint64(target)})
 		}}
-		if _, err := n.Banks.PayPennies(ctx, p.Bank, pennies, opt); err != nil {
+		if _, err := n.Banks.PayPennies(ctx, p.Bank, paid.Pennies, opt); errors.Is(err, banking.ErrOrdered) {
+			return api.Bank{}, &orderedError{err, id, key}
+		} else if err != nil {
 			return api.Bank{}, err
 		}
 		v, _, err := s.bankNow(ctx, n, p.Bank.String())
+		v.Payment, v.PaymentID, v.Key = &paid, id, key
 		return v, err
 	})
 	on(s, to, "POST", "/banks/{id}/close", "Close a bank: as its payer together with the payee, as its payee alone", func(ctx context.Context, n *node.Node, in *BankByID) (api.Bank, error) {
@@ -322,6 +385,7 @@ func (s *Server) bankRoutes(to huma.API) {
 }
 
 type paying struct {
+	Keyed
 	To     string `query:"to" required:"true" doc:"address of the payee"`
 	Amount uint64 `query:"amount_msat" required:"true" minimum:"1" maximum:"2100000000000000000"`
 	Step   uint64 `query:"step_msat" maximum:"2100000000000000000" doc:"amount per step when paying through bankers; 0 for a tenth"`
@@ -330,7 +394,7 @@ type paying struct {
 }
 
 func (s *Server) payment(in *paying) (p banking.Payment, err error) {
-	p = banking.Payment{Amount: wire.Msat(in.Amount), Step: wire.Msat(in.Step), MaxFee: wire.Msat(in.MaxFee), Memo: in.Memo}
+	p = banking.Payment{Amount: wire.Msat(in.Amount), Step: wire.Msat(in.Step), MaxFee: wire.Msat(in.MaxFee), Memo: in.Memo, Key: in.Key}
 	p.To, err = wire.ParseRecipient(s.cfg.Network, in.To)
 	return p, err
 }
@@ -359,7 +423,11 @@ func (s *Server) paymentRoutes(to huma.API) {
 		})
 		return list, err
 	})
-	on(s, to, "GET", "/payments/{id}", "Get a payment", func(ctx context.Context, n *node.Node, in *BankByID) (api.BankPayment, error) {
+	on(s, to, "GET", "/payments/{id}", "Get a payment, or an order of pennies from a bank", func(ctx context.Context, n *node.Node, in *BankByID) (api.BankPayment, error) {
+		found, err := n.Banks.FindBank(ctx, in.ID)
+		if o, ok := found.(banking.Ordered); ok && err == nil {
+			return s.showOrder(&o), nil
+		}
 		v, _, err := s.paymentNow(ctx, n, in.ID)
 		return v, err
 	})

@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"syscall"
@@ -55,6 +56,9 @@ var codes = []struct {
 	{deal.ErrPrice, api.CodePrice},
 	{deal.ErrNoFunds, api.CodeFunds},
 	{deal.ErrTooFewAgents, api.CodeAgents},
+	{banking.ErrOrdered, api.CodeOrdered}, // before what it wraps
+	{banking.ErrKey, api.CodeKey},
+	{banking.ErrPenny, api.CodePenny},
 	{syscall.ENOSPC, api.CodeDiskFull},
 	{context.DeadlineExceeded, api.CodeTimeout},
 	{ErrRequest, api.CodeRequest},
@@ -118,6 +122,17 @@ var codes = []struct {
 	{store.ErrNewer, api.CodeNewerHome},
 }
 
+// orderedError is an error after which a payment continues.
+type orderedError struct {
+	error
+	id, key string
+}
+
+func (o *orderedError) Error() string { return fmt.Sprintf("payment %s: %v", o.id, o.error) }
+
+// Unwrap returns the error alone.
+func (o *orderedError) Unwrap() error { return o.error }
+
 // CodeOf returns the code of an error that a node or the API returned, and
 // api.CodeFailed for one that has none.
 func CodeOf(err error) api.Code {
@@ -137,6 +152,10 @@ func (s *Server) answer(err error) error {
 	}
 	code := CodeOf(err)
 	e := &api.Error{Status: code.Status(), Code: code, Message: err.Error()}
+	var o *orderedError
+	if errors.As(err, &o) {
+		e.Payment, e.Key = o.id, o.key
+	}
 	if e.Status >= http.StatusInternalServerError {
 		s.cfg.Log.Warn("request failed", "err", err)
 	}

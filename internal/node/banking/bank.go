@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -153,9 +154,18 @@ type Terms struct {
 	MaxFee  wire.Sat
 	Memo    string
 	Pair    bank.ID // the reverse bank, if it was requested
+	// Key, if set, is an idempotency key: a repeated request opens nothing, and
+	// returns the same bank.
+	Key string
 }
 
-// OpenBank starts to open a bank. When it returns, the engine does the rest.
+// digest identifies the request.
+func (t *Terms) digest() wire.Hash {
+	return wire.Tagged("bank-order-open", fmt.Appendf(nil, "%v %d %d %d %d %d %q %v", t.Peer.Key, t.Value, t.Rungs, t.PerRung, t.Blocks, t.MaxFee, t.Memo, t.Pair))
+}
+
+// OpenBank starts to open a bank. When it returns, the engine does the rest. It
+// may return ErrKey.
 func (b *Banks) OpenBank(ctx context.Context, t Terms) (bank.ID, error) {
 	if err := b.cfg.Coins.Synced(ctx); err != nil {
 		return bank.ID{}, err
@@ -163,6 +173,14 @@ func (b *Banks) OpenBank(ctx context.Context, t Terms) (bank.ID, error) {
 	var id bank.ID
 	if _, err := rand.Read(id[:]); err != nil {
 		return id, err
+	}
+	known, unlock, err := b.once(ctx, t.Key, orderBank, t.digest())
+	if err != nil {
+		return id, err
+	}
+	defer unlock()
+	if known != nil {
+		return known.Of, nil
 	}
 	m := b.margins
 	if t.Blocks < m.MinLife+uint32(m.Conf) || t.Blocks > m.MaxLife {
@@ -177,7 +195,10 @@ func (b *Banks) OpenBank(ctx context.Context, t Terms) (bank.ID, error) {
 	if err != nil {
 		return id, err
 	}
-	return id, b.cfg.Engine.Create(ctx, engine.Creation{Ref: payerRef(id), State: p, Effects: engine.EffectsOf(effects)})
+	order := Order{What: orderBank, Of: id, Terms: t.digest(), At: time.Now().Unix()}
+	return id, b.cfg.Engine.CreateWith(ctx, func(tx engine.Tx) (engine.Creation, error) {
+		return engine.Creation{Ref: payerRef(id), State: p, Effects: engine.EffectsOf(effects)}, order.keep(tx, t.Key)
+	})
 }
 
 // Quote is the cost of opening and closing a bank at the current fee rate.
@@ -224,8 +245,9 @@ func (b *Banks) Relays(ctx context.Context, f func(bank.Relay) error) error {
 // minPrefix is the minimum number of digits of an ID.
 const minPrefix = 4
 
-// FindBank finds a bank, or a payment, by its ID or the first digits of it. The
-// state is a bank.Payer, bank.Payee or bank.Sending. It returns ErrNoBank or
+// FindBank finds a bank, a payment, or an order of pennies, by its ID or the
+// first digits of it. The state is a bank.Payer, bank.Payee, bank.Sending or
+// Ordered. It returns ErrNoBank or
 // engine.ErrAmbiguous.
 func (b *Banks) FindBank(ctx context.Context, prefix string) (state any, err error) {
 	prefix = strings.ToLower(prefix)
@@ -250,7 +272,11 @@ func (b *Banks) FindBank(ctx context.Context, prefix string) (state any, err err
 		b.Payees(ctx, func(y bank.Payee) error { return see(y.Bank, y) }),
 		b.Sendings(ctx, func(s bank.Sending) error { return see(s.ID, s) }))
 	if err == nil && state == nil {
-		err = fmt.Errorf("%w: %s", ErrNoBank, prefix)
+		o, err := b.findOrder(ctx, prefix)
+		if err != nil {
+			return nil, err
+		}
+		return *o, nil
 	}
 	return state, err
 }
@@ -259,26 +285,89 @@ func (b *Banks) FindBank(ctx context.Context, prefix string) (state any, err err
 type Streaming struct {
 	Each   bool   // one by one; otherwise one penny pays for up to wire.MaxSkip
 	Window uint32 // messages, or with Each pennies, in flight
+	// Key, if set, is an idempotency key: pennies are ordered under it once,
+	// however often they are requested.
+	Key string
 	// Progress, if set, is called with the count that the payee holds.
 	Progress func(count, target uint32)
 }
 
 // PayPennies orders pennies and streams them. When it returns nil, the payee
-// holds all that were ordered. After a failure the order continues in the
-// background.
+// holds all that were ordered. If it returns ErrOrdered, the order is stored and
+// continues in the background: a request that is repeated without the same key
+// would pay again. It may return ErrKey.
 func (b *Banks) PayPennies(ctx context.Context, id bank.ID, pennies uint32, s Streaming) (bank.Payer, error) {
+	terms := wire.Tagged("bank-order-pennies", id[:], binary.BigEndian.AppendUint32(nil, pennies))
+	known, unlockKey, err := b.once(ctx, s.Key, orderPennies, terms)
+	if err != nil {
+		return bank.Payer{}, err
+	}
+	defer unlockKey()
+	if known != nil {
+		if p, err := b.payer(ctx, id); err != nil || p.Acked >= known.Target {
+			return p, err
+		}
+	}
 	unlock, err := b.lock(ctx, id) // before the order's own effect
+	if err != nil && known != nil {
+		err = fmt.Errorf("%w: %w", ErrOrdered, err)
+	}
 	if err != nil {
 		return bank.Payer{}, err
 	}
 	defer unlock()
-	if _, err := b.cfg.Engine.Tell(ctx, payerRef(id), bank.Ordered{Pennies: pennies}); err != nil {
-		if errors.Is(err, engine.ErrNoContract) {
-			err = ErrNoBank
+	if known == nil {
+		if known, err = b.orderPennies(ctx, id, pennies, terms, s.Key); err != nil {
+			return bank.Payer{}, err
 		}
-		return bank.Payer{}, err
 	}
-	return b.stream(ctx, id, s)
+	p, err := b.stream(ctx, id, s)
+	switch {
+	case p.Acked >= known.Target:
+		return p, nil // whatever happened to the stream afterwards
+	case err != nil && !endsStream(&p, err):
+		return p, fmt.Errorf("%w: %w", ErrOrdered, err)
+	case err == nil:
+		return p, fmt.Errorf("%w: it is %s, with %d of %d pennies acknowledged", bank.ErrNotOpen, p.State(), p.Acked, known.Target)
+	}
+	return p, err
+}
+
+// orderPennies stores an order.
+func (b *Banks) orderPennies(ctx context.Context, id bank.ID, pennies uint32, terms wire.Hash, key string) (*Order, error) {
+	o := Order{What: orderPennies, Of: id, Terms: terms, Pennies: pennies, At: time.Now().Unix()}
+	state, err := b.cfg.Engine.TellWith(ctx, payerRef(id), bank.Ordered{Pennies: pennies}, func(tx engine.Tx) error {
+		if key == "" {
+			return nil
+		}
+		// The step's result, because a payment may have ordered meanwhile.
+		raw, err := tx.State(payerRef(id))
+		if err != nil {
+			return err
+		}
+		var p bank.Payer
+		if err := wire.Unmarshal(raw, &p); err != nil {
+			return err
+		}
+		o.Target = p.Target
+		return o.keep(tx, key)
+	})
+	if errors.Is(err, engine.ErrNoContract) {
+		err = ErrNoBank
+	}
+	if err != nil {
+		return nil, err
+	}
+	o.Target = state.(bank.Payer).Target
+	return &o, nil
+}
+
+// endsStream reports whether a bank's order is given up: the payee accepts no
+// more, or has another bank.
+func endsStream(p *bank.Payer, err error) bool {
+	var refused *p2p.Refused
+	return p.PayeeWhy != "" || p.Spend != nil || p.Buried() || errors.Is(err, bank.ErrBadBank) || errors.Is(err, ErrNoBank) ||
+		errors.As(err, &refused) && refused.Code == wire.Unknown
 }
 
 // purse gives a bank's pennies; its lock is held.

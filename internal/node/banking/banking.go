@@ -31,10 +31,12 @@ type Engine interface {
 	Fees() chain.Fees
 	State(context.Context, engine.Ref) (any, error)
 	Create(context.Context, engine.Creation) error
+	CreateWith(context.Context, func(engine.Tx) (engine.Creation, error)) error
 	CreateAndTell(context.Context, []engine.Creation, []engine.Delivery) ([]any, error)
 	Tell(context.Context, engine.Ref, engine.Event) (any, error)
 	TellWith(context.Context, engine.Ref, engine.Event, func(engine.Tx) error) (any, error)
 	TellAll(context.Context, []engine.Delivery) ([]any, error)
+	TellEach(context.Context, []engine.Delivery) ([]engine.Told, error)
 }
 
 // Coins funds banks; *coins.Coins does.

@@ -169,9 +169,7 @@ func (b *Banks) streamPennies(ctx context.Context, ref engine.Ref) error {
 	}
 	defer unlock()
 	p, err := b.stream(ctx, ref.ID, Streaming{Window: defaultWindow})
-	var refused *p2p.Refused
-	if err != nil && (p.PayeeWhy != "" || p.Spend != nil || p.Buried()) || errors.Is(err, bank.ErrBadBank) || errors.Is(err, ErrNoBank) ||
-		errors.As(err, &refused) && refused.Code == wire.Unknown {
+	if err != nil && endsStream(&p, err) {
 		b.cfg.Log.Warn("the payee accepts no pennies", "bank", ref, "err", err)
 		return nil
 	}

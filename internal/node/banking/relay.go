@@ -354,15 +354,31 @@ type Payment struct {
 	Step   wire.Msat // 0: all at once without bankers, otherwise a tenth
 	MaxFee wire.Msat
 	Memo   string
+	// Key, if set, is an idempotency key: a repeated request pays nothing, and
+	// returns the same payment.
+	Key string
+}
+
+// digest identifies the request.
+func (p *Payment) digest() wire.Hash {
+	return wire.Tagged("bank-order-payment", fmt.Appendf(nil, "%v %d %d %d %q", p.To, p.Amount, p.Step, p.MaxFee, p.Memo))
 }
 
 // PayTo pays an amount through a bank with the payee, or through bankers. When
-// it returns, the engine does the rest. It may return ErrNoRoute or
-// bank.ErrFee.
+// it returns, the engine does the rest. It may return ErrNoRoute, bank.ErrFee or
+// ErrKey.
 func (b *Banks) PayTo(ctx context.Context, p Payment) (wire.Hash, error) {
 	var id wire.Hash
 	if _, err := rand.Read(id[:]); err != nil {
 		return id, err
+	}
+	known, unlock, err := b.once(ctx, p.Key, orderPayment, p.digest())
+	if err != nil {
+		return id, err
+	}
+	defer unlock()
+	if known != nil {
+		return known.Of, nil
 	}
 	o, err := b.planPayment(ctx, &p)
 	if err != nil {
@@ -372,7 +388,10 @@ func (b *Banks) PayTo(ctx context.Context, p Payment) (wire.Hash, error) {
 	if err != nil {
 		return id, err
 	}
-	return id, b.cfg.Engine.Create(ctx, engine.Creation{Ref: sendingRef(id), State: s, Effects: engine.EffectsOf(effects)})
+	order := Order{What: orderPayment, Of: id, Terms: p.digest(), At: o.Created}
+	return id, b.cfg.Engine.CreateWith(ctx, func(tx engine.Tx) (engine.Creation, error) {
+		return engine.Creation{Ref: sendingRef(id), State: s, Effects: engine.EffectsOf(effects)}, order.keep(tx, p.Key)
+	})
 }
 
 // stepsOf is the default number of steps of a payment through bankers.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/btcsuite/btcd/chaincfg/v2"
+	"github.com/btcsuite/btcd/chainhash/v2"
 	btcwire "github.com/btcsuite/btcd/wire/v2"
 
 	"github.com/bitgram/bitgram/internal/chain"
@@ -39,6 +40,8 @@ type Chain interface {
 	Broadcast(context.Context, *btcwire.MsgTx) error
 	FeeRate(ctx context.Context, target int) (wire.SatPerKVB, error)
 	Fees(context.Context) (chain.Fees, error)
+	HashAt(context.Context, wire.Height) (chainhash.Hash, error)
+	Block(context.Context, chainhash.Hash) (*btcwire.MsgBlock, wire.Height, error)
 }
 
 // Wallet is what the room needs of a wallet. It keeps its coins in the engine's
@@ -50,9 +53,12 @@ type Wallet interface {
 	Connect(tx wallet.Tx, txs []*btcwire.MsgTx, height wire.Height) error
 	Disconnect(tx wallet.Tx, height wire.Height) error
 	Balance(tx wallet.Tx, tip wire.Height) (wallet.Balance, error)
-	// NewScript returns a new address; PeekScript one that is marked as used
+	// Rescan processes a block that Connect may have processed before.
+	Rescan(tx wallet.Tx, txs []*btcwire.MsgTx, height, tip wire.Height) error
+	// NewScript returns a new address, or the oldest unpaid one again if a
+	// restored wallet would not find a later one; PeekScript one that is marked as used
 	// only by UseScript, or by Sign of a transaction that pays it.
-	NewScript(tx wallet.Tx, branch uint32) ([]byte, error)
+	NewScript(tx wallet.Tx, branch uint32) (script []byte, again bool, err error)
 	PeekScript(tx wallet.Tx, branch uint32) ([]byte, error)
 	UseScript(tx wallet.Tx, script []byte) error
 	Address(script []byte) (string, error)
@@ -140,15 +146,23 @@ func (c *Coins) Disconnect(tx engine.Tx, height wire.Height) error {
 
 // NewAddress returns a new Bitcoin address of the wallet, with its script.
 func (c *Coins) NewAddress(ctx context.Context) (addr string, script []byte, err error) {
+	addr, script, _, err = c.Receive(ctx)
+	return addr, script, err
+}
+
+// Receive is NewAddress. again means that the address was given away before:
+// wallet.GapLimit addresses are unpaid, and the words alone would not find what is
+// paid to a later one.
+func (c *Coins) Receive(ctx context.Context) (addr string, script []byte, again bool, err error) {
 	err = c.store.Update(ctx, func(tx engine.Tx) error {
-		script, err = c.wallet.NewScript(tx, wallet.External)
+		script, again, err = c.wallet.NewScript(tx, wallet.External)
 		return err
 	})
 	if err != nil {
-		return "", nil, err
+		return "", nil, false, err
 	}
 	addr, err = c.wallet.Address(script)
-	return addr, script, err
+	return addr, script, again, err
 }
 
 // Balance is the wallet's balance.
@@ -373,7 +387,7 @@ const skipAddresses = wallet.GapLimit / 2
 func (c *Coins) Restored(tx engine.Tx) error {
 	for range skipAddresses {
 		for _, branch := range []uint32{wallet.External, wallet.Internal} {
-			if _, err := c.wallet.NewScript(tx, branch); err != nil {
+			if _, _, err := c.wallet.NewScript(tx, branch); err != nil {
 				return err
 			}
 		}
