@@ -213,8 +213,8 @@ type (
 		Banker  bool
 		Reserve wire.Sat
 	}
-	// Evicted says that others need the room of a bank whose funding is late.
-	Evicted struct{ Height wire.Height }
+	// Evicted says that others need the room of a bank without funding.
+	Evicted struct{}
 	// Lost says that the payer has acknowledgements of pennies that the payee does
 	// not hold: the payee's home is an old copy.
 	Lost struct{}

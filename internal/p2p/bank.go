@@ -16,7 +16,7 @@ import (
 // The protocols of penny banks.
 const (
 	protoBankTerms protocol.ID = "/bitgram/bank-terms/1" // BankRequest → Reply, BankQuote
-	protoBankOpen  protocol.ID = "/bitgram/bank-open/1"  // BankOpen → Reply, Done
+	protoBankOpen  protocol.ID = "/bitgram/bank-open/2"  // BankOpen → Reply, Done
 	protoPennies   protocol.ID = "/bitgram/pennies/3"    // → Reply; PayerFrame …, PayeeFrame …
 	protoCloseAsk  protocol.ID = "/bitgram/bank-close/3" // BankHello, CloseAsk → Reply, CloseOffer
 	protoLost      protocol.ID = "/bitgram/bank-lost/1"  // BankHello → Reply, Done

@@ -16,6 +16,7 @@ import (
 	"slices"
 
 	"github.com/btcsuite/btcd/address/v2"
+	"github.com/btcsuite/btcd/btcec/v2/schnorr"
 	"github.com/btcsuite/btcd/chaincfg/v2"
 	"github.com/btcsuite/btcd/txscript/v2"
 	btcwire "github.com/btcsuite/btcd/wire/v2"
@@ -917,6 +918,32 @@ func (w *Wallet) sign(tx Tx, t *btcwire.MsgTx, s Sent) error {
 		}
 	}
 	return put(tx, bucketSent, txid[:], s)
+}
+
+// Prove signs a digest with the output key of a coin of this wallet, confirmed or
+// change: this proves to others that the wallet can spend it. The digest must not
+// be a transaction's. It returns ErrUnknownTx if the wallet does not have the coin.
+func (w *Wallet) Prove(tx Tx, at wire.Outpoint, digest wire.Hash) (sig wire.Signature, err error) {
+	var c coin
+	ok, err := get(tx, bucketCoin, at.Bytes(), &c)
+	if err == nil && !ok {
+		ok, err = get(tx, bucketChange, at.Bytes(), &c)
+	}
+	if err != nil {
+		return sig, err
+	}
+	if !ok {
+		return sig, fmt.Errorf("%w: %v", ErrUnknownTx, at)
+	}
+	key, err := w.acct.key(c.Path)
+	if err != nil {
+		return sig, err
+	}
+	s, err := schnorr.Sign(txscript.TweakTaprootPrivKey(*key, nil), digest[:])
+	if err != nil {
+		return sig, err
+	}
+	return wire.Signature(s.Serialize()), nil
 }
 
 // Forget frees the coins of a transaction that the network refused. If it was

@@ -46,6 +46,7 @@ type Coins interface {
 	Unlock(engine.Tx, engine.Ref) error
 	Wake(engine.Kind, engine.Event)
 	NextWaiting(engine.Tx) ([]engine.Delivery, error)
+	Prove(ctx context.Context, at wire.Outpoint, digest wire.Hash) (wire.Signature, error)
 	Fund(ctx context.Context, ref engine.Ref, tx, use []byte, until wire.Height) (why string, err error)
 	Broadcast(context.Context, *btcwire.MsgTx) (why string, tooLow bool, err error)
 	Bump(ctx context.Context, txid wire.Hash, fee wallet.Fee) (*btcwire.MsgTx, error)
@@ -103,7 +104,8 @@ type Banks struct {
 	mu        sync.Mutex
 	locks     map[wire.Hash]chan struct{} // one stream per bank, one step per relay
 	users     map[wire.Hash]int
-	askers    map[bank.ID]asker     // of banks that are not funded
+	door      *door                 // for banks that are not funded
+	making    sync.Mutex            // while a bank gets a place
 	wrong     map[bank.ID]time.Time // when a false penny came
 	counters  map[bank.ID]*counter  // of the banks with open streams
 	purses    *lru.Cache[bank.ID, *penny.Purse]
@@ -117,7 +119,7 @@ type Banks struct {
 // New returns a room.
 func New(cfg Config) *Banks {
 	b := &Banks{cfg: cfg, margins: bank.MarginsFor(cfg.Network), closes: closing(&cfg), refunds: refunding(&cfg),
-		locks: map[wire.Hash]chan struct{}{}, users: map[wire.Hash]int{}, askers: map[bank.ID]asker{}, wrong: map[bank.ID]time.Time{}, counters: map[bank.ID]*counter{}}
+		locks: map[wire.Hash]chan struct{}{}, users: map[wire.Hash]int{}, wrong: map[bank.ID]time.Time{}, counters: map[bank.ID]*counter{}, door: newDoor()}
 	const purses, papers, proofs = 64, 256, 4096
 	b.purses, _ = lru.New[bank.ID, *penny.Purse](purses) // fails for sizes below 1
 	b.papers, _ = lru.New[string, *bank.Paper](papers)

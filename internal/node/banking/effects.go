@@ -232,6 +232,9 @@ func (b *Banks) offerBank(ctx context.Context, ref engine.Ref, e *bank.Offer) (b
 		return nil, err
 	}
 	open := &wire.BankOpen{Bank: ref.ID, Terms: paper.Terms, Funding: e.Funding, Vout: e.At.Vout, Sigs: sigs}
+	if open.Coin, err = b.proveCoin(ctx, open, e.At); err != nil {
+		return nil, err
+	}
 	if err := b.cfg.Calls.OpenBank(ctx, e.Peer, open); err != nil {
 		return bank.NotAccepted{Why: err.Error()}, nil
 	}

@@ -70,6 +70,8 @@ type Wallet interface {
 	// node accepted the transaction. Sign returns wallet.ErrUnknownTx if an
 	// input is not a coin of the wallet.
 	Sign(tx wallet.Tx, t *btcwire.MsgTx, fixed bool) error
+	// Prove signs a digest, never a transaction's, with a coin's key.
+	Prove(tx wallet.Tx, at wire.Outpoint, digest wire.Hash) (wire.Signature, error)
 	Forget(tx wallet.Tx, txid wire.Hash) error
 	// IsOut reports whether a transaction was Accepted.
 	IsOut(tx wallet.Tx, txid wire.Hash) (bool, error)
@@ -163,6 +165,15 @@ func (c *Coins) Receive(ctx context.Context) (addr string, script []byte, again 
 	}
 	addr, err = c.wallet.Address(script)
 	return addr, script, again, err
+}
+
+// Prove proves that the wallet can spend a coin; see wallet.Prove.
+func (c *Coins) Prove(ctx context.Context, at wire.Outpoint, digest wire.Hash) (sig wire.Signature, err error) {
+	err = c.store.View(ctx, func(tx engine.Tx) error {
+		sig, err = c.wallet.Prove(tx, at, digest)
+		return err
+	})
+	return sig, err
 }
 
 // Balance is the wallet's balance.
