@@ -288,6 +288,67 @@ func (*Taken) MaxSize() int { return 16 + maxText }
 // Check implements Limited.
 func (t *Taken) Check() error { return (&Reply{Code: t.Code, Text: t.Text}).Check() }
 
+// PayerFrame is a frame of a payer on a stream of pennies, which has a lane for
+// each of its banks. Exactly one of Hello and Pennies may have an element: it
+// opens the lane, or pays on it. A frame with neither closes the lane.
+type PayerFrame struct {
+	_       struct{} `cbor:",toarray"`
+	Lane    uint32   // chosen by the payer, and not used again on the stream
+	Hello   []BankHello
+	Pennies []Pennies
+}
+
+// MaxSize implements Limited.
+func (*PayerFrame) MaxSize() int { return 32 + MaxPennies*EncodedPenny }
+
+// Check implements Limited.
+func (f *PayerFrame) Check() error {
+	if len(f.Hello)+len(f.Pennies) > 1 {
+		return malformed("%d greetings and %d lists of pennies in a frame", len(f.Hello), len(f.Pennies))
+	}
+	for i := range f.Hello {
+		if err := f.Hello[i].Check(); err != nil {
+			return err
+		}
+	}
+	for i := range f.Pennies {
+		if err := f.Pennies[i].Check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// PayeeFrame is a frame of a payee on a stream of pennies. Exactly one of State,
+// which answers a BankHello, and Taken has an element.
+type PayeeFrame struct {
+	_     struct{} `cbor:",toarray"`
+	Lane  uint32
+	State []BankState
+	Taken []Taken
+}
+
+// MaxSize implements Limited.
+func (*PayeeFrame) MaxSize() int { return 80 + maxText }
+
+// Check implements Limited.
+func (f *PayeeFrame) Check() error {
+	if len(f.State)+len(f.Taken) != 1 {
+		return malformed("%d states and %d acknowledgements in a frame", len(f.State), len(f.Taken))
+	}
+	for i := range f.State {
+		if err := f.State[i].Check(); err != nil {
+			return err
+		}
+	}
+	for i := range f.Taken {
+		if err := f.Taken[i].Check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // CloseOffer answers a payer that asks for a cooperative close. From then on
 // the payee accepts no penny.
 type CloseOffer struct {

@@ -13,6 +13,7 @@ import (
 	"github.com/bitgram/bitgram/internal/daemon"
 	"github.com/bitgram/bitgram/internal/node"
 	"github.com/bitgram/bitgram/internal/node/directory"
+	"github.com/bitgram/bitgram/internal/wallet"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -44,6 +45,17 @@ func (a *app) upCommand() *cobra.Command {
 					Interval: max(o.blockTime, 100*time.Millisecond)}}
 			if cfg.MaxMessage, err = bytesOf("inbox-max-message", o.inboxMax); err != nil {
 				return err
+			}
+			if o.gap < wallet.GapLimit || o.gap > wallet.MaxGap {
+				return fmt.Errorf("%w: --gap %d: must be %d to %d", errUsage, o.gap, wallet.GapLimit, wallet.MaxGap)
+			}
+			cfg.Gap = o.gap
+			if o.rescanFrom >= 0 {
+				if o.rescanFrom > wire.MaxHeight {
+					return fmt.Errorf("%w: --rescan-from %d: must be a block height", errUsage, o.rescanFrom)
+				}
+				from := wire.Height(o.rescanFrom)
+				cfg.RescanFrom = &from
 			}
 			if o.names {
 				from := wire.Height(cmp.Or(o.namesFrom, hintsFrom[keys.Network]))

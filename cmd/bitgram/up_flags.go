@@ -12,6 +12,7 @@ import (
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/node/banking"
+	"github.com/bitgram/bitgram/internal/wallet"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -34,6 +35,8 @@ type upOptions struct {
 	bank                                                bankFlags
 	backup                                              string
 	backupEvery                                         time.Duration
+	gap                                                 int
+	rescanFrom                                          int64
 	logLevel, logFormat                                 string
 	withParent                                          bool
 }
@@ -77,6 +80,8 @@ func (o *upOptions) flags(f *pflag.FlagSet) {
 	f.Int64Var(&o.bank.rung, "bank-rung", 20_000, "largest rung to accept, in sat: the most a payer can withhold by vanishing (0: any)")
 	f.IntVar(&o.bank.max, "bank-max", 1_000, "most banks to accept")
 	f.Int64Var(&o.bank.back, "bank-back", 0, "total sat to commit to reverse banks requested by payers (0: none)")
+	f.IntVar(&o.gap, "gap", wallet.GapLimit, "number of unused addresses to watch ahead: more if another program used the words with a wider gap")
+	f.Int64Var(&o.rescanFrom, "rescan-from", -1, "read the chain again from this block for the wallet's coins (-1: no)")
 	f.StringVar(&o.backup, "backup", "", "keep an encrypted backup of the home in this file; choose another disk")
 	f.DurationVar(&o.backupEvery, "backup-every", time.Minute, "shortest time between two backups")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")

@@ -63,6 +63,42 @@ var (
 	ErrStalled = errors.New("the Bitcoin node has seen no new block for long")
 )
 
+// Fees contains the fee policy of a node as it is now, in satoshi per 1,000 vB. A
+// rate that the node does not state is 0.
+type Fees struct {
+	Relay     wire.SatPerKVB // the minimum rate that it relays: Bitcoin Core's minrelaytxfee
+	Mempool   wire.SatPerKVB // the minimum rate that its mempool accepts; it rises while the mempool is full: mempoolminfee
+	Increment wire.SatPerKVB // what a replacement must add for its own size: incrementalrelayfee
+}
+
+// Least returns the minimum rate that the node accepts now, or 0 if it states
+// none.
+func (f Fees) Least() wire.SatPerKVB { return max(f.Relay, f.Mempool) }
+
+// ConfirmTarget is the number of blocks within which our transactions should
+// confirm.
+const ConfirmTarget = 6
+
+// MaxEstimate is the highest estimate that is believed. An urgent claim may pay
+// ten times the estimate, which is then wire.MaxFeeRate. A
+// payment may name a higher rate.
+const MaxEstimate = wire.MaxFeeRate / 10
+
+// Estimate returns the node's estimate for ConfirmTarget, at most MaxEstimate.
+// Only a node that relays nothing below a higher rate gets more, up to
+// wire.MaxFeeRate.
+func Estimate(ctx context.Context, b interface {
+	FeeRate(context.Context, int) (wire.SatPerKVB, error)
+	Fees(context.Context) (Fees, error)
+}) (wire.SatPerKVB, error) {
+	rate, err := b.FeeRate(ctx, ConfirmTarget)
+	if err != nil || rate <= MaxEstimate {
+		return rate, err
+	}
+	fees, err := b.Fees(ctx)
+	return min(max(MaxEstimate, fees.Least()), wire.MaxFeeRate), err
+}
+
 // Backend is Bitgram's interface to a Bitcoin node. It is safe for concurrent
 // use. Every method respects its context.
 type Backend interface {
@@ -88,6 +124,10 @@ type Backend interface {
 	// FeeRate estimates the rate at which a transaction confirms within target
 	// blocks. It is never below the node's relay minimum.
 	FeeRate(ctx context.Context, target int) (wire.SatPerKVB, error)
+
+	// Fees returns the node's fee policy. Unlike FeeRate, it adds no minimum of
+	// its own.
+	Fees(context.Context) (Fees, error)
 
 	// Watch returns a channel that receives a value soon after each change of
 	// tip, and when the node fails or recovers. It never blocks the node;

@@ -12,6 +12,7 @@ import (
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/node/directory"
 	"github.com/bitgram/bitgram/internal/testing/tier"
+	"github.com/bitgram/bitgram/internal/wallet"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -79,7 +80,7 @@ func TestAdvertiseOnce(t *testing.T) {
 	if n := agent.hinting(); n != 1 {
 		t.Fatalf("%d payments", n)
 	}
-	_, err := agent.node.Coins.Bump(t.Context(), txid, 5_000)
+	_, err := agent.node.Coins.Bump(t.Context(), txid, wallet.Fee{Rate: 5_000})
 	must(t, err)
 	must(t, agent.once())
 	if n := agent.hinting(); n != 1 {
@@ -98,7 +99,7 @@ func TestAdvertiseOnce(t *testing.T) {
 	if n := agent.hinting(); n != 0 || paid <= 0 || paid > 5_000 {
 		t.Fatalf("%d payments wait when one is confirmed, %v paid", n, paid)
 	}
-	if _, err := agent.node.Directory.Register(t.Context(), hintOf(t, agent), 0, 0); !errors.Is(err, directory.ErrStands) {
+	if _, err := agent.node.Directory.Register(t.Context(), hintOf(t, agent), 0, wallet.Fee{}); !errors.Is(err, directory.ErrStands) {
 		t.Errorf("registered again: %v", err)
 	}
 	must(t, w.chain.Reorg(t.Context(), 1, w.miner))
@@ -120,7 +121,7 @@ func TestAdvertiseLimit(t *testing.T) {
 	for round := range 20 {
 		needed := wire.Sat(0)
 		for end := time.Now().Add(5 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
-			_, err := other.node.Directory.Register(t.Context(), rival, needed, 0)
+			_, err := other.node.Directory.Register(t.Context(), rival, needed, wallet.Fee{})
 			if err == nil {
 				break
 			}

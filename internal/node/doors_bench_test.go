@@ -94,16 +94,17 @@ func BenchmarkWorkPerByte(b *testing.B) {
 			info.Addrs = append(info.Addrs, multiaddr.StringCast(a))
 		}
 		must(b, h.Connect(b.Context(), info))
-		const proto = "/bitgram/pennies/2"
+		const proto = "/bitgram/pennies/3"
 		size, began := 0, cpu()
 		for range b.N {
 			st, err := h.NewStream(b.Context(), peerID, proto)
 			must(b, err)
 			hello := &wire.BankHello{Bank: id}
 			_, _ = rand.Read(hello.Proof[:])
-			raw, err := wire.Marshal(hello)
+			frame := &wire.PayerFrame{Hello: []wire.BankHello{*hello}}
+			raw, err := wire.Marshal(frame)
 			must(b, err)
-			must(b, wire.WriteFrame(st, hello))
+			must(b, wire.WriteFrame(st, frame))
 			_ = st.CloseWrite()
 			_, _ = io.Copy(io.Discard, st)
 			_ = st.Close()

@@ -30,6 +30,20 @@ func payerAs(p *bank.Payer) *p2p.Payer {
 	return &p2p.Payer{Bank: p.Bank, Sign: func(d wire.Hash) (wire.Signature, error) { return wire.Sign(bank.PayerKey(p.Root), d) }}
 }
 
+// noted gives a step to a payee a note, and the payment's id that commits to it.
+func (w *town) noted(to *home, t *wire.Transfer) *wire.Note {
+	w.t.Helper()
+	var text wire.NoteText
+	_, _ = rand.Read(text.Salt[:])
+	t.ID = wire.PaymentID(wire.Regtest, &text)
+	raw, err := wire.Marshal(text)
+	must(w.t, err)
+	n := new(wire.Note)
+	n.E, n.Box, err = seal.SealNote(text.Salt, to.node.Key(), t.ID, raw)
+	must(w.t, err)
+	return n
+}
+
 // refusal returns the code of a peer's refusal, or OK.
 func refusal(err error) wire.Code {
 	var theirs *p2p.Refused
@@ -251,7 +265,7 @@ func (w *town) silent(h *home) (resume func()) {
 	must(w.t, err)
 	host, err := libp2p.New(libp2p.Identity(key), libp2p.ListenAddrStrings(listen...))
 	must(w.t, err)
-	host.SetStreamHandler("/bitgram/pennies/2", func(st network.Stream) { _, _ = io.Copy(io.Discard, st) })
+	host.SetStreamHandler("/bitgram/pennies/3", func(st network.Stream) { _, _ = io.Copy(io.Discard, st) })
 	return func() {
 		must(w.t, host.Close())
 		h.start()

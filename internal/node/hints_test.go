@@ -15,6 +15,7 @@ import (
 	"github.com/bitgram/bitgram/internal/node/directory"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/internal/testing/tier"
+	"github.com/bitgram/bitgram/internal/wallet"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -54,7 +55,7 @@ func TestOnlyTheChain(t *testing.T) {
 	w.fund(rich, 1_000_000)
 	register := func(h blockname.Hint, burn wire.Sat) {
 		t.Helper()
-		_, err := rich.node.Directory.Register(t.Context(), h, burn, 0)
+		_, err := rich.node.Directory.Register(t.Context(), h, burn, wallet.Fee{})
 		must(t, err)
 		w.mine(1)
 	}

@@ -122,9 +122,10 @@ func TestBankOpenedAgain(t *testing.T) {
 	for range 2 { // the second has the paper looked up
 		must(t, y.Open(t.Context(), p2p.Caller{}, first))
 	}
-	w.mine(14)
+	_, err := to.node.Engine().Tell(t.Context(), payeeRef(id), bank.Displaced{})
+	must(t, err)
 	if _, err := to.node.Engine().State(t.Context(), payeeRef(id)); err == nil {
-		t.Fatal("a bank that is not funded does not lapse")
+		t.Fatal("a bank that is displaced is not forgotten")
 	}
 	honest := w.opened(from, to, 200_000, 14, 10)
 	w.pay(from, honest, 140)
@@ -297,17 +298,16 @@ func TestPayeeThatAcknowledgesNothing(t *testing.T) {
 	h, err := libp2p.New(libp2p.Identity(key), libp2p.ListenAddrStrings(listen...))
 	must(t, err)
 	defer h.Close()
-	h.SetStreamHandler("/bitgram/pennies/2", func(st network.Stream) {
-		var hello wire.BankHello
-		if wire.ReadFrame(st, &hello) != nil {
+	h.SetStreamHandler("/bitgram/pennies/3", func(st network.Stream) {
+		var f wire.PayerFrame
+		if wire.WriteFrame(st, &wire.Reply{}) != nil || wire.ReadFrame(st, &f) != nil {
 			return
 		}
 		var s wire.BankState
 		c := y.Chain()
 		copy(s.Known[:], c.Encode(nil, y.Known))
-		_ = wire.WriteFrame(st, &wire.Reply{})
-		_ = wire.WriteFrame(st, &s)
-		for wire.WriteFrame(st, &wire.Taken{Seq: y.Known.Seq}) == nil {
+		_ = wire.WriteFrame(st, &wire.PayeeFrame{Lane: f.Lane, State: []wire.BankState{s}})
+		for wire.WriteFrame(st, &wire.PayeeFrame{Lane: f.Lane, Taken: []wire.Taken{{Seq: y.Known.Seq}}}) == nil {
 			time.Sleep(10 * time.Millisecond)
 		}
 	})

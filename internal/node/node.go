@@ -50,6 +50,9 @@ type Config struct {
 	// Advertise, if set, puts an agent's own hint on the chain, and again if
 	// its address changes or another bid takes its place. It requires Hints.
 	Advertise *directory.Advertise
+	// Gap is the number of unused addresses that the wallet watches on each
+	// branch; at least wallet.GapLimit.
+	Gap int
 	// Birthday returns the height from which a new home follows the chain; nil
 	// means from the beginning.
 	Birthday func(context.Context) (wire.Height, error)
@@ -122,7 +125,7 @@ func Open(cfg Config) (n *Node, err error) {
 		return nil, err
 	}
 	n.self = wire.XOnly(priv.PubKey())
-	if n.wallet, err = wallet.New(cfg.Seed, cfg.Chain.Params()); err != nil {
+	if n.wallet, err = wallet.New(cfg.Seed, cfg.Chain.Params(), cfg.Gap); err != nil {
 		return nil, err
 	}
 	if n.files, err = disk.Open(cfg.Dir, slices.Concat(agent.Dirs, delivery.Dirs)...); err != nil {
@@ -179,6 +182,9 @@ func (n *Node) open(ctx context.Context, cfg Config) (err error) {
 		n.engine.Register(m.Machine)
 	}
 	n.engine.Follow(n.Coins, n.Delivery)
+	if err := n.checkGeneration(ctx); err != nil {
+		return err
+	}
 	if err := n.restored(ctx); err != nil {
 		return err
 	}
@@ -258,6 +264,7 @@ func (n *Node) Start() {
 		}
 	})
 	n.running.Go(func() { n.Directory.Run(ctx) })
+	n.running.Go(func() { n.generations(ctx) })
 	n.running.Go(func() { n.Coins.Watch(ctx) })
 }
 
@@ -275,6 +282,9 @@ func (n *Node) Close() error {
 	err = errors.Join(err, n.calls.Close())
 	n.running.Wait()
 	err = errors.Join(err, n.err, n.Directory.Save(context.Background()))
+	if n.err == nil {
+		err = errors.Join(err, n.nextGeneration(context.Background()))
+	}
 	return errors.Join(err, n.store.Close())
 }
 

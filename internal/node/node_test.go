@@ -166,13 +166,13 @@ func TestRate(t *testing.T) {
 	w, n, _ := moodyTown(t, 1_000_000)
 	addr, _, err := w.homes["recipient"].node.Coins.NewAddress(t.Context())
 	must(t, err)
-	if _, err := n.Coins.Pay(t.Context(), addr, 10_000, 500); !errors.Is(err, chain.ErrFeeTooLow) {
+	if _, err := n.Coins.Pay(t.Context(), addr, 10_000, wallet.Fee{Rate: 500}); !errors.Is(err, chain.ErrFeeTooLow) {
 		t.Errorf("half the relay minimum: %v", err)
 	}
 	if b, err := n.Coins.Balance(t.Context()); err != nil || b.Confirmed != 1_000_000 {
 		t.Errorf("%+v, %v after a refusal", b, err)
 	}
-	tx, err := n.Coins.Pay(t.Context(), addr, 10_000, 1000)
+	tx, err := n.Coins.Pay(t.Context(), addr, 10_000, wallet.Fee{Rate: 1000})
 	must(t, err)
 	fee := wire.Sat(1_000_000)
 	for _, o := range tx.TxOut {
@@ -194,7 +194,7 @@ func TestAbandon(t *testing.T) {
 	addr, _, err := w.homes["recipient"].node.Coins.NewAddress(t.Context())
 	must(t, err)
 	moody.away.Store(true)
-	tx, err := n.Coins.Pay(t.Context(), addr, 10_000, 0)
+	tx, err := n.Coins.Pay(t.Context(), addr, 10_000, wallet.Fee{})
 	must(t, err)
 	kept := func() (n1, all int) {
 		list, err := n.Coins.History(t.Context())
@@ -217,7 +217,7 @@ func TestAbandon(t *testing.T) {
 		t.Errorf("twice: %v", err)
 	}
 	moody.away.Store(false)
-	tx, err = n.Coins.Pay(t.Context(), addr, 10_000, 0)
+	tx, err = n.Coins.Pay(t.Context(), addr, 10_000, wallet.Fee{})
 	must(t, err)
 	if k, _ := kept(); k != 0 {
 		t.Errorf("%d payments are kept", k)
@@ -225,7 +225,7 @@ func TestAbandon(t *testing.T) {
 	if err := n.Coins.Abandon(t.Context(), contract.Txid(tx)); !errors.Is(err, wallet.ErrOut) {
 		t.Errorf("one that is out: %v", err)
 	}
-	bumped, err := n.Coins.Bump(t.Context(), contract.Txid(tx), 0)
+	bumped, err := n.Coins.Bump(t.Context(), contract.Txid(tx), wallet.Fee{})
 	must(t, err)
 	w.mine(1)
 	for _, txid := range []wire.Hash{contract.Txid(tx), contract.Txid(bumped)} {
@@ -242,11 +242,11 @@ func TestMempoolLost(t *testing.T) {
 	w, n, moody := moodyTown(t, 1_000_000)
 	addr, _, err := w.homes["recipient"].node.Coins.NewAddress(t.Context())
 	must(t, err)
-	first, err := n.Coins.Pay(t.Context(), addr, 10_000, 0)
+	first, err := n.Coins.Pay(t.Context(), addr, 10_000, wallet.Fee{})
 	must(t, err)
 	forgot := first.TxHash()
 	moody.forgot.Store(&forgot)
-	second, err := n.Coins.Pay(t.Context(), addr, 20_000, 0)
+	second, err := n.Coins.Pay(t.Context(), addr, 20_000, wallet.Fee{})
 	must(t, err)
 	if second.TxIn[0].PreviousOutPoint.Hash != forgot {
 		t.Fatal("it stands on nothing")

@@ -1,14 +1,9 @@
 package p2p
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -22,8 +17,9 @@ import (
 const (
 	protoBankTerms protocol.ID = "/bitgram/bank-terms/1" // BankRequest → Reply, BankQuote
 	protoBankOpen  protocol.ID = "/bitgram/bank-open/2"  // BankOpen → Reply, Done
-	protoPennies   protocol.ID = "/bitgram/pennies/2"    // BankHello → Reply, BankState; Pennies …, Taken …
+	protoPennies   protocol.ID = "/bitgram/pennies/3"    // → Reply; PayerFrame …, PayeeFrame …
 	protoCloseAsk  protocol.ID = "/bitgram/bank-close/2" // BankHello → Reply, CloseOffer
+	protoLost      protocol.ID = "/bitgram/bank-lost/1"  // BankHello → Reply, Done
 	protoCloseSign protocol.ID = "/bitgram/bank-sign/2"  // BankHello, CloseSign → Reply, CloseDone
 	protoPair      protocol.ID = "/bitgram/bank-pair/2"  // BankHello, PairRequest → Reply, PairOpened
 	protoTransfer  protocol.ID = "/bitgram/transfer/2"   // BankHello, Transfer, Note → Reply, TransferAck
@@ -41,23 +37,14 @@ type Banks interface {
 	Terms(ctx context.Context, req *wire.BankRequest) (*wire.BankQuote, error)
 	Open(ctx context.Context, from Caller, o *wire.BankOpen) error
 	Till(ctx context.Context, bank wire.Hash) (Till, error)
+	// Lost says that the payer has acknowledgements of pennies that the payee does
+	// not hold.
+	Lost(ctx context.Context, bank wire.Hash) error
 	OfferClose(ctx context.Context, bank wire.Hash) (*wire.CloseOffer, error)
 	SignClose(ctx context.Context, s *wire.CloseSign) (*wire.CloseDone, error)
 	Pair(ctx context.Context, r *wire.PairRequest) (*wire.PairOpened, error)
 	Transfer(ctx context.Context, t *wire.Transfer, note *wire.Note) (*wire.TransferAck, error)
 	Route(ctx context.Context, bank wire.Hash, r *wire.RouteRequest) (*wire.Route, error)
-}
-
-// Till accepts the pennies of one stream.
-type Till interface {
-	State() *wire.BankState
-	// Check verifies each penny of a list against the one before. It may run
-	// concurrently with Keep. The pennies before a false one count.
-	Check(list []byte) error
-	// Keep makes the last checked penny durable, and returns its number.
-	Keep(ctx context.Context) (seq uint32, err error)
-	// Close ends the stream.
-	Close()
 }
 
 func (s *Host) handleBanks(b Banks) {
@@ -66,6 +53,11 @@ func (s *Host) handleBanks(b Banks) {
 	})
 	handle(s, protoBankOpen, func(ctx context.Context, st network.Stream, o *wire.BankOpen) (*wire.Done, error) {
 		return &wire.Done{}, b.Open(ctx, s.caller(st), o)
+	})
+	s.admit(b, protoLost, func(ctx context.Context, st network.Stream, bank wire.Hash) error {
+		ctx, cancel := context.WithTimeout(ctx, s.limit.Frame)
+		defer cancel()
+		return s.reply(st, &wire.Done{}, b.Lost(ctx, bank))
 	})
 	s.admit(b, protoCloseAsk, func(ctx context.Context, st network.Stream, bank wire.Hash) error {
 		ctx, cancel := context.WithTimeout(ctx, s.limit.Frame)
@@ -106,17 +98,7 @@ func (s *Host) handleBanks(b Banks) {
 	admitted(s, b, protoRoute, func(ctx context.Context, _ network.Stream, bank wire.Hash, r *wire.RouteRequest) (*wire.Route, error) {
 		return b.Route(ctx, bank, r)
 	})
-	s.admit(b, protoPennies, func(ctx context.Context, st network.Stream, bank wire.Hash) error {
-		till, err := b.Till(ctx, bank)
-		if err != nil {
-			return s.reply(st, nil, err)
-		}
-		defer till.Close()
-		if err := s.reply(st, till.State(), nil); err != nil {
-			return err
-		}
-		return s.takePennies(ctx, st, till)
-	})
+	s.handle(protoPennies, s.servePennies(b))
 }
 
 // errOtherBank refuses a request about another bank than the one that its
@@ -192,87 +174,6 @@ func transferTime(hops int, frame time.Duration) time.Duration {
 	return time.Duration(hops+1) * frame
 }
 
-// pennyIdle is how long a stream of pennies may pause.
-const pennyIdle = 2 * time.Minute
-
-// takePennies reads pennies and acknowledges what is durable. While one commit
-// runs, more pennies are read and verified, and are part of the next commit.
-func (s *Host) takePennies(ctx context.Context, st network.Stream, till Till) error {
-	checked := make(chan struct{}, 1)
-	kept := make(chan error, 1)
-	var over atomic.Bool
-	go func() {
-		var err error
-		said := wire.Taken{Seq: till.State().Known.Seq()}
-		for range checked {
-			if err != nil {
-				continue
-			}
-			var seq uint32
-			if seq, err = till.Keep(ctx); err == nil && seq != said.Seq {
-				said.Seq = seq
-				err = s.write(st, &said)
-			}
-			if err != nil {
-				over.Store(true)
-				_ = st.SetReadDeadline(time.Now()) // the reader may wait for more
-			}
-		}
-		kept <- err
-	}()
-	err := readPennies(st, till, checked, &over)
-	close(checked)
-	if kerr := <-kept; kerr != nil {
-		err = kerr
-	}
-	var refusal *wire.Refusal
-	if errors.As(err, &refusal) {
-		_ = s.write(st, &wire.Taken{Code: refusal.Code, Text: clip(refusal.Err.Error())})
-		return errRefused
-	}
-	return err
-}
-
-func (s *Host) write(st network.Stream, m wire.Limited) error {
-	if err := st.SetWriteDeadline(time.Now().Add(s.limit.Frame)); err != nil {
-		return err
-	}
-	return wire.WriteFrame(st, m)
-}
-
-// readPennies verifies pennies until the stream ends, and signals on checked
-// that there are pennies to store. Once over is true it ends.
-func readPennies(st network.Stream, till Till, checked chan<- struct{}, over *atomic.Bool) error {
-	in := bufio.NewReaderSize(st, pennyBuffer)
-	var list wire.Pennies
-	for {
-		if in.Buffered() == 0 {
-			if err := st.SetReadDeadline(time.Now().Add(pennyIdle)); err != nil {
-				return err
-			}
-		}
-		if over.Load() { // after the deadline was set, which may have undone the keeper's
-			return nil
-		}
-		if err := wire.ReadFrame(in, &list); err == io.EOF {
-			return nil
-		} else if err != nil {
-			return err
-		}
-		err := till.Check(list.List)
-		select {
-		case checked <- struct{}{}: // also what comes before a false penny
-		default: // the next Keep includes it
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
-// pennyBuffer is how much of a stream of pennies is read at once.
-const pennyBuffer = 16 << 10
-
 // BankTerms asks a payee for the terms of a bank.
 func (s *Host) BankTerms(ctx context.Context, to wire.Peer, req *wire.BankRequest) (*wire.BankQuote, error) {
 	a := new(wire.BankQuote)
@@ -333,6 +234,11 @@ func (s *Host) askAs(ctx context.Context, to wire.Peer, as *Payer, id protocol.I
 	})
 }
 
+// Lost tells a payee that it has acknowledged pennies that it does not hold.
+func (s *Host) Lost(ctx context.Context, to wire.Peer, as *Payer) error {
+	return s.askAs(ctx, to, as, protoLost, &wire.Done{}, 0)
+}
+
 // AskClose asks a payee for a cooperative close.
 func (s *Host) AskClose(ctx context.Context, to wire.Peer, as *Payer) (*wire.CloseOffer, error) {
 	a := new(wire.CloseOffer)
@@ -361,71 +267,4 @@ func (s *Host) Transfer(ctx context.Context, to wire.Peer, as *Payer, t *wire.Tr
 func (s *Host) Route(ctx context.Context, to wire.Peer, as *Payer, r *wire.RouteRequest) (*wire.Route, error) {
 	a := new(wire.Route)
 	return a, s.askAs(ctx, to, as, protoRoute, a, 0, r)
-}
-
-// PennyStream is a stream of pennies to a payee. One goroutine may send while
-// another receives.
-type PennyStream struct {
-	// State is the bank's state at the beginning, as reported by the payee.
-	State wire.BankState
-
-	st    network.Stream
-	in    *bufio.Reader
-	frame time.Duration
-	mu    sync.Mutex // of writing
-}
-
-// Pennies opens a stream of pennies and runs f on it.
-func (s *Host) Pennies(ctx context.Context, to wire.Peer, as *Payer, f func(*PennyStream) error) error {
-	h, err := s.hello(to, as)
-	if err != nil {
-		return err
-	}
-	return s.call(ctx, to, protoPennies, func(st network.Stream) error {
-		if err := wire.WriteFrame(st, h); err != nil {
-			return err
-		}
-		in := bufio.NewReaderSize(st, pennyBuffer)
-		p := &PennyStream{st: st, in: in, frame: s.limit.Frame}
-		if err := answer(in, &p.State); err != nil {
-			return err
-		}
-		_ = st.SetDeadline(time.Time{})
-		return f(p)
-	})
-}
-
-// BankState asks a payee for the state of a bank.
-func (s *Host) BankState(ctx context.Context, to wire.Peer, as *Payer) (state wire.BankState, err error) {
-	err = s.Pennies(ctx, to, as, func(p *PennyStream) error {
-		state = p.State
-		return nil
-	})
-	return state, err
-}
-
-// Send sends pennies.
-func (p *PennyStream) Send(list *wire.Pennies) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if err := p.st.SetWriteDeadline(time.Now().Add(p.frame)); err != nil {
-		return err
-	}
-	return wire.WriteFrame(p.st, list)
-}
-
-// Receive waits for the next acknowledgement. It returns a *Refused if the
-// payee accepts no more; the number then says what it has.
-func (p *PennyStream) Receive() (seq uint32, err error) {
-	if err := p.st.SetReadDeadline(time.Now().Add(p.frame)); err != nil {
-		return 0, err
-	}
-	var t wire.Taken
-	if err := wire.ReadFrame(p.in, &t); err != nil {
-		return 0, err
-	}
-	if t.Code != wire.OK {
-		return t.Seq, &Refused{Code: t.Code, Text: t.Text}
-	}
-	return t.Seq, nil
 }

@@ -55,7 +55,7 @@ func DefaultLimits() Limits {
 
 // The largest limits that a job can have.
 const (
-	maxMemory = 4<<30 - PageSize
+	maxMemory = 2 << 30 // see rewrite.MaxPages
 	maxFuel   = 1 << 62
 	maxEpochs = 1 << 40
 	maxOutput = 1 << 32

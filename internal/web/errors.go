@@ -80,6 +80,7 @@ var codes = []struct {
 	{wallet.ErrOut, api.CodeAlreadySent},
 	{wallet.ErrNotBumpable, api.CodeNotBumpable},
 	{wallet.ErrAmount, api.CodeAmount},
+	{wallet.ErrFee, api.CodeFee},
 	{delivery.ErrNoMessage, api.CodeUnknownMessage},
 	{engine.ErrAmbiguous, api.CodeAmbiguous},
 	{delivery.ErrUnread, api.CodeUnread},

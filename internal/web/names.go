@@ -13,6 +13,7 @@ import (
 	"github.com/bitgram/bitgram/internal/node"
 	"github.com/bitgram/bitgram/internal/node/directory"
 	"github.com/bitgram/bitgram/internal/p2p"
+	"github.com/bitgram/bitgram/internal/wallet"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -73,13 +74,14 @@ func (s *Server) nameRoutes(to huma.API) {
 	on(s, to, "POST", "/names", "Register a hint", func(ctx context.Context, n *node.Node, in *struct {
 		Hint string `query:"hint" required:"true" maxLength:"80" doc:"text of the hint on the chain"`
 		Burn int64  `query:"burn_sat" minimum:"0"`
-		Rate int64  `query:"rate_sat_per_kvb" minimum:"0" maximum:"100000000" doc:"fee rate; 0 for the node's estimate"`
+		Rate int64  `query:"rate_sat_per_kvb" minimum:"0" maximum:"10000000" doc:"fee rate; 0 for the node's estimate"`
+		Max  int64  `query:"max_fee_sat" minimum:"0" doc:"maximum fee, and permission to pay it; 0 for the default ceiling"`
 	}) (api.Offer, error) {
 		o, h, err := s.offer(ctx, n, in.Hint)
 		if err != nil {
 			return o, err
 		}
-		t, err := n.Directory.Register(ctx, h, wire.Sat(in.Burn), wire.SatPerKVB(in.Rate))
+		t, err := n.Directory.Register(ctx, h, wire.Sat(in.Burn), wallet.Fee{Rate: wire.SatPerKVB(in.Rate), Max: wire.Sat(in.Max)})
 		if err != nil {
 			return o, err
 		}

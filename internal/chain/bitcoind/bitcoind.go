@@ -71,8 +71,7 @@ const (
 	stallAge = 3 * time.Hour
 	// maxStale limits the walk from a stale block to the active chain.
 	maxStale = 1000
-	// minRate is the minimum that Bitcoin Core before 29.1 and btcd relay. A
-	// node that accepts less would be alone with the transaction.
+	// minRate is the minimum that Bitcoin Core before 29.1 and btcd relay.
 	minRate wire.SatPerKVB = 1000
 	// maxRate is one bitcoin for 1,000 vB; a higher estimate is an error of the
 	// node.
@@ -562,11 +561,16 @@ func rate(btc *float64) (r wire.SatPerKVB, ok bool) {
 }
 
 // FeeRate implements chain.Backend. It returns the node's estimate or, if there
-// is none, as on regtest, the relay minimum.
+// is none, as on regtest, the relay minimum. It is at least minRate, because a
+// node that accepts less may be alone with the transaction.
 func (c *Client) FeeRate(ctx context.Context, target int) (wire.SatPerKVB, error) {
-	least, err := c.relayMinimum(ctx)
-	if err != nil || c.regtest {
-		return least, err
+	fees, err := c.Fees(ctx)
+	if err != nil {
+		return 0, err
+	}
+	least := max(minRate, fees.Least())
+	if c.regtest {
+		return least, nil
 	}
 	target = min(max(target, 1), maxTarget)
 	var smart struct{ FeeRate *float64 }
@@ -583,24 +587,28 @@ func (c *Client) FeeRate(ctx context.Context, target int) (wire.SatPerKVB, error
 	return least, nil
 }
 
-// relayMinimum returns the minimum rate that the node currently accepts, but at
-// least minRate.
-func (c *Client) relayMinimum(ctx context.Context) (wire.SatPerKVB, error) {
-	var says struct{ MempoolMinFee, MinRelayTxFee, RelayFee *float64 }
-	for _, method := range []string{"getmempoolinfo", "getnetworkinfo", "getinfo"} { // the last is btcd's
+// Fees implements chain.Backend. Nodes state their policy in different answers:
+// all of it in getmempoolinfo (Bitcoin Core since v24), some of it in
+// getnetworkinfo, btcd only its relay minimum in getinfo.
+func (c *Client) Fees(ctx context.Context) (f chain.Fees, err error) {
+	for _, method := range []string{"getmempoolinfo", "getnetworkinfo", "getinfo"} {
+		var says struct{ MempoolMinFee, MinRelayTxFee, RelayFee, IncrementalRelayFee, IncrementalFee *float64 }
 		var node *Error
 		if err := c.ask(ctx, &says, method); err != nil && !errors.As(err, &node) {
-			return 0, err
+			return chain.Fees{}, err
 		}
-		least, known := minRate, false
-		for _, btc := range []*float64{says.MempoolMinFee, says.MinRelayTxFee, says.RelayFee} {
-			if r, ok := rate(btc); ok {
-				least, known = max(least, r), true
+		for _, one := range []struct {
+			btc *float64
+			to  *wire.SatPerKVB
+		}{{says.MinRelayTxFee, &f.Relay}, {says.RelayFee, &f.Relay}, {says.MempoolMinFee, &f.Mempool},
+			{says.IncrementalRelayFee, &f.Increment}, {says.IncrementalFee, &f.Increment}} {
+			if r, ok := rate(one.btc); ok && *one.to == 0 {
+				*one.to = r
 			}
 		}
-		if known {
-			return least, nil
+		if f.Least() > 0 && f.Increment > 0 {
+			break
 		}
 	}
-	return minRate, nil
+	return f, nil
 }

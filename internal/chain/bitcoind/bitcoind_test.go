@@ -134,6 +134,7 @@ func each(ctx context.Context, c *Client) map[string]error {
 	_, errs["HashAt"] = c.HashAt(ctx, 1)
 	_, _, errs["Block"] = c.Block(ctx, *c.params.GenesisHash)
 	_, errs["FeeRate"] = c.FeeRate(ctx, 6)
+	_, errs["Fees"] = c.Fees(ctx)
 	errs["Broadcast"] = c.Broadcast(ctx, btcwire.NewMsgTx(2))
 	errs["Health"] = c.Health(ctx)
 	return errs
@@ -526,6 +527,37 @@ func TestFeeRate(t *testing.T) {
 	}
 	if got := strings.Join(asked, " "); got != "1 1 1 1008 1008" {
 		t.Errorf("targets %s", got)
+	}
+}
+
+// TestFees: each node states its fee policy in answers of its own.
+func TestFees(t *testing.T) {
+	p := startProxy(t)
+	c := newClient(t, Config{URL: p.URL})
+	type m = map[string]any
+	for name, x := range map[string]struct {
+		pool, network, info m
+		want                chain.Fees
+	}{
+		"Bitcoin Core": {pool: m{"mempoolminfee": 0.000004, "minrelaytxfee": 0.000001, "incrementalrelayfee": 0.000002},
+			network: m{"relayfee": 1, "incrementalfee": 1}, want: chain.Fees{Relay: 100, Mempool: 400, Increment: 200}},
+		"before v24": {pool: m{"mempoolminfee": 0.00002, "minrelaytxfee": 0.00001}, network: m{"relayfee": 0.00001, "incrementalfee": 0.00003},
+			want: chain.Fees{Relay: 1000, Mempool: 2000, Increment: 3000}},
+		"before v0.19": {pool: m{"size": 1}, network: m{"relayfee": 0.00001, "incrementalfee": 0.00003}, want: chain.Fees{Relay: 1000, Increment: 3000}},
+		"btcd":         {pool: m{"size": 1}, info: m{"relayfee": 0.00005}, want: chain.Fees{Relay: 5000}},
+		"nonsense":     {pool: m{"mempoolminfee": -1, "minrelaytxfee": 22e6, "incrementalrelayfee": 0}},
+	} {
+		for method, answer := range map[string]m{"getmempoolinfo": x.pool, "getnetworkinfo": x.network, "getinfo": x.info} {
+			p.set(method, func([]json.RawMessage, json.RawMessage) (any, *Error) {
+				if answer == nil {
+					return nil, &Error{Code: -32601, Message: "Method not found"}
+				}
+				return answer, nil
+			})
+		}
+		if got, err := c.Fees(t.Context()); err != nil || got != x.want {
+			t.Errorf("%s: %+v, %v, want %+v", name, got, err, x.want)
+		}
 	}
 }
 

@@ -38,12 +38,6 @@ type Node interface {
 	TestAccept(ctx context.Context, tx *btcwire.MsgTx) error
 	// Mine mines n blocks whose coinbases pay to script.
 	Mine(ctx context.Context, n int, script []byte) ([]chain.BlockRef, error)
-	// RelayFee returns the minimum rate that is relayed.
-	RelayFee() wire.SatPerKVB
-	// MempoolFee returns the minimum rate that the mempool accepts now.
-	MempoolFee() wire.SatPerKVB
-	// Increment returns the rate that a replacement pays for its own size.
-	Increment() wire.SatPerKVB
 }
 
 const (
@@ -479,7 +473,11 @@ func (s *Server) getRawMempool(_ context.Context, args []json.RawMessage) (any, 
 	return txids, nil
 }
 
-func (s *Server) getMempoolInfo(context.Context, []json.RawMessage) (any, error) {
+func (s *Server) getMempoolInfo(ctx context.Context, _ []json.RawMessage) (any, error) {
+	fees, err := s.node.Fees(ctx)
+	if err != nil {
+		return nil, err
+	}
 	txs := s.node.Mempool()
 	var size int64
 	for _, tx := range txs {
@@ -492,7 +490,7 @@ func (s *Server) getMempoolInfo(context.Context, []json.RawMessage) (any, error)
 		MempoolMinFee       btc   `json:"mempoolminfee"`
 		MinRelayTxFee       btc   `json:"minrelaytxfee"`
 		IncrementalRelayFee btc   `json:"incrementalrelayfee"`
-	}{true, len(txs), size, btc(s.node.MempoolFee()), btc(s.node.RelayFee()), btc(s.node.Increment())}, nil
+	}{true, len(txs), size, btc(fees.Least()), btc(fees.Relay), btc(fees.Increment)}, nil
 }
 
 // getTxOut returns an unspent output, or null. It always includes the mempool.
@@ -528,7 +526,11 @@ func (s *Server) getTxOut(ctx context.Context, args []json.RawMessage) (any, err
 	}{btc(out.Value), script{hex.EncodeToString(out.PkScript)}}, nil
 }
 
-func (s *Server) getNetworkInfo(context.Context, []json.RawMessage) (any, error) {
+func (s *Server) getNetworkInfo(ctx context.Context, _ []json.RawMessage) (any, error) {
+	fees, err := s.node.Fees(ctx)
+	if err != nil {
+		return nil, err
+	}
 	return struct {
 		Version         int      `json:"version"`
 		Subversion      string   `json:"subversion"`
@@ -540,7 +542,7 @@ func (s *Server) getNetworkInfo(context.Context, []json.RawMessage) (any, error)
 		RelayFee        btc      `json:"relayfee"`
 		IncrementalFee  btc      `json:"incrementalfee"`
 		Warnings        []string `json:"warnings"`
-	}{version, subversion, btcwire.ProtocolVersion, true, 0, false, 0, btc(s.node.RelayFee()), btc(s.node.Increment()), []string{}}, nil
+	}{version, subversion, btcwire.ProtocolVersion, true, 0, false, 0, btc(fees.Relay), btc(fees.Increment), []string{}}, nil
 }
 
 func decodeTx(text string) (*btcwire.MsgTx, error) {

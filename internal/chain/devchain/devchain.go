@@ -397,17 +397,15 @@ func (c *Chain) FeeRate(ctx context.Context, _ int) (wire.SatPerKVB, error) {
 	return feeRate, nil
 }
 
-// RelayFee returns the minimum rate that is relayed: Bitcoin Core's
-// minrelaytxfee.
-func (c *Chain) RelayFee() wire.SatPerKVB { return c.Policy().Relay }
-
-// MempoolFee returns the minimum rate that the mempool accepts now: Bitcoin
-// Core's mempoolminfee.
-func (c *Chain) MempoolFee() wire.SatPerKVB { p := c.Policy(); return p.least() }
-
-// Increment returns the rate that a replacement pays for its own size, above the
-// fees that it replaces: Bitcoin Core's incrementalrelayfee.
-func (c *Chain) Increment() wire.SatPerKVB { return c.Policy().Increment }
+// Fees implements chain.Backend.
+func (c *Chain) Fees(ctx context.Context) (chain.Fees, error) {
+	if err := c.look(ctx); err != nil {
+		return chain.Fees{}, err
+	}
+	defer c.mu.RUnlock()
+	p := c.rules()
+	return chain.Fees{Relay: p.Relay, Mempool: p.least(), Increment: p.Increment}, nil
+}
 
 // Broadcast implements chain.Backend.
 func (c *Chain) Broadcast(ctx context.Context, tx *btcwire.MsgTx) error {

@@ -28,6 +28,7 @@ import (
 type Engine interface {
 	Position() chain.BlockRef
 	FeeRate() wire.SatPerKVB
+	Fees() chain.Fees
 	State(context.Context, engine.Ref) (any, error)
 	Create(context.Context, engine.Creation) error
 	CreateWith(context.Context, func(engine.Tx) (engine.Creation, error)) error
@@ -35,6 +36,7 @@ type Engine interface {
 	Tell(context.Context, engine.Ref, engine.Event) (any, error)
 	TellWith(context.Context, engine.Ref, engine.Event, func(engine.Tx) error) (any, error)
 	TellAll(context.Context, []engine.Delivery) ([]any, error)
+	TellEach(context.Context, []engine.Delivery) ([]engine.Told, error)
 }
 
 // Coins funds banks; *coins.Coins does.
@@ -47,6 +49,8 @@ type Coins interface {
 	Prove(ctx context.Context, at wire.Outpoint, digest wire.Hash) (wire.Signature, error)
 	Fund(ctx context.Context, ref engine.Ref, tx, use []byte, until wire.Height) (why string, err error)
 	Broadcast(context.Context, *btcwire.MsgTx) (why string, tooLow bool, err error)
+	Bump(ctx context.Context, txid wire.Hash, fee wallet.Fee) (*btcwire.MsgTx, error)
+	Cancel(ctx context.Context, txid wire.Hash, fee wallet.Fee) (*btcwire.MsgTx, error)
 	// Ready refuses a peer while the chain is being caught up with; Synced waits
 	// longer, for the user.
 	Ready(context.Context) error
@@ -64,6 +68,7 @@ type Caller interface {
 	OpenBank(ctx context.Context, to wire.Peer, o *wire.BankOpen) error
 	BankState(ctx context.Context, to wire.Peer, as *p2p.Payer) (wire.BankState, error)
 	Pennies(ctx context.Context, to wire.Peer, as *p2p.Payer, f func(*p2p.PennyStream) error) error
+	Lost(ctx context.Context, to wire.Peer, as *p2p.Payer) error
 	AskClose(ctx context.Context, to wire.Peer, as *p2p.Payer) (*wire.CloseOffer, error)
 	SignClose(ctx context.Context, to wire.Peer, as *p2p.Payer, c *wire.CloseSign) (*wire.CloseDone, error)
 	Pair(ctx context.Context, to wire.Peer, as *p2p.Payer, r *wire.PairRequest) (*wire.PairOpened, error)

@@ -3,6 +3,7 @@ package banking
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -25,6 +26,9 @@ import (
 const (
 	provenPlaces   = 512
 	unprovenPlaces = 128
+	// maxLate is the number of banks that are kept although their funding is late;
+	// then the oldest is forgotten.
+	maxLate = 1024
 )
 
 // The verification of an offered bank takes up to a tenth of a second. Each peer
@@ -208,23 +212,34 @@ func (y *Service) Open(ctx context.Context, from p2p.Caller, o *wire.BankOpen) e
 func (y *Service) room(ctx context.Context, id bank.ID, p place) error {
 	y.making.Lock() // one bank at a time gets a place
 	defer y.making.Unlock()
-	funded, unfunded := 0, map[bank.ID]bool{}
+	funded, unfunded, tip := 0, map[bank.ID]bool{}, y.cfg.Engine.Position().Height
 	at := map[bank.ID]wire.Outpoint{}
+	late, oldest := 0, (*bank.Payee)(nil)
 	if err := y.cfg.Store.View(ctx, func(tx engine.Tx) error {
 		return tx.Each(bank.KindPayee, false, func(ref engine.Ref, raw []byte) error {
 			var s bank.Payee
 			if err := wire.Unmarshal(raw, &s); err != nil {
 				return nil // it is not counted
 			}
-			if s.Funded {
+			switch {
+			case s.Funded:
 				funded++
-			} else {
+			case s.Late(tip): // kept for its payer, in no place of others
+				if late++; oldest == nil || s.ValidUntil < oldest.ValidUntil {
+					oldest = &s
+				}
+			default:
 				unfunded[ref.ID], at[ref.ID] = true, s.At
 			}
 			return nil
 		})
 	}); err != nil {
 		return err
+	}
+	if late >= maxLate {
+		if _, err := y.cfg.Engine.Tell(ctx, payeeRef(oldest.Bank), bank.Evicted{Height: tip}); err != nil && !errors.Is(err, engine.ErrContract) {
+			return err
+		}
 	}
 	if funded >= y.cfg.Policy.MaxBanks {
 		return wire.Refuse(wire.Full, "this payee has %d banks and accepts no more", funded)

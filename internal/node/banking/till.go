@@ -314,34 +314,111 @@ func (c *counter) next() (p penny.Penny, n int) {
 	return p, n
 }
 
+// deliver returns the event for the next pennies, and how many marks it
+// includes; or nil if there is nothing to store. mu is held.
+func (t *till) deliver() (*engine.Delivery, int, error) {
+	held := &t.held
+	p, n := t.next()
+	if n == 0 || p.Seq >= held.Known.Seq {
+		return nil, 0, nil
+	}
+	from, to := held.Rung(), held.Ladder.Rung(held.Ladder.N()-p.Seq)
+	if int(to) > len(t.paper.Terms.Locks) {
+		return nil, 0, fmt.Errorf("bank %v: its paper has %d rungs", held.Bank, len(t.paper.Terms.Locks))
+	}
+	return &engine.Delivery{Ref: payeeRef(held.Bank), Event: bank.Paid{Height: t.y.cfg.Engine.Position().Height, Penny: p, Locks: t.paper.Terms.Locks[from:to]}}, n, nil
+}
+
+// delivered takes note of what a delivery with n marks has stored. It returns
+// why the bank takes no more pennies.
+func (t *till) delivered(now bank.Payee, n int) error {
+	t.mu.Lock()
+	t.held, t.marks = now, slices.Delete(t.marks, 0, n)
+	t.mu.Unlock()
+	if err := now.Taking(); err != nil && (now.Stop != bank.StopRestored || t.first.Code == wire.OK) {
+		return err // a false lock, or a restored payee that did not say yet that it gives no credit
+	}
+	return nil
+}
+
 // Keep implements p2p.Till.
 func (t *till) Keep(ctx context.Context) (uint32, error) {
 	t.keep.Lock()
 	defer t.keep.Unlock()
 	for {
 		t.mu.Lock()
-		held, paper := t.held, t.paper
-		p, n := t.next()
+		seq := t.held.Known.Seq
+		d, n, err := t.deliver()
 		t.mu.Unlock()
-		if n == 0 || p.Seq >= held.Known.Seq {
-			return held.Known.Seq, nil
+		if d == nil {
+			return seq, err
 		}
-		from, to := held.Rung(), held.Ladder.Rung(held.Ladder.N()-p.Seq)
-		if int(to) > len(paper.Terms.Locks) {
-			return 0, fmt.Errorf("bank %v: its paper has %d rungs", held.Bank, len(paper.Terms.Locks))
-		}
-		s, err := t.y.cfg.Engine.Tell(ctx, payeeRef(held.Bank), bank.Paid{Height: t.y.cfg.Engine.Position().Height, Penny: p, Locks: paper.Terms.Locks[from:to]})
+		s, err := t.y.cfg.Engine.Tell(ctx, d.Ref, d.Event)
 		if err != nil {
-			return held.Known.Seq, knownBank(err)
+			return seq, knownBank(err)
 		}
 		now := s.(bank.Payee)
-		t.mu.Lock()
-		t.held, t.marks = now, slices.Delete(t.marks, 0, n)
-		t.mu.Unlock()
-		if err := now.Taking(); err != nil && (now.Stop != bank.StopRestored || t.first.Code == wire.OK) {
-			return now.Known.Seq, err // a false lock, or a restored payee that did not say yet that it gives no credit
+		if err := t.delivered(now, n); err != nil {
+			return now.Known.Seq, err
 		}
 	}
+}
+
+// KeepTogether implements p2p.KeepsTogether: the next pennies of all tills are
+// one commit. What that leaves is kept one by one: pennies for which one commit
+// is not enough, a bank that another stream is keeping, and failures.
+func (t *till) KeepTogether(ctx context.Context, tills []p2p.Till) []p2p.Kept {
+	kept := make([]p2p.Kept, len(tills))
+	list := make([]engine.Delivery, 0, len(tills))
+	type part struct{ i, n int }
+	parts := make([]part, 0, len(tills)) // of each delivery: the till and its marks
+	for i, other := range tills {
+		o := other.(*till)
+		if !o.keep.TryLock() { // waiting for it while others are held could be a deadlock
+			continue
+		}
+		o.mu.Lock()
+		d, n, err := o.deliver()
+		o.mu.Unlock()
+		if d == nil || err != nil {
+			o.keep.Unlock()
+			continue
+		}
+		list, parts = append(list, *d), append(parts, part{i, n})
+	}
+	if len(list) > 0 {
+		told, err := t.y.cfg.Engine.TellEach(ctx, list)
+		for k, p := range parts {
+			o := tills[p.i].(*till)
+			if err == nil && told[k].Err == nil {
+				now := told[k].State.(bank.Payee)
+				kept[p.i].Err = o.delivered(now, p.n)
+			}
+			o.keep.Unlock()
+		}
+	}
+	for i, other := range tills {
+		o := other.(*till)
+		o.mu.Lock()
+		kept[i].Seq = o.held.Known.Seq
+		more := len(o.marks) > 0
+		o.mu.Unlock()
+		if kept[i].Err == nil && more {
+			kept[i].Seq, kept[i].Err = o.Keep(ctx)
+		}
+	}
+	return kept
+}
+
+// Lost implements p2p.Banks. From here on the bank gives no credit, and the payee
+// closes it once its payer has had time to show its pennies again.
+func (y *Service) Lost(ctx context.Context, id bank.ID) error {
+	if err := y.cfg.Coins.Ready(ctx); err != nil {
+		return err
+	}
+	y.cfg.Log.Warn("a payer shows pennies that this home has acknowledged and does not hold: is the home an old copy?", "bank", payeeRef(id))
+	_, err := y.cfg.Engine.Tell(ctx, payeeRef(id), bank.Lost{})
+	return knownBank(err)
 }
 
 // OfferClose implements p2p.Banks.

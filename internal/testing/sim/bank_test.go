@@ -9,6 +9,7 @@ import (
 	"github.com/bitgram/bitgram/internal/node/banking"
 	"github.com/bitgram/bitgram/internal/testing/sim"
 	"github.com/bitgram/bitgram/internal/testing/tier"
+	"github.com/bitgram/bitgram/internal/wallet"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -59,7 +60,7 @@ func bankStory(l *sim.Lab, prepare func(), balanced bool) {
 	l.Fund(payer, 2*bankPurse)
 	addr, _, err := banker.Node.Coins.NewAddress(ctx)
 	must(err)
-	_, err = payer.Node.Coins.Pay(ctx, addr, bankPurse, 0)
+	_, err = payer.Node.Coins.Pay(ctx, addr, bankPurse, wallet.Fee{})
 	must(err)
 	l.Mine(1)
 	open := func(from, to *sim.Home) bank.ID {

@@ -20,6 +20,8 @@ type plan struct {
 	charges []charge
 	// canon lists the instructions after which a NaN is made canonical.
 	canon []nan
+	// guards are the orderings whose right operand is made opaque, in order.
+	guards []int
 	// calls says that it calls a function, recurses that this may lead back to
 	// it.
 	calls, recurses bool
@@ -101,6 +103,7 @@ func (m *module) analyse(b *body, typ funcType, code []instr) (*plan, error) {
 			break
 		}
 	}
+	p.guards = m.guards(code, len(p.locals))
 	a.weigh()
 	if p.weight > maxFrame {
 		return nil, fmt.Errorf("%w: a frame of %d slots, at most %d are allowed", ErrTooLarge, p.weight, maxFrame)

@@ -65,7 +65,7 @@ func (r *rewriter) function(out []byte, b *body, p *plan) []byte {
 	if e.counted {
 		e.descend()
 	}
-	charges := p.charges
+	charges, guards := p.charges, p.guards
 	for n := range p.code {
 		for len(charges) > 0 && charges[0].at == n {
 			e.charge(charges[0], small)
@@ -73,6 +73,10 @@ func (r *rewriter) function(out []byte, b *body, p *plan) []byte {
 		}
 		if n == len(p.code)-1 {
 			break // the function's own end
+		}
+		if len(guards) > 0 && guards[0] == n {
+			e.opaque(p.code[n].c)
+			guards = guards[1:]
 		}
 		e.instr(&p.code[n])
 		if p.canon[n] != nanNone {
@@ -101,6 +105,17 @@ func (r *rewriter) function(out []byte, b *body, p *plan) []byte {
 	}
 	out = appendU32(out, uint32(len(decl)+len(e.out)))
 	return append(append(out, decl...), e.out...)
+}
+
+// opaque hides from the compiler what the integer on top of the stack is.
+func (e *emitter) opaque(ordering code) {
+	if ordering < opI64LtS {
+		e.i32(0)
+		e.op(opI32Or)
+		return
+	}
+	e.i64(0)
+	e.op(opI64Or)
 }
 
 // load and store copy the fuel between the global and the function's local.

@@ -6,7 +6,7 @@ import "fmt"
 type instr struct {
 	c       code
 	at, end uint32 // its bytes in the body
-	arg     uint32 // index, label or block type
+	arg     uint32 // index, label, block type; of a constant whether it is a NaN, or not zero
 }
 
 // blockVoid and up: what arg of a block says other than the index of a type.
@@ -136,10 +136,14 @@ func (m *module) immediate(r *reader, kind imm, i *instr, locals uint32) {
 		if kind == immZeros {
 			zero()
 		}
-	case immI32:
-		r.signed(32)
-	case immI64:
-		r.signed(64)
+	case immI32, immI64:
+		bits := 32
+		if kind == immI64 {
+			bits = 64
+		}
+		if r.signed(bits) != 0 {
+			i.arg = 1
+		}
 	case imm4:
 		i.arg = 0
 		if b := r.take(4); b != nil && b[3]&0x7f == 0x7f && b[2]&0x80 != 0 && (b[2]&0x7f|b[1]|b[0]) != 0 {

@@ -40,7 +40,7 @@ const (
 	maxAllLocals  = 4 << 20
 	maxBody       = 2 << 20
 	maxNesting    = 4_096
-	maxPages      = 1 << 16
+	maxPages      = 1 << 16 // that the binary format allows
 	maxLabels     = 1 << 16 // of one br_table
 	maxFunctionOp = 1 << 20 // instructions of a function
 	maxFrame      = 1 << 17 // slots of a function's frame
@@ -52,6 +52,12 @@ const (
 	maxFunctionWork = 2 << 20
 	maxWork         = 32 << 20
 )
+
+// MaxPages is the maximum size of a memory in pages: 2 GiB. wazero v1.12.0
+// extends the sign of a constant address from 2 GiB up where the address was
+// checked before a call and is used after it, which reads or writes memory that is
+// not the program's. Below 2 GiB there is no such address that passes the check.
+const MaxPages = 1 << 15
 
 // reserved is the prefix of export names that the rewriter adds.
 const reserved = "bitgram:"
@@ -408,7 +414,10 @@ func (m *module) memoryEntry(r *reader) {
 	if r.err == nil && (low > maxPages || high > maxPages) {
 		r.fail("a memory of %d to %d pages, at most %d are possible", low, high, maxPages)
 	}
-	m.memory = &memoryDef{low, high}
+	if r.err == nil && low > MaxPages {
+		r.err = fmt.Errorf("%w: a memory of %d pages of 64 KiB at the start, at most %d are allowed", ErrTooLarge, low, MaxPages)
+	}
+	m.memory = &memoryDef{low, min(high, MaxPages)}
 }
 
 func (m *module) global(r *reader) {

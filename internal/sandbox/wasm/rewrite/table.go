@@ -3,11 +3,11 @@ package rewrite
 // CostVersion is the version of the table of fuel. The nodes of a job must
 // agree on it: any change of a cost, or of what a program is charged or refused
 // for, needs a new version.
-const CostVersion = 1
+const CostVersion = 2
 
 // Version is the version of Rewrite's output. It must change with every change
 // of the output, even if no fuel changes.
-const Version = "1"
+const Version = "2"
 
 // Reasons why instructions are refused.
 const (
