@@ -185,7 +185,7 @@ type BankOpen struct {
 	Sigs    RungSigs
 	// Coin proves that the payer owns the coin that the funding's first input
 	// spends, a P2TR output: it is a signature by its output key over
-	// BankCoinDigest. Zeros are no proof.
+	// BankCoinDigest. Zeros mean that there is none.
 	Coin Signature
 }
 

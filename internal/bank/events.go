@@ -213,8 +213,8 @@ type (
 		Banker  bool
 		Reserve wire.Sat
 	}
-	// Evicted says that others need the room of a bank whose funding is late.
-	Evicted struct{ Height wire.Height }
+	// Evicted says that others need the room of a bank without funding.
+	Evicted struct{}
 	// Lost says that the payer has acknowledgements of pennies that the payee does
 	// not hold: the payee's home is an old copy.
 	Lost struct{}
@@ -235,9 +235,6 @@ type (
 	// CloseFailed says that no close could be built. It is tried again at the next
 	// block, or with Pause, if it is not worth its fee, Again blocks later.
 	CloseFailed struct{ Pause bool }
-	// Displaced says that the place of a bank without funding is needed for
-	// another.
-	Displaced struct{}
 )
 
 // Effects of the payee.
@@ -287,7 +284,6 @@ func (CloseAsked) event()   {}
 func (CloseSigned) event()  {}
 func (CloseBuilt) event()   {}
 func (CloseFailed) event()  {}
-func (Displaced) event()    {}
 
 func (AskTerms) effect()    {}
 func (LockCoins) effect()   {}

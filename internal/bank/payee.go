@@ -57,7 +57,7 @@ type Payee struct {
 	Solo       bool           // closed alone: written by older versions after a batch was refused
 	NextTry    wire.Height    // an uneconomic close is not tried before this height
 	Least      wire.SatPerKVB `cbor:",omitempty"` // the rate that the owner wants for a close; 0 leaves it to the estimate
-	Gone       bool           `cbor:",omitempty"` // it is not funded, and others need the room
+	Gone       bool           `cbor:",omitempty"` // it was never funded, and others need the room
 	FundingTx  []byte         // with witnesses, once seen: broadcast again if a reorg drops it
 }
 
@@ -202,12 +202,6 @@ func (y Payee) Step(ev Event) (Payee, []Effect, error) {
 			}
 		}
 		return y, nil, nil
-	case Displaced:
-		if y.Funded {
-			return y, nil, fmt.Errorf("%w: it is funded", ErrWrongPhase)
-		}
-		y.Gone = true
-		return y, []Effect{DropPaper{}}, nil
 	case Broadcasted:
 		return y.broadcasted(ev)
 	case Restored:
@@ -225,11 +219,11 @@ func (y Payee) Step(ev Event) (Payee, []Effect, error) {
 		y.Least, y.NextTry = ev.Rate, 0
 		return y, []Effect{CloseDue{}}, nil
 	case Evicted:
-		if y.Late(ev.Height) {
-			y.Gone = true
-			return y, []Effect{DropPaper{}}, nil
+		if y.Funded {
+			return y, nil, fmt.Errorf("%w: it is funded", ErrWrongPhase)
 		}
-		return y, nil, nil
+		y.Gone = true
+		return y, []Effect{DropPaper{}}, nil
 	case Lost:
 		if y.Spend == nil {
 			y.stop(StopRestored)

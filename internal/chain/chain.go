@@ -58,6 +58,10 @@ var (
 	// ErrSyncing means that the node is starting, or is far behind the network.
 	// Tip then returns it, so that no caller takes an old height for the tip.
 	ErrSyncing = errors.New("the Bitcoin node is still syncing")
+	// ErrBehind means that the node has known of headers without their blocks for
+	// long, though it says that it is synced. Only Health returns it, as a
+	// warning: the tip that the node has counts, so that deadlines are met.
+	ErrBehind = errors.New("the Bitcoin node does not get blocks whose headers it knows")
 	// ErrStalled means that the tip is much older than usual. Only Health
 	// returns it, as a warning: the node, or the network, may have stopped.
 	ErrStalled = errors.New("the Bitcoin node has seen no new block for long")
@@ -163,6 +167,6 @@ type Pruner interface {
 type HealthChecker interface {
 	// Health returns the most serious problem of the node, or nil. In this
 	// order: ErrUnavailable or ErrCredentials, ErrWrongNetwork, ErrSyncing,
-	// ErrPruned (a block that was requested is gone), ErrStalled.
+	// ErrPruned (a block that was requested is gone), ErrBehind, ErrStalled.
 	Health(context.Context) error
 }

@@ -58,7 +58,7 @@ func TestForgottenBank(t *testing.T) {
 	must(t, err)
 	w.settle()
 	w.mine(int(bank.MarginsFor(wire.Regtest).ValidFor) + 1)
-	_, err = to.node.Engine().Tell(t.Context(), payeeRef(id), bank.Evicted{Height: to.node.Engine().Position().Height})
+	_, err = to.node.Engine().Tell(t.Context(), payeeRef(id), bank.Evicted{})
 	must(t, err)
 	m.hold.Store(false)
 	w.mine(8)

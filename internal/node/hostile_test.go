@@ -122,7 +122,7 @@ func TestBankOpenedAgain(t *testing.T) {
 	for range 2 { // the second has the paper looked up
 		must(t, y.Open(t.Context(), p2p.Caller{}, first))
 	}
-	_, err := to.node.Engine().Tell(t.Context(), payeeRef(id), bank.Displaced{})
+	_, err := to.node.Engine().Tell(t.Context(), payeeRef(id), bank.Evicted{})
 	must(t, err)
 	if _, err := to.node.Engine().State(t.Context(), payeeRef(id)); err == nil {
 		t.Fatal("a bank that is displaced is not forgotten")

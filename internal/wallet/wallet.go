@@ -922,7 +922,7 @@ func (w *Wallet) sign(tx Tx, t *btcwire.MsgTx, s Sent) error {
 
 // Prove signs a digest with the output key of a coin of this wallet, confirmed or
 // change: this proves to others that the wallet can spend it. The digest must not
-// be a transaction's. It returns ErrUnknownTx if it is no coin of the wallet.
+// be a transaction's. It returns ErrUnknownTx if the wallet does not have the coin.
 func (w *Wallet) Prove(tx Tx, at wire.Outpoint, digest wire.Hash) (sig wire.Signature, err error) {
 	var c coin
 	ok, err := get(tx, bucketCoin, at.Bytes(), &c)

@@ -22,13 +22,11 @@ import (
 // A bank that is verified and not yet funded has a place. There are places for
 // banks whose payer has proved that it owns a coin, and others for those without
 // proof. If they are full, the oldest bank of the peer, or network, that has most
-// of them loses its place: so whoever floods a payee displaces itself.
+// of them loses its place: a peer that floods a payee displaces itself.
 const (
 	provenPlaces   = 512
 	unprovenPlaces = 128
-	// maxLate is the number of banks that are kept although their funding is late;
-	// then the oldest is forgotten.
-	maxLate = 1024
+	maxLate        = 1024 // whose funding is late; then the oldest is forgotten
 )
 
 // The verification of an offered bank takes up to a tenth of a second. Each peer
@@ -212,9 +210,9 @@ func (y *Service) Open(ctx context.Context, from p2p.Caller, o *wire.BankOpen) e
 func (y *Service) room(ctx context.Context, id bank.ID, p place) error {
 	y.making.Lock() // one bank at a time gets a place
 	defer y.making.Unlock()
-	funded, unfunded, tip := 0, map[bank.ID]bool{}, y.cfg.Engine.Position().Height
+	funded, unfunded := 0, map[bank.ID]bool{}
+	late, oldest, tip := 0, (*bank.Payee)(nil), y.cfg.Engine.Position().Height
 	at := map[bank.ID]wire.Outpoint{}
-	late, oldest := 0, (*bank.Payee)(nil)
 	if err := y.cfg.Store.View(ctx, func(tx engine.Tx) error {
 		return tx.Each(bank.KindPayee, false, func(ref engine.Ref, raw []byte) error {
 			var s bank.Payee
@@ -236,13 +234,13 @@ func (y *Service) room(ctx context.Context, id bank.ID, p place) error {
 	}); err != nil {
 		return err
 	}
-	if late >= maxLate {
-		if _, err := y.cfg.Engine.Tell(ctx, payeeRef(oldest.Bank), bank.Evicted{Height: tip}); err != nil && !errors.Is(err, engine.ErrContract) {
-			return err
-		}
-	}
 	if funded >= y.cfg.Policy.MaxBanks {
 		return wire.Refuse(wire.Full, "this payee has %d banks and accepts no more", funded)
+	}
+	if late >= maxLate {
+		if _, err := y.cfg.Engine.Tell(ctx, payeeRef(oldest.Bank), bank.Evicted{}); err != nil && !errors.Is(err, engine.ErrContract) {
+			return err
+		}
 	}
 	unfunded[id] = true
 	for _, loser := range y.door.take(id, p, unfunded) {
@@ -252,7 +250,7 @@ func (y *Service) room(ctx context.Context, id bank.ID, p place) error {
 		if y.seen(ctx, at[loser]) {
 			continue // its funding is on its way
 		}
-		if _, err := y.cfg.Engine.Tell(ctx, payeeRef(loser), bank.Displaced{}); err == nil {
+		if _, err := y.cfg.Engine.Tell(ctx, payeeRef(loser), bank.Evicted{}); err == nil {
 			y.door.drop(loser)
 			return nil
 		}

@@ -70,7 +70,7 @@ type Wallet interface {
 	// node accepted the transaction. Sign returns wallet.ErrUnknownTx if an
 	// input is not a coin of the wallet.
 	Sign(tx wallet.Tx, t *btcwire.MsgTx, fixed bool) error
-	// Prove signs a digest, which is no transaction's, with a coin's key.
+	// Prove signs a digest, never a transaction's, with a coin's key.
 	Prove(tx wallet.Tx, at wire.Outpoint, digest wire.Hash) (wire.Signature, error)
 	Forget(tx wallet.Tx, txid wire.Hash) error
 	// IsOut reports whether a transaction was Accepted.
