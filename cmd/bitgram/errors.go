@@ -162,6 +162,8 @@ var errorTable = []errorRow{
 	{nil, api.CodeOrder, exitUsage, "pay at least 1 sat, in steps no larger than the amount"},
 	{nil, api.CodeOrdered, exitNobody, "do not order it again: run the same command with the --key in the message to wait for this payment, or 'bitgram bank payments ID' to see it"},
 	{nil, api.CodePenny, exitUsage, "pay one of these amounts, or pass --round-up to pay the next whole penny"},
+	{nil, api.CodeNoReceipt, exitFailed, "'bitgram bank payments ID' shows its state; the payee signs with the first step"},
+	{nil, api.CodeBadReceipt, exitUsage, "do not trust this receipt or the person who showed it"},
 	{nil, api.CodeKey, exitUsage, "use a new --key for each payment, and the same one only to repeat a request"},
 	{nil, api.CodeNoRung, exitFailed, "wait for more pennies, or until the bank expires"},
 	{nil, api.CodeFailed, exitFailed, "run it again with --verbose for the log"},

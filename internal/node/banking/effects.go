@@ -461,7 +461,11 @@ func (b *Banks) sendStep(ctx context.Context, ref engine.Ref) (func(engine.Tx) (
 		return nil, err
 	}
 	t := s.Transfer()
-	ack, err := b.cfg.Calls.Transfer(ctx, p.Terms.Peer, b.as(&p), &t)
+	note, err := b.noteOf(&t, &s.Order)
+	if err != nil {
+		return nil, err
+	}
+	ack, err := b.cfg.Calls.Transfer(ctx, p.Terms.Peer, b.as(&p), &t, note)
 	var refused *p2p.Refused
 	switch {
 	case errors.As(err, &refused) && !slices.Contains([]wire.Code{wire.Busy, wire.Internal, wire.NotConfirmed}, refused.Code):
@@ -480,7 +484,11 @@ func (b *Banks) sendStep(ctx context.Context, ref engine.Ref) (func(engine.Tx) (
 // before anything is paid for it, because the first hop may have it.
 func (b *Banks) askUnsure(ctx context.Context, ref engine.Ref, s *bank.Sending, p *bank.Payer) (func(engine.Tx) ([]engine.Delivery, error), error) {
 	t := s.Next()
-	ack, err := b.cfg.Calls.Transfer(ctx, p.Terms.Peer, b.as(p), &t)
+	note, err := b.noteOf(&t, &s.Order)
+	if err != nil {
+		return nil, err
+	}
+	ack, err := b.cfg.Calls.Transfer(ctx, p.Terms.Peer, b.as(p), &t, note)
 	list := []engine.Delivery{{Ref: ref, Event: bank.Sure{}}}
 	var refused *p2p.Refused
 	switch {
