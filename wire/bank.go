@@ -100,9 +100,14 @@ func (l *RungSigs) UnmarshalBinary(b []byte) error {
 
 // Limits of the messages of penny banks.
 const (
-	// MaxJump is the maximum number of pennies that one penny pays, and so of
-	// hashes to verify it.
+	// MaxJump is the maximum number of pennies that a machine accepts in one
+	// step, and so of hashes to verify it.
 	MaxJump = 1 << 16
+	// MaxSkip is the maximum distance between a penny on the wire and the one
+	// before it, and so of hashes to verify it. It bounds the work that a byte
+	// of pennies can cost their payee: 64 hashes for 19 bytes, and as many again
+	// when they are stored.
+	MaxSkip = 64
 	// MaxBankConf is the maximum number of confirmations that a payee may
 	// require.
 	MaxBankConf = 144
@@ -122,10 +127,13 @@ const (
 // secret.
 type OnePenny [EncodedPenny]byte
 
+// Seq returns the penny's number.
+func (p *OnePenny) Seq() uint32 { return uint32(p[0])<<16 | uint32(p[1])<<8 | uint32(p[2]) }
+
 // BankRequest asks a payee for the terms of a bank.
 type BankRequest struct {
 	_       struct{} `cbor:",toarray"`
-	Bank    Hash     // fresh random; identifies the bank, known only to its two sides
+	Bank    Hash     // fresh random; identifies the bank. It is a name, not a secret
 	Value   Sat
 	Rungs   uint32
 	PerRung uint32 // pennies per rung
@@ -175,11 +183,21 @@ type BankOpen struct {
 	Funding []byte // serialised without witnesses
 	Vout    uint32
 	Sigs    RungSigs
+	// Coin proves that the payer owns the coin that the funding's first input
+	// spends, a P2TR output: it is a signature by its output key over
+	// BankCoinDigest. Zeros mean that there is none.
+	Coin Signature
+}
+
+// BankCoinDigest returns the digest by which the owner of a coin proves to a
+// payee that it can fund a bank: its tag keeps it apart from any transaction's.
+func BankCoinDigest(bank Hash, payee Key, coin, funding Outpoint) Hash {
+	return Tagged("bank-coin", bank[:], payee[:], coin.Bytes(), funding.Bytes())
 }
 
 // MaxSize implements Limited.
 func (*BankOpen) MaxSize() int {
-	return (*BankTerms)(nil).MaxSize() + MaxFunding + len(Signature{})*MaxRungs + 96
+	return (*BankTerms)(nil).MaxSize() + MaxFunding + len(Signature{})*(MaxRungs+1) + 98
 }
 
 // Check implements Limited.
@@ -193,17 +211,28 @@ func (o *BankOpen) Check() error {
 	return o.Terms.Check()
 }
 
-// BankHello starts a stream of pennies, or asks for a bank's state.
+// BankHello begins every request about a bank. It proves that the requester is
+// the bank's payer: the proof is a signature of the channel's two ends, so only
+// the payer can use it, and only on this channel. A bank's id alone gives access
+// to nothing.
 type BankHello struct {
-	_    struct{} `cbor:",toarray"`
-	Bank Hash
+	_     struct{} `cbor:",toarray"`
+	Bank  Hash
+	Proof Signature // by the payer's key in the bank, over BankHelloDigest
 }
 
 // MaxSize implements Limited.
-func (*BankHello) MaxSize() int { return 48 }
+func (*BankHello) MaxSize() int { return 112 }
 
 // Check implements Limited.
 func (*BankHello) Check() error { return nil }
+
+// BankHelloDigest returns the digest that a bank's payer signs to make requests
+// about the bank over a channel between two peers, whose binary peer IDs are
+// given.
+func BankHelloDigest(bank Hash, payerPeer, payeePeer []byte) Hash {
+	return Tagged("bank-hello", bank[:], prefixed(payerPeer), prefixed(payeePeer))
+}
 
 // BankState is what the payee holds. Its lowest penny proves the count.
 type BankState struct {
@@ -226,7 +255,8 @@ func (s *BankState) Check() error {
 	return (&Reply{Code: s.Code, Text: s.Text}).Check()
 }
 
-// Pennies are payments, in descending order of number.
+// Pennies are payments, in descending order of number. Each is at most MaxSkip
+// below the one before it.
 type Pennies struct {
 	_    struct{} `cbor:",toarray"`
 	List []byte   // OnePenny values, 1 to MaxPennies of them
@@ -257,6 +287,67 @@ func (*Taken) MaxSize() int { return 16 + maxText }
 
 // Check implements Limited.
 func (t *Taken) Check() error { return (&Reply{Code: t.Code, Text: t.Text}).Check() }
+
+// PayerFrame is a frame of a payer on a stream of pennies, which has a lane for
+// each of its banks. Exactly one of Hello and Pennies may have an element: it
+// opens the lane, or pays on it. A frame with neither closes the lane.
+type PayerFrame struct {
+	_       struct{} `cbor:",toarray"`
+	Lane    uint32   // chosen by the payer, and not used again on the stream
+	Hello   []BankHello
+	Pennies []Pennies
+}
+
+// MaxSize implements Limited.
+func (*PayerFrame) MaxSize() int { return 32 + MaxPennies*EncodedPenny }
+
+// Check implements Limited.
+func (f *PayerFrame) Check() error {
+	if len(f.Hello)+len(f.Pennies) > 1 {
+		return malformed("%d greetings and %d lists of pennies in a frame", len(f.Hello), len(f.Pennies))
+	}
+	for i := range f.Hello {
+		if err := f.Hello[i].Check(); err != nil {
+			return err
+		}
+	}
+	for i := range f.Pennies {
+		if err := f.Pennies[i].Check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// PayeeFrame is a frame of a payee on a stream of pennies. Exactly one of State,
+// which answers a BankHello, and Taken has an element.
+type PayeeFrame struct {
+	_     struct{} `cbor:",toarray"`
+	Lane  uint32
+	State []BankState
+	Taken []Taken
+}
+
+// MaxSize implements Limited.
+func (*PayeeFrame) MaxSize() int { return 80 + maxText }
+
+// Check implements Limited.
+func (f *PayeeFrame) Check() error {
+	if len(f.State)+len(f.Taken) != 1 {
+		return malformed("%d states and %d acknowledgements in a frame", len(f.State), len(f.Taken))
+	}
+	for i := range f.State {
+		if err := f.State[i].Check(); err != nil {
+			return err
+		}
+	}
+	for i := range f.Taken {
+		if err := f.Taken[i].Check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // CloseOffer answers a payer that asks for a cooperative close. From then on
 // the payee accepts no penny.

@@ -417,6 +417,13 @@ func TestOutOfRange(t *testing.T) {
 		"no pennies":                &wire.Pennies{},
 		"half a penny":              &wire.Pennies{List: make([]byte, wire.EncodedPenny/2)},
 		"too many pennies":          &wire.Pennies{List: make([]byte, (wire.MaxPennies+1)*wire.EncodedPenny)},
+		"two frames in one":         &wire.PayerFrame{Hello: make([]wire.BankHello, 1), Pennies: []wire.Pennies{{List: make([]byte, wire.EncodedPenny)}}},
+		"two greetings":             &wire.PayerFrame{Hello: make([]wire.BankHello, 2)},
+		"a frame of no pennies":     &wire.PayerFrame{Pennies: make([]wire.Pennies, 1)},
+		"an empty frame":            &wire.PayeeFrame{},
+		"two answers":               &wire.PayeeFrame{State: make([]wire.BankState, 1), Taken: make([]wire.Taken, 1)},
+		"a false state":             &wire.PayeeFrame{State: []wire.BankState{{Reserve: -1}}},
+		"a false acknowledgement":   &wire.PayeeFrame{Taken: []wire.Taken{{Code: 255}}},
 		"taken text":                &wire.Taken{Text: "a\x80"},
 		"close of less than 0":      &wire.CloseOffer{Payer: -1, Script: []byte{1}},
 		"close of too much":         &wire.CloseOffer{Payer: wire.MaxSat + 1, Script: []byte{1}},
@@ -599,6 +606,8 @@ func FuzzBankHello(f *testing.F)     { fuzzMessage[wire.BankHello](f) }
 func FuzzBankState(f *testing.F)     { fuzzMessage[wire.BankState](f) }
 func FuzzPennies(f *testing.F)       { fuzzMessage[wire.Pennies](f) }
 func FuzzTaken(f *testing.F)         { fuzzMessage[wire.Taken](f) }
+func FuzzPayerFrame(f *testing.F)    { fuzzMessage[wire.PayerFrame](f) }
+func FuzzPayeeFrame(f *testing.F)    { fuzzMessage[wire.PayeeFrame](f) }
 func FuzzCloseOffer(f *testing.F)    { fuzzMessage[wire.CloseOffer](f) }
 func FuzzCloseSign(f *testing.F)     { fuzzMessage[wire.CloseSign](f) }
 func FuzzCloseDone(f *testing.F)     { fuzzMessage[wire.CloseDone](f) }

@@ -26,6 +26,11 @@ type Height uint32
 // SatPerKVB is a fee rate in satoshi per 1,000 virtual bytes.
 type SatPerKVB int64
 
+// MaxFeeRate is the ceiling on every fee rate. It is the rate above which
+// Bitcoin Core's sendrawtransaction refuses a transaction by default (0.10
+// BTC/kvB).
+const MaxFeeRate SatPerKVB = 10_000_000
+
 // Fee returns the fee of vsize virtual bytes at rate r, rounded up.
 func (r SatPerKVB) Fee(vsize int64) Sat { return Sat((int64(r)*vsize + 999) / 1000) }
 

@@ -8,7 +8,9 @@ import (
 	"strings"
 
 	"github.com/dustin/go-humanize"
+	"github.com/spf13/pflag"
 
+	"github.com/bitgram/bitgram/internal/api"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -41,12 +43,26 @@ func msat(s string) (wire.Msat, error) {
 	return wire.Msat(n), nil
 }
 
-// perVB converts a fee rate in sat/vB into sat per 1,000 vbytes, rounded up.
-func perVB(rate float64) (int64, error) {
-	if !(rate >= 0 && rate <= 100_000) {
-		return 0, fmt.Errorf("%w: --rate %v: must be 0 to 100000 sat/vB", errUsage, rate)
+// feeFlags are the flags of a command that pays a fee to miners.
+type feeFlags struct {
+	rate float64 // in sat/vB
+	most int64   // in sat
+}
+
+func (f *feeFlags) add(to *pflag.FlagSet) {
+	to.Float64Var(&f.rate, "rate", 0, "fee rate in sat/vB (0: the node's estimate)")
+	to.Int64Var(&f.most, "max-fee", 0, "most to pay in fees, in sat, even if it is much for the amount (0: refuse a fee that is too high)")
+}
+
+// fee returns the fee, with the rate in sat per 1,000 vbytes, rounded up.
+func (f *feeFlags) fee() (api.Fee, error) {
+	if most := float64(wire.MaxFeeRate) / 1000; !(f.rate >= 0 && f.rate <= most) {
+		return api.Fee{}, fmt.Errorf("%w: --rate %v: must be 0 to %.0f sat/vB", errUsage, f.rate, most)
 	}
-	return int64(math.Ceil(rate * 1000)), nil
+	if f.most < 0 || f.most > int64(wire.MaxSat) {
+		return api.Fee{}, fmt.Errorf("%w: --max-fee %d: must not be negative", errUsage, f.most)
+	}
+	return api.Fee{Rate: int64(math.Ceil(f.rate * 1000)), Max: f.most}, nil
 }
 
 // days reads a duration in days, hours or weeks: 7d, 36h, 2w.

@@ -42,11 +42,16 @@ func (a *app) bankOpen() *cobra.Command {
 		if q.Warning != "" {
 			a.print.event("bank", "warning: "+q.Warning)
 		}
+		if o.Key == "" {
+			o.Key = newKey()
+		}
 		b, err := client.OpenBank(ctx, o)
 		if err != nil {
-			return maybe(ctx, err)
+			return keyed(ctx, err, errKeyed, o.Key)
 		}
-		if b, err = a.awaitBank(ctx, client, b.ID, func(b api.Bank) bool { return b.State != bank.StateOpening || b.Funding != "" && !wait }); err != nil {
+		// Until the payee has accepted it and its funding is broadcast, it can
+		// still be refused.
+		if b, err = a.awaitBank(ctx, client, b.ID, func(b api.Bank) bool { return b.State != bank.StateOpening || b.Published && !wait }); err != nil {
 			return err
 		}
 		if pair > 0 {
@@ -72,6 +77,8 @@ func (a *app) bankOpen() *cobra.Command {
 	})
 	c.Long = "Opens a bank: freezes SATOSHI for a payee, to be paid penny by penny. PEER is the payee's address, or\n" +
 		"ADDRESS@MULTIADDR if the payee is not listed in the DHT.\n\n" +
+		"The command returns when the payee has accepted the bank and its funding is broadcast, or fails with the\n" +
+		"payee's reason. With --wait it returns when pennies can be paid.\n\n" +
 		"The payee can close the bank alone at certain counts of pennies, the rungs. More rungs cost more to open\n" +
 		"and leave less at risk between two of them."
 	c.Example = "  bitgram bank open PEER 100000 --dry-run\n" +
@@ -82,6 +89,7 @@ func (a *app) bankOpen() *cobra.Command {
 	f.StringVar(&ttl, "ttl", "30d", "lifetime: what is not closed by then can be taken back")
 	f.Int64Var(&fee, "max-fee", 10_000, "most that the funding transaction may cost, in sat")
 	f.StringVar(&o.Memo, "memo", "", "private note")
+	f.StringVar(&o.Key, "key", "", "idempotency key: a repeated command with the same key opens one bank (default: a random one)")
 	f.Int64Var(&pair, "pair", 0, "also ask the payee to open a reverse bank of this many sat")
 	f.BoolVar(&dry, "dry-run", false, "show the cost and open nothing")
 	f.BoolVar(&wait, "wait", false, "wait until pennies can be paid")

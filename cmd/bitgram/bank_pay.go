@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -9,13 +11,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/bitgram/bitgram/internal/api"
+	"github.com/bitgram/bitgram/internal/home"
 	"github.com/bitgram/bitgram/wire"
 )
 
 func (a *app) bankPay() *cobra.Command {
-	var pennies uint32
-	var step, fee, memo string
-	var each, dry, queue bool
+	var count uint32
+	var step, fee, memo, key string
+	var each, dry, queue, up bool
 	c := a.simple("pay BANK|PAYEE [SATOSHI]", "Pay from a bank, or to an address through banks", cobra.RangeArgs(1, 2), func(c *cobra.Command, client *api.Client, args []string) error {
 		ctx := c.Context()
 		var amount wire.Msat
@@ -25,7 +28,7 @@ func (a *app) bankPay() *cobra.Command {
 				return err
 			}
 		}
-		if (amount == 0) == (pennies == 0) {
+		if (amount == 0) == (count == 0) {
 			return fmt.Errorf("%w: give either an amount or --pennies", errUsage)
 		}
 		_, keys, err := a.keys()
@@ -36,19 +39,15 @@ func (a *app) bankPay() *cobra.Command {
 		_, notKey := wire.ParseRecipient(keys.Network, args[0])
 		_, notBank := client.Bank(ctx, args[0])
 		if notBank == nil || notKey != nil {
-			if dry || step != "" || fee != "" || memo != "" || queue {
-				return fmt.Errorf("%w: --dry-run, --step, --max-fee, --memo and --no-wait work only for a payment to an address", errUsage)
+			if step != "" || fee != "" || memo != "" || queue {
+				return fmt.Errorf("%w: --step, --max-fee, --memo and --no-wait work only for a payment to an address", errUsage)
 			}
-			b, err := client.PayPennies(ctx, args[0], pennies, amount, each)
-			if err != nil && ctx.Err() != nil {
-				err = errPennies
-			}
-			return a.oneBank(b, err)
+			return a.payPennies(ctx, client, args[0], api.PennyPaying{Pennies: count, Amount: amount, Each: each, RoundUp: up, Key: key}, dry)
 		}
-		if pennies != 0 || each {
-			return fmt.Errorf("%w: --pennies and --each work only for a payment from a bank: give the bank's ID", errUsage)
+		if count != 0 || each || up {
+			return fmt.Errorf("%w: --pennies, --each and --round-up work only for a payment from a bank: give the bank's ID", errUsage)
 		}
-		p := api.Paying{To: args[0], Amount: amount, MaxFee: amount / 20, Memo: memo}
+		p := api.Paying{To: args[0], Amount: amount, MaxFee: amount / 20, Memo: memo, Key: cmp.Or(key, newKey())}
 		if step != "" {
 			if p.Step, err = msat(step); err != nil {
 				return err
@@ -65,24 +64,80 @@ func (a *app) bankPay() *cobra.Command {
 		"address, it pays through a bank with that payee or, if there is none, through bankers. A payment through\n" +
 		"bankers goes in steps: the payee signs for each step before the next one is sent, so a banker can steal\n" +
 		"at most one step.\n\n" +
-		"SATOSHI is an amount in satoshi, with up to three decimals."
+		"SATOSHI is an amount in satoshi, with up to three decimals. A bank pays whole pennies: an amount is rounded\n" +
+		"up if that is at most 1 sat or 1 % more, and otherwise refused with the amounts that can be paid.\n\n" +
+		"If the command fails after the payment was ordered, the payment continues in the background. The message\n" +
+		"names a key: run the same command with this --key to wait for the same payment, which pays nothing more."
 	c.Example = "  bitgram bank pay 3fa9 1000.5\n" +
 		"  bitgram bank pay ADDRESS 500 --dry-run\n" +
 		"  bitgram bank pay ADDRESS 500 --memo tea"
 	f := c.Flags()
-	f.Uint32Var(&pennies, "pennies", 0, "number of pennies to pay, instead of an amount")
+	f.Uint32Var(&count, "pennies", 0, "number of pennies to pay, instead of an amount")
 	f.BoolVar(&each, "each", false, "send every penny; otherwise one penny pays for many")
 	f.StringVar(&step, "step", "", "amount per step when paying through bankers (default: a tenth)")
 	f.StringVar(&fee, "max-fee", "", "most that all bankers may take (default: a twentieth of the amount)")
 	f.StringVar(&memo, "memo", "", "private note")
+	f.StringVar(&key, "key", "", "idempotency key: a repeated command with the same key pays once (default: a random one)")
+	f.BoolVar(&up, "round-up", false, "round an amount up to whole pennies, however much more that is")
 	f.BoolVar(&dry, "dry-run", false, "show the route and the cost, and pay nothing")
 	f.BoolVar(&queue, "no-wait", false, "return as soon as the daemon has the payment")
 	return c
 }
 
-// errPennies is returned when waiting for pennies is interrupted; the daemon goes
-// on paying them.
-var errPennies = errors.New("interrupted while pennies are being paid")
+// Errors of a request with an idempotency key, after which it is unknown whether
+// it was carried out.
+var (
+	// errPennies is returned when waiting for pennies is interrupted; the daemon
+	// continues to pay them.
+	errPennies = errors.New("interrupted while pennies are being paid")
+	// errKeyed is returned when another request is interrupted.
+	errKeyed = errors.New("interrupted before the daemon answered: it may have been done")
+	// errNoAnswer is returned when the daemon is gone before it has answered.
+	errNoAnswer = errors.New("the daemon did not answer: it may have been done")
+)
+
+// newKey draws an idempotency key.
+func newKey() string { return rand.Text()[:16] }
+
+// keyed adds the key to the error of a request that may have been carried out.
+func keyed(ctx context.Context, err, interrupted error, key string) error {
+	var told *api.Error
+	switch {
+	case err == nil || errors.Is(err, home.ErrNoDaemon):
+		return err
+	case ctx.Err() != nil:
+		return fmt.Errorf("%w (--key %s)", interrupted, key)
+	case errors.As(err, &told) && told.Key != "":
+		return fmt.Errorf("%w (--key %s)", err, told.Key)
+	case told == nil:
+		return fmt.Errorf("%w: %w (--key %s)", errNoAnswer, err, key)
+	}
+	return err
+}
+
+// payPennies pays from a bank.
+func (a *app) payPennies(ctx context.Context, client *api.Client, id string, p api.PennyPaying, dry bool) error {
+	if dry {
+		v, err := client.PlanPennies(ctx, id, p)
+		if err != nil {
+			return err
+		}
+		a.print.summary(v, func(w io.Writer) { fmt.Fprintf(w, "%v by %s of %v.\n", v.Amount, pennies(v.Pennies), v.Penny) })
+		return nil
+	}
+	p.Key = cmp.Or(p.Key, newKey())
+	b, err := client.PayPennies(ctx, id, p)
+	if err != nil {
+		return keyed(ctx, err, errPennies, p.Key)
+	}
+	a.print.summary(b, func(w io.Writer) {
+		printBank(w, &b)
+		if v := b.Payment; v != nil {
+			fmt.Fprintf(w, "Paid %v by %s, payment %s.\n", v.Amount, pennies(v.Pennies), b.PaymentID)
+		}
+	})
+	return nil
+}
 
 func (a *app) payTo(ctx context.Context, client *api.Client, p api.Paying, dry, queue bool) error {
 	if dry {
@@ -91,7 +146,7 @@ func (a *app) payTo(ctx context.Context, client *api.Client, p api.Paying, dry, 
 	}
 	v, err := client.PayTo(ctx, p)
 	if err != nil || queue {
-		return a.onePayment(v, maybe(ctx, err))
+		return a.onePayment(v, keyed(ctx, err, errKeyed, p.Key))
 	}
 	return a.awaitPayment(ctx, client, v.ID)
 }
@@ -137,6 +192,9 @@ func (a *app) onePayment(v api.BankPayment, err error) error {
 
 func printPayment(w io.Writer, v *api.BankPayment) {
 	way := "through bank " + v.Bank[:8]
+	if v.Pennies > 0 {
+		way = fmt.Sprintf("by %s of bank %s", pennies(v.Pennies), v.Bank[:8])
+	}
 	for _, b := range v.Bankers {
 		way += ", banker " + short(b)
 	}

@@ -10,7 +10,11 @@ import (
 )
 
 func (a *app) bankPayments() *cobra.Command {
-	return a.simple("payments", "List payments to addresses", cobra.NoArgs, func(c *cobra.Command, client *api.Client, _ []string) error {
+	c := a.simple("payments [ID]", "List payments to addresses, or show a payment", cobra.MaximumNArgs(1), func(c *cobra.Command, client *api.Client, args []string) error {
+		if len(args) == 1 {
+			v, err := client.Payment(c.Context(), args[0])
+			return a.onePayment(v, err)
+		}
 		list, err := client.Payments(c.Context())
 		if err != nil {
 			return err
@@ -27,4 +31,7 @@ func (a *app) bankPayments() *cobra.Command {
 		})
 		return nil
 	})
+	c.Long = "Lists the payments to addresses. With the ID of a payment (its first digits are enough), it shows that\n" +
+		"payment; this also works for a payment of pennies from a bank, for 30 days."
+	return c
 }

@@ -14,13 +14,13 @@ import (
 
 	"github.com/bitgram/bitgram/blockname"
 	"github.com/bitgram/bitgram/internal/api"
-	"github.com/bitgram/bitgram/internal/node"
+	"github.com/bitgram/bitgram/internal/node/directory"
 	"github.com/bitgram/bitgram/wire"
 )
 
 func (a *app) nameRegister() *cobra.Command {
 	var burn int64
-	var rate float64
+	var fee feeFlags
 	var dht, notary string
 	var dry, wait bool
 	c := a.simple("register NAME ADDR", "Register a name: put a hint on the chain", cobra.RangeArgs(1, 2), func(c *cobra.Command, client *api.Client, args []string) error {
@@ -32,7 +32,7 @@ func (a *app) nameRegister() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		kvb, err := perVB(rate)
+		f, err := fee.fee()
 		if err != nil {
 			return err
 		}
@@ -47,7 +47,7 @@ func (a *app) nameRegister() *cobra.Command {
 			})
 			return nil
 		}
-		o, err := client.Register(c.Context(), string(text), burn, kvb)
+		o, err := client.Register(c.Context(), string(text), burn, f)
 		if err != nil {
 			return maybe(c.Context(), err)
 		}
@@ -76,7 +76,7 @@ func (a *app) nameRegister() *cobra.Command {
 		"  bitgram name register shop.example 192.0.2.1 --burn 1000 --wait"
 	f := c.Flags()
 	f.Int64Var(&burn, "burn", 0, "amount to burn, in sat")
-	f.Float64Var(&rate, "rate", 0, "fee rate in sat/vB (0: the node's estimate)")
+	fee.add(f)
 	f.StringVar(&dht, "dht", "", "first hex digits of the SHA-256 of the seed's peer ID")
 	f.StringVar(&notary, "notary", "", "ID of the authority's notary, 8 hex digits")
 	f.BoolVar(&wait, "wait", false, "wait until the hint has the name")
@@ -138,7 +138,7 @@ func untilNamed(ctx context.Context, client *api.Client, paid *api.Offer) ([]api
 		case len(o.Now) > 0 && o.Now[0].Text == paid.Text && o.Now[0].Burned >= sum:
 			return o.Now, nil
 		case lost(o.Now, paid.Text, sum):
-			return nil, fmt.Errorf("%w: %s has the name now", node.ErrOutbid, o.Now[0].Text)
+			return nil, fmt.Errorf("%w: %s has the name now", directory.ErrOutbid, o.Now[0].Text)
 		}
 		select {
 		case <-time.After(300 * time.Millisecond):

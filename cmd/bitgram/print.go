@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -64,11 +65,17 @@ func (p *jsonPrinter) summary(fields any, _ func(io.Writer)) { p.line("summary",
 
 func (p *jsonPrinter) fail(err error) {
 	code, _, hint := explain(err)
+	var told api.Error
+	if e := new(api.Error); errors.As(err, &e) {
+		told = *e
+	}
 	p.line("error", struct {
 		Code    api.Code `json:"code"`
 		Message string   `json:"message"`
 		Hint    string   `json:"hint"`
-	}{code, err.Error(), hint}, nil)
+		Payment string   `json:"payment_id,omitempty"`
+		Key     string   `json:"idempotency_key,omitempty"`
+	}{code, err.Error(), hint, told.Payment, told.Key}, nil)
 }
 
 func (p *jsonPrinter) progress(string, uint64, uint64) {}

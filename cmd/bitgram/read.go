@@ -13,7 +13,7 @@ import (
 
 	"github.com/bitgram/bitgram/internal/api"
 	"github.com/bitgram/bitgram/internal/mail"
-	"github.com/bitgram/bitgram/internal/node"
+	"github.com/bitgram/bitgram/internal/node/delivery"
 )
 
 func (a *app) readCommand() *cobra.Command {
@@ -48,7 +48,7 @@ func (a *app) readCommand() *cobra.Command {
 				}
 				i := slices.IndexFunc(list, func(m api.Message) bool { return m.State == "delivered" })
 				if i < 0 {
-					return fmt.Errorf("%w: the inbox is empty", node.ErrNoMessage)
+					return fmt.Errorf("%w: the inbox is empty", delivery.ErrNoMessage)
 				}
 				args = []string{list[i].ID}
 			}

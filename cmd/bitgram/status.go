@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/bitgram/bitgram/internal/api"
-	"github.com/bitgram/bitgram/internal/node"
+	"github.com/bitgram/bitgram/internal/node/delivery"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -32,7 +32,7 @@ func (a *app) statusCommand() *cobra.Command {
 					return err
 				}
 				if len(list) == 0 {
-					return fmt.Errorf("%w: no message was sent", node.ErrNoMessage)
+					return fmt.Errorf("%w: no message was sent", delivery.ErrNoMessage)
 				}
 				args = []string{list[0].ID}
 			}

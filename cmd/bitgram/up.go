@@ -12,6 +12,8 @@ import (
 
 	"github.com/bitgram/bitgram/internal/daemon"
 	"github.com/bitgram/bitgram/internal/node"
+	"github.com/bitgram/bitgram/internal/node/directory"
+	"github.com/bitgram/bitgram/internal/wallet"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -44,6 +46,17 @@ func (a *app) upCommand() *cobra.Command {
 			if cfg.MaxMessage, err = bytesOf("inbox-max-message", o.inboxMax); err != nil {
 				return err
 			}
+			if o.gap < wallet.GapLimit || o.gap > wallet.MaxGap {
+				return fmt.Errorf("%w: --gap %d: must be %d to %d", errUsage, o.gap, wallet.GapLimit, wallet.MaxGap)
+			}
+			cfg.Gap = o.gap
+			if o.rescanFrom >= 0 {
+				if o.rescanFrom > wire.MaxHeight {
+					return fmt.Errorf("%w: --rescan-from %d: must be a block height", errUsage, o.rescanFrom)
+				}
+				from := wire.Height(o.rescanFrom)
+				cfg.RescanFrom = &from
+			}
 			if o.names {
 				from := wire.Height(cmp.Or(o.namesFrom, hintsFrom[keys.Network]))
 				cfg.Hints = &from
@@ -55,7 +68,7 @@ func (a *app) upCommand() *cobra.Command {
 				return fmt.Errorf("%w: --max-burn %d: must not be negative", errUsage, o.maxBurn)
 			}
 			if o.advertise {
-				cfg.Advertise = &node.Advertise{MaxBurn: wire.Sat(o.maxBurn)}
+				cfg.Advertise = &directory.Advertise{MaxBurn: wire.Sat(o.maxBurn)}
 			}
 			if o.agent {
 				if cfg.Policy, err = o.policy(keys.Network); err != nil {

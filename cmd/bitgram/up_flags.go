@@ -11,7 +11,8 @@ import (
 	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/deal"
-	"github.com/bitgram/bitgram/internal/node"
+	"github.com/bitgram/bitgram/internal/node/banking"
+	"github.com/bitgram/bitgram/internal/wallet"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -34,6 +35,8 @@ type upOptions struct {
 	bank                                                bankFlags
 	backup                                              string
 	backupEvery                                         time.Duration
+	gap                                                 int
+	rescanFrom                                          int64
 	logLevel, logFormat                                 string
 	withParent                                          bool
 }
@@ -77,6 +80,8 @@ func (o *upOptions) flags(f *pflag.FlagSet) {
 	f.Int64Var(&o.bank.rung, "bank-rung", 20_000, "largest rung to accept, in sat: the most a payer can withhold by vanishing (0: any)")
 	f.IntVar(&o.bank.max, "bank-max", 1_000, "most banks to accept")
 	f.Int64Var(&o.bank.back, "bank-back", 0, "total sat to commit to reverse banks requested by payers (0: none)")
+	f.IntVar(&o.gap, "gap", wallet.GapLimit, "number of unused addresses to watch ahead: more if another program used the words with a wider gap")
+	f.Int64Var(&o.rescanFrom, "rescan-from", -1, "read the chain again from this block for the wallet's coins (-1: no)")
 	f.StringVar(&o.backup, "backup", "", "keep an encrypted backup of the home in this file; choose another disk")
 	f.DurationVar(&o.backupEvery, "backup-every", time.Minute, "shortest time between two backups")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
@@ -132,7 +137,7 @@ func (o *bankFlags) fees() (*wire.Fees, error) {
 }
 
 // banking reads the flags about penny banks.
-func (o *upOptions) banking() (*node.Banking, error) {
+func (o *upOptions) banking() (*banking.Policy, error) {
 	for _, f := range []struct {
 		name         string
 		value, least int64
@@ -141,7 +146,7 @@ func (o *upOptions) banking() (*node.Banking, error) {
 			return nil, fmt.Errorf("%w: --%s %d: must be at least %d", errUsage, f.name, f.value, f.least)
 		}
 	}
-	b := &node.Banking{Policy: bank.Policy{MinValue: wire.Sat(o.bank.min), MaxRungs: wire.MaxRungs, MaxRung: wire.Sat(o.bank.rung), MaxBanks: o.bank.max}, Back: wire.Sat(o.bank.back)}
+	b := &banking.Policy{Policy: bank.Policy{MinValue: wire.Sat(o.bank.min), MaxRungs: wire.MaxRungs, MaxRung: wire.Sat(o.bank.rung), MaxBanks: o.bank.max}, Back: wire.Sat(o.bank.back)}
 	var err error
 	if o.bank.banker {
 		b.Fees, err = o.bank.fees()

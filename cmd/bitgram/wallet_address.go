@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/bitgram/bitgram/internal/api"
+	"github.com/bitgram/bitgram/internal/wallet"
 )
 
 func (a *app) walletAddress() *cobra.Command {
@@ -15,9 +16,10 @@ func (a *app) walletAddress() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		a.print.summary(struct {
-			Address string `json:"address"`
-		}{address}, func(w io.Writer) { fmt.Fprintln(w, address) })
+		if address.Again {
+			fmt.Fprintf(a.err, "bitgram: this address was given before: %d addresses are unpaid, and the words alone would not find a later one\n", wallet.GapLimit)
+		}
+		a.print.summary(address, func(w io.Writer) { fmt.Fprintln(w, address.Address) })
 		return nil
 	})
 }

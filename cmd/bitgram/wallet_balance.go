@@ -30,6 +30,13 @@ func (a *app) walletBalance() *cobra.Command {
 			}
 			t.Flush()
 		})
+		switch w := b.Warning; {
+		case w == nil:
+		case w.Code == api.CodePruned: // it never ends
+			return &failure{w.Code, "money may be missing: " + w.Message}
+		default:
+			fmt.Fprintf(a.err, "bitgram: money may be missing: %s\n", printable(w.Message))
+		}
 		return nil
 	})
 }

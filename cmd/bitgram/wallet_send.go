@@ -10,21 +10,21 @@ import (
 )
 
 func (a *app) walletSend() *cobra.Command {
-	var rate float64
+	var fee feeFlags
 	c := a.simple("send ADDRESS SATOSHI", "Pay a bitcoin address", cobra.ExactArgs(2), func(c *cobra.Command, client *api.Client, args []string) error {
 		amount, err := satoshi(args[1])
 		if err != nil {
 			return err
 		}
-		kvb, err := perVB(rate)
+		f, err := fee.fee()
 		if err != nil {
 			return err
 		}
-		p, err := client.Pay(c.Context(), args[0], amount, kvb)
+		p, err := client.Pay(c.Context(), args[0], amount, f)
 		return a.paid(p, maybe(c.Context(), err))
 	})
 	c.Example = "  bitgram wallet send ADDRESS 20_000\n  bitgram wallet send ADDRESS 20000 --rate 2.5"
-	c.Flags().Float64Var(&rate, "rate", 0, "fee rate in sat/vB (0: the node's estimate)")
+	fee.add(c.Flags())
 	return c
 }
 

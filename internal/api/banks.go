@@ -36,6 +36,17 @@ type Bank struct {
 	Stopped    IfStopped `json:"if_stopped" doc:"what each side would get if everything stopped now"`
 	Together   *Together `json:"together,omitempty" doc:"what each side would get if both close; absent if that is not possible"`
 	FundingFee wire.Sat  `json:"funding_fee_sat,omitempty"`
+	Published  bool      `json:"published" doc:"the payee has accepted the bank, and the network its funding"`
+	Payment    *Pennies  `json:"payment,omitempty" doc:"what this request has paid"`
+	PaymentID  string    `json:"payment_id,omitempty" doc:"of that payment"`
+	Key        string    `json:"idempotency_key,omitempty" doc:"with which the request can be repeated without paying again"`
+}
+
+// Pennies is a payment of pennies from a bank, or the plan of one.
+type Pennies struct {
+	Pennies uint32    `json:"pennies"`
+	Amount  wire.Msat `json:"amount_msat" doc:"worth of the pennies"`
+	Penny   wire.Msat `json:"penny_msat" doc:"value of a penny, rounded down: the smallest amount that can be paid"`
 }
 
 // Together holds the amounts that each side of a bank gets if both close it.
@@ -82,6 +93,7 @@ type BankPayment struct {
 	Fees    wire.Msat `json:"fees_msat"`
 	Memo    string    `json:"memo,omitempty"`
 	Why     string    `json:"why,omitempty"`
+	Pennies uint32    `json:"pennies,omitempty" doc:"of an order of pennies from a bank, which has no steps"`
 }
 
 // Banker reports the payments that a payee receives and, as a banker, forwards.
@@ -112,6 +124,8 @@ type Opening struct {
 	Days    float64
 	MaxFee  wire.Sat
 	Memo    string
+	// Key, if set, makes it safe to repeat the request: see Client.OpenBank.
+	Key string
 }
 
 func (o *Opening) query() url.Values {
@@ -142,15 +156,36 @@ func (c *Client) QuoteBank(ctx context.Context, o Opening) (q BankQuote, err err
 	return q, c.call(ctx, "POST", "/v1/banks/quote", o.query(), &q)
 }
 
-// OpenBank is POST /v1/banks.
+// OpenBank is POST /v1/banks. With the key of an earlier request it opens
+// nothing, and returns that request's bank.
 func (c *Client) OpenBank(ctx context.Context, o Opening) (b Bank, err error) {
-	return b, c.call(ctx, "POST", "/v1/banks", o.query(), &b)
+	return b, c.callOnce(ctx, "/v1/banks", o.query(), o.Key, &b)
 }
 
-// PayPennies is POST /v1/banks/{id}/pay.
-func (c *Client) PayPennies(ctx context.Context, id string, pennies uint32, amount wire.Msat, each bool) (b Bank, err error) {
-	q := url.Values{"pennies": {strconv.FormatUint(uint64(pennies), 10)}, "amount_msat": {strconv.FormatUint(uint64(amount), 10)}, "each": {strconv.FormatBool(each)}}
-	return b, c.call(ctx, "POST", bankPath(id, "/pay"), q, &b)
+// PennyPaying is what to pay from a bank: a number of pennies, or an amount.
+type PennyPaying struct {
+	Pennies uint32
+	Amount  wire.Msat
+	RoundUp bool // allow to pay much more than the amount, to the next penny
+	Each    bool // send every penny
+	Key     string
+}
+
+func (p *PennyPaying) query() url.Values {
+	return url.Values{"pennies": {strconv.FormatUint(uint64(p.Pennies), 10)}, "amount_msat": {strconv.FormatUint(uint64(p.Amount), 10)}, "round_up": {strconv.FormatBool(p.RoundUp)}}
+}
+
+// PlanPennies is POST /v1/banks/{id}/plan.
+func (c *Client) PlanPennies(ctx context.Context, id string, p PennyPaying) (v Pennies, err error) {
+	return v, c.call(ctx, "POST", bankPath(id, "/plan"), p.query(), &v)
+}
+
+// PayPennies is POST /v1/banks/{id}/pay. With the key of an earlier request it
+// pays nothing, and waits for that request's payment.
+func (c *Client) PayPennies(ctx context.Context, id string, p PennyPaying) (b Bank, err error) {
+	q := p.query()
+	q.Set("each", strconv.FormatBool(p.Each))
+	return b, c.callOnce(ctx, bankPath(id, "/pay"), q, p.Key, &b)
 }
 
 // CloseBank is POST /v1/banks/{id}/close.
@@ -161,6 +196,11 @@ func (c *Client) CloseBank(ctx context.Context, id string) (b Bank, err error) {
 // CancelBank is POST /v1/banks/{id}/cancel.
 func (c *Client) CancelBank(ctx context.Context, id string) (b Bank, err error) {
 	return b, c.call(ctx, "POST", bankPath(id, "/cancel"), nil, &b)
+}
+
+// BumpBank is POST /v1/banks/{id}/bump.
+func (c *Client) BumpBank(ctx context.Context, id string, fee Fee) (b Bank, err error) {
+	return b, c.call(ctx, "POST", bankPath(id, "/bump"), fee.in(url.Values{}), &b)
 }
 
 // PairBank is POST /v1/banks/{id}/pair. It returns the ID of the reverse bank.
@@ -177,6 +217,8 @@ type Paying struct {
 	To                   string
 	Amount, Step, MaxFee wire.Msat
 	Memo                 string
+	// Key, if set, makes it safe to repeat the request: see Client.PayTo.
+	Key string
 }
 
 func (p *Paying) query() url.Values {
@@ -193,9 +235,10 @@ func (c *Client) PlanPayment(ctx context.Context, p Paying) (v BankPayment, err 
 	return v, c.call(ctx, "POST", "/v1/payments/plan", p.query(), &v)
 }
 
-// PayTo is POST /v1/payments.
+// PayTo is POST /v1/payments. With the key of an earlier request it pays
+// nothing, and returns that request's payment.
 func (c *Client) PayTo(ctx context.Context, p Paying) (v BankPayment, err error) {
-	return v, c.call(ctx, "POST", "/v1/payments", p.query(), &v)
+	return v, c.callOnce(ctx, "/v1/payments", p.query(), p.Key, &v)
 }
 
 // Payments is GET /v1/payments.

@@ -54,6 +54,11 @@ const maxAnswer = 256 << 20
 
 // do makes a request and returns the answer's body, which the caller closes.
 func (c *Client) do(ctx context.Context, method, path string, query url.Values, contentType string, body io.Reader) (io.ReadCloser, error) {
+	return c.doWith(ctx, method, path, query, map[string]string{"Content-Type": contentType}, body)
+}
+
+// doWith is do with other headers; empty ones are left out.
+func (c *Client) doWith(ctx context.Context, method, path string, query url.Values, headers map[string]string, body io.Reader) (io.ReadCloser, error) {
 	u := c.at.URL + path
 	if len(query) > 0 {
 		u += "?" + query.Encode()
@@ -63,8 +68,10 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 		return nil, err
 	}
 	req.Header.Set("Authorization", "Bearer "+c.at.Token)
-	if contentType != "" {
-		req.Header.Set("Content-Type", contentType)
+	for name, value := range headers {
+		if value != "" {
+			req.Header.Set(name, value)
+		}
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
@@ -84,6 +91,15 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 		return nil, fmt.Errorf("the daemon answered %s", resp.Status)
 	}
 	return nil, e
+}
+
+// callOnce is a POST with an idempotency key, if there is one.
+func (c *Client) callOnce(ctx context.Context, path string, query url.Values, key string, v any) error {
+	body, err := c.doWith(ctx, "POST", path, query, map[string]string{"Idempotency-Key": key}, nil)
+	if err != nil {
+		return err
+	}
+	return decode(body, v)
 }
 
 // call makes a request and decodes the answer's JSON into v.
@@ -233,9 +249,8 @@ func (c *Client) Balance(ctx context.Context) (b Balance, err error) {
 }
 
 // NewAddress is POST /v1/wallet/address.
-func (c *Client) NewAddress(ctx context.Context) (string, error) {
-	var a struct{ Address string }
-	return a.Address, c.call(ctx, "POST", "/v1/wallet/address", nil, &a)
+func (c *Client) NewAddress(ctx context.Context) (a Receiving, err error) {
+	return a, c.call(ctx, "POST", "/v1/wallet/address", nil, &a)
 }
 
 // History is GET /v1/wallet/history.
@@ -244,11 +259,22 @@ func (c *Client) History(ctx context.Context) ([]Transaction, error) {
 	return list.Transactions, c.call(ctx, "GET", "/v1/wallet/history", nil, &list)
 }
 
-// Pay is POST /v1/wallet/send. rate is in sat per 1,000 vbytes, 0 for the node's
-// estimate.
-func (c *Client) Pay(ctx context.Context, to string, amount, rate int64) (p Payment, err error) {
-	return p, c.call(ctx, "POST", "/v1/wallet/send", url.Values{"to": {to}, "amount_sat": {strconv.FormatInt(amount, 10)},
-		"rate_sat_per_kvb": {strconv.FormatInt(rate, 10)}}, &p)
+// Fee says what a transaction may pay to miners.
+type Fee struct {
+	Rate int64 // in sat per 1,000 vbytes; 0 for the node's estimate
+	Max  int64 // maximum fee in sat, and permission to pay it; 0 for the default ceiling
+}
+
+func (f Fee) in(q url.Values) url.Values {
+	for name, v := range map[string]int64{"rate_sat_per_kvb": f.Rate, "max_fee_sat": f.Max} {
+		q.Set(name, strconv.FormatInt(v, 10))
+	}
+	return q
+}
+
+// Pay is POST /v1/wallet/send.
+func (c *Client) Pay(ctx context.Context, to string, amount int64, fee Fee) (p Payment, err error) {
+	return p, c.call(ctx, "POST", "/v1/wallet/send", fee.in(url.Values{"to": {to}, "amount_sat": {strconv.FormatInt(amount, 10)}}), &p)
 }
 
 // Abandon is POST /v1/wallet/abandon.
@@ -278,13 +304,13 @@ func (c *Client) OfferName(ctx context.Context, hint string) (v Offer, err error
 }
 
 // Register is POST /v1/names.
-func (c *Client) Register(ctx context.Context, hint string, burn, rate int64) (v Offer, err error) {
-	return v, c.call(ctx, "POST", "/v1/names", url.Values{"hint": {hint}, "burn_sat": {strconv.FormatInt(burn, 10)}, "rate_sat_per_kvb": {strconv.FormatInt(rate, 10)}}, &v)
+func (c *Client) Register(ctx context.Context, hint string, burn int64, fee Fee) (v Offer, err error) {
+	return v, c.call(ctx, "POST", "/v1/names", fee.in(url.Values{"hint": {hint}, "burn_sat": {strconv.FormatInt(burn, 10)}}), &v)
 }
 
 // Bump is POST /v1/wallet/bump.
-func (c *Client) Bump(ctx context.Context, txid string, rate int64) (p Payment, err error) {
-	return p, c.call(ctx, "POST", "/v1/wallet/bump", url.Values{"txid": {txid}, "rate_sat_per_kvb": {strconv.FormatInt(rate, 10)}}, &p)
+func (c *Client) Bump(ctx context.Context, txid string, fee Fee) (p Payment, err error) {
+	return p, c.call(ctx, "POST", "/v1/wallet/bump", fee.in(url.Values{"txid": {txid}}), &p)
 }
 
 // Backup is POST /v1/wallet/backup. The caller closes it.

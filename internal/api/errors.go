@@ -8,6 +8,10 @@ type Error struct {
 	Status  int    `json:"-"` // the HTTP status
 	Code    Code   `json:"code" doc:"names the kind of failure"`
 	Message string `json:"message" doc:"for people; may change between versions"`
+	// Payment and Key are set for CodeOrdered: what continues, and the
+	// idempotency key under which the request can be repeated.
+	Payment string `json:"payment_id,omitempty" doc:"of a payment that continues although the request failed"`
+	Key     string `json:"idempotency_key,omitempty" doc:"with which the request can be repeated without paying again"`
 }
 
 // Error implements error.
@@ -101,6 +105,9 @@ const (
 	CodeEnded             Code = "ended"               // the payment has ended
 	CodeOrder             Code = "order"               // amount, step or fee do not fit together
 	CodeNoRung            Code = "no_rung"             // nothing is paid that a close could claim
+	CodeOrdered           Code = "ordered"             // the payment is stored and continues: do not order it again
+	CodePenny             Code = "penny"               // the amount is not payable in whole pennies
+	CodeKey               Code = "key"                 // the idempotency key belongs to another request
 )
 
 // statuses holds the HTTP status of each code; the others are 500.
@@ -109,6 +116,7 @@ var statuses = map[Code]int{
 	CodeAmount: http.StatusBadRequest, CodeEmpty: http.StatusBadRequest, CodeTooLarge: http.StatusBadRequest, CodeAmbiguous: http.StatusBadRequest,
 	CodeBadProof: http.StatusBadRequest, CodeCredentials: http.StatusBadRequest, CodeNoHint: http.StatusBadRequest, CodeBadHint: http.StatusBadRequest,
 	CodeTooSmall: http.StatusBadRequest, CodeLadder: http.StatusBadRequest, CodeOrder: http.StatusBadRequest,
+	CodeKey: http.StatusBadRequest, CodePenny: http.StatusBadRequest,
 
 	CodeToken: http.StatusUnauthorized,
 
@@ -124,6 +132,7 @@ var statuses = map[Code]int{
 
 	CodeAgents: http.StatusGatewayTimeout, CodeTimeout: http.StatusGatewayTimeout, CodeSyncing: http.StatusGatewayTimeout,
 	CodeNoChain: http.StatusGatewayTimeout, CodeNoRoute: http.StatusGatewayTimeout, CodeUnreachable: http.StatusGatewayTimeout,
+	CodeOrdered: http.StatusGatewayTimeout,
 }
 
 // Status returns the HTTP status that an error with this code is answered with.

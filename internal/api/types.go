@@ -55,6 +55,8 @@ type Balance struct {
 	Locked    wire.Sat `json:"locked_sat" doc:"reserved for messages that are not published yet"`
 	Pending   wire.Sat `json:"pending_sat" doc:"in own unconfirmed transactions, without change_sat"`
 	Immature  wire.Sat `json:"immature_sat" doc:"mined, and not spendable yet"`
+
+	Warning *Warning `json:"warning,omitempty" doc:"why money may be missing from these amounts: the chain is not read to its tip"`
 }
 
 // Message is a sent or received message.
@@ -129,6 +131,12 @@ type Transaction struct {
 	Kept   bool     `json:"kept" doc:"unconfirmed, and no node has accepted it yet"`
 	In     wire.Sat `json:"received_sat"`
 	Out    wire.Sat `json:"spent_sat"`
+}
+
+// Receiving is a bitcoin address to receive money.
+type Receiving struct {
+	Address string `json:"address"`
+	Again   bool   `json:"given_before,omitempty" doc:"true if the address was given before, because the words alone would not find a later one until one of the unpaid addresses is paid"`
 }
 
 // Payment is a transaction that was sent.

@@ -178,6 +178,14 @@ func (o *Ours) unsee(u contract.Undo) {
 	}
 }
 
+// Closed returns the confirmed spend of the bank, or nil.
+func (o *Ours) Closed() *contract.Fact {
+	if o.Spend == nil {
+		return nil
+	}
+	return &o.Spend.Fact
+}
+
 // Buried reports whether the spend of the bank is final.
 func (o *Ours) Buried() bool { return o.Spend.buried(o) }
 

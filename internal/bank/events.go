@@ -25,7 +25,8 @@ type (
 	Broadcasted struct {
 		Err    string
 		Txid   wire.Hash // of Broadcast's
-		TooLow bool      // the fee is under the minimum; a lone transaction may pass
+		TooLow bool      // the fee is under the minimum: no bank is the reason
+		Own    bool      // this bank broadcast it
 	}
 	// Restored says that the home was restored from a backup, so actions since
 	// the backup are unknown. Height is the chain's height, or 0 if unknown.
@@ -71,6 +72,13 @@ type (
 	NotAccepted struct{ Why string }
 	// Cancelled says that the user cancels the bank, before anything is paid.
 	Cancelled struct{}
+	// Withdrawn says that a transaction that takes back the coins of the
+	// unconfirmed funding is on its way. If the funding confirms first, the bank is
+	// open after all.
+	Withdrawn struct{}
+	// Bumped says that the user wants a close or a refund that pays at least this
+	// rate.
+	Bumped struct{ Rate wire.SatPerKVB }
 	// Ordered says that the user pays this many more pennies.
 	Ordered struct{ Pennies uint32 }
 	// Assigned says that a step of a payment needs this much credit at the
@@ -126,8 +134,9 @@ type (
 		Sent      contract.Sent
 		Broadcast bool
 	}
-	// RefundFailed says that the refund is not worth its fee.
-	RefundFailed struct{}
+	// RefundFailed says that no refund could be built. It is tried again at the
+	// next block, or with Pause, if it is not worth its fee, Again blocks later.
+	RefundFailed struct{ Pause bool }
 )
 
 // Effects of the payer.
@@ -184,7 +193,7 @@ type (
 	// RefundDue requests that whatever can be refunded is, in one transaction
 	// with all other banks'. The result, for all of them, is RefundBuilt or
 	// RefundFailed.
-	RefundDue struct{ Rate wire.SatPerKVB }
+	RefundDue struct{}
 	// DropPaper deletes the paper stored by KeepPaper or Prepare.
 	DropPaper struct{}
 )
@@ -204,6 +213,11 @@ type (
 		Banker  bool
 		Reserve wire.Sat
 	}
+	// Evicted says that others need the room of a bank without funding.
+	Evicted struct{}
+	// Lost says that the payer has acknowledgements of pennies that the payee does
+	// not hold: the payee's home is an old copy.
+	Lost struct{}
 	// CloseAsked says that the payer asks for a cooperative close.
 	CloseAsked struct {
 		Fee    wire.Sat
@@ -218,8 +232,9 @@ type (
 		Sent      contract.Sent
 		Broadcast bool
 	}
-	// CloseFailed says that no close is worth its fee.
-	CloseFailed struct{}
+	// CloseFailed says that no close could be built. It is tried again at the next
+	// block, or with Pause, if it is not worth its fee, Again blocks later.
+	CloseFailed struct{ Pause bool }
 )
 
 // Effects of the payee.
@@ -229,12 +244,7 @@ type (
 	// CloseDue requests that the bank be closed without the payer, in one
 	// transaction with all others that are due. The result, for all of them, is
 	// CloseBuilt or CloseFailed.
-	CloseDue struct {
-		Rate wire.SatPerKVB
-		// Urgent means that the window before the deadline has begun. It does not
-		// set the fee: batch derives that from the height.
-		Urgent bool
-	}
+	CloseDue struct{}
 	// Broadcast broadcasts a signed transaction. Its result is Broadcasted.
 	Broadcast struct{ Tx []byte }
 )
@@ -243,6 +253,10 @@ func (Connected) event()    {}
 func (Disconnected) event() {}
 func (Broadcasted) event()  {}
 func (Restored) event()     {}
+func (Lost) event()         {}
+func (Withdrawn) event()    {}
+func (Bumped) event()       {}
+func (Evicted) event()      {}
 func (Quoted) event()       {}
 func (NotQuoted) event()    {}
 func (CoinsLocked) event()  {}

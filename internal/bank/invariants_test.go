@@ -706,9 +706,9 @@ func TestEffects(t *testing.T) {
 		bank.LockCoins{Amount: 5}, bank.UnlockCoins{}, bank.DropPaper{}, bank.Stream{}, bank.Sync{}, bank.AskClose{}, bank.SendStep{},
 		bank.Prepare{Root: s, Payee: wire.Key(id), Expiry: 9, Ladder: small, Inputs: []wire.Outpoint{at}, Change: 4, ChangeScript: []byte{5}},
 		bank.Offer{Peer: bank.Peer{Key: wire.Key(id)}, Root: s, Funding: []byte{1}, At: at},
-		bank.Publish{Tx: []byte{1, 2}, Until: 7}, bank.SignClose{Offer: offer, Rung: 2}, bank.RefundDue{Rate: 9},
+		bank.Publish{Tx: []byte{1, 2}, Until: 7}, bank.SignClose{Offer: offer, Rung: 2}, bank.RefundDue{},
 		bank.KeepPaper{Paper: bank.Paper{Terms: wire.BankTerms{Blinding: s, Expiry: 3, Value: 4, PerRung: 5, Locks: wire.Locks{{1}, {2}}}, Sigs: wire.RungSigs{{3}, {4}}}},
-		bank.CloseDue{Rate: 3, Urgent: true}, bank.Broadcast{Tx: []byte{9}},
+		bank.CloseDue{}, bank.Broadcast{Tx: []byte{9}},
 	}
 	seen := map[string]bool{}
 	for _, e := range list {

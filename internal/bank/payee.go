@@ -45,7 +45,7 @@ type Payee struct {
 	Ours
 	Bank       ID
 	Key        wire.Secret // of Payee
-	ValidUntil wire.Height // if the funding is not confirmed by then, the bank is removed
+	ValidUntil wire.Height // after it, an unfunded bank takes no place: Late
 	Known      penny.Penny // the lowest penny that it holds; p_N at the start
 	Assigned   wire.Msat   // of the paid amount: forwarded, or received by payments
 	Stop       Stop
@@ -54,8 +54,10 @@ type Payee struct {
 	Joined     *contract.Sent // the cooperative close, with both signatures
 	JoinedAt   wire.Height    // the first block after that, or 0
 	Alone      *contract.Sent // the rung close of this bank, perhaps with others
-	Solo       bool           // a batch was refused: this bank is closed alone
+	Solo       bool           // closed alone: written by older versions after a batch was refused
 	NextTry    wire.Height    // an uneconomic close is not tried before this height
+	Least      wire.SatPerKVB `cbor:",omitempty"` // the rate that the owner wants for a close; 0 leaves it to the estimate
+	Gone       bool           `cbor:",omitempty"` // it was never funded, and others need the room
 	FundingTx  []byte         // with witnesses, once seen: broadcast again if a reorg drops it
 }
 
@@ -168,7 +170,7 @@ func (y Payee) Step(ev Event) (Payee, []Effect, error) {
 	case CloseAsked:
 		return y.closeAsked(ev)
 	case CloseSigned:
-		if y.Offer == nil || y.Joined != nil || y.Spend != nil || y.Tip >= y.Expiry {
+		if y.Offer == nil || y.Joined != nil || y.Spend != nil || y.Tip >= y.Expiry || y.Alone.Live() {
 			return y, nil, nil
 		}
 		y.Joined = &ev.Sent
@@ -187,27 +189,44 @@ func (y Payee) Step(ev Event) (Payee, []Effect, error) {
 		if !y.Closable() || y.Stop == NotStopped {
 			return y, nil, nil
 		}
-		y.Alone = &ev.Sent
+		y.Alone, y.NextTry = &ev.Sent, 0
 		if ev.Broadcast {
 			return y, []Effect{Broadcast{Tx: ev.Sent.Tx}}, nil
 		}
 		return y, nil, nil
 	case CloseFailed:
-		if bump := before(y.Expiry, y.Margins.Bump); y.Tip < bump {
-			y.NextTry = min(y.Tip+wire.Height(y.Margins.Again), bump)
+		if ev.Pause {
+			y.NextTry = y.Tip + 1
+			if bump := before(y.Expiry, y.Margins.Bump); y.Tip < bump {
+				y.NextTry = min(y.Tip+wire.Height(y.Margins.Again), bump)
+			}
 		}
 		return y, nil, nil
 	case Broadcasted:
-		if ev.Err != "" && y.Alone != nil && ev.Txid == y.Alone.Txid && y.Spend == nil {
-			y.Alone, y.Solo = nil, y.Solo || !ev.TooLow // perhaps another member is at fault
-		}
-		return y, nil, nil // the next block tries again
+		return y.broadcasted(ev)
 	case Restored:
 		// Actions since the backup are unknown: a close may have been sent.
 		// Pennies are still accepted, but give no credit.
 		if y.Spend == nil && y.Stop == NotStopped {
 			y.stop(StopRestored)
 			y.StopAt = ev.Height
+		}
+		return y, nil, nil
+	case Bumped:
+		if !y.Closable() || y.Stop == NotStopped {
+			return y, nil, fmt.Errorf("%w: it is %s, and no close of it is due", ErrTooEarly, y.State())
+		}
+		y.Least, y.NextTry = ev.Rate, 0
+		return y, []Effect{CloseDue{}}, nil
+	case Evicted:
+		if y.Funded {
+			return y, nil, fmt.Errorf("%w: it is funded", ErrWrongPhase)
+		}
+		y.Gone = true
+		return y, []Effect{DropPaper{}}, nil
+	case Lost:
+		if y.Spend == nil {
+			y.stop(StopRestored)
 		}
 		return y, nil, nil
 	case Connected:
@@ -218,6 +237,27 @@ func (y Payee) Step(ev Event) (Payee, []Effect, error) {
 	}
 	return y, nil, fmt.Errorf("%w: %T to a payee", ErrWrongPhase, ev)
 }
+
+// broadcasted hears what the network said to a close. If it was refused, the one
+// that it replaces counts again; if there is none, another member may be the
+// reason, and the closes are planned again.
+func (y Payee) broadcasted(ev Broadcasted) (Payee, []Effect, error) {
+	if y.Spend != nil {
+		return y, nil, nil
+	}
+	next, again, plan := y.Alone.Told(ev.Txid, ev.Err != "", ev.TooLow)
+	y.Alone = next
+	switch {
+	case ev.Own && again:
+		return y, []Effect{Broadcast{Tx: next.Tx}}, nil
+	case ev.Own && plan && y.Ready():
+		return y, []Effect{CloseDue{}}, nil
+	}
+	return y, nil, nil // the next block tries again
+}
+
+// Ready reports whether a close is due and not paused.
+func (y *Payee) Ready() bool { return y.Due() && y.Tip >= y.NextTry }
 
 // stop ends the acceptance of pennies; the first reason is kept. Waiting times
 // start at the next block, because Tip, the last block reported, may be days
@@ -322,7 +362,7 @@ func (y Payee) closeAsked(ev CloseAsked) (Payee, []Effect, error) {
 		return y, nil, wire.Refuse(wire.Spent, "the bank is %s", y.Spend.state())
 	case y.Confirmed == nil:
 		return y, nil, wire.Refuse(wire.NotConfirmed, "its funding has no confirmation")
-	case y.Alone != nil:
+	case y.Alone.Live():
 		return y, nil, wire.Refuse(wire.Closed, "the payee closes it alone")
 	case y.Offer != nil:
 		return y, nil, nil // again: the same offer
@@ -396,18 +436,31 @@ func (y Payee) connected(ev Connected) (Payee, []Effect, error) {
 	if y.Spend == nil && y.Confirmed == nil && len(y.FundingTx) > 0 {
 		effects = append(effects, Broadcast{Tx: y.FundingTx})
 	}
-	if y.Joined != nil && y.Spend == nil && y.Alone == nil {
+	if y.Joined != nil && y.Spend == nil && !y.Alone.Live() {
 		effects = append(effects, Broadcast{Tx: y.Joined.Tx})
 	}
-	if y.Due() && y.Tip >= y.NextTry {
-		effects = append(effects, CloseDue{Rate: ev.FeeRate, Urgent: y.Tip >= before(y.Expiry, y.Margins.Bump)})
+	if y.Ready() {
+		effects = append(effects, CloseDue{})
 	}
 	return y, effects, nil
 }
 
+// lateDays is how long the terms of a bank are kept whose funding is late. They
+// are small, and without them its payer's money would be locked until T.
+const lateDays = 28
+
+// lapses returns the height after which an unfunded bank is removed.
+func (y *Payee) lapses() wire.Height {
+	return max(y.ValidUntil, min(y.ValidUntil+wire.Height(lateDays*y.Margins.BlocksPerDay), before(y.Expiry, y.Margins.Stop)))
+}
+
+// Late reports whether the bank's funding is late. Such a bank is kept, but it
+// takes no place of others.
+func (y *Payee) Late(tip wire.Height) bool { return !y.Funded && tip > y.ValidUntil }
+
 // Lapsed reports whether the bank was never funded and is too old to be
-// accepted.
-func (y *Payee) Lapsed() bool { return !y.Funded && y.Tip > y.ValidUntil }
+// accepted, or has made room for others.
+func (y *Payee) Lapsed() bool { return !y.Funded && (y.Gone || y.Tip > y.lapses()) }
 
 // State returns the displayed state.
 func (y *Payee) State() string {
@@ -440,7 +493,7 @@ func (y Payee) Interest() contract.Interest {
 		in.Wake = 1
 		in.Done = y.Tip >= y.Expiry+final // a reorg dropped it for good
 	case y.Confirmed == nil:
-		in.Wake = y.ValidUntil + 1
+		in.Wake = y.lapses() + 1
 	case y.Joined != nil && y.Alone == nil:
 		in.Wake = 1 // also without a rung: then only the cooperative close pays
 	case y.Closable() && y.Stop != NotStopped:
@@ -463,6 +516,8 @@ func (y *Payee) Join(paper *Paper, sig wire.Signature) (*contract.Sent, error) {
 	switch {
 	case y.Offer == nil:
 		return nil, wire.Refuse(wire.BadRequest, "nothing was offered")
+	case y.Alone.Live():
+		return nil, wire.Refuse(wire.Closed, "the payee closes it alone")
 	case y.Tip >= y.Expiry:
 		return nil, wire.Refuse(wire.TooLate, "the bank ended at %d", y.Expiry)
 	}
@@ -498,4 +553,14 @@ func (y *Payee) Closing(paper *Paper) (contract.BankClose, error) {
 	}
 	b, err := contract.NewBank(paper.Terms)
 	return contract.BankClose{Bank: b, At: y.At, Rung: g, Sig: paper.Sigs[g-1], Secret: y.Secret(g), Payee: y.Key}, err
+}
+
+// Part implements engine.Light: a penny changes nothing else, as long as it
+// reaches no rung.
+func (y Payee) Part() any { return y.Known }
+
+// Light implements engine.Light.
+func (y Payee) Light(before Payee, ev Event) bool {
+	_, ok := ev.(Paid)
+	return ok && y.Ours == before.Ours && y.Stop == before.Stop && y.StopAt == before.StopAt && y.Rung() == before.Rung()
 }

@@ -61,9 +61,14 @@ type Payer struct {
 
 	Conflict *contract.Fact // another transaction that took an input
 	Refund   *contract.Sent
-	Solo     bool           // a batch was refused: this bank is refunded alone
+	Solo     bool           // refunded alone: written by older versions after a batch was refused
 	Returned *contract.Fact // the spend of the change
-	NextTry  wire.Height    // an uneconomic refund is not tried before this height
+	// Withdrawn means that the user takes the coins of the funding back.
+	Withdrawn bool `cbor:",omitempty"`
+	// Least is the rate that the user wants for a refund; 0 leaves it to the
+	// estimate.
+	Least   wire.SatPerKVB `cbor:",omitempty"`
+	NextTry wire.Height    // an uneconomic refund is not tried before this height
 
 	FailedBy string // the name of the sentinel error: "funds", "fee", "refused", "rejected", "cancelled", "restored"
 	Failure  string
@@ -170,6 +175,18 @@ func (p Payer) Step(ev Event) (Payer, []Effect, error) {
 			return p, nil, fmt.Errorf("%w: its funding is signed and may have been sent", ErrTooEarly)
 		}
 		return p.fail("cancelled", ErrCancelled)
+	case Withdrawn:
+		if p.Phase < PayerPublishing || p.Confirmed != nil {
+			return p, nil, fmt.Errorf("%w: it is %s", ErrWrongPhase, p.State())
+		}
+		p.Withdrawn = true
+		return p, nil, nil
+	case Bumped:
+		if !p.Refundable() {
+			return p, nil, fmt.Errorf("%w: nothing of it can be refunded now", ErrTooEarly)
+		}
+		p.Least, p.NextTry = ev.Rate, 0
+		return p, []Effect{RefundDue{}}, nil
 	case Restored:
 		return p.restored()
 	case Ordered:
@@ -219,13 +236,15 @@ func (p Payer) Step(ev Event) (Payer, []Effect, error) {
 		if !p.Refundable() {
 			return p, nil, nil
 		}
-		p.Refund = &ev.Sent
+		p.Refund, p.NextTry = &ev.Sent, 0
 		if ev.Broadcast {
 			return p, []Effect{Broadcast{Tx: ev.Sent.Tx}}, nil
 		}
 		return p, nil, nil
 	case RefundFailed:
-		p.NextTry = p.Tip + wire.Height(p.Margins.Again)
+		if ev.Pause {
+			p.NextTry = p.Tip + wire.Height(p.Margins.Again)
+		}
 		return p, nil, nil
 	case Connected:
 		return p.connected(ev)
@@ -298,16 +317,55 @@ func (p Payer) accepted(ev Accepted) (Payer, []Effect, error) {
 
 func (p Payer) broadcasted(ev Broadcasted) (Payer, []Effect, error) {
 	if p.Phase != PayerPublishing {
-		if ev.Err != "" && p.Refund != nil && ev.Txid == p.Refund.Txid && p.Returned == nil {
-			p.Refund, p.Solo = nil, p.Solo || !ev.TooLow // perhaps another member is at fault
-		}
-		return p, nil, nil // the next block tries again
+		return p.refundTold(ev)
 	}
 	if ev.Err != "" {
 		return p.fail("rejected", fmt.Errorf("%w: %s", ErrRejected, ev.Err))
 	}
 	p.Phase = PayerPublished
 	return p, nil, nil
+}
+
+// refundTold hears what the network said to a refund. If it was refused, the one
+// that it replaces counts again; if there is none, another member may be the
+// reason, and the refunds are planned again.
+func (p Payer) refundTold(ev Broadcasted) (Payer, []Effect, error) {
+	if !p.Refundable() {
+		return p, nil, nil
+	}
+	next, again, plan := p.Refund.Told(ev.Txid, ev.Err != "", ev.TooLow)
+	p.Refund = next
+	switch {
+	case ev.Own && again:
+		return p, []Effect{Broadcast{Tx: next.Tx}}, nil
+	case ev.Own && plan && p.Ready():
+		return p, []Effect{RefundDue{}}, nil
+	}
+	return p, nil, nil // the next block tries again
+}
+
+// Ready reports whether a refund is due and not paused.
+func (p *Payer) Ready() bool { return p.Refundable() && p.Tip >= p.NextTry }
+
+// refundOf forgets a refund of another output than the one that is refundable
+// now that the bank is spent.
+func (p *Payer) refundOf(was wire.Outpoint) {
+	at := p.back()
+	if at == was || p.Refund == nil {
+		return
+	}
+	if tx, err := contract.ReadTx(p.Refund.Tx); err != nil || contract.Spends(tx, at) < 0 {
+		p.Refund, p.NextTry = nil, 0
+	}
+}
+
+// back returns the outpoint of what is refundable now or later: the bank, or its
+// change.
+func (p *Payer) back() wire.Outpoint {
+	if at, ok := p.change(); ok {
+		return at
+	}
+	return p.At
 }
 
 // restored gives up a bank that may have been opened since the backup: with
@@ -430,6 +488,14 @@ func (p *Payer) change() (at wire.Outpoint, ok bool) {
 	return wire.Outpoint{Txid: p.Spend.Txid, Vout: p.Spend.Vin}, true
 }
 
+// Change returns the value of the payer's change of a close, if there is one.
+func (p *Payer) Change() (value wire.Sat, ok bool) {
+	if _, ok = p.change(); ok {
+		value = p.Spend.Change
+	}
+	return value, ok
+}
+
 // Refundable reports whether there is something to refund now.
 func (p *Payer) Refundable() bool {
 	if _, ok := p.change(); ok {
@@ -449,6 +515,7 @@ func (p *Payer) Back(b *contract.Bank) contract.BankRefund {
 
 func (p Payer) connected(ev Connected) (Payer, []Effect, error) {
 	var effects []Effect
+	was := p.back()
 	if p.At != (wire.Outpoint{}) {
 		p.see(ev.Block)
 		if p.Confirmed != nil && p.Phase == PayerFailed {
@@ -458,6 +525,7 @@ func (p Payer) connected(ev Connected) (Payer, []Effect, error) {
 			}
 		}
 	}
+	p.refundOf(was)
 	p.Tip = max(p.Tip, ev.Height)
 	change, closed := p.change()
 	for _, tx := range ev.Txs {
@@ -473,9 +541,12 @@ func (p Payer) connected(ev Connected) (Payer, []Effect, error) {
 	case p.Phase == PayerFunding && p.Waiting:
 		return p, []Effect{LockCoins{Amount: p.Terms.Value}}, nil
 	case p.Phase == PayerPublished && p.Confirmed == nil && p.Conflict.Depth(p.Tip) >= p.Margins.Final:
+		if p.Withdrawn {
+			return p.fail("cancelled", ErrCancelled)
+		}
 		return p.fail("rejected", fmt.Errorf("%w: its coins were spent otherwise", ErrRejected))
-	case p.Refundable() && p.Tip >= p.NextTry:
-		effects = append(effects, RefundDue{Rate: ev.FeeRate})
+	case p.Ready():
+		effects = append(effects, RefundDue{})
 	}
 	return p, effects, nil
 }

@@ -324,7 +324,9 @@ func step(s any, ev bank.Event) (any, []bank.Effect, error) {
 	case bank.Payer:
 		return s.Step(ev)
 	case bank.Payee:
-		return s.Step(ev)
+		next, effects, err := s.Step(ev)
+		checkLight(&s, &next, ev, err)
+		return next, effects, err
 	case bank.Sending:
 		return s.Step(ev)
 	case bank.Relay:
@@ -549,7 +551,23 @@ func (h *house) do(t task) (answers []delivery, again bool) {
 	case bank.Broadcast:
 		tx, err := contract.ReadTx(e.Tx)
 		must(h.t, err)
-		return say(h.broadcast(tx))
+		ev := h.broadcast(tx).(bank.Broadcasted)
+		ev.Txid, ev.Own = contract.Txid(tx), true
+		list := []delivery{{t.ref, ev}}
+		ev.Own = false
+		for _, r := range h.order { // the others that share it
+			switch s := h.states[r].(type) {
+			case bank.Payee:
+				if r != t.ref && s.Alone != nil && s.Alone.Txid == ev.Txid {
+					list = append(list, delivery{r, ev})
+				}
+			case bank.Payer:
+				if r != t.ref && s.Refund != nil && s.Refund.Txid == ev.Txid {
+					list = append(list, delivery{r, ev})
+				}
+			}
+		}
+		return list, false
 	case bank.Stream:
 		return nil, h.stream(t.id) == errAway
 	case bank.Sync:
@@ -639,7 +657,7 @@ func (w *world) broadcast(tx *btcwire.MsgTx) bank.Event {
 	}
 	if err := w.chain.Broadcast(w.t.Context(), tx); err != nil {
 		w.note("rejected: %v", err)
-		return bank.Broadcasted{Err: err.Error()}
+		return bank.Broadcasted{Err: err.Error(), TooLow: errors.Is(err, chain.ErrFeeTooLow) && !errors.Is(err, chain.ErrReplacement)}
 	}
 	return bank.Broadcasted{}
 }
@@ -737,7 +755,7 @@ func (h *house) signClose(t task, peer *house, e *bank.SignClose) ([]delivery, b
 }
 
 // buildCloses joins what is due into one close, as the plan of batch has it.
-func (h *house) buildCloses(first ref, due bank.CloseDue) []delivery {
+func (h *house) buildCloses(first ref, _ bank.CloseDue) []delivery {
 	y := h.payee(first.id)
 	if !y.Closable() || y.Stop == bank.NotStopped {
 		return nil
@@ -748,7 +766,7 @@ func (h *house) buildCloses(first ref, due bank.CloseDue) []delivery {
 	var members []batch.Member
 	for _, r := range h.order {
 		y, ok := h.states[r].(bank.Payee)
-		if !ok || r != first && !y.Due() || (y.Alone == nil) != (prev == nil) || prev != nil && y.Alone.Txid != prev.Txid {
+		if !ok || r != first && !y.Ready() || (y.Alone == nil) != (prev == nil) || prev != nil && y.Alone.Txid != prev.Txid {
 			continue
 		}
 		paper := h.papers[r]
@@ -759,7 +777,7 @@ func (h *house) buildCloses(first ref, due bank.CloseDue) []delivery {
 			Weight: contract.RungInputWeight(int(c.Rung)-1, int(y.Ladder.Rungs)) + contract.P2TROutputWeight,
 			From:   y.Expiry - wire.Height(y.Margins.Bump), To: y.Expiry - wire.Height(y.Margins.Close)})
 	}
-	return h.join(first, due.Rate, members, at, bank.CloseFailed{}, func(t batch.Tx) (contract.Tx, wire.Sat, error) {
+	return h.join(first, members, at, bank.CloseFailed{Pause: true}, func(t batch.Tx) (contract.Tx, wire.Sat, error) {
 		var list []contract.BankClose
 		for _, o := range t.Members {
 			list = append(list, closes[o])
@@ -769,9 +787,9 @@ func (h *house) buildCloses(first ref, due bank.CloseDue) []delivery {
 }
 
 // join builds what is planned for members, one of which is first's.
-func (h *house) join(first ref, rate wire.SatPerKVB, members []batch.Member, at map[wire.Outpoint]ref, failed bank.Event,
+func (h *house) join(first ref, members []batch.Member, at map[wire.Outpoint]ref, failed bank.Event,
 	build func(batch.Tx) (contract.Tx, wire.Sat, error), built func(contract.Sent, bool) bank.Event) (out []delivery) {
-	plan := batch.Make(batch.Market{Tip: h.position(), Estimate: max(rate, h.rate)}, 50, members)
+	plan := batch.Make(batch.Market{Tip: h.position(), Estimate: h.rate}, 50, members)
 	for _, l := range plan.Left {
 		if at[l.At] == first {
 			out = append(out, delivery{first, failed})
@@ -788,15 +806,17 @@ func (h *house) join(first ref, rate wire.SatPerKVB, members []batch.Member, at 
 		}
 		tx, fee, err := build(t)
 		must(h.t, err)
+		sent := *contract.NewSent(tx, fee, h.position())
+		sent.Before = t.Replaces
 		for _, o := range t.Members {
-			out = append(out, delivery{at[o], built(*contract.NewSent(tx, fee, h.position()), at[o] == sender)})
+			out = append(out, delivery{at[o], built(sent, at[o] == sender)})
 		}
 	}
 	return out
 }
 
 // buildRefunds joins what can be taken back into one transaction.
-func (h *house) buildRefunds(first ref, due bank.RefundDue) []delivery {
+func (h *house) buildRefunds(first ref, _ bank.RefundDue) []delivery {
 	p := h.payer(first.id)
 	if !p.Refundable() {
 		return nil
@@ -817,7 +837,7 @@ func (h *house) buildRefunds(first ref, due bank.RefundDue) []delivery {
 		}
 		at[m.At], backs[m.At], members = r, back, append(members, m)
 	}
-	return h.join(first, due.Rate, members, at, bank.RefundFailed{}, func(t batch.Tx) (contract.Tx, wire.Sat, error) {
+	return h.join(first, members, at, bank.RefundFailed{Pause: true}, func(t batch.Tx) (contract.Tx, wire.Sat, error) {
 		var list []contract.BankRefund
 		for _, o := range t.Members {
 			list = append(list, backs[o])

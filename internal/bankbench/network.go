@@ -19,6 +19,7 @@ import (
 	"github.com/bitgram/bitgram/internal/chain/devchain"
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/node"
+	"github.com/bitgram/bitgram/internal/node/banking"
 	"github.com/bitgram/bitgram/penny"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -62,7 +63,7 @@ func (t *town) open() (err error) {
 		return err
 	}
 	cfg := t.config("payee")
-	cfg.Banking = &node.Banking{Policy: bank.Policy{MinValue: 1000, MaxRungs: penny.MaxRungs, MaxBanks: 1000}}
+	cfg.Banking = &banking.Policy{Policy: bank.Policy{MinValue: 1000, MaxRungs: penny.MaxRungs, MaxBanks: 1000}}
 	cfg.Listen = []string{"/ip4/127.0.0.1/tcp/0"}
 	if t.payee, err = node.Open(cfg); err != nil {
 		return err
@@ -116,7 +117,7 @@ func (t *town) payer(ctx context.Context, coins int) (*payer, error) {
 	t.payers = append(t.payers, p)
 	p.Start()
 	for range coins {
-		_, script, err := p.NewAddress(ctx)
+		_, script, err := p.Coins.NewAddress(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -165,7 +166,7 @@ const bankValue wire.Sat = 50_000
 // openBank opens a bank and returns once its payee has accepted it.
 func (p *payer) openBank(ctx context.Context, to bank.Peer, rungs, perRung uint32) (id bank.ID, took time.Duration, err error) {
 	began := time.Now()
-	id, err = p.OpenBank(ctx, node.BankTerms{Peer: to, Value: bankValue, Rungs: rungs, PerRung: perRung, Blocks: 1000, MaxFee: 10_000})
+	id, err = p.Banks.OpenBank(ctx, banking.Terms{Peer: to, Value: bankValue, Rungs: rungs, PerRung: perRung, Blocks: 1000, MaxFee: 10_000})
 	if err != nil {
 		return id, 0, err
 	}
@@ -405,7 +406,7 @@ func (p *payer) pay(ctx context.Context, ids []bank.ID, pennies, window uint32) 
 	began := time.Now()
 	for _, id := range ids {
 		go func() {
-			_, err := p.PayPennies(ctx, id, pennies, node.Streaming{Each: true, Window: window})
+			_, err := p.Banks.PayPennies(ctx, id, pennies, banking.Streaming{Each: true, Window: window})
 			errs <- err
 		}()
 	}

@@ -26,10 +26,8 @@ const (
 	Multiple = 10
 	// Share limits a fee above the estimate to the value divided by it.
 	Share = 2
-	// MaxRate is a ceiling on every fee rate. It is the rate above which
-	// Bitcoin Core's sendrawtransaction refuses a transaction by default
-	// (0.10 BTC/kvB).
-	MaxRate wire.SatPerKVB = 10_000_000
+	// MaxRate is the ceiling on every fee rate.
+	MaxRate = wire.MaxFeeRate
 	// MaxWeight is the largest standard transaction, in weight units.
 	MaxWeight = 400_000
 	// Relay and Increment are used for a node that does not state its own: the
@@ -37,6 +35,11 @@ const (
 	// largest increment that any of them asks of a replacement.
 	Relay     wire.SatPerKVB = 100
 	Increment wire.SatPerKVB = 1000
+	// Apart limits how different the members of a transaction can be: one with
+	// more than Apart times the value per weight of another shares with it only if
+	// it could leave the transaction on its own. Otherwise a rate that the poorer
+	// members cannot bear would hold it back.
+	Apart = 4
 )
 
 // Reasons why a member is in no transaction.
@@ -72,8 +75,13 @@ type Member struct {
 	// estimate up to From, and the ceiling from To on. Both are 0 for a member
 	// without a deadline.
 	From, To wire.Height
-	Alone    bool           // it shares no transaction
-	In       *contract.Sent // the transaction that it is in, or nil
+	Alone    bool // it shares no transaction
+	// In is the transaction that it is in, or nil. If it is Gone, it cannot
+	// confirm, and only its rate and its address count; if it is also Low, only its
+	// address, and the member counts as in none.
+	In *contract.Sent
+	// Least is the least rate that its owner wants, up to half of its value, or 0.
+	Least wire.SatPerKVB
 	// Rival is an unconfirmed transaction through another leaf that also spends
 	// it, or nil. Its fee must be outbid; such a member is not batched.
 	Rival *contract.Sent
@@ -90,6 +98,9 @@ type Tx struct {
 	// Replaces is the earlier transaction of the same members, or of these and
 	// some that cannot bear the new rate. It can still confirm.
 	Replaces *contract.Sent
+	// Pays is the earlier transaction to whose address this one pays, or nil if it
+	// needs a fresh one.
+	Pays *contract.Sent
 }
 
 // Left is a member that is in no transaction of the plan.
@@ -106,9 +117,9 @@ type Plan struct {
 
 // Make plans the members. Members that are in the same earlier transaction are
 // planned together, and so are those that are in none. list must contain all
-// members of an earlier transaction that can still be spent: if one of its
-// inputs is missing, the transaction counts as dead. At most limit members
-// share a transaction.
+// members of an earlier transaction that can still be spent. If one of its
+// inputs is missing, the transaction may still confirm unless it is Gone. At most
+// limit members share a transaction.
 func Make(m Market, limit int, list []Member) Plan {
 	m.Relay, m.Increment = cmp.Or(m.Relay, Relay), cmp.Or(m.Increment, Increment)
 	list = slices.Clone(list)
@@ -122,7 +133,7 @@ func Make(m Market, limit int, list []Member) Plan {
 			p.leave(ErrTooLarge, one)
 		case one.Alone || one.Rival != nil:
 			p.group([]Member{one})
-		case one.In == nil:
+		case one.In == nil || one.In.Low:
 			groups[wire.Hash{}] = append(groups[wire.Hash{}], one)
 		default:
 			groups[one.In.Txid] = append(groups[one.In.Txid], one)
@@ -155,9 +166,27 @@ func (p *planner) leave(why error, list ...Member) {
 // group plans members that are in the same transaction, or in none.
 func (p *planner) group(g []Member) {
 	old := read(g[0].In)
-	if old != nil && old.whole(g) {
+	if old != nil && old.sent.Low {
+		old = nil
+	}
+	if old != nil && !slices.ContainsFunc(g, func(m Member) bool { return m.In.Gone }) {
 		p.live(g, old)
 		return
+	}
+	limit := p.limit
+	if old != nil {
+		// A member was, or may be, the reason why the transaction cannot confirm.
+		// Halves find a bad one in few steps, and one that is spent in each block
+		// delays only the half that it is in.
+		limit = min(limit, (len(old.inputs)+1)/2)
+	}
+	heirs := map[wire.Hash]wire.Outpoint{} // of the addresses of what is gone: the first member of each
+	for _, m := range g {
+		if _, ok := heirs[in(&m)]; !ok && m.In != nil {
+			if k := read(m.In); k != nil && (len(g) > 1 || k.inputs[0] == m.At) {
+				heirs[in(&m)] = m.At
+			}
+		}
 	}
 	// Urgent members must not raise the fee of the others.
 	var calm, urgent []Member
@@ -173,16 +202,30 @@ func (p *planner) group(g []Member) {
 		// most value for their weight share one.
 		slices.SortStableFunc(list, denser)
 		for len(list) > 0 {
-			n := p.fit(list)
+			n := p.share(list, limit)
 			take, fee, why := p.price(list[:n], bid{floor: old})
 			if len(take) == 0 {
 				p.leave(why, list...)
 				break
 			}
 			p.build(take, fee, nil)
+			for _, m := range take {
+				if heir, ok := heirs[in(&m)]; ok && heir == m.At {
+					p.Txs[len(p.Txs)-1].Pays = m.In
+					break
+				}
+			}
 			list = list[len(take):]
 		}
 	}
+}
+
+// in returns the txid of a member's transaction, or zeros.
+func in(m *Member) (txid wire.Hash) {
+	if m.In != nil {
+		txid = m.In.Txid
+	}
+	return txid
 }
 
 // live plans the members of a transaction that can still confirm: it is
@@ -193,11 +236,16 @@ func (p *planner) live(g []Member, old *known) {
 		again.Members = append(again.Members, m.At)
 	}
 	slices.SortStableFunc(g, denser)
-	if old.sent.Height >= p.Tip {
+	least := wire.SatPerKVB(0)
+	for i := range g {
+		least = max(least, g[i].Least)
+	}
+	asked := least > old.rate()                                       // its owner wants more than it pays
+	if !asked && old.sent.Height >= p.Tip || old.sent.Before != nil { // it is new, or nobody has answered yet
 		p.Txs = append(p.Txs, again)
 		return
 	}
-	g, rest := g[:p.fit(g)], g[p.fit(g):]
+	g, rest := g[:p.fit(g, p.limit)], g[p.fit(g, p.limit):]
 	take, fee, _ := p.price(g, bid{})
 	if len(take) == 0 || !old.slower(fee, weigh(take)) {
 		p.Txs = append(p.Txs, again)
@@ -205,12 +253,17 @@ func (p *planner) live(g []Member, old *known) {
 	}
 	if fee < p.outbids(take, old) {
 		// The rate has risen by less than a replacement costs. Near the
-		// deadline, pay it anyway; before, wait until the rate is worth it.
-		if !slices.ContainsFunc(g, func(m Member) bool { return p.urgent(&m) }) {
+		// deadline, or if the rate has doubled, pay it anyway; otherwise wait
+		// until the rate is worth it.
+		b := bid{outbid: old, within: true}
+		switch {
+		case asked, slices.ContainsFunc(g, func(m Member) bool { return p.urgent(&m) }):
+			b.within = false
+		case 2*old.rate() > p.estimate():
 			p.Txs = append(p.Txs, again)
 			return
 		}
-		if take, fee, _ = p.price(g, bid{outbid: old}); len(take) == 0 {
+		if take, fee, _ = p.price(g, b); len(take) == 0 {
 			p.Txs = append(p.Txs, again)
 			return
 		}
@@ -221,7 +274,7 @@ func (p *planner) live(g []Member, old *known) {
 }
 
 func (p *planner) build(list []Member, fee wire.Sat, old *contract.Sent) {
-	t := Tx{Weight: weigh(list), Fee: fee, Replaces: old}
+	t := Tx{Weight: weigh(list), Fee: fee, Replaces: old, Pays: old}
 	for _, m := range list {
 		t.Members = append(t.Members, m.At)
 	}
@@ -233,6 +286,7 @@ func (p *planner) build(list []Member, fee wire.Sat, old *contract.Sent) {
 type bid struct {
 	floor  *known // a dead transaction whose rate the fee must not fall below, within the ceiling
 	outbid *known // a live one that it replaces
+	within bool   // outbid it only within the ceiling, not with up to the Share of the value
 }
 
 // price computes the fee of the longest prefix of list, densest first, in which
@@ -273,23 +327,29 @@ func (p *planner) estimate() wire.SatPerKVB { return min(max(p.Estimate, p.Relay
 func (p *planner) fee(list []Member, b bid) (wire.Sat, error) {
 	var total wire.Sat
 	estimate := p.estimate()
-	wanted, urgent := estimate, false
+	wanted, urgent, own := estimate, false, wire.SatPerKVB(0)
 	for i := range list {
 		total += list[i].Value
 		wanted = max(wanted, p.risen(&list[i], estimate))
 		urgent = urgent || p.urgent(&list[i])
+		own = max(own, min(list[i].Least, MaxRate))
 	}
 	size := contract.VSize(weigh(list))
 	least, most := p.Relay.Fee(size), min(total-contract.Dust, MaxRate.Fee(size))
 	fee := estimate.Fee(size)
 	ceiling := min(max(fee, min((Multiple*estimate).Fee(size), total/Share, most)), MaxRate.Fee(size))
-	fee = min(max(fee, wanted.Fee(size)), ceiling)
+	ceiling = max(ceiling, min(own.Fee(size), total/Share, most))
+	fee = min(max(fee, wanted.Fee(size), own.Fee(size)), ceiling)
 	if b.floor != nil {
 		fee = min(max(fee, part(b.floor.sent.Fee, size, contract.VSize(b.floor.weight))), ceiling)
 	}
 	rivals := p.outbids(list, nil)
+	limit := ceiling
+	if !b.within {
+		limit = max(ceiling, total/Share)
+	}
 	switch {
-	case p.outbids(list, b.outbid) > max(rivals, ceiling, total/Share):
+	case p.outbids(list, b.outbid) > max(rivals, limit):
 		return 0, ErrOutbid
 	case rivals > max(ceiling, total/Share) && !(urgent && rivals <= most):
 		return 0, ErrOutbid
@@ -351,11 +411,35 @@ func (m *Market) outbid(old *known, size int64) wire.Sat {
 	return max(old.sent.Fee+m.Increment.Fee(size), part(old.sent.Fee, size, contract.VSize(old.weight))+1)
 }
 
-// fit returns how many of list fit into one transaction.
-func (p *planner) fit(list []Member) (n int) {
-	for n = min(len(list), p.limit); n > 1 && weigh(list[:n]) > MaxWeight; n-- {
+// fit returns how many of list fit into one transaction of at most limit members.
+func (p *planner) fit(list []Member, limit int) (n int) {
+	for n = min(len(list), limit); n > 1 && weigh(list[:n]) > MaxWeight; n-- {
 	}
 	return n
+}
+
+// share returns how many of list, densest first, can share a new transaction: as
+// many as fit, without those that could hold back the first.
+func (p *planner) share(list []Member, limit int) int {
+	n := p.fit(list, limit)
+	rich := &list[0]
+	leaves := rich.Value/Share - p.Increment.Fee(contract.VSize(weigh(list[:1])))
+	for i := 1; i < n; i++ {
+		// While the poorest is in the transaction, its fee is at most what the
+		// poorest pays for its weight.
+		if poor := &list[i]; apart(rich, poor) && part(poor.Value, weigh(list[:i+1]), poor.Weight) > leaves {
+			return i
+		}
+	}
+	return n
+}
+
+// apart reports whether rich has more than Apart times the value per weight of
+// poor.
+func apart(rich, poor *Member) bool {
+	rh, rl := bits.Mul64(uint64(max(rich.Value, 0)), uint64(poor.Weight))
+	ph, pl := bits.Mul64(uint64(max(poor.Value, 0)), uint64(rich.Weight)*Apart)
+	return rh > ph || rh == ph && rl > pl
 }
 
 // weigh returns the weight of a transaction of list, with one output for the
@@ -412,13 +496,9 @@ func read(s *contract.Sent) *known {
 	return k
 }
 
-// whole reports whether all inputs are among the members.
-func (k *known) whole(g []Member) bool {
-	here := map[wire.Outpoint]bool{}
-	for _, m := range g {
-		here[m.At] = true
-	}
-	return len(k.inputs) > 0 && !slices.ContainsFunc(k.inputs, func(o wire.Outpoint) bool { return !here[o] })
+// rate returns its fee rate.
+func (k *known) rate() wire.SatPerKVB {
+	return wire.SatPerKVB(part(k.sent.Fee, 1000, contract.VSize(k.weight)))
 }
 
 // slower reports whether it pays a lower rate than a fee for a weight.

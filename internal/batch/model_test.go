@@ -2,6 +2,7 @@ package batch
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -26,6 +27,8 @@ type world struct {
 	next    uint64
 	members map[wire.Outpoint]*Member
 	pool    map[wire.Hash]*pooled
+	spent   map[wire.Outpoint]bool
+	hidden  map[wire.Outpoint]wire.Height // members that are not in the list up to a height, as while a reorg has taken their funding
 	counts  map[string]int
 }
 
@@ -78,6 +81,9 @@ func (w *world) accept(s *contract.Sent) error {
 	if s.Fee < w.market.Relay.Fee(size) {
 		return fmt.Errorf("%v for %d vB does not relay", s.Fee, size)
 	}
+	if slices.ContainsFunc(k.inputs, func(o wire.Outpoint) bool { return w.spent[o] }) {
+		return errors.New("an input is spent")
+	}
 	var conflicts []*pooled
 	for _, old := range w.pool {
 		if old.sent.Txid != s.Txid && slices.ContainsFunc(old.inputs, func(o wire.Outpoint) bool { return slices.Contains(k.inputs, o) }) {
@@ -101,12 +107,39 @@ func (w *world) accept(s *contract.Sent) error {
 	return nil
 }
 
-// spend confirms the spend of outputs: what else spends them leaves the mempool.
+// spend confirms the spend of outputs: what else spends them leaves the mempool,
+// and cannot confirm.
 func (w *world) spend(list []wire.Outpoint) {
+	killed := map[wire.Hash]bool{}
 	for _, o := range list {
 		delete(w.members, o)
-		maps.DeleteFunc(w.pool, func(_ wire.Hash, p *pooled) bool { return slices.Contains(p.inputs, o) })
+		w.spent[o] = true
+		maps.DeleteFunc(w.pool, func(id wire.Hash, p *pooled) bool {
+			if slices.Contains(p.inputs, o) {
+				killed[id] = true
+			}
+			return killed[id]
+		})
 	}
+	for _, m := range w.members {
+		if m.In != nil && killed[m.In.Txid] {
+			m.In = m.In.Lost()
+		}
+	}
+}
+
+// send broadcasts a transaction again: if it is refused, it is gone.
+func (w *world) send(s *contract.Sent) (gone bool) {
+	if w.pool[s.Txid] != nil || w.accept(s) == nil {
+		return false
+	}
+	for _, m := range w.members {
+		if m.In != nil && m.In.Txid == s.Txid {
+			m.In, _, _ = m.In.Told(s.Txid, true, false)
+		}
+	}
+	w.counts["gone"]++
+	return true
 }
 
 func (w *world) add() {
@@ -131,13 +164,15 @@ func (w *world) add() {
 
 func (w *world) list() (list []Member) {
 	for _, o := range slices.SortedFunc(maps.Keys(w.members), compare) {
-		list = append(list, *w.members[o])
+		if w.hidden[o] < w.market.Tip {
+			list = append(list, *w.members[o])
+		}
 	}
 	return list
 }
 
 // step plans, checks the plan, and carries it out. It returns how many
-// transactions were built.
+// transactions were built or turned out to be gone.
 func (w *world) step() (built int) {
 	w.t.Helper()
 	list := w.list()
@@ -152,6 +187,9 @@ func (w *world) step() (built int) {
 		t := &plan.Txs[i]
 		if t.Again != nil {
 			w.counts["sent again"]++
+			if w.send(t.Again) {
+				built++
+			}
 			continue
 		}
 		var members []*Member
@@ -232,7 +270,7 @@ func (w *world) check(list []Member, plan Plan) {
 			total += m.Value
 		}
 		if t.Again != nil {
-			if k := read(t.Again); len(k.inputs) != len(members) || t.Fee != t.Again.Fee || t.Weight != k.weight {
+			if k := read(t.Again); len(k.inputs) < len(members) || t.Fee != t.Again.Fee || t.Weight != k.weight {
 				w.t.Fatalf("%d members of %d inputs are sent again", len(members), len(k.inputs))
 			}
 			continue
@@ -244,6 +282,11 @@ func (w *world) check(list []Member, plan Plan) {
 			w.t.Fatalf("a fee of %v, the ceiling is %v (%d members of %v, %d vB, estimate %d)", t.Fee, limit, len(members), total, size, w.market.Estimate)
 		case total-t.Fee < contract.Dust:
 			w.t.Fatalf("%v of %v leave dust", t.Fee, total)
+		}
+		// The first could leave, or no other is much poorer.
+		slices.SortFunc(members, denser)
+		if rich, poor := &members[0], &members[len(members)-1]; t.Replaces == nil && apart(rich, poor) && part(poor.Value, t.Weight, poor.Weight) > rich.Value/2 {
+			w.t.Fatalf("one of %v and one of %v in a transaction of %d WU", rich.Value, poor.Value, t.Weight)
 		}
 		for _, m := range members {
 			if int64(m.Value)*t.Weight <= int64(t.Fee)*m.Weight && int64(m.Value) < 1<<31 {
@@ -301,7 +344,7 @@ func TestModel(t *testing.T) {
 	s := tier.NewSample(t)
 	for run := range tier.Pick(20, 60, 1000) {
 		r := s.Rand()
-		w := &world{t: t, r: r, limit: []int{1, 3, 50, 250}[r.IntN(4)], members: map[wire.Outpoint]*Member{}, pool: map[wire.Hash]*pooled{}, counts: map[string]int{}}
+		w := &world{t: t, r: r, limit: []int{1, 3, 50, 250}[r.IntN(4)], members: map[wire.Outpoint]*Member{}, pool: map[wire.Hash]*pooled{}, spent: map[wire.Outpoint]bool{}, hidden: map[wire.Outpoint]wire.Height{}, counts: map[string]int{}}
 		w.market = Market{Tip: 100, Estimate: 1000, Relay: []wire.SatPerKVB{100, 1000, 5000}[r.IntN(3)], Increment: []wire.SatPerKVB{100, 1000, 3000}[r.IntN(3)]}
 		for range r.IntN(60) {
 			w.add()
@@ -322,6 +365,15 @@ func TestModel(t *testing.T) {
 			if r.IntN(4) == 0 {
 				w.lose()
 			}
+			if r.IntN(8) == 0 {
+				for _, o := range slices.SortedFunc(maps.Keys(w.members), compare) {
+					if r.IntN(4) > 0 {
+						continue
+					}
+					w.hidden[o] = w.market.Tip + wire.Height(r.Uint32N(4))
+					break
+				}
+			}
 			w.step()
 			if r.IntN(3) == 0 {
 				for _, p := range slices.SortedFunc(maps.Values(w.pool), func(a, b *pooled) int { return compare(a.inputs[0], b.inputs[0]) }) {
@@ -335,7 +387,7 @@ func TestModel(t *testing.T) {
 		w.market.Tip += 100
 		rounds := 0
 		for ; w.step() > 0; w.market.Tip++ {
-			if rounds++; rounds > 6 {
+			if rounds++; rounds > 12 {
 				t.Fatalf("run %d: still building after %d blocks at one estimate", run, rounds)
 			}
 		}
@@ -393,5 +445,110 @@ func TestRichMemberLeavesPoorBatch(t *testing.T) {
 	}
 	if fee := p.Txs[0].Fee; fee <= sent.Fee || fee > 500_000 {
 		t.Errorf("a fee of %v after %v", fee, sent.Fee)
+	}
+}
+
+// TestTheRestConfirms: an attacker double-spends one of its members in every block.
+// The others confirm within as many blocks as halves can be made, and no
+// transaction of theirs pays a lower rate than the one before.
+func TestTheRestConfirms(t *testing.T) {
+	s := tier.NewSample(t)
+	for range tier.Pick(4, 20, 300) {
+		r := s.Rand()
+		w := &world{t: t, r: r, limit: []int{50, 250}[r.IntN(2)], members: map[wire.Outpoint]*Member{}, pool: map[wire.Hash]*pooled{}, spent: map[wire.Outpoint]bool{}, counts: map[string]int{}}
+		w.market = Market{Tip: 100, Estimate: 2000, Relay: 1000, Increment: 1000}
+		urgent := r.IntN(2) == 0
+		bad := map[wire.Outpoint]bool{}
+		for range w.limit {
+			m := &Member{At: w.outpoint(), Weight: contract.ClaimInputWeight(0, 1), Value: 3000 + wire.Sat(r.Int64N(3000))}
+			if urgent {
+				m.From, m.To = 100, 118
+			}
+			w.members[m.At] = m
+			if r.IntN(3) == 0 {
+				bad[m.At] = true
+			}
+		}
+		rates := map[wire.Outpoint]float64{}
+		blocks := 0
+		for good := 1; good > 0; w.market.Tip++ {
+			if blocks++; blocks > 10 {
+				t.Fatalf("%d members are left after %d blocks", good, blocks)
+			}
+			w.step()
+			for _, p := range w.pool {
+				rate := float64(p.sent.Fee) / float64(contract.VSize(p.weight))
+				for _, o := range p.inputs {
+					if rate < rates[o]*0.999 {
+						t.Fatalf("%.2f sat per vB after %.2f", rate, rates[o])
+					}
+					rates[o] = rate
+				}
+			}
+			var victims []wire.Outpoint
+			for o := range bad {
+				if w.members[o] != nil {
+					victims = append(victims, o)
+				}
+			}
+			if slices.SortFunc(victims, compare); len(victims) > 0 {
+				// The one that hurts most: in the largest transaction.
+				size := func(o wire.Outpoint) int {
+					if in := w.members[o].In; in != nil && w.pool[in.Txid] != nil {
+						return len(w.pool[in.Txid].inputs)
+					}
+					return 0
+				}
+				w.spend([]wire.Outpoint{slices.MaxFunc(victims, func(a, b wire.Outpoint) int { return size(a) - size(b) })})
+			}
+			for _, p := range slices.SortedFunc(maps.Values(w.pool), func(a, b *pooled) int { return compare(a.inputs[0], b.inputs[0]) }) {
+				w.spend(p.inputs)
+			}
+			good = 0
+			for o := range w.members {
+				if !bad[o] {
+					good++
+				}
+			}
+		}
+	}
+}
+
+// TestRichIsNotHeldBack: if the estimate rises near a deadline, a member that is
+// worth more than eight times its own fee pays the new rate in the same block,
+// whatever members it shared a transaction with.
+func TestRichIsNotHeldBack(t *testing.T) {
+	s := tier.NewSample(t)
+	held := 0
+	for range tier.Pick(50, 300, 5000) {
+		r := s.Rand()
+		w := &world{t: t, r: r, limit: 250, members: map[wire.Outpoint]*Member{}, pool: map[wire.Hash]*pooled{}, spent: map[wire.Outpoint]bool{}, counts: map[string]int{}}
+		w.market = Market{Tip: 90, Estimate: 1000 + wire.SatPerKVB(r.Int64N(20_000)), Relay: 1000, Increment: 1000}
+		for range 1 + r.IntN(250) {
+			m := &Member{At: w.outpoint(), Weight: contract.ClaimInputWeight(0, 1), Value: 500 + wire.Sat(r.Int64N(1500)), From: 100, To: 112}
+			if r.IntN(20) == 0 {
+				m.Value = wire.Sat(r.Int64N([]int64{10_000, 30_000, 1_000_000}[r.IntN(3)])) + 500
+			}
+			w.members[m.At] = m
+		}
+		w.step()
+		w.market.Tip = 100
+		w.market.Estimate += wire.SatPerKVB(r.Int64N(100_000))
+		for range 12 { // what the valuable ones leave behind is refused once, then planned anew
+			w.step()
+		}
+		for _, m := range w.members {
+			rate := w.market.Estimate
+			if need := rate.Fee(contract.VSize(weigh([]Member{*m}))); m.Value < 8*need+8*w.market.Increment.Fee(contract.VSize(m.Weight)) {
+				continue
+			}
+			held++
+			if k := read(m.In); k == nil || m.In.Gone || k.rate() < rate-w.market.Increment {
+				t.Fatalf("one of %v: %+v at an estimate of %d", m.Value, k, rate)
+			}
+		}
+	}
+	if held == 0 {
+		t.Error("no member was worth eight times its fee")
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/node"
+	"github.com/bitgram/bitgram/internal/node/delivery"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -64,7 +65,7 @@ func latency(ctx context.Context, w io.Writer) (err error) {
 		return err
 	}
 	defer recipient.Close()
-	_, script, err := sender.NewAddress(ctx)
+	_, script, err := sender.Coins.NewAddress(ctx)
 	if err != nil {
 		return err
 	}
@@ -96,7 +97,7 @@ func latency(ctx context.Context, w io.Writer) (err error) {
 		body := make([]byte, 4096)
 		_, _ = rand.Read(body)
 		began := time.Now()
-		if _, err := sender.Send(ctx, node.Letter{To: recipient.Key(), Body: bytes.NewReader(body), Agents: 3, MaxCost: 100_000, Blocks: 24}); err != nil {
+		if _, err := sender.Delivery.Send(ctx, delivery.Letter{To: recipient.Key(), Body: bytes.NewReader(body), Agents: 3, MaxCost: 100_000, Blocks: 24}); err != nil {
 			return err
 		}
 		if err := until(func(c engine.Change) bool {

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/bitgram/bitgram/internal/node"
+	"github.com/bitgram/bitgram/internal/node/agent"
 )
 
 // held is how many messages of 1 KiB the agent of startup holds.
@@ -64,7 +64,7 @@ func runAgent(ctx context.Context, bin, home string, wait bool) (took time.Durat
 		if err != nil {
 			return 0, 0, fmt.Errorf("status: %w", err)
 		}
-		var st struct{ Agent node.Stored }
+		var st struct{ Agent agent.Stored }
 		if err := json.Unmarshal(status, &st); err != nil || st.Agent.Messages != held {
 			return 0, 0, fmt.Errorf("the agent holds %d messages, not %d (%v)", st.Agent.Messages, held, err)
 		}

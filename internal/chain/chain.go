@@ -58,10 +58,50 @@ var (
 	// ErrSyncing means that the node is starting, or is far behind the network.
 	// Tip then returns it, so that no caller takes an old height for the tip.
 	ErrSyncing = errors.New("the Bitcoin node is still syncing")
+	// ErrBehind means that the node has known of headers without their blocks for
+	// long, though it says that it is synced. Only Health returns it, as a
+	// warning: the tip that the node has counts, so that deadlines are met.
+	ErrBehind = errors.New("the Bitcoin node does not get blocks whose headers it knows")
 	// ErrStalled means that the tip is much older than usual. Only Health
 	// returns it, as a warning: the node, or the network, may have stopped.
 	ErrStalled = errors.New("the Bitcoin node has seen no new block for long")
 )
+
+// Fees contains the fee policy of a node as it is now, in satoshi per 1,000 vB. A
+// rate that the node does not state is 0.
+type Fees struct {
+	Relay     wire.SatPerKVB // the minimum rate that it relays: Bitcoin Core's minrelaytxfee
+	Mempool   wire.SatPerKVB // the minimum rate that its mempool accepts; it rises while the mempool is full: mempoolminfee
+	Increment wire.SatPerKVB // what a replacement must add for its own size: incrementalrelayfee
+}
+
+// Least returns the minimum rate that the node accepts now, or 0 if it states
+// none.
+func (f Fees) Least() wire.SatPerKVB { return max(f.Relay, f.Mempool) }
+
+// ConfirmTarget is the number of blocks within which our transactions should
+// confirm.
+const ConfirmTarget = 6
+
+// MaxEstimate is the highest estimate that is believed. An urgent claim may pay
+// ten times the estimate, which is then wire.MaxFeeRate. A
+// payment may name a higher rate.
+const MaxEstimate = wire.MaxFeeRate / 10
+
+// Estimate returns the node's estimate for ConfirmTarget, at most MaxEstimate.
+// Only a node that relays nothing below a higher rate gets more, up to
+// wire.MaxFeeRate.
+func Estimate(ctx context.Context, b interface {
+	FeeRate(context.Context, int) (wire.SatPerKVB, error)
+	Fees(context.Context) (Fees, error)
+}) (wire.SatPerKVB, error) {
+	rate, err := b.FeeRate(ctx, ConfirmTarget)
+	if err != nil || rate <= MaxEstimate {
+		return rate, err
+	}
+	fees, err := b.Fees(ctx)
+	return min(max(MaxEstimate, fees.Least()), wire.MaxFeeRate), err
+}
 
 // Backend is Bitgram's interface to a Bitcoin node. It is safe for concurrent
 // use. Every method respects its context.
@@ -89,12 +129,26 @@ type Backend interface {
 	// blocks. It is never below the node's relay minimum.
 	FeeRate(ctx context.Context, target int) (wire.SatPerKVB, error)
 
+	// Fees returns the node's fee policy. Unlike FeeRate, it adds no minimum of
+	// its own.
+	Fees(context.Context) (Fees, error)
+
 	// Watch returns a channel that receives a value soon after each change of
 	// tip, and when the node fails or recovers. It never blocks the node;
 	// signals may be merged. The channel is closed when ctx ends or the backend
 	// closes.
 	Watch(ctx context.Context) <-chan struct{}
 }
+
+// OutputReader is a Backend that can look up an output.
+type OutputReader interface {
+	// Output returns an output that is unspent in the chain and in the mempool,
+	// of a block or of the mempool itself, or ErrNoOutput.
+	Output(context.Context, wire.Outpoint) (*btcwire.TxOut, error)
+}
+
+// ErrNoOutput means that the node knows no such output, or that it is spent.
+var ErrNoOutput = errors.New("no such unspent output")
 
 // HeaderReader is a Backend that can return headers alone, even of blocks that
 // its node has pruned.
@@ -113,6 +167,6 @@ type Pruner interface {
 type HealthChecker interface {
 	// Health returns the most serious problem of the node, or nil. In this
 	// order: ErrUnavailable or ErrCredentials, ErrWrongNetwork, ErrSyncing,
-	// ErrPruned (a block that was requested is gone), ErrStalled.
+	// ErrPruned (a block that was requested is gone), ErrBehind, ErrStalled.
 	Health(context.Context) error
 }

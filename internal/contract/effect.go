@@ -47,7 +47,11 @@ func (c Effects[E]) Decode(name string, body []byte) (e E, err error) {
 		return e, fmt.Errorf("unknown effect %q: written by a newer version?", name)
 	}
 	p := reflect.New(t)
-	if err := wire.Unmarshal(body, p.Interface()); err != nil {
+	into := p.Interface()
+	if t.NumField() == 0 {
+		into = new(map[string]any) // an older version may have written fields that it no longer has
+	}
+	if err := wire.Unmarshal(body, into); err != nil {
 		return e, fmt.Errorf("effect %s: %w", name, err)
 	}
 	return p.Elem().Interface().(E), nil

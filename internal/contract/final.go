@@ -160,7 +160,7 @@ func newFinal(parts []FinalPart, rate wire.SatPerKVB, together bool) (*Final, er
 
 // MaxFinalRate is the maximum fee rate that parties may agree on: 0.1 BTC/kvB,
 // far above any rate that blocks ever required, and far below an overflow.
-const MaxFinalRate wire.SatPerKVB = 10_000_000
+const MaxFinalRate = wire.MaxFeeRate
 
 // share returns the payee's part before fees.
 func (p *FinalPart) share(together bool) (wire.Sat, error) {

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/btcsuite/btcd/chainhash/v2"
@@ -20,6 +21,8 @@ import (
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/home"
 	"github.com/bitgram/bitgram/internal/node"
+	"github.com/bitgram/bitgram/internal/node/banking"
+	"github.com/bitgram/bitgram/internal/node/directory"
 	"github.com/bitgram/bitgram/internal/web"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -34,14 +37,20 @@ type Config struct {
 	Policy *deal.Policy
 	// Banking makes it a payee of penny banks, which also listens on Listen; nil
 	// for none.
-	Banking *node.Banking
+	Banking *banking.Policy
 	// Hints is the first block that is read for names and seeds; nil to read none.
 	Hints *wire.Height
 	// Advertise keeps the agent's own hint on the chain; nil for none.
-	Advertise *node.Advertise
+	Advertise *directory.Advertise
 	// MaxMessage is the largest message that is fetched for the home, in bytes.
 	MaxMessage uint64
 	Listen     []string
+	// Gap is the number of unused addresses that the wallet watches; see
+	// wallet.New.
+	Gap int
+	// RescanFrom, if set, is the height from which the chain is read again for the
+	// wallet. A home that has read nothing yet begins there.
+	RescanFrom *wire.Height
 	// Seeds are multiaddrs with peer IDs through which to join the DHT.
 	Seeds []string
 	// Backup is the file of a backup that is kept current: it is rewritten every
@@ -105,6 +114,9 @@ func Run(ctx context.Context, cfg Config) (err error) {
 			return errors.Join(err, l.Close())
 		}
 	}
+	if err := readable(ctx, backend, cfg.RescanFrom); err != nil {
+		return errors.Join(err, l.Close())
+	}
 	server := web.New(wc)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -131,8 +143,16 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if cfg.Backup != "" {
 		secure = keeper.update
 	}
-	n, err := node.Open(node.Config{Secure: secure, Dir: cfg.Home.Dir, Network: keys.Network, Seed: seed, Chain: backend, Policy: cfg.Policy, Banking: cfg.Banking, MaxMessage: cfg.MaxMessage, Hints: cfg.Hints, Advertise: cfg.Advertise, Listen: cfg.Listen,
-		Seeds: cfg.Seeds, Birthday: func(ctx context.Context) (wire.Height, error) { return birthday(ctx, backend, keys) }, Observe: server.Observe, Tip: server.Tip, Progress: server.Progress, Log: cfg.Log})
+	var begun atomic.Bool // the home began at RescanFrom
+	born := func(ctx context.Context) (wire.Height, error) {
+		if cfg.RescanFrom != nil {
+			begun.Store(true)
+			return *cfg.RescanFrom, nil
+		}
+		return birthday(ctx, backend, keys)
+	}
+	n, err := node.Open(node.Config{Secure: secure, Gap: cfg.Gap, Dir: cfg.Home.Dir, Network: keys.Network, Seed: seed, Chain: backend, Policy: cfg.Policy, Banking: cfg.Banking, MaxMessage: cfg.MaxMessage, Hints: cfg.Hints, Advertise: cfg.Advertise, Listen: cfg.Listen,
+		Seeds: cfg.Seeds, Birthday: born, Observe: server.Observe, Tip: server.Tip, Progress: server.Progress, Log: cfg.Log})
 	if err != nil {
 		return err
 	}
@@ -153,6 +173,19 @@ func Run(ctx context.Context, cfg Config) (err error) {
 			})
 		}
 	}()
+	if cfg.RescanFrom != nil {
+		rescanned := make(chan struct{})
+		go func() {
+			defer close(rescanned)
+			if n.Coins.Synced(ctx) == nil && begun.Load() {
+				return
+			}
+			if err := n.Coins.Rescan(ctx, *cfg.RescanFrom); err != nil && ctx.Err() == nil {
+				cfg.Log.Error("the chain is not rescanned: coins may be missing from the balance", "err", err)
+			}
+		}()
+		defer func() { cancel(nil); <-rescanned }()
+	}
 	if err := cfg.Chain.fund(ctx, backend, n, cfg.Log); err != nil {
 		return err
 	}
@@ -224,21 +257,51 @@ func open(cfg Config) (*home.Keys, []byte, error) {
 	return keys, seed, nil
 }
 
-// early is how long before a home's creation its chain is read: block times may be
-// wrong by two hours.
-const early = 3 * time.Hour
+// readable returns chain.ErrPruned if the node has pruned blocks that a rescan
+// must read. A node that does not answer is not waited for.
+func readable(ctx context.Context, b chain.Backend, from *wire.Height) error {
+	p, ok := b.(chain.Pruner)
+	if !ok || from == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if first, err := p.First(ctx); err == nil && *from < first {
+		return fmt.Errorf("%w: --rescan-from %d: the node has no block below %d", chain.ErrPruned, *from, first)
+	}
+	return nil
+}
+
+// early is how long before a home's creation its chain is read: the clock that
+// dated it may have been a day or two ahead, and block times may be wrong by two
+// hours.
+const early = 51 * time.Hour
 
 // birthday returns the height from which a new home follows the chain: that of the
-// last block that is certainly older than the seed. It is a binary search.
+// last block that is certainly older than the seed. It is a binary search. A home
+// that claims to be younger than the tip was made by a clock ahead, so the tip's
+// time counts. It returns chain.ErrPruned if the seed may be older than the first
+// block that the node has.
 func birthday(ctx context.Context, b chain.Backend, keys *home.Keys) (wire.Height, error) {
-	if keys.Created == 0 || keys.Network == wire.Regtest {
+	if keys.Created == 0 {
+		return 0, whole(ctx, b)
+	}
+	if keys.Network == wire.Regtest {
 		return 0, nil
 	}
 	tip, err := b.Tip(ctx)
 	if err != nil {
 		return 0, err
 	}
-	before := keys.Created - int64(early/time.Second)
+	last, err := b.HashAt(ctx, tip.Height)
+	if err != nil {
+		return 0, err
+	}
+	latest, err := timeOf(ctx, b, last)
+	if err != nil {
+		return 0, err
+	}
+	before := min(keys.Created, latest.Unix()) - int64(early/time.Second)
 	low, high := wire.Height(0), tip.Height
 	for low < high {
 		mid := low + (high-low+1)/2
@@ -257,6 +320,19 @@ func birthday(ctx context.Context, b chain.Backend, keys *home.Keys) (wire.Heigh
 		}
 	}
 	return low, nil
+}
+
+// whole returns chain.ErrPruned if the node has pruned the chain's beginning.
+func whole(ctx context.Context, b chain.Backend) error {
+	p, ok := b.(chain.Pruner)
+	if !ok {
+		return nil
+	}
+	first, err := p.First(ctx)
+	if err == nil && first > 1 {
+		err = fmt.Errorf("%w: restored words may have been used in any block, and the node has none below %d; if they were not used before a block that it has, give that one with --rescan-from", chain.ErrPruned, first)
+	}
+	return err
 }
 
 // timeOf returns the time of a block. If the node gives headers, the block itself
@@ -316,7 +392,7 @@ func (c Chain) fund(ctx context.Context, b chain.Backend, n *node.Node, log *slo
 	if !ok {
 		return nil
 	}
-	_, script, err := n.NewAddress(ctx)
+	_, script, err := n.Coins.NewAddress(ctx)
 	if err != nil {
 		return err
 	}

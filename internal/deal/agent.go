@@ -64,6 +64,9 @@ type Agent struct {
 	Tip       wire.Height
 	Dropped   bool // the copy is deleted
 	Void      bool // the quote is no longer valid
+	// NextTry is the height before which a claim that is not worth its fee is not
+	// tried again; 0 if the last claim was built.
+	NextTry wire.Height `cbor:",omitempty"`
 }
 
 // Phase returns the deal's phase as of the last block reported.
@@ -76,6 +79,8 @@ func (a *Agent) Phase() AgentPhase {
 	case a.Spend != nil && a.Spend.Claim == a.Index:
 		return AgentClaimed
 	case a.Spend != nil:
+		return AgentClosed
+	case a.Sigma != nil && a.worthless():
 		return AgentClosed
 	case a.Sigma != nil:
 		return AgentReleased
@@ -168,13 +173,21 @@ func (a Agent) Step(ev Event) (Agent, []Effect, error) {
 		if a.Phase() != AgentReleased {
 			return a, nil, nil
 		}
-		a.Claim = &ev.Sent
+		a.Claim, a.NextTry = &ev.Sent, 0
 		if ev.Broadcast {
 			return a, []Effect{Broadcast{Tx: ev.Sent.Tx}}, nil
 		}
 		return a, nil, nil
-	case ClaimFailed, Broadcasted:
-		return a, nil, nil // the next block tries again
+	case ClaimFailed:
+		if ev.Pause {
+			a.NextTry = a.Tip + 1
+			if bump := before(a.Quote.Expiry, a.Margins.Bump); a.Tip < bump {
+				a.NextTry = min(a.Tip+wire.Height(a.Margins.BlocksPerDay), bump)
+			}
+		}
+		return a, nil, nil // otherwise the next block tries again
+	case Broadcasted:
+		return a.broadcasted(ev)
 	case Connected:
 		return a.connected(ev)
 	case Disconnected:
@@ -358,6 +371,33 @@ func (a *Agent) Claimable() bool {
 	return a.Phase() == AgentReleased && a.Confirmed != nil
 }
 
+// Due reports whether the agent is to claim now.
+func (a *Agent) Due() bool { return a.Claimable() && a.Tip >= max(a.claimDue(), a.NextTry) }
+
+// worthless reports whether the agent gives up: the sender can refund the output,
+// and no claim of it is out because none is worth its fee.
+func (a *Agent) worthless() bool {
+	return a.NextTry > 0 && !a.Claim.Live() && a.Tip >= a.Quote.Expiry
+}
+
+// broadcasted hears what the network said to a claim. If it was refused, the one
+// that it replaces counts again; if there is none, another member may be the
+// reason, and the claims are planned again.
+func (a Agent) broadcasted(ev Broadcasted) (Agent, []Effect, error) {
+	if a.Spend != nil {
+		return a, nil, nil
+	}
+	next, again, plan := a.Claim.Told(ev.Txid, ev.Err != "", ev.TooLow)
+	a.Claim = next
+	switch {
+	case ev.Own && again:
+		return a, []Effect{Broadcast{Tx: next.Tx}}, nil
+	case ev.Own && plan && a.Due():
+		return a, []Effect{ClaimDue{}}, nil
+	}
+	return a, nil, nil // the next block tries again
+}
+
 // claimDue returns the height from which the claim is broadcast.
 func (a *Agent) claimDue() wire.Height {
 	latest := before(a.Quote.Expiry, a.Margins.Claim)
@@ -386,9 +426,8 @@ func (a Agent) connected(ev Connected) (Agent, []Effect, error) {
 		}
 	}
 	switch {
-	case a.Claimable() && a.Tip >= a.claimDue():
-		urgent := a.Tip >= before(a.Quote.Expiry, a.Margins.Bump)
-		return a, []Effect{ClaimDue{Rate: ev.FeeRate, Urgent: urgent}}, nil
+	case a.Due():
+		return a, []Effect{ClaimDue{}}, nil
 	case a.Sigma != nil && a.Confirmed == nil && len(a.FundingTx) > 0:
 		return a, []Effect{Broadcast{Tx: a.FundingTx}}, nil
 	case a.over() && !a.Dropped:
@@ -457,8 +496,10 @@ func (a Agent) Interest() contract.Interest {
 		in.Wake = 1
 	case a.Spend != nil:
 		in.Wake = a.Spend.Height + wire.Height(a.Margins.Final) - 1
+	case a.Sigma != nil && a.worthless():
+		in.Wake = a.Quote.Expiry + wire.Height(a.Margins.Final)
 	case a.Sigma != nil:
-		in.Wake = a.claimDue()
+		in.Wake = max(a.claimDue(), a.NextTry)
 	case !a.Funded:
 		in.Wake = a.Quote.ValidUntil + 1
 	case a.Phase() == AgentHeld && a.Confirmed != nil:

@@ -19,8 +19,17 @@ type (
 	// Disconnected reports a block that left the active chain.
 	Disconnected struct{ contract.Undo }
 	// Broadcasted is the result of Broadcast and Publish. Err is empty, or the
-	// reason why the network refuses the transaction.
-	Broadcasted struct{ Err string }
+	// reason why the network refuses the transaction. All agents' deals that share
+	// a claim get it.
+	Broadcasted struct {
+		Err  string
+		Txid wire.Hash // of Broadcast's
+		// TooLow says that the fee is under the minimum: no deal is the reason. For
+		// a funding it says that the node's minimum has risen above its rate, so it
+		// is not signed.
+		TooLow bool
+		Own    bool // this deal broadcast it
+	}
 	// Restored says that the home was restored from a backup, so actions since
 	// the backup are unknown. CopyHere says whether an agent's sealed copy is
 	// on disk.
@@ -167,8 +176,11 @@ type (
 		Broadcast bool
 	}
 	// ClaimFailed says that no claim could be built. It is tried again at the
-	// next block.
-	ClaimFailed struct{ Why string }
+	// next block, or with Pause, if it is not worth its fee, after a day.
+	ClaimFailed struct {
+		Why   string
+		Pause bool
+	}
 )
 
 // Effects of the agent.
@@ -176,12 +188,7 @@ type (
 	// ClaimDue requests that a claim be built and broadcast, in one transaction
 	// with those of all other deals that are ready. The result, for all of
 	// them, is ClaimBuilt or ClaimFailed.
-	ClaimDue struct {
-		Rate wire.SatPerKVB
-		// Urgent means that the window before the deadline has begun. It does not
-		// set the fee: batch derives that from the height.
-		Urgent bool
-	}
+	ClaimDue struct{}
 )
 
 // Events of the recipient. NewRecipient creates it.

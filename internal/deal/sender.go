@@ -563,7 +563,13 @@ func (s Sender) allAnswered() (Sender, []Effect, error) {
 	if s.Attempt++; s.Attempt >= maxAttempts || len(s.Terms.Candidates)-len(s.Excluded) < s.Terms.Agents {
 		return s.fail("agents", fmt.Errorf("%w: %q", ErrTooFewAgents, why))
 	}
+	return s.restart()
+}
+
+// restart asks for quotes again, in a new attempt. No funding may be signed.
+func (s Sender) restart() (Sender, []Effect, error) {
 	s.Phase, s.Legs, s.Frozen, s.Values, s.Spends, s.Funding, s.Txid = SenderQuoting, nil, nil, nil, nil, nil, wire.Hash{}
+	s.Fee, s.Inputs = 0, nil
 	ask, err := s.ask()
 	return s, []Effect{UnlockCoins{}, ask}, err
 }
@@ -575,6 +581,12 @@ func (s Sender) broadcasted(ev Broadcasted) (Sender, []Effect, error) {
 	if ev.Err == "" || s.Confirmed != nil {
 		s.Phase = SenderPublished
 		return s, nil, nil
+	}
+	if ev.TooLow && s.Attempt+1 < maxAttempts {
+		// Nothing is signed: start again, with quotes and a fee of the moment.
+		// The agents' points are never used again.
+		s.Attempt++
+		return s.restart()
 	}
 	// The funding stays watched: if it confirms after all, the message
 	// continues.

@@ -467,26 +467,29 @@ func (a *agent) do(effects []deal.Effect) {
 func (a *agent) effect(e deal.Effect) {
 	switch e := e.(type) {
 	case deal.ClaimDue:
-		a.claim(e)
+		a.claim()
 	case deal.Broadcast:
 		tx, err := contract.ReadTx(e.Tx)
 		must(a.t, err)
-		a.step(a.broadcast(tx))
+		ev := a.broadcast(tx).(deal.Broadcasted)
+		ev.Txid, ev.Own = contract.Txid(tx), true
+		a.step(ev)
 	case deal.DropPayload:
 		a.copy = nil
 	}
 }
 
-func (a *agent) claim(due deal.ClaimDue) {
+func (a *agent) claim() {
 	s := a.state
 	if !s.Claimable() {
 		return
 	}
 	expiry := s.Quote.Expiry
-	plan := batch.Make(batch.Market{Tip: a.tip(), Estimate: max(due.Rate, feeRate)}, 1, []batch.Member{{At: s.At, Value: s.Value,
+	plan := batch.Make(batch.Market{Tip: a.tip(), Estimate: feeRate}, 1, []batch.Member{{At: s.At, Value: s.Value,
 		Weight: contract.ClaimInputWeight(s.Index, len(s.Package.Frozen.Claims)), From: expiry - min(expiry, wire.Height(s.Margins.Bump)), To: expiry, In: s.Claim}})
 	if len(plan.Txs) == 0 {
-		a.step(deal.ClaimFailed{Why: plan.Left[0].Why.Error()})
+		why := plan.Left[0].Why
+		a.step(deal.ClaimFailed{Why: why.Error(), Pause: errors.Is(why, batch.ErrUneconomic)})
 		return
 	}
 	if again := plan.Txs[0].Again; again != nil {
@@ -498,7 +501,9 @@ func (a *agent) claim(due deal.ClaimDue) {
 	tx, fee, err := contract.BuildClaim([]contract.Claim{{Output: out, Index: s.Index, At: s.At, Value: s.Value, PreSig: s.Package.PreSig,
 		Sigma: *s.Sigma, Tau: s.Tau, ClaimKey: s.ClaimKey}}, a.script, 0, plan.Txs[0].Fee)
 	must(a.t, err)
-	a.step(deal.ClaimBuilt{Sent: *contract.NewSent(tx, fee, a.tip()), Broadcast: true})
+	sent := *contract.NewSent(tx, fee, a.tip())
+	sent.Before = plan.Txs[0].Replaces
+	a.step(deal.ClaimBuilt{Sent: sent, Broadcast: true})
 }
 
 // scan is the recipient's scan of a block.

@@ -14,6 +14,7 @@ import (
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/node"
+	"github.com/bitgram/bitgram/internal/node/banking"
 	"github.com/bitgram/bitgram/penny"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -140,7 +141,7 @@ func (w *bankStory) close() error {
 func (w *bankStory) open(ctx context.Context) (err error) {
 	w.payerConfig = w.config("payer", w.observePayer)
 	payee := w.config("payee", w.observePayee)
-	payee.Banking = &node.Banking{Policy: bank.Policy{MinValue: 1000, MaxRungs: penny.MaxRungs, MaxBanks: 10}}
+	payee.Banking = &banking.Policy{Policy: bank.Policy{MinValue: 1000, MaxRungs: penny.MaxRungs, MaxBanks: 10}}
 	payee.Listen = []string{"/ip4/127.0.0.1/tcp/0"}
 	if w.payee, err = node.Open(payee); err != nil {
 		return err
@@ -163,7 +164,7 @@ func (w *bankStory) open(ctx context.Context) (err error) {
 // The states of both sides.
 
 func (w *bankStory) payerState(ctx context.Context) (s bank.Payer, err error) {
-	err = w.payer.Payers(ctx, func(p bank.Payer) error {
+	err = w.payer.Banks.Payers(ctx, func(p bank.Payer) error {
 		s = p
 		return nil
 	})
@@ -171,7 +172,7 @@ func (w *bankStory) payerState(ctx context.Context) (s bank.Payer, err error) {
 }
 
 func (w *bankStory) payeeState(ctx context.Context) (s bank.Payee, err error) {
-	err = w.payee.Payees(ctx, func(y bank.Payee) error {
+	err = w.payee.Banks.Payees(ctx, func(y bank.Payee) error {
 		s = y
 		return nil
 	})
@@ -208,7 +209,7 @@ func (w *bankStory) openBank(ctx context.Context) (err error) {
 	l := w.ladder
 	w.tell("payer", "opens a bank with %s", w.payee.Address())
 	w.tell("payer", "%v in it, %d rungs of %d pennies; a penny is worth %v", l.Value, l.Rungs, l.PerRung, l.Paid(1))
-	if w.id, err = w.payer.OpenBank(ctx, node.BankTerms{Peer: bank.Peer{Key: w.payee.Key(), Addrs: w.payee.Addrs()}, Value: l.Value, Rungs: l.Rungs, PerRung: l.PerRung,
+	if w.id, err = w.payer.Banks.OpenBank(ctx, banking.Terms{Peer: bank.Peer{Key: w.payee.Key(), Addrs: w.payee.Addrs()}, Value: l.Value, Rungs: l.Rungs, PerRung: l.PerRung,
 		Blocks: m.MinLife + 2*m.ConfLarge, MaxFee: spare}); err != nil {
 		return err
 	}
@@ -229,11 +230,11 @@ func (w *bankStory) openBank(ctx context.Context) (err error) {
 func (w *bankStory) stream(ctx context.Context, res *BankResult) error {
 	w.tell("payer", "streams %d pennies one by one, %d on their way at once", w.opt.Pennies, w.opt.Window)
 	began := time.Now()
-	opt := node.Streaming{Each: true, Window: uint32(w.opt.Window)}
+	opt := banking.Streaming{Each: true, Window: uint32(w.opt.Window)}
 	if w.opt.Progress != nil {
 		opt.Progress = func(done, all uint32) { w.opt.Progress(done, all, float64(done)/time.Since(began).Seconds()) }
 	}
-	p, err := w.payer.PayPennies(ctx, w.id, uint32(w.opt.Pennies), opt)
+	p, err := w.payer.Banks.PayPennies(ctx, w.id, uint32(w.opt.Pennies), opt)
 	if err != nil {
 		return err
 	}

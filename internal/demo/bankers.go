@@ -11,6 +11,7 @@ import (
 	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/node"
+	"github.com/bitgram/bitgram/internal/node/banking"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/penny"
 	"github.com/bitgram/bitgram/wire"
@@ -100,7 +101,7 @@ func RunBankers(ctx context.Context, thief bool, c Common) (res *BankersResult, 
 func (w *bankersStory) party(name string, i int) error {
 	cfg := w.config(name, func(c engine.Change) { w.observe(name, c) })
 	if i > 0 {
-		cfg.Banking = &node.Banking{Policy: bank.Policy{MinValue: 1000, MaxRungs: penny.MaxRungs, MaxBanks: 10}}
+		cfg.Banking = &banking.Policy{Policy: bank.Policy{MinValue: 1000, MaxRungs: penny.MaxRungs, MaxBanks: 10}}
 		cfg.Listen = []string{"/ip4/127.0.0.1/tcp/0"}
 	}
 	if i == 1 || i == 2 {
@@ -179,7 +180,7 @@ func (w *bankersStory) openBanks(ctx context.Context) error {
 	m := bank.MarginsFor(wire.Regtest)
 	for i, n := range w.parties[:3] {
 		to := w.parties[i+1]
-		id, err := n.OpenBank(ctx, node.BankTerms{Peer: bank.Peer{Key: to.Key(), Addrs: to.Addrs()}, Value: bankSize, Rungs: bankRungs, PerRung: 10,
+		id, err := n.Banks.OpenBank(ctx, banking.Terms{Peer: bank.Peer{Key: to.Key(), Addrs: to.Addrs()}, Value: bankSize, Rungs: bankRungs, PerRung: 10,
 			Blocks: m.MinLife + 10*m.Conf, MaxFee: 10_000})
 		if err != nil {
 			return err
@@ -213,13 +214,13 @@ func (w *bankersStory) all(ctx context.Context, state string) (bool, error) {
 // bank returns both sides' state of the bank from party i to the next.
 func (w *bankersStory) bank(ctx context.Context, i int) (p bank.Payer, y bank.Payee, err error) {
 	err = errors.Join(
-		w.parties[i].Payers(ctx, func(s bank.Payer) error {
+		w.parties[i].Banks.Payers(ctx, func(s bank.Payer) error {
 			if s.Bank == w.ids[i] {
 				p = s
 			}
 			return nil
 		}),
-		w.parties[i+1].Payees(ctx, func(s bank.Payee) error {
+		w.parties[i+1].Banks.Payees(ctx, func(s bank.Payee) error {
 			if s.Bank == w.ids[i] {
 				y = s
 			}
@@ -233,12 +234,12 @@ func (w *bankersStory) bank(ctx context.Context, i int) (p bank.Payer, y bank.Pa
 func (w *bankersStory) pay(ctx context.Context) (s bank.Sending, err error) {
 	payer, to := w.parties[0], w.parties[3]
 	w.tell("payer", "pays %v to %s, in steps of %v: no step leaves before the one before it is signed for", payment, to.Address(), stepSize)
-	id, err := payer.PayTo(ctx, node.Payment{To: to.Key(), Amount: payment, Step: stepSize, MaxFee: payment / 10})
+	id, err := payer.Banks.PayTo(ctx, banking.Payment{To: to.Key(), Amount: payment, Step: stepSize, MaxFee: payment / 10})
 	if err != nil {
 		return s, err
 	}
 	look := func() error {
-		state, err := payer.FindBank(ctx, id.String())
+		state, err := payer.Banks.FindBank(ctx, id.String())
 		if err != nil {
 			return err
 		}
@@ -258,7 +259,7 @@ func (w *bankersStory) pay(ctx context.Context) (s bank.Sending, err error) {
 		case <-w.asked:
 			// Send nothing more through this banker; its outstanding step stays
 			// open.
-			if err := payer.EndPayment(ctx, id); err != nil {
+			if err := payer.Banks.EndPayment(ctx, id); err != nil {
 				return s, err
 			}
 			w.tell("payer", "has no signature for step %d: nothing more goes through this banker", s.Index)
@@ -281,11 +282,11 @@ func (w *bankersStory) closeBanks(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		n, ref := w.parties[i], node.RefOf(p)
+		n, ref := w.parties[i], banking.RefOf(p)
 		if w.thief {
-			n, ref = w.parties[i+1], node.RefOf(y)
+			n, ref = w.parties[i+1], banking.RefOf(y)
 		}
-		if err := n.CloseBank(ctx, ref); err != nil {
+		if err := n.Banks.CloseBank(ctx, ref); err != nil {
 			return fmt.Errorf("closing the bank with %s: %w", partyNames[i+1], err)
 		}
 	}

@@ -16,6 +16,8 @@ import (
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/mail"
 	"github.com/bitgram/bitgram/internal/node"
+	"github.com/bitgram/bitgram/internal/node/delivery"
+	"github.com/bitgram/bitgram/internal/node/directory"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -106,8 +108,8 @@ const (
 	baseRate      = wire.Psat(20_000_000) // 20 sat per MB-day
 )
 
-// delivery is the story of a message, with all its parties.
-type delivery struct {
+// message is the story of a message, with all its parties.
+type message struct {
 	*world
 	opt       Options
 	agents    []*agent
@@ -132,7 +134,7 @@ func Run(ctx context.Context, opt Options) (res *Result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &delivery{world: base, opt: opt}
+	w := &message{world: base, opt: opt}
 	w.running, w.after = w.present, w.recover
 	defer func() { err = errors.Join(err, w.close()) }()
 	if err := w.open(ctx); err != nil {
@@ -142,7 +144,7 @@ func Run(ctx context.Context, opt Options) (res *Result, err error) {
 }
 
 // open starts every party.
-func (w *delivery) open(ctx context.Context) (err error) {
+func (w *message) open(ctx context.Context) (err error) {
 	if w.opt.Scenario.crash {
 		if w.crash, err = newCrashPlan(); err != nil {
 			return err
@@ -182,7 +184,7 @@ func (w *delivery) open(ctx context.Context) (err error) {
 }
 
 // present returns the parties that are online now, without an absent recipient.
-func (w *delivery) present() (list []*node.Node) {
+func (w *message) present() (list []*node.Node) {
 	for _, a := range w.agents {
 		if !a.isDead() {
 			list = append(list, a.node)
@@ -196,14 +198,14 @@ func (w *delivery) present() (list []*node.Node) {
 }
 
 // config returns the configuration of a new home.
-func (w *delivery) config(name string) node.Config {
+func (w *message) config(name string) node.Config {
 	c := w.world.config(name, func(c engine.Change) { w.observe(name, c) })
 	c.Hints, c.Progress = new(wire.Height), w.opt.Progress
 	return c
 }
 
 // agent adds an agent to the network, with the behaviour of the scenario.
-func (w *delivery) agent(name string, rate wire.Psat) (err error) {
+func (w *message) agent(name string, rate wire.Psat) (err error) {
 	a := &agent{name: name, w: w, cfg: w.config(name)}
 	p := &deal.Policy{Rate: rate, MaxSize: wire.MaxPayload, MaxBlocks: 1008, ValidFor: 12, Patience: claimPatience, OneOfMany: true}
 	a.cfg.Policy, a.cfg.Listen = p, []string{"/ip4/127.0.0.1/tcp/0"}
@@ -234,13 +236,13 @@ func (w *delivery) agent(name string, rate wire.Psat) (err error) {
 
 // hint puts hints to the first agents on the chain. All other parties find the
 // network only by these.
-func (w *delivery) hint(ctx context.Context) error {
+func (w *message) hint(ctx context.Context) error {
 	for _, a := range w.agents[:min(len(w.agents), 3)] {
-		h, err := a.node.Hint()
+		h, err := a.node.Directory.Hint()
 		if err != nil {
 			return err
 		}
-		script, err := node.HintScript(h)
+		script, err := directory.HintScript(h)
 		if err != nil {
 			return err
 		}
@@ -255,7 +257,7 @@ func (w *delivery) hint(ctx context.Context) error {
 // hintBurn is the amount burned for each hint.
 const hintBurn wire.Sat = 1000
 
-func (w *delivery) close() error {
+func (w *message) close() error {
 	var errs []error
 	for _, a := range w.agents {
 		a.kill()
@@ -270,11 +272,11 @@ func (w *delivery) close() error {
 }
 
 // play sends the message and follows it to its end.
-func (w *delivery) play(ctx context.Context) (*Result, error) {
+func (w *message) play(ctx context.Context) (*Result, error) {
 	sum := sha256.New()
 	body := &counter{r: io.TeeReader(w.opt.Body, sum)}
 	w.tell("sender", "writes to %s", w.recipient.Address())
-	ref, err := w.sender.Send(ctx, node.Letter{To: w.recipient.Key(), Body: body, Size: w.opt.Size, Subject: "hello", Filename: w.opt.Filename,
+	ref, err := w.sender.Delivery.Send(ctx, delivery.Letter{To: w.recipient.Key(), Body: body, Size: w.opt.Size, Subject: "hello", Filename: w.opt.Filename,
 		Agents: messageAgents, Shape: w.opt.Scenario.shape, MaxCost: maxCost, Blocks: storeBlocks})
 	if err != nil {
 		return nil, err
@@ -332,12 +334,12 @@ type Failed struct{ By, Why string }
 func (f *Failed) Error() string { return f.Why }
 
 // receive writes the message that the recipient read to the output.
-func (w *delivery) receive(ctx context.Context, res *Result) error {
+func (w *message) receive(ctx context.Context, res *Result) error {
 	if w.opt.Scenario.absent {
 		return nil
 	}
 	var got *engine.Ref
-	err := w.recipient.Received(ctx, func(ref engine.Ref, r deal.Recipient) error {
+	err := w.recipient.Delivery.Received(ctx, func(ref engine.Ref, r deal.Recipient) error {
 		if r.Phase == deal.RecipientRead {
 			got = &ref
 		}
@@ -346,7 +348,7 @@ func (w *delivery) receive(ctx context.Context, res *Result) error {
 	if got == nil || err != nil {
 		return err
 	}
-	f, err := w.recipient.Message(*got)
+	f, err := w.recipient.Delivery.Message(*got)
 	if err != nil {
 		return err
 	}

@@ -88,7 +88,7 @@ func (b *Books) line(name string, from, holds wire.Sat) wire.Sat {
 
 // wallet adds a party with the content of its wallet.
 func (b *Books) wallet(ctx context.Context, name string, n *node.Node, from wire.Sat) (wire.Sat, error) {
-	have, err := n.Balance(ctx)
+	have, err := n.Coins.Balance(ctx)
 	return b.line(name, from, have.Confirmed+have.Locked+have.Pending), err
 }
 
@@ -103,7 +103,7 @@ func (b *Books) balance() {
 }
 
 // account closes the books of a message.
-func (w *delivery) account(ctx context.Context, s *deal.Sender, res *Result) error {
+func (w *message) account(ctx context.Context, s *deal.Sender, res *Result) error {
 	ids := []wire.Hash{s.Txid}
 	for i, f := range s.Spends {
 		ids = append(ids, f.Txid)

@@ -10,7 +10,7 @@ import (
 
 // observe describes a change in plain words. Only changes that matter to people
 // are described.
-func (w *delivery) observe(party string, c engine.Change) {
+func (w *message) observe(party string, c engine.Change) {
 	switch s := c.State.(type) {
 	case deal.Sender:
 		w.observeSender(party, &s, c.Event)
@@ -23,7 +23,7 @@ func (w *delivery) observe(party string, c engine.Change) {
 	}
 }
 
-func (w *delivery) observeSender(party string, s *deal.Sender, ev engine.Event) {
+func (w *message) observeSender(party string, s *deal.Sender, ev engine.Event) {
 	switch ev := ev.(type) {
 	case nil:
 		w.tell(party, "encrypts the message: %d bytes that only the recipient can open", s.Terms.PayloadSize)
@@ -101,7 +101,7 @@ func frozen(s *deal.Sender) string {
 	return fmt.Sprintf("%v in %d outputs", sum, len(s.Values))
 }
 
-func (w *delivery) observeAgent(party string, before, a *deal.Agent, ev engine.Event) {
+func (w *message) observeAgent(party string, before, a *deal.Agent, ev engine.Event) {
 	switch ev := ev.(type) {
 	case deal.Offered:
 		w.tell(party, "recomputes the output, the root and its pre-signature byte for byte, and keeps the copy")
@@ -126,7 +126,7 @@ func (w *delivery) observeAgent(party string, before, a *deal.Agent, ev engine.E
 	}
 }
 
-func (w *delivery) observeRecipient(party string, before, r *deal.Recipient, ev engine.Event) {
+func (w *message) observeRecipient(party string, before, r *deal.Recipient, ev engine.Event) {
 	switch ev := ev.(type) {
 	case nil:
 		w.tell(party, "finds a message in block %d: its tag is for this key; looks up its place in the DHT", r.Tip)

@@ -22,7 +22,7 @@ import (
 // agent is one agent of the network.
 type agent struct {
 	name string
-	w    *delivery
+	w    *message
 	cfg  node.Config
 	node *node.Node
 
@@ -110,7 +110,7 @@ func (d dyingAgent) Copy(ctx context.Context, t *wire.Token, nonce wire.Hash, se
 // the message, with a leaf of its own making. It counts what it learns.
 type decoy struct {
 	p2p.Service
-	w        *delivery
+	w        *message
 	identity wire.Secret
 	key      wire.Key
 
@@ -118,7 +118,7 @@ type decoy struct {
 	asked, disclosed int
 }
 
-func newDecoy(w *delivery, seed []byte) (*decoy, error) {
+func newDecoy(w *message, seed []byte) (*decoy, error) {
 	identity, err := wallet.IdentityKey(seed)
 	if err != nil {
 		return nil, err
@@ -235,7 +235,7 @@ func (c crasher) Do(ctx context.Context, ref engine.Ref, e engine.Effect) (func(
 }
 
 // recover restarts crashed agents.
-func (w *delivery) recover(ctx context.Context) error {
+func (w *message) recover(ctx context.Context) error {
 	if w.crash == nil {
 		return nil
 	}
@@ -248,7 +248,7 @@ func (w *delivery) recover(ctx context.Context) error {
 		}
 		w.tell(a.name, "starts again from its files")
 		a.node.Start()
-		if err := a.node.WaitNetwork(ctx); err != nil {
+		if err := a.node.Directory.WaitNetwork(ctx); err != nil {
 			return err
 		}
 	}
@@ -256,7 +256,7 @@ func (w *delivery) recover(ctx context.Context) error {
 }
 
 // reorg removes a claim with three confirmations from the chain, once.
-func (w *delivery) reorg(ctx context.Context, s *deal.Sender) error {
+func (w *message) reorg(ctx context.Context, s *deal.Sender) error {
 	const depth = 3
 	tip := w.height(ctx)
 	for _, f := range s.Spends {

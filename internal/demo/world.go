@@ -90,7 +90,7 @@ func (w *world) start(ctx context.Context) error {
 		n.Start()
 	}
 	for _, n := range w.running() {
-		if err := n.WaitNetwork(ctx); err != nil {
+		if err := n.Directory.WaitNetwork(ctx); err != nil {
 			return err
 		}
 	}
@@ -99,7 +99,7 @@ func (w *world) start(ctx context.Context) error {
 
 // fund pays a party from the faucet; the money arrives with the next block.
 func (w *world) fund(ctx context.Context, n *node.Node, amount wire.Sat) error {
-	_, script, err := n.NewAddress(ctx)
+	_, script, err := n.Coins.NewAddress(ctx)
 	if err != nil {
 		return err
 	}

@@ -392,11 +392,11 @@ func (n *network) up(ctx context.Context, p *party) error {
 
 // pay pays a party from the faucet.
 func (n *network) pay(ctx context.Context, client *api.Client, amount wire.Sat) error {
-	address, err := client.NewAddress(ctx)
+	to, err := client.NewAddress(ctx)
 	if err != nil {
 		return err
 	}
-	script, err := wallet.ParseAddress(address, n.chain.Params())
+	script, err := wallet.ParseAddress(to.Address, n.chain.Params())
 	if err != nil {
 		return err
 	}

@@ -8,10 +8,12 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -59,6 +61,34 @@ type Store interface {
 	View(ctx context.Context, f func(Tx) error) error
 }
 
+// Patch replaces Cut bytes of a state, from At on, by With. The zero Patch
+// changes nothing.
+type Patch struct {
+	At, Cut int
+	With    []byte
+}
+
+// Of returns the patched state, or nil if the patch does not fit it.
+func (p Patch) Of(state []byte) []byte {
+	if !p.Fits(state) {
+		return nil
+	}
+	if p.Cut == 0 && len(p.With) == 0 {
+		return state
+	}
+	return slices.Concat(state[:p.At], p.With, state[p.At+p.Cut:])
+}
+
+// Fits reports whether the patch is within a state.
+func (p Patch) Fits(state []byte) bool {
+	return p.At >= 0 && p.Cut >= 0 && p.At <= len(state) && p.Cut <= len(state)-p.At
+}
+
+// Equal reports whether two patches are the same.
+func (p Patch) Equal(q Patch) bool {
+	return p.At == q.At && p.Cut == q.Cut && bytes.Equal(p.With, q.With)
+}
+
 // Tx is one transaction.
 type Tx interface {
 	// State returns a contract's state, or ErrNoContract.
@@ -70,6 +100,12 @@ type Tx interface {
 	// for byte, and does not change what it watches. Otherwise it writes
 	// nothing and returns false.
 	Replace(ref Ref, old, state []byte) (bool, error)
+	// Patch changes a few bytes of a contract's state: it becomes is.Of(base),
+	// if base was last written with Save or Replace, and was with Patch since
+	// then (the zero Patch if none was). Otherwise it writes nothing and returns
+	// false. It costs far less than Replace; State and Each return the state
+	// with its patch, and Save and Replace remove the patch.
+	Patch(ref Ref, base []byte, was, is Patch) (bool, error)
 	// Each calls f for every contract of a kind, in order of creation. Finished
 	// ones are included only if all is set.
 	Each(kind Kind, all bool, f func(ref Ref, state []byte) error) error
@@ -164,6 +200,7 @@ type Engine struct {
 	running map[int64]bool
 	wake    chan struct{}
 	rate    wire.SatPerKVB
+	fees    chain.Fees
 	told    chan struct{} // closed and replaced at each new position
 	at      chain.BlockRef
 	synced  bool  // the position was the node's tip when last looked
@@ -252,6 +289,29 @@ func (e *Engine) CreateAndTell(ctx context.Context, create []Creation, list []De
 	return states, err
 }
 
+// Told is one contract's answer to TellEach.
+type Told struct {
+	State any
+	Err   error
+}
+
+// TellEach steps several contracts in one transaction. Unlike TellAll it leaves
+// out those whose step fails. An error that is not a contract's own fails all.
+func (e *Engine) TellEach(ctx context.Context, list []Delivery) ([]Told, error) {
+	told := make([]Told, len(list))
+	err := e.update(ctx, func(b *batch) error {
+		for i, d := range list {
+			state, err := b.step(d.Ref, d.Event)
+			if err != nil && !own(err) && !errors.Is(err, ErrNoContract) {
+				return fmt.Errorf("%v: %w", d.Ref, err)
+			}
+			told[i] = Told{state, err}
+		}
+		return nil
+	})
+	return told, err
+}
+
 // State loads a contract's state.
 func (e *Engine) State(ctx context.Context, ref Ref) (state any, err error) {
 	err = e.cfg.Store.View(ctx, func(tx Tx) error {
@@ -281,6 +341,13 @@ func (e *Engine) FeeRate() wire.SatPerKVB {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.rate
+}
+
+// Fees returns the node's fee policy as of the last block.
+func (e *Engine) Fees() chain.Fees {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.fees
 }
 
 // WaitHeight returns when the engine has reported block h, or ctx ends.
@@ -406,7 +473,7 @@ func (b *batch) keep(m *Machine, c Change) error {
 	if err := b.tx.Save(c.Ref, raw, in); err != nil {
 		return err
 	}
-	b.e.hot.put(m, c.Ref, &hotState{raw, again, in})
+	b.e.hot.put(m, c.Ref, &hotState{raw: raw, state: again, in: in})
 	return nil
 }
 

@@ -13,10 +13,6 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// confirmTarget is the number of blocks within which our transactions should
-// confirm.
-const confirmTarget = 6
-
 // follow reports blocks one by one, disconnects first, until ctx ends. Errors
 // are retried later, or at the node's next signal.
 func (e *Engine) follow(ctx context.Context) error {
@@ -113,12 +109,16 @@ func (e *Engine) catchUp(ctx context.Context) error {
 // caughtUp updates the fee estimate and releases everything that waits for the
 // tip.
 func (e *Engine) caughtUp(ctx context.Context, at chain.BlockRef) error {
-	rate, err := e.cfg.Chain.FeeRate(ctx, confirmTarget)
+	rate, err := chain.Estimate(ctx, e.cfg.Chain)
+	if err != nil {
+		return err
+	}
+	fees, err := e.cfg.Chain.Fees(ctx)
 	if err != nil {
 		return err
 	}
 	e.mu.Lock()
-	e.rate, e.synced, e.trouble = rate, true, nil
+	e.rate, e.fees, e.synced, e.trouble = rate, fees, true, nil
 	e.mu.Unlock()
 	e.setPosition(at)
 	return nil
@@ -153,7 +153,7 @@ func (e *Engine) connect(ctx context.Context, at chain.BlockRef) error {
 	if raw.Header.PrevBlock != chainhash.Hash(at.Hash) {
 		return errors.New("the chain changed while it was read")
 	}
-	rate, err := e.cfg.Chain.FeeRate(ctx, confirmTarget)
+	rate, err := chain.Estimate(ctx, e.cfg.Chain)
 	if err != nil {
 		return err
 	}

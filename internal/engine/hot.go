@@ -1,18 +1,23 @@
 package engine
 
 import (
+	"bytes"
 	"slices"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
 	"github.com/bitgram/bitgram/internal/contract"
+	"github.com/bitgram/bitgram/wire"
 )
 
 // hotState is the encoding of a state as last written, and the decoded state.
 type hotState struct {
-	raw   []byte
+	raw   []byte // as last written as a whole
+	patch Patch  // of it, since then
 	state any
 	in    contract.Interest // written together with raw
+	part  Patch             // that part of raw which light steps replace; With is empty
+	found bool              // part is known
 }
 
 // hotStates caches the last states of hot machines. A cached state is used only
@@ -22,7 +27,7 @@ type hotStates struct{ *lru.Cache[Ref, *hotState] }
 
 // maxHot is the number of cached states, maxHotSize the maximum size of each.
 const (
-	maxHot     = 512
+	maxHot     = 4096
 	maxHotSize = 4 << 10
 )
 
@@ -54,15 +59,62 @@ func (b *batch) stepHot(m *Machine, ref Ref, ev Event) (next any, effects []Effe
 	if !sameInterest(&in, &h.in) {
 		return nil, nil, false, nil
 	}
-	raw, again, err := m.encode(ref, next)
-	if err != nil {
-		return nil, nil, false, nil
+	written := b.patchHot(m, ref, h, next, ev)
+	if written == nil {
+		written, err = b.replaceHot(m, ref, h, next)
 	}
-	if ok, err := b.tx.Replace(ref, h.raw, raw); !ok || err != nil {
+	if written == nil || err != nil {
 		return nil, nil, false, err
 	}
-	b.e.hot.put(m, ref, &hotState{raw, again, in})
+	b.e.hot.put(m, ref, written)
 	return next, effects, true, b.changed(m, Change{Ref: ref, Before: h.state, State: next, Event: ev})
+}
+
+// replaceHot writes the whole of a state. It returns nil if the state cannot be
+// written, or the cached one is out of date.
+func (b *batch) replaceHot(m *Machine, ref Ref, h *hotState, next any) (*hotState, error) {
+	raw, again, err := m.encode(ref, next)
+	if err != nil {
+		return nil, nil
+	}
+	if ok, err := b.tx.Replace(ref, h.patch.Of(h.raw), raw); !ok || err != nil {
+		return nil, err
+	}
+	return &hotState{raw: raw, state: again, in: h.in}, nil
+}
+
+// patchHot writes only the part of a state that a light step has changed. It
+// returns nil if the step is not light, or the cached state is out of date.
+func (b *batch) patchHot(m *Machine, ref Ref, h *hotState, next any, ev Event) *hotState {
+	if m.light == nil || !m.light(h.state, next, ev) {
+		return nil
+	}
+	part, found := h.part, h.found
+	if !found {
+		if part, found = m.find(h); !found {
+			return nil
+		}
+	}
+	with, err := wire.Marshal(m.part(next))
+	if err != nil {
+		return nil
+	}
+	is := Patch{At: part.At, Cut: part.Cut, With: with}
+	if ok, err := b.tx.Patch(ref, h.raw, h.patch, is); !ok || err != nil {
+		return nil // the next write returns the error
+	}
+	return &hotState{raw: h.raw, patch: is, state: next, in: h.in, part: part, found: true}
+}
+
+// find finds the part of an encoded state. Only a state that was written as a
+// whole has its own part in it.
+func (m *Machine) find(h *hotState) (Patch, bool) {
+	part, err := wire.Marshal(m.part(h.state))
+	at := bytes.Index(h.raw, part)
+	if err != nil || at < 0 || at != bytes.LastIndex(h.raw, part) || len(h.patch.With) > 0 {
+		return Patch{}, false
+	}
+	return Patch{At: at, Cut: len(part)}, true
 }
 
 func sameInterest(a, b *contract.Interest) bool {

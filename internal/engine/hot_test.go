@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/store"
+	"github.com/bitgram/bitgram/penny"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -99,5 +101,96 @@ func TestHotStates(t *testing.T) {
 	}
 	if accounted != 11 {
 		t.Errorf("%d changes accounted for, not 11", accounted)
+	}
+}
+
+// TestHotPatches: a penny is written as a patch of its bank's state. What is
+// stored is what the whole state would be: after every penny, after a rollback,
+// after another's write, and for a store that is opened anew.
+func TestHotPatches(t *testing.T) {
+	ctx := t.Context()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := filepath.Join(t.TempDir(), "db")
+	s, err := store.Open(path)
+	must(err)
+	defer func() { s.Close() }()
+	e := engine.New(engine.Config{Store: s})
+	m := engine.MachineOf[bank.Payee](bank.KindPayee, bank.Machines)
+	m.Executor, m.Hot = noExecutor{}, true
+	e.Register(m)
+	const perRung = 50
+	l := penny.Ladder{Value: 10_000, Rungs: 4, PerRung: perRung}
+	chain := bank.Pence(wire.Secret{5}, l.N())
+	purse := penny.NewPurse(chain)
+	ref := engine.Ref{Kind: bank.KindPayee, ID: wire.Hash{1}}
+	y := bank.Payee{Bank: ref.ID, Known: chain.Last()}
+	y.Ours = bank.Ours{Expiry: 10_000, Ladder: l, Nonce: chain.Nonce, Conf: 1, Margins: bank.MarginsFor(wire.Regtest),
+		Confirmed: &contract.Fact{Height: 10}, Funded: true, Tip: 20}
+	must(e.Create(ctx, engine.Creation{Ref: ref, State: y}))
+	raw := func(s engine.Store) (raw []byte) {
+		t.Helper()
+		must(s.View(ctx, func(tx engine.Tx) (err error) {
+			raw, err = tx.State(ref)
+			return err
+		}))
+		return raw
+	}
+	paid := func(count uint32) bank.Paid {
+		p := bank.Paid{Height: 20, Penny: purse.At(l.N() - count)}
+		for g := l.Rung(y.Count()) + 1; g <= l.Rung(count); g++ {
+			at := purse.At(l.Seq(g))
+			p.Locks = append(p.Locks, contract.Lock(at.Secret[:wire.PennySize]))
+		}
+		return p
+	}
+	check := func(count uint32) {
+		t.Helper()
+		y.Known = purse.At(l.N() - count)
+		want, err := wire.Marshal(y)
+		must(err)
+		if got := raw(s); !bytes.Equal(got, want) {
+			t.Fatalf("after %d pennies:\n%x\nnot\n%x", count, got, want)
+		}
+	}
+	no := errors.New("no")
+	for count := uint32(1); count < l.N(); count++ {
+		if count%7 == 0 { // a rollback, of this and of its group
+			if _, err := e.TellWith(ctx, ref, paid(count), func(engine.Tx) error { return no }); !errors.Is(err, no) {
+				t.Fatal(err)
+			}
+			check(count - 1)
+		}
+		told, err := e.TellEach(ctx, []engine.Delivery{{Ref: ref, Event: paid(count)}, {Ref: engine.Ref{Kind: bank.KindPayee}, Event: paid(count)}, {Ref: ref, Event: paid(count)}})
+		must(err)
+		if told[0].Err != nil || !errors.Is(told[1].Err, engine.ErrNoContract) || !errors.Is(told[2].Err, engine.ErrContract) {
+			t.Fatalf("%v, %v, %v", told[0].Err, told[1].Err, told[2].Err)
+		}
+		check(count)
+		switch count % 20 {
+		case 3:
+			must(s.Close())
+			s, err = store.Open(path)
+			must(err)
+			check(count)
+			e = engine.New(engine.Config{Store: s})
+			e.Register(m)
+		case 9: // another's write
+			y.Assigned++
+			other, err := wire.Marshal(y)
+			must(err)
+			must(s.Update(ctx, func(tx engine.Tx) error { return tx.Save(ref, other, y.Interest()) }))
+			check(count)
+		case 15: // a step that is not light
+			must(s.Update(ctx, func(engine.Tx) error { return nil }))
+			_, err := e.Tell(ctx, ref, bank.Passed{Amount: 1000})
+			must(err)
+			y.Assigned += 1000
+			check(count)
+		}
 	}
 }

@@ -57,6 +57,8 @@ type Machine struct {
 	Observe func(Change)
 
 	decode       func(raw []byte) (any, error)
+	light        func(before, after any, ev Event) bool // nil if no step is
+	part         func(state any) any
 	step         func(state any, ev Event) (any, []Effect, error)
 	interest     func(state any) contract.Interest
 	connected    func(contract.Block) Event
@@ -73,10 +75,21 @@ type State[S, E, F any] interface {
 	Interest() contract.Interest
 }
 
+// Light is implemented by states of hot machines that a frequent event changes
+// only in one small part, which is then written in place of the whole state.
+type Light[S, E any] interface {
+	// Light reports whether the step from before to this state, by an event,
+	// has changed at most Part.
+	Light(before S, ev E) bool
+	// Part returns that part. Its encoding must occur once in the encoding of
+	// the state.
+	Part() any
+}
+
 // MachineOf returns the machine for states S, of a package with events E and
 // effects F.
 func MachineOf[S State[S, E, F], E, F any](kind Kind, p contract.Package[E, F]) Machine {
-	return Machine{
+	m := Machine{
 		Kind: kind,
 		decode: func(raw []byte) (any, error) {
 			var s S
@@ -98,6 +111,11 @@ func MachineOf[S State[S, E, F], E, F any](kind Kind, p contract.Package[E, F]) 
 		decodeEffect: func(name string, body []byte) (Effect, error) { return p.Effects.Decode(name, body) },
 		class:        func(f Effect) contract.Class { return p.Class(f.(F)) },
 	}
+	if _, ok := any(*new(S)).(Light[S, E]); ok {
+		m.light = func(before, after any, ev Event) bool { return after.(Light[S, E]).Light(before.(S), ev.(E)) }
+		m.part = func(state any) any { return state.(Light[S, E]).Part() }
+	}
+	return m
 }
 
 // Register adds machines. It must be called before Run and before any contract

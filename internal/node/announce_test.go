@@ -12,6 +12,7 @@ import (
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/node/directory"
 	"github.com/bitgram/bitgram/internal/testing/tier"
+	"github.com/bitgram/bitgram/internal/wallet"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -31,7 +32,7 @@ func advertiser(t *testing.T) (w *town, agent, other *home) {
 // once is AdvertiseOnce when the wallet and the index have read the chain.
 func (h *home) once() error {
 	for end := time.Now().Add(5 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
-		if err := h.node.AdvertiseOnce(h.town.t.Context(), 10_000); !errors.Is(err, directory.ErrApart) || time.Now().After(end) {
+		if err := h.node.Directory.AdvertiseOnce(h.town.t.Context(), 10_000); !errors.Is(err, directory.ErrApart) || time.Now().After(end) {
 			return err
 		}
 	}
@@ -41,7 +42,7 @@ func (h *home) once() error {
 func (h *home) hinting() (n int) {
 	h.town.t.Helper()
 	hint := hintOf(h.town.t, h)
-	script, err := HintScript(hint)
+	script, err := directory.HintScript(hint)
 	must(h.town.t, err)
 	must(h.town.t, h.node.store.View(h.town.t.Context(), func(tx engine.Tx) error {
 		txs, err := h.node.wallet.Unconfirmed(tx)
@@ -63,7 +64,7 @@ func (h *home) hinting() (n int) {
 func TestAdvertiseOnce(t *testing.T) {
 	w, agent, _ := advertiser(t)
 	balance := func() wire.Sat {
-		b, err := agent.node.Balance(t.Context())
+		b, err := agent.node.Coins.Balance(t.Context())
 		must(t, err)
 		return b.Confirmed + b.Pending
 	}
@@ -79,7 +80,7 @@ func TestAdvertiseOnce(t *testing.T) {
 	if n := agent.hinting(); n != 1 {
 		t.Fatalf("%d payments", n)
 	}
-	_, err := agent.node.Bump(t.Context(), txid, 5_000)
+	_, err := agent.node.Coins.Bump(t.Context(), txid, wallet.Fee{Rate: 5_000})
 	must(t, err)
 	must(t, agent.once())
 	if n := agent.hinting(); n != 1 {
@@ -98,7 +99,7 @@ func TestAdvertiseOnce(t *testing.T) {
 	if n := agent.hinting(); n != 0 || paid <= 0 || paid > 5_000 {
 		t.Fatalf("%d payments wait when one is confirmed, %v paid", n, paid)
 	}
-	if _, err := agent.node.Register(t.Context(), hintOf(t, agent), 0, 0); !errors.Is(err, ErrStands) {
+	if _, err := agent.node.Directory.Register(t.Context(), hintOf(t, agent), 0, wallet.Fee{}); !errors.Is(err, directory.ErrStands) {
 		t.Errorf("registered again: %v", err)
 	}
 	must(t, w.chain.Reorg(t.Context(), 1, w.miner))
@@ -120,30 +121,30 @@ func TestAdvertiseLimit(t *testing.T) {
 	for round := range 20 {
 		needed := wire.Sat(0)
 		for end := time.Now().Add(5 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
-			_, err := other.node.Register(t.Context(), rival, needed, 0)
+			_, err := other.node.Directory.Register(t.Context(), rival, needed, wallet.Fee{})
 			if err == nil {
 				break
 			}
 			var e blockname.Entry
-			if e, needed, err = other.node.Entry(t.Context(), rival); err != nil || time.Now().After(end) {
+			if e, needed, err = other.node.Directory.Entry(t.Context(), rival); err != nil || time.Now().After(end) {
 				t.Fatalf("round %d: %v %v", round, e, err)
 			}
 			needed = max(needed, 1)
 		}
 		w.mine(1)
 		err := agent.once()
-		if errors.Is(err, ErrOutbid) {
-			if trouble := agent.node.HintTrouble(); !errors.Is(trouble, ErrHintLost) || !errors.Is(trouble, ErrOutbid) {
+		if errors.Is(err, directory.ErrOutbid) {
+			if trouble := agent.node.Directory.HintTrouble(); !errors.Is(trouble, directory.ErrHintLost) || !errors.Is(trouble, directory.ErrOutbid) {
 				t.Errorf("the hint is lost, and the node says %v", trouble)
 			}
 			break
 		}
 		must(t, err)
-		must(t, agent.node.HintTrouble())
+		must(t, agent.node.Directory.HintTrouble())
 		bids++
 		w.mine(int(deal.MarginsFor(wire.Regtest).BlocksPerDay))
 	}
-	e, _, err := agent.node.Entry(t.Context(), hintOf(t, agent))
+	e, _, err := agent.node.Directory.Entry(t.Context(), hintOf(t, agent))
 	must(t, err)
 	for _, b := range e {
 		if b.Hint == hintOf(t, agent) && b.Burned > 10_000 {

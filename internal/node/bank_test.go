@@ -11,6 +11,8 @@ import (
 
 	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/contract"
+	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/node/banking"
 	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/penny"
 	"github.com/bitgram/bitgram/wire"
@@ -22,7 +24,7 @@ var taking = bank.Policy{MinValue: 1_000, MaxRungs: 1022, MaxBanks: 100}
 // payee opens a home that takes banks, and passes payments on where fees are set.
 func (w *town) payee(name string, fees *wire.Fees) *home {
 	h := w.home(name, nil)
-	h.cfg.Banking = &Banking{Policy: taking, Fees: fees, Back: 1_000_000}
+	h.cfg.Banking = &banking.Policy{Policy: taking, Fees: fees, Back: 1_000_000}
 	h.cfg.Listen = []string{"/ip4/127.0.0.1/tcp/0"}
 	h.start()
 	h.cfg.Listen = h.node.Addrs()
@@ -35,7 +37,7 @@ func (h *home) peer() bank.Peer { return bank.Peer{Key: h.node.Key(), Addrs: h.n
 // opened opens a bank and mines until both sides have it open.
 func (w *town) opened(from, to *home, value wire.Sat, rungs, perRung uint32) bank.ID {
 	w.t.Helper()
-	id, err := from.node.OpenBank(w.t.Context(), BankTerms{Peer: to.peer(), Value: value, Rungs: rungs, PerRung: perRung, Blocks: 300, MaxFee: 10_000})
+	id, err := from.node.Banks.OpenBank(w.t.Context(), banking.Terms{Peer: to.peer(), Value: value, Rungs: rungs, PerRung: perRung, Blocks: 300, MaxFee: 10_000})
 	must(w.t, err)
 	w.settle()
 	w.mine(int(bank.MarginsFor(wire.Regtest).ConfFor(value)))
@@ -64,7 +66,7 @@ func (w *town) payeeOf(h *home, id bank.ID) bank.Payee {
 
 func (w *town) pay(h *home, id bank.ID, n uint32) bank.Payer {
 	w.t.Helper()
-	p, err := h.node.PayPennies(w.t.Context(), id, n, Streaming{Each: true, Window: 64})
+	p, err := h.node.Banks.PayPennies(w.t.Context(), id, n, banking.Streaming{Each: true, Window: 64})
 	must(w.t, err)
 	return p
 }
@@ -93,7 +95,7 @@ func TestBankAlone(t *testing.T) {
 	if deadline := y.Expiry - wire.Height(y.Margins.Close); y.Spend.Height > deadline {
 		t.Errorf("closed at %d, after %d", y.Spend.Height, deadline)
 	}
-	b, err := to.node.Balance(t.Context())
+	b, err := to.node.Coins.Balance(t.Context())
 	must(t, err)
 	if want := y.Ladder.Share(2) - y.Alone.Fee; b.Confirmed != want {
 		t.Errorf("the payee has %v, not %v", b.Confirmed, want)
@@ -118,9 +120,9 @@ func TestBankTogether(t *testing.T) {
 	w.fund(from, 1_000_000)
 	id := w.opened(from, to, 50_000, 14, 100)
 	w.pay(from, id, 333)
-	must(t, from.node.CloseBank(t.Context(), payerRef(id)))
+	must(t, from.node.Banks.CloseBank(t.Context(), payerRef(id)))
 	w.settle()
-	if _, err := from.node.PayPennies(t.Context(), id, 1, Streaming{}); !errors.Is(err, bank.ErrNotOpen) {
+	if _, err := from.node.Banks.PayPennies(t.Context(), id, 1, banking.Streaming{}); !errors.Is(err, bank.ErrNotOpen) {
 		t.Errorf("a penny after the close was asked for: %v", err)
 	}
 	w.mine(10)
@@ -163,8 +165,8 @@ func TestBankers(t *testing.T) {
 	a := w.opened(from, one, 90_000, 126, 10)
 	b := w.opened(one, two, 90_000, 126, 10)
 	c := w.opened(two, to, 90_000, 126, 10)
-	pay := Payment{To: to.node.Key(), Amount: 20_000_500, Step: 3_000_000, MaxFee: 1_000_000}
-	id, err := from.node.PayTo(t.Context(), pay)
+	pay := banking.Payment{To: to.node.Key(), Amount: 20_000_500, Step: 3_000_000, MaxFee: 1_000_000}
+	id, err := from.node.Banks.PayTo(t.Context(), pay)
 	must(t, err)
 	w.settle()
 	state, err := from.node.Engine().State(t.Context(), sendingRef(id))
@@ -178,7 +180,7 @@ func TestBankers(t *testing.T) {
 	}
 	var earned wire.Msat
 	for _, h := range []*home{one, two} {
-		must(t, h.node.Relays(t.Context(), func(r bank.Relay) error {
+		must(t, h.node.Banks.Relays(t.Context(), func(r bank.Relay) error {
 			earned += r.Fees
 			return nil
 		}))
@@ -191,7 +193,7 @@ func TestBankers(t *testing.T) {
 	}
 	_ = b
 	// A payee that nobody reaches.
-	if _, err := from.node.PayTo(t.Context(), Payment{To: w.payee("stranger", nil).node.Key(), Amount: 1000, MaxFee: 1000}); !errors.Is(err, ErrNoRoute) {
+	if _, err := from.node.Banks.PayTo(t.Context(), banking.Payment{To: w.payee("stranger", nil).node.Key(), Amount: 1000, MaxFee: 1000}); !errors.Is(err, banking.ErrNoRoute) {
 		t.Error(err)
 	}
 }
@@ -205,9 +207,9 @@ func TestBankPair(t *testing.T) {
 	w.fund(a, 1_000_000)
 	w.fund(b, 1_000_000)
 	id := w.opened(a, b, 50_000, 14, 100)
-	back, err := a.node.AskPair(t.Context(), id, 40_000)
+	back, err := a.node.Banks.AskPair(t.Context(), id, 40_000)
 	must(t, err)
-	if again, err := a.node.AskPair(t.Context(), id, 40_000); err != nil || again != back {
+	if again, err := a.node.Banks.AskPair(t.Context(), id, 40_000); err != nil || again != back {
 		t.Errorf("%v, %v", again, err)
 	}
 	w.settle()
@@ -238,6 +240,7 @@ func TestFalsePennies(t *testing.T) {
 		t.Helper()
 		till, err := service(to).Till(ctx, id)
 		if err == nil {
+			defer till.Close()
 			var list []byte
 			for _, y := range pennies {
 				list = c.Encode(list, y)
@@ -272,8 +275,16 @@ func TestFalsePennies(t *testing.T) {
 		t.Errorf("right after a false one: %v", got)
 	}
 	time.Sleep(2 * time.Second) // as long as a bank waits after a false penny
-	if got := code(u.At(all - 600)); got != wire.OK {
-		t.Errorf("a jump over rungs: %v", got)
+	if got := code(u.At(all - 10 - wire.MaxSkip - 1)); got != wire.TooBig {
+		t.Errorf("a jump too far: %v", got)
+	}
+	var jumps []penny.Penny
+	for n := uint32(10); n < 600; {
+		n = min(n+wire.MaxSkip, 600)
+		jumps = append(jumps, u.At(all-n))
+	}
+	if got := code(jumps...); got != wire.OK {
+		t.Errorf("jumps over rungs: %v", got)
 	}
 	if y := w.payeeOf(to, id); y.Count() != 600 || contract.Lock(y.Secret(6)) == ([20]byte{}) {
 		t.Errorf("%d pennies", y.Count())
@@ -345,7 +356,7 @@ func TestBankRestoredPayee(t *testing.T) {
 	if y := w.payeeOf(to, id); y.Count() != 100 || y.State() != bank.StateStopped {
 		t.Fatalf("%d pennies, %s", y.Count(), y.State())
 	}
-	p, err := from.node.PayPennies(t.Context(), id, 10, Streaming{Each: true})
+	p, err := from.node.Banks.PayPennies(t.Context(), id, 10, banking.Streaming{Each: true})
 	if err == nil || p.Acked != 350 || p.PayeeWhy == "" {
 		t.Errorf("a restored payee takes pennies: %v, %d acknowledged", err, p.Acked)
 	}
@@ -374,12 +385,12 @@ func TestFundingWaitsForBackup(t *testing.T) {
 	}
 	from.start()
 	w.mine(1)
-	_, script, err := from.node.NewAddress(t.Context())
+	_, script, err := from.node.Coins.NewAddress(t.Context())
 	must(t, err)
 	_, err = w.chain.Faucet(t.Context(), script, 1_000_000)
 	must(t, err)
 	w.mine(1)
-	id, err := from.node.OpenBank(t.Context(), BankTerms{Peer: to.peer(), Value: 50_000, Rungs: 14, PerRung: 100, Blocks: 300, MaxFee: 10_000})
+	id, err := from.node.Banks.OpenBank(t.Context(), banking.Terms{Peer: to.peer(), Value: 50_000, Rungs: 14, PerRung: 100, Blocks: 300, MaxFee: 10_000})
 	must(t, err)
 	for end := time.Now().Add(5 * time.Minute); w.payer(from, id).Phase != bank.PayerPublishing; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
@@ -388,7 +399,7 @@ func TestFundingWaitsForBackup(t *testing.T) {
 	}
 	_, err = w.chain.Mine(t.Context(), 2, w.miner)
 	must(t, err)
-	if b, err := from.node.Balance(t.Context()); err != nil || b.Pending != 0 || b.Locked == 0 {
+	if b, err := from.node.Coins.Balance(t.Context()); err != nil || b.Pending != 0 || b.Locked == 0 {
 		t.Errorf("%+v, %v", b, err)
 	}
 	away.Store(false)
@@ -397,4 +408,16 @@ func TestFundingWaitsForBackup(t *testing.T) {
 	if p := w.payer(from, id); p.State() != bank.StateOpen {
 		t.Errorf("%s: %s", p.State(), p.Failure)
 	}
+}
+
+// closeTogether has a payee close several banks in one step of its engine, so
+// that they share a transaction, whatever the scheduler does.
+func closeTogether(t *testing.T, h *home, ids ...bank.ID) {
+	t.Helper()
+	var list []engine.Delivery
+	for _, id := range ids {
+		list = append(list, engine.Delivery{Ref: payeeRef(id), Event: bank.CloseWanted{}})
+	}
+	_, err := h.node.Engine().TellAll(t.Context(), list)
+	must(t, err)
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/bitgram/bitgram/internal/bank"
+	"github.com/bitgram/bitgram/internal/node/banking"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -25,7 +26,7 @@ func BenchmarkPennies(b *testing.B) {
 	}
 	var ids []bank.ID
 	for range banks {
-		id, err := from.node.OpenBank(b.Context(), BankTerms{Peer: to.peer(), Value: 50_000, Rungs: 126, PerRung: 10_000, Blocks: 1000, MaxFee: 10_000})
+		id, err := from.node.Banks.OpenBank(b.Context(), banking.Terms{Peer: to.peer(), Value: 50_000, Rungs: 126, PerRung: 10_000, Blocks: 1000, MaxFee: 10_000})
 		must(b, err)
 		ids = append(ids, id)
 	}
@@ -49,7 +50,7 @@ func BenchmarkPennies(b *testing.B) {
 				began := time.Now()
 				for _, id := range ids[:n] {
 					wg.Go(func() {
-						_, err := from.node.PayPennies(b.Context(), id, each, Streaming{Each: true, Window: window})
+						_, err := from.node.Banks.PayPennies(b.Context(), id, each, banking.Streaming{Each: true, Window: window})
 						must(b, err)
 					})
 				}

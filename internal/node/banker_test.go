@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/bitgram/bitgram/internal/bank"
+	"github.com/bitgram/bitgram/internal/node/banking"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/wire"
@@ -37,7 +38,7 @@ func road(t *testing.T, steals *thief) (w *town, from, banker, to *home, first, 
 	fees := &wire.Fees{Base: 100, PPM: 1000}
 	from, to = w.home("payer", nil), w.payee("payee", nil)
 	banker = w.home("banker", nil)
-	banker.cfg.Banking = &Banking{Policy: taking, Fees: fees}
+	banker.cfg.Banking = &banking.Policy{Policy: taking, Fees: fees}
 	banker.cfg.Listen = []string{"/ip4/127.0.0.1/tcp/0"}
 	if steals != nil {
 		steals.n = func() *Node { return banker.node }
@@ -72,7 +73,7 @@ func TestBankerHoldsOneStep(t *testing.T) {
 	f := &thief{from: 3}
 	w, from, _, to, first, second := road(t, f)
 	const step = wire.Msat(2_000_000)
-	id, err := from.node.PayTo(t.Context(), Payment{To: to.node.Key(), Amount: 10 * step, Step: step, MaxFee: 1_000_000})
+	id, err := from.node.Banks.PayTo(t.Context(), banking.Payment{To: to.node.Key(), Amount: 10 * step, Step: step, MaxFee: 1_000_000})
 	must(t, err)
 	for end := time.Now().Add(5 * time.Minute); f.steps.Load() < 3; time.Sleep(10 * time.Millisecond) { // it is asked again, and again
 		if time.Now().After(end) {
@@ -93,7 +94,7 @@ func TestBankerHoldsOneStep(t *testing.T) {
 		t.Errorf("the payee counts %v", y.Assigned)
 	}
 	// No other payment goes through it.
-	other, err := from.node.PayTo(t.Context(), Payment{To: to.node.Key(), Amount: step, Step: step, MaxFee: 1_000_000})
+	other, err := from.node.Banks.PayTo(t.Context(), banking.Payment{To: to.node.Key(), Amount: step, Step: step, MaxFee: 1_000_000})
 	must(t, err)
 	for end := time.Now().Add(5 * time.Minute); w.sending(from, other).State() == "paying"; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
@@ -103,7 +104,7 @@ func TestBankerHoldsOneStep(t *testing.T) {
 	if s := w.sending(from, other); s.Asked != 0 || s.State() != "ended" {
 		t.Errorf("a second payment: %s, %v asked: %s", s.State(), s.Asked, s.Why)
 	}
-	must(t, from.node.EndPayment(t.Context(), id))
+	must(t, from.node.Banks.EndPayment(t.Context(), id))
 }
 
 // TestBankerDies: a banker that dies costs time; it goes on from its files with the
@@ -112,12 +113,12 @@ func TestBankerDies(t *testing.T) {
 	tier.NotShort(t)
 	w, from, banker, to, _, second := road(t, nil)
 	must(t, banker.node.Close())
-	id, err := from.node.PayTo(t.Context(), Payment{To: to.node.Key(), Amount: 5_000_000, Step: 2_000_000, MaxFee: 1_000_000})
-	if !errors.Is(err, ErrNoRoute) {
+	id, err := from.node.Banks.PayTo(t.Context(), banking.Payment{To: to.node.Key(), Amount: 5_000_000, Step: 2_000_000, MaxFee: 1_000_000})
+	if !errors.Is(err, banking.ErrNoRoute) {
 		t.Fatalf("%v, %v", id, err)
 	}
 	banker.start()
-	if id, err = from.node.PayTo(t.Context(), Payment{To: to.node.Key(), Amount: 5_000_000, Step: 500_000, MaxFee: 1_000_000}); err != nil {
+	if id, err = from.node.Banks.PayTo(t.Context(), banking.Payment{To: to.node.Key(), Amount: 5_000_000, Step: 500_000, MaxFee: 1_000_000}); err != nil {
 		t.Fatal(err)
 	}
 	for end := time.Now().Add(5 * time.Minute); w.sending(from, id).Index < 2; time.Sleep(time.Millisecond) {
@@ -146,7 +147,7 @@ func TestPayeeAway(t *testing.T) {
 	delete(w.homes, "payee")
 	key, err := KeyOf(to.cfg.Seed)
 	must(t, err)
-	id, err := from.node.PayTo(t.Context(), Payment{To: key, Amount: 2_000_000, Step: 1_000_000, MaxFee: 1_000_000})
+	id, err := from.node.Banks.PayTo(t.Context(), banking.Payment{To: key, Amount: 2_000_000, Step: 1_000_000, MaxFee: 1_000_000})
 	must(t, err)
 	for end := time.Now().Add(5 * time.Minute); !w.sending(from, id).Ended; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
@@ -162,7 +163,7 @@ func TestPayeeAway(t *testing.T) {
 	}
 	to.start()
 	w.homes["payee"] = to
-	must(t, from.node.ResumePayment(t.Context(), id))
+	must(t, from.node.Banks.ResumePayment(t.Context(), id))
 	for end := time.Now().Add(5 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		s := w.sending(from, id)
 		if s.Done() {

@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"context"
+	"errors"
 	"sync/atomic"
 	"testing"
 
@@ -14,7 +15,10 @@ import (
 	"github.com/bitgram/bitgram/internal/chain/devchain"
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/deal"
+	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/node/banking"
 	"github.com/bitgram/bitgram/internal/testing/tier"
+	"github.com/bitgram/bitgram/internal/wallet"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -24,6 +28,9 @@ type moving struct {
 	rate atomic.Int64
 	hold atomic.Bool
 	low  atomic.Bool // it refuses all fees as too low
+	// rises is the estimate from the next broadcast on, which is refused as too
+	// low; 0: none.
+	rises atomic.Int64
 }
 
 func (m *moving) FeeRate(context.Context, int) (wire.SatPerKVB, error) {
@@ -31,6 +38,10 @@ func (m *moving) FeeRate(context.Context, int) (wire.SatPerKVB, error) {
 }
 
 func (m *moving) Broadcast(ctx context.Context, tx *btcwire.MsgTx) error {
+	if r := m.rises.Swap(0); r > 0 {
+		m.rate.Store(r)
+		return chain.ErrFeeTooLow
+	}
 	if m.low.Load() {
 		return chain.ErrFeeTooLow
 	}
@@ -51,18 +62,18 @@ func TestCloseFee(t *testing.T) {
 	m := &moving{Backend: to.cfg.Chain}
 	m.rate.Store(1000)
 	to.cfg.Chain = m
-	to.cfg.Banking = &Banking{Policy: taking}
+	to.cfg.Banking = &banking.Policy{Policy: taking}
 	to.cfg.Listen = []string{"/ip4/127.0.0.1/tcp/0"}
 	to.start()
 	w.mine(1)
 	w.fund(from, 1_000_000)
-	id, err := from.node.OpenBank(t.Context(), BankTerms{Peer: to.peer(), Value: 10_000, Rungs: 14, PerRung: 100, Blocks: 90, MaxFee: 10_000})
+	id, err := from.node.Banks.OpenBank(t.Context(), banking.Terms{Peer: to.peer(), Value: 10_000, Rungs: 14, PerRung: 100, Blocks: 90, MaxFee: 10_000})
 	must(t, err)
 	w.settle()
 	w.mine(3)
 	w.pay(from, id, 1400)
 	m.hold.Store(true)
-	must(t, to.node.CloseBank(t.Context(), payeeRef(id)))
+	must(t, to.node.Banks.CloseBank(t.Context(), payeeRef(id)))
 	w.settle()
 	y := w.payeeOf(to, id)
 	share := y.Ladder.Share(14)
@@ -114,7 +125,7 @@ func TestFeeTooLow(t *testing.T) {
 	m := &moving{Backend: to.cfg.Chain}
 	m.rate.Store(1000)
 	to.cfg.Chain = m
-	to.cfg.Banking = &Banking{Policy: taking}
+	to.cfg.Banking = &banking.Policy{Policy: taking}
 	to.cfg.Listen = []string{"/ip4/127.0.0.1/tcp/0"}
 	to.start()
 	w.mine(1)
@@ -123,8 +134,7 @@ func TestFeeTooLow(t *testing.T) {
 	w.pay(from, a, 1400)
 	w.pay(from, b, 1400)
 	m.low.Store(true)
-	must(t, to.node.CloseBank(t.Context(), payeeRef(a)))
-	must(t, to.node.CloseBank(t.Context(), payeeRef(b)))
+	closeTogether(t, to, a, b)
 	w.settle()
 	w.mine(2)
 	m.low.Store(false)
@@ -150,13 +160,13 @@ func TestMarkets(t *testing.T) {
 			payer.start()
 			const purse = 1_000_000
 			w.fund(sender, 2*purse)
-			addr, _, err := payer.node.NewAddress(t.Context())
+			addr, _, err := payer.node.Coins.NewAddress(t.Context())
 			must(t, err)
-			_, err = sender.node.Pay(t.Context(), addr, purse, 0)
+			_, err = sender.node.Coins.Pay(t.Context(), addr, purse, wallet.Fee{})
 			must(t, err)
 			w.mine(1)
 			open := func() bank.ID {
-				id, err := payer.node.OpenBank(t.Context(), BankTerms{Peer: payee.peer(), Value: 200_000, Rungs: 14, PerRung: 100, Blocks: 90, MaxFee: 50_000})
+				id, err := payer.node.Banks.OpenBank(t.Context(), banking.Terms{Peer: payee.peer(), Value: 200_000, Rungs: 14, PerRung: 100, Blocks: 90, MaxFee: 50_000})
 				must(t, err)
 				w.settle()
 				return id
@@ -170,7 +180,7 @@ func TestMarkets(t *testing.T) {
 			must(t, w.chain.SetPolicy(t.Context(), after))
 			w.mine(4)
 			w.pay(payer, paid, 700)
-			must(t, payee.node.CloseBank(t.Context(), payeeRef(paid)))
+			must(t, payee.node.Banks.CloseBank(t.Context(), payeeRef(paid)))
 			w.settle()
 			var s deal.Sender
 			for blocks := 0; ; blocks++ {
@@ -194,7 +204,7 @@ func TestMarkets(t *testing.T) {
 			earned := wire.Sat(0)
 			for name, h := range w.homes {
 				if h.cfg.Policy != nil {
-					b, err := h.node.Balance(t.Context())
+					b, err := h.node.Coins.Balance(t.Context())
 					must(t, err)
 					earned += b.Confirmed
 					t.Logf("%s has %v", name, b.Confirmed)
@@ -220,4 +230,109 @@ var markets = []struct {
 	{"1 sat per vB, Bitcoin Core 29", devchain.Policy{Relay: 1000, Increment: 1000, Market: 1000, Lag: 2}},
 	{"2 sat per vB", devchain.Policy{Relay: 1000, Increment: 1000, Market: 2000, Lag: 2}},
 	{"50 sat per vB, a full mempool", devchain.Policy{Relay: 1000, Increment: 1000, Full: 20_000, Market: 50_000, Lag: 2}},
+}
+
+// TestRateOfTheMoment: payments follow the estimate between two blocks, an absurd
+// one is not believed, and a payment that was too low by then is built once more.
+func TestRateOfTheMoment(t *testing.T) {
+	w := emptyTown(t)
+	h := w.home("payer", nil)
+	m := &moving{Backend: h.cfg.Chain}
+	m.rate.Store(1000)
+	h.cfg.Chain = m
+	h.start()
+	w.mine(1)
+	w.fund(h, 1_000_000)
+	addr, _, err := h.node.Coins.NewAddress(t.Context())
+	must(t, err)
+	fee := func(tx *btcwire.MsgTx) (rate int64) {
+		t.Helper()
+		must(t, h.node.store.View(t.Context(), func(x engine.Tx) error {
+			fee, _, size, err := h.node.wallet.(*wallet.Wallet).Cost(x, contract.Txid(tx))
+			rate = int64(fee) * 1000 / size
+			return err
+		}))
+		return rate
+	}
+	m.rate.Store(20_000) // no block since
+	tx, err := h.node.Coins.Pay(t.Context(), addr, 100_000, wallet.Fee{})
+	must(t, err)
+	if got := fee(tx); got < 20_000 || got > 20_200 {
+		t.Errorf("it pays %d sat/kvB", got)
+	}
+	bumped, err := h.node.Coins.Bump(t.Context(), contract.Txid(tx), wallet.Fee{})
+	must(t, err)
+	if got := fee(bumped); got < 21_000 || got > 21_200 {
+		t.Errorf("bumped, it pays %d sat/kvB", got)
+	}
+	w.mine(1)
+	m.rate.Store(1 << 40)
+	if _, err := h.node.Coins.Pay(t.Context(), addr, 1000, wallet.Fee{}); !errors.Is(err, wallet.ErrFee) {
+		t.Errorf("an absurd estimate: %v", err)
+	}
+	w.mine(1)
+	if got := h.node.Engine().FeeRate(); got != chain.MaxEstimate {
+		t.Errorf("the engine believes %d sat/kvB", got)
+	}
+	// The first of two tries is refused as too low; the rate is asked for again.
+	m.rate.Store(2000)
+	m.rises.Store(3000)
+	if tx, err = h.node.Coins.Pay(t.Context(), addr, 100_000, wallet.Fee{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := fee(tx); got < 3000 || got > 3100 {
+		t.Errorf("the second try pays %d sat/kvB", got)
+	}
+}
+
+// filling is a chain whose node's mempool fills when it is asked for its policy.
+type filling struct {
+	chain.Backend
+	fill atomic.Pointer[func()]
+}
+
+func (f *filling) Fees(ctx context.Context) (chain.Fees, error) {
+	if fill := f.fill.Swap(nil); fill != nil {
+		(*fill)()
+	}
+	return f.Backend.Fees(ctx)
+}
+
+// TestFeeRises: the node's minimum rises between the quotes and the funding. The
+// funding is not signed; the message asks again and is paid for at the new rate.
+func TestFeeRises(t *testing.T) {
+	p := devchain.Policy{Relay: 100, Increment: 1000, Market: 1000}
+	w := newTown(t, 3, devchain.WithPolicy(p))
+	h := w.homes["sender"]
+	w.fund(h, 1_000_000)
+	must(t, h.node.Close())
+	f := &filling{Backend: h.cfg.Chain}
+	h.cfg.Chain = f
+	h.open()
+	must(t, h.node.Coins.Synced(t.Context()))
+	fill := func() {
+		p.Full, p.Market = 5000, 5000
+		must(t, w.chain.SetPolicy(t.Context(), p))
+	}
+	f.fill.Store(&fill)
+	ref := w.send([]byte("at last"), wire.PerAgent)
+	state, err := h.node.Engine().State(t.Context(), ref)
+	must(t, err)
+	s := state.(deal.Sender)
+	if s.Phase != deal.SenderPublished || s.Attempt != 1 {
+		t.Fatalf("%v in attempt %d: %s", s.Phase, s.Attempt, s.Failure)
+	}
+	must(t, h.node.store.View(t.Context(), func(x engine.Tx) error {
+		fee, _, size, err := h.node.wallet.(*wallet.Wallet).Cost(x, s.Txid)
+		if fee < wire.SatPerKVB(5000).Fee(size) {
+			t.Errorf("the funding pays %v for %d vB", fee, size)
+		}
+		return err
+	}))
+	w.mine(1)
+	b, err := h.node.Coins.Balance(t.Context())
+	must(t, err)
+	if b.Locked != 0 || b.Pending != 0 {
+		t.Errorf("%+v", b)
+	}
 }

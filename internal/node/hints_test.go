@@ -11,15 +11,18 @@ import (
 
 	"github.com/bitgram/bitgram/blockname"
 	"github.com/bitgram/bitgram/internal/deal"
+	"github.com/bitgram/bitgram/internal/node/delivery"
+	"github.com/bitgram/bitgram/internal/node/directory"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/internal/testing/tier"
+	"github.com/bitgram/bitgram/internal/wallet"
 	"github.com/bitgram/bitgram/wire"
 )
 
 // hintOf is an agent's own hint.
 func hintOf(t testing.TB, h *home) blockname.Hint {
 	t.Helper()
-	hint, err := h.node.Hint()
+	hint, err := h.node.Directory.Hint()
 	must(t, err)
 	return hint
 }
@@ -52,25 +55,25 @@ func TestOnlyTheChain(t *testing.T) {
 	w.fund(rich, 1_000_000)
 	register := func(h blockname.Hint, burn wire.Sat) {
 		t.Helper()
-		_, err := rich.node.Register(t.Context(), h, burn, 0)
+		_, err := rich.node.Directory.Register(t.Context(), h, burn, wallet.Fee{})
 		must(t, err)
 		w.mine(1)
 	}
 	// Nobody listens there; somebody else does; a name that leads nowhere.
-	register(blockname.Hint{Kind: blockname.TLD, Name: TLD, DHT: "00", Addr: netip.MustParseAddrPort("127.0.0.1:1")}, 30_000)
+	register(blockname.Hint{Kind: blockname.TLD, Name: directory.TLD, DHT: "00", Addr: netip.MustParseAddrPort("127.0.0.1:1")}, 30_000)
 	false1 := hintOf(t, list[0])
 	false1.DHT = strings.Repeat("0", 16)
 	register(false1, 20_000)
-	register(blockname.Hint{Kind: blockname.Seed, Name: TLD, DHT: "ab", Multiaddr: "/dns/nowhere.invalid/tcp/4001"}, 10_000)
+	register(blockname.Hint{Kind: blockname.Seed, Name: directory.TLD, DHT: "ab", Multiaddr: "/dns/nowhere.invalid/tcp/4001"}, 10_000)
 	for i, h := range list[:4] {
 		register(hintOf(t, h), wire.Sat(i))
 	}
 	for _, name := range []string{"sender", "recipient"} {
 		w.openApart(name, nil)
-		must(t, w.homes[name].node.WaitNetwork(t.Context()))
+		must(t, w.homes[name].node.Directory.WaitNetwork(t.Context()))
 	}
 	w.fund(w.homes["sender"], 1_000_000)
-	got := w.homes["sender"].node.DHT(false).Hinted()
+	got := w.homes["sender"].node.Directory.DHT(false).Hinted()
 	if len(got) != 4 {
 		t.Errorf("hinted: %v", got)
 	}
@@ -79,7 +82,7 @@ func TestOnlyTheChain(t *testing.T) {
 		for _, h := range list {
 			id, err := p2p.PeerID(h.node.Key())
 			must(t, err)
-			if near, err := w.homes["sender"].node.Closest(t.Context(), []byte(id)); err == nil && len(near) > 0 && near[0].Ad.Agent == h.node.Key() {
+			if near, err := w.homes["sender"].node.Directory.Closest(t.Context(), []byte(id)); err == nil && len(near) > 0 && near[0].Ad.Agent == h.node.Key() {
 				found++
 			}
 		}
@@ -92,7 +95,7 @@ func TestOnlyTheChain(t *testing.T) {
 	}
 	body := []byte("from the chain alone")
 	for end := time.Now().Add(5 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
-		_, err := w.homes["sender"].node.Send(t.Context(), Letter{To: w.homes["recipient"].node.Key(), Body: bytes.NewReader(body), Agents: 3, MaxCost: 100_000, Blocks: 24})
+		_, err := w.homes["sender"].node.Delivery.Send(t.Context(), delivery.Letter{To: w.homes["recipient"].node.Key(), Body: bytes.NewReader(body), Agents: 3, MaxCost: 100_000, Blocks: 24})
 		if err == nil {
 			break
 		}

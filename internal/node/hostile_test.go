@@ -16,6 +16,7 @@ import (
 	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/node/banking"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/penny"
@@ -46,7 +47,7 @@ func TestReserveIsBelievedToALimit(t *testing.T) {
 	fees := &wire.Fees{Base: 100, PPM: 1000}
 	from, one := w.home("payer", nil), w.payee("one", fees)
 	two := w.home("two", nil)
-	two.cfg.Banking = &Banking{Policy: taking, Fees: fees}
+	two.cfg.Banking = &banking.Policy{Policy: taking, Fees: fees}
 	two.cfg.Listen = []string{"/ip4/127.0.0.1/tcp/0"}
 	two.cfg.ServeBanks = func(b p2p.Banks) p2p.Banks { return greedy{b} }
 	two.start()
@@ -60,7 +61,7 @@ func TestReserveIsBelievedToALimit(t *testing.T) {
 	w.opened(from, one, 90_000, 126, 10)
 	second := w.opened(one, two, 90_000, 126, 10)
 	w.opened(two, to, 90_000, 126, 10)
-	id, err := from.node.PayTo(t.Context(), Payment{To: to.node.Key(), Amount: 10_000, Step: 10_000, MaxFee: 1_000_000})
+	id, err := from.node.Banks.PayTo(t.Context(), banking.Payment{To: to.node.Key(), Amount: 10_000, Step: 10_000, MaxFee: 1_000_000})
 	must(t, err)
 	for end := time.Now().Add(5 * time.Minute); !w.sending(from, id).Ended; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
@@ -137,7 +138,11 @@ func TestBankOpenedAgain(t *testing.T) {
 	must(t, err)
 	s := w.payeeOf(to, id)
 	c := s.Chain()
-	must(t, till.Check(c.Encode(nil, penny.NewPurse(bank.Pence(root, 140)).At(0))))
+	purse, list := penny.NewPurse(bank.Pence(root, 140)), []byte(nil)
+	for _, seq := range []uint32{100, 50, 0} {
+		list = c.Encode(list, purse.At(seq))
+	}
+	must(t, till.Check(list))
 	if _, err := till.Keep(t.Context()); err == nil {
 		t.Error("pennies under false locks are taken")
 	}
@@ -222,7 +227,7 @@ func TestPairLimit(t *testing.T) {
 	w.settle()
 	w.mine(3)
 	var held wire.Sat
-	must(t, b.node.Payers(t.Context(), func(p bank.Payer) error {
+	must(t, b.node.Banks.Payers(t.Context(), func(p bank.Payer) error {
 		if p.State() != bank.StateFailed {
 			held += p.Ladder.Value
 		}
@@ -246,7 +251,7 @@ func TestResumeAfterRestore(t *testing.T) {
 	key := to.node.Key()
 	must(t, to.node.Close())
 	delete(w.homes, "payee")
-	pay, err := from.node.PayTo(t.Context(), Payment{To: key, Amount: 50_000_000})
+	pay, err := from.node.Banks.PayTo(t.Context(), banking.Payment{To: key, Amount: 50_000_000})
 	must(t, err)
 	saved := from.save("old")
 	to.start()
@@ -262,7 +267,7 @@ func TestResumeAfterRestore(t *testing.T) {
 	until("it is not paid", func() bool { return w.sending(from, pay).Done() })
 	before := w.payeeOf(to, id)
 	from.lose(saved)
-	must(t, from.node.ResumePayment(t.Context(), pay))
+	must(t, from.node.Banks.ResumePayment(t.Context(), pay))
 	until("it does not end again", func() bool { return w.sending(from, pay).Ended })
 	if s := w.sending(from, pay); !s.Done() {
 		t.Errorf("%s: %s", s.State(), s.Why)
@@ -292,23 +297,22 @@ func TestPayeeThatAcknowledgesNothing(t *testing.T) {
 	h, err := libp2p.New(libp2p.Identity(key), libp2p.ListenAddrStrings(listen...))
 	must(t, err)
 	defer h.Close()
-	h.SetStreamHandler("/bitgram/pennies/1", func(st network.Stream) {
-		var hello wire.BankHello
-		if wire.ReadFrame(st, &hello) != nil {
+	h.SetStreamHandler("/bitgram/pennies/3", func(st network.Stream) {
+		var f wire.PayerFrame
+		if wire.WriteFrame(st, &wire.Reply{}) != nil || wire.ReadFrame(st, &f) != nil {
 			return
 		}
 		var s wire.BankState
 		c := y.Chain()
 		copy(s.Known[:], c.Encode(nil, y.Known))
-		_ = wire.WriteFrame(st, &wire.Reply{})
-		_ = wire.WriteFrame(st, &s)
-		for wire.WriteFrame(st, &wire.Taken{Seq: y.Known.Seq}) == nil {
+		_ = wire.WriteFrame(st, &wire.PayeeFrame{Lane: f.Lane, State: []wire.BankState{s}})
+		for wire.WriteFrame(st, &wire.PayeeFrame{Lane: f.Lane, Taken: []wire.Taken{{Seq: y.Known.Seq}}}) == nil {
 			time.Sleep(10 * time.Millisecond)
 		}
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	if _, err := from.node.PayPennies(ctx, id, 10, Streaming{Each: true, Window: 4}); !errors.Is(err, bank.ErrBadBank) {
+	if _, err := from.node.Banks.PayPennies(ctx, id, 10, banking.Streaming{Each: true, Window: 4}); !errors.Is(err, bank.ErrBadBank) {
 		t.Errorf("%v", err)
 	}
 	delete(w.homes, "payer") // its order is never carried out: it does not come to rest

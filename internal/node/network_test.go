@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/bitgram/bitgram/internal/deal"
+	"github.com/bitgram/bitgram/internal/node/delivery"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/seal"
@@ -38,7 +39,7 @@ func TestHoldings(t *testing.T) {
 	for end := time.Now().Add(5 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
 		var mu sync.Mutex
 		got := map[wire.Key]bool{}
-		n.Holders(t.Context(), sec, func(c deal.Candidate) {
+		n.Delivery.Holders(t.Context(), sec, func(c deal.Candidate) {
 			mu.Lock()
 			defer mu.Unlock()
 			got[c.Agent] = true
@@ -70,7 +71,7 @@ func TestCrowdedPlace(t *testing.T) {
 	must(t, r.node.Close())
 	delete(w.homes, "recipient")
 	body := []byte("found in the crowd")
-	ref, err := w.homes["sender"].node.Send(t.Context(), Letter{To: to, Body: bytes.NewReader(body), Agents: 3, MaxCost: 100_000, Blocks: 24})
+	ref, err := w.homes["sender"].node.Delivery.Send(t.Context(), delivery.Letter{To: to, Body: bytes.NewReader(body), Agents: 3, MaxCost: 100_000, Blocks: 24})
 	must(t, err)
 	w.settle()
 	state, err := w.homes["sender"].node.Engine().State(t.Context(), ref)

@@ -36,7 +36,7 @@ type Config struct {
 	Policy *deal.Policy
 	// Banking makes the node a payee of penny banks, which also listens; nil
 	// for a payer only.
-	Banking *Banking
+	Banking *banking.Policy
 	// MaxMessage is the largest sealed copy that is fetched for this home, in
 	// bytes; 0 means no limit except the format's.
 	MaxMessage uint64
@@ -49,7 +49,10 @@ type Config struct {
 	Hints *wire.Height
 	// Advertise, if set, puts an agent's own hint on the chain, and again if
 	// its address changes or another bid takes its place. It requires Hints.
-	Advertise *Advertise
+	Advertise *directory.Advertise
+	// Gap is the number of unused addresses that the wallet watches on each
+	// branch; at least wallet.GapLimit.
+	Gap int
 	// Birthday returns the height from which a new home follows the chain; nil
 	// means from the beginning.
 	Birthday func(context.Context) (wire.Height, error)
@@ -77,10 +80,10 @@ type Config struct {
 
 // Node is one party, with its rooms and the parts that they share.
 type Node struct {
-	*coins.Coins
-	*directory.Directory
-	*delivery.Delivery
-	*banking.Banks
+	Coins     *coins.Coins
+	Directory *directory.Directory
+	Delivery  *delivery.Delivery
+	Banks     *banking.Banks
 
 	cfg      Config
 	identity wire.Secret
@@ -122,7 +125,7 @@ func Open(cfg Config) (n *Node, err error) {
 		return nil, err
 	}
 	n.self = wire.XOnly(priv.PubKey())
-	if n.wallet, err = wallet.New(cfg.Seed, cfg.Chain.Params()); err != nil {
+	if n.wallet, err = wallet.New(cfg.Seed, cfg.Chain.Params(), cfg.Gap); err != nil {
 		return nil, err
 	}
 	if n.files, err = disk.Open(cfg.Dir, slices.Concat(agent.Dirs, delivery.Dirs)...); err != nil {
@@ -157,7 +160,7 @@ func (n *Node) open(ctx context.Context, cfg Config) (err error) {
 	if n.Directory, err = directory.New(ctx, dir); err != nil {
 		return err
 	}
-	if n.calls, err = cfg.Host(p2p.Config{Log: n.log, DHT: n.DHT(false)}); err != nil {
+	if n.calls, err = cfg.Host(p2p.Config{Log: n.log, DHT: n.Directory.DHT(false)}); err != nil {
 		return err
 	}
 	n.Directory.Call(n.calls)
@@ -167,7 +170,7 @@ func (n *Node) open(ctx context.Context, cfg Config) (err error) {
 		return err
 	}
 	if n.agent, err = agent.New(ctx, agent.Config{Identity: n.identity, Self: n.self, Margins: n.margins, Policy: cfg.Policy, Store: n.store, Files: n.files,
-		Engine: n.engine, Coins: n.Coins, Serves: n.Serves, Log: n.log}); err != nil {
+		Engine: n.engine, Coins: n.Coins, Serves: n.Directory.Serves, Log: n.log}); err != nil {
 		return err
 	}
 	n.Banks = banking.New(banking.Config{Network: cfg.Network, Identity: n.identity, Self: n.self, Policy: cfg.Banking, Store: n.store,
@@ -179,6 +182,9 @@ func (n *Node) open(ctx context.Context, cfg Config) (err error) {
 		n.engine.Register(m.Machine)
 	}
 	n.engine.Follow(n.Coins, n.Delivery)
+	if err := n.checkGeneration(ctx); err != nil {
+		return err
+	}
 	if err := n.restored(ctx); err != nil {
 		return err
 	}
@@ -190,7 +196,7 @@ func (n *Node) listen(ctx context.Context, cfg Config) (err error) {
 	if cfg.Policy == nil && cfg.Banking == nil {
 		return nil
 	}
-	host := p2p.Config{Identity: n.identity, Listen: cfg.Listen, Log: n.log, DHT: n.DHT(cfg.Policy != nil)}
+	host := p2p.Config{Identity: n.identity, Listen: cfg.Listen, Log: n.log, DHT: n.Directory.DHT(cfg.Policy != nil)}
 	if cfg.Policy != nil {
 		host.Serve = n.agent
 		if cfg.Serve != nil {
@@ -207,7 +213,7 @@ func (n *Node) listen(ctx context.Context, cfg Config) (err error) {
 		return err
 	}
 	n.Banks.Listen(n.host)
-	if err := n.Directory.Listen(ctx, n.host); errors.Is(err, ErrNoAddress) {
+	if err := n.Directory.Listen(ctx, n.host); errors.Is(err, directory.ErrNoAddress) {
 		n.log.Warn("other nodes cannot find this agent", "err", err)
 	} else if err != nil {
 		return err
@@ -258,6 +264,7 @@ func (n *Node) Start() {
 		}
 	})
 	n.running.Go(func() { n.Directory.Run(ctx) })
+	n.running.Go(func() { n.generations(ctx) })
 	n.running.Go(func() { n.Coins.Watch(ctx) })
 }
 
@@ -275,6 +282,9 @@ func (n *Node) Close() error {
 	err = errors.Join(err, n.calls.Close())
 	n.running.Wait()
 	err = errors.Join(err, n.err, n.Directory.Save(context.Background()))
+	if n.err == nil {
+		err = errors.Join(err, n.nextGeneration(context.Background()))
+	}
 	return errors.Join(err, n.store.Close())
 }
 
@@ -357,7 +367,7 @@ func (n *Node) machines() (list []machine) {
 }
 
 // Stored reports on the agent.
-func (n *Node) Stored(ctx context.Context) (Stored, error) { return n.agent.Stored(ctx) }
+func (n *Node) Stored(ctx context.Context) (agent.Stored, error) { return n.agent.Stored(ctx) }
 
 // Banking returns the node's policy as a payee, or nil.
-func (n *Node) Banking() *Banking { return n.cfg.Banking }
+func (n *Node) Banking() *banking.Policy { return n.cfg.Banking }

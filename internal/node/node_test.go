@@ -19,6 +19,7 @@ import (
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/node/delivery"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/internal/store"
 	"github.com/bitgram/bitgram/internal/testing/tier"
@@ -28,10 +29,10 @@ import (
 
 // failed sends and wants the sender to give up for a reason, with every coin
 // free again and nothing kept.
-func (w *town) failed(l Letter, by string) {
+func (w *town) failed(l delivery.Letter, by string) {
 	w.t.Helper()
 	sender := w.homes["sender"].node
-	ref, err := sender.Send(w.t.Context(), l)
+	ref, err := sender.Delivery.Send(w.t.Context(), l)
 	must(w.t, err)
 	w.settle()
 	w.mine(1)
@@ -41,7 +42,7 @@ func (w *town) failed(l Letter, by string) {
 	if s.State() != "failed" || s.FailedBy != by || s.Failure == "" {
 		w.t.Errorf("%s by %q: %s; wanted failed by %q", s.State(), s.FailedBy, s.Failure, by)
 	}
-	b, err := sender.Balance(w.t.Context())
+	b, err := sender.Coins.Balance(w.t.Context())
 	must(w.t, err)
 	if b.Locked != 0 || b.Pending != 0 {
 		w.t.Errorf("%v locked, %v pending after a failure", b.Locked, b.Pending)
@@ -53,8 +54,8 @@ func (w *town) failed(l Letter, by string) {
 	}
 }
 
-func (w *town) letter() Letter {
-	return Letter{To: w.homes["recipient"].node.Key(), Body: bytes.NewReader([]byte("hello")), Agents: 3, MaxCost: 100_000, Blocks: 24}
+func (w *town) letter() delivery.Letter {
+	return delivery.Letter{To: w.homes["recipient"].node.Key(), Body: bytes.NewReader([]byte("hello")), Agents: 3, MaxCost: 100_000, Blocks: 24}
 }
 
 func TestFailuresCostNothing(t *testing.T) {
@@ -76,9 +77,9 @@ func TestFailuresCostNothing(t *testing.T) {
 		l.MaxCost = 2300 // the agents' 2,163 fit, the funding's fee does not
 		w.failed(l, "price")
 	})
-	few := func(t *testing.T, l Letter) {
+	few := func(t *testing.T, l delivery.Letter) {
 		t.Helper()
-		if _, err := w.homes["sender"].node.Send(t.Context(), l); !errors.Is(err, deal.ErrTooFewAgents) {
+		if _, err := w.homes["sender"].node.Delivery.Send(t.Context(), l); !errors.Is(err, deal.ErrTooFewAgents) {
 			t.Errorf("%v, wanted too few agents", err)
 		}
 		left, err := os.ReadDir(filepath.Join(w.homes["sender"].cfg.Dir, dirOutgoing))
@@ -105,7 +106,7 @@ func TestFailuresCostNothing(t *testing.T) {
 	t.Run("empty", func(t *testing.T) {
 		l := w.letter()
 		l.Body = bytes.NewReader(nil)
-		if _, err := w.homes["sender"].node.Send(t.Context(), l); !errors.Is(err, ErrEmpty) {
+		if _, err := w.homes["sender"].node.Delivery.Send(t.Context(), l); !errors.Is(err, delivery.ErrEmpty) {
 			t.Errorf("an empty letter: %v", err)
 		}
 	})
@@ -154,7 +155,7 @@ func moodyTown(t *testing.T, purse wire.Sat) (*town, *Node, *moody) {
 	m := &moody{Backend: h.cfg.Chain}
 	h.cfg.Chain = m
 	h.open()
-	must(t, h.node.Synced(t.Context()))
+	must(t, h.node.Coins.Synced(t.Context()))
 	return w, h.node, m
 }
 
@@ -163,22 +164,22 @@ func moodyTown(t *testing.T, purse wire.Sat) (*town, *Node, *moody) {
 func TestRate(t *testing.T) {
 	tier.NotShort(t)
 	w, n, _ := moodyTown(t, 1_000_000)
-	addr, _, err := w.homes["recipient"].node.NewAddress(t.Context())
+	addr, _, err := w.homes["recipient"].node.Coins.NewAddress(t.Context())
 	must(t, err)
-	if _, err := n.Pay(t.Context(), addr, 10_000, 500); !errors.Is(err, chain.ErrFeeTooLow) {
+	if _, err := n.Coins.Pay(t.Context(), addr, 10_000, wallet.Fee{Rate: 500}); !errors.Is(err, chain.ErrFeeTooLow) {
 		t.Errorf("half the relay minimum: %v", err)
 	}
-	if b, err := n.Balance(t.Context()); err != nil || b.Confirmed != 1_000_000 {
+	if b, err := n.Coins.Balance(t.Context()); err != nil || b.Confirmed != 1_000_000 {
 		t.Errorf("%+v, %v after a refusal", b, err)
 	}
-	tx, err := n.Pay(t.Context(), addr, 10_000, 1000)
+	tx, err := n.Coins.Pay(t.Context(), addr, 10_000, wallet.Fee{Rate: 1000})
 	must(t, err)
 	fee := wire.Sat(1_000_000)
 	for _, o := range tx.TxOut {
 		fee -= wire.Sat(o.Value)
 	}
 	vsize := contract.VSize(int64(tx.SerializeSizeStripped()*3 + tx.SerializeSize()))
-	if b, err := n.Balance(t.Context()); err != nil || b.Spendable() != 990_000-fee || b.Leaving() != 10_000+fee {
+	if b, err := n.Coins.Balance(t.Context()); err != nil || b.Spendable() != 990_000-fee || b.Leaving() != 10_000+fee {
 		t.Errorf("%v spendable, %v leaving, fee %v, %v", b.Spendable(), b.Leaving(), fee, err)
 	}
 	if n.Engine().FeeRate() <= 1000 || fee < wire.SatPerKVB(1000).Fee(vsize) || fee > wire.SatPerKVB(1000).Fee(vsize)+2 {
@@ -190,13 +191,13 @@ func TestRate(t *testing.T) {
 // later, is shown and can be taken back; one that is out can't.
 func TestAbandon(t *testing.T) {
 	w, n, moody := moodyTown(t, 1_000_000)
-	addr, _, err := w.homes["recipient"].node.NewAddress(t.Context())
+	addr, _, err := w.homes["recipient"].node.Coins.NewAddress(t.Context())
 	must(t, err)
 	moody.away.Store(true)
-	tx, err := n.Pay(t.Context(), addr, 10_000, 0)
+	tx, err := n.Coins.Pay(t.Context(), addr, 10_000, wallet.Fee{})
 	must(t, err)
 	kept := func() (n1, all int) {
-		list, err := n.History(t.Context())
+		list, err := n.Coins.History(t.Context())
 		must(t, err)
 		for _, r := range list {
 			if r.Kept {
@@ -208,27 +209,27 @@ func TestAbandon(t *testing.T) {
 	if k, _ := kept(); k != 1 {
 		t.Errorf("%d payments are kept", k)
 	}
-	must(t, n.Abandon(t.Context(), contract.Txid(tx)))
-	if b, err := n.Balance(t.Context()); err != nil || b.Spendable() != 1_000_000 {
+	must(t, n.Coins.Abandon(t.Context(), contract.Txid(tx)))
+	if b, err := n.Coins.Balance(t.Context()); err != nil || b.Spendable() != 1_000_000 {
 		t.Errorf("%+v, %v", b, err)
 	}
-	if err := n.Abandon(t.Context(), contract.Txid(tx)); !errors.Is(err, wallet.ErrUnknownTx) {
+	if err := n.Coins.Abandon(t.Context(), contract.Txid(tx)); !errors.Is(err, wallet.ErrUnknownTx) {
 		t.Errorf("twice: %v", err)
 	}
 	moody.away.Store(false)
-	tx, err = n.Pay(t.Context(), addr, 10_000, 0)
+	tx, err = n.Coins.Pay(t.Context(), addr, 10_000, wallet.Fee{})
 	must(t, err)
 	if k, _ := kept(); k != 0 {
 		t.Errorf("%d payments are kept", k)
 	}
-	if err := n.Abandon(t.Context(), contract.Txid(tx)); !errors.Is(err, wallet.ErrOut) {
+	if err := n.Coins.Abandon(t.Context(), contract.Txid(tx)); !errors.Is(err, wallet.ErrOut) {
 		t.Errorf("one that is out: %v", err)
 	}
-	bumped, err := n.Bump(t.Context(), contract.Txid(tx), 0)
+	bumped, err := n.Coins.Bump(t.Context(), contract.Txid(tx), wallet.Fee{})
 	must(t, err)
 	w.mine(1)
 	for _, txid := range []wire.Hash{contract.Txid(tx), contract.Txid(bumped)} {
-		if err := n.Abandon(t.Context(), txid); !errors.Is(err, wallet.ErrOut) {
+		if err := n.Coins.Abandon(t.Context(), txid); !errors.Is(err, wallet.ErrOut) {
 			t.Errorf("%v: %v", txid, err)
 		}
 	}
@@ -239,19 +240,19 @@ func TestAbandon(t *testing.T) {
 func TestMempoolLost(t *testing.T) {
 	tier.NotShort(t)
 	w, n, moody := moodyTown(t, 1_000_000)
-	addr, _, err := w.homes["recipient"].node.NewAddress(t.Context())
+	addr, _, err := w.homes["recipient"].node.Coins.NewAddress(t.Context())
 	must(t, err)
-	first, err := n.Pay(t.Context(), addr, 10_000, 0)
+	first, err := n.Coins.Pay(t.Context(), addr, 10_000, wallet.Fee{})
 	must(t, err)
 	forgot := first.TxHash()
 	moody.forgot.Store(&forgot)
-	second, err := n.Pay(t.Context(), addr, 20_000, 0)
+	second, err := n.Coins.Pay(t.Context(), addr, 20_000, wallet.Fee{})
 	must(t, err)
 	if second.TxIn[0].PreviousOutPoint.Hash != forgot {
 		t.Fatal("it stands on nothing")
 	}
 	w.mine(1)
-	b, err := w.homes["recipient"].node.Balance(t.Context())
+	b, err := w.homes["recipient"].node.Coins.Balance(t.Context())
 	must(t, err)
 	if b.Confirmed != 30_000 {
 		t.Errorf("%+v came", b)
@@ -278,13 +279,13 @@ func TestPublish(t *testing.T) {
 	}
 	publish := func(tx *btcwire.MsgTx, until wire.Height, ok bool, free wire.Sat) {
 		t.Helper()
-		why, err := n.Fund(t.Context(), ref, contract.EncodeTx(tx), tx.TxOut[len(tx.TxOut)-1].PkScript, until)
+		why, err := n.Coins.Fund(t.Context(), ref, contract.EncodeTx(tx), tx.TxOut[len(tx.TxOut)-1].PkScript, until)
 		must(t, err)
 		if (why == "") != ok {
 			t.Errorf("until %d: %s", until, why)
 		}
 		must(t, n.store.Update(t.Context(), func(x engine.Tx) error { return n.wallet.Unlock(x, ref.ID[:]) }))
-		b, err := n.Balance(t.Context())
+		b, err := n.Coins.Balance(t.Context())
 		must(t, err)
 		if b.Confirmed != free {
 			t.Errorf("until %d: %v free, not %v", until, b.Confirmed, free)
@@ -475,7 +476,7 @@ func TestInboxLimit(t *testing.T) {
 	w.send(body, wire.PerAgent)
 	w.mine(4)
 	seen := 0
-	must(t, h.node.Received(t.Context(), func(ref engine.Ref, r deal.Recipient) error {
+	must(t, h.node.Delivery.Received(t.Context(), func(ref engine.Ref, r deal.Recipient) error {
 		seen++
 		if r.Phase != deal.RecipientFound || !strings.Contains(r.Failure, "this inbox takes 600") {
 			t.Errorf("%v: %s", r.Phase, r.Failure)
@@ -523,7 +524,7 @@ func TestUnreadable(t *testing.T) {
 		t.Error("it can be read")
 	}
 	read := 0
-	must(t, w.homes["recipient"].node.Received(t.Context(), func(_ engine.Ref, r deal.Recipient) error {
+	must(t, w.homes["recipient"].node.Delivery.Received(t.Context(), func(_ engine.Ref, r deal.Recipient) error {
 		if r.Phase == deal.RecipientRead {
 			read++
 		}

@@ -22,6 +22,7 @@ import (
 	"github.com/bitgram/bitgram/internal/chain/devchain"
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/node/agent"
 	"github.com/bitgram/bitgram/internal/node/disk"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/internal/store"
@@ -249,7 +250,7 @@ func TestDiskLimit(t *testing.T) {
 	}
 	w.mine(20)
 	w.settle()
-	if s, err = a.node.Stored(t.Context()); err != nil || s != (Stored{}) {
+	if s, err = a.node.Stored(t.Context()); err != nil || s != (agent.Stored{}) {
 		t.Errorf("left: %+v, %v", s, err)
 	}
 	if files, rows := held(); files+rows != 0 {

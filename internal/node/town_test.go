@@ -17,6 +17,7 @@ import (
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/mail"
 	"github.com/bitgram/bitgram/internal/node/banking"
+	"github.com/bitgram/bitgram/internal/node/delivery"
 	"github.com/bitgram/bitgram/internal/testing/books"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -102,7 +103,7 @@ func must(t testing.TB, err error) {
 
 func (w *town) open(name string, p *deal.Policy) *home {
 	h := w.openApart(name, p)
-	must(w.t, h.node.WaitNetwork(w.t.Context()))
+	must(w.t, h.node.Directory.WaitNetwork(w.t.Context()))
 	return h
 }
 
@@ -137,7 +138,7 @@ func (h *home) open() {
 	h.town.t.Helper()
 	h.start()
 	n := h.node
-	must(h.town.t, n.WaitNetwork(h.town.t.Context()))
+	must(h.town.t, n.Directory.WaitNetwork(h.town.t.Context()))
 }
 
 // settle waits until everybody has seen the tip and has nothing to do.
@@ -171,7 +172,7 @@ func (w *town) mine(n int) {
 
 func (w *town) fund(h *home, amount wire.Sat) {
 	w.t.Helper()
-	_, script, err := h.node.NewAddress(w.t.Context())
+	_, script, err := h.node.Coins.NewAddress(w.t.Context())
 	must(w.t, err)
 	_, err = w.chain.Faucet(w.t.Context(), script, amount)
 	must(w.t, err)
@@ -180,7 +181,7 @@ func (w *town) fund(h *home, amount wire.Sat) {
 
 func (w *town) send(body []byte, shape wire.Shape) engine.Ref {
 	w.t.Helper()
-	ref, err := w.homes["sender"].node.Send(w.t.Context(), Letter{To: w.homes["recipient"].node.Key(), Body: bytes.NewReader(body),
+	ref, err := w.homes["sender"].node.Delivery.Send(w.t.Context(), delivery.Letter{To: w.homes["recipient"].node.Key(), Body: bytes.NewReader(body),
 		Agents: 3, Shape: shape, MaxCost: 100_000, Blocks: 24})
 	must(w.t, err)
 	w.settle()
@@ -216,7 +217,7 @@ func (w *town) balanced(purse wire.Sat) {
 	w.t.Helper()
 	total := wire.Sat(0)
 	for _, h := range w.homes {
-		b, err := h.node.Balance(w.t.Context())
+		b, err := h.node.Coins.Balance(w.t.Context())
 		must(w.t, err)
 		if b.Locked != 0 || b.Pending != 0 {
 			w.t.Errorf("%s has %v locked and %v pending", h.cfg.Dir, b.Locked, b.Pending)
@@ -245,11 +246,11 @@ func (w *town) read() []byte {
 	w.t.Helper()
 	n := w.homes["recipient"].node
 	var raw []byte
-	err := n.Received(w.t.Context(), func(ref engine.Ref, r deal.Recipient) error {
+	err := n.Delivery.Received(w.t.Context(), func(ref engine.Ref, r deal.Recipient) error {
 		if r.Phase != deal.RecipientRead {
 			w.t.Fatalf("the message is %v: %s", r.Phase, r.Failure)
 		}
-		f, err := n.Message(ref)
+		f, err := n.Delivery.Message(ref)
 		must(w.t, err)
 		defer f.Close()
 		_, body, err := mail.Extract(f)

@@ -1,16 +1,13 @@
 package p2p
 
 import (
-	"bufio"
+	"bytes"
 	"context"
-	"errors"
-	"io"
-	"math"
-	"sync"
-	"sync/atomic"
+	"fmt"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 
 	"github.com/bitgram/bitgram/wire"
@@ -19,36 +16,35 @@ import (
 // The protocols of penny banks.
 const (
 	protoBankTerms protocol.ID = "/bitgram/bank-terms/1" // BankRequest → Reply, BankQuote
-	protoBankOpen  protocol.ID = "/bitgram/bank-open/1"  // BankOpen → Reply, Done
-	protoPennies   protocol.ID = "/bitgram/pennies/1"    // BankHello → Reply, BankState; Pennies …, Taken …
-	protoCloseAsk  protocol.ID = "/bitgram/bank-close/1" // BankHello → Reply, CloseOffer
-	protoCloseSign protocol.ID = "/bitgram/bank-sign/1"  // CloseSign → Reply, CloseDone
-	protoPair      protocol.ID = "/bitgram/bank-pair/1"  // PairRequest → Reply, PairOpened
-	protoTransfer  protocol.ID = "/bitgram/transfer/1"   // Transfer → Reply, TransferAck
-	protoRoute     protocol.ID = "/bitgram/route/1"      // RouteRequest → Reply, Route
+	protoBankOpen  protocol.ID = "/bitgram/bank-open/2"  // BankOpen → Reply, Done
+	protoPennies   protocol.ID = "/bitgram/pennies/3"    // → Reply; PayerFrame …, PayeeFrame …
+	protoCloseAsk  protocol.ID = "/bitgram/bank-close/2" // BankHello → Reply, CloseOffer
+	protoLost      protocol.ID = "/bitgram/bank-lost/1"  // BankHello → Reply, Done
+	protoCloseSign protocol.ID = "/bitgram/bank-sign/2"  // BankHello, CloseSign → Reply, CloseDone
+	protoPair      protocol.ID = "/bitgram/bank-pair/2"  // BankHello, PairRequest → Reply, PairOpened
+	protoTransfer  protocol.ID = "/bitgram/transfer/2"   // BankHello, Transfer → Reply, TransferAck
+	protoRoute     protocol.ID = "/bitgram/route/2"      // BankHello, RouteRequest → Reply, Route
 )
 
 // Banks is the service of a payee of penny banks. Errors are handled as those
-// of Service.
+// of Service. Every request about an existing bank is admitted before it is
+// served, so the other methods need not ask who the peer is.
 type Banks interface {
+	// Admit returns nil if the peer at the other end of the channel has proved
+	// that it is the bank's payer. A stranger must not learn whether there is
+	// such a bank.
+	Admit(ctx context.Context, h *wire.BankHello, self, from peer.ID) error
 	Terms(ctx context.Context, req *wire.BankRequest) (*wire.BankQuote, error)
 	Open(ctx context.Context, from Caller, o *wire.BankOpen) error
 	Till(ctx context.Context, bank wire.Hash) (Till, error)
+	// Lost says that the payer has acknowledgements of pennies that the payee does
+	// not hold.
+	Lost(ctx context.Context, bank wire.Hash) error
 	OfferClose(ctx context.Context, bank wire.Hash) (*wire.CloseOffer, error)
 	SignClose(ctx context.Context, s *wire.CloseSign) (*wire.CloseDone, error)
 	Pair(ctx context.Context, r *wire.PairRequest) (*wire.PairOpened, error)
 	Transfer(ctx context.Context, t *wire.Transfer) (*wire.TransferAck, error)
-	Route(ctx context.Context, r *wire.RouteRequest) (*wire.Route, error)
-}
-
-// Till accepts the pennies of one stream.
-type Till interface {
-	State() *wire.BankState
-	// Check verifies each penny of a list against the one before. It may run
-	// concurrently with Keep.
-	Check(list []byte) error
-	// Keep makes the last checked penny durable, and returns its number.
-	Keep(ctx context.Context) (seq uint32, err error)
+	Route(ctx context.Context, bank wire.Hash, r *wire.RouteRequest) (*wire.Route, error)
 }
 
 func (s *Host) handleBanks(b Banks) {
@@ -58,16 +54,36 @@ func (s *Host) handleBanks(b Banks) {
 	handle(s, protoBankOpen, func(ctx context.Context, st network.Stream, o *wire.BankOpen) (*wire.Done, error) {
 		return &wire.Done{}, b.Open(ctx, s.caller(st), o)
 	})
-	handle(s, protoCloseAsk, func(ctx context.Context, _ network.Stream, h *wire.BankHello) (*wire.CloseOffer, error) {
-		return b.OfferClose(ctx, h.Bank)
+	s.admit(b, protoLost, func(ctx context.Context, st network.Stream, bank wire.Hash) error {
+		ctx, cancel := context.WithTimeout(ctx, s.limit.Frame)
+		defer cancel()
+		return s.reply(st, &wire.Done{}, b.Lost(ctx, bank))
 	})
-	handle(s, protoCloseSign, func(ctx context.Context, _ network.Stream, c *wire.CloseSign) (*wire.CloseDone, error) {
+	s.admit(b, protoCloseAsk, func(ctx context.Context, st network.Stream, bank wire.Hash) error {
+		ctx, cancel := context.WithTimeout(ctx, s.limit.Frame)
+		defer cancel()
+		o, err := b.OfferClose(ctx, bank)
+		if err != nil {
+			return s.reply(st, nil, err)
+		}
+		return s.reply(st, o, nil)
+	})
+	admitted(s, b, protoCloseSign, func(ctx context.Context, _ network.Stream, bank wire.Hash, c *wire.CloseSign) (*wire.CloseDone, error) {
+		if c.Bank != bank {
+			return nil, errOtherBank
+		}
 		return b.SignClose(ctx, c)
 	})
-	handle(s, protoPair, func(ctx context.Context, _ network.Stream, r *wire.PairRequest) (*wire.PairOpened, error) {
+	admitted(s, b, protoPair, func(ctx context.Context, _ network.Stream, bank wire.Hash, r *wire.PairRequest) (*wire.PairOpened, error) {
+		if r.Bank != bank {
+			return nil, errOtherBank
+		}
 		return b.Pair(ctx, r)
 	})
-	handle(s, protoTransfer, func(ctx context.Context, st network.Stream, t *wire.Transfer) (*wire.TransferAck, error) {
+	admitted(s, b, protoTransfer, func(ctx context.Context, st network.Stream, bank wire.Hash, t *wire.Transfer) (*wire.TransferAck, error) {
+		if t.Bank != bank {
+			return nil, errOtherBank
+		}
 		// The answer needs the time of all following hops.
 		most := transferTime(len(t.Hops), s.limit.Frame)
 		_ = st.SetDeadline(time.Now().Add(most))
@@ -75,22 +91,42 @@ func (s *Host) handleBanks(b Banks) {
 		defer cancel()
 		return b.Transfer(ctx, t)
 	})
-	handle(s, protoRoute, func(ctx context.Context, _ network.Stream, r *wire.RouteRequest) (*wire.Route, error) {
-		return b.Route(ctx, r)
+	admitted(s, b, protoRoute, func(ctx context.Context, _ network.Stream, bank wire.Hash, r *wire.RouteRequest) (*wire.Route, error) {
+		return b.Route(ctx, bank, r)
 	})
-	s.handle(protoPennies, func(ctx context.Context, st network.Stream) error {
+	s.handle(protoPennies, s.servePennies(b))
+}
+
+// errOtherBank refuses a request about another bank than the one that its
+// payer proved.
+var errOtherBank = wire.Refuse(wire.BadRequest, "the request is about another bank than its proof")
+
+// admit registers f for requests about a bank: it runs once the peer has proved
+// that it is the bank's payer.
+func (s *Host) admit(b Banks, id protocol.ID, f func(ctx context.Context, st network.Stream, bank wire.Hash) error) {
+	s.handle(id, func(ctx context.Context, st network.Stream) error {
 		var h wire.BankHello
 		if err := wire.ReadFrame(st, &h); err != nil {
 			return err
 		}
-		till, err := b.Till(ctx, h.Bank)
-		if err != nil {
+		if err := b.Admit(ctx, &h, s.h.ID(), st.Conn().RemotePeer()); err != nil {
 			return s.reply(st, nil, err)
 		}
-		if err := s.reply(st, till.State(), nil); err != nil {
-			return err
-		}
-		return s.takePennies(ctx, st, till)
+		return f(ctx, st, h.Bank)
+	})
+}
+
+// admitted registers f for requests about a bank that have one frame after the
+// proof, and one in answer.
+func admitted[Q, A any, PQ interface {
+	*Q
+	wire.Limited
+}, PA interface {
+	*A
+	wire.Limited
+}](s *Host, b Banks, id protocol.ID, f func(context.Context, network.Stream, wire.Hash, PQ) (PA, error)) {
+	s.admit(b, id, func(ctx context.Context, st network.Stream, bank wire.Hash) error {
+		return serve(ctx, s, st, func(ctx context.Context, st network.Stream, req PQ) (PA, error) { return f(ctx, st, bank, req) })
 	})
 }
 
@@ -102,21 +138,30 @@ func handle[Q, A any, PQ interface {
 	*A
 	wire.Limited
 }](s *Host, id protocol.ID, f func(context.Context, network.Stream, PQ) (PA, error)) {
-	s.handle(id, func(ctx context.Context, st network.Stream) error {
-		req := PQ(new(Q))
-		if err := wire.ReadFrame(st, req); err != nil {
-			return err
-		}
-		// The caller has given up after that, so stop working and waiting for
-		// locks.
-		ctx, cancel := context.WithTimeout(ctx, s.limit.Frame)
-		defer cancel()
-		a, err := f(ctx, st, req)
-		if err != nil {
-			return s.reply(st, nil, err)
-		}
-		return s.reply(st, a, nil)
-	})
+	s.handle(id, func(ctx context.Context, st network.Stream) error { return serve(ctx, s, st, f) })
+}
+
+// serve reads a request and answers it with what f returns.
+func serve[Q, A any, PQ interface {
+	*Q
+	wire.Limited
+}, PA interface {
+	*A
+	wire.Limited
+}](ctx context.Context, s *Host, st network.Stream, f func(context.Context, network.Stream, PQ) (PA, error)) error {
+	req := PQ(new(Q))
+	if err := wire.ReadFrame(st, req); err != nil {
+		return err
+	}
+	// The caller has given up after that, so stop working and waiting for
+	// locks.
+	ctx, cancel := context.WithTimeout(ctx, s.limit.Frame)
+	defer cancel()
+	a, err := f(ctx, st, req)
+	if err != nil {
+		return s.reply(st, nil, err)
+	}
+	return s.reply(st, a, nil)
 }
 
 // transferTime returns the time limit of a transfer over this many further
@@ -124,86 +169,6 @@ func handle[Q, A any, PQ interface {
 func transferTime(hops int, frame time.Duration) time.Duration {
 	return time.Duration(hops+1) * frame
 }
-
-// pennyIdle is how long a stream of pennies may pause.
-const pennyIdle = 2 * time.Minute
-
-// takePennies reads pennies and acknowledges what is durable. While one commit
-// runs, more pennies are read and verified, and are part of the next commit.
-func (s *Host) takePennies(ctx context.Context, st network.Stream, till Till) error {
-	checked := make(chan struct{}, 1)
-	kept := make(chan error, 1)
-	var over atomic.Bool
-	go func() {
-		var err error
-		said := wire.Taken{Seq: math.MaxUint32}
-		for range checked {
-			if err != nil {
-				continue
-			}
-			var seq uint32
-			if seq, err = till.Keep(ctx); err == nil && seq != said.Seq {
-				said.Seq = seq
-				err = s.write(st, &said)
-			}
-			if err != nil {
-				over.Store(true)
-				_ = st.SetReadDeadline(time.Now()) // the reader may wait for more
-			}
-		}
-		kept <- err
-	}()
-	err := readPennies(st, till, checked, &over)
-	close(checked)
-	if kerr := <-kept; kerr != nil {
-		err = kerr
-	}
-	var refusal *wire.Refusal
-	if errors.As(err, &refusal) {
-		_ = s.write(st, &wire.Taken{Code: refusal.Code, Text: clip(refusal.Err.Error())})
-		return errRefused
-	}
-	return err
-}
-
-func (s *Host) write(st network.Stream, m wire.Limited) error {
-	if err := st.SetWriteDeadline(time.Now().Add(s.limit.Frame)); err != nil {
-		return err
-	}
-	return wire.WriteFrame(st, m)
-}
-
-// readPennies verifies pennies until the stream ends, and signals on checked
-// that there are pennies to store. Once over is true it ends.
-func readPennies(st network.Stream, till Till, checked chan<- struct{}, over *atomic.Bool) error {
-	in := bufio.NewReaderSize(st, pennyBuffer)
-	var list wire.Pennies
-	for {
-		if in.Buffered() == 0 {
-			if err := st.SetReadDeadline(time.Now().Add(pennyIdle)); err != nil {
-				return err
-			}
-		}
-		if over.Load() { // after the deadline was set, which may have undone the keeper's
-			return nil
-		}
-		if err := wire.ReadFrame(in, &list); err == io.EOF {
-			return nil
-		} else if err != nil {
-			return err
-		}
-		if err := till.Check(list.List); err != nil {
-			return err
-		}
-		select {
-		case checked <- struct{}{}:
-		default: // the next Keep includes it
-		}
-	}
-}
-
-// pennyBuffer is how much of a stream of pennies is read at once.
-const pennyBuffer = 16 << 10
 
 // BankTerms asks a payee for the terms of a bank.
 func (s *Host) BankTerms(ctx context.Context, to wire.Peer, req *wire.BankRequest) (*wire.BankQuote, error) {
@@ -216,101 +181,90 @@ func (s *Host) OpenBank(ctx context.Context, to wire.Peer, o *wire.BankOpen) err
 	return s.ask(ctx, to, protoBankOpen, o, new(wire.Done))
 }
 
-// AskClose asks a payee for a cooperative close.
-func (s *Host) AskClose(ctx context.Context, to wire.Peer, id wire.Hash) (*wire.CloseOffer, error) {
-	a := new(wire.CloseOffer)
-	return a, s.ask(ctx, to, protoCloseAsk, &wire.BankHello{Bank: id}, a)
+// Payer makes requests about a bank as its payer.
+type Payer struct {
+	Bank wire.Hash
+	// Sign signs a digest with the payer's key in the bank.
+	Sign func(digest wire.Hash) (wire.Signature, error)
 }
 
-// SignClose sends the payer's signature to the payee.
-func (s *Host) SignClose(ctx context.Context, to wire.Peer, c *wire.CloseSign) (*wire.CloseDone, error) {
-	a := new(wire.CloseDone)
-	return a, s.ask(ctx, to, protoCloseSign, c, a)
+// hello returns the proof with which requests about a bank to a peer begin.
+func (s *Host) hello(to wire.Peer, as *Payer) (*wire.BankHello, error) {
+	id, err := PeerID(to.Key)
+	if err != nil {
+		return nil, err
+	}
+	proof, err := as.Sign(wire.BankHelloDigest(as.Bank, []byte(s.h.ID()), []byte(id)))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errLocal, err)
+	}
+	return &wire.BankHello{Bank: as.Bank, Proof: proof}, nil
 }
 
-// Pair asks for a reverse bank.
-func (s *Host) Pair(ctx context.Context, to wire.Peer, r *wire.PairRequest) (*wire.PairOpened, error) {
-	a := new(wire.PairOpened)
-	return a, s.ask(ctx, to, protoPair, r, a)
+// writeAll writes frames in one packet.
+func writeAll(st network.Stream, list ...wire.Limited) error {
+	var all bytes.Buffer
+	for _, m := range list {
+		if err := wire.WriteFrame(&all, m); err != nil {
+			return err
+		}
+	}
+	_, err := st.Write(all.Bytes())
+	return err
 }
 
-// Transfer forwards a step of a payment.
-func (s *Host) Transfer(ctx context.Context, to wire.Peer, t *wire.Transfer) (*wire.TransferAck, error) {
-	a := new(wire.TransferAck)
-	return a, s.call(ctx, to, protoTransfer, func(st network.Stream) error {
-		_ = st.SetDeadline(time.Now().Add(transferTime(len(t.Hops)+1, s.limit.Frame)))
-		if err := wire.WriteFrame(st, t); err != nil {
+// askAs makes a request about a bank. q is what follows the proof, or nil.
+func (s *Host) askAs(ctx context.Context, to wire.Peer, as *Payer, id protocol.ID, q, a wire.Limited, more time.Duration) error {
+	h, err := s.hello(to, as)
+	if err != nil {
+		return err
+	}
+	return s.call(ctx, to, id, func(st network.Stream) error {
+		if more > 0 {
+			_ = st.SetDeadline(time.Now().Add(more))
+		}
+		list := []wire.Limited{h}
+		if q != nil {
+			list = append(list, q)
+		}
+		if err := writeAll(st, list...); err != nil {
 			return err
 		}
 		return answer(st, a)
 	})
 }
 
-// Route asks a banker for a route to a payee.
-func (s *Host) Route(ctx context.Context, to wire.Peer, r *wire.RouteRequest) (*wire.Route, error) {
+// Lost tells a payee that it has acknowledged pennies that it does not hold.
+func (s *Host) Lost(ctx context.Context, to wire.Peer, as *Payer) error {
+	return s.askAs(ctx, to, as, protoLost, nil, &wire.Done{}, 0)
+}
+
+// AskClose asks a payee for a cooperative close.
+func (s *Host) AskClose(ctx context.Context, to wire.Peer, as *Payer) (*wire.CloseOffer, error) {
+	a := new(wire.CloseOffer)
+	return a, s.askAs(ctx, to, as, protoCloseAsk, nil, a, 0)
+}
+
+// SignClose sends the payer's signature to the payee.
+func (s *Host) SignClose(ctx context.Context, to wire.Peer, as *Payer, c *wire.CloseSign) (*wire.CloseDone, error) {
+	a := new(wire.CloseDone)
+	return a, s.askAs(ctx, to, as, protoCloseSign, c, a, 0)
+}
+
+// Pair asks for a reverse bank.
+func (s *Host) Pair(ctx context.Context, to wire.Peer, as *Payer, r *wire.PairRequest) (*wire.PairOpened, error) {
+	a := new(wire.PairOpened)
+	return a, s.askAs(ctx, to, as, protoPair, r, a, 0)
+}
+
+// Transfer forwards a step of a payment.
+func (s *Host) Transfer(ctx context.Context, to wire.Peer, as *Payer, t *wire.Transfer) (*wire.TransferAck, error) {
+	a := new(wire.TransferAck)
+	return a, s.askAs(ctx, to, as, protoTransfer, t, a, transferTime(len(t.Hops)+1, s.limit.Frame))
+}
+
+// Route asks a banker, with which the caller has a bank, for a route to a payee.
+func (s *Host) Route(ctx context.Context, to wire.Peer, as *Payer, r *wire.RouteRequest) (*wire.Route, error) {
 	a := new(wire.Route)
-	return a, s.ask(ctx, to, protoRoute, r, a)
-}
-
-// PennyStream is a stream of pennies to a payee. One goroutine may send while
-// another receives.
-type PennyStream struct {
-	// State is the bank's state at the beginning, as reported by the payee.
-	State wire.BankState
-
-	st    network.Stream
-	in    *bufio.Reader
-	frame time.Duration
-	mu    sync.Mutex // of writing
-}
-
-// Pennies opens a stream of pennies and runs f on it.
-func (s *Host) Pennies(ctx context.Context, to wire.Peer, id wire.Hash, f func(*PennyStream) error) error {
-	return s.call(ctx, to, protoPennies, func(st network.Stream) error {
-		if err := wire.WriteFrame(st, &wire.BankHello{Bank: id}); err != nil {
-			return err
-		}
-		in := bufio.NewReaderSize(st, pennyBuffer)
-		p := &PennyStream{st: st, in: in, frame: s.limit.Frame}
-		if err := answer(in, &p.State); err != nil {
-			return err
-		}
-		_ = st.SetDeadline(time.Time{})
-		return f(p)
-	})
-}
-
-// BankState asks a payee for the state of a bank.
-func (s *Host) BankState(ctx context.Context, to wire.Peer, id wire.Hash) (state wire.BankState, err error) {
-	err = s.Pennies(ctx, to, id, func(p *PennyStream) error {
-		state = p.State
-		return nil
-	})
-	return state, err
-}
-
-// Send sends pennies.
-func (p *PennyStream) Send(list *wire.Pennies) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if err := p.st.SetWriteDeadline(time.Now().Add(p.frame)); err != nil {
-		return err
-	}
-	return wire.WriteFrame(p.st, list)
-}
-
-// Receive waits for the next acknowledgement. It returns a *Refused if the
-// payee accepts no more; the number then says what it has.
-func (p *PennyStream) Receive() (seq uint32, err error) {
-	if err := p.st.SetReadDeadline(time.Now().Add(p.frame)); err != nil {
-		return 0, err
-	}
-	var t wire.Taken
-	if err := wire.ReadFrame(p.in, &t); err != nil {
-		return 0, err
-	}
-	if t.Code != wire.OK {
-		return t.Seq, &Refused{Code: t.Code, Text: t.Text}
-	}
-	return t.Seq, nil
+	return a, s.askAs(ctx, to, as, protoRoute, r, a, 0)
 }

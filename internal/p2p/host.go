@@ -88,6 +88,8 @@ type Host struct {
 	guard *guard     // of requests
 	open  *guard     // of streams, most of which wait for one
 	idle  idle
+	lanes *guard // of pennies, on few streams
+	lines lines
 }
 
 // ErrListen means that a host cannot listen at its configured addresses.
@@ -158,6 +160,9 @@ func wrap(h host.Host, cfg Config, local bool) (*Host, error) {
 		return nil, err
 	}
 	if s.open, err = newGuard(Limits{Streams: openShare * limit.Streams}, local); err != nil {
+		return nil, err
+	}
+	if s.lanes, err = newGuard(Limits{Streams: laneShare * limit.Streams, Rate: laneRate * limit.Rate, Burst: laneRate * limit.Burst}, local); err != nil {
 		return nil, err
 	}
 	if s.serve != nil {
@@ -233,6 +238,11 @@ var ErrUnreachable = errors.New("peer does not answer")
 // call opens a stream to an agent and runs f on it. Whatever f does not turn
 // into a *Refused or a decoding error is ErrUnreachable.
 func (s *Host) call(ctx context.Context, to wire.Peer, id protocol.ID, f func(network.Stream) error) error {
+	return s.reach(ctx, to, func(p peer.ID) error { return s.stream(ctx, p, id, f) })
+}
+
+// reach connects to a peer and runs f, again while the peer is busy.
+func (s *Host) reach(ctx context.Context, to wire.Peer, f func(peer.ID) error) error {
 	p, err := PeerID(to.Key)
 	if err != nil {
 		return err
@@ -250,7 +260,7 @@ func (s *Host) call(ctx context.Context, to wire.Peer, id protocol.ID, f func(ne
 	// A busy peer may be free in a moment, and f has disclosed nothing but its
 	// request.
 	for wait := busyRetry; ; wait *= 2 {
-		err := s.stream(ctx, p, id, f)
+		err := f(p)
 		var refused *Refused
 		if !errors.As(err, &refused) || refused.Code != wire.Busy || wait > lastBusyRetry {
 			return err
@@ -316,16 +326,8 @@ var errRefused = errors.New("refused")
 // text.
 func (s *Host) reply(st network.Stream, m wire.Limited, err error) error {
 	if err != nil {
-		var refusal *wire.Refusal
-		out := wire.Reply{Code: wire.Internal}
-		if errors.As(err, &refusal) {
-			out = wire.Reply{Code: refusal.Code, Text: clip(refusal.Err.Error())}
-		} else if errors.Is(err, syscall.ENOSPC) {
-			out = wire.Reply{Code: wire.Full, Text: "the disk is full"}
-			s.log.Warn("request refused", "err", err)
-		} else {
-			s.log.Error("request failed", "err", err)
-		}
+		var out wire.Reply
+		out.Code, out.Text = s.refusal(err)
 		_ = wire.WriteFrame(st, &out)
 		return errRefused
 	}
@@ -340,6 +342,21 @@ func (s *Host) reply(st network.Stream, m wire.Limited, err error) error {
 	}
 	_, err = st.Write(both.Bytes())
 	return err
+}
+
+// refusal returns what a peer is told of an error, which is logged unless the
+// peer has caused it.
+func (s *Host) refusal(err error) (wire.Code, string) {
+	var refusal *wire.Refusal
+	switch {
+	case errors.As(err, &refusal):
+		return refusal.Code, clip(refusal.Err.Error())
+	case errors.Is(err, syscall.ENOSPC):
+		s.log.Warn("request refused", "err", err)
+		return wire.Full, "the disk is full"
+	}
+	s.log.Error("request failed", "err", err)
+	return wire.Internal, ""
 }
 
 // clip truncates text to the limit of a Reply, at a rune boundary.

@@ -48,6 +48,12 @@ const maxConns = 2048
 // request, because most wait for their next request.
 const openShare = 4
 
+// laneShare is the number of lanes of pennies that may be open for each
+// concurrent request, and laneRate the rate at which they may be opened, as a
+// multiple of that of requests: a lane costs a look-up, and a payer may have
+// thousands of banks with one payee.
+const laneShare, laneRate = 16, 5
+
 // resources returns the library's limits on connections, streams and memory,
 // with room for maxConns and more streams than a guard allows.
 func resources() ([]libp2p.Option, error) {

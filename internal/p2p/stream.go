@@ -148,10 +148,17 @@ func (s *Host) request(ctx context.Context, r route, st network.Stream, f func(n
 		return err
 	}
 	_ = st.Reset()
-	if errors.Is(err, wire.ErrMalformed) || errors.Is(err, wire.ErrTooBig) || errors.Is(err, errLocal) {
+	return s.failure(ctx, err)
+}
+
+// failure returns the error of a request: a refusal and what a peer sent wrongly
+// as they are, anything else as ErrUnreachable.
+func (s *Host) failure(ctx context.Context, err error) error {
+	var refused *Refused
+	switch {
+	case err == nil || errors.As(err, &refused) || errors.Is(err, wire.ErrMalformed) || errors.Is(err, wire.ErrTooBig) || errors.Is(err, errLocal):
 		return err
-	}
-	if ctx.Err() != nil {
+	case ctx.Err() != nil:
 		return fmt.Errorf("%w: %w", ErrUnreachable, ctx.Err())
 	}
 	return fmt.Errorf("%w: %w", ErrUnreachable, err)

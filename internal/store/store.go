@@ -29,9 +29,12 @@ import (
 //go:embed schema.sql
 var schema string
 
+//go:embed schema2.sql
+var schemaPatch string
+
 // schemaVersion is stored in user_version. A database with a newer version is
 // refused; an older one is migrated.
-const schemaVersion = 1
+const schemaVersion = 2
 
 // ErrNewer means that a newer version of Bitgram wrote the database.
 var ErrNewer = errors.New("this home was written by a newer version of bitgram: upgrade bitgram, or use another home")
@@ -70,6 +73,8 @@ type Store struct {
 	breaks sync.Once
 
 	commits atomic.Int64
+
+	bases map[engine.Ref]*base // as of the transaction in progress; of the writer
 }
 
 type update struct {
@@ -134,7 +139,8 @@ func Open(path string) (*Store, error) {
 	if err = errors.Join(err, rerr); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, meaning(err)), write.Close(), read.Close())
 	}
-	s := &Store{write: write, read: read, writing: writing, reading: reading, queue: make(chan *update, maxGroup), lead: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}), broken: make(chan struct{})}
+	s := &Store{write: write, read: read, writing: writing, reading: reading, queue: make(chan *update, maxGroup), lead: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}), broken: make(chan struct{}),
+		bases: map[engine.Ref]*base{}}
 	return s, nil
 }
 
@@ -154,8 +160,10 @@ func migrate(db *sql.DB) error {
 		return err
 	}
 	defer tx.Rollback()
-	if _, err := tx.Exec(schema); err != nil {
-		return err
+	for _, step := range []string{schema, schemaPatch}[v:] {
+		if _, err := tx.Exec(step); err != nil {
+			return err
+		}
 	}
 	if _, err := tx.Exec(fmt.Sprintf("PRAGMA user_version = %d", schemaVersion)); err != nil {
 		return err
@@ -282,7 +290,7 @@ func (s *Store) View(ctx context.Context, f func(engine.Tx) error) error {
 		return s.noted(err)
 	}
 	defer t.Rollback()
-	return s.noted(f(newTx(ctx, t, s.reading)))
+	return s.noted(f(newTx(ctx, t, s.reading, nil)))
 }
 
 // round commits the waiting updates and reports whether there were any. The
@@ -325,17 +333,12 @@ func (s *Store) commit(group []*update) {
 		return
 	}
 	defer t.Rollback()
-	shared, worked := newTx(ctx, t, s.writing), false
+	shared, worked := newTx(ctx, t, s.writing, s), false
+	shared.shared = len(group) > 1 // otherwise the transaction itself is rolled back
 	for _, u := range group {
-		if len(group) == 1 { // if it fails, the transaction itself is rolled back
-			if u.err = s.noted(run(u, shared)); u.err != nil {
-				return
-			}
-			worked = true
-			break
-		}
 		alive, err := s.savepoint(shared, u)
 		if u.err = s.noted(err); !alive {
+			clear(s.bases)
 			fail(fmt.Errorf("%w: %w", errGroup, u.err))
 			return
 		}
@@ -345,28 +348,45 @@ func (s *Store) commit(group []*update) {
 		return
 	}
 	s.commits.Add(1)
-	if err := t.Commit(); err != nil {
+	err = shared.flush(len(shared.pending))
+	if err == nil {
+		err = t.Commit()
+	}
+	if err != nil {
+		clear(s.bases)
 		fail(err)
 	}
 }
 
-// savepoint runs one update. alive is false if the savepoint no longer exists:
-// on some errors, such as a full disk, SQLite rolls back the whole transaction,
-// and the next update would commit on its own.
+// savepoint runs one update, in a savepoint if it writes and others share the
+// transaction. alive is false if the transaction cannot go on: on some errors,
+// such as a full disk, SQLite rolls back the whole transaction, and the next
+// update would commit on its own.
 func (s *Store) savepoint(t *tx, u *update) (alive bool, err error) {
-	if err := t.exec(sqlSavepoint); err != nil {
-		return false, err
-	}
-	if err := run(u, t); err != nil {
-		if rerr := t.exec("ROLLBACK TO u; RELEASE u"); rerr != nil {
-			return false, errors.Join(err, rerr)
+	t.open, t.mark = false, len(t.pending)
+	if err = run(u, t); err == nil && t.dead == nil {
+		if t.open && t.shared {
+			if _, err := t.run(sqlRelease); err != nil {
+				return false, err
+			}
 		}
-		return true, err
+		return true, nil
 	}
-	if err := t.exec(sqlRelease); err != nil {
-		return false, err
+	clear(s.bases) // some are of what is rolled back
+	switch {
+	case t.dead != nil:
+		return false, errors.Join(err, t.dead)
+	case !t.shared:
+		return true, err // nothing is committed
+	case !t.open:
+		t.pending = t.pending[:t.mark]
+		return !lost(err), err
 	}
-	return true, nil
+	if _, rerr := t.run("ROLLBACK TO u; RELEASE u"); rerr != nil {
+		return false, errors.Join(err, rerr)
+	}
+	t.pending = t.pending[:t.mark]
+	return true, err
 }
 
 // run calls the update's function and catches its panic.

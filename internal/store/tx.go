@@ -6,6 +6,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
 
 	"github.com/btcsuite/btcd/chainhash/v2"
 
@@ -24,6 +25,14 @@ type tx struct {
 	tx  *sql.Tx
 	all compiled
 	own map[string]*sql.Stmt // all statements that this transaction has used
+
+	// Of a transaction that writes; s is nil for a view.
+	s       *Store
+	shared  bool      // by several updates, each in a savepoint
+	open    bool      // the current update has begun to write
+	dead    error     // the whole transaction has failed
+	pending []patched // not written yet
+	mark    int       // those of earlier updates
 }
 
 // compiled contains statements that every connection compiles once, because
@@ -32,7 +41,7 @@ type compiled map[string]*sql.Stmt
 
 func compile(db *sql.DB) (compiled, error) {
 	c := compiled{}
-	for _, q := range []string{sqlSavepoint, sqlRelease, sqlState, sqlSave, sqlReplace, sqlForget, sqlWatched, sqlWatch, sqlUnwatch, sqlAddEffect, sqlDropEffect,
+	for _, q := range []string{sqlSavepoint, sqlRelease, sqlState, sqlSave, sqlReplace, sqlBase, sqlPatch, sqlPatches, sqlUnpatch, sqlForget, sqlWatched, sqlWatch, sqlUnwatch, sqlAddEffect, sqlDropEffect,
 		sqlPosition, sqlGet, sqlPut, sqlDelete} {
 		s, err := db.Prepare(q)
 		if err != nil {
@@ -47,11 +56,11 @@ func compile(db *sql.DB) (compiled, error) {
 const (
 	sqlSavepoint = "SAVEPOINT u"
 	sqlRelease   = "RELEASE u"
-	sqlState     = "SELECT state FROM contract WHERE kind = ? AND id = ?"
+	sqlState     = "SELECT state, bytes FROM contract LEFT JOIN patch ON contract = seq WHERE kind = ? AND id = ?"
 	sqlSave      = `INSERT INTO contract (kind, id, state, wake, top, done) VALUES (?, ?, ?, ?, ?, ?)
 		ON CONFLICT (kind, id) DO UPDATE SET state = excluded.state, wake = excluded.wake, top = excluded.top, done = excluded.done
 		RETURNING seq`
-	sqlReplace    = "UPDATE contract SET state = ? WHERE kind = ? AND id = ? AND state = ?"
+	sqlReplace    = "UPDATE contract SET state = ? WHERE seq = ?"
 	sqlForget     = "DELETE FROM contract WHERE kind = ? AND id = ?"
 	sqlWatched    = "SELECT key FROM watch WHERE contract = ?"
 	sqlWatch      = "INSERT INTO watch (key, contract) VALUES (?, ?)"
@@ -64,8 +73,9 @@ const (
 	sqlDelete     = "DELETE FROM kv WHERE bucket = ? AND key = ?"
 )
 
-func newTx(ctx context.Context, t *sql.Tx, all compiled) *tx {
-	return &tx{ctx: ctx, tx: t, all: all, own: make(map[string]*sql.Stmt, len(all))}
+// newTx returns a transaction of s, or a view if s is nil.
+func newTx(ctx context.Context, t *sql.Tx, all compiled, s *Store) *tx {
+	return &tx{ctx: ctx, tx: t, all: all, own: make(map[string]*sql.Stmt, len(all)), s: s}
 }
 
 // stmt returns a compiled statement for this transaction, or nil.
@@ -85,7 +95,11 @@ func (t *tx) run(q string, args ...any) (sql.Result, error) {
 	return t.tx.ExecContext(t.ctx, q, args...)
 }
 
+// exec runs a statement that writes.
 func (t *tx) exec(q string, args ...any) error {
+	if err := t.begin(); err != nil {
+		return err
+	}
 	_, err := t.run(q, args...)
 	return err
 }
@@ -103,20 +117,37 @@ func blob(b []byte) []byte {
 
 // State implements engine.Tx.
 func (t *tx) State(ref engine.Ref) (state []byte, err error) {
-	err = t.row(sqlState, string(ref.Kind), ref.ID[:]).Scan(&state)
+	if err := t.settle(); err != nil {
+		return nil, err
+	}
+	var row []byte
+	err = t.row(sqlState, string(ref.Kind), ref.ID[:]).Scan(&state, &row)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, engine.ErrNoContract
 	}
-	return state, err
+	if err != nil {
+		return nil, err
+	}
+	return patch(state, row)
 }
 
 // Save implements engine.Tx.
 func (t *tx) Save(ref engine.Ref, state []byte, in contract.Interest) error {
+	if err := t.settle(); err != nil {
+		return err
+	}
+	if err := t.begin(); err != nil {
+		return err
+	}
+	delete(t.s.bases, ref)
 	if in.Forget {
-		return t.exec(sqlForget, string(ref.Kind), ref.ID[:])
+		return t.exec(sqlForget, string(ref.Kind), ref.ID[:]) // with its patch and what it watches
 	}
 	var seq int64
 	if err := t.row(sqlSave, string(ref.Kind), ref.ID[:], blob(state), in.Wake, in.Top, in.Done).Scan(&seq); err != nil {
+		return err
+	}
+	if err := t.exec(sqlUnpatch, seq); err != nil {
 		return err
 	}
 	want := map[string]bool{}
@@ -158,23 +189,42 @@ func (t *tx) Save(ref engine.Ref, state []byte, in contract.Interest) error {
 
 // Replace implements engine.Tx.
 func (t *tx) Replace(ref engine.Ref, old, state []byte) (bool, error) {
-	r, err := t.run(sqlReplace, blob(state), string(ref.Kind), ref.ID[:], blob(old))
-	if err != nil {
+	b, err := t.base(ref)
+	if b == nil || err != nil || !bytes.Equal(b.patch.Of(b.state), old) {
 		return false, err
 	}
-	n, err := r.RowsAffected()
-	return n == 1, err
+	if err := t.settle(); err != nil {
+		return false, err
+	}
+	delete(t.s.bases, ref)
+	if len(b.patch.With) > 0 || b.patch.Cut > 0 {
+		if err := t.exec(sqlUnpatch, b.seq); err != nil {
+			return false, err
+		}
+	}
+	if err := t.exec(sqlReplace, blob(state), b.seq); err != nil {
+		return false, err
+	}
+	t.s.remember(ref, &base{seq: b.seq, state: slices.Clone(state)})
+	return true, nil
 }
 
 // Each implements engine.Tx.
 func (t *tx) Each(kind engine.Kind, all bool, f func(engine.Ref, []byte) error) error {
-	q := "SELECT id, state FROM contract WHERE kind = ? AND done = 0 ORDER BY seq"
+	if err := t.settle(); err != nil {
+		return err
+	}
+	q := "SELECT id, state, bytes FROM contract LEFT JOIN patch ON contract = seq WHERE kind = ? AND done = 0 ORDER BY seq"
 	if all {
-		q = "SELECT id, state FROM contract WHERE kind = ? ORDER BY seq"
+		q = "SELECT id, state, bytes FROM contract LEFT JOIN patch ON contract = seq WHERE kind = ? ORDER BY seq"
 	}
 	return t.rows(q, []any{string(kind)}, func(r *sql.Rows) error {
-		var id, state []byte
-		if err := r.Scan(&id, &state); err != nil {
+		var id, state, row []byte
+		if err := r.Scan(&id, &state, &row); err != nil {
+			return err
+		}
+		state, err := patch(state, row)
+		if err != nil {
 			return err
 		}
 		return f(engine.Ref{Kind: kind, ID: wire.Hash(id)}, state)
@@ -183,6 +233,9 @@ func (t *tx) Each(kind engine.Kind, all bool, f func(engine.Ref, []byte) error) 
 
 // AddEffect implements engine.Tx.
 func (t *tx) AddEffect(ref engine.Ref, name string, body []byte) (int64, error) {
+	if err := t.begin(); err != nil {
+		return 0, err
+	}
 	r, err := t.run(sqlAddEffect, string(ref.Kind), ref.ID[:], name, blob(body))
 	if err != nil {
 		return 0, err

@@ -122,7 +122,7 @@ func TestChild(t *testing.T) {
 		return float64(fee) / float64(size)
 	}
 	bump := func(old *btcwire.MsgTx, r wire.SatPerKVB) (tx *btcwire.MsgTx, err error) {
-		h.do(func(x Tx) error { tx, err = h.Bump(x, contract.Txid(old), r); return nil })
+		h.do(func(x Tx) error { tx, err = h.Bump(x, contract.Txid(old), r, 1000); return nil })
 		return
 	}
 	child, err := bump(fixed, 20_000)
@@ -185,12 +185,12 @@ func TestChangeGone(t *testing.T) {
 	must(t, err)
 	// Its change is spoken for: no bump may take it away.
 	h.do(func(tx Tx) error {
-		_, err := h.Bump(tx, contract.Txid(a), 10*rate)
+		_, err := h.Bump(tx, contract.Txid(a), 10*rate, 1000)
 		wantErr(t, err, ErrNotBumpable)
 		return nil
 	})
 	h.do(func(tx Tx) error { return h.Forget(tx, contract.Txid(b)) })
-	h.do(func(tx Tx) error { _, err := h.Bump(tx, contract.Txid(a), 10*rate); return err })
+	h.do(func(tx Tx) error { _, err := h.Bump(tx, contract.Txid(a), 10*rate, 1000); return err })
 	if b := h.funds(); b.Change != 0 {
 		t.Errorf("the change of a replaced transaction counts: %+v", b)
 	}

@@ -16,6 +16,7 @@ import (
 	"slices"
 
 	"github.com/btcsuite/btcd/address/v2"
+	"github.com/btcsuite/btcd/btcec/v2/schnorr"
 	"github.com/btcsuite/btcd/chaincfg/v2"
 	"github.com/btcsuite/btcd/txscript/v2"
 	btcwire "github.com/btcsuite/btcd/wire/v2"
@@ -64,9 +65,13 @@ func (s *Short) Error() string {
 // Is makes errors.Is(err, ErrNoFunds) true.
 func (s *Short) Is(target error) bool { return target == ErrNoFunds }
 
-// GapLimit is the number of unused addresses that are watched ahead on each
-// branch (BIP44).
+// GapLimit is the number of unpaid addresses that are watched ahead on each
+// branch (BIP44). No later address is given away, because a wallet restored from
+// its words would not find what is paid to it.
 const GapLimit = 20
+
+// MaxGap is the largest gap that a wallet can be told to watch.
+const MaxGap = 10_000
 
 // coinbaseMaturity is the number of blocks before a coinbase may be spent, by
 // consensus.
@@ -77,6 +82,7 @@ const coinbaseMaturity = 100
 const (
 	bucketScript  = "wallet/script"  // script → path
 	bucketNext    = "wallet/next"    // branch → next unused index
+	bucketPaid    = "wallet/paid"    // branch → index after the last one that a block pays
 	bucketCoin    = "wallet/coin"    // outpoint → coin
 	bucketHistory = "wallet/history" // txid → record of a confirmed transaction
 	bucketUndo    = "wallet/undo"    // height → what Connect changed there
@@ -136,19 +142,25 @@ type Sent struct {
 type Wallet struct {
 	params *chaincfg.Params
 	acct   *account
+	gap    uint32 // number of unused addresses that are watched
 }
 
-// New returns the wallet of a BIP39 seed on a network.
-func New(seed []byte, params *chaincfg.Params) (*Wallet, error) {
+// New returns the wallet of a BIP39 seed on a network. It watches GapLimit unused
+// addresses on each branch or, if it is more, gap, up to MaxGap: for words that
+// another program used with a wider gap.
+func New(seed []byte, params *chaincfg.Params, gap int) (*Wallet, error) {
 	a, err := newAccount(seed, params)
 	if err != nil {
 		return nil, err
 	}
-	return &Wallet{params: params, acct: a}, nil
+	return &Wallet{params: params, acct: a, gap: uint32(min(max(gap, GapLimit), MaxGap))}, nil
 }
 
 // Init makes the wallet watch its first addresses. It may be called repeatedly.
 func (w *Wallet) Init(tx Tx) error {
+	if err := w.initPaid(tx); err != nil {
+		return err
+	}
 	for branch := range uint32(2) {
 		next, err := w.next(tx, branch)
 		if err != nil {
@@ -171,10 +183,10 @@ func (w *Wallet) next(tx Tx, branch uint32) (uint32, error) {
 	return binary.BigEndian.Uint32(raw), nil
 }
 
-// watchAhead watches the GapLimit addresses from next on. Earlier ones are
+// watchAhead watches the addresses of the gap from next on. Earlier ones are
 // watched already, so it starts at the far end and stops at the first that is.
 func (w *Wallet) watchAhead(tx Tx, branch, next uint32) error {
-	for i := next + GapLimit; i > 0; i-- {
+	for i := next + w.gap; i > 0; i-- {
 		p := path{branch, i - 1}
 		script, err := w.acct.script(p)
 		if err != nil {
@@ -190,17 +202,64 @@ func (w *Wallet) watchAhead(tx Tx, branch, next uint32) error {
 	return nil
 }
 
-// NewScript returns the script of a new address of a branch, and marks it as
-// used.
-func (w *Wallet) NewScript(tx Tx, branch uint32) ([]byte, error) {
-	i, err := w.next(tx, branch)
+// initPaid fills bucketPaid in a home made before there was one.
+func (w *Wallet) initPaid(tx Tx) error {
+	if raw, err := tx.Get(bucketPaid, branchKey(External)); err != nil || raw != nil {
+		return err
+	}
+	var paid [2]uint32
+	if err := tx.Scan(bucketCoin, nil, 0, func(_, raw []byte) error {
+		var c coin
+		if err := wire.Unmarshal(raw, &c); err != nil {
+			return err
+		}
+		if c.Path.Branch < 2 {
+			paid[c.Path.Branch] = max(paid[c.Path.Branch], c.Path.Index+1)
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	for branch, i := range paid {
+		if err := put(tx, bucketPaid, branchKey(uint32(branch)), i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// paid returns the index after the last address of a branch that a block pays.
+func (w *Wallet) paid(tx Tx, branch uint32) (i uint32, err error) {
+	_, err = get(tx, bucketPaid, branchKey(branch), &i)
+	return i, err
+}
+
+// fresh returns the path of a new address of a branch or, if that would be beyond
+// the gap, the oldest one after the last that a block pays; again is then true.
+func (w *Wallet) fresh(tx Tx, branch uint32) (p path, again bool, err error) {
+	next, err := w.next(tx, branch)
 	if err != nil {
-		return nil, err
+		return path{}, false, err
 	}
-	if err := w.use(tx, path{branch, i}); err != nil {
-		return nil, err
+	paid, err := w.paid(tx, branch)
+	if next >= paid+GapLimit {
+		return path{branch, paid}, true, err
 	}
-	return w.acct.script(path{branch, i})
+	return path{branch, next}, false, err
+}
+
+// NewScript returns the script of a new address of a branch, and marks it as
+// used. If GapLimit addresses are unpaid, it returns the oldest of these again.
+func (w *Wallet) NewScript(tx Tx, branch uint32) (script []byte, again bool, err error) {
+	p, again, err := w.fresh(tx, branch)
+	if err != nil {
+		return nil, false, err
+	}
+	if err := w.use(tx, p); err != nil {
+		return nil, false, err
+	}
+	script, err = w.acct.script(p)
+	return script, again, err
 }
 
 // PeekScript returns the script that NewScript would return next. It stays
@@ -208,11 +267,11 @@ func (w *Wallet) NewScript(tx Tx, branch uint32) ([]byte, error) {
 // payment that may be given up uses PeekScript, so it leaves no gap of unused
 // addresses.
 func (w *Wallet) PeekScript(tx Tx, branch uint32) ([]byte, error) {
-	i, err := w.next(tx, branch)
+	p, _, err := w.fresh(tx, branch)
 	if err != nil {
 		return nil, err
 	}
-	return w.acct.script(path{branch, i})
+	return w.acct.script(p)
 }
 
 // UseScript marks an address of PeekScript as used.
@@ -263,14 +322,33 @@ func ParseAddress(s string, params *chaincfg.Params) ([]byte, error) {
 
 // Connect processes the transactions of the block at height.
 func (w *Wallet) Connect(tx Tx, txs []*btcwire.MsgTx, height wire.Height) error {
+	return w.connect(tx, txs, height, height)
+}
+
+// Rescan processes a block that Connect may have processed before, or that is
+// older than the wallet, to find what is paid to addresses that are watched since.
+// Blocks must follow in order up to tip, the last one that was connected.
+func (w *Wallet) Rescan(tx Tx, txs []*btcwire.MsgTx, height, tip wire.Height) error {
+	return w.connect(tx, txs, height, tip)
+}
+
+func (w *Wallet) connect(tx Tx, txs []*btcwire.MsgTx, height, tip wire.Height) error {
 	var undo []change
+	if _, err := get(tx, bucketUndo, heightKey(height), &undo); err != nil {
+		return err
+	}
+	before := len(undo)
 	set := func(bucket string, key []byte, v any) error {
 		old, err := tx.Get(bucket, key)
 		if err != nil {
 			return err
 		}
+		raw, err := wire.Marshal(v)
+		if err != nil || bytes.Equal(old, raw) {
+			return err
+		}
 		undo = append(undo, change{bucket, key, old})
-		return put(tx, bucket, key, v)
+		return tx.Put(bucket, key, raw)
 	}
 	if err := w.discover(tx, txs); err != nil {
 		return err
@@ -308,6 +386,20 @@ func (w *Wallet) Connect(tx Tx, txs []*btcwire.MsgTx, height wire.Height) error 
 					return err
 				}
 			}
+			paid, err := w.paid(tx, p.Branch)
+			if err != nil {
+				return err
+			}
+			if p.Index >= paid {
+				if err := set(bucketPaid, branchKey(p.Branch), p.Index+1); err != nil {
+					return err
+				}
+			}
+			if old, err := tx.Get(bucketCoin, key); err != nil {
+				return err
+			} else if old != nil {
+				continue // connected again; a later block may have spent it
+			}
 			if err := set(bucketCoin, key, coin{Value: wire.Sat(o.Value), Path: p, Height: height, Coinbase: n == 0}); err != nil {
 				return err
 			}
@@ -318,7 +410,7 @@ func (w *Wallet) Connect(tx Tx, txs []*btcwire.MsgTx, height wire.Height) error 
 			}
 		}
 	}
-	if len(undo) == 0 {
+	if len(undo) == before || tip >= height+undoKeep {
 		return nil
 	}
 	if height > undoKeep {
@@ -725,14 +817,18 @@ func (w *Wallet) pick(tx Tx, amount wire.Sat, weight int64, rate wire.SatPerKVB,
 // shortfall returns by how much our own unconfirmed transactions together pay
 // less than rate. Miners include their descendants no earlier than them.
 func (w *Wallet) shortfall(tx Tx, txids map[wire.Hash]bool, rate wire.SatPerKVB) wire.Sat {
-	var fees wire.Sat
-	var size int64
+	fees, size := w.sum(tx, txids)
+	return max(rate.Fee(size)-fees, 0)
+}
+
+// sum adds up the fees and sizes of our own transactions.
+func (w *Wallet) sum(tx Tx, txids map[wire.Hash]bool) (fees wire.Sat, size int64) {
 	for txid := range txids {
 		if s, t, err := w.sent(tx, txid); err == nil && s != nil {
 			fees, size = fees+s.Fee, size+vsize(t)
 		}
 	}
-	return max(rate.Fee(size)-fees, 0)
+	return fees, size
 }
 
 func vsize(t *btcwire.MsgTx) int64 {
@@ -822,6 +918,32 @@ func (w *Wallet) sign(tx Tx, t *btcwire.MsgTx, s Sent) error {
 		}
 	}
 	return put(tx, bucketSent, txid[:], s)
+}
+
+// Prove signs a digest with the output key of a coin of this wallet, confirmed or
+// change: this proves to others that the wallet can spend it. The digest must not
+// be a transaction's. It returns ErrUnknownTx if the wallet does not have the coin.
+func (w *Wallet) Prove(tx Tx, at wire.Outpoint, digest wire.Hash) (sig wire.Signature, err error) {
+	var c coin
+	ok, err := get(tx, bucketCoin, at.Bytes(), &c)
+	if err == nil && !ok {
+		ok, err = get(tx, bucketChange, at.Bytes(), &c)
+	}
+	if err != nil {
+		return sig, err
+	}
+	if !ok {
+		return sig, fmt.Errorf("%w: %v", ErrUnknownTx, at)
+	}
+	key, err := w.acct.key(c.Path)
+	if err != nil {
+		return sig, err
+	}
+	s, err := schnorr.Sign(txscript.TweakTaprootPrivKey(*key, nil), digest[:])
+	if err != nil {
+		return sig, err
+	}
+	return wire.Signature(s.Serialize()), nil
 }
 
 // Forget frees the coins of a transaction that the network refused. If it was
@@ -947,11 +1069,11 @@ func (w *Wallet) spentChange(tx Tx, s *Sent, txid wire.Hash) (bool, error) {
 	return w.alive(tx, wire.Hash(spend))
 }
 
-// Bump replaces an unconfirmed payment by one that pays rate, from its change
-// (BIP125: at least the relay minimum more than before). A fixed transaction is
-// not replaced; instead a child that spends its change pays for both, and can
-// itself be bumped.
-func (w *Wallet) Bump(tx Tx, txid wire.Hash, rate wire.SatPerKVB) (*btcwire.MsgTx, error) {
+// Bump replaces an unconfirmed payment by one that pays rate, from its change,
+// and at least increment more than before, as nodes require of a replacement
+// (BIP125). A fixed transaction is not replaced; instead a child that spends its
+// change pays for both, also at least increment more, and can itself be bumped.
+func (w *Wallet) Bump(tx Tx, txid wire.Hash, rate, increment wire.SatPerKVB) (*btcwire.MsgTx, error) {
 	s, t, err := w.sent(tx, txid)
 	if err != nil {
 		return nil, err
@@ -980,10 +1102,10 @@ func (w *Wallet) Bump(tx Tx, txid wire.Hash, rate wire.SatPerKVB) (*btcwire.MsgT
 		return nil, fmt.Errorf("%w: another transaction spent its coins", ErrNotBumpable)
 	}
 	if s.Fixed {
-		return w.child(tx, txid, s, t, rate)
+		return w.child(tx, txid, s, t, rate, increment)
 	}
 	size := vsize(t)
-	fee := max(rate.Fee(size), s.Fee+wire.SatPerKVB(1000).Fee(size))
+	fee := max(rate.Fee(size), s.Fee+increment.Fee(size))
 	if s.Change < 0 || wire.Sat(t.TxOut[s.Change].Value)-(fee-s.Fee) < contract.Dust {
 		return nil, fmt.Errorf("%w: its change is too small for %v more", ErrNotBumpable, fee-s.Fee)
 	}
@@ -998,9 +1120,73 @@ func (w *Wallet) Bump(tx Tx, txid wire.Hash, rate wire.SatPerKVB) (*btcwire.MsgT
 	return t, err
 }
 
+// Cancel replaces an unconfirmed transaction of the wallet, also a fixed one, by
+// one that pays all its inputs back to the wallet, at rate, and at least increment
+// more than before, as nodes require of a replacement (BIP125). If the other
+// confirms first, nothing is cancelled.
+func (w *Wallet) Cancel(tx Tx, txid wire.Hash, rate, increment wire.SatPerKVB) (*btcwire.MsgTx, error) {
+	s, t, err := w.sent(tx, txid)
+	if err != nil {
+		return nil, err
+	}
+	if s == nil {
+		return nil, ErrUnknownTx
+	}
+	if raw, err := tx.Get(bucketHistory, txid[:]); err != nil {
+		return nil, err
+	} else if raw != nil {
+		return nil, fmt.Errorf("%w: it is confirmed", ErrNotBumpable)
+	}
+	if ok, err := w.current(tx, t, txid); err != nil {
+		return nil, err
+	} else if !ok {
+		return nil, fmt.Errorf("%w: it has been replaced already", ErrNotBumpable)
+	}
+	if ok, err := w.spentChange(tx, s, txid); err != nil {
+		return nil, err
+	} else if ok {
+		return nil, fmt.Errorf("%w: another of your transactions spends its change", ErrNotBumpable)
+	}
+	if ok, err := w.possible(tx, s, t, txid); err != nil {
+		return nil, err
+	} else if !ok {
+		return nil, fmt.Errorf("%w: another transaction spent its coins", ErrNotBumpable)
+	}
+	total := s.Fee
+	for _, o := range t.TxOut {
+		total += wire.Sat(o.Value)
+	}
+	size := contract.VSize(contract.TxOverheadWeight + int64(len(t.TxIn))*contract.KeySpendInputWeight + contract.P2TROutputWeight)
+	old := wire.SatPerKVB((int64(s.Fee)*1000 + vsize(t) - 1) / vsize(t))
+	fee := max(max(rate, old+1).Fee(size), s.Fee+increment.Fee(size))
+	if total-fee < contract.Dust {
+		return nil, fmt.Errorf("%w: its coins are not worth %v", ErrNotBumpable, fee)
+	}
+	script, err := w.PeekScript(tx, Internal)
+	if err != nil {
+		return nil, err
+	}
+	back := btcwire.NewMsgTx(contract.TxVersion)
+	for _, in := range t.TxIn {
+		back.AddTxIn(&btcwire.TxIn{PreviousOutPoint: in.PreviousOutPoint, Sequence: contract.Sequence})
+	}
+	back.AddTxOut(btcwire.NewTxOut(int64(total-fee), script))
+	if s.Change >= 0 {
+		if err := tx.Delete(bucketChange, wire.Outpoint{Txid: txid, Vout: uint32(s.Change)}.Bytes()); err != nil {
+			return nil, err
+		}
+	}
+	err = w.sign(tx, back, Sent{Replaces: txid})
+	if errors.Is(err, ErrUnknownTx) {
+		return nil, fmt.Errorf("%w: a reorg dropped the transaction that it spends", ErrNotBumpable)
+	}
+	return back, err
+}
+
 // child spends the change of a transaction that must not be replaced, so that
-// both, with their unconfirmed ancestors, pay rate.
-func (w *Wallet) child(tx Tx, txid wire.Hash, s *Sent, parent *btcwire.MsgTx, rate wire.SatPerKVB) (*btcwire.MsgTx, error) {
+// both, with their unconfirmed ancestors, pay rate, and at least increment more
+// than these pay now.
+func (w *Wallet) child(tx Tx, txid wire.Hash, s *Sent, parent *btcwire.MsgTx, rate, increment wire.SatPerKVB) (*btcwire.MsgTx, error) {
 	if s.Change < 0 {
 		return nil, fmt.Errorf("%w: agents hold signatures over it, and it has no change that a child could spend", ErrNotBumpable)
 	}
@@ -1009,6 +1195,8 @@ func (w *Wallet) child(tx Tx, txid wire.Hash, s *Sent, parent *btcwire.MsgTx, ra
 		return nil, err
 	}
 	size := contract.VSize(contract.TxOverheadWeight + contract.KeySpendInputWeight + contract.P2TROutputWeight)
+	fees, all := w.sum(tx, on)
+	rate = max(rate, wire.SatPerKVB(int64(fees)*1000/all)+increment)
 	fee := rate.Fee(size) + w.shortfall(tx, on, rate)
 	rest := wire.Sat(parent.TxOut[s.Change].Value) - fee
 	if rest < contract.Dust {

@@ -1,7 +1,10 @@
 package web
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -13,7 +16,9 @@ import (
 	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/node"
+	"github.com/bitgram/bitgram/internal/node/banking"
 	"github.com/bitgram/bitgram/internal/p2p"
+	"github.com/bitgram/bitgram/internal/wallet"
 	"github.com/bitgram/bitgram/penny"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -43,7 +48,7 @@ func ours(v *api.Bank, o *bank.Ours, count uint32, rate wire.SatPerKVB) {
 
 func (s *Server) showPayer(p *bank.Payer, rate wire.SatPerKVB) api.Bank {
 	v := api.Bank{ID: p.Bank.String(), Side: "payer", State: p.State(), Peer: wire.EncodeAddress(s.cfg.Network, p.Terms.Peer.Key), Memo: p.Terms.Memo,
-		Acked: p.Acked, Assigned: p.Assigned, Why: p.Failure, FailedBy: api.Code(p.FailedBy), FundingFee: p.Fee}
+		Acked: p.Acked, Assigned: p.Assigned, Why: p.Failure, FailedBy: api.Code(p.FailedBy), FundingFee: p.Fee, Published: p.Phase == bank.PayerPublished}
 	if p.Terms.Pair != (bank.ID{}) {
 		v.Pair = p.Terms.Pair.String()
 	}
@@ -57,11 +62,14 @@ func (s *Server) showPayer(p *bank.Payer, rate wire.SatPerKVB) api.Bank {
 	if v.Why == "" {
 		v.Why = p.PayeeWhy
 	}
+	if v.Why == "" && p.Withdrawn && p.Confirmed == nil {
+		v.Why = "it is cancelled once the transaction that takes its coins back confirms"
+	}
 	return v
 }
 
 func (s *Server) showPayee(y *bank.Payee, rate wire.SatPerKVB) api.Bank {
-	v := api.Bank{ID: y.Bank.String(), Side: "payee", State: y.State(), Acked: y.Count(), Assigned: y.Assigned}
+	v := api.Bank{ID: y.Bank.String(), Side: "payee", State: y.State(), Acked: y.Count(), Assigned: y.Assigned, Published: y.Funded}
 	ours(&v, &y.Ours, y.Count(), rate)
 	for _, sent := range []*contract.Sent{y.Alone, y.Joined} {
 		if v.Close == "" && sent != nil {
@@ -81,6 +89,18 @@ func (s *Server) showPayment(p *bank.Sending) api.BankPayment {
 		v.Bankers = append(v.Bankers, wire.EncodeAddress(s.cfg.Network, b.Key))
 	}
 	return v
+}
+
+// showOrder shows an order of pennies as a payment.
+func (s *Server) showOrder(o *banking.Ordered) api.BankPayment {
+	total, paid := o.Amounts()
+	return api.BankPayment{ID: o.ID.String(), State: o.State(), To: wire.EncodeAddress(s.cfg.Network, o.Payer.Terms.Peer.Key), Bankers: []string{},
+		Bank: o.Order.Of.String(), Total: total, Step: total, Paid: paid, Asked: total, Pennies: o.Order.Pennies, Why: o.Payer.PayeeWhy}
+}
+
+// Keyed is the idempotency key of a request that pays.
+type Keyed struct {
+	Key string `header:"Idempotency-Key" maxLength:"128" doc:"a request with the key of an earlier one pays nothing, and is answered as that one; a key is known for 30 days"`
 }
 
 // peerOf parses ADDRESS or ADDRESS@MULTIADDR,… .
@@ -111,15 +131,15 @@ func (s *Server) reach(ctx context.Context, n *node.Node, text string) (bank.Pee
 	}
 	wait, cancel := context.WithTimeout(ctx, reachTime)
 	defer cancel()
-	if err := n.WaitNetwork(wait); err != nil {
+	if err := n.Directory.WaitNetwork(wait); err != nil {
 		return p, err
 	}
-	ad, err := n.FindAgent(wait, p.Key)
+	ad, err := n.Directory.FindAgent(wait, p.Key)
 	for errors.Is(err, p2p.ErrNotFound) && wait.Err() == nil {
 		// An agent that has just started is not in the DHT yet.
 		select {
 		case <-time.After(reachAgain):
-			ad, err = n.FindAgent(wait, p.Key)
+			ad, err = n.Directory.FindAgent(wait, p.Key)
 		case <-wait.Done():
 		}
 	}
@@ -140,7 +160,7 @@ type BankByID struct {
 
 // bankNow finds a bank and shows it.
 func (s *Server) bankNow(ctx context.Context, n *node.Node, id string) (v api.Bank, state any, err error) {
-	if state, err = n.FindBank(ctx, id); err != nil {
+	if state, err = n.Banks.FindBank(ctx, id); err != nil {
 		return v, nil, err
 	}
 	rate := n.Engine().FeeRate()
@@ -150,7 +170,7 @@ func (s *Server) bankNow(ctx context.Context, n *node.Node, id string) (v api.Ba
 	case bank.Payee:
 		return s.showPayee(&b, rate), state, nil
 	}
-	return v, nil, fmt.Errorf("%w: %s is a payment", node.ErrNoBank, id)
+	return v, nil, fmt.Errorf("%w: %s is a payment", banking.ErrNoBank, id)
 }
 
 // payerOf finds a bank of which this home is the payer.
@@ -167,6 +187,7 @@ func (s *Server) payerOf(ctx context.Context, n *node.Node, id string) (p bank.P
 }
 
 type opening struct {
+	Keyed
 	Peer    string  `query:"peer" required:"true" doc:"ADDRESS or ADDRESS@MULTIADDR of the payee"`
 	Value   int64   `query:"value_sat" required:"true" minimum:"1"`
 	Rungs   uint32  `query:"rungs" default:"126" minimum:"1" maximum:"1022"`
@@ -177,14 +198,50 @@ type opening struct {
 }
 
 // bankTerms are the terms that an opening asks for.
-func (s *Server) bankTerms(in *opening) node.BankTerms {
+func (s *Server) bankTerms(in *opening) banking.Terms {
 	m := bank.MarginsFor(s.cfg.Network)
 	per := (in.Pennies + in.Rungs - 1) / in.Rungs
 	if per*in.Rungs > penny.MaxSeq {
 		per = in.Pennies / in.Rungs
 	}
-	return node.BankTerms{Value: wire.Sat(in.Value), Rungs: in.Rungs, PerRung: per,
-		Blocks: max(m.MinLife+m.Conf+3, uint32(in.Days*float64(m.BlocksPerDay))), MaxFee: wire.Sat(in.MaxFee), Memo: in.Memo}
+	return banking.Terms{Value: wire.Sat(in.Value), Rungs: in.Rungs, PerRung: per,
+		Blocks: max(m.MinLife+m.Conf+3, uint32(in.Days*float64(m.BlocksPerDay))), MaxFee: wire.Sat(in.MaxFee), Memo: in.Memo, Key: in.Key}
+}
+
+// PennyPaying is what to pay from a bank.
+type PennyPaying struct {
+	BankByID
+	Pennies uint32 `query:"pennies" maximum:"16777215" doc:"number of pennies; or pass amount_msat"`
+	Amount  uint64 `query:"amount_msat" maximum:"2100000000000000000" doc:"amount, rounded up to whole pennies if that is at most 1 sat or 1 % more"`
+	RoundUp bool   `query:"round_up" doc:"round up to whole pennies, however much more that is"`
+}
+
+// planPennies returns the bank and the number of its pennies to pay.
+func (s *Server) planPennies(ctx context.Context, n *node.Node, in *PennyPaying) (p bank.Payer, v api.Pennies, err error) {
+	if p, err = s.payerOf(ctx, n, in.ID); err == nil {
+		err = p.Spendable()
+	}
+	if err != nil {
+		return p, v, err
+	}
+	v.Pennies, v.Penny = in.Pennies, p.Ladder.Paid(1)
+	if in.Amount > 0 {
+		v.Pennies, v.Amount, err = banking.PlanPennies(&p, wire.Msat(in.Amount), in.RoundUp)
+	} else {
+		v.Amount = p.Ladder.Paid(min(v.Pennies, p.Ladder.N()))
+	}
+	if err == nil && v.Pennies == 0 {
+		err = fmt.Errorf("%w: pass pennies or amount_msat", ErrRequest)
+	}
+	return p, v, err
+}
+
+// newKey draws an idempotency key for a request that has none, so that its caller
+// can still ask what became of it.
+func newKey() string {
+	var key [16]byte
+	_, _ = rand.Read(key[:]) // never fails (crypto/rand)
+	return hex.EncodeToString(key[:])
 }
 
 func (s *Server) bankRoutes(to huma.API) {
@@ -193,13 +250,13 @@ func (s *Server) bankRoutes(to huma.API) {
 	}, err error) {
 		list.Banks = []api.Bank{}
 		rate := n.Engine().FeeRate()
-		if err = n.Payers(ctx, func(p bank.Payer) error {
+		if err = n.Banks.Payers(ctx, func(p bank.Payer) error {
 			list.Banks = append(list.Banks, s.showPayer(&p, rate))
 			return nil
 		}); err != nil {
 			return list, err
 		}
-		err = n.Payees(ctx, func(y bank.Payee) error {
+		err = n.Banks.Payees(ctx, func(y bank.Payee) error {
 			list.Banks = append(list.Banks, s.showPayee(&y, rate))
 			return nil
 		})
@@ -211,7 +268,7 @@ func (s *Server) bankRoutes(to huma.API) {
 	})
 	on(s, to, "POST", "/banks/quote", "Estimate the cost of a bank", func(ctx context.Context, n *node.Node, in *opening) (api.BankQuote, error) {
 		t := s.bankTerms(in)
-		q, err := n.QuoteBank(penny.Ladder{Value: t.Value, Rungs: t.Rungs, PerRung: t.PerRung})
+		q, err := n.Banks.QuoteBank(penny.Ladder{Value: t.Value, Rungs: t.Rungs, PerRung: t.PerRung})
 		l := &q.Ladder
 		if err != nil {
 			return api.BankQuote{}, err
@@ -225,41 +282,52 @@ func (s *Server) bankRoutes(to huma.API) {
 		}
 		t := s.bankTerms(in)
 		t.Peer = peer
-		id, err := n.OpenBank(ctx, t)
+		id, err := n.Banks.OpenBank(ctx, t)
 		if err != nil {
 			return api.Bank{}, err
 		}
 		v, _, err := s.bankNow(ctx, n, id.String())
 		return v, err
 	})
+	on(s, to, "POST", "/banks/{id}/plan", "Show what a payment from a bank would take", func(ctx context.Context, n *node.Node, in *PennyPaying) (api.Pennies, error) {
+		_, v, err := s.planPennies(ctx, n, in)
+		return v, err
+	})
 	on(s, to, "POST", "/banks/{id}/pay", "Pay pennies, and wait until the payee has acknowledged them", func(ctx context.Context, n *node.Node, in *struct {
-		BankByID
-		Pennies uint32 `query:"pennies" maximum:"16777215" doc:"number of pennies; or pass amount_msat"`
-		Amount  uint64 `query:"amount_msat" maximum:"2100000000000000000" doc:"amount, rounded up to whole pennies"`
-		Each    bool   `query:"each" doc:"send every penny; otherwise one penny pays for many"`
+		PennyPaying
+		Keyed
+		Each bool `query:"each" doc:"send every penny; otherwise one penny pays for many"`
 	}) (api.Bank, error) {
+		var paid api.Pennies
 		p, err := s.payerOf(ctx, n, in.ID)
 		if err != nil {
 			return api.Bank{}, err
 		}
-		pennies := in.Pennies
-		if in.Amount > 0 {
-			count, ok := p.Ladder.CountFor(wire.Msat(in.Amount))
-			if !ok {
-				return api.Bank{}, fmt.Errorf("%w: %v", bank.ErrEmpty, wire.Msat(in.Amount))
+		if old, found := n.Banks.OrderedPennies(ctx, in.Key); in.Key != "" && found == nil && old.Order.Of == p.Bank {
+			// The same request again: what it would take now is of no concern.
+			paid = api.Pennies{Pennies: old.Order.Pennies, Penny: p.Ladder.Paid(1), Amount: p.Ladder.Paid(old.Order.Pennies)}
+			want := in.Pennies
+			if in.Amount > 0 {
+				want, _ = p.Ladder.CountFor(wire.Msat(in.Amount))
 			}
-			pennies = count
+			if want != paid.Pennies {
+				return api.Bank{}, banking.ErrKey
+			}
+		} else if p, paid, err = s.planPennies(ctx, n, &in.PennyPaying); err != nil {
+			return api.Bank{}, err
 		}
-		if pennies == 0 {
-			return api.Bank{}, fmt.Errorf("%w: pass pennies or amount_msat", ErrRequest)
-		}
-		opt := node.Streaming{Each: in.Each, Window: 4096, Progress: func(count, target uint32) {
+		key := cmp.Or(in.Key, newKey())
+		id := banking.OrderID(key).String()
+		opt := banking.Streaming{Each: in.Each, Window: 4096, Key: key, Progress: func(count, target uint32) {
 			s.hub.progress(api.Progress{What: "pennies", Done: uint64(count), Total: uint64(target)})
 		}}
-		if _, err := n.PayPennies(ctx, p.Bank, pennies, opt); err != nil {
+		if _, err := n.Banks.PayPennies(ctx, p.Bank, paid.Pennies, opt); errors.Is(err, banking.ErrOrdered) {
+			return api.Bank{}, &orderedError{err, id, key}
+		} else if err != nil {
 			return api.Bank{}, err
 		}
 		v, _, err := s.bankNow(ctx, n, p.Bank.String())
+		v.Payment, v.PaymentID, v.Key = &paid, id, key
 		return v, err
 	})
 	on(s, to, "POST", "/banks/{id}/close", "Close a bank: as its payer together with the payee, as its payee alone", func(ctx context.Context, n *node.Node, in *BankByID) (api.Bank, error) {
@@ -267,21 +335,36 @@ func (s *Server) bankRoutes(to huma.API) {
 		if err != nil {
 			return v, err
 		}
-		if err := n.CloseBank(ctx, node.RefOf(state)); err != nil {
+		if err := n.Banks.CloseBank(ctx, banking.RefOf(state)); err != nil {
 			return v, err
 		}
 		v, _, err = s.bankNow(ctx, n, v.ID)
 		return v, err
 	})
-	on(s, to, "POST", "/banks/{id}/cancel", "Take a bank back before it is funded", func(ctx context.Context, n *node.Node, in *BankByID) (api.Bank, error) {
+	on(s, to, "POST", "/banks/{id}/cancel", "Take a bank back before its funding is confirmed", func(ctx context.Context, n *node.Node, in *BankByID) (api.Bank, error) {
 		p, err := s.payerOf(ctx, n, in.ID)
 		if err != nil {
 			return api.Bank{}, err
 		}
-		if err := n.CancelBank(ctx, p.Bank); err != nil {
+		if err := n.Banks.CancelBank(ctx, p.Bank); err != nil {
 			return api.Bank{}, err
 		}
 		v, _, err := s.bankNow(ctx, n, p.Bank.String())
+		return v, err
+	})
+	on(s, to, "POST", "/banks/{id}/bump", "Raise the fee of a bank's unconfirmed funding, close or refund", func(ctx context.Context, n *node.Node, in *struct {
+		BankByID
+		Rate int64 `query:"rate_sat_per_kvb" minimum:"0" maximum:"10000000" doc:"fee rate; 0 for twice the rate of before, and at least the node's estimate"`
+		Max  int64 `query:"max_fee_sat" minimum:"0" doc:"maximum fee of a child of the funding, and permission to pay it; 0 for the default ceiling"`
+	}) (api.Bank, error) {
+		v, state, err := s.bankNow(ctx, n, in.ID)
+		if err != nil {
+			return v, err
+		}
+		if err := n.Banks.BumpBank(ctx, banking.RefOf(state), wallet.Fee{Rate: wire.SatPerKVB(in.Rate), Max: wire.Sat(in.Max)}); err != nil {
+			return v, err
+		}
+		v, _, err = s.bankNow(ctx, n, v.ID)
 		return v, err
 	})
 	on(s, to, "POST", "/banks/{id}/pair", "Ask the payee to open a reverse bank", func(ctx context.Context, n *node.Node, in *struct {
@@ -294,7 +377,7 @@ func (s *Server) bankRoutes(to huma.API) {
 		if err != nil {
 			return out, err
 		}
-		id, err := n.AskPair(ctx, p.Bank, wire.Sat(in.Value))
+		id, err := n.Banks.AskPair(ctx, p.Bank, wire.Sat(in.Value))
 		out.ID = id.String()
 		return out, err
 	})
@@ -302,6 +385,7 @@ func (s *Server) bankRoutes(to huma.API) {
 }
 
 type paying struct {
+	Keyed
 	To     string `query:"to" required:"true" doc:"address of the payee"`
 	Amount uint64 `query:"amount_msat" required:"true" minimum:"1" maximum:"2100000000000000000"`
 	Step   uint64 `query:"step_msat" maximum:"2100000000000000000" doc:"amount per step when paying through bankers; 0 for a tenth"`
@@ -309,21 +393,21 @@ type paying struct {
 	Memo   string `query:"memo" maxLength:"200"`
 }
 
-func (s *Server) payment(in *paying) (p node.Payment, err error) {
-	p = node.Payment{Amount: wire.Msat(in.Amount), Step: wire.Msat(in.Step), MaxFee: wire.Msat(in.MaxFee), Memo: in.Memo}
+func (s *Server) payment(in *paying) (p banking.Payment, err error) {
+	p = banking.Payment{Amount: wire.Msat(in.Amount), Step: wire.Msat(in.Step), MaxFee: wire.Msat(in.MaxFee), Memo: in.Memo, Key: in.Key}
 	p.To, err = wire.ParseRecipient(s.cfg.Network, in.To)
 	return p, err
 }
 
 // paymentNow finds a payment and shows it.
 func (s *Server) paymentNow(ctx context.Context, n *node.Node, id string) (v api.BankPayment, state bank.Sending, err error) {
-	found, err := n.FindBank(ctx, id)
+	found, err := n.Banks.FindBank(ctx, id)
 	if err != nil {
 		return v, state, err
 	}
 	state, ok := found.(bank.Sending)
 	if !ok {
-		return v, state, fmt.Errorf("%w: %s is a bank", node.ErrNoBank, id)
+		return v, state, fmt.Errorf("%w: %s is a bank", banking.ErrNoBank, id)
 	}
 	return s.showPayment(&state), state, nil
 }
@@ -333,13 +417,17 @@ func (s *Server) paymentRoutes(to huma.API) {
 		Payments []api.BankPayment `json:"payments" doc:"oldest first"`
 	}, err error) {
 		list.Payments = []api.BankPayment{}
-		err = n.Sendings(ctx, func(p bank.Sending) error {
+		err = n.Banks.Sendings(ctx, func(p bank.Sending) error {
 			list.Payments = append(list.Payments, s.showPayment(&p))
 			return nil
 		})
 		return list, err
 	})
-	on(s, to, "GET", "/payments/{id}", "Get a payment", func(ctx context.Context, n *node.Node, in *BankByID) (api.BankPayment, error) {
+	on(s, to, "GET", "/payments/{id}", "Get a payment, or an order of pennies from a bank", func(ctx context.Context, n *node.Node, in *BankByID) (api.BankPayment, error) {
+		found, err := n.Banks.FindBank(ctx, in.ID)
+		if o, ok := found.(banking.Ordered); ok && err == nil {
+			return s.showOrder(&o), nil
+		}
 		v, _, err := s.paymentNow(ctx, n, in.ID)
 		return v, err
 	})
@@ -348,7 +436,7 @@ func (s *Server) paymentRoutes(to huma.API) {
 		if err != nil {
 			return api.BankPayment{}, err
 		}
-		o, err := n.PlanPayment(ctx, p)
+		o, err := n.Banks.PlanPayment(ctx, p)
 		if err != nil {
 			return api.BankPayment{}, err
 		}
@@ -362,21 +450,21 @@ func (s *Server) paymentRoutes(to huma.API) {
 		if err != nil {
 			return api.BankPayment{}, err
 		}
-		id, err := n.PayTo(ctx, p)
+		id, err := n.Banks.PayTo(ctx, p)
 		if err != nil {
 			return api.BankPayment{}, err
 		}
 		v, _, err := s.paymentNow(ctx, n, id.String())
 		return v, err
 	})
-	for what, f := range map[string]func(*node.Node, context.Context, wire.Hash) error{"resume": (*node.Node).ResumePayment, "end": (*node.Node).EndPayment} {
+	for what, f := range map[string]func(*banking.Banks, context.Context, wire.Hash) error{"resume": (*banking.Banks).ResumePayment, "end": (*banking.Banks).EndPayment} {
 		summary := map[string]string{"resume": "Resume a payment that has ended", "end": "End a payment after its current step"}[what]
 		on(s, to, "POST", "/payments/{id}/"+what, summary, func(ctx context.Context, n *node.Node, in *BankByID) (api.BankPayment, error) {
 			v, p, err := s.paymentNow(ctx, n, in.ID)
 			if err != nil {
 				return v, err
 			}
-			if err := f(n, ctx, p.ID); err != nil {
+			if err := f(n.Banks, ctx, p.ID); err != nil {
 				return v, err
 			}
 			v, _, err = s.paymentNow(ctx, n, v.ID)
@@ -397,7 +485,7 @@ func (s *Server) banker(ctx context.Context, n *node.Node, _ *none) (b api.Banke
 			b.Reach = append(b.Reach, n.Address()+"@"+a)
 		}
 	}
-	if err = n.Payees(ctx, func(y bank.Payee) error {
+	if err = n.Banks.Payees(ctx, func(y bank.Payee) error {
 		if y.State() == bank.StateOpen {
 			b.Incoming++
 		}
@@ -408,7 +496,7 @@ func (s *Server) banker(ctx context.Context, n *node.Node, _ *none) (b api.Banke
 	}); err != nil {
 		return b, err
 	}
-	if err = n.Payers(ctx, func(p bank.Payer) error {
+	if err = n.Banks.Payers(ctx, func(p bank.Payer) error {
 		if p.State() == bank.StateOpen {
 			b.Outgoing++
 		}
@@ -416,7 +504,7 @@ func (s *Server) banker(ctx context.Context, n *node.Node, _ *none) (b api.Banke
 	}); err != nil {
 		return b, err
 	}
-	err = n.Relays(ctx, func(r bank.Relay) error {
+	err = n.Banks.Relays(ctx, func(r bank.Relay) error {
 		b.Payments++
 		b.Passed += r.Passed
 		b.Earned += r.Fees

@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"syscall"
@@ -14,8 +15,12 @@ import (
 	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/chain"
 	"github.com/bitgram/bitgram/internal/deal"
+	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/home"
-	"github.com/bitgram/bitgram/internal/node"
+	"github.com/bitgram/bitgram/internal/node/banking"
+	"github.com/bitgram/bitgram/internal/node/coins"
+	"github.com/bitgram/bitgram/internal/node/delivery"
+	"github.com/bitgram/bitgram/internal/node/directory"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/internal/store"
 	"github.com/bitgram/bitgram/internal/wallet"
@@ -45,12 +50,15 @@ var codes = []struct {
 }{
 	{wire.ErrWrongNetwork, api.CodeWrongNetwork},
 	{wire.ErrBadAddress, api.CodeAddress},
-	{node.ErrEmpty, api.CodeEmpty},
+	{delivery.ErrEmpty, api.CodeEmpty},
 	{seal.ErrEmpty, api.CodeEmpty},
 	{seal.ErrTooLarge, api.CodeTooLarge},
 	{deal.ErrPrice, api.CodePrice},
 	{deal.ErrNoFunds, api.CodeFunds},
 	{deal.ErrTooFewAgents, api.CodeAgents},
+	{banking.ErrOrdered, api.CodeOrdered}, // before what it wraps
+	{banking.ErrKey, api.CodeKey},
+	{banking.ErrPenny, api.CodePenny},
 	{syscall.ENOSPC, api.CodeDiskFull},
 	{context.DeadlineExceeded, api.CodeTimeout},
 	{ErrRequest, api.CodeRequest},
@@ -63,6 +71,7 @@ var codes = []struct {
 	{chain.ErrWrongNetwork, api.CodeWrongNetwork},
 	{chain.ErrPruned, api.CodePruned},
 	{chain.ErrSyncing, api.CodeSyncing},
+	{chain.ErrBehind, api.CodeSyncing},
 	{chain.ErrUnavailable, api.CodeNoChain},
 	{wallet.ErrNoFunds, api.CodeFunds},
 	{wallet.ErrAddress, api.CodeBitcoinAddress},
@@ -70,10 +79,11 @@ var codes = []struct {
 	{wallet.ErrOut, api.CodeAlreadySent},
 	{wallet.ErrNotBumpable, api.CodeNotBumpable},
 	{wallet.ErrAmount, api.CodeAmount},
-	{node.ErrNoMessage, api.CodeUnknownMessage},
-	{node.ErrAmbiguous, api.CodeAmbiguous},
-	{node.ErrUnread, api.CodeUnread},
-	{node.ErrSyncing, api.CodeSyncing},
+	{wallet.ErrFee, api.CodeFee},
+	{delivery.ErrNoMessage, api.CodeUnknownMessage},
+	{engine.ErrAmbiguous, api.CodeAmbiguous},
+	{delivery.ErrUnread, api.CodeUnread},
+	{coins.ErrSyncing, api.CodeSyncing},
 	{deal.ErrTooLate, api.CodeTooLate},
 	{deal.ErrTooEarly, api.CodeTooEarly},
 	{deal.ErrNoProof, api.CodeNoProof},
@@ -82,13 +92,13 @@ var codes = []struct {
 	{chain.ErrRejected, api.CodeRejected},
 	{blockname.ErrNotHint, api.CodeNoHint},
 	{blockname.ErrMalformed, api.CodeBadHint},
-	{node.ErrHintLost, api.CodeHintLost},
-	{node.ErrOutbid, api.CodeOutbid},
-	{node.ErrStands, api.CodeRegistered},
-	{node.ErrNoNames, api.CodeNoNames},
-	{node.ErrNoBank, api.CodeUnknownBank},
-	{node.ErrNoRoute, api.CodeNoRoute},
-	{node.ErrNoPayee, api.CodeNoPayee},
+	{directory.ErrHintLost, api.CodeHintLost},
+	{directory.ErrOutbid, api.CodeOutbid},
+	{directory.ErrStands, api.CodeRegistered},
+	{directory.ErrNoNames, api.CodeNoNames},
+	{banking.ErrNoBank, api.CodeUnknownBank},
+	{banking.ErrNoRoute, api.CodeNoRoute},
+	{banking.ErrNoPayee, api.CodeNoPayee},
 	{bank.ErrTooSmall, api.CodeTooSmall},
 	{penny.ErrLadder, api.CodeLadder},
 	{bank.ErrRefused, api.CodeRefused},
@@ -113,6 +123,17 @@ var codes = []struct {
 	{store.ErrNewer, api.CodeNewerHome},
 }
 
+// orderedError is an error after which a payment continues.
+type orderedError struct {
+	error
+	id, key string
+}
+
+func (o *orderedError) Error() string { return fmt.Sprintf("payment %s: %v", o.id, o.error) }
+
+// Unwrap returns the error alone.
+func (o *orderedError) Unwrap() error { return o.error }
+
 // CodeOf returns the code of an error that a node or the API returned, and
 // api.CodeFailed for one that has none.
 func CodeOf(err error) api.Code {
@@ -132,6 +153,10 @@ func (s *Server) answer(err error) error {
 	}
 	code := CodeOf(err)
 	e := &api.Error{Status: code.Status(), Code: code, Message: err.Error()}
+	var o *orderedError
+	if errors.As(err, &o) {
+		e.Payment, e.Key = o.id, o.key
+	}
 	if e.Status >= http.StatusInternalServerError {
 		s.cfg.Log.Warn("request failed", "err", err)
 	}

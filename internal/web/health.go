@@ -9,7 +9,7 @@ import (
 
 	"github.com/bitgram/bitgram/internal/api"
 	"github.com/bitgram/bitgram/internal/chain"
-	"github.com/bitgram/bitgram/internal/node"
+	"github.com/bitgram/bitgram/internal/node/coins"
 )
 
 // health reports whether all is well and, as a code, what is not. Only a caller
@@ -33,7 +33,7 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request, known bool) {
 			trouble = ask(r.Context())
 		}
 		if !n.Engine().Synced() {
-			err = node.ErrSyncing
+			err = coins.ErrSyncing
 		}
 		select {
 		case <-n.Ended():
@@ -51,7 +51,7 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request, known bool) {
 		return
 	}
 	h := health{OK: true}
-	if n.HintTrouble() != nil {
+	if n.Directory.HintTrouble() != nil {
 		h.Warnings = append(h.Warnings, api.CodeHintLost)
 	}
 	writeJSON(w, http.StatusOK, h)

@@ -16,6 +16,7 @@ import (
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/mail"
 	"github.com/bitgram/bitgram/internal/node"
+	"github.com/bitgram/bitgram/internal/node/delivery"
 	"github.com/bitgram/bitgram/seal"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -44,7 +45,7 @@ func (s *Server) messageRoutes(to huma.API) {
 		if m.Direction != "sent" {
 			return m, fmt.Errorf("%w: this message was received", deal.ErrTooLate)
 		}
-		if err := n.Cancel(ctx, ref); err != nil {
+		if err := n.Delivery.Cancel(ctx, ref); err != nil {
 			return m, err
 		}
 		m, _, err = s.find(ctx, n, in.ID, deal.KindSender)
@@ -55,10 +56,10 @@ func (s *Server) messageRoutes(to huma.API) {
 		if err != nil {
 			return m, err
 		}
-		return m, n.Discard(ctx, ref)
+		return m, n.Delivery.Discard(ctx, ref)
 	})
 	on(s, to, "GET", "/messages/{id}/proof", "Get a proof of delivery that anyone can check offline", func(ctx context.Context, n *node.Node, in *byID) (*deal.Proof, error) {
-		_, state, err := n.Find(ctx, in.ID, deal.KindSender, deal.KindRecipient)
+		_, state, err := n.Delivery.Find(ctx, in.ID, deal.KindSender, deal.KindRecipient)
 		if err != nil {
 			return nil, err
 		}
@@ -99,14 +100,14 @@ func (s *Server) messageRoutes(to huma.API) {
 		if err != nil {
 			return nil, s.answer(err)
 		}
-		ref, state, err := n.Find(ctx, in.ID, deal.KindRecipient, deal.KindSender)
+		ref, state, err := n.Delivery.Find(ctx, in.ID, deal.KindRecipient, deal.KindSender)
 		if err != nil {
 			return nil, s.answer(err)
 		}
 		if _, ok := state.(deal.Recipient); !ok {
-			return nil, s.answer(fmt.Errorf("%w: a sender keeps no copy", node.ErrUnread))
+			return nil, s.answer(fmt.Errorf("%w: a sender keeps no copy", delivery.ErrUnread))
 		}
-		f, err := n.Message(ref)
+		f, err := n.Delivery.Message(ref)
 		if err != nil {
 			return nil, s.answer(err)
 		}
@@ -134,8 +135,8 @@ type TermsQuery struct {
 	Size      uint64   `query:"size" doc:"size of the body in bytes, for progress; 0 if unknown"`
 }
 
-func (s *Server) letter(t *TermsQuery) (l node.Letter, err error) {
-	l = node.Letter{Subject: t.Subject, Filename: t.Filename, Agents: t.Agents, MaxCost: wire.Sat(t.MaxSat), Size: t.Size}
+func (s *Server) letter(t *TermsQuery) (l delivery.Letter, err error) {
+	l = delivery.Letter{Subject: t.Subject, Filename: t.Filename, Agents: t.Agents, MaxCost: wire.Sat(t.MaxSat), Size: t.Size}
 	if t.OneOfMany {
 		l.Shape = wire.OneOfMany
 	}
@@ -178,7 +179,7 @@ func (s *Server) send(ctx context.Context, n *node.Node, in *sending) (m api.Mes
 			l.Attachments = append(l.Attachments, mail.File{Name: name, Body: parts.next()})
 		}
 	}
-	ref, err := n.Send(ctx, l)
+	ref, err := n.Delivery.Send(ctx, l)
 	if err != nil {
 		return m, err
 	}
@@ -230,17 +231,17 @@ func (s *Server) estimate(ctx context.Context, n *node.Node, t *TermsQuery, size
 	if err != nil {
 		return e, err
 	}
-	if err := n.Synced(ctx); err != nil {
+	if err := n.Coins.Synced(ctx); err != nil {
 		return e, err
 	}
 	if size > wire.MaxPayload {
 		return e, fmt.Errorf("%w: %d bytes", seal.ErrTooLarge, size)
 	}
-	est, err := n.Estimate(ctx, l, size+envelope)
+	est, err := n.Delivery.Estimate(ctx, l, size+envelope)
 	if err != nil {
 		return e, err
 	}
-	b, err := n.Balance(ctx)
+	b, err := n.Coins.Balance(ctx)
 	e = api.Estimate{Frozen: est.Frozen, Fee: est.Fee, Total: est.Frozen + est.Fee, Blocks: l.Blocks, Balance: b.Spendable(), Agents: hexes(est.Agents)}
 	return e, err
 }
@@ -271,7 +272,7 @@ func (s *Server) inbox(ctx context.Context, n *node.Node, p *page) (api.Messages
 		state deal.Recipient
 	}
 	var list []one
-	if err := n.Received(ctx, func(ref engine.Ref, r deal.Recipient) error {
+	if err := n.Delivery.Received(ctx, func(ref engine.Ref, r deal.Recipient) error {
 		list = append(list, one{ref, r})
 		return nil
 	}); err != nil {
@@ -286,7 +287,7 @@ func (s *Server) inbox(ctx context.Context, n *node.Node, p *page) (api.Messages
 
 func (s *Server) listSent(ctx context.Context, n *node.Node, p *page) (api.Messages, error) {
 	var list []api.Message
-	err := n.Sent(ctx, func(_ engine.Ref, st deal.Sender) error {
+	err := n.Delivery.Sent(ctx, func(_ engine.Ref, st deal.Sender) error {
 		list = append(list, s.sent(st))
 		return nil
 	})
@@ -294,7 +295,7 @@ func (s *Server) listSent(ctx context.Context, n *node.Node, p *page) (api.Messa
 }
 
 func (s *Server) find(ctx context.Context, n *node.Node, id string, kinds ...engine.Kind) (m api.Message, ref engine.Ref, err error) {
-	ref, state, err := n.Find(ctx, id, kinds...)
+	ref, state, err := n.Delivery.Find(ctx, id, kinds...)
 	if err != nil {
 		return m, ref, err
 	}
@@ -364,7 +365,7 @@ func (s *Server) received(n *node.Node, ref engine.Ref, r deal.Recipient) api.Me
 	if n == nil {
 		return m
 	}
-	if f, err := n.Message(ref); err == nil {
+	if f, err := n.Delivery.Message(ref); err == nil {
 		defer f.Close()
 		if msg, err := mail.Read(f); err == nil {
 			m.Subject, m.Filename = msg.Subject, msg.Filename

@@ -61,8 +61,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	defer cancel()
 	gauge(descHeight, float64(n.Engine().Position().Height))
 	gauge(descSynced, map[bool]float64{true: 1}[n.Engine().Synced()])
-	gauge(descPeers, float64(n.Known()))
-	if b, err := n.Balance(ctx); err == nil {
+	gauge(descPeers, float64(n.Directory.Known()))
+	if b, err := n.Coins.Balance(ctx); err == nil {
 		gauge(descBalance, float64(b.Confirmed), "confirmed")
 		gauge(descBalance, float64(b.Change), "change")
 		gauge(descBalance, float64(b.Locked), "locked")

@@ -11,7 +11,9 @@ import (
 	"github.com/bitgram/bitgram/blockname"
 	"github.com/bitgram/bitgram/internal/api"
 	"github.com/bitgram/bitgram/internal/node"
+	"github.com/bitgram/bitgram/internal/node/directory"
 	"github.com/bitgram/bitgram/internal/p2p"
+	"github.com/bitgram/bitgram/internal/wallet"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -24,12 +26,12 @@ func showEntry(e blockname.Entry) (list []api.Bid) {
 
 func (s *Server) nameRoutes(to huma.API) {
 	on(s, to, "GET", "/names", "How far the chain has been read for hints", func(ctx context.Context, n *node.Node, _ *none) (v api.Scan, err error) {
-		if n.Names() == nil {
-			return v, node.ErrNoNames
+		if n.Directory.Names() == nil {
+			return v, directory.ErrNoNames
 		}
-		h, tip := n.Names().Read()
-		v = api.Scan{Height: uint32(h), Synced: tip, Malformed: n.Names().Malformed()}
-		v.Hints, err = n.Names().Count(ctx)
+		h, tip := n.Directory.Names().Read()
+		v = api.Scan{Height: uint32(h), Synced: tip, Malformed: n.Directory.Names().Malformed()}
+		v.Hints, err = n.Directory.Names().Count(ctx)
 		return v, err
 	})
 	on(s, to, "GET", "/names/list", "List hints by kind and prefix", func(ctx context.Context, n *node.Node, in *struct {
@@ -38,14 +40,14 @@ func (s *Server) nameRoutes(to huma.API) {
 		Limit int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
 	}) (list api.Names, err error) {
 		list.Names = []api.Bid{}
-		if n.Names() == nil {
-			return list, node.ErrNoNames
+		if n.Directory.Names() == nil {
+			return list, directory.ErrNoNames
 		}
 		for _, k := range kinds {
 			if k.String() != in.Kind {
 				continue
 			}
-			err = n.Names().View(ctx, func(r blockname.Reader) error {
+			err = n.Directory.Names().View(ctx, func(r blockname.Reader) error {
 				return r.Scan(append([]byte{byte(k)}, in.From...), in.Limit, func(key, value []byte) error {
 					e, err := blockname.DecodeEntry(key, value)
 					list.Names = append(list.Names, showEntry(e)...)
@@ -72,13 +74,14 @@ func (s *Server) nameRoutes(to huma.API) {
 	on(s, to, "POST", "/names", "Register a hint", func(ctx context.Context, n *node.Node, in *struct {
 		Hint string `query:"hint" required:"true" maxLength:"80" doc:"text of the hint on the chain"`
 		Burn int64  `query:"burn_sat" minimum:"0"`
-		Rate int64  `query:"rate_sat_per_kvb" minimum:"0" maximum:"100000000" doc:"fee rate; 0 for the node's estimate"`
+		Rate int64  `query:"rate_sat_per_kvb" minimum:"0" maximum:"10000000" doc:"fee rate; 0 for the node's estimate"`
+		Max  int64  `query:"max_fee_sat" minimum:"0" doc:"maximum fee, and permission to pay it; 0 for the default ceiling"`
 	}) (api.Offer, error) {
 		o, h, err := s.offer(ctx, n, in.Hint)
 		if err != nil {
 			return o, err
 		}
-		t, err := n.Register(ctx, h, wire.Sat(in.Burn), wire.SatPerKVB(in.Rate))
+		t, err := n.Directory.Register(ctx, h, wire.Sat(in.Burn), wallet.Fee{Rate: wire.SatPerKVB(in.Rate), Max: wire.Sat(in.Max)})
 		if err != nil {
 			return o, err
 		}
@@ -93,7 +96,7 @@ func (s *Server) offer(ctx context.Context, n *node.Node, text string) (o api.Of
 	if h, err = blockname.Parse([]byte(text)); err != nil {
 		return o, h, err
 	}
-	e, needed, err := n.Entry(ctx, h)
+	e, needed, err := n.Directory.Entry(ctx, h)
 	return api.Offer{Hint: api.HintOf(h), Needed: needed, Now: showEntry(e)}, h, err
 }
 
@@ -102,16 +105,16 @@ func (s *Server) offer(ctx context.Context, n *node.Node, text string) (o api.Of
 func (s *Server) resolve(ctx context.Context, n *node.Node, name string, agents int, above bool) (a api.Answer, err error) {
 	a = api.Answer{Name: name, Names: []api.Bid{}, Agents: []api.Agent{}}
 	name = strings.TrimSuffix(strings.ToLower(name), ".")
-	label, rest := strings.CutSuffix(name, "."+node.TLD)
-	under := rest || name == node.TLD
+	label, rest := strings.CutSuffix(name, "."+directory.TLD)
+	under := rest || name == directory.TLD
 	if err := blockname.CheckName(name); err != nil && !under {
 		return a, err
 	}
-	if n.Names() == nil && !under {
-		return a, node.ErrNoNames
+	if n.Directory.Names() == nil && !under {
+		return a, directory.ErrNoNames
 	}
-	if n.Names() != nil {
-		if err := n.Names().View(ctx, func(r blockname.Reader) error {
+	if n.Directory.Names() != nil {
+		if err := n.Directory.Names().View(ctx, func(r blockname.Reader) error {
 			for _, k := range []blockname.Kind{blockname.Host, blockname.Domain, blockname.Authority} {
 				e, err := blockname.Lookup(r, k, name, "")
 				if err != nil {
@@ -144,7 +147,7 @@ func (s *Server) resolve(ctx context.Context, n *node.Node, name string, agents 
 	if !under || agents == 0 {
 		return a, nil
 	}
-	found, err := n.Closest(ctx, target(s.cfg.Network, label))
+	found, err := n.Directory.Closest(ctx, target(s.cfg.Network, label))
 	if errors.Is(err, p2p.ErrUnreachable) && len(a.Names) > 0 {
 		err = nil // the seeds help in this case
 	}

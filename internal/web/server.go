@@ -241,7 +241,7 @@ func (s *Server) routes(to huma.API) {
 		Agents []api.Agent `json:"agents"`
 	}, err error) {
 		list.Agents = []api.Agent{}
-		for _, ad := range n.Roster() {
+		for _, ad := range n.Directory.Roster() {
 			list.Agents = append(list.Agents, s.agent(ad))
 		}
 		return list, nil
@@ -253,7 +253,7 @@ func (s *Server) routes(to huma.API) {
 		if err != nil {
 			return api.Agent{}, err
 		}
-		ad, err := n.FindAgent(ctx, k)
+		ad, err := n.Directory.FindAgent(ctx, k)
 		if err != nil {
 			return api.Agent{}, err
 		}
@@ -302,7 +302,7 @@ func (s *Server) status(ctx context.Context, n *node.Node, _ *none) (st api.Stat
 	} else if err := s.nodeHealth(ctx); err != nil {
 		st.Chain.Error = err.Error()
 	}
-	st.Joined, st.Peers = n.Joined(), n.Known()
+	st.Joined, st.Peers = n.Directory.Joined(), n.Directory.Known()
 	st.Listen, st.Seeds = n.Addrs(), n.Seed()
 	if st.Balance, err = balance(ctx, n); err != nil {
 		return st, err
@@ -314,14 +314,14 @@ func (s *Server) status(ctx context.Context, n *node.Node, _ *none) (st api.Stat
 		}
 		st.Agent = &api.Stored{Quotes: stored.Quotes, Messages: stored.Messages, Bytes: stored.Bytes, Unpaid: stored.Unpaid, Claims: stored.Claims, Earned: stored.Earned, Pending: stored.Pending}
 	}
-	if err := n.HintTrouble(); err != nil {
+	if err := n.Directory.HintTrouble(); err != nil {
 		st.Warnings = append(st.Warnings, api.Warning{Code: api.CodeHintLost, Message: err.Error()})
 	}
 	return st, nil
 }
 
 func balance(ctx context.Context, n *node.Node) (api.Balance, error) {
-	b, err := n.Balance(ctx)
+	b, err := n.Coins.Balance(ctx)
 	return api.Balance{Spendable: b.Spendable(), Change: b.Change, Locked: b.Locked, Pending: b.Leaving(), Immature: b.Immature}, err
 }
 

@@ -66,7 +66,7 @@ func serving(t *testing.T) *Server {
 			t.Error(err)
 		}
 	})
-	if err := n.Synced(t.Context()); err != nil {
+	if err := n.Coins.Synced(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	return s

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"math/big"
 	"slices"
 	"strings"
@@ -30,18 +31,13 @@ import (
 // constant.
 type Node interface {
 	chain.Backend
+	chain.OutputReader
 	// Mempool lists the unconfirmed transactions.
 	Mempool() []*btcwire.MsgTx
 	// TestAccept returns what Broadcast would return, without broadcasting.
 	TestAccept(ctx context.Context, tx *btcwire.MsgTx) error
 	// Mine mines n blocks whose coinbases pay to script.
 	Mine(ctx context.Context, n int, script []byte) ([]chain.BlockRef, error)
-	// RelayFee returns the minimum rate that is relayed.
-	RelayFee() wire.SatPerKVB
-	// MempoolFee returns the minimum rate that the mempool accepts now.
-	MempoolFee() wire.SatPerKVB
-	// Increment returns the rate that a replacement pays for its own size.
-	Increment() wire.SatPerKVB
 }
 
 const (
@@ -76,6 +72,7 @@ var methods = map[string]method{
 	"getmempoolinfo":      {"", 0, (*Server).getMempoolInfo},
 	"getnetworkinfo":      {"", 0, (*Server).getNetworkInfo},
 	"getrawmempool":       {"verbose", 0, (*Server).getRawMempool},
+	"gettxout":            {"txid n include_mempool", 2, (*Server).getTxOut},
 	"getzmqnotifications": {"", 0, (*Server).getZMQNotifications},
 	"sendrawtransaction":  {"hexstring maxfeerate maxburnamount", 1, (*Server).sendRawTransaction},
 	"testmempoolaccept":   {"rawtxs maxfeerate", 1, (*Server).testMempoolAccept},
@@ -476,7 +473,11 @@ func (s *Server) getRawMempool(_ context.Context, args []json.RawMessage) (any, 
 	return txids, nil
 }
 
-func (s *Server) getMempoolInfo(context.Context, []json.RawMessage) (any, error) {
+func (s *Server) getMempoolInfo(ctx context.Context, _ []json.RawMessage) (any, error) {
+	fees, err := s.node.Fees(ctx)
+	if err != nil {
+		return nil, err
+	}
 	txs := s.node.Mempool()
 	var size int64
 	for _, tx := range txs {
@@ -489,10 +490,47 @@ func (s *Server) getMempoolInfo(context.Context, []json.RawMessage) (any, error)
 		MempoolMinFee       btc   `json:"mempoolminfee"`
 		MinRelayTxFee       btc   `json:"minrelaytxfee"`
 		IncrementalRelayFee btc   `json:"incrementalrelayfee"`
-	}{true, len(txs), size, btc(s.node.MempoolFee()), btc(s.node.RelayFee()), btc(s.node.Increment())}, nil
+	}{true, len(txs), size, btc(fees.Least()), btc(fees.Relay), btc(fees.Increment)}, nil
 }
 
-func (s *Server) getNetworkInfo(context.Context, []json.RawMessage) (any, error) {
+// getTxOut returns an unspent output, or null. It always includes the mempool.
+func (s *Server) getTxOut(ctx context.Context, args []json.RawMessage) (any, error) {
+	text, err := arg(args, 0, "")
+	if err != nil {
+		return nil, err
+	}
+	txid, err := chainhash.NewHashFromStr(text)
+	if err != nil {
+		return nil, fail(codeParameter, "txid must be of length 64 and hexadecimal")
+	}
+	n, err := arg(args, 1, int64(0))
+	if err != nil {
+		return nil, err
+	}
+	if n < 0 || n > math.MaxUint32 {
+		return nil, fail(codeParameter, "n is out of range")
+	}
+	out, err := s.node.Output(ctx, wire.Outpoint{Txid: wire.Hash(*txid), Vout: uint32(n)})
+	if errors.Is(err, chain.ErrNoOutput) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	type script struct {
+		Hex string `json:"hex"`
+	}
+	return struct {
+		Value        btc    `json:"value"`
+		ScriptPubKey script `json:"scriptPubKey"`
+	}{btc(out.Value), script{hex.EncodeToString(out.PkScript)}}, nil
+}
+
+func (s *Server) getNetworkInfo(ctx context.Context, _ []json.RawMessage) (any, error) {
+	fees, err := s.node.Fees(ctx)
+	if err != nil {
+		return nil, err
+	}
 	return struct {
 		Version         int      `json:"version"`
 		Subversion      string   `json:"subversion"`
@@ -504,7 +542,7 @@ func (s *Server) getNetworkInfo(context.Context, []json.RawMessage) (any, error)
 		RelayFee        btc      `json:"relayfee"`
 		IncrementalFee  btc      `json:"incrementalfee"`
 		Warnings        []string `json:"warnings"`
-	}{version, subversion, btcwire.ProtocolVersion, true, 0, false, 0, btc(s.node.RelayFee()), btc(s.node.Increment()), []string{}}, nil
+	}{version, subversion, btcwire.ProtocolVersion, true, 0, false, 0, btc(fees.Relay), btc(fees.Increment), []string{}}, nil
 }
 
 func decodeTx(text string) (*btcwire.MsgTx, error) {

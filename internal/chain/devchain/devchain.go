@@ -397,17 +397,15 @@ func (c *Chain) FeeRate(ctx context.Context, _ int) (wire.SatPerKVB, error) {
 	return feeRate, nil
 }
 
-// RelayFee returns the minimum rate that is relayed: Bitcoin Core's
-// minrelaytxfee.
-func (c *Chain) RelayFee() wire.SatPerKVB { return c.Policy().Relay }
-
-// MempoolFee returns the minimum rate that the mempool accepts now: Bitcoin
-// Core's mempoolminfee.
-func (c *Chain) MempoolFee() wire.SatPerKVB { p := c.Policy(); return p.least() }
-
-// Increment returns the rate that a replacement pays for its own size, above the
-// fees that it replaces: Bitcoin Core's incrementalrelayfee.
-func (c *Chain) Increment() wire.SatPerKVB { return c.Policy().Increment }
+// Fees implements chain.Backend.
+func (c *Chain) Fees(ctx context.Context) (chain.Fees, error) {
+	if err := c.look(ctx); err != nil {
+		return chain.Fees{}, err
+	}
+	defer c.mu.RUnlock()
+	p := c.rules()
+	return chain.Fees{Relay: p.Relay, Mempool: p.least(), Increment: p.Increment}, nil
+}
 
 // Broadcast implements chain.Backend.
 func (c *Chain) Broadcast(ctx context.Context, tx *btcwire.MsgTx) error {
@@ -429,6 +427,27 @@ func (c *Chain) accept(tx *btcwire.MsgTx) error {
 	}
 	_, err := c.pool.ProcessTransaction(t, false, false, 0)
 	return refusal(err)
+}
+
+// Output implements chain.OutputReader.
+func (c *Chain) Output(ctx context.Context, at wire.Outpoint) (*btcwire.TxOut, error) {
+	if err := c.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer c.mu.Unlock()
+	op := btcwire.OutPoint{Hash: chainhash.Hash(at.Txid), Index: at.Vout}
+	if c.pool.CheckSpend(op) != nil {
+		return nil, chain.ErrNoOutput
+	}
+	if e, err := c.bc.FetchUtxoEntry(op); err != nil {
+		return nil, err
+	} else if e != nil && !e.IsSpent() {
+		return btcwire.NewTxOut(e.Amount(), e.PkScript()), nil
+	}
+	if t, err := c.pool.FetchTransaction(&op.Hash); err == nil && int(at.Vout) < len(t.MsgTx().TxOut) {
+		return t.MsgTx().TxOut[at.Vout], nil
+	}
+	return nil, chain.ErrNoOutput
 }
 
 // confirmed reports whether the chain has an unspent output of tx.

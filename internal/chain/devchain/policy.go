@@ -66,6 +66,11 @@ func (c *Chain) SetPolicy(ctx context.Context, p Policy) error {
 func (c *Chain) Policy() Policy {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
+	return c.rules()
+}
+
+// rules is Policy with the lock held.
+func (c *Chain) rules() Policy {
 	if c.policy == nil {
 		return Policy{Relay: relayFee, Increment: relayFee, Market: feeRate}
 	}

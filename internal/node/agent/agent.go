@@ -32,6 +32,7 @@ import (
 type Engine interface {
 	Position() chain.BlockRef
 	FeeRate() wire.SatPerKVB
+	Fees() chain.Fees
 	State(context.Context, engine.Ref) (any, error)
 	Create(context.Context, engine.Creation) error
 	Tell(context.Context, engine.Ref, engine.Event) (any, error)

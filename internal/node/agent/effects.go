@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 
@@ -23,13 +22,25 @@ const maxClaims = 250
 func claiming(cfg *Config) *share.Sharing[deal.Agent, contract.Claim] {
 	return &share.Sharing[deal.Agent, contract.Claim]{Engine: cfg.Engine, Coins: cfg.Coins, Log: cfg.Log,
 		Kind: deal.KindAgent, Limit: maxClaims, Bucket: "agent/claimable",
-		Sent:   func(a *deal.Agent) *contract.Sent { return a.Claim },
-		Solo:   func(a *deal.Agent) bool { return a.Quote.Shape != wire.PerAgent },
+		Sent: func(a *deal.Agent) *contract.Sent { return a.Claim },
+		Solo: func(a *deal.Agent) bool { return a.Quote.Shape != wire.PerAgent },
+		Spent: func(a *deal.Agent) *contract.Fact {
+			if a.Spend == nil {
+				return nil
+			}
+			return &a.Spend.Fact
+		},
+		Worth: func(a *deal.Agent) (wire.Sat, int64) {
+			return a.Value, contract.ClaimInputWeight(a.Index, len(a.Package.Frozen.Claims))
+		},
 		Open:   (*deal.Agent).Claimable,
-		Ready:  (*deal.Agent).Claimable,
+		Ready:  func(a *deal.Agent) bool { return a.Claimable() && a.Tip >= a.NextTry },
 		Build:  contract.BuildClaim,
 		Built:  func(s contract.Sent, b bool) engine.Event { return deal.ClaimBuilt{Sent: s, Broadcast: b} },
-		Failed: func(why error) engine.Event { return deal.ClaimFailed{Why: why.Error()} },
+		Failed: func(why error) engine.Event { return deal.ClaimFailed{Why: why.Error(), Pause: share.Paused(why)} },
+		Told: func(a share.Answer) engine.Event {
+			return deal.Broadcasted{Err: a.Err, Txid: a.Txid, TooLow: a.TooLow, Own: a.Own}
+		},
 	}
 }
 
@@ -59,19 +70,11 @@ func (executor) Commit(engine.Tx, engine.Ref, engine.Effect) (engine.Event, bool
 func (x executor) Do(ctx context.Context, ref engine.Ref, e engine.Effect) (func(engine.Tx) ([]engine.Delivery, error), error) {
 	switch e := e.(type) {
 	case deal.ClaimDue:
-		return func(tx engine.Tx) ([]engine.Delivery, error) { return x.claims.Due(tx, ref, e.Urgent, e.Rate, claimOf) }, nil
+		return func(tx engine.Tx) ([]engine.Delivery, error) { return x.claims.Due(tx, ref, claimOf) }, nil
 	case deal.DropPayload:
 		return func(tx engine.Tx) ([]engine.Delivery, error) { return nil, unlist(tx, ref, e) }, disk.Remove(x.cfg.Files.Path(dirCopies, ref.ID, ""))
 	case deal.Broadcast:
-		tx, err := contract.ReadTx(e.Tx)
-		if err != nil {
-			return nil, err
-		}
-		why, _, err := x.cfg.Coins.Broadcast(ctx, tx)
-		if err != nil || ctx.Err() != nil {
-			return nil, cmp.Or(err, ctx.Err())
-		}
-		return engine.Answer(ref, deal.Broadcasted{Err: why}), nil
+		return x.claims.Broadcast(ctx, x.cfg.Coins, ref, e.Tx)
 	}
 	return nil, fmt.Errorf("no way to carry out %T", e)
 }

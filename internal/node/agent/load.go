@@ -275,32 +275,20 @@ func (a *Agent) Audit(ctx context.Context) error {
 	var want, kept Stored
 	var errs []error
 	if err := a.cfg.Store.View(ctx, func(tx engine.Tx) (err error) {
-		claimable := map[string]bool{}
-		if err := tx.Each(deal.KindAgent, true, func(ref engine.Ref, raw []byte) error {
-			var s deal.Agent
-			if err := wire.Unmarshal(raw, &s); err != nil {
-				return err
-			}
-			want.add(of(&s))
-			if k := a.claims.Key(ref, s); k != nil {
-				claimable[string(k)] = true
-			}
-			return nil
-		}); err != nil {
+		wrong, err := a.claims.Indexed(tx, func(see func(engine.Ref, deal.Agent) error) error {
+			return tx.Each(deal.KindAgent, true, func(ref engine.Ref, raw []byte) error {
+				var s deal.Agent
+				if err := wire.Unmarshal(raw, &s); err != nil {
+					return err
+				}
+				want.add(of(&s))
+				return see(ref, s)
+			})
+		})
+		if err != nil {
 			return err
 		}
-		if err := tx.Scan(a.claims.Bucket, nil, 0, func(key, _ []byte) error {
-			if !claimable[string(key)] {
-				errs = append(errs, fmt.Errorf("it would claim %x", key))
-			}
-			delete(claimable, string(key))
-			return nil
-		}); err != nil {
-			return err
-		}
-		if len(claimable) > 0 {
-			errs = append(errs, fmt.Errorf("it misses %d claims", len(claimable)))
-		}
+		errs = append(errs, wrong...)
 		kept, err = sums(tx)
 		return err
 	}); err != nil {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,9 +12,11 @@ import (
 	"time"
 
 	"github.com/bitgram/bitgram/internal/bank"
+	"github.com/bitgram/bitgram/internal/batch"
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/p2p"
+	"github.com/bitgram/bitgram/internal/wallet"
 	"github.com/bitgram/bitgram/penny"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -126,6 +129,21 @@ func (b *Banks) payer(ctx context.Context, id bank.ID) (bank.Payer, error) {
 	return s.(bank.Payer), nil
 }
 
+// as makes requests about a bank as its payer. Signatures are cached: there is
+// one for each channel, that is for each bank and run of the daemon.
+func (b *Banks) as(p *bank.Payer) *p2p.Payer {
+	return &p2p.Payer{Bank: p.Bank, Sign: func(digest wire.Hash) (wire.Signature, error) {
+		if sig, ok := b.proofs.Get(digest); ok {
+			return sig, nil
+		}
+		sig, err := wire.Sign(bank.PayerKey(p.Root), digest)
+		if err == nil {
+			b.proofs.Add(digest, sig)
+		}
+		return sig, err
+	}}
+}
+
 // Terms are the terms of a bank.
 type Terms struct {
 	Peer    bank.Peer
@@ -136,9 +154,18 @@ type Terms struct {
 	MaxFee  wire.Sat
 	Memo    string
 	Pair    bank.ID // the reverse bank, if it was requested
+	// Key, if set, is an idempotency key: a repeated request opens nothing, and
+	// returns the same bank.
+	Key string
 }
 
-// OpenBank starts to open a bank. When it returns, the engine does the rest.
+// digest identifies the request.
+func (t *Terms) digest() wire.Hash {
+	return wire.Tagged("bank-order-open", fmt.Appendf(nil, "%v %d %d %d %d %d %q %v", t.Peer.Key, t.Value, t.Rungs, t.PerRung, t.Blocks, t.MaxFee, t.Memo, t.Pair))
+}
+
+// OpenBank starts to open a bank. When it returns, the engine does the rest. It
+// may return ErrKey.
 func (b *Banks) OpenBank(ctx context.Context, t Terms) (bank.ID, error) {
 	if err := b.cfg.Coins.Synced(ctx); err != nil {
 		return bank.ID{}, err
@@ -146,6 +173,14 @@ func (b *Banks) OpenBank(ctx context.Context, t Terms) (bank.ID, error) {
 	var id bank.ID
 	if _, err := rand.Read(id[:]); err != nil {
 		return id, err
+	}
+	known, unlock, err := b.once(ctx, t.Key, orderBank, t.digest())
+	if err != nil {
+		return id, err
+	}
+	defer unlock()
+	if known != nil {
+		return known.Of, nil
 	}
 	m := b.margins
 	if t.Blocks < m.MinLife+uint32(m.Conf) || t.Blocks > m.MaxLife {
@@ -160,7 +195,10 @@ func (b *Banks) OpenBank(ctx context.Context, t Terms) (bank.ID, error) {
 	if err != nil {
 		return id, err
 	}
-	return id, b.cfg.Engine.Create(ctx, engine.Creation{Ref: payerRef(id), State: p, Effects: engine.EffectsOf(effects)})
+	order := Order{What: orderBank, Of: id, Terms: t.digest(), At: time.Now().Unix()}
+	return id, b.cfg.Engine.CreateWith(ctx, func(tx engine.Tx) (engine.Creation, error) {
+		return engine.Creation{Ref: payerRef(id), State: p, Effects: engine.EffectsOf(effects)}, order.keep(tx, t.Key)
+	})
 }
 
 // Quote is the cost of opening and closing a bank at the current fee rate.
@@ -207,8 +245,9 @@ func (b *Banks) Relays(ctx context.Context, f func(bank.Relay) error) error {
 // minPrefix is the minimum number of digits of an ID.
 const minPrefix = 4
 
-// FindBank finds a bank, or a payment, by its ID or the first digits of it. The
-// state is a bank.Payer, bank.Payee or bank.Sending. It returns ErrNoBank or
+// FindBank finds a bank, a payment, or an order of pennies, by its ID or the
+// first digits of it. The state is a bank.Payer, bank.Payee, bank.Sending or
+// Ordered. It returns ErrNoBank or
 // engine.ErrAmbiguous.
 func (b *Banks) FindBank(ctx context.Context, prefix string) (state any, err error) {
 	prefix = strings.ToLower(prefix)
@@ -233,35 +272,102 @@ func (b *Banks) FindBank(ctx context.Context, prefix string) (state any, err err
 		b.Payees(ctx, func(y bank.Payee) error { return see(y.Bank, y) }),
 		b.Sendings(ctx, func(s bank.Sending) error { return see(s.ID, s) }))
 	if err == nil && state == nil {
-		err = fmt.Errorf("%w: %s", ErrNoBank, prefix)
+		o, err := b.findOrder(ctx, prefix)
+		if err != nil {
+			return nil, err
+		}
+		return *o, nil
 	}
 	return state, err
 }
 
 // Streaming is how pennies go out.
 type Streaming struct {
-	Each   bool   // one by one; otherwise one penny pays for as many as possible
+	Each   bool   // one by one; otherwise one penny pays for up to wire.MaxSkip
 	Window uint32 // messages, or with Each pennies, in flight
+	// Key, if set, is an idempotency key: pennies are ordered under it once,
+	// however often they are requested.
+	Key string
 	// Progress, if set, is called with the count that the payee holds.
 	Progress func(count, target uint32)
 }
 
 // PayPennies orders pennies and streams them. When it returns nil, the payee
-// holds all that were ordered. After a failure the order continues in the
-// background.
+// holds all that were ordered. If it returns ErrOrdered, the order is stored and
+// continues in the background: a request that is repeated without the same key
+// would pay again. It may return ErrKey.
 func (b *Banks) PayPennies(ctx context.Context, id bank.ID, pennies uint32, s Streaming) (bank.Payer, error) {
+	terms := wire.Tagged("bank-order-pennies", id[:], binary.BigEndian.AppendUint32(nil, pennies))
+	known, unlockKey, err := b.once(ctx, s.Key, orderPennies, terms)
+	if err != nil {
+		return bank.Payer{}, err
+	}
+	defer unlockKey()
+	if known != nil {
+		if p, err := b.payer(ctx, id); err != nil || p.Acked >= known.Target {
+			return p, err
+		}
+	}
 	unlock, err := b.lock(ctx, id) // before the order's own effect
+	if err != nil && known != nil {
+		err = fmt.Errorf("%w: %w", ErrOrdered, err)
+	}
 	if err != nil {
 		return bank.Payer{}, err
 	}
 	defer unlock()
-	if _, err := b.cfg.Engine.Tell(ctx, payerRef(id), bank.Ordered{Pennies: pennies}); err != nil {
-		if errors.Is(err, engine.ErrNoContract) {
-			err = ErrNoBank
+	if known == nil {
+		if known, err = b.orderPennies(ctx, id, pennies, terms, s.Key); err != nil {
+			return bank.Payer{}, err
 		}
-		return bank.Payer{}, err
 	}
-	return b.stream(ctx, id, s)
+	p, err := b.stream(ctx, id, s)
+	switch {
+	case p.Acked >= known.Target:
+		return p, nil // whatever happened to the stream afterwards
+	case err != nil && !endsStream(&p, err):
+		return p, fmt.Errorf("%w: %w", ErrOrdered, err)
+	case err == nil:
+		return p, fmt.Errorf("%w: it is %s, with %d of %d pennies acknowledged", bank.ErrNotOpen, p.State(), p.Acked, known.Target)
+	}
+	return p, err
+}
+
+// orderPennies stores an order.
+func (b *Banks) orderPennies(ctx context.Context, id bank.ID, pennies uint32, terms wire.Hash, key string) (*Order, error) {
+	o := Order{What: orderPennies, Of: id, Terms: terms, Pennies: pennies, At: time.Now().Unix()}
+	state, err := b.cfg.Engine.TellWith(ctx, payerRef(id), bank.Ordered{Pennies: pennies}, func(tx engine.Tx) error {
+		if key == "" {
+			return nil
+		}
+		// The step's result, because a payment may have ordered meanwhile.
+		raw, err := tx.State(payerRef(id))
+		if err != nil {
+			return err
+		}
+		var p bank.Payer
+		if err := wire.Unmarshal(raw, &p); err != nil {
+			return err
+		}
+		o.Target = p.Target
+		return o.keep(tx, key)
+	})
+	if errors.Is(err, engine.ErrNoContract) {
+		err = ErrNoBank
+	}
+	if err != nil {
+		return nil, err
+	}
+	o.Target = state.(bank.Payer).Target
+	return &o, nil
+}
+
+// endsStream reports whether a bank's order is given up: the payee accepts no
+// more, or has another bank.
+func endsStream(p *bank.Payer, err error) bool {
+	var refused *p2p.Refused
+	return p.PayeeWhy != "" || p.Spend != nil || p.Buried() || errors.Is(err, bank.ErrBadBank) || errors.Is(err, ErrNoBank) ||
+		errors.As(err, &refused) && refused.Code == wire.Unknown
 }
 
 // purse gives a bank's pennies; its lock is held.
@@ -296,7 +402,7 @@ func (b *Banks) stream(ctx context.Context, id bank.ID, opt Streaming) (bank.Pay
 	err = untilConfirmed(ctx, func() error { return b.streamOnce(ctx, &p, u, &count, opt) })
 	var refused *p2p.Refused
 	why := ""
-	if errors.As(err, &refused) && (refused.Code == wire.Closed || refused.Code == wire.Spent) {
+	if errors.As(err, &refused) && (refused.Code == wire.Closed || refused.Code == wire.Spent || refused.Code == wire.Unknown && p.Acked == 0) {
 		why = cmp.Or(refused.Text, refused.Code.String())
 	}
 	if err != nil && why == "" && count == p.Acked {
@@ -328,9 +434,21 @@ func untilConfirmed(ctx context.Context, f func() error) error {
 	}
 }
 
+// errTold means that the payee learnt that its home is an old copy. On the next
+// stream it takes the pennies that it had.
+var errTold = errors.New("the payee holds fewer pennies than it has acknowledged")
+
 // streamOnce opens a stream and sends what was ordered on it.
 func (b *Banks) streamOnce(ctx context.Context, p *bank.Payer, u *penny.Purse, count *uint32, opt Streaming) error {
-	return b.cfg.Calls.Pennies(ctx, p.Terms.Peer, p.Bank, func(s *p2p.PennyStream) error {
+	err := b.streamOn(ctx, p, u, count, opt)
+	if errors.Is(err, errTold) {
+		err = b.streamOn(ctx, p, u, count, opt)
+	}
+	return err
+}
+
+func (b *Banks) streamOn(ctx context.Context, p *bank.Payer, u *penny.Purse, count *uint32, opt Streaming) error {
+	return b.cfg.Calls.Pennies(ctx, p.Terms.Peer, b.as(p), func(s *p2p.PennyStream) error {
 		held, err := countOf(p, u, s.State.Known)
 		if err != nil {
 			return err
@@ -342,8 +460,15 @@ func (b *Banks) streamOnce(ctx context.Context, p *bank.Payer, u *penny.Purse, c
 		}
 		*count = held
 		if held < p.Acked {
-			// The payee was restored from a backup. The pennies that it had are
-			// its own, though it may give nothing for them any more.
+			// The payee's home is an old copy. The pennies that it had are its
+			// own, though it must give nothing for them any more, because it may
+			// have given it before. So it is told before it sees them.
+			if s.State.Code == wire.OK {
+				if err := b.cfg.Calls.Lost(ctx, p.Terms.Peer, b.as(p)); err != nil {
+					return err
+				}
+				return errTold
+			}
 			if err := showAgain(s, p, u); err != nil {
 				return err
 			}
@@ -358,14 +483,18 @@ func (b *Banks) streamOnce(ctx context.Context, p *bank.Payer, u *penny.Purse, c
 
 // showAgain sends a payee the last penny that it had acknowledged.
 func showAgain(s *p2p.PennyStream, p *bank.Payer, u *penny.Purse) error {
-	c, all := p.Chain(), p.Ladder.N()
+	c, to := p.Chain(), p.Ladder.N()-p.Acked
 	known, err := c.Decode(s.State.Known[:])
 	if err != nil {
 		return err
 	}
-	for seq := known.Seq; seq > all-p.Acked; {
-		seq -= min(wire.MaxJump, seq-(all-p.Acked))
-		if err := s.Send(&wire.Pennies{List: c.Encode(nil, u.At(seq))}); err != nil {
+	var list wire.Pennies
+	for seq := known.Seq; seq > to; {
+		for list.List = list.List[:0]; seq > to && len(list.List) < wire.MaxPennies*wire.EncodedPenny; {
+			seq -= min(wire.MaxSkip, seq-to)
+			list.List = c.Encode(list.List, u.At(seq))
+		}
+		if err := s.Send(&list); err != nil {
 			return err
 		}
 		var refused *p2p.Refused
@@ -380,22 +509,27 @@ func showAgain(s *p2p.PennyStream, p *bank.Payer, u *penny.Purse) error {
 // acknowledged.
 func sendPennies(s *p2p.PennyStream, p *bank.Payer, u *penny.Purse, count *uint32, opt Streaming) error {
 	c, all := p.Chain(), p.Ladder.N()
-	step, window := uint32(wire.MaxJump), max(opt.Window, 1)
+	step, window := uint32(wire.MaxSkip), min(max(opt.Window, 1), defaultWindow)
 	if opt.Each {
-		step = 1
+		step, window = 1, max(opt.Window, 1)
 	}
 	var list wire.Pennies
-	sent, flying := *count, []uint32(nil)
+	sent, flying := *count, []uint32(nil) // counts of pennies, or of messages' last ones
 	for *count < p.Target {
 		list.List = list.List[:0]
 		for sent < p.Target && uint32(len(flying)) < window && len(list.List) < wire.MaxPennies*wire.EncodedPenny {
 			sent += min(step, p.Target-sent)
 			list.List = c.Encode(list.List, u.At(all-sent))
-			flying = append(flying, sent)
+			if opt.Each {
+				flying = append(flying, sent)
+			}
 		}
 		if len(list.List) > 0 {
 			if err := s.Send(&list); err != nil {
 				return err
+			}
+			if !opt.Each {
+				flying = append(flying, sent)
 			}
 			if uint32(len(flying)) < window && sent < p.Target {
 				continue
@@ -432,10 +566,55 @@ func (b *Banks) CloseBank(ctx context.Context, ref engine.Ref) error {
 	return err
 }
 
-// CancelBank cancels a bank before anything is paid. It returns
-// bank.ErrTooEarly otherwise.
+// CancelBank cancels a bank before its funding is confirmed. A funding that was
+// published is replaced by a transaction that takes its coins back; if the funding
+// confirms first, the bank is open after all. It returns bank.ErrTooEarly if the
+// funding is being published, and bank.ErrNotOpen if it is confirmed.
 func (b *Banks) CancelBank(ctx context.Context, id bank.ID) error {
-	_, err := b.cfg.Engine.Tell(ctx, payerRef(id), bank.Cancelled{})
+	p, err := b.payer(ctx, id)
+	if err != nil {
+		return err
+	}
+	switch {
+	case p.Phase != bank.PayerPublished:
+		_, err = b.cfg.Engine.Tell(ctx, payerRef(id), bank.Cancelled{})
+		return err
+	case p.Confirmed != nil || p.Spend != nil:
+		return fmt.Errorf("%w: its funding is confirmed; 'bank close' takes back what is not paid", bank.ErrNotOpen)
+	}
+	if _, err := b.cfg.Coins.Cancel(ctx, p.At.Txid, wallet.Fee{}); err != nil {
+		return err
+	}
+	_, err = b.cfg.Engine.Tell(context.WithoutCancel(ctx), payerRef(id), bank.Withdrawn{})
+	return err
+}
+
+// BumpBank raises the fee of a bank's unconfirmed transaction: of a funding with a
+// child that spends its change, of a close or refund by replacing it, with the
+// other banks in it. Without a rate it pays twice as much as before, and at least
+// the estimate. It returns bank.ErrTooEarly if there is nothing to bump.
+func (b *Banks) BumpBank(ctx context.Context, ref engine.Ref, fee wallet.Fee) error {
+	state, err := b.cfg.Engine.State(ctx, ref)
+	if err != nil {
+		return err
+	}
+	var sent *contract.Sent
+	switch s := state.(type) {
+	case bank.Payer:
+		if s.Phase == bank.PayerPublished && s.Confirmed == nil && s.Spend == nil {
+			_, err := b.cfg.Coins.Bump(ctx, s.At.Txid, fee)
+			return err
+		}
+		sent = s.Refund
+	case bank.Payee:
+		if sent = s.Alone; !sent.Live() && s.Joined != nil {
+			sent = s.Joined
+		}
+	}
+	if fee.Rate == 0 {
+		fee.Rate = max(2*sent.Rate(), b.cfg.Engine.FeeRate())
+	}
+	_, err = b.cfg.Engine.Tell(ctx, ref, bank.Bumped{Rate: min(fee.Rate, batch.MaxRate)})
 	return err
 }
 

@@ -11,6 +11,7 @@ import (
 
 	btcwire "github.com/btcsuite/btcd/wire/v2"
 	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/time/rate"
 
 	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/chain"
@@ -27,12 +28,15 @@ import (
 type Engine interface {
 	Position() chain.BlockRef
 	FeeRate() wire.SatPerKVB
+	Fees() chain.Fees
 	State(context.Context, engine.Ref) (any, error)
 	Create(context.Context, engine.Creation) error
+	CreateWith(context.Context, func(engine.Tx) (engine.Creation, error)) error
 	CreateAndTell(context.Context, []engine.Creation, []engine.Delivery) ([]any, error)
 	Tell(context.Context, engine.Ref, engine.Event) (any, error)
 	TellWith(context.Context, engine.Ref, engine.Event, func(engine.Tx) error) (any, error)
 	TellAll(context.Context, []engine.Delivery) ([]any, error)
+	TellEach(context.Context, []engine.Delivery) ([]engine.Told, error)
 }
 
 // Coins funds banks; *coins.Coins does.
@@ -42,8 +46,11 @@ type Coins interface {
 	Unlock(engine.Tx, engine.Ref) error
 	Wake(engine.Kind, engine.Event)
 	NextWaiting(engine.Tx) ([]engine.Delivery, error)
+	Prove(ctx context.Context, at wire.Outpoint, digest wire.Hash) (wire.Signature, error)
 	Fund(ctx context.Context, ref engine.Ref, tx, use []byte, until wire.Height) (why string, err error)
 	Broadcast(context.Context, *btcwire.MsgTx) (why string, tooLow bool, err error)
+	Bump(ctx context.Context, txid wire.Hash, fee wallet.Fee) (*btcwire.MsgTx, error)
+	Cancel(ctx context.Context, txid wire.Hash, fee wallet.Fee) (*btcwire.MsgTx, error)
 	// Ready refuses a peer while the chain is being caught up with; Synced waits
 	// longer, for the user.
 	Ready(context.Context) error
@@ -59,13 +66,14 @@ type Chain interface {
 type Caller interface {
 	BankTerms(ctx context.Context, to wire.Peer, req *wire.BankRequest) (*wire.BankQuote, error)
 	OpenBank(ctx context.Context, to wire.Peer, o *wire.BankOpen) error
-	BankState(ctx context.Context, to wire.Peer, id wire.Hash) (wire.BankState, error)
-	Pennies(ctx context.Context, to wire.Peer, id wire.Hash, f func(*p2p.PennyStream) error) error
-	AskClose(ctx context.Context, to wire.Peer, id wire.Hash) (*wire.CloseOffer, error)
-	SignClose(ctx context.Context, to wire.Peer, c *wire.CloseSign) (*wire.CloseDone, error)
-	Pair(ctx context.Context, to wire.Peer, r *wire.PairRequest) (*wire.PairOpened, error)
-	Transfer(ctx context.Context, to wire.Peer, t *wire.Transfer) (*wire.TransferAck, error)
-	Route(ctx context.Context, to wire.Peer, r *wire.RouteRequest) (*wire.Route, error)
+	BankState(ctx context.Context, to wire.Peer, as *p2p.Payer) (wire.BankState, error)
+	Pennies(ctx context.Context, to wire.Peer, as *p2p.Payer, f func(*p2p.PennyStream) error) error
+	Lost(ctx context.Context, to wire.Peer, as *p2p.Payer) error
+	AskClose(ctx context.Context, to wire.Peer, as *p2p.Payer) (*wire.CloseOffer, error)
+	SignClose(ctx context.Context, to wire.Peer, as *p2p.Payer, c *wire.CloseSign) (*wire.CloseDone, error)
+	Pair(ctx context.Context, to wire.Peer, as *p2p.Payer, r *wire.PairRequest) (*wire.PairOpened, error)
+	Transfer(ctx context.Context, to wire.Peer, as *p2p.Payer, t *wire.Transfer) (*wire.TransferAck, error)
+	Route(ctx context.Context, to wire.Peer, as *p2p.Payer, r *wire.RouteRequest) (*wire.Route, error)
 }
 
 // Host is where payers ask this node; a *p2p.Host is one.
@@ -93,22 +101,32 @@ type Banks struct {
 	closes  *share.Sharing[bank.Payee, contract.BankClose]
 	refunds *share.Sharing[bank.Payer, contract.BankRefund]
 
-	mu     sync.Mutex
-	locks  map[wire.Hash]chan struct{} // one stream per bank, one step per relay
-	users  map[wire.Hash]int
-	askers map[bank.ID]asker     // of banks that are not funded
-	wrong  map[bank.ID]time.Time // when a false penny came
-	purses *lru.Cache[bank.ID, *penny.Purse]
-	papers *lru.Cache[string, *bank.Paper]
+	mu        sync.Mutex
+	locks     map[wire.Hash]chan struct{} // one stream per bank, one step per relay
+	users     map[wire.Hash]int
+	door      *door                 // for banks that are not funded
+	making    sync.Mutex            // while a bank gets a place
+	wrong     map[bank.ID]time.Time // when a false penny came
+	counters  map[bank.ID]*counter  // of the banks with open streams
+	purses    *lru.Cache[bank.ID, *penny.Purse]
+	papers    *lru.Cache[string, *bank.Paper]
+	proofs    *lru.Cache[wire.Hash, wire.Signature] // as payer, by what they sign
+	payerKeys *lru.Cache[bank.ID, wire.Key]         // as payee
+	admitted  *lru.Cache[admission, struct{}]       // as payee
+	declined  *lru.Cache[bank.ID, *rate.Limiter]    // as banker: limits each payer's refused routes
 }
 
 // New returns a room.
 func New(cfg Config) *Banks {
 	b := &Banks{cfg: cfg, margins: bank.MarginsFor(cfg.Network), closes: closing(&cfg), refunds: refunding(&cfg),
-		locks: map[wire.Hash]chan struct{}{}, users: map[wire.Hash]int{}, askers: map[bank.ID]asker{}, wrong: map[bank.ID]time.Time{}}
-	const purses, papers = 64, 256
+		locks: map[wire.Hash]chan struct{}{}, users: map[wire.Hash]int{}, wrong: map[bank.ID]time.Time{}, counters: map[bank.ID]*counter{}, door: newDoor()}
+	const purses, papers, proofs = 64, 256, 4096
 	b.purses, _ = lru.New[bank.ID, *penny.Purse](purses) // fails for sizes below 1
 	b.papers, _ = lru.New[string, *bank.Paper](papers)
+	b.proofs, _ = lru.New[wire.Hash, wire.Signature](proofs)
+	b.payerKeys, _ = lru.New[bank.ID, wire.Key](proofs)
+	b.admitted, _ = lru.New[admission, struct{}](proofs)
+	b.declined, _ = lru.New[bank.ID, *rate.Limiter](proofs)
 	cfg.Coins.Wake(bank.KindPayer, bank.CoinsFreed{})
 	return b
 }

@@ -61,10 +61,10 @@ func (x payer) Do(ctx context.Context, ref engine.Ref, e engine.Effect) (func(en
 	switch e := e.(type) {
 	case bank.RefundDue:
 		return func(tx engine.Tx) ([]engine.Delivery, error) {
-			return x.refunds.Due(tx, ref, false, e.Rate, func(m *share.Member[bank.Payer]) (contract.BankRefund, batch.Member, error) { return x.refundOf(tx, m) })
+			return x.refunds.Due(tx, ref, func(m *share.Member[bank.Payer]) (contract.BankRefund, batch.Member, error) { return x.refundOf(tx, m) })
 		}, nil
 	case bank.Broadcast:
-		return x.broadcast(ctx, ref, e, x.refunds.Members)
+		return x.refunds.Broadcast(ctx, x.cfg.Coins, ref, e.Tx)
 	case bank.Publish:
 		return x.publish(ctx, ref, e)
 	case bank.Prepare:
@@ -90,10 +90,10 @@ func (x payee) Do(ctx context.Context, ref engine.Ref, e engine.Effect) (func(en
 	switch e := e.(type) {
 	case bank.CloseDue:
 		return func(tx engine.Tx) ([]engine.Delivery, error) {
-			return x.closes.Due(tx, ref, e.Urgent, e.Rate, func(m *share.Member[bank.Payee]) (contract.BankClose, batch.Member, error) { return x.closeOf(tx, m) })
+			return x.closes.Due(tx, ref, func(m *share.Member[bank.Payee]) (contract.BankClose, batch.Member, error) { return x.closeOf(tx, m) })
 		}, nil
 	case bank.Broadcast:
-		return x.broadcast(ctx, ref, e, x.closes.Members)
+		return x.closes.Broadcast(ctx, x.cfg.Coins, ref, e.Tx)
 	}
 	return nil, fmt.Errorf("no way to carry out %T", e)
 }
@@ -169,9 +169,7 @@ func (b *Banks) streamPennies(ctx context.Context, ref engine.Ref) error {
 	}
 	defer unlock()
 	p, err := b.stream(ctx, ref.ID, Streaming{Window: defaultWindow})
-	var refused *p2p.Refused
-	if err != nil && (p.PayeeWhy != "" || p.Spend != nil || p.Buried()) || errors.Is(err, bank.ErrBadBank) || errors.Is(err, ErrNoBank) ||
-		errors.As(err, &refused) && refused.Code == wire.Unknown {
+	if err != nil && endsStream(&p, err) {
 		b.cfg.Log.Warn("the payee accepts no pennies", "bank", ref, "err", err)
 		return nil
 	}
@@ -234,6 +232,9 @@ func (b *Banks) offerBank(ctx context.Context, ref engine.Ref, e *bank.Offer) (b
 		return nil, err
 	}
 	open := &wire.BankOpen{Bank: ref.ID, Terms: paper.Terms, Funding: e.Funding, Vout: e.At.Vout, Sigs: sigs}
+	if open.Coin, err = b.proveCoin(ctx, open, e.At); err != nil {
+		return nil, err
+	}
 	if err := b.cfg.Calls.OpenBank(ctx, e.Peer, open); err != nil {
 		return bank.NotAccepted{Why: err.Error()}, nil
 	}
@@ -247,7 +248,7 @@ func (b *Banks) syncBank(ctx context.Context, p *bank.Payer) (bank.Event, error)
 		return nil, err
 	}
 	defer unlock()
-	s, err := b.cfg.Calls.BankState(ctx, p.Terms.Peer, p.Bank)
+	s, err := b.cfg.Calls.BankState(ctx, p.Terms.Peer, b.as(p))
 	if err != nil {
 		return nil, err
 	}
@@ -260,7 +261,7 @@ func (b *Banks) syncBank(ctx context.Context, p *bank.Payer) (bank.Event, error)
 }
 
 func (b *Banks) askClose(ctx context.Context, p *bank.Payer) (bank.Event, error) {
-	o, err := b.cfg.Calls.AskClose(ctx, p.Terms.Peer, p.Bank)
+	o, err := b.cfg.Calls.AskClose(ctx, p.Terms.Peer, b.as(p))
 	var refused *p2p.Refused
 	switch {
 	case errors.As(err, &refused) && refused.Code != wire.Busy && refused.Code != wire.Internal:
@@ -297,7 +298,7 @@ func (b *Banks) signClose(ctx context.Context, p *bank.Payer, e *bank.SignClose)
 	if err != nil {
 		return nil, err
 	}
-	_, err = b.cfg.Calls.SignClose(ctx, p.Terms.Peer, &wire.CloseSign{Bank: p.Bank, Sig: sig})
+	_, err = b.cfg.Calls.SignClose(ctx, p.Terms.Peer, b.as(p), &wire.CloseSign{Bank: p.Bank, Sig: sig})
 	var refused *p2p.Refused
 	switch {
 	case errors.As(err, &refused) && refused.Code != wire.Busy && refused.Code != wire.Internal:
@@ -306,34 +307,6 @@ func (b *Banks) signClose(ctx context.Context, p *bank.Payer, e *bank.SignClose)
 		return nil, err
 	}
 	return bank.CloseSent{Txid: contract.Txid(tx)}, nil
-}
-
-// broadcast broadcasts a transaction. If the network refuses it, all banks that
-// share it are told: one of them may be the reason, so each is then spent
-// alone.
-func (b *Banks) broadcast(ctx context.Context, ref engine.Ref, e bank.Broadcast, members func(engine.Tx, wire.Hash) ([]engine.Ref, error)) (func(engine.Tx) ([]engine.Delivery, error), error) {
-	t, err := contract.ReadTx(e.Tx)
-	if err != nil {
-		return nil, err
-	}
-	why, tooLow, err := b.cfg.Coins.Broadcast(ctx, t)
-	if err != nil {
-		return nil, err
-	}
-	ev := bank.Broadcasted{Err: why, Txid: contract.Txid(t), TooLow: tooLow}
-	return func(tx engine.Tx) ([]engine.Delivery, error) {
-		list := []engine.Delivery{{Ref: ref, Event: ev}}
-		if why == "" {
-			return list, nil
-		}
-		refs, err := members(tx, ev.Txid)
-		for _, r := range refs {
-			if r != ref {
-				list = append(list, engine.Delivery{Ref: r, Event: ev})
-			}
-		}
-		return list, err
-	}, ctx.Err()
 }
 
 // maxGroup is the maximum number of banks in one transaction: few enough that
@@ -346,14 +319,17 @@ func closing(cfg *Config) *share.Sharing[bank.Payee, contract.BankClose] {
 	return &share.Sharing[bank.Payee, contract.BankClose]{Engine: cfg.Engine, Coins: cfg.Coins, Log: cfg.Log,
 		Kind: bank.KindPayee, Limit: maxGroup, Bucket: "bank/closable",
 		Sent:  func(y *bank.Payee) *contract.Sent { return y.Alone },
+		Spent: func(y *bank.Payee) *contract.Fact { return y.Closed() },
+		Worth: func(y *bank.Payee) (wire.Sat, int64) { return y.Ladder.Share(y.Rung()), closeWeight(y, y.Rung()) },
 		Solo:  func(y *bank.Payee) bool { return y.Solo },
 		Open:  func(y *bank.Payee) bool { return y.Stop != bank.NotStopped && y.Closable() },
-		Ready: (*bank.Payee).Due,
+		Ready: (*bank.Payee).Ready,
 		Build: func(list []contract.BankClose, script []byte, rate wire.SatPerKVB, minFee wire.Sat) (*btcwire.MsgTx, wire.Sat, error) {
 			return contract.BuildClose(list, nil, script, rate, minFee)
 		},
 		Built:  func(s contract.Sent, b bool) engine.Event { return bank.CloseBuilt{Sent: s, Broadcast: b} },
-		Failed: func(error) engine.Event { return bank.CloseFailed{} },
+		Failed: func(why error) engine.Event { return bank.CloseFailed{Pause: share.Paused(why)} },
+		Told:   told,
 	}
 }
 
@@ -364,10 +340,13 @@ func refunding(cfg *Config) *share.Sharing[bank.Payer, contract.BankRefund] {
 		Sent:   func(p *bank.Payer) *contract.Sent { return p.Refund },
 		Solo:   func(p *bank.Payer) bool { return p.Solo },
 		Open:   (*bank.Payer).Refundable,
-		Ready:  (*bank.Payer).Refundable,
+		Ready:  (*bank.Payer).Ready,
+		Spent:  func(p *bank.Payer) *contract.Fact { return p.Closed() },
+		Worth:  func(p *bank.Payer) (wire.Sat, int64) { return backWorth(p) },
 		Build:  contract.BuildBankRefund,
 		Built:  func(s contract.Sent, b bool) engine.Event { return bank.RefundBuilt{Sent: s, Broadcast: b} },
-		Failed: func(error) engine.Event { return bank.RefundFailed{} },
+		Failed: func(why error) engine.Event { return bank.RefundFailed{Pause: share.Paused(why)} },
+		Told:   told,
 	}
 }
 
@@ -384,8 +363,8 @@ func (b *Banks) closeOf(tx engine.Tx, m *share.Member[bank.Payee]) (c contract.B
 	if !c.Bank.Opens(c.Rung, c.Secret) {
 		return c, plan, fmt.Errorf("rung %d: %w", c.Rung, bank.ErrBadBank)
 	}
-	plan = batch.Member{At: s.At, Value: s.Ladder.Share(c.Rung), Weight: contract.RungInputWeight(int(c.Rung)-1, int(s.Ladder.Rungs)) + contract.P2TROutputWeight,
-		Outputs: 1, Rival: s.Joined}
+	plan = batch.Member{At: s.At, Value: s.Ladder.Share(c.Rung), Weight: closeWeight(s, c.Rung),
+		Outputs: 1, Rival: s.Joined, Least: s.Least}
 	plan.From, plan.To = share.Window(s.Expiry, s.Margins.Bump, s.Margins.Close)
 	return c, plan, nil
 }
@@ -402,11 +381,27 @@ func (b *Banks) refundOf(tx engine.Tx, m *share.Member[bank.Payer]) (r contract.
 		return r, plan, err
 	}
 	r = s.Back(built)
-	plan = batch.Member{At: r.At, Value: s.Ladder.Value, Weight: contract.BankRefundInputWeight(s.Expiry, int(s.Ladder.Rungs))}
-	if r.Change {
-		plan.Value, plan.Weight = r.Value, contract.ChangeInputWeight()
-	}
+	plan = batch.Member{At: r.At, Least: s.Least}
+	plan.Value, plan.Weight = backWorth(s)
 	return r, plan, nil
+}
+
+// told is the network's answer to a broadcast, as a bank hears it.
+func told(a share.Answer) engine.Event {
+	return bank.Broadcasted{Err: a.Err, Txid: a.Txid, TooLow: a.TooLow, Own: a.Own}
+}
+
+// closeWeight returns the weight of a bank's part of a rung close.
+func closeWeight(y *bank.Payee, rung uint32) int64 {
+	return contract.RungInputWeight(int(rung)-1, int(y.Ladder.Rungs)) + contract.P2TROutputWeight
+}
+
+// backWorth returns the value and the input's weight of what a payer can take back.
+func backWorth(p *bank.Payer) (wire.Sat, int64) {
+	if value, ok := p.Change(); ok {
+		return value, contract.ChangeInputWeight()
+	}
+	return p.Ladder.Value, contract.BankRefundInputWeight(p.Expiry, int(p.Ladder.Rungs))
 }
 
 // sendStep makes a payment's next step: its credit at the first hop, its
@@ -447,7 +442,7 @@ func (b *Banks) sendStep(ctx context.Context, ref engine.Ref) (func(engine.Tx) (
 		return nil, err
 	}
 	t := s.Transfer()
-	ack, err := b.cfg.Calls.Transfer(ctx, p.Terms.Peer, &t)
+	ack, err := b.cfg.Calls.Transfer(ctx, p.Terms.Peer, b.as(&p), &t)
 	var refused *p2p.Refused
 	switch {
 	case errors.As(err, &refused) && !slices.Contains([]wire.Code{wire.Busy, wire.Internal, wire.NotConfirmed}, refused.Code):
@@ -466,7 +461,7 @@ func (b *Banks) sendStep(ctx context.Context, ref engine.Ref) (func(engine.Tx) (
 // before anything is paid for it, because the first hop may have it.
 func (b *Banks) askUnsure(ctx context.Context, ref engine.Ref, s *bank.Sending, p *bank.Payer) (func(engine.Tx) ([]engine.Delivery, error), error) {
 	t := s.Next()
-	ack, err := b.cfg.Calls.Transfer(ctx, p.Terms.Peer, &t)
+	ack, err := b.cfg.Calls.Transfer(ctx, p.Terms.Peer, b.as(p), &t)
 	list := []engine.Delivery{{Ref: ref, Event: bank.Sure{}}}
 	var refused *p2p.Refused
 	switch {
@@ -485,7 +480,7 @@ func (b *Banks) askUnsure(ctx context.Context, ref engine.Ref, s *bank.Sending, 
 // assignStep orders the pennies of a payment's next step, in the commit that
 // records it as requested. why is the reason if that is not possible.
 func (b *Banks) assignStep(ctx context.Context, s *bank.Sending, p *bank.Payer) (why string, err error) {
-	st, err := b.cfg.Calls.BankState(ctx, p.Terms.Peer, p.Bank)
+	st, err := b.cfg.Calls.BankState(ctx, p.Terms.Peer, b.as(p))
 	if err != nil {
 		return "", err
 	}
@@ -516,7 +511,7 @@ func (b *Banks) stepRefused(ctx context.Context, ref engine.Ref, t *wire.Transfe
 	if err != nil {
 		return nil, err
 	}
-	st, err := b.cfg.Calls.BankState(ctx, p.Terms.Peer, p.Bank)
+	st, err := b.cfg.Calls.BankState(ctx, p.Terms.Peer, b.as(&p))
 	if err != nil {
 		return nil, err
 	}

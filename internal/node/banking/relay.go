@@ -6,7 +6,10 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"math/bits"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/engine"
@@ -109,13 +112,22 @@ func (s *passing) pass(ctx context.Context) (*wire.TransferAck, error) {
 	if kept, want := s.t.Amount-next.Amount, fees.Of(next.Amount); kept < want {
 		return nil, wire.Refuse(wire.NoCredit, "a fee of %v; this banker requires %v", kept, want)
 	}
+	if s.fresh {
+		// Who has no credit learns nothing of the bank with the next hop.
+		if credit := s.in.Credit(true, s.reserve(s.in)); s.t.Amount > credit {
+			return nil, wire.Refuse(wire.NoCredit, "%v requested, the credit is %v", s.t.Amount, credit)
+		}
+		if err := s.mayAsk(s.t.Bank); err != nil {
+			return nil, err
+		}
+	}
 	out, err := s.outgoing(ctx, next)
 	if err != nil {
 		return nil, err
 	}
 	if s.fresh {
 		// Use none of the payer's credit before the next hop has answered.
-		st, err := s.cfg.Calls.BankState(ctx, out.Terms.Peer, out.Bank)
+		st, err := s.cfg.Calls.BankState(ctx, out.Terms.Peer, s.as(out))
 		if err != nil {
 			return nil, wire.Refuse(wire.NoRoute, "the next hop does not answer")
 		}
@@ -130,7 +142,9 @@ func (s *passing) pass(ctx context.Context) (*wire.TransferAck, error) {
 			engine.Delivery{Ref: payerRef(out.Bank), Event: bank.Assigned{ID: s.t.ID, Index: s.t.Index, Amount: next.Amount, Banker: len(s.t.Hops) > 1, Reserve: st.Reserve, Relayed: true}},
 			engine.Delivery{Ref: s.ref, Event: bank.Relayed{Step: *s.t, Out: out.Bank}}); err != nil {
 			if errors.Is(err, bank.ErrEmpty) || errors.Is(err, bank.ErrNotOpen) {
-				return nil, wire.Refuse(wire.NoRoute, "the bank with the next hop: %w", err)
+				s.cfg.Log.Info("a step is not forwarded", "bank", out.Bank, "err", err)
+				s.decline(s.t.Bank)
+				return nil, errNoWay
 			}
 			return nil, err
 		}
@@ -150,9 +164,10 @@ func (s *passing) outgoing(ctx context.Context, next wire.Hop) (*bank.Payer, err
 		p, err := s.payer(ctx, s.relay.Out)
 		return &p, err
 	}
-	p, err := s.bankWith(ctx, next.Key, next.Amount)
+	p, err := s.bankWith(ctx, next.Key, coarse(next.Amount)) // as Route answers
 	if errors.Is(err, ErrNoBank) {
-		return nil, wire.Refuse(wire.NoRoute, "no bank with %v that has %v left", next.Key, next.Amount)
+		s.decline(s.t.Bank)
+		return nil, errNoWay
 	}
 	return p, err
 }
@@ -163,7 +178,7 @@ func (s *passing) forward(ctx context.Context, out *bank.Payer) (*wire.TransferA
 		return nil, err
 	}
 	t, last := s.t, s.t.Hops[len(s.t.Hops)-1].Key
-	ack, err := s.cfg.Calls.Transfer(ctx, out.Terms.Peer, &wire.Transfer{ID: t.ID, Index: t.Index, Bank: out.Bank, Amount: t.Hops[0].Amount, Total: t.Total, Hops: t.Hops[1:]})
+	ack, err := s.cfg.Calls.Transfer(ctx, out.Terms.Peer, s.as(out), &wire.Transfer{ID: t.ID, Index: t.Index, Bank: out.Bank, Amount: t.Hops[0].Amount, Total: t.Total, Hops: t.Hops[1:]})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errNextHop, err)
 	}
@@ -232,7 +247,7 @@ func (b *Banks) route(ctx context.Context, payee wire.Key, amount wire.Msat, dep
 	answers := make(chan found, len(list))
 	for _, p := range list {
 		go func() {
-			r, err := b.cfg.Calls.Route(ctx, p.Terms.Peer, &wire.RouteRequest{Payee: payee, Amount: amount, Depth: depth})
+			r, err := b.cfg.Calls.Route(ctx, p.Terms.Peer, b.as(&p), &wire.RouteRequest{Payee: payee, Amount: amount, Depth: depth})
 			if err != nil || len(r.Bankers) > int(depth)+1 || r.Bankers[0].Key != p.Terms.Peer.Key {
 				r = nil
 			}
@@ -260,27 +275,77 @@ func (b *Banks) route(ctx context.Context, payee wire.Key, amount wire.Msat, dep
 // reach it.
 var ErrNoRoute = errors.New("no way to that payee")
 
-// Route implements p2p.Banks.
-func (y *Service) Route(ctx context.Context, r *wire.RouteRequest) (*wire.Route, error) {
+// Route implements p2p.Banks. Only the payer of an open bank is answered, with
+// yes or no, for a rounded amount, and the number of refusals is limited: so
+// nobody learns more of this banker's balances than that they are above or below
+// a few powers of two.
+func (y *Service) Route(ctx context.Context, id bank.ID, r *wire.RouteRequest) (*wire.Route, error) {
 	fees := y.cfg.Policy.Fees
 	if fees == nil {
 		return nil, wire.Refuse(wire.NoRoute, "this payee does not forward payments")
 	}
+	in, err := y.payee(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if err := in.Taking(); err != nil {
+		return nil, err
+	}
+	if err := y.mayAsk(id); err != nil {
+		return nil, err
+	}
 	own := wire.RouteHop{Key: y.cfg.Self, Fees: *fees}
-	if _, err := y.bankWith(ctx, r.Payee, r.Amount); err == nil {
+	if _, err := y.bankWith(ctx, r.Payee, coarse(r.Amount)); err == nil {
 		return &wire.Route{Bankers: []wire.RouteHop{own}}, nil
 	} else if !errors.Is(err, ErrNoBank) {
 		return nil, err
 	}
-	if r.Depth == 0 {
-		return nil, wire.Refuse(wire.NoRoute, "no bank with that payee")
+	if r.Depth > 0 {
+		if _, way, err := y.route(ctx, r.Payee, coarse(r.Amount), r.Depth-1); err == nil {
+			return &wire.Route{Bankers: append([]wire.RouteHop{own}, way.Bankers...)}, nil
+		}
 	}
-	_, way, err := y.route(ctx, r.Payee, r.Amount, r.Depth-1)
-	if err != nil {
-		return nil, wire.Refuse(wire.NoRoute, "no bank with that payee, and no banker that has one")
-	}
-	return &wire.Route{Bankers: append([]wire.RouteHop{own}, way.Bankers...)}, nil
+	y.decline(id)
+	return nil, errNoWay
 }
+
+// errNoWay refuses a route in the same words whatever the reason.
+var errNoWay = wire.Refuse(wire.NoRoute, "no route for that amount")
+
+// coarse rounds an amount up to three significant binary digits. A banker
+// answers for the rounded amount, so answers do not tell its balances.
+func coarse(a wire.Msat) wire.Msat {
+	shift := max(bits.Len64(uint64(a))-3, 0)
+	unit := wire.Msat(1) << shift
+	return (a + unit - 1) / unit * unit
+}
+
+// A payer may be refused this many routes at once, and one more after each
+// pause.
+const (
+	declinedBurst = 20
+	declinedPause = 10 * time.Second
+)
+
+func (y *Banks) refusals(id bank.ID) *rate.Limiter {
+	l := rate.NewLimiter(rate.Every(declinedPause), declinedBurst)
+	if old, ok, _ := y.declined.PeekOrAdd(id, l); ok {
+		y.declined.Get(id) // used: it is not the next to be forgotten
+		return old
+	}
+	return l
+}
+
+// mayAsk refuses a payer that was refused too many routes lately.
+func (y *Banks) mayAsk(id bank.ID) error {
+	if y.refusals(id).Tokens() < 1 {
+		return wire.Refuse(wire.Busy, "too many routes refused: ask again in %v", declinedPause)
+	}
+	return nil
+}
+
+// decline counts a refused route.
+func (y *Banks) decline(id bank.ID) { y.refusals(id).Allow() }
 
 // Payment is what to pay, and how.
 type Payment struct {
@@ -289,15 +354,31 @@ type Payment struct {
 	Step   wire.Msat // 0: all at once without bankers, otherwise a tenth
 	MaxFee wire.Msat
 	Memo   string
+	// Key, if set, is an idempotency key: a repeated request pays nothing, and
+	// returns the same payment.
+	Key string
+}
+
+// digest identifies the request.
+func (p *Payment) digest() wire.Hash {
+	return wire.Tagged("bank-order-payment", fmt.Appendf(nil, "%v %d %d %d %q", p.To, p.Amount, p.Step, p.MaxFee, p.Memo))
 }
 
 // PayTo pays an amount through a bank with the payee, or through bankers. When
-// it returns, the engine does the rest. It may return ErrNoRoute or
-// bank.ErrFee.
+// it returns, the engine does the rest. It may return ErrNoRoute, bank.ErrFee or
+// ErrKey.
 func (b *Banks) PayTo(ctx context.Context, p Payment) (wire.Hash, error) {
 	var id wire.Hash
 	if _, err := rand.Read(id[:]); err != nil {
 		return id, err
+	}
+	known, unlock, err := b.once(ctx, p.Key, orderPayment, p.digest())
+	if err != nil {
+		return id, err
+	}
+	defer unlock()
+	if known != nil {
+		return known.Of, nil
 	}
 	o, err := b.planPayment(ctx, &p)
 	if err != nil {
@@ -307,7 +388,10 @@ func (b *Banks) PayTo(ctx context.Context, p Payment) (wire.Hash, error) {
 	if err != nil {
 		return id, err
 	}
-	return id, b.cfg.Engine.Create(ctx, engine.Creation{Ref: sendingRef(id), State: s, Effects: engine.EffectsOf(effects)})
+	order := Order{What: orderPayment, Of: id, Terms: p.digest(), At: o.Created}
+	return id, b.cfg.Engine.CreateWith(ctx, func(tx engine.Tx) (engine.Creation, error) {
+		return engine.Creation{Ref: sendingRef(id), State: s, Effects: engine.EffectsOf(effects)}, order.keep(tx, p.Key)
+	})
 }
 
 // stepsOf is the default number of steps of a payment through bankers.
@@ -438,7 +522,7 @@ func (b *Banks) AskPair(ctx context.Context, id bank.ID, value wire.Sat) (bank.I
 	r := &wire.PairRequest{Bank: id, Key: b.cfg.Self, Addrs: b.host.Public(), Value: value, Rungs: p.Ladder.Rungs, PerRung: p.Ladder.PerRung, Expiry: p.Expiry}
 	var o *wire.PairOpened
 	if err := untilConfirmed(ctx, func() (err error) {
-		o, err = b.cfg.Calls.Pair(ctx, p.Terms.Peer, r)
+		o, err = b.cfg.Calls.Pair(ctx, p.Terms.Peer, b.as(&p), r)
 		return err
 	}); err != nil {
 		return bank.ID{}, err

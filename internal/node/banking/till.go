@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/contract"
@@ -28,10 +31,12 @@ func (y *Service) payeeKey(id bank.ID) wire.Secret {
 // known turns a missing bank into a refusal.
 func knownBank(err error) error {
 	if errors.Is(err, engine.ErrNoContract) {
-		return wire.Refuse(wire.Unknown, "no such bank")
+		return errNoSuchBank
 	}
 	return err
 }
+
+var errNoSuchBank = wire.Refuse(wire.Unknown, "no such bank")
 
 func (y *Banks) payee(ctx context.Context, id bank.ID) (bank.Payee, error) {
 	s, err := y.cfg.Engine.State(ctx, payeeRef(id))
@@ -56,44 +61,6 @@ func (y *Service) Terms(ctx context.Context, r *wire.BankRequest) (*wire.BankQuo
 	return &wire.BankQuote{Payee: wire.XOnly(key.PubKey()), Conf: y.margins.ConfFor(r.Value)}, nil
 }
 
-// Limits on unfunded banks: in total, and per network or peer.
-const (
-	maxUnfunded     = 256
-	maxUnfundedFrom = 64
-)
-
-// asker is the caller that asked for an unfunded bank, and the time.
-type asker struct {
-	p2p.Caller
-	at time.Time
-}
-
-// openTime is the maximum time between a request for a bank and its opening.
-const openTime = time.Minute
-
-// Open implements p2p.Banks.
-func (y *Service) Open(ctx context.Context, from p2p.Caller, o *wire.BankOpen) error {
-	if err := y.cfg.Coins.Ready(ctx); err != nil {
-		return err
-	}
-	unlock, err := y.lock(ctx, o.Bank)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	if old, err := y.payee(ctx, o.Bank); err == nil {
-		return y.again(ctx, &old, o)
-	}
-	if err := y.room(ctx, o.Bank, from); err != nil {
-		return err
-	}
-	state, effects, err := bank.NewPayee(o, y.payeeKey(o.Bank), y.cfg.Policy.Policy, y.margins, y.cfg.Engine.Position().Height, y.cfg.Engine.FeeRate())
-	if err != nil {
-		return err
-	}
-	return y.cfg.Engine.Create(ctx, engine.Creation{Ref: payeeRef(o.Bank), State: state, Effects: engine.EffectsOf(effects)})
-}
-
 // again answers a payer that did not receive the first answer.
 func (y *Service) again(ctx context.Context, old *bank.Payee, o *wire.BankOpen) error {
 	p, err := y.paper(ctx, payeeRef(old.Bank), old.At)
@@ -111,95 +78,151 @@ func (y *Service) again(ctx context.Context, old *bank.Payee, o *wire.BankOpen) 
 	return nil
 }
 
-// room refuses if there are too many banks.
-func (y *Service) room(ctx context.Context, id bank.ID, from p2p.Caller) error {
-	all, unfunded := 0, map[bank.ID]bool{}
-	if err := y.cfg.Store.View(ctx, func(tx engine.Tx) error {
-		return tx.Each(bank.KindPayee, false, func(ref engine.Ref, raw []byte) error {
-			var s bank.Payee
-			if err := wire.Unmarshal(raw, &s); err != nil {
-				return nil // it is not counted
-			}
-			all++
-			unfunded[ref.ID] = !s.Funded
-			return nil
-		})
-	}); err != nil {
+// Admit implements p2p.Banks. A bank that does not exist is refused in the same
+// words as a false proof.
+func (y *Service) Admit(ctx context.Context, h *wire.BankHello, self, from peer.ID) error {
+	payer, err := y.payerKeyOf(ctx, h.Bank)
+	if err != nil {
 		return err
 	}
-	b := y.Banks
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	now := time.Now()
-	for old, c := range b.askers {
-		if !unfunded[old] && now.Sub(c.at) > openTime {
-			delete(b.askers, old)
-		}
+	a := admission{h.Bank, payer, from, h.Proof}
+	if _, ok := y.admitted.Get(a); ok {
+		return nil
 	}
-	mine, waiting := 0, len(b.askers)
-	for id, c := range b.askers {
-		if _, there := unfunded[id]; there && !unfunded[id] {
-			waiting-- // funded since
-		} else if c.Peer == from.Peer || c.Network != "" && c.Network == from.Network {
-			mine++
-		}
+	if payer.Verify(wire.BankHelloDigest(h.Bank, []byte(from), []byte(self)), h.Proof) != nil {
+		return errNoSuchBank
 	}
-	for id, u := range unfunded {
-		if _, known := b.askers[id]; u && !known {
-			waiting++ // of before the daemon's start
-		}
-	}
-	switch {
-	case all >= y.cfg.Policy.MaxBanks:
-		return wire.Refuse(wire.Full, "this payee has %d banks and accepts no more", all)
-	case waiting >= maxUnfunded || mine >= maxUnfundedFrom:
-		return wire.Refuse(wire.Full, "there are too many unfunded banks")
-	}
-	b.askers[id] = asker{from, now}
+	y.admitted.Add(a, struct{}{})
 	return nil
+}
+
+// admission is a proof that was verified.
+type admission struct {
+	bank  bank.ID
+	payer wire.Key
+	from  peer.ID
+	proof wire.Signature
+}
+
+// payerKeyOf returns the payer's key in a bank. It never changes while the bank
+// exists; under the lock, the cached key is not that of a bank before it, which
+// was never funded.
+func (y *Service) payerKeyOf(ctx context.Context, id bank.ID) (wire.Key, error) {
+	if k, ok := y.payerKeys.Get(id); ok {
+		return k, nil
+	}
+	unlock, err := y.lock(ctx, id)
+	if err != nil {
+		return wire.Key{}, err
+	}
+	defer unlock()
+	s, err := y.payee(ctx, id)
+	if err != nil {
+		return wire.Key{}, err
+	}
+	y.payerKeys.Add(id, s.Payer)
+	return s.Payer, nil
+}
+
+// counter counts the pennies of one bank as they arrive. All streams of the bank
+// share it, so a payer gains nothing by sending the same pennies on several
+// streams: each is hashed once.
+type counter struct {
+	y     *Service
+	bank  bank.ID
+	users int // streams; Banks.mu
+
+	keep sync.Mutex // one commit at a time
+
+	mu    sync.Mutex
+	paper *bank.Paper // nil if it is gone, and no penny is accepted
+	held  bank.Payee  // as of the last commit
+	known penny.Penny // checked, and not below what is held
+	// marks are checked pennies below what is held, the last of them known, at
+	// most maxStep apart: Keep stores one after another, and need not hash to
+	// find a penny in between.
+	marks []penny.Penny
 }
 
 // till accepts the pennies of one stream.
 type till struct {
-	y     *Service
-	paper *bank.Paper
+	*counter
 	first wire.BankState
-
-	mu    sync.Mutex
-	held  bank.Payee  // as of the last commit of this stream
-	known penny.Penny // checked, and not below what is held
+	done  sync.Once
 }
 
-// falsePause is how long a bank pauses after a false penny, because each costs
-// hashes.
+// falsePause is how long a bank pauses after a false penny, on all of its
+// streams.
 const falsePause = 2 * time.Second
+
+// paused refuses if a false penny came to a bank a moment ago.
+func (y *Service) paused(id bank.ID) error {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	if at, ok := y.wrong[id]; ok && time.Since(at) < falsePause {
+		return wire.Refuse(wire.Busy, "a false penny came a moment ago")
+	}
+	return nil
+}
+
+// pause makes a bank pause after a false penny.
+func (y *Service) pause(id bank.ID) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	for id, at := range y.wrong {
+		if time.Since(at) >= falsePause {
+			delete(y.wrong, id)
+		}
+	}
+	y.wrong[id] = time.Now()
+}
 
 // Till implements p2p.Banks.
 func (y *Service) Till(ctx context.Context, id bank.ID) (p2p.Till, error) {
 	if err := y.cfg.Coins.Ready(ctx); err != nil {
 		return nil, err
 	}
-	y.mu.Lock()
-	for id, at := range y.wrong {
-		if time.Since(at) >= falsePause {
-			delete(y.wrong, id)
-		}
-	}
-	_, paused := y.wrong[id]
-	y.mu.Unlock()
-	if paused {
-		return nil, wire.Refuse(wire.Busy, "a false penny came a moment ago")
+	if err := y.paused(id); err != nil {
+		return nil, err
 	}
 	s, err := y.payee(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	t := &till{y: y, held: s, known: s.Known}
-	if t.paper, err = y.paper(ctx, payeeRef(id), s.At); err != nil && s.Taking() == nil {
+	paper, err := y.paper(ctx, payeeRef(id), s.At)
+	if err != nil && s.Taking() == nil {
 		return nil, err
 	}
-	t.first = y.bankState(&s)
-	return t, nil
+	y.mu.Lock()
+	c := y.counters[id]
+	if c == nil {
+		c = &counter{y: y, bank: id, held: s, known: s.Known}
+		y.counters[id] = c
+	}
+	c.users++
+	y.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.held.At != s.At || c.known.Seq > s.Known.Seq { // the id is that of another bank now
+		c.held, c.known, c.marks = s, s.Known, nil
+	} else if s.Known.Seq <= c.held.Known.Seq {
+		c.held = s
+	}
+	if err == nil {
+		c.paper = paper
+	}
+	return &till{counter: c, first: y.bankState(&s)}, nil
+}
+
+// Close implements p2p.Till.
+func (t *till) Close() {
+	t.done.Do(func() {
+		t.y.mu.Lock()
+		defer t.y.mu.Unlock()
+		if t.users--; t.users == 0 {
+			delete(t.y.counters, t.bank)
+		}
+	})
 }
 
 // bankState returns a bank's state for its payer.
@@ -228,30 +251,43 @@ func (y *Banks) reserve(s *bank.Payee) wire.Sat {
 // State implements p2p.Till.
 func (t *till) State() *wire.BankState { return &t.first }
 
-// Check implements p2p.Till.
+// Check implements p2p.Till. A penny is refused unhashed if it is too far below
+// the one before it, so a byte costs at most wire.MaxSkip hashes for every
+// wire.EncodedPenny of them.
 func (t *till) Check(list []byte) error {
+	if err := t.y.paused(t.bank); err != nil {
+		return err
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if err := t.held.Taking(); err != nil && t.held.Stop != bank.StopRestored || t.paper == nil {
 		return err
 	}
 	c := t.held.Chain()
-	for ; len(list) > 0; list = list[wire.EncodedPenny:] {
-		p, err := c.Decode(list[:wire.EncodedPenny])
+	was := t.known
+	mark := func() {
+		if t.known != was {
+			t.marks, was = append(t.marks, t.known), t.known
+		}
+	}
+	defer mark() // also of those before a false one: they are paid
+	for ; len(list) > 0; list = list[min(len(list), wire.EncodedPenny):] {
+		p, err := c.Decode(list[:min(len(list), wire.EncodedPenny)])
 		if err != nil {
 			return wire.Refuse(wire.BadRequest, "%w", err)
 		}
-		if p.Seq < t.known.Seq && t.known.Seq-p.Seq > wire.MaxJump {
-			return wire.Refuse(wire.TooBig, "%d pennies at once, at most %d are accepted", t.known.Seq-p.Seq, wire.MaxJump)
+		if p.Seq < t.known.Seq && t.known.Seq-p.Seq > wire.MaxSkip {
+			return wire.Refuse(wire.TooBig, "%d pennies at once, at most %d are accepted", t.known.Seq-p.Seq, wire.MaxSkip)
 		}
 		switch err := c.Verify(t.known, p); {
 		case errors.Is(err, penny.ErrSpent):
 			return wire.Refuse(wire.BadRequest, "%w", err)
 		case err != nil:
-			t.y.mu.Lock()
-			t.y.wrong[t.held.Bank] = time.Now()
-			t.y.mu.Unlock()
+			t.y.pause(t.bank)
 			return wire.Refuse(wire.WrongSecret, "%w", err)
+		}
+		if was.Seq-p.Seq > maxStep/2 {
+			mark()
 		}
 		t.known = p
 	}
@@ -262,49 +298,127 @@ func (t *till) Check(list []byte) error {
 // hashes.
 const maxStep = wire.MaxJump
 
+// next returns the lowest checked penny that one commit can store, and how many
+// marks it includes; the counter's mu is held.
+func (c *counter) next() (p penny.Penny, n int) {
+	p = c.held.Known
+	for _, m := range c.marks {
+		if m.Seq < c.held.Known.Seq {
+			if c.held.Known.Seq-m.Seq > maxStep {
+				break
+			}
+			p = m
+		}
+		n++
+	}
+	return p, n
+}
+
+// deliver returns the event for the next pennies, and how many marks it
+// includes; or nil if there is nothing to store. mu is held.
+func (t *till) deliver() (*engine.Delivery, int, error) {
+	held := &t.held
+	p, n := t.next()
+	if n == 0 || p.Seq >= held.Known.Seq {
+		return nil, 0, nil
+	}
+	from, to := held.Rung(), held.Ladder.Rung(held.Ladder.N()-p.Seq)
+	if int(to) > len(t.paper.Terms.Locks) {
+		return nil, 0, fmt.Errorf("bank %v: its paper has %d rungs", held.Bank, len(t.paper.Terms.Locks))
+	}
+	return &engine.Delivery{Ref: payeeRef(held.Bank), Event: bank.Paid{Height: t.y.cfg.Engine.Position().Height, Penny: p, Locks: t.paper.Terms.Locks[from:to]}}, n, nil
+}
+
+// delivered takes note of what a delivery with n marks has stored. It returns
+// why the bank takes no more pennies.
+func (t *till) delivered(now bank.Payee, n int) error {
+	t.mu.Lock()
+	t.held, t.marks = now, slices.Delete(t.marks, 0, n)
+	t.mu.Unlock()
+	if err := now.Taking(); err != nil && (now.Stop != bank.StopRestored || t.first.Code == wire.OK) {
+		return err // a false lock, or a restored payee that did not say yet that it gives no credit
+	}
+	return nil
+}
+
 // Keep implements p2p.Till.
 func (t *till) Keep(ctx context.Context) (uint32, error) {
+	t.keep.Lock()
+	defer t.keep.Unlock()
 	for {
 		t.mu.Lock()
-		held, p := t.held, t.known
+		seq := t.held.Known.Seq
+		d, n, err := t.deliver()
 		t.mu.Unlock()
-		if p.Seq >= held.Known.Seq {
-			return held.Known.Seq, nil
+		if d == nil {
+			return seq, err
 		}
-		c := held.Chain()
-		if held.Known.Seq-p.Seq > maxStep {
-			p = c.Forward(p, held.Known.Seq-maxStep)
-		}
-		from, to := held.Rung(), held.Ladder.Rung(held.Ladder.N()-p.Seq)
-		if int(to) > len(t.paper.Terms.Locks) {
-			return 0, fmt.Errorf("bank %v: its paper has %d rungs", held.Bank, len(t.paper.Terms.Locks))
-		}
-		s, err := t.y.cfg.Engine.Tell(ctx, payeeRef(held.Bank), bank.Paid{Height: t.y.cfg.Engine.Position().Height, Penny: p, Locks: t.paper.Terms.Locks[from:to]})
-		if errors.Is(err, bank.ErrWrongPhase) {
-			// Another stream of this bank was faster.
-			now, err := t.y.payee(ctx, held.Bank)
-			if err != nil {
-				return 0, err
-			}
-			if now.Known.Seq >= held.Known.Seq {
-				return 0, fmt.Errorf("bank %v does not move", held.Bank)
-			}
-			t.mu.Lock()
-			t.held = now
-			t.mu.Unlock()
-			continue
-		}
+		s, err := t.y.cfg.Engine.Tell(ctx, d.Ref, d.Event)
 		if err != nil {
-			return held.Known.Seq, knownBank(err)
+			return seq, knownBank(err)
 		}
 		now := s.(bank.Payee)
-		t.mu.Lock()
-		t.held = now
-		t.mu.Unlock()
-		if err := now.Taking(); err != nil {
-			return now.Known.Seq, err // a false lock, or a restored payee, which gives no credit
+		if err := t.delivered(now, n); err != nil {
+			return now.Known.Seq, err
 		}
 	}
+}
+
+// KeepTogether implements p2p.KeepsTogether: the next pennies of all tills are
+// one commit. What that leaves is kept one by one: pennies for which one commit
+// is not enough, a bank that another stream is keeping, and failures.
+func (t *till) KeepTogether(ctx context.Context, tills []p2p.Till) []p2p.Kept {
+	kept := make([]p2p.Kept, len(tills))
+	list := make([]engine.Delivery, 0, len(tills))
+	type part struct{ i, n int }
+	parts := make([]part, 0, len(tills)) // of each delivery: the till and its marks
+	for i, other := range tills {
+		o := other.(*till)
+		if !o.keep.TryLock() { // waiting for it while others are held could be a deadlock
+			continue
+		}
+		o.mu.Lock()
+		d, n, err := o.deliver()
+		o.mu.Unlock()
+		if d == nil || err != nil {
+			o.keep.Unlock()
+			continue
+		}
+		list, parts = append(list, *d), append(parts, part{i, n})
+	}
+	if len(list) > 0 {
+		told, err := t.y.cfg.Engine.TellEach(ctx, list)
+		for k, p := range parts {
+			o := tills[p.i].(*till)
+			if err == nil && told[k].Err == nil {
+				now := told[k].State.(bank.Payee)
+				kept[p.i].Err = o.delivered(now, p.n)
+			}
+			o.keep.Unlock()
+		}
+	}
+	for i, other := range tills {
+		o := other.(*till)
+		o.mu.Lock()
+		kept[i].Seq = o.held.Known.Seq
+		more := len(o.marks) > 0
+		o.mu.Unlock()
+		if kept[i].Err == nil && more {
+			kept[i].Seq, kept[i].Err = o.Keep(ctx)
+		}
+	}
+	return kept
+}
+
+// Lost implements p2p.Banks. From here on the bank gives no credit, and the payee
+// closes it once its payer has had time to show its pennies again.
+func (y *Service) Lost(ctx context.Context, id bank.ID) error {
+	if err := y.cfg.Coins.Ready(ctx); err != nil {
+		return err
+	}
+	y.cfg.Log.Warn("a payer shows pennies that this home has acknowledged and does not hold: is the home an old copy?", "bank", payeeRef(id))
+	_, err := y.cfg.Engine.Tell(ctx, payeeRef(id), bank.Lost{})
+	return knownBank(err)
 }
 
 // OfferClose implements p2p.Banks.

@@ -4,14 +4,17 @@
 package coins
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/btcsuite/btcd/chaincfg/v2"
+	"github.com/btcsuite/btcd/chainhash/v2"
 	btcwire "github.com/btcsuite/btcd/wire/v2"
 
 	"github.com/bitgram/bitgram/internal/chain"
@@ -35,6 +38,10 @@ type Engine interface {
 type Chain interface {
 	Params() *chaincfg.Params
 	Broadcast(context.Context, *btcwire.MsgTx) error
+	FeeRate(ctx context.Context, target int) (wire.SatPerKVB, error)
+	Fees(context.Context) (chain.Fees, error)
+	HashAt(context.Context, wire.Height) (chainhash.Hash, error)
+	Block(context.Context, chainhash.Hash) (*btcwire.MsgBlock, wire.Height, error)
 }
 
 // Wallet is what the room needs of a wallet. It keeps its coins in the engine's
@@ -46,9 +53,12 @@ type Wallet interface {
 	Connect(tx wallet.Tx, txs []*btcwire.MsgTx, height wire.Height) error
 	Disconnect(tx wallet.Tx, height wire.Height) error
 	Balance(tx wallet.Tx, tip wire.Height) (wallet.Balance, error)
-	// NewScript returns a new address; PeekScript one that is marked as used
+	// Rescan processes a block that Connect may have processed before.
+	Rescan(tx wallet.Tx, txs []*btcwire.MsgTx, height, tip wire.Height) error
+	// NewScript returns a new address, or the oldest unpaid one again if a
+	// restored wallet would not find a later one; PeekScript one that is marked as used
 	// only by UseScript, or by Sign of a transaction that pays it.
-	NewScript(tx wallet.Tx, branch uint32) ([]byte, error)
+	NewScript(tx wallet.Tx, branch uint32) (script []byte, again bool, err error)
 	PeekScript(tx wallet.Tx, branch uint32) ([]byte, error)
 	UseScript(tx wallet.Tx, script []byte) error
 	Address(script []byte) (string, error)
@@ -60,6 +70,8 @@ type Wallet interface {
 	// node accepted the transaction. Sign returns wallet.ErrUnknownTx if an
 	// input is not a coin of the wallet.
 	Sign(tx wallet.Tx, t *btcwire.MsgTx, fixed bool) error
+	// Prove signs a digest, never a transaction's, with a coin's key.
+	Prove(tx wallet.Tx, at wire.Outpoint, digest wire.Hash) (wire.Signature, error)
 	Forget(tx wallet.Tx, txid wire.Hash) error
 	// IsOut reports whether a transaction was Accepted.
 	IsOut(tx wallet.Tx, txid wire.Hash) (bool, error)
@@ -72,7 +84,15 @@ type Wallet interface {
 	Burn(tx wallet.Tx, script []byte, amount wire.Sat, rate wire.SatPerKVB, tip wire.Height) (*btcwire.MsgTx, error)
 	// Send pays an amount, Bump replaces a payment by one that pays more.
 	Send(tx wallet.Tx, script []byte, amount wire.Sat, rate wire.SatPerKVB, tip wire.Height) (*btcwire.MsgTx, error)
-	Bump(tx wallet.Tx, txid wire.Hash, rate wire.SatPerKVB) (*btcwire.MsgTx, error)
+	Bump(tx wallet.Tx, txid wire.Hash, rate, increment wire.SatPerKVB) (*btcwire.MsgTx, error)
+	// Cancel takes back the coins of an unconfirmed transaction, also a fixed one.
+	Cancel(tx wallet.Tx, txid wire.Hash, rate, increment wire.SatPerKVB) (*btcwire.MsgTx, error)
+	// Cost returns the fee and size of an own transaction, and what it pays to
+	// others, or ErrUnknownTx.
+	Cost(tx wallet.Tx, txid wire.Hash) (fee, paid wire.Sat, size int64, err error)
+	// CheckFee returns wallet.ErrFee if the fee of an own transaction is above
+	// the ceiling.
+	CheckFee(tx wallet.Tx, txid wire.Hash, fee wallet.Fee, estimate wire.SatPerKVB) error
 	// History lists confirmed transactions; Unconfirmed the own ones that can
 	// still confirm.
 	History(tx wallet.Tx) ([]wallet.Record, error)
@@ -103,6 +123,10 @@ type Coins struct {
 	tip    func(chain.BlockRef)
 	log    *slog.Logger
 	freed  map[engine.Kind]engine.Event
+
+	mu     sync.Mutex
+	rate   wire.SatPerKVB // the estimate when it was last asked for
+	rateAt chain.BlockRef // the last block at that time
 }
 
 // New returns a home's money. Its caller must initialise the wallet.
@@ -124,15 +148,32 @@ func (c *Coins) Disconnect(tx engine.Tx, height wire.Height) error {
 
 // NewAddress returns a new Bitcoin address of the wallet, with its script.
 func (c *Coins) NewAddress(ctx context.Context) (addr string, script []byte, err error) {
+	addr, script, _, err = c.Receive(ctx)
+	return addr, script, err
+}
+
+// Receive is NewAddress. again means that the address was given away before:
+// wallet.GapLimit addresses are unpaid, and the words alone would not find what is
+// paid to a later one.
+func (c *Coins) Receive(ctx context.Context) (addr string, script []byte, again bool, err error) {
 	err = c.store.Update(ctx, func(tx engine.Tx) error {
-		script, err = c.wallet.NewScript(tx, wallet.External)
+		script, again, err = c.wallet.NewScript(tx, wallet.External)
 		return err
 	})
 	if err != nil {
-		return "", nil, err
+		return "", nil, false, err
 	}
 	addr, err = c.wallet.Address(script)
-	return addr, script, err
+	return addr, script, again, err
+}
+
+// Prove proves that the wallet can spend a coin; see wallet.Prove.
+func (c *Coins) Prove(ctx context.Context, at wire.Outpoint, digest wire.Hash) (sig wire.Signature, err error) {
+	err = c.store.View(ctx, func(tx engine.Tx) error {
+		sig, err = c.wallet.Prove(tx, at, digest)
+		return err
+	})
+	return sig, err
 }
 
 // Balance is the wallet's balance.
@@ -148,18 +189,15 @@ func (c *Coins) Balance(ctx context.Context) (b wallet.Balance, err error) {
 	return b, err
 }
 
-// Pay sends an amount to a Bitcoin address at a rate, or at the node's estimate
-// if rate is 0. The payment is stored before it is broadcast. If the network
-// refuses it, its coins are freed.
-func (c *Coins) Pay(ctx context.Context, to string, amount wire.Sat, rate wire.SatPerKVB) (*btcwire.MsgTx, error) {
+// Pay sends an amount to a Bitcoin address. The payment is stored before it is
+// broadcast. If the network refuses it, its coins are freed. It returns
+// wallet.ErrFee if the fee would be above the ceiling.
+func (c *Coins) Pay(ctx context.Context, to string, amount wire.Sat, fee wallet.Fee) (*btcwire.MsgTx, error) {
 	script, err := wallet.ParseAddress(to, c.chain.Params())
 	if err != nil {
 		return nil, err
 	}
-	if rate == 0 {
-		rate = c.engine.FeeRate()
-	}
-	return c.PayWith(ctx, func(tx engine.Tx) (*btcwire.MsgTx, error) {
+	return c.PayWith(ctx, fee, func(tx engine.Tx, rate wire.SatPerKVB) (*btcwire.MsgTx, error) {
 		at, _, err := tx.Position()
 		if err != nil {
 			return nil, err
@@ -168,13 +206,23 @@ func (c *Coins) Pay(ctx context.Context, to string, amount wire.Sat, rate wire.S
 	})
 }
 
-// Bump replaces an unconfirmed payment by one that pays rate, or twice the
-// node's estimate if rate is 0.
-func (c *Coins) Bump(ctx context.Context, txid wire.Hash, rate wire.SatPerKVB) (*btcwire.MsgTx, error) {
-	if rate == 0 {
-		rate = 2 * c.engine.FeeRate()
-	}
-	return c.PayWith(ctx, func(tx engine.Tx) (*btcwire.MsgTx, error) { return c.wallet.Bump(tx, txid, rate) })
+// Bump replaces an unconfirmed payment by one that pays the fee's rate, and at
+// least as much more as nodes require of a replacement. It returns wallet.ErrFee if
+// the new fee would be above the ceiling.
+func (c *Coins) Bump(ctx context.Context, txid wire.Hash, fee wallet.Fee) (*btcwire.MsgTx, error) {
+	increment := c.increment(ctx)
+	return c.PayWith(ctx, fee, func(tx engine.Tx, rate wire.SatPerKVB) (*btcwire.MsgTx, error) {
+		return c.wallet.Bump(tx, txid, rate, increment)
+	})
+}
+
+// Cancel takes back the coins of an unconfirmed transaction, also of a funding; see
+// wallet.Cancel.
+func (c *Coins) Cancel(ctx context.Context, txid wire.Hash, fee wallet.Fee) (*btcwire.MsgTx, error) {
+	increment := c.increment(ctx)
+	return c.PayWith(ctx, fee, func(tx engine.Tx, rate wire.SatPerKVB) (*btcwire.MsgTx, error) {
+		return c.wallet.Cancel(tx, txid, rate, increment)
+	})
 }
 
 // Abandon abandons a payment that no node has accepted: one that was made while
@@ -184,15 +232,27 @@ func (c *Coins) Abandon(ctx context.Context, txid wire.Hash) error {
 	return c.store.Update(ctx, func(tx engine.Tx) error { return c.wallet.Abandon(tx, txid) })
 }
 
-// PayWith stores the wallet's transaction that build returns, and then
-// broadcasts it; see Pay.
-func (c *Coins) PayWith(ctx context.Context, build func(engine.Tx) (*btcwire.MsgTx, error)) (t *btcwire.MsgTx, err error) {
+// PayWith stores the wallet's transaction that build returns for a rate, and then
+// broadcasts it; see Pay. If the node refuses a payment at its own estimate as
+// too low, because the rate has moved since, it is built once more.
+func (c *Coins) PayWith(ctx context.Context, fee wallet.Fee, build func(engine.Tx, wire.SatPerKVB) (*btcwire.MsgTx, error)) (*btcwire.MsgTx, error) {
 	if err := c.Synced(ctx); err != nil {
 		return nil, err
 	}
+	t, err := c.payOnce(ctx, fee, build)
+	if fee.Rate == 0 && errors.Is(err, chain.ErrFeeTooLow) && ctx.Err() == nil {
+		return c.payOnce(ctx, fee, build)
+	}
+	return t, err
+}
+
+func (c *Coins) payOnce(ctx context.Context, fee wallet.Fee, build func(engine.Tx, wire.SatPerKVB) (*btcwire.MsgTx, error)) (t *btcwire.MsgTx, err error) {
+	estimate := c.FeeRate(ctx)
 	if err := c.store.Update(ctx, func(tx engine.Tx) error {
-		t, err = build(tx)
-		return err
+		if t, err = build(tx, cmp.Or(fee.Rate, estimate)); err != nil {
+			return err
+		}
+		return c.wallet.CheckFee(tx, contract.Txid(t), fee, estimate)
 	}); err != nil {
 		return nil, err
 	}
@@ -338,7 +398,7 @@ const skipAddresses = wallet.GapLimit / 2
 func (c *Coins) Restored(tx engine.Tx) error {
 	for range skipAddresses {
 		for _, branch := range []uint32{wallet.External, wallet.Internal} {
-			if _, err := c.wallet.NewScript(tx, branch); err != nil {
+			if _, _, err := c.wallet.NewScript(tx, branch); err != nil {
 				return err
 			}
 		}

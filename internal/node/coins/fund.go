@@ -1,6 +1,7 @@
 package coins
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,7 +22,7 @@ func (c *Coins) Lock(tx engine.Tx, ref engine.Ref, amount wire.Sat, weight int64
 	if err != nil {
 		return nil, nil, err
 	}
-	p, err = c.wallet.Lock(tx, ref.ID[:], amount, weight, c.engine.FeeRate(), at.Height)
+	p, err = c.wallet.Lock(tx, ref.ID[:], amount, weight, c.lastRate(), at.Height)
 	if errors.As(err, &short) {
 		return nil, short, tx.Put(bucketWaiting, ref.ID[:], []byte(ref.Kind))
 	}
@@ -62,23 +63,38 @@ func (c *Coins) NextWaiting(tx engine.Tx) (list []engine.Delivery, err error) {
 	return []engine.Delivery{{Ref: ref, Event: c.freed[ref.Kind]}}, tx.Delete(bucketWaiting, ref.ID[:])
 }
 
-// Fund signs a funding, stores it, and only then broadcasts it. use, if set, is
-// an address that is marked as used from then on. why is the reason if no node
-// accepts it, or empty.
+// Fund is Publish without low.
 func (c *Coins) Fund(ctx context.Context, ref engine.Ref, raw, use []byte, until wire.Height) (why string, err error) {
+	why, _, err = c.Publish(ctx, ref, raw, use, until, func(engine.Tx) (bool, error) { return true, nil })
+	return why, err
+}
+
+// errLow means that the node's minimum fee rate has risen above a funding's.
+var errLow = fmt.Errorf("%w: the node's minimum has risen since its fee was set", chain.ErrFeeTooLow)
+
+// Publish signs a funding, stores it, and only then broadcasts it. use, if set,
+// is an address that is marked as used from then on. why is the reason if no node
+// accepts it, or empty. low means that the reason is the fee and that nothing was
+// signed, so that another funding may take its place. Nothing is done unless
+// wants, which runs in the transaction that signs, returns true.
+func (c *Coins) Publish(ctx context.Context, ref engine.Ref, raw, use []byte, until wire.Height, wants func(engine.Tx) (bool, error)) (why string, low bool, err error) {
 	tx, err := contract.DecodeTx(raw)
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	txid := contract.Txid(tx)
 	if c.secure != nil {
 		if err := c.secure(ctx); err != nil {
-			return "", fmt.Errorf("no money moves before the backup is current: %w", err)
+			return "", false, fmt.Errorf("no money moves before the backup is current: %w", err)
 		}
 	}
 	late := c.engine.Position().Height >= until
 	out := false
+	least := c.least(ctx)
 	err = c.store.Update(ctx, func(t engine.Tx) (err error) {
+		if ok, err := wants(t); err != nil || !ok {
+			return cmp.Or(err, errUnwanted)
+		}
 		if out, err = c.wallet.IsOut(t, txid); err != nil || late && !out {
 			return err
 		}
@@ -90,31 +106,58 @@ func (c *Coins) Fund(ctx context.Context, ref engine.Ref, raw, use []byte, until
 				return err
 			}
 		}
-		return c.wallet.Sign(t, tx, true)
+		_, _, _, unsigned := c.wallet.Cost(t, txid)
+		if err := c.wallet.Sign(t, tx, true); err != nil || unsigned == nil {
+			return err
+		}
+		if fee, _, size, err := c.wallet.Cost(t, txid); err != nil || fee < least.Fee(size) {
+			return cmp.Or(err, errLow) // not signed: the transaction of the store is undone
+		}
+		return nil
 	})
 	var refused error
 	switch {
+	case errors.Is(err, errUnwanted):
+		return err.Error(), false, nil
+	case errors.Is(err, errLow):
+		return err.Error(), true, nil
 	case errors.Is(err, wallet.ErrUnknownTx):
 		refused = err // a coin that a reorg removed
 	case err != nil:
-		return "", err
+		return "", false, err
 	case late && !out:
 		refused = errLate
 	default:
 		if err = c.broadcast(ctx, tx); errors.Is(err, chain.ErrRejected) {
 			refused = err
 		} else if err != nil {
-			return "", err
+			return "", false, err
 		}
 	}
 	switch {
 	case refused == nil:
-		return "", c.store.Update(ctx, func(t engine.Tx) error { return c.wallet.Accepted(t, txid) })
+		return "", false, c.store.Update(ctx, func(t engine.Tx) error { return c.wallet.Accepted(t, txid) })
 	case out:
-		return "", nil // it was accepted once: the chain shows its outcome
+		return "", false, nil // it was accepted once: the chain shows its outcome
 	}
 	// As far as is known, no node has it: free its coins.
-	return refused.Error(), c.store.Update(ctx, func(t engine.Tx) error { return c.wallet.Forget(t, txid) })
+	return refused.Error(), false, c.store.Update(ctx, func(t engine.Tx) error { return c.wallet.Forget(t, txid) })
+}
+
+// errUnwanted means that a contract no longer wants its funding.
+var errUnwanted = errors.New("it is no longer wanted")
+
+// Signed reports whether the wallet has signed a funding.
+func (c *Coins) Signed(tx engine.Tx, funding []byte) (bool, error) {
+	t, err := contract.DecodeTx(funding)
+	if err != nil {
+		return false, err
+	}
+	_, _, _, err = c.wallet.Cost(tx, contract.Txid(t))
+	if errors.Is(err, wallet.ErrUnknownTx) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // errLate means that a funding cannot confirm in time for the parties that wait

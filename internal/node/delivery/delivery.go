@@ -38,7 +38,9 @@ type Coins interface {
 	Wake(engine.Kind, engine.Event)
 	NextWaiting(engine.Tx) ([]engine.Delivery, error)
 	PeekScript(tx engine.Tx, branch uint32) ([]byte, error)
-	Fund(ctx context.Context, ref engine.Ref, tx, use []byte, until wire.Height) (why string, err error)
+	Publish(ctx context.Context, ref engine.Ref, tx, use []byte, until wire.Height, wants func(engine.Tx) (bool, error)) (why string, low bool, err error)
+	Signed(tx engine.Tx, funding []byte) (bool, error)
+	FeeRate(context.Context) wire.SatPerKVB
 	Broadcast(context.Context, *btcwire.MsgTx) (why string, tooLow bool, err error)
 }
 

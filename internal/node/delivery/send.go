@@ -120,7 +120,7 @@ func (d *Delivery) Estimate(ctx context.Context, l Letter, size uint64) (e Estim
 	if l.Shape == wire.OneOfMany {
 		outputs = 1
 	}
-	rate := d.cfg.Engine.FeeRate()
+	rate := d.cfg.Coins.FeeRate(ctx)
 	expiry := d.cfg.Engine.Position().Height + wire.Height(l.Blocks+d.cfg.Margins.Slack)
 	var offers []choose.Offer
 	for _, c := range candidates {

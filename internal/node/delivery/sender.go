@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -90,15 +91,38 @@ func (d sender) over(ctx context.Context, ref engine.Ref) bool {
 	return errors.Is(err, engine.ErrNoContract)
 }
 
-// publish publishes a message's funding.
+// publish publishes a message's funding. An effect may be carried out when its
+// message already has another funding, or a second time beside the first. So
+// whether the message still wants this funding is checked in the transaction
+// that signs it, and in the one that reports the result.
 func (d *Delivery) publish(ctx context.Context, ref engine.Ref, e deal.Publish) (func(engine.Tx) ([]engine.Delivery, error), error) {
-	why, err := d.cfg.Coins.Fund(ctx, ref, e.Tx, e.RefundTo, e.Until)
+	wants := func(tx engine.Tx) (bool, error) {
+		var s deal.Sender
+		raw, err := tx.State(ref)
+		if err == nil {
+			err = wire.Unmarshal(raw, &s)
+		}
+		return err == nil && (s.Phase == deal.SenderPublishing || s.Phase == deal.SenderPublished) && bytes.Equal(s.Funding, e.Tx), err
+	}
+	why, low, err := d.cfg.Coins.Publish(ctx, ref, e.Tx, e.RefundTo, e.Until, wants)
 	if err != nil || ctx.Err() != nil {
 		return nil, cmp.Or(err, ctx.Err())
 	}
 	return func(tx engine.Tx) ([]engine.Delivery, error) {
 		next, err := d.cfg.Coins.NextWaiting(tx)
-		return append([]engine.Delivery{{Ref: ref, Event: deal.Broadcasted{Err: why}}}, next...), err
+		if err != nil {
+			return nil, err
+		}
+		wanted, err := wants(tx)
+		if err == nil && low {
+			var signed bool
+			signed, err = d.cfg.Coins.Signed(tx, e.Tx)
+			wanted = wanted && !signed
+		}
+		if err != nil || !wanted {
+			return next, err
+		}
+		return append([]engine.Delivery{{Ref: ref, Event: deal.Broadcasted{Err: why, TooLow: low}}}, next...), nil
 	}, nil
 }
 
@@ -114,6 +138,7 @@ func (d *Delivery) askQuotes(ctx context.Context, ref engine.Ref, ask deal.AskQu
 	tip := d.cfg.Engine.Position().Height
 	ev := deal.Quoted{Height: tip}
 	var mu sync.Mutex
+	d.cfg.Coins.FeeRate(ctx) // the funding follows, at the rate of the moment
 	d.each(ctx, ask.Candidates, func(ctx context.Context, c deal.Candidate) {
 		until := tip + wire.Height(ask.Blocks)
 		q, err := d.cfg.Calls.Quote(ctx, c.Peer(), &wire.QuoteRequest{Session: deal.SessionFor(ask.Seed, c.Agent), E: ask.E, Size: ask.Size,

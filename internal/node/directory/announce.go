@@ -21,6 +21,7 @@ import (
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/names"
 	"github.com/bitgram/bitgram/internal/p2p"
+	"github.com/bitgram/bitgram/internal/wallet"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -62,12 +63,12 @@ func HintScript(h blockname.Hint) ([]byte, error) {
 	return txscript.NewScriptBuilder().AddOp(txscript.OP_RETURN).AddData(data).Script()
 }
 
-// Register burns an amount for a hint, at a rate as in Pay. It returns
+// Register burns an amount for a hint, with a fee as in Pay. It returns
 // ErrOutbid if that would not make it the first of its entry, ErrStands if it
 // is already and would not gain, or is unconfirmed, wallet.ErrNoFunds, or an
 // error that wraps blockname.ErrMalformed.
-func (d *Directory) Register(ctx context.Context, h blockname.Hint, burn wire.Sat, rate wire.SatPerKVB) (*btcwire.MsgTx, error) {
-	return d.register(ctx, h, rate, func(tx engine.Tx, e blockname.Entry) (wire.Sat, error) {
+func (d *Directory) Register(ctx context.Context, h blockname.Hint, burn wire.Sat, fee wallet.Fee) (*btcwire.MsgTx, error) {
+	return d.register(ctx, h, fee, func(tx engine.Tx, e blockname.Entry) (wire.Sat, error) {
 		switch needed := e.Needed(h); {
 		case burn < needed:
 			return 0, fmt.Errorf("%w: burn %v or more", ErrOutbid, needed)
@@ -80,7 +81,7 @@ func (d *Directory) Register(ctx context.Context, h blockname.Hint, burn wire.Sa
 
 // register pays for a hint the amount that bid returns. bid runs, with the
 // hint's entry, in the transaction that stores the payment.
-func (d *Directory) register(ctx context.Context, h blockname.Hint, rate wire.SatPerKVB, bid func(engine.Tx, blockname.Entry) (wire.Sat, error)) (*btcwire.MsgTx, error) {
+func (d *Directory) register(ctx context.Context, h blockname.Hint, fee wallet.Fee, bid func(engine.Tx, blockname.Entry) (wire.Sat, error)) (*btcwire.MsgTx, error) {
 	script, err := HintScript(h)
 	if err != nil {
 		return nil, err
@@ -88,10 +89,7 @@ func (d *Directory) register(ctx context.Context, h blockname.Hint, rate wire.Sa
 	if d.cfg.Names == nil {
 		return nil, ErrNoNames
 	}
-	if rate == 0 {
-		rate = d.cfg.Engine.FeeRate()
-	}
-	return d.cfg.Coins.PayWith(ctx, func(tx engine.Tx) (*btcwire.MsgTx, error) {
+	return d.cfg.Coins.PayWith(ctx, fee, func(tx engine.Tx, rate wire.SatPerKVB) (*btcwire.MsgTx, error) {
 		e, err := blockname.Lookup(names.In(tx), h.Kind, h.Name, h.DHT)
 		if err != nil {
 			return nil, err
@@ -246,7 +244,7 @@ func (d *Directory) putHint(ctx context.Context, limit wire.Sat) error {
 	h := own[0]
 	var before announced
 	var burned wire.Sat
-	t, err := d.register(ctx, h, 0, func(tx engine.Tx, _ blockname.Entry) (burn wire.Sat, err error) {
+	t, err := d.register(ctx, h, wallet.Fee{}, func(tx engine.Tx, _ blockname.Entry) (burn wire.Sat, err error) {
 		var e blockname.Entry // of h, or of any of our own hints that is first in its entry
 		for _, o := range slices.Backward(own) {
 			if e, err = blockname.Lookup(names.In(tx), o.Kind, o.Name, o.DHT); err != nil {

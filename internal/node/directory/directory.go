@@ -17,20 +17,21 @@ import (
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/names"
 	"github.com/bitgram/bitgram/internal/p2p"
+	"github.com/bitgram/bitgram/internal/wallet"
 	"github.com/bitgram/bitgram/wire"
 )
 
 // Coins pays for hints; *coins.Coins does.
 type Coins interface {
-	// PayWith keeps the transaction that build makes, and then broadcasts it.
-	PayWith(ctx context.Context, build func(engine.Tx) (*btcwire.MsgTx, error)) (*btcwire.MsgTx, error)
+	// PayWith keeps the transaction that build makes at a rate, and then
+	// broadcasts it.
+	PayWith(ctx context.Context, fee wallet.Fee, build func(engine.Tx, wire.SatPerKVB) (*btcwire.MsgTx, error)) (*btcwire.MsgTx, error)
 	Burn(tx engine.Tx, script []byte, amount wire.Sat, rate wire.SatPerKVB) (*btcwire.MsgTx, error)
 	Unconfirmed(engine.Tx) ([]*btcwire.MsgTx, error)
 }
 
-// Engine says what transactions pay, and whether the chain is read to its tip.
+// Engine says whether the chain is read to its tip.
 type Engine interface {
-	FeeRate() wire.SatPerKVB
 	Synced() bool
 }
 

@@ -158,6 +158,9 @@ func backendAgreement(t *testing.T, h *ChainHarness) {
 	if rate < 1000 {
 		t.Errorf("fee rate %d is below what nodes relay", rate)
 	}
+	if fees, err := h.Fees(t.Context()); err != nil || fees.Relay <= 0 || fees.Least() > rate {
+		t.Errorf("fee policy %+v with an estimate of %d, %v", fees, rate, err)
+	}
 	// A caller may modify a block.
 	b, _, err := h.Block(t.Context(), tip(t, h).Hash)
 	Must(t, err)

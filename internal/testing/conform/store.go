@@ -556,7 +556,9 @@ func first(refs []engine.Ref, _ error) []engine.Ref { return refs }
 // model is the naive store.
 type model struct {
 	order   []engine.Ref
-	state   map[engine.Ref][]byte
+	state   map[engine.Ref][]byte // with its patch
+	base    map[engine.Ref][]byte // without
+	patch   map[engine.Ref]engine.Patch
 	in      map[engine.Ref]contract.Interest
 	effects []engine.PendingEffect
 	blocks  []chain.BlockRef
@@ -564,12 +566,12 @@ type model struct {
 }
 
 func newModel() *model {
-	return &model{state: map[engine.Ref][]byte{}, in: map[engine.Ref]contract.Interest{}, kv: map[string]map[string]string{}}
+	return &model{state: map[engine.Ref][]byte{}, base: map[engine.Ref][]byte{}, patch: map[engine.Ref]engine.Patch{}, in: map[engine.Ref]contract.Interest{}, kv: map[string]map[string]string{}}
 }
 
 func (m *model) clone() *model {
-	c := &model{order: slices.Clone(m.order), state: maps.Clone(m.state), in: maps.Clone(m.in), effects: slices.Clone(m.effects),
-		blocks: slices.Clone(m.blocks), kv: map[string]map[string]string{}}
+	c := &model{order: slices.Clone(m.order), state: maps.Clone(m.state), base: maps.Clone(m.base), patch: maps.Clone(m.patch),
+		in: maps.Clone(m.in), effects: slices.Clone(m.effects), blocks: slices.Clone(m.blocks), kv: map[string]map[string]string{}}
 	for b, kv := range m.kv {
 		c.kv[b] = maps.Clone(kv)
 	}
@@ -600,7 +602,7 @@ func storeModel(r *rapid.T, h *StoreHarness) {
 		fails := rapid.IntRange(0, 3).Draw(r, "fails") == 0
 		err := s.Update(ctx, func(tx engine.Tx) error {
 			for range rapid.IntRange(0, 6).Draw(r, "steps") {
-				switch rapid.IntRange(0, 7).Draw(r, "op") {
+				switch rapid.IntRange(0, 9).Draw(r, "op") {
 				case 0, 1:
 					ref := refs.Draw(r, "ref")
 					in := contract.Interest{Wake: heights.Draw(r, "wake"), Top: heights.Draw(r, "top"), Done: rapid.Bool().Draw(r, "done"),
@@ -611,6 +613,8 @@ func storeModel(r *rapid.T, h *StoreHarness) {
 					}
 					state := []byte{small.Draw(r, "state")}
 					check(tx.Save(ref, state, in))
+					next.base[ref] = state
+					delete(next.patch, ref)
 					if _, ok := next.state[ref]; in.Forget {
 						delete(next.state, ref)
 						delete(next.in, ref)
@@ -620,14 +624,36 @@ func storeModel(r *rapid.T, h *StoreHarness) {
 						next.order = append(next.order, ref)
 					}
 					next.state[ref], next.in[ref] = state, in
+				case 8, 9:
+					ref := refs.Draw(r, "ref")
+					base, was := next.base[ref], next.patch[ref]
+					if rapid.IntRange(0, 3).Draw(r, "other") == 0 {
+						base = []byte{small.Draw(r, "base")}
+					}
+					if rapid.IntRange(0, 3).Draw(r, "other") == 0 {
+						was = engine.Patch{With: []byte{small.Draw(r, "was")}}
+					}
+					is := engine.Patch{At: rapid.IntRange(0, 2).Draw(r, "at"), Cut: rapid.IntRange(0, 1).Draw(r, "cut"), With: []byte{small.Draw(r, "with"), 7}}
+					ok, err := tx.Patch(ref, base, was, is)
+					check(err)
+					_, there := next.state[ref]
+					if want := there && bytes.Equal(base, next.base[ref]) && was.Equal(next.patch[ref]) && is.At+is.Cut <= len(base); ok != want {
+						r.Fatalf("patched: %v, want %v", ok, want)
+					} else if ok {
+						next.patch[ref], next.state[ref] = is, is.Of(base)
+					}
 				case 7:
 					ref, old, state := refs.Draw(r, "ref"), []byte{small.Draw(r, "old")}, []byte{small.Draw(r, "state")}
+					if rapid.Bool().Draw(r, "its own") {
+						old = next.state[ref]
+					}
 					ok, err := tx.Replace(ref, old, state)
 					check(err)
 					if was, there := next.state[ref]; ok != (there && bytes.Equal(was, old)) {
 						r.Fatalf("replaced: %v, the state was %x, not %x", ok, was, old)
 					} else if ok {
-						next.state[ref] = state
+						next.state[ref], next.base[ref] = state, state
+						delete(next.patch, ref)
 					}
 				case 2:
 					p := engine.PendingEffect{Ref: refs.Draw(r, "ref"), Name: keys.Draw(r, "name"), Body: []byte{small.Draw(r, "body")}}
@@ -705,7 +731,13 @@ func (m *model) compare(r *rapid.T, tx engine.Tx) {
 		}
 		for _, all := range []bool{true, false} {
 			var got, want []engine.Ref
-			err := tx.Each(kind, all, func(r engine.Ref, _ []byte) error { got = append(got, r); return nil })
+			err := tx.Each(kind, all, func(x engine.Ref, state []byte) error {
+				if !bytes.Equal(state, m.state[x]) {
+					r.Fatalf("each: %x, want %x", state, m.state[x])
+				}
+				got = append(got, x)
+				return nil
+			})
 			for _, x := range m.order {
 				if x.Kind == kind && (all || !m.in[x].Done) {
 					want = append(want, x)

@@ -136,7 +136,7 @@ func (p *Program) Bytes() []byte {
 }
 
 // calledType marks a call_indirect of a type, which Bytes replaces. No other code
-// contains it: 0x06 is not an instruction.
+// contains it: no instruction has opcode 0x06.
 func calledType(sig string) string { return "\x11\x06\x06{" + sig + "}" }
 
 // Statements returns the number of statements of all functions.

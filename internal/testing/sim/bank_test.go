@@ -6,9 +6,10 @@ import (
 
 	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/engine"
-	"github.com/bitgram/bitgram/internal/node"
+	"github.com/bitgram/bitgram/internal/node/banking"
 	"github.com/bitgram/bitgram/internal/testing/sim"
 	"github.com/bitgram/bitgram/internal/testing/tier"
+	"github.com/bitgram/bitgram/internal/wallet"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -57,14 +58,14 @@ func bankStory(l *sim.Lab, prepare func(), balanced bool) {
 	}
 	l.Mine(1)
 	l.Fund(payer, 2*bankPurse)
-	addr, _, err := banker.Node.NewAddress(ctx)
+	addr, _, err := banker.Node.Coins.NewAddress(ctx)
 	must(err)
-	_, err = payer.Node.Pay(ctx, addr, bankPurse, 0)
+	_, err = payer.Node.Coins.Pay(ctx, addr, bankPurse, wallet.Fee{})
 	must(err)
 	l.Mine(1)
 	open := func(from, to *sim.Home) bank.ID {
 		l.T.Helper()
-		id, err := from.Node.OpenBank(ctx, node.BankTerms{Peer: to.Peer(), Value: 90_000, Rungs: 20, PerRung: 100, Blocks: 200, MaxFee: 10_000})
+		id, err := from.Node.Banks.OpenBank(ctx, banking.Terms{Peer: to.Peer(), Value: 90_000, Rungs: 20, PerRung: 100, Blocks: 200, MaxFee: 10_000})
 		must(err)
 		return id
 	}
@@ -83,7 +84,7 @@ func bankStory(l *sim.Lab, prepare func(), balanced bool) {
 	_, err = payer.Node.Engine().Tell(ctx, engine.Ref{Kind: bank.KindPayer, ID: first}, bank.Ordered{Pennies: pennies})
 	must(err)
 	l.Settle()
-	pay, err := payer.Node.PayTo(ctx, node.Payment{To: payee.Key(), Amount: paid, Step: 4_000_000, MaxFee: 1_000_000})
+	pay, err := payer.Node.Banks.PayTo(ctx, banking.Payment{To: payee.Key(), Amount: paid, Step: 4_000_000, MaxFee: 1_000_000})
 	must(err)
 	l.Settle()
 	if s := stateOf[bank.Sending](l, payer, bank.KindSending, pay); !s.Done() {
@@ -92,9 +93,9 @@ func bankStory(l *sim.Lab, prepare func(), balanced bool) {
 	if y := stateOf[bank.Payee](l, payee, bank.KindPayee, second); y.Assigned != paid {
 		l.T.Fatalf("the payee counts %v, not %v", y.Assigned, paid)
 	}
-	must(payer.Node.CloseBank(ctx, engine.Ref{Kind: bank.KindPayer, ID: first}))
+	must(payer.Node.Banks.CloseBank(ctx, engine.Ref{Kind: bank.KindPayer, ID: first}))
 	l.Settle()
-	must(payee.Node.CloseBank(ctx, engine.Ref{Kind: bank.KindPayee, ID: second}))
+	must(payee.Node.Banks.CloseBank(ctx, engine.Ref{Kind: bank.KindPayee, ID: second}))
 	l.Settle()
 	l.Mine(4)
 	l.Skip(210)

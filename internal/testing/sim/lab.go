@@ -38,6 +38,8 @@ import (
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/mail"
 	"github.com/bitgram/bitgram/internal/node"
+	"github.com/bitgram/bitgram/internal/node/banking"
+	"github.com/bitgram/bitgram/internal/node/delivery"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/internal/testing/books"
 	"github.com/bitgram/bitgram/internal/testing/packets"
@@ -181,7 +183,7 @@ func (h *Home) Open() {
 	n.Start()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	_ = n.WaitNetwork(ctx) // if the network is down, the node keeps trying
+	_ = n.Directory.WaitNetwork(ctx) // if the network is down, the node keeps trying
 }
 
 // Cut disconnects homes from the network, until Net.Heal.
@@ -269,7 +271,7 @@ func (l *Lab) Height() wire.Height {
 // Fund pays a home from the chain's faucet.
 func (l *Lab) Fund(h *Home, amount wire.Sat) {
 	l.T.Helper()
-	_, script, err := h.Node.NewAddress(context.Background())
+	_, script, err := h.Node.Coins.NewAddress(context.Background())
 	l.must(err)
 	_, err = l.Chain.Faucet(context.Background(), script, amount)
 	l.must(err)
@@ -293,7 +295,7 @@ const (
 func (l *Lab) Send(from, to *Home, body []byte, shape wire.Shape) *Message {
 	l.T.Helper()
 	priv := to.Key()
-	ref, err := from.Node.Send(context.Background(), node.Letter{To: priv, Body: bytes.NewReader(body), Agents: 3, Shape: shape,
+	ref, err := from.Node.Delivery.Send(context.Background(), delivery.Letter{To: priv, Body: bytes.NewReader(body), Agents: 3, Shape: shape,
 		MaxCost: MaxCost, Blocks: StoreBlocks})
 	l.must(err)
 	l.Settle()
@@ -338,11 +340,11 @@ func (l *Lab) Follow(m *Message) deal.Sender {
 func (l *Lab) Read(h *Home) []byte {
 	l.T.Helper()
 	var raw []byte
-	l.must(h.Node.Received(context.Background(), func(ref engine.Ref, r deal.Recipient) error {
+	l.must(h.Node.Delivery.Received(context.Background(), func(ref engine.Ref, r deal.Recipient) error {
 		if r.Phase != deal.RecipientRead {
 			return nil
 		}
-		f, err := h.Node.Message(ref)
+		f, err := h.Node.Delivery.Message(ref)
 		l.must(err)
 		defer f.Close()
 		_, body, err := mail.Extract(f)
@@ -369,7 +371,7 @@ func (l *Lab) Missing(purse wire.Sat) wire.Sat {
 	ctx := context.Background()
 	total := wire.Sat(0)
 	for _, h := range l.Up() {
-		b, err := h.Node.Balance(ctx)
+		b, err := h.Node.Coins.Balance(ctx)
 		l.must(err)
 		if b.Locked != 0 || b.Pending != 0 {
 			l.T.Errorf("%s has %v locked and %v pending", h.Name, b.Locked, b.Pending)
@@ -386,7 +388,7 @@ func (l *Lab) Fees() wire.Sat { return books.Fees(l.T, l.Chain) }
 // are set; it is not open yet.
 func (l *Lab) Banker(name string, fees *wire.Fees) *Home {
 	h := l.home(name, nil)
-	h.Cfg.Banking = &node.Banking{Policy: bank.Policy{MinValue: 1_000, MaxRungs: wire.MaxRungs, MaxBanks: 100}, Fees: fees}
+	h.Cfg.Banking = &banking.Policy{Policy: bank.Policy{MinValue: 1_000, MaxRungs: wire.MaxRungs, MaxBanks: 100}, Fees: fees}
 	h.Cfg.Listen = []string{fmt.Sprintf("/ip4/%s/udp/4001/quic-v1", h.ips[1])}
 	return h
 }

@@ -59,7 +59,7 @@ func penniesKilled(t *testing.T) {
 				if err != nil {
 					break
 				}
-				b, err := c.PayPennies(paying, id, 500, 0, true)
+				b, err := c.PayPennies(paying, id, api.PennyPaying{Pennies: 500, Each: true})
 				if err != nil {
 					break // somebody was killed
 				}

@@ -388,7 +388,7 @@ func (w *town) fund(p *party, coins int, each wire.Sat) {
 	address, err := c.NewAddress(w.t.Context())
 	must(w.t, err)
 	var list []wire.Outpoint
-	must(w.t, json.Unmarshal(w.call("pay", url.Values{"to": {address}, "coins": {strconv.Itoa(coins)}, "sat": {strconv.Itoa(int(each))}}), &list))
+	must(w.t, json.Unmarshal(w.call("pay", url.Values{"to": {address.Address}, "coins": {strconv.Itoa(coins)}, "sat": {strconv.Itoa(int(each))}}), &list))
 	for _, at := range list {
 		w.paid[at] = true
 	}

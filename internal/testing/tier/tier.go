@@ -15,6 +15,7 @@ package tier
 import (
 	"flag"
 	"math/rand/v2"
+	"os"
 	"strconv"
 	"testing"
 	"time"
@@ -94,3 +95,16 @@ func (s *Sample) Choose(n, k int) []int {
 
 // Rand is the sample's source of chance, for tests that make their cases up.
 func (s *Sample) Rand() *rand.Rand { return s.r }
+
+// FewerCases runs a package's tests, as its TestMain. Outside the nightly tier
+// its property tests try 25 cases, or 5 with -short, unless -rapid.checks says
+// how many.
+func FewerCases(m *testing.M) {
+	if !Nightly {
+		if err := flag.Set("rapid.checks", "25"); err != nil {
+			panic(err)
+		}
+	}
+	flag.Parse()
+	os.Exit(m.Run())
+}

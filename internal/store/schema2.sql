@@ -1,0 +1,6 @@
+-- Patches: of a contract's state, Cut bytes from At on are replaced
+-- (u32 At, u32 Cut, the new bytes; big-endian). Writing a state removes its patch.
+CREATE TABLE patch (
+  contract INTEGER PRIMARY KEY REFERENCES contract (seq) ON DELETE CASCADE,
+  bytes    BLOB NOT NULL
+);
