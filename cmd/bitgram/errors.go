@@ -51,6 +51,7 @@ var errorTable = []errorRow{
 	{errNameGoesOn, "interrupted", exitInterrupted, "the payment continues; 'bitgram name register --dry-run' shows the present holder"},
 	{errUsage, "usage", exitUsage, seeHelp},
 	{errInput, "input", exitUsage, "check the path and that the file can be read"},
+	{errProgramFile, "program_file", exitUsage, "check the path of the program and that the file can be read"},
 	{syscall.ENOSPC, api.CodeDiskFull, exitFailed, "free some space, or set TMPDIR to a directory on a larger disk"},
 	{demo.ErrOutput, "output", exitUsage, "choose a file in a directory that exists and that you can write to"},
 	{demo.ErrAgents, "usage", exitUsage, seeHelp},
