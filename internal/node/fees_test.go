@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/btcsuite/btcd/chainhash/v2"
 	btcwire "github.com/btcsuite/btcd/wire/v2"
 
 	"github.com/bitgram/bitgram/internal/bank"
@@ -414,5 +415,47 @@ func TestGather(t *testing.T) {
 	a, b := state(second), state(third)
 	if a.State() != "refunded" || b.State() != "refunded" || a.Spends[0].Txid != b.Spends[0].Txid || rest() != 0 {
 		t.Errorf("%s and %s, %v left", a.State(), b.State(), rest())
+	}
+}
+
+// alone is a chain whose node accepts no packages.
+type alone struct{ chain.Backend }
+
+// TestBumpEvicted: a funding that fell out of the mempool, because the minimum
+// rose, is bumped by a child that is sent with it. A node that accepts no packages
+// is quoted with the true reason.
+func TestBumpEvicted(t *testing.T) {
+	p := devchain.Policy{Relay: 100, Increment: 1000, Market: 1000}
+	w := newTown(t, 3, devchain.WithPolicy(p))
+	h := w.homes["sender"]
+	w.fund(h, 1_000_000)
+	ref := w.send([]byte("stuck"), wire.PerAgent)
+	sender := func() deal.Sender {
+		s, err := h.node.Engine().State(t.Context(), ref)
+		must(t, err)
+		return s.(deal.Sender)
+	}
+	funding := sender().Txid
+	p.Full, p.Market = 5000, 5000
+	must(t, w.chain.SetPolicy(t.Context(), p))
+	if len(w.chain.Mempool()) != 0 {
+		t.Fatal("the funding is in the mempool")
+	}
+	must(t, h.node.Close())
+	h.cfg.Chain = alone{w.chain}
+	h.open()
+	_, err := h.node.Coins.Bump(t.Context(), funding, wallet.Fee{})
+	if !errors.Is(err, chain.ErrFeeTooLow) || !strings.Contains(err.Error(), chainhash.Hash(funding).String()) {
+		t.Errorf("without packages: %v", err)
+	}
+	must(t, h.node.Close())
+	h.cfg.Chain = w.chain
+	h.open()
+	must(t, h.node.Coins.Synced(t.Context()))
+	_, err = h.node.Coins.Bump(t.Context(), funding, wallet.Fee{})
+	must(t, err)
+	w.mine(1)
+	if sender().Confirmed == nil {
+		t.Error("the funding is not confirmed")
 	}
 }
