@@ -183,11 +183,21 @@ type BankOpen struct {
 	Funding []byte // serialised without witnesses
 	Vout    uint32
 	Sigs    RungSigs
+	// Coin proves that the payer owns the coin that the funding's first input
+	// spends, a P2TR output: it is a signature by its output key over
+	// BankCoinDigest. Zeros mean that there is none.
+	Coin Signature
+}
+
+// BankCoinDigest returns the digest by which the owner of a coin proves to a
+// payee that it can fund a bank: its tag keeps it apart from any transaction's.
+func BankCoinDigest(bank Hash, payee Key, coin, funding Outpoint) Hash {
+	return Tagged("bank-coin", bank[:], payee[:], coin.Bytes(), funding.Bytes())
 }
 
 // MaxSize implements Limited.
 func (*BankOpen) MaxSize() int {
-	return (*BankTerms)(nil).MaxSize() + MaxFunding + len(Signature{})*MaxRungs + 96
+	return (*BankTerms)(nil).MaxSize() + MaxFunding + len(Signature{})*(MaxRungs+1) + 98
 }
 
 // Check implements Limited.
@@ -359,6 +369,25 @@ func (o *CloseOffer) Check() error {
 		return malformed("%d to the payer, fee %d", o.Payer, o.Fee)
 	case len(o.Script) == 0 || len(o.Script) > maxScript:
 		return malformed("script of %d bytes", len(o.Script))
+	}
+	return nil
+}
+
+// CloseAsk asks for a cooperative close.
+type CloseAsk struct {
+	_ struct{} `cbor:",toarray"`
+	// Unused is what the payer has paid as credit for payments, and not used. A
+	// banker gives back what it has not used either, at most this.
+	Unused Msat
+}
+
+// MaxSize implements Limited.
+func (*CloseAsk) MaxSize() int { return 16 }
+
+// Check implements Limited.
+func (a *CloseAsk) Check() error {
+	if a.Unused > MaxSat.Msat() {
+		return malformed("%v unused", a.Unused)
 	}
 	return nil
 }

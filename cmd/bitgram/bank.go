@@ -30,7 +30,7 @@ func (a *app) bankCommand() *cobra.Command {
 		Args:                       noSuchCommand,
 		RunE:                       func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(a.bankOpen(), a.bankList(), a.bankShow(), a.bankPay(), a.bankPayments(), a.bankResume(), a.bankEnd(), a.bankClose(), a.bankCancel(), a.bankPair(),
+	c.AddCommand(a.bankOpen(), a.bankList(), a.bankShow(), a.bankPay(), a.bankPayments(), a.bankResume(), a.bankEnd(), a.bankClose(), a.bankCancel(), a.bankBump(), a.bankPair(),
 		a.classicCommand(), a.bankBenchCommand())
 	return c
 }
@@ -93,6 +93,9 @@ func printBank(w io.Writer, b *api.Bank) {
 	}
 	if b.Assigned > 0 {
 		row("used", "%v by payments", b.Assigned)
+	}
+	if b.Unused > 0 {
+		row("unused", "%v of credit, which a close by both returns", b.Unused)
 	}
 	if b.Funding != "" {
 		row("funding", "%s, %d of %d confirmations", b.Funding, min(b.Depth, b.Conf), b.Conf)

@@ -72,6 +72,13 @@ type (
 	NotAccepted struct{ Why string }
 	// Cancelled says that the user cancels the bank, before anything is paid.
 	Cancelled struct{}
+	// Withdrawn says that a transaction that takes back the coins of the
+	// unconfirmed funding is on its way. If the funding confirms first, the bank is
+	// open after all.
+	Withdrawn struct{}
+	// Bumped says that the user wants a close or a refund that pays at least this
+	// rate.
+	Bumped struct{ Rate wire.SatPerKVB }
 	// Ordered says that the user pays this many more pennies.
 	Ordered struct{ Pennies uint32 }
 	// Assigned says that a step of a payment needs this much credit at the
@@ -187,7 +194,8 @@ type (
 	// with all other banks'. The result, for all of them, is RefundBuilt or
 	// RefundFailed.
 	RefundDue struct{}
-	// DropPaper deletes the paper stored by KeepPaper or Prepare.
+	// DropPaper deletes the paper stored by KeepPaper or Prepare, and the funding
+	// stored by KeepFunding.
 	DropPaper struct{}
 )
 
@@ -206,10 +214,18 @@ type (
 		Banker  bool
 		Reserve wire.Sat
 	}
+	// Evicted says that others need the room of a bank without funding.
+	Evicted struct{}
+	// Lost says that the payer has acknowledgements of pennies that the payee does
+	// not hold: the payee's home is an old copy.
+	Lost struct{}
 	// CloseAsked says that the payer asks for a cooperative close.
 	CloseAsked struct {
 		Fee    wire.Sat
 		Script []byte
+		// Unused is the credit that the payer says it has not used. In the offer,
+		// it is what the payee gives back of the pennies.
+		Unused wire.Msat `cbor:",omitempty"`
 	}
 	// CloseSigned says that the payer has signed the offer; Sent has both
 	// signatures.
@@ -229,6 +245,12 @@ type (
 type (
 	// KeepPaper stores the bank's paper, in the commit that requests it.
 	KeepPaper struct{ Paper Paper }
+	// KeepFunding stores the confirmed funding, with witnesses, in the commit
+	// that requests it. It may be hundreds of kilobytes.
+	KeepFunding struct{ Tx []byte }
+	// Rebroadcast broadcasts the stored funding, which a reorg has dropped. Its
+	// result is Broadcasted.
+	Rebroadcast struct{}
 	// CloseDue requests that the bank be closed without the payer, in one
 	// transaction with all others that are due. The result, for all of them, is
 	// CloseBuilt or CloseFailed.
@@ -241,6 +263,10 @@ func (Connected) event()    {}
 func (Disconnected) event() {}
 func (Broadcasted) event()  {}
 func (Restored) event()     {}
+func (Lost) event()         {}
+func (Withdrawn) event()    {}
+func (Bumped) event()       {}
+func (Evicted) event()      {}
 func (Quoted) event()       {}
 func (NotQuoted) event()    {}
 func (CoinsLocked) event()  {}
@@ -282,5 +308,7 @@ func (SignClose) effect()   {}
 func (RefundDue) effect()   {}
 func (DropPaper) effect()   {}
 func (KeepPaper) effect()   {}
+func (KeepFunding) effect() {}
+func (Rebroadcast) effect() {}
 func (CloseDue) effect()    {}
 func (Broadcast) effect()   {}

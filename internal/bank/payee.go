@@ -45,7 +45,7 @@ type Payee struct {
 	Ours
 	Bank       ID
 	Key        wire.Secret // of Payee
-	ValidUntil wire.Height // if the funding is not confirmed by then, the bank is removed
+	ValidUntil wire.Height // after it, an unfunded bank takes no place: Late
 	Known      penny.Penny // the lowest penny that it holds; p_N at the start
 	Assigned   wire.Msat   // of the paid amount: forwarded, or received by payments
 	Stop       Stop
@@ -56,7 +56,9 @@ type Payee struct {
 	Alone      *contract.Sent // the rung close of this bank, perhaps with others
 	Solo       bool           // closed alone: written by older versions after a batch was refused
 	NextTry    wire.Height    // an uneconomic close is not tried before this height
-	FundingTx  []byte         // with witnesses, once seen: broadcast again if a reorg drops it
+	Least      wire.SatPerKVB `cbor:",omitempty"` // the rate that the owner wants for a close; 0 leaves it to the estimate
+	Gone       bool           `cbor:",omitempty"` // it was never funded, and others need the room
+	FundingTx  []byte         // of earlier versions; the next block moves it to KeepFunding
 }
 
 // NewPayee verifies a bank that a payer offers, byte for byte: its output in
@@ -210,6 +212,23 @@ func (y Payee) Step(ev Event) (Payee, []Effect, error) {
 			y.StopAt = ev.Height
 		}
 		return y, nil, nil
+	case Bumped:
+		if !y.Closable() || y.Stop == NotStopped {
+			return y, nil, fmt.Errorf("%w: it is %s, and no close of it is due", ErrTooEarly, y.State())
+		}
+		y.Least, y.NextTry = ev.Rate, 0
+		return y, []Effect{CloseDue{}}, nil
+	case Evicted:
+		if y.Funded {
+			return y, nil, fmt.Errorf("%w: it is funded", ErrWrongPhase)
+		}
+		y.Gone = true
+		return y, []Effect{DropPaper{}}, nil
+	case Lost:
+		if y.Spend == nil {
+			y.stop(StopRestored)
+		}
+		return y, nil, nil
 	case Connected:
 		return y.connected(ev)
 	case Disconnected:
@@ -351,6 +370,9 @@ func (y Payee) closeAsked(ev CloseAsked) (Payee, []Effect, error) {
 		return y, nil, wire.Refuse(wire.TooLate, "it expired at %d: the payer can refund it", y.Expiry)
 	}
 	share := y.Paid(y.Count())
+	// The fee and the payee's output are paid from its share.
+	paid, keeps := y.Ladder.Paid(y.Count()), max(y.Assigned, (ev.Fee+contract.Dust).Msat())
+	ev.Unused = min(ev.Unused, paid-min(paid, keeps))
 	if share-ev.Fee < contract.Dust {
 		return y, nil, wire.Refuse(wire.Closed, "its pennies are worth %v, the close costs %v; it expires at %d", share, ev.Fee, y.Expiry)
 	}
@@ -361,7 +383,8 @@ func (y Payee) closeAsked(ev CloseAsked) (Payee, []Effect, error) {
 
 // Offered returns the offer for a cooperative close as the payer gets it.
 func (y *Payee) Offered() CloseOffered {
-	return CloseOffered{Count: y.Count(), Payer: y.Ladder.Value - y.Paid(y.Count()), Fee: y.Offer.Fee, Script: y.Offer.Script}
+	paid := y.Ladder.Paid(y.Count())
+	return CloseOffered{Count: y.Count(), Payer: y.Ladder.Value - (paid - min(paid, y.Offer.Unused)).Whole(), Fee: y.Offer.Fee, Script: y.Offer.Script}
 }
 
 // Together builds the offered close, unsigned.
@@ -398,8 +421,12 @@ func (y *Payee) Due() bool {
 func (y *Payee) since(h wire.Height, n uint32) bool { return h > 0 && y.Tip >= h+wire.Height(n) }
 
 func (y Payee) connected(ev Connected) (Payee, []Effect, error) {
+	var effects []Effect
 	if tx := y.see(ev.Block); tx != nil {
 		y.FundingTx = contract.NewSent(tx, 0, 0).Tx
+	}
+	if len(y.FundingTx) > 0 {
+		effects, y.FundingTx = append(effects, KeepFunding{Tx: y.FundingTx}), nil
 	}
 	if y.Confirmed != nil && y.Stopping() {
 		y.stop(StopExpiry)
@@ -413,9 +440,11 @@ func (y Payee) connected(ev Connected) (Payee, []Effect, error) {
 	if y.Lapsed() {
 		return y, []Effect{DropPaper{}}, nil
 	}
-	var effects []Effect
-	if y.Spend == nil && y.Confirmed == nil && len(y.FundingTx) > 0 {
-		effects = append(effects, Broadcast{Tx: y.FundingTx})
+	if y.Buried() {
+		return y, []Effect{DropPaper{}}, nil
+	}
+	if y.Spend == nil && y.Confirmed == nil && y.Funded {
+		effects = append(effects, Rebroadcast{})
 	}
 	if y.Joined != nil && y.Spend == nil && !y.Alone.Live() {
 		effects = append(effects, Broadcast{Tx: y.Joined.Tx})
@@ -426,15 +455,40 @@ func (y Payee) connected(ev Connected) (Payee, []Effect, error) {
 	return y, effects, nil
 }
 
+// lateDays is how long the terms of a bank are kept whose funding is late. They
+// are small, and without them its payer's money would be locked until T.
+const lateDays = 28
+
+// lapses returns the height after which an unfunded bank is removed.
+func (y *Payee) lapses() wire.Height {
+	return max(y.ValidUntil, min(y.ValidUntil+wire.Height(lateDays*y.Margins.BlocksPerDay), before(y.Expiry, y.Margins.Stop)))
+}
+
+// Late reports whether the bank's funding is late. Such a bank is kept, but it
+// takes no place of others.
+func (y *Payee) Late(tip wire.Height) bool { return !y.Funded && tip > y.ValidUntil }
+
 // Lapsed reports whether the bank was never funded and is too old to be
-// accepted.
-func (y *Payee) Lapsed() bool { return !y.Funded && y.Tip > y.ValidUntil }
+// accepted, or has made room for others.
+func (y *Payee) Lapsed() bool { return !y.Funded && (y.Gone || y.Tip > y.lapses()) }
+
+// ends returns the height from which the payee no longer waits for the refund of a
+// bank of which it earned nothing.
+func (y *Payee) ends() wire.Height { return y.Expiry + wire.Height(y.Margins.Stop) }
+
+// expired reports whether only the payer can still take the bank: T has passed, and
+// no close is out, because there is none or none is worth its fee.
+func (y *Payee) expired() bool {
+	return y.Confirmed != nil && y.Spend == nil && y.Tip >= y.Expiry+wire.Height(y.Margins.Final) && !y.Alone.Live() && y.Joined == nil
+}
 
 // State returns the displayed state.
 func (y *Payee) State() string {
 	switch {
 	case y.Spend != nil:
 		return y.Spend.state()
+	case y.expired():
+		return StateExpired
 	case y.Lapsed():
 		return StateFailed
 	case y.Alone != nil || y.Joined != nil:
@@ -461,13 +515,16 @@ func (y Payee) Interest() contract.Interest {
 		in.Wake = 1
 		in.Done = y.Tip >= y.Expiry+final // a reorg dropped it for good
 	case y.Confirmed == nil:
-		in.Wake = y.ValidUntil + 1
+		in.Wake = y.lapses() + 1
 	case y.Joined != nil && y.Alone == nil:
 		in.Wake = 1 // also without a rung: then only the cooperative close pays
 	case y.Closable() && y.Stop != NotStopped:
 		in.Wake = max(y.NextTry, 1)
-	case y.Rung() == 0 && y.Tip >= y.Expiry+final:
-		in.Done = true // nothing was earned
+	case y.Rung() == 0 && y.Tip >= y.Expiry:
+		// Nothing was earned. The payer's refund still ends it as refunded, if it
+		// comes within a reasonable time.
+		in.Wake = y.ends()
+		in.Done = y.Tip >= in.Wake
 	case y.Depth() < y.Conf:
 		in.Wake = y.Confirmed.Height + wire.Height(y.Conf) - 1
 	case !y.Stopping():

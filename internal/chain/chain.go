@@ -152,6 +152,16 @@ type Packager interface {
 	BroadcastPackage(context.Context, []*btcwire.MsgTx) error
 }
 
+// OutputReader is a Backend that can look up an output.
+type OutputReader interface {
+	// Output returns an output that is unspent in the chain and in the mempool,
+	// of a block or of the mempool itself, or ErrNoOutput.
+	Output(context.Context, wire.Outpoint) (*btcwire.TxOut, error)
+}
+
+// ErrNoOutput means that the node knows no such output, or that it is spent.
+var ErrNoOutput = errors.New("no such unspent output")
+
 // HeaderReader is a Backend that can return headers alone, even of blocks that
 // its node has pruned.
 type HeaderReader interface {

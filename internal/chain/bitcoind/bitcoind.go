@@ -464,6 +464,30 @@ func (c *Client) Header(ctx context.Context, at chainhash.Hash) (*btcwire.BlockH
 	return &b, nil
 }
 
+// Output implements chain.OutputReader.
+func (c *Client) Output(ctx context.Context, at wire.Outpoint) (*btcwire.TxOut, error) {
+	const method = "gettxout"
+	var out *struct {
+		Value        float64
+		ScriptPubKey struct{ Hex string }
+	}
+	if err := c.ask(ctx, &out, method, chainhash.Hash(at.Txid).String(), at.Vout, true); err != nil {
+		return nil, err
+	}
+	if out == nil {
+		return nil, chain.ErrNoOutput
+	}
+	script, err := hex.DecodeString(out.ScriptPubKey.Hex)
+	if err != nil {
+		return nil, nonsense(method, "%v", err)
+	}
+	value, err := btcutil.NewAmount(out.Value)
+	if err != nil {
+		return nil, nonsense(method, "%v", err)
+	}
+	return btcwire.NewTxOut(int64(value), script), nil
+}
+
 // First implements chain.Pruner. btcd does not report its first block.
 func (c *Client) First(ctx context.Context) (wire.Height, error) {
 	i, err := c.info(ctx)

@@ -46,8 +46,11 @@ type Coins interface {
 	Unlock(engine.Tx, engine.Ref) error
 	Wake(engine.Kind, engine.Event)
 	NextWaiting(engine.Tx) ([]engine.Delivery, error)
+	Prove(ctx context.Context, at wire.Outpoint, digest wire.Hash) (wire.Signature, error)
 	Fund(ctx context.Context, ref engine.Ref, tx, use []byte, until wire.Height) (why string, err error)
 	Broadcast(context.Context, *btcwire.MsgTx) (why string, tooLow bool, err error)
+	Bump(ctx context.Context, txid wire.Hash, fee wallet.Fee) (*btcwire.MsgTx, error)
+	Cancel(ctx context.Context, txid wire.Hash, fee wallet.Fee) (*btcwire.MsgTx, error)
 	// Ready refuses a peer while the chain is being caught up with; Synced waits
 	// longer, for the user.
 	Ready(context.Context) error
@@ -65,7 +68,8 @@ type Caller interface {
 	OpenBank(ctx context.Context, to wire.Peer, o *wire.BankOpen) error
 	BankState(ctx context.Context, to wire.Peer, as *p2p.Payer) (wire.BankState, error)
 	Pennies(ctx context.Context, to wire.Peer, as *p2p.Payer, f func(*p2p.PennyStream) error) error
-	AskClose(ctx context.Context, to wire.Peer, as *p2p.Payer) (*wire.CloseOffer, error)
+	Lost(ctx context.Context, to wire.Peer, as *p2p.Payer) error
+	AskClose(ctx context.Context, to wire.Peer, as *p2p.Payer, unused wire.Msat) (*wire.CloseOffer, error)
 	SignClose(ctx context.Context, to wire.Peer, as *p2p.Payer, c *wire.CloseSign) (*wire.CloseDone, error)
 	Pair(ctx context.Context, to wire.Peer, as *p2p.Payer, r *wire.PairRequest) (*wire.PairOpened, error)
 	Transfer(ctx context.Context, to wire.Peer, as *p2p.Payer, t *wire.Transfer) (*wire.TransferAck, error)
@@ -100,11 +104,13 @@ type Banks struct {
 	mu        sync.Mutex
 	locks     map[wire.Hash]chan struct{} // one stream per bank, one step per relay
 	users     map[wire.Hash]int
-	askers    map[bank.ID]asker     // of banks that are not funded
+	door      *door                 // for banks that are not funded
+	making    sync.Mutex            // while a bank gets a place
 	wrong     map[bank.ID]time.Time // when a false penny came
 	counters  map[bank.ID]*counter  // of the banks with open streams
-	purses    *lru.Cache[bank.ID, *penny.Purse]
-	papers    *lru.Cache[string, *bank.Paper]
+	byPeer    byPeer
+	purses    *sized[bank.ID, *penny.Purse]
+	papers    *sized[string, *bank.Paper]
 	proofs    *lru.Cache[wire.Hash, wire.Signature] // as payer, by what they sign
 	payerKeys *lru.Cache[bank.ID, wire.Key]         // as payee
 	admitted  *lru.Cache[admission, struct{}]       // as payee
@@ -114,11 +120,15 @@ type Banks struct {
 // New returns a room.
 func New(cfg Config) *Banks {
 	b := &Banks{cfg: cfg, margins: bank.MarginsFor(cfg.Network), closes: closing(&cfg), refunds: refunding(&cfg),
-		locks: map[wire.Hash]chan struct{}{}, users: map[wire.Hash]int{}, askers: map[bank.ID]asker{}, wrong: map[bank.ID]time.Time{}, counters: map[bank.ID]*counter{}}
-	const purses, papers, proofs = 64, 256, 4096
-	b.purses, _ = lru.New[bank.ID, *penny.Purse](purses) // fails for sizes below 1
-	b.papers, _ = lru.New[string, *bank.Paper](papers)
-	b.proofs, _ = lru.New[wire.Hash, wire.Signature](proofs)
+		locks: map[wire.Hash]chan struct{}{}, users: map[wire.Hash]int{}, wrong: map[bank.ID]time.Time{}, counters: map[bank.ID]*counter{}, door: newDoor()}
+	// A purse of a million pennies takes 64 kB and a tenth of a second to make, a
+	// paper up to 86 kB.
+	const purses, papers, proofs = 128 << 20, 64 << 20, 4096
+	b.purses = newSized[bank.ID](purses, (*penny.Purse).Size)
+	b.papers = newSized[string](papers, func(p *bank.Paper) int {
+		return len(p.Terms.Locks)*len([20]byte{}) + len(p.Sigs)*len(wire.Signature{}) + 1024
+	})
+	b.proofs, _ = lru.New[wire.Hash, wire.Signature](proofs) // fails for sizes below 1
 	b.payerKeys, _ = lru.New[bank.ID, wire.Key](proofs)
 	b.admitted, _ = lru.New[admission, struct{}](proofs)
 	b.declined, _ = lru.New[bank.ID, *rate.Limiter](proofs)
@@ -133,7 +143,7 @@ func (b *Banks) Listen(host Host) { b.host = host }
 // Machines are those of payer, payee, payments and relays.
 func (b *Banks) Machines() []engine.Machine {
 	p := engine.MachineOf[bank.Payer](bank.KindPayer, bank.Machines)
-	p.Executor, p.Account, p.Hot = payer{b}, b.refunds.Account, true
+	p.Executor, p.Account, p.Observe, p.Hot = payer{b}, b.refunds.Account, b.byPeer.observe, true
 	y := engine.MachineOf[bank.Payee](bank.KindPayee, bank.Machines)
 	y.Executor, y.Account, y.Hot = payee{b}, b.closes.Account, true
 	s := engine.MachineOf[bank.Sending](bank.KindSending, bank.Machines)

@@ -51,7 +51,12 @@ func commitPaper(tx engine.Tx, ref engine.Ref, e engine.Effect) (engine.Event, b
 	case bank.KeepPaper:
 		return nil, true, keepPaper(tx, ref, &e.Paper)
 	case bank.DropPaper:
+		if err := tx.Delete(bucketFunding, paperKey(ref)); err != nil {
+			return nil, true, err
+		}
 		return nil, true, tx.Delete(bucketPaper, paperKey(ref))
+	case bank.KeepFunding:
+		return nil, true, tx.Put(bucketFunding, paperKey(ref), e.Tx)
 	}
 	return nil, false, nil
 }
@@ -92,6 +97,8 @@ func (x payee) Do(ctx context.Context, ref engine.Ref, e engine.Effect) (func(en
 		return func(tx engine.Tx) ([]engine.Delivery, error) {
 			return x.closes.Due(tx, ref, func(m *share.Member[bank.Payee]) (contract.BankClose, batch.Member, error) { return x.closeOf(tx, m) })
 		}, nil
+	case bank.Rebroadcast:
+		return x.rebroadcast(ctx, ref)
 	case bank.Broadcast:
 		return x.closes.Broadcast(ctx, x.cfg.Coins, ref, e.Tx)
 	}
@@ -232,6 +239,9 @@ func (b *Banks) offerBank(ctx context.Context, ref engine.Ref, e *bank.Offer) (b
 		return nil, err
 	}
 	open := &wire.BankOpen{Bank: ref.ID, Terms: paper.Terms, Funding: e.Funding, Vout: e.At.Vout, Sigs: sigs}
+	if open.Coin, err = b.proveCoin(ctx, open, e.At); err != nil {
+		return nil, err
+	}
 	if err := b.cfg.Calls.OpenBank(ctx, e.Peer, open); err != nil {
 		return bank.NotAccepted{Why: err.Error()}, nil
 	}
@@ -258,7 +268,7 @@ func (b *Banks) syncBank(ctx context.Context, p *bank.Payer) (bank.Event, error)
 }
 
 func (b *Banks) askClose(ctx context.Context, p *bank.Payer) (bank.Event, error) {
-	o, err := b.cfg.Calls.AskClose(ctx, p.Terms.Peer, b.as(p))
+	o, err := b.cfg.Calls.AskClose(ctx, p.Terms.Peer, b.as(p), p.Unused())
 	var refused *p2p.Refused
 	switch {
 	case errors.As(err, &refused) && refused.Code != wire.Busy && refused.Code != wire.Internal:
@@ -304,6 +314,18 @@ func (b *Banks) signClose(ctx context.Context, p *bank.Payer, e *bank.SignClose)
 		return nil, err
 	}
 	return bank.CloseSent{Txid: contract.Txid(tx)}, nil
+}
+
+// rebroadcast broadcasts a bank's stored funding.
+func (x payee) rebroadcast(ctx context.Context, ref engine.Ref) (func(engine.Tx) ([]engine.Delivery, error), error) {
+	var funding []byte
+	if err := x.cfg.Store.View(ctx, func(tx engine.Tx) (err error) {
+		funding, err = tx.Get(bucketFunding, paperKey(ref))
+		return err
+	}); err != nil || funding == nil {
+		return nil, err
+	}
+	return x.closes.Broadcast(ctx, x.cfg.Coins, ref, funding)
 }
 
 // maxGroup is the maximum number of banks in one transaction: few enough that
@@ -361,7 +383,7 @@ func (b *Banks) closeOf(tx engine.Tx, m *share.Member[bank.Payee]) (c contract.B
 		return c, plan, fmt.Errorf("rung %d: %w", c.Rung, bank.ErrBadBank)
 	}
 	plan = batch.Member{At: s.At, Value: s.Ladder.Share(c.Rung), Weight: closeWeight(s, c.Rung),
-		Outputs: 1, Rival: s.Joined}
+		Outputs: 1, Rival: s.Joined, Least: s.Least}
 	plan.From, plan.To = share.Window(s.Expiry, s.Margins.Bump, s.Margins.Close)
 	return c, plan, nil
 }
@@ -378,7 +400,7 @@ func (b *Banks) refundOf(tx engine.Tx, m *share.Member[bank.Payer]) (r contract.
 		return r, plan, err
 	}
 	r = s.Back(built)
-	plan = batch.Member{At: r.At}
+	plan = batch.Member{At: r.At, Least: s.Least}
 	plan.Value, plan.Weight = backWorth(s)
 	return r, plan, nil
 }
