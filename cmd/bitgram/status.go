@@ -131,6 +131,9 @@ func printMessage(w io.Writer, m *api.Message) {
 		row("claim", c)
 	}
 	row("refund", m.Refund)
+	if m.Rest != 0 {
+		row("left", fmt.Sprintf("%v, not worth the fee of a refund", m.Rest))
+	}
 	if m.Expiry != 0 && !m.Final() {
 		row("refund from", fmt.Sprintf("block %d", m.Expiry))
 	}

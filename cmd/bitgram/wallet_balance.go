@@ -28,6 +28,9 @@ func (a *app) walletBalance() *cobra.Command {
 			if b.Immature != 0 {
 				fmt.Fprintf(t, "mined, immature\t%v\t\n", b.Immature)
 			}
+			if b.Rest != 0 {
+				fmt.Fprintf(t, "not worth a refund's fee\t%v\t\n", b.Rest)
+			}
 			t.Flush()
 		})
 		switch w := b.Warning; {

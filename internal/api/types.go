@@ -55,6 +55,7 @@ type Balance struct {
 	Locked    wire.Sat `json:"locked_sat" doc:"reserved for messages that are not published yet"`
 	Pending   wire.Sat `json:"pending_sat" doc:"in own unconfirmed transactions, without change_sat"`
 	Immature  wire.Sat `json:"immature_sat" doc:"mined, and not spendable yet"`
+	Rest      wire.Sat `json:"rest_sat,omitempty" doc:"in outputs of expired messages that are not worth the fee of a refund at the present rate; not part of the other amounts"`
 
 	Warning *Warning `json:"warning,omitempty" doc:"why money may be missing from these amounts: the chain is not read to its tip"`
 }
@@ -78,6 +79,7 @@ type Message struct {
 	Funding   string   `json:"funding_txid,omitempty"`
 	Claims    []string `json:"claim_txids,omitempty"`
 	Refund    string   `json:"refund_txid,omitempty"`
+	Rest      wire.Sat `json:"rest_sat,omitempty" doc:"part of cost_sat that nobody claimed and that is not worth the fee of a refund"`
 	Acked     bool     `json:"acknowledged,omitempty" doc:"true if the recipient's signature has arrived"`
 	Failure   string   `json:"failure,omitempty"`
 	FailedBy  Code     `json:"failed_by,omitempty" doc:"error code of the failure"`

@@ -140,6 +140,18 @@ type Backend interface {
 	Watch(ctx context.Context) <-chan struct{}
 }
 
+// ErrUnsupported means that the node has no such method.
+var ErrUnsupported = errors.New("the Bitcoin node cannot do that")
+
+// Packager is a Backend whose node may judge the fees of several transactions
+// together.
+type Packager interface {
+	// BroadcastPackage sends a transaction, the last of the list, with the
+	// unconfirmed ones that it spends, so that its fee counts for them too. It
+	// returns ErrUnsupported, or errors as Broadcast does.
+	BroadcastPackage(context.Context, []*btcwire.MsgTx) error
+}
+
 // OutputReader is a Backend that can look up an output.
 type OutputReader interface {
 	// Output returns an output that is unspent in the chain and in the mempool,

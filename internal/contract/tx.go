@@ -177,6 +177,11 @@ type Refund struct {
 	Key    wire.Secret
 }
 
+// Weight returns the weight of the refund's input.
+func (r *Refund) Weight() int64 {
+	return RefundInputWeight(r.Output.frozen.Expiry, len(r.Output.frozen.Claims))
+}
+
 // BuildRefund builds and signs one transaction that pays all refunds to script,
 // at rate or at a fee of at least minFee. It is final from the block after the
 // highest expiry. It returns ErrUneconomic if the output would be dust.
@@ -190,7 +195,7 @@ func BuildRefund(refunds []Refund, script []byte, rate wire.SatPerKVB, minFee wi
 		tx.LockTime = max(tx.LockTime, uint32(r.Output.frozen.Expiry))
 		tx.AddTxIn(&btcwire.TxIn{PreviousOutPoint: op, Sequence: Sequence})
 		prev.AddPrevOut(op, btcwire.NewTxOut(int64(r.Value), r.Output.pkScript))
-		weight += RefundInputWeight(r.Output.frozen.Expiry, len(r.Output.frozen.Claims))
+		weight += r.Weight()
 		total += r.Value
 	}
 	fee, err := payRest(tx, script, total, weight, rate, minFee)

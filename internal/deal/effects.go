@@ -16,7 +16,7 @@ var Machines = contract.Package[Event, Effect]{Effects: Effects, Class: ClassOf,
 
 // Effects is the codec for this package's effects.
 var Effects = contract.EffectsOf[Effect](AskQuotes{}, SealCopies{}, LockCoins{}, UnlockCoins{}, Place{}, Publish{}, Broadcast{},
-	Poll{}, DropPayload{}, DropMessage{}, ClaimDue{}, Locate{}, Fetch{}, Release{}, Open{}, LeaveAck{})
+	Poll{}, DropPayload{}, DropMessage{}, ClaimDue{}, Locate{}, Fetch{}, Release{}, Open{}, LeaveAck{}, Gather{})
 
 // ClassOf returns e's class.
 func ClassOf(e Effect) contract.Class {

@@ -133,6 +133,9 @@ type (
 	}
 	// Broadcast broadcasts a signed transaction. Its result is Broadcasted.
 	Broadcast struct{ Tx []byte }
+	// Gather takes back together what this and other messages have left, if that
+	// is worth its fee. It has no result: the chain shows it.
+	Gather struct{}
 	// Poll asks an agent for the acknowledgement. Its result is AckArrived or
 	// NothingNew.
 	Poll struct {
@@ -317,6 +320,7 @@ func (Place) effect()       {}
 func (Publish) effect()     {}
 func (Broadcast) effect()   {}
 func (Poll) effect()        {}
+func (Gather) effect()      {}
 func (DropPayload) effect() {}
 func (DropMessage) effect() {}
 func (ClaimDue) effect()    {}

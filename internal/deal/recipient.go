@@ -593,12 +593,30 @@ func (r Recipient) disconnected(ev Disconnected) (Recipient, []Effect, error) {
 // ID returns the message's ID, or zero until an agent has proven itself.
 func (r *Recipient) ID() wire.MessageID { return r.Key.ID() }
 
-// State returns the displayed state: found, delivered (read), or failed.
+// usualDays is the longest time for which most agents store a message.
+const usualDays = 30
+
+// Expired reports whether the message's time is over: it expired, finally, and
+// nobody opened it; or no agent with it was found in the time for which most
+// agents store. It may still be opened, by a late claim of an agent that has σ or
+// by an agent that stores for longer.
+func (r *Recipient) Expired() bool {
+	if r.Phase >= RecipientOpening || r.Confirmed == nil {
+		return false
+	}
+	end := r.Confirmed.Height + wire.Height(usualDays*r.Margins.BlocksPerDay+r.Margins.Slack)
+	if len(r.Sources) > 0 {
+		end = r.Sources[0].Frozen.Expiry
+	}
+	return r.Tip >= end+wire.Height(r.Margins.Final)
+}
+
+// State returns the displayed state: queued, delivered (read), or failed.
 func (r *Recipient) State() string {
-	switch r.Phase {
-	case RecipientRead:
+	switch {
+	case r.Phase == RecipientRead:
 		return "delivered"
-	case RecipientLost:
+	case r.Phase == RecipientLost || r.Expired():
 		return "failed"
 	}
 	return "queued"

@@ -94,7 +94,10 @@ type Sender struct {
 	Confirmed *contract.Fact
 	Conflict  *contract.Fact // another transaction that took an input
 	Refund    *contract.Sent
-	Tip       wire.Height // last block reported
+	Apart     bool             // a joint refund was refused: each output has its own
+	Refunds   []*contract.Sent // of each output, if apart
+	Left      wire.Height      // tip since which the rest is not worth the fee of a refund, or 0
+	Tip       wire.Height      // last block reported
 	Failure   string
 	Discarded bool
 	Waiting   bool   // for coins, while funding
@@ -151,7 +154,7 @@ func (s *Sender) ask() (Effect, error) {
 // Step is the sender's transition function.
 func (s Sender) Step(ev Event) (Sender, []Effect, error) {
 	s.Legs = slices.Clone(s.Legs)
-	s.Spends = slices.Clone(s.Spends)
+	s.Spends, s.Refunds = slices.Clone(s.Spends), slices.Clone(s.Refunds)
 	switch ev := ev.(type) {
 	case Quoted:
 		return s.quoted(ev)
@@ -200,7 +203,7 @@ func (s Sender) Step(ev Event) (Sender, []Effect, error) {
 		}
 		return s.fail("cancelled", ErrCancelled)
 	case Discarded:
-		if !s.Interest().Done {
+		if !s.Interest().Done && s.Left == 0 {
 			return s, nil, fmt.Errorf("%w: it is not finished, or its money is not back", ErrTooEarly)
 		}
 		s.Discarded = true
@@ -576,7 +579,11 @@ func (s Sender) restart() (Sender, []Effect, error) {
 
 func (s Sender) broadcasted(ev Broadcasted) (Sender, []Effect, error) {
 	if s.Phase != SenderPublishing {
-		return s, nil, nil // of a rebroadcast or refund: the chain shows the outcome
+		// Of a rebroadcast or refund: the chain shows the outcome. A refund that is
+		// refused for another reason than its fee may compete with a claim of one
+		// output, which must not hold up the others.
+		s.Apart = s.Apart || ev.Err != "" && !ev.TooLow && s.Refund != nil
+		return s, nil, nil
 	}
 	if ev.Err == "" || s.Confirmed != nil {
 		s.Phase = SenderPublished
@@ -718,26 +725,65 @@ func (s *Sender) polls() (effects []Effect) {
 	return effects
 }
 
-// refund takes back every unspent output in one transaction, whose fee follows
-// the estimate until it confirms (spec/batch.md).
-func (s *Sender) refund(ev Connected) ([]Effect, error) {
+// Unspent returns the outputs that the sender can take back.
+func (s *Sender) Unspent() (list []contract.Refund, err error) {
 	outs, err := s.outputs()
 	if err != nil {
 		return nil, err
 	}
-	var refunds []contract.Refund
 	for i, o := range outs {
 		if s.Spends[i] == nil {
-			refunds = append(refunds, contract.Refund{Output: o, At: s.outpoint(uint32(i)), Value: s.Values[i], Key: s.Terms.RefundKey})
+			list = append(list, contract.Refund{Output: o, At: s.outpoint(uint32(i)), Value: s.Values[i], Key: s.Terms.RefundKey})
 		}
 	}
-	tx, fee, err := contract.BuildRefund(refunds, s.Terms.RefundTo, ev.FeeRate, 0)
+	return list, nil
+}
+
+// refund takes back every unspent output in one transaction, or in one each if a
+// joint one was refused. Its fee follows the estimate until it confirms
+// (spec/batch.md). What is not worth the fee for a day after the expiry is left
+// to be gathered with what other messages have left.
+func (s *Sender) refund(ev Connected) (effects []Effect, err error) {
+	list, err := s.Unspent()
+	if err != nil {
+		return nil, err
+	}
+	if s.Apart && s.Refunds == nil {
+		s.Refunds = make([]*contract.Sent, len(s.Values))
+	}
+	if s.Apart {
+		for i := range list {
+			tx, err := s.refundOf(list[i:i+1], &s.Refunds[list[i].At.Vout], ev)
+			if err != nil {
+				return nil, err
+			}
+			effects = append(effects, tx...)
+		}
+	} else if effects, err = s.refundOf(list, &s.Refund, ev); err != nil {
+		return nil, err
+	}
+	switch {
+	case len(effects) > 0:
+		s.Left = 0
+	case ev.Height >= s.Frozen[0].Expiry+wire.Height(s.Terms.Margins.BlocksPerDay):
+		if s.Left == 0 {
+			s.Left = ev.Height
+		}
+		effects = []Effect{Gather{}}
+	}
+	return effects, nil
+}
+
+// refundOf builds or repeats one refund; prev is the last one of these outputs.
+// It returns nothing if they are not worth the fee.
+func (s *Sender) refundOf(list []contract.Refund, prev **contract.Sent, ev Connected) ([]Effect, error) {
+	tx, fee, err := contract.BuildRefund(list, s.Terms.RefundTo, min(ev.FeeRate, wire.MaxFeeRate), 0)
 	if errors.Is(err, contract.ErrUneconomic) {
 		// Left on the chain until fees fall; an earlier refund of the same outputs,
 		// at a lower rate, may still confirm.
-		if prev := s.Refund; prev != nil {
-			if free, _, err := contract.BuildRefund(refunds, s.Terms.RefundTo, 0, 0); err == nil && prev.Spends(free) {
-				return []Effect{Broadcast{Tx: prev.Tx}}, nil
+		if *prev != nil {
+			if free, _, err := contract.BuildRefund(list, s.Terms.RefundTo, 0, 0); err == nil && (*prev).Spends(free) {
+				return []Effect{Broadcast{Tx: (*prev).Tx}}, nil
 			}
 		}
 		return nil, nil
@@ -745,15 +791,25 @@ func (s *Sender) refund(ev Connected) ([]Effect, error) {
 	if err != nil {
 		return nil, err
 	}
-	if prev := s.Refund; prev != nil && prev.Spends(tx) {
-		// The same outputs: replaced once the estimate has risen by what a
-		// replacement costs, or else sent again.
-		if fee < (batch.Market{}).Outbid(prev, contract.Weight(tx)) {
-			return []Effect{Broadcast{Tx: prev.Tx}}, nil
+	// The same outputs: replaced once the estimate has risen by what a replacement
+	// costs, or else sent again.
+	if *prev == nil || !(*prev).Spends(tx) || fee >= (batch.Market{}).Outbid(*prev, contract.Weight(tx)) {
+		*prev = contract.NewSent(tx, fee, ev.Height)
+	}
+	return []Effect{Broadcast{Tx: (*prev).Tx}}, nil
+}
+
+// Rest returns the value of the outputs that are not worth the fee of a refund.
+func (s *Sender) Rest() (sum wire.Sat) {
+	if s.Left == 0 {
+		return 0
+	}
+	for i, f := range s.Spends {
+		if f == nil {
+			sum += s.Values[i]
 		}
 	}
-	s.Refund = contract.NewSent(tx, fee, ev.Height)
-	return []Effect{Broadcast{Tx: s.Refund.Tx}}, nil
+	return sum
 }
 
 func (s Sender) disconnected(ev Disconnected) (Sender, []Effect, error) {
@@ -767,6 +823,9 @@ func (s Sender) disconnected(ev Disconnected) (Sender, []Effect, error) {
 		if f != nil && f.Height >= ev.Height {
 			s.Spends[i] = nil
 		}
+	}
+	if s.Left >= ev.Height {
+		s.Left = 0
 	}
 	if s.Tip >= ev.Height {
 		s.Tip = ev.Height - 1
@@ -812,17 +871,21 @@ func (s *Sender) Stored() (n int) {
 }
 
 // State returns the displayed state: queued, stored, delivered, refunded,
-// failed.
+// failed. A message that was not delivered and of which something is left that is
+// not worth the fee of a refund is refunded if anything came back, or else failed.
 func (s *Sender) State() string {
-	refunded := len(s.Spends) > 0
+	refunded, back := len(s.Spends) > 0, false
 	for _, f := range s.Spends {
 		refunded = refunded && f != nil && f.Claim == -1
+		back = back || f != nil && f.Claim == -1
 	}
 	switch {
 	case s.Delivered():
 		return "delivered"
-	case refunded:
+	case refunded || s.Left > 0 && back:
 		return "refunded"
+	case s.Left > 0:
+		return "failed"
 	case s.Stored() > 0:
 		return "stored"
 	case s.Phase == SenderFailed:
@@ -868,6 +931,10 @@ func (s Sender) Interest() contract.Interest {
 		}
 	case s.Confirmed == nil:
 		in.Wake = 1
+	case open && s.Left > 0:
+		// Once a day, in the same block as other messages.
+		day := wire.Height(s.Terms.Margins.BlocksPerDay)
+		in.Wake = s.Tip + day - s.Tip%day
 	case open && s.Delivered():
 		in.Wake = s.Frozen[0].Expiry
 	case open:

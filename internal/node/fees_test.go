@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"strings"
 	"sync/atomic"
 	"testing"
 
+	"github.com/btcsuite/btcd/chainhash/v2"
 	btcwire "github.com/btcsuite/btcd/wire/v2"
 
 	"github.com/bitgram/bitgram/internal/bank"
@@ -17,6 +19,7 @@ import (
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/node/banking"
+	"github.com/bitgram/bitgram/internal/node/delivery"
 	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/internal/wallet"
 	"github.com/bitgram/bitgram/wire"
@@ -334,5 +337,124 @@ func TestFeeRises(t *testing.T) {
 	must(t, err)
 	if b.Locked != 0 || b.Pending != 0 {
 		t.Errorf("%+v", b)
+	}
+}
+
+// TestGather: outputs that nobody claimed and that are not worth a refund of their
+// own end their message, are counted, and are taken back together.
+func TestGather(t *testing.T) {
+	p := devchain.Policy{Relay: 100, Increment: 1000, Market: 1000}
+	w := newTown(t, 1, devchain.WithPolicy(p))
+	h := w.homes["sender"]
+	w.fund(h, 1_000_000)
+	to := w.homes["recipient"].node.Key()
+	send := func() engine.Ref {
+		ref, err := h.node.Delivery.Send(t.Context(), delivery.Letter{To: to, Body: strings.NewReader("small"),
+			Agents: 1, Shape: wire.PerAgent, MaxCost: 100_000, Blocks: 24})
+		must(t, err)
+		w.settle()
+		return ref
+	}
+	state := func(ref engine.Ref) *deal.Sender {
+		state, err := h.node.Engine().State(t.Context(), ref)
+		must(t, err)
+		s := state.(deal.Sender)
+		return &s
+	}
+	rest := func() wire.Sat {
+		sum, err := h.node.Delivery.Rest(t.Context())
+		must(t, err)
+		return sum
+	}
+	market := func(rate wire.SatPerKVB) {
+		p.Market = rate
+		must(t, w.chain.SetPolicy(t.Context(), p))
+	}
+	// expire mines until the message is over and its outputs are left.
+	expire := func(ref engine.Ref) (s *deal.Sender) {
+		for s = state(ref); s.Left == 0; s = state(ref) {
+			if s.Tip > s.Frozen[0].Expiry+20 {
+				t.Fatalf("nothing is left: %+v", s)
+			}
+			w.mine(1)
+		}
+		return s
+	}
+	first := send()
+	must(t, w.homes["recipient"].node.Close()) // nobody fetches it
+	delete(w.homes, "recipient")
+	w.mine(8)
+	market(4000)
+	s := expire(first)
+	if s.State() != "failed" || rest() != s.Values[0] || rest() == 0 {
+		t.Fatalf("%s with %v left", s.State(), rest())
+	}
+	if _, _, err := s.Step(deal.Discarded{}); err != nil {
+		t.Errorf("it cannot be deleted: %v", err)
+	}
+	// With what two more have left, it is worth the fee.
+	market(1000)
+	for range 20 { // the refund at the lower rate takes the first one
+		if w.mine(1); state(first).State() == "refunded" {
+			break
+		}
+	}
+	if state(first).State() != "refunded" || rest() != 0 {
+		t.Fatalf("at the lower rate: %s, %v left", state(first).State(), rest())
+	}
+	second, third := send(), send()
+	w.mine(8)
+	market(4000)
+	expire(second)
+	for range 20 {
+		if w.mine(1); state(second).State() == "refunded" {
+			break
+		}
+	}
+	a, b := state(second), state(third)
+	if a.State() != "refunded" || b.State() != "refunded" || a.Spends[0].Txid != b.Spends[0].Txid || rest() != 0 {
+		t.Errorf("%s and %s, %v left", a.State(), b.State(), rest())
+	}
+}
+
+// alone is a chain whose node accepts no packages.
+type alone struct{ chain.Backend }
+
+// TestBumpEvicted: a funding that fell out of the mempool, because the minimum
+// rose, is bumped by a child that is sent with it. A node that accepts no packages
+// is quoted with the true reason.
+func TestBumpEvicted(t *testing.T) {
+	p := devchain.Policy{Relay: 100, Increment: 1000, Market: 1000}
+	w := newTown(t, 3, devchain.WithPolicy(p))
+	h := w.homes["sender"]
+	w.fund(h, 1_000_000)
+	ref := w.send([]byte("stuck"), wire.PerAgent)
+	sender := func() deal.Sender {
+		s, err := h.node.Engine().State(t.Context(), ref)
+		must(t, err)
+		return s.(deal.Sender)
+	}
+	funding := sender().Txid
+	p.Full, p.Market = 5000, 5000
+	must(t, w.chain.SetPolicy(t.Context(), p))
+	if len(w.chain.Mempool()) != 0 {
+		t.Fatal("the funding is in the mempool")
+	}
+	must(t, h.node.Close())
+	h.cfg.Chain = alone{w.chain}
+	h.open()
+	_, err := h.node.Coins.Bump(t.Context(), funding, wallet.Fee{})
+	if !errors.Is(err, chain.ErrFeeTooLow) || !strings.Contains(err.Error(), chainhash.Hash(funding).String()) {
+		t.Errorf("without packages: %v", err)
+	}
+	must(t, h.node.Close())
+	h.cfg.Chain = w.chain
+	h.open()
+	must(t, h.node.Coins.Synced(t.Context()))
+	_, err = h.node.Coins.Bump(t.Context(), funding, wallet.Fee{})
+	must(t, err)
+	w.mine(1)
+	if sender().Confirmed == nil {
+		t.Error("the funding is not confirmed")
 	}
 }

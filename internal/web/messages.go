@@ -331,6 +331,10 @@ func (s *Server) sent(st deal.Sender) api.Message {
 			m.Cost += v
 		}
 	}
+	m.Rest = st.Rest()
+	if m.State == "failed" && m.Rest > 0 {
+		m.Failure, m.FailedBy = fmt.Sprintf("it expired; %v were not claimed and are not worth the fee of a refund", m.Rest), api.CodeFee
+	}
 	for _, f := range st.Spends {
 		switch {
 		case f != nil && f.Claim >= 0:
@@ -347,6 +351,9 @@ func (s *Server) sent(st deal.Sender) api.Message {
 func (s *Server) received(n *node.Node, ref engine.Ref, r deal.Recipient) api.Message {
 	m := api.Message{Direction: "received", State: r.State(), Phase: r.Phase.String(), To: wire.EncodeAddress(s.cfg.Network, r.Identity), Bytes: r.Size,
 		Agents: []string{}, Funding: displayed(r.Txid), Failure: r.Failure, Acked: r.Acked}
+	if r.Expired() && m.Failure == "" {
+		m.Failure = deal.ErrExpired.Error()
+	}
 	if r.Key != (wire.MessageKey{}) {
 		m.ID = r.Key.ID().String()
 	}

@@ -326,7 +326,11 @@ func (s *Server) status(ctx context.Context, n *node.Node, _ *none) (st api.Stat
 
 func balance(ctx context.Context, n *node.Node) (api.Balance, error) {
 	b, err := n.Coins.Balance(ctx)
-	return api.Balance{Spendable: b.Spendable(), Change: b.Change, Locked: b.Locked, Pending: b.Leaving(), Immature: b.Immature}, err
+	if err != nil {
+		return api.Balance{}, err
+	}
+	rest, err := n.Delivery.Rest(ctx)
+	return api.Balance{Spendable: b.Spendable(), Change: b.Change, Locked: b.Locked, Pending: b.Leaving(), Immature: b.Immature, Rest: rest}, err
 }
 
 func (s *Server) agent(ad wire.Advertisement) api.Agent {

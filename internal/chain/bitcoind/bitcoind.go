@@ -102,6 +102,8 @@ type Client struct {
 	end  context.CancelFunc
 	poke chan struct{} // look at the tip now
 
+	published atomic.Bool // the ZMQ publisher has told of a block, and is connected
+
 	mu        sync.Mutex
 	tip       chainhash.Hash // as last seen by any call
 	subs      map[chan struct{}]bool
@@ -115,6 +117,7 @@ type Client struct {
 var (
 	_ chain.Backend       = (*Client)(nil)
 	_ chain.HealthChecker = (*Client)(nil)
+	_ chain.Packager      = (*Client)(nil)
 )
 
 // New returns a client. It does not contact the node yet.
@@ -590,6 +593,42 @@ func (c *Client) Broadcast(ctx context.Context, tx *btcwire.MsgTx) error {
 		return refusal(again)
 	}
 	return refusal(c.ask(ctx, &txid, "sendrawtransaction", text, 0))
+}
+
+// BroadcastPackage implements chain.Packager with submitpackage, which Bitcoin
+// Core has since v26.
+func (c *Client) BroadcastPackage(ctx context.Context, txs []*btcwire.MsgTx) error {
+	var texts []string
+	for _, tx := range txs {
+		var b bytes.Buffer
+		if err := tx.Serialize(&b); err != nil {
+			return err
+		}
+		texts = append(texts, hex.EncodeToString(b.Bytes()))
+	}
+	var says struct {
+		Message string                            `json:"package_msg"`
+		Results map[string]struct{ Error string } `json:"tx-results"`
+	}
+	err := c.ask(ctx, &says, "submitpackage", texts)
+	var node *Error
+	if errors.As(err, &node) && node.Code == codeNoMethod {
+		return fmt.Errorf("%w: %v", chain.ErrUnsupported, err)
+	}
+	if err != nil {
+		return refusal(err)
+	}
+	if says.Message == "success" {
+		return nil
+	}
+	why := says.Message
+	for _, tx := range txs { // the first that is refused is the reason
+		if r := says.Results[tx.WitnessHash().String()]; r.Error != "" && r.Error != "package-not-validated" {
+			why = r.Error
+			break
+		}
+	}
+	return refusal(&Error{Method: "submitpackage", Code: codeRejected, Message: clean(why)})
 }
 
 // burned returns the largest value of an unspendable output.

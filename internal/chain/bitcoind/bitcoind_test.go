@@ -431,6 +431,35 @@ func TestNoEstimate(t *testing.T) {
 	rate(10_000)
 }
 
+// TestPackage: a transaction goes out with its parent, is refused with the node's
+// reason, and a node without packages is known as one.
+func TestPackage(t *testing.T) {
+	p := startProxy(t)
+	ctx := t.Context()
+	c := newClient(t, Config{URL: p.URL})
+	coin, err := p.node.chain.Faucet(ctx, conform.KeyScript(t), 100_000)
+	conform.Must(t, err)
+	mine(t, p.node, 1)
+	parent := conform.Spend(t, coin, 100_000, 1000)
+	child := conform.Spend(t, wire.Outpoint{Txid: wire.Hash(parent.TxHash())}, 99_000, 1000)
+	other := conform.Spend(t, coin, 100_000, 2000)
+	conform.Must(t, c.BroadcastPackage(ctx, []*btcwire.MsgTx{parent, child}))
+	conform.Must(t, c.BroadcastPackage(ctx, []*btcwire.MsgTx{parent, child})) // known
+	if n := len(p.node.chain.Mempool()); n != 2 {
+		t.Errorf("%d transactions in the mempool", n)
+	}
+	conform.WantErr(t, c.BroadcastPackage(ctx, []*btcwire.MsgTx{other}), chain.ErrConflict)
+	p.refuse("submitpackage", codeNoMethod, "Method not found")
+	conform.WantErr(t, c.BroadcastPackage(ctx, []*btcwire.MsgTx{parent, child}), chain.ErrUnsupported)
+	// As Bitcoin Core answers.
+	p.set("submitpackage", func([]json.RawMessage, json.RawMessage) (any, *Error) {
+		return map[string]any{"package_msg": "transaction failed", "tx-results": map[string]any{
+			parent.WitnessHash().String(): map[string]any{"txid": parent.TxHash().String(), "error": "package-not-validated"},
+			child.WitnessHash().String():  map[string]any{"txid": child.TxHash().String(), "error": "mempool min fee not met, 100 < 200"}}}, nil
+	})
+	conform.WantErr(t, c.BroadcastPackage(ctx, []*btcwire.MsgTx{parent, child}), chain.ErrFeeTooLow)
+}
+
 // TestBusy: a request that the node is too busy to take is made again.
 func TestBusy(t *testing.T) {
 	var busy atomic.Int64

@@ -55,6 +55,7 @@ const (
 	codeRejected     = -26
 	codeKnown        = -27
 	codeWarmup       = -28
+	codeNoMethod     = -32601
 	codeParams       = -32602
 	codeInternal     = -32603
 )

@@ -12,6 +12,8 @@ const (
 	lookTimeout = 15 * time.Second
 	// breath is the minimum time between two polls triggered by a publisher.
 	breath = 20 * time.Millisecond
+	// slowPoll is the polling interval beside a ZMQ publisher that works.
+	slowPoll = 30 * time.Second
 )
 
 // Watch implements chain.Backend. The first watcher starts the polling, which
@@ -43,14 +45,17 @@ func (c *Client) Watch(ctx context.Context) <-chan struct{} {
 	return ch
 }
 
-// saw notifies the watchers if tip differs from the last one seen.
-func (c *Client) saw(tip chainhash.Hash) {
+// saw notifies the watchers if tip differs from the last one seen, and reports
+// whether it does.
+func (c *Client) saw(tip chainhash.Hash) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if tip != c.tip {
-		c.tip = tip
-		c.tell()
+	if tip == c.tip {
+		return false
 	}
+	c.tip = tip
+	c.tell()
+	return true
 }
 
 // tell notifies the watchers. c.mu is held.
@@ -68,7 +73,7 @@ func (c *Client) tell() {
 func (c *Client) follow() {
 	t := time.NewTicker(c.poll)
 	defer t.Stop()
-	down := false
+	down, poked, last := false, false, time.Now()
 	for {
 		ctx, cancel := context.WithTimeout(c.life, lookTimeout)
 		var tip hash
@@ -82,21 +87,26 @@ func (c *Client) follow() {
 		case err == nil && down:
 			c.log.Info("the Bitcoin node is back")
 		}
-		if err == nil {
-			c.saw(chainhash.Hash(tip))
+		if err == nil && c.saw(chainhash.Hash(tip)) && !poked {
+			c.published.Store(false) // this block was not published
 		}
+		poked, last = false, time.Now()
 		if down != (err != nil) {
 			down = !down
 			c.mu.Lock()
 			c.tell()
 			c.mu.Unlock()
 		}
-		select {
-		case <-t.C:
-		case <-c.poke:
-			c.sleep(breath)
-		case <-c.life.Done():
-			return
+		for wait := true; wait; {
+			select {
+			case <-t.C:
+				wait = err == nil && c.published.Load() && time.Since(last) < slowPoll
+			case <-c.poke:
+				c.sleep(breath)
+				wait, poked = false, true
+			case <-c.life.Done():
+				return
+			}
 		}
 	}
 }

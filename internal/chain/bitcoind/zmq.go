@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"net/url"
@@ -33,14 +34,21 @@ func zmqAddress(s string) (string, error) {
 
 // listen makes follow poll at each block that the node publishes, until Close.
 func (c *Client) listen() {
-	wait := zmqRetry
+	wait, warned := zmqRetry, false
 	for {
 		if addr := c.publisher(); addr != "" {
-			connected, err := subscribe(c.life, addr, c.look)
+			connected, err := subscribe(c.life, addr, func() { c.published.Store(true); c.look() })
+			c.published.Store(false)
 			if connected {
 				wait = zmqRetry
 			}
-			c.log.Debug("ZMQ publisher lost", "addr", addr, "err", err)
+			level := slog.LevelDebug
+			if c.zmq != "" && !warned && c.life.Err() == nil { // the user asked for it
+				level, warned = slog.LevelWarn, true
+			} else if connected {
+				warned = false
+			}
+			c.log.Log(c.life, level, "the ZMQ publisher is away; blocks are noticed by polling", "addr", addr, "err", err)
 		} else {
 			wait = zmqMaxRetry
 		}

@@ -75,6 +75,7 @@ var methods = map[string]method{
 	"gettxout":            {"txid n include_mempool", 2, (*Server).getTxOut},
 	"getzmqnotifications": {"", 0, (*Server).getZMQNotifications},
 	"sendrawtransaction":  {"hexstring maxfeerate maxburnamount", 1, (*Server).sendRawTransaction},
+	"submitpackage":       {"package", 1, (*Server).submitPackage},
 	"testmempoolaccept":   {"rawtxs maxfeerate", 1, (*Server).testMempoolAccept},
 	"uptime":              {"", 0, (*Server).uptime},
 	"waitfornewblock":     {"timeout", 0, (*Server).waitForNewBlock},
@@ -626,6 +627,50 @@ func (s *Server) sendRawTransaction(ctx context.Context, args []json.RawMessage)
 		return nil, fail(codeKnown, "Transaction outputs already in utxo set")
 	}
 	return tx.TxHash().String(), nil
+}
+
+// submitPackage accepts a transaction with its parents, or refuses all of them.
+func (s *Server) submitPackage(ctx context.Context, args []json.RawMessage) (any, error) {
+	p, ok := s.node.(chain.Packager)
+	if !ok {
+		return nil, fail(codeNoMethod, "Method not found")
+	}
+	texts, err := arg(args, 0, []string(nil))
+	if err != nil {
+		return nil, err
+	}
+	if len(texts) == 0 || len(texts) > maxTest {
+		return nil, fail(codeParameter, "Array must contain between 1 and %d transactions.", maxTest)
+	}
+	type result struct {
+		Txid  string `json:"txid"`
+		Error string `json:"error,omitempty"`
+	}
+	answer := struct {
+		Message string            `json:"package_msg"`
+		Results map[string]result `json:"tx-results"` // by wtxid
+	}{"success", map[string]result{}}
+	var txs []*btcwire.MsgTx
+	for _, text := range texts {
+		tx, err := decodeTx(text)
+		if err != nil {
+			return nil, err
+		}
+		txs = append(txs, tx)
+	}
+	err = p.BroadcastPackage(ctx, txs)
+	why := ""
+	if err != nil {
+		f := s.refusal(txs[len(txs)-1], err)
+		if f == nil {
+			return nil, err
+		}
+		answer.Message, why = "transaction failed", f.Message
+	}
+	for _, tx := range txs {
+		answer.Results[tx.WitnessHash().String()] = result{tx.TxHash().String(), why}
+	}
+	return answer, nil
 }
 
 // testMempoolAccept tests each transaction separately.

@@ -2,13 +2,17 @@ package devchain
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/btcsuite/btcd/btcutil/v2"
+	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/btcsuite/btcd/mempool"
 	"github.com/btcsuite/btcd/mining"
 	"github.com/btcsuite/btcd/txscript/v2"
+	btcwire "github.com/btcsuite/btcd/wire/v2"
 
 	"github.com/bitgram/bitgram/internal/chain"
 	"github.com/bitgram/bitgram/wire"
@@ -123,19 +127,88 @@ func (c *Chain) policyError(t *btcutil.Tx) error {
 	return nil
 }
 
+// BroadcastPackage implements chain.Packager: the fees of the transactions that
+// the mempool lacks count together.
+func (c *Chain) BroadcastPackage(ctx context.Context, txs []*btcwire.MsgTx) (err error) {
+	if err := c.begin(ctx); err != nil {
+		return err
+	}
+	defer c.mu.Unlock()
+	var fee wire.Sat
+	var size int64
+	var added []*btcutil.Tx
+	defer func() {
+		for _, t := range slices.Backward(added) {
+			if err != nil {
+				c.pool.RemoveTransaction(t, true)
+			}
+		}
+	}()
+	for _, tx := range txs {
+		t := btcutil.NewTx(tx.Copy())
+		if c.pool.HaveTransaction(t.Hash()) || c.confirmed(tx) {
+			continue
+		}
+		if err := c.policyError(t); err != nil && (!errors.Is(err, chain.ErrFeeTooLow) || errors.Is(err, chain.ErrReplacement)) {
+			return err
+		}
+		r, err := c.pool.CheckMempoolAcceptance(t)
+		if err != nil {
+			return refusal(err)
+		}
+		if len(r.MissingParents) > 0 {
+			return fmt.Errorf("%w: %v", chain.ErrConflict, r.MissingParents)
+		}
+		if _, err := c.pool.ProcessTransaction(t, false, false, 0); err != nil {
+			return refusal(err)
+		}
+		added, fee, size = append(added, t), fee+wire.Sat(r.TxFee), size+r.TxSize
+	}
+	if c.policy != nil && fee < c.policy.least().Fee(size) {
+		return fmt.Errorf("%w: %v for %d vB together, the minimum is %v", chain.ErrFeeTooLow, fee, size, c.policy.least().Fee(size))
+	}
+	return nil
+}
+
 // source is the mempool as miners see it.
 type source struct {
 	*mempool.TxPool
 	c *Chain
 }
 
-// MiningDescs leaves out transactions below the market's rate.
+// MiningDescs leaves out transactions below the market's rate. A transaction pays
+// for its unconfirmed ancestors too.
 func (s source) MiningDescs() []*mining.TxDesc {
 	list := s.TxPool.MiningDescs()
 	if s.c.policy == nil {
 		return list
 	}
-	return slices.DeleteFunc(list, func(d *mining.TxDesc) bool {
-		return wire.Sat(d.Fee) < s.c.policy.Market.Fee(mempool.GetTxVirtualSize(d.Tx))
-	})
+	at := map[chainhash.Hash]*mining.TxDesc{}
+	for _, d := range list {
+		at[*d.Tx.Hash()] = d
+	}
+	paid := map[chainhash.Hash]bool{}
+	for _, d := range list {
+		var fee wire.Sat
+		var size int64
+		seen := map[chainhash.Hash]bool{}
+		for next := []*mining.TxDesc{d}; len(next) > 0; {
+			one := next[0]
+			next = next[1:]
+			if seen[*one.Tx.Hash()] {
+				continue
+			}
+			seen[*one.Tx.Hash()] = true
+			fee, size = fee+wire.Sat(one.Fee), size+mempool.GetTxVirtualSize(one.Tx)
+			for _, in := range one.Tx.MsgTx().TxIn {
+				if parent := at[in.PreviousOutPoint.Hash]; parent != nil {
+					next = append(next, parent)
+				}
+			}
+		}
+		if fee >= s.c.policy.Market.Fee(size) {
+			maps.Copy(paid, seen)
+		}
+	}
+	return slices.DeleteFunc(list, func(d *mining.TxDesc) bool { return !paid[*d.Tx.Hash()] })
 }

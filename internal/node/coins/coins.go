@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -277,10 +278,50 @@ func (c *Coins) broadcast(ctx context.Context, t *btcwire.MsgTx) error {
 	if !errors.Is(err, chain.ErrConflict) {
 		return err
 	}
-	if err := c.rebroadcast(ctx); err != nil {
+	low, err := c.resend(ctx, t.TxHash())
+	if err != nil {
 		c.log.Debug("not broadcast again", "err", err)
 	}
-	return c.chain.Broadcast(ctx, t)
+	return c.above(ctx, t, low)
+}
+
+// low are transactions that the node refuses because their fee is too low, with
+// its reasons.
+type low map[chainhash.Hash]lowTx
+
+type lowTx struct {
+	tx  *btcwire.MsgTx
+	why error
+}
+
+// above broadcasts a transaction. If the node lacks one that it spends because
+// that one's fee is too low, both are sent together, so that this one pays for
+// both.
+func (c *Coins) above(ctx context.Context, t *btcwire.MsgTx, refused low) error {
+	err := c.chain.Broadcast(ctx, t)
+	if !errors.Is(err, chain.ErrConflict) {
+		return err
+	}
+	var parents []*btcwire.MsgTx
+	for _, in := range t.TxIn {
+		if p, ok := refused[in.PreviousOutPoint.Hash]; ok && !slices.Contains(parents, p.tx) {
+			parents = append(parents, p.tx)
+		}
+	}
+	if len(parents) == 0 {
+		return err
+	}
+	together := chain.ErrUnsupported
+	if p, ok := c.chain.(chain.Packager); ok {
+		if together = p.BroadcastPackage(ctx, append(slices.Clone(parents), t)); together == nil {
+			for _, p := range parents {
+				delete(refused, p.TxHash())
+			}
+			return nil
+		}
+	}
+	first := parents[0].TxHash()
+	return fmt.Errorf("%w: the unconfirmed transaction %v, which it spends, is refused: %v; both together: %v", chain.ErrFeeTooLow, first, refused[first].why, together)
 }
 
 func (c *Coins) accepted(ctx context.Context, t *btcwire.MsgTx) error {
@@ -352,22 +393,35 @@ func (c *Coins) Watch(ctx context.Context) {
 
 // rebroadcast broadcasts the wallet's unconfirmed payments again.
 func (c *Coins) rebroadcast(ctx context.Context) error {
+	_, err := c.resend(ctx, chainhash.Hash{})
+	return err
+}
+
+// resend broadcasts the wallet's unconfirmed payments but one again, and returns
+// those that the node refuses because their fee is too low.
+func (c *Coins) resend(ctx context.Context, without chainhash.Hash) (low, error) {
 	var txs []*btcwire.MsgTx
 	if err := c.store.View(ctx, func(tx engine.Tx) (err error) {
 		txs, err = c.wallet.Unconfirmed(tx)
 		return err
 	}); err != nil {
-		return err
+		return nil, err
 	}
+	refused := low{}
 	var errs []error
 	for _, t := range txs {
-		err := c.chain.Broadcast(ctx, t)
+		if t.TxHash() == without {
+			continue
+		}
+		err := c.above(ctx, t, refused)
 		if err == nil {
 			err = c.accepted(ctx, t)
+		} else if errors.Is(err, chain.ErrFeeTooLow) && !errors.Is(err, chain.ErrReplacement) {
+			refused[t.TxHash()] = lowTx{t, err}
 		}
 		errs = append(errs, err)
 	}
-	return errors.Join(errs...)
+	return refused, errors.Join(errs...)
 }
 
 // syncPatience is how long a request waits for the chain; a block or two are

@@ -95,8 +95,9 @@ type Config struct {
 
 // Delivery sends and receives messages. It follows the chain.
 type Delivery struct {
-	cfg     Config
-	scanner *seal.Scanner
+	cfg      Config
+	scanner  *seal.Scanner
+	gathered gathered
 }
 
 // New returns a room. It deletes files of messages that belong to no contract.

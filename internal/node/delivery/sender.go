@@ -48,6 +48,8 @@ func (d sender) Do(ctx context.Context, ref engine.Ref, e engine.Effect) (func(e
 		return d.askQuotes(ctx, ref, e)
 	case deal.Publish:
 		return d.publish(ctx, ref, e)
+	case deal.Gather:
+		return nil, d.gather(ctx, ref)
 	case deal.DropPayload: // it may have unlocked coins
 		return d.cfg.Coins.NextWaiting, disk.Remove(d.cfg.Files.Path(dirOutgoing, ref.ID, ""))
 	}
@@ -69,8 +71,8 @@ func (d sender) answer(ctx context.Context, ref engine.Ref, e engine.Effect) (de
 		if err != nil {
 			return nil, err
 		}
-		why, _, err := d.cfg.Coins.Broadcast(ctx, tx)
-		return deal.Broadcasted{Err: why}, err
+		why, tooLow, err := d.cfg.Coins.Broadcast(ctx, tx)
+		return deal.Broadcasted{Err: why, Txid: contract.Txid(tx), TooLow: tooLow}, err
 	case deal.Poll:
 		s, err := d.cfg.Calls.Status(ctx, e.Candidate.Peer(), &e.Request)
 		if err != nil || len(s.Ack) == 0 {
