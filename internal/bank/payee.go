@@ -58,7 +58,7 @@ type Payee struct {
 	NextTry    wire.Height    // an uneconomic close is not tried before this height
 	Least      wire.SatPerKVB `cbor:",omitempty"` // the rate that the owner wants for a close; 0 leaves it to the estimate
 	Gone       bool           `cbor:",omitempty"` // it was never funded, and others need the room
-	FundingTx  []byte         // with witnesses, once seen: broadcast again if a reorg drops it
+	FundingTx  []byte         // of earlier versions; the next block moves it to KeepFunding
 }
 
 // NewPayee verifies a bank that a payer offers, byte for byte: its output in
@@ -427,8 +427,12 @@ func (y *Payee) Due() bool {
 func (y *Payee) since(h wire.Height, n uint32) bool { return h > 0 && y.Tip >= h+wire.Height(n) }
 
 func (y Payee) connected(ev Connected) (Payee, []Effect, error) {
+	var effects []Effect
 	if tx := y.see(ev.Block); tx != nil {
 		y.FundingTx = contract.NewSent(tx, 0, 0).Tx
+	}
+	if len(y.FundingTx) > 0 {
+		effects, y.FundingTx = append(effects, KeepFunding{Tx: y.FundingTx}), nil
 	}
 	if y.Confirmed != nil && y.Stopping() {
 		y.stop(StopExpiry)
@@ -442,9 +446,11 @@ func (y Payee) connected(ev Connected) (Payee, []Effect, error) {
 	if y.Lapsed() {
 		return y, []Effect{DropPaper{}}, nil
 	}
-	var effects []Effect
-	if y.Spend == nil && y.Confirmed == nil && len(y.FundingTx) > 0 {
-		effects = append(effects, Broadcast{Tx: y.FundingTx})
+	if y.Buried() {
+		return y, []Effect{DropPaper{}}, nil
+	}
+	if y.Spend == nil && y.Confirmed == nil && y.Funded {
+		effects = append(effects, Rebroadcast{})
 	}
 	if y.Joined != nil && y.Spend == nil && !y.Alone.Live() {
 		effects = append(effects, Broadcast{Tx: y.Joined.Tx})

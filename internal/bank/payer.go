@@ -583,6 +583,8 @@ func (p Payer) connected(ev Connected) (Payer, []Effect, error) {
 		return p.fail("rejected", fmt.Errorf("%w: its coins were spent otherwise", ErrRejected))
 	case p.Ready():
 		effects = append(effects, RefundDue{})
+	case p.Spend != nil && p.Interest().Done:
+		effects = append(effects, DropPaper{})
 	}
 	return p, effects, nil
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"slices"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -195,33 +196,46 @@ var errNextHop = errors.New("the next hop")
 // bankWith returns our open bank with a peer that has the most left, at least
 // an amount, or ErrNoBank.
 func (b *Banks) bankWith(ctx context.Context, peer wire.Key, amount wire.Msat) (best *bank.Payer, err error) {
+	list, err := b.banksWith(ctx, peer)
+	if err != nil {
+		return nil, err
+	}
 	left := wire.Msat(0)
-	err = b.Payers(ctx, func(p bank.Payer) error {
-		if p.Terms.Peer.Key != peer || p.Spendable() != nil {
-			return nil
+	for i := range list {
+		p := &list[i]
+		if p.Spendable() != nil {
+			continue
 		}
 		if rest := p.Left(); rest >= amount && rest > left {
-			best, left = &p, rest
+			best, left = p, rest
 		}
-		return nil
-	})
-	if err == nil && best == nil {
-		err = ErrNoBank
 	}
-	return best, err
+	if best == nil {
+		return nil, ErrNoBank
+	}
+	return best, nil
 }
 
-// bankers are the open banks of ours with others than a payee, one for each peer.
+// bankers are the open banks of ours with others than a payee, one for each
+// peer.
 func (b *Banks) bankers(ctx context.Context, payee wire.Key) (list []bank.Payer, err error) {
-	seen := map[wire.Key]bool{payee: true}
-	err = b.Payers(ctx, func(p bank.Payer) error {
-		if !seen[p.Terms.Peer.Key] && p.Spendable() == nil {
-			seen[p.Terms.Peer.Key] = true
-			list = append(list, p)
+	peers, err := b.peers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, peer := range peers {
+		if peer == payee {
+			continue
 		}
-		return nil
-	})
-	return list, err
+		banks, err := b.banksWith(ctx, peer)
+		if err != nil {
+			return nil, err
+		}
+		if i := slices.IndexFunc(banks, func(p bank.Payer) bool { return p.Spendable() == nil }); i >= 0 {
+			list = append(list, banks[i])
+		}
+	}
+	return list, nil
 }
 
 // routeTime is how long a banker's answer about one further hop may take.
