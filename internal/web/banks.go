@@ -80,6 +80,9 @@ func (s *Server) showPayee(y *bank.Payee, rate wire.SatPerKVB) api.Bank {
 	if y.Stop != bank.NotStopped {
 		v.Why = y.Stop.String()
 	}
+	if y.IsLate(y.Tip) {
+		v.Why = fmt.Sprintf("its close is late, because this daemon was away: from block %d on its payer can take everything back", y.Expiry)
+	}
 	return v
 }
 

@@ -94,6 +94,7 @@ func (payee) Commit(tx engine.Tx, ref engine.Ref, e engine.Effect) (engine.Event
 func (x payee) Do(ctx context.Context, ref engine.Ref, e engine.Effect) (func(engine.Tx) ([]engine.Delivery, error), error) {
 	switch e := e.(type) {
 	case bank.CloseDue:
+		x.warnLate(ctx, ref)
 		return func(tx engine.Tx) ([]engine.Delivery, error) {
 			return x.closes.Due(tx, ref, func(m *share.Member[bank.Payee]) (contract.BankClose, batch.Member, error) { return x.closeOf(tx, m) })
 		}, nil
@@ -103,6 +104,15 @@ func (x payee) Do(ctx context.Context, ref engine.Ref, e engine.Effect) (func(en
 		return x.closes.Broadcast(ctx, x.cfg.Coins, ref, e.Tx)
 	}
 	return nil, fmt.Errorf("no way to carry out %T", e)
+}
+
+// warnLate says that a close begins late: this home was away when it was due.
+func (b *Banks) warnLate(ctx context.Context, ref engine.Ref) {
+	y, err := b.payee(ctx, ref.ID)
+	if tip := b.cfg.Engine.Position().Height; err == nil && y.IsLate(tip) {
+		b.cfg.Log.Error("a bank is closed late, because this home was away: from its expiry on, its payer can take everything back",
+			"bank", ref, "expiry", y.Expiry, "blocks", int64(y.Expiry)-int64(tip), "worth", y.Ladder.Share(y.Rung()))
+	}
 }
 
 // sending carries out the effects of a payment's machine.

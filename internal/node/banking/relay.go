@@ -212,7 +212,7 @@ func (b *Banks) bankWith(ctx context.Context, peer wire.Key, amount wire.Msat) (
 		if p.Spendable() != nil {
 			continue
 		}
-		if rest := p.Ladder.Paid(p.Ladder.N()) - p.Assigned; rest >= amount && rest > left {
+		if rest := p.Left(); rest >= amount && rest > left {
 			best, left = p, rest
 		}
 	}
@@ -459,11 +459,33 @@ func (b *Banks) planPayment(ctx context.Context, p *Payment) (*bank.Order, error
 	}
 	o.Step = cmp.Or(p.Step, max(p.Amount/stepsOf, 1))
 	via, way, err := b.route(ctx, p.To, min(o.Step, p.Amount), 1)
+	if errors.Is(err, ErrNoRoute) {
+		return nil, cmp.Or(b.notEnough(ctx, p), err)
+	}
 	if err != nil {
 		return nil, err
 	}
 	o.Bank, o.Bankers = via.Bank, way.Bankers
 	return o, nil
+}
+
+// notEnough returns bank.ErrEmpty if there are banks with the payee, which together
+// have too little left, or none of which has enough.
+func (b *Banks) notEnough(ctx context.Context, p *Payment) error {
+	n, all, most := 0, wire.Msat(0), wire.Msat(0)
+	if err := b.Payers(ctx, func(s bank.Payer) error {
+		if s.Terms.Peer.Key == p.To && s.Spendable() == nil {
+			left := s.Left()
+			n, all, most = n+1, all+left, max(most, left)
+		}
+		return nil
+	}); err != nil || n == 0 {
+		return err
+	}
+	if n == 1 {
+		return fmt.Errorf("%w for %v: the bank with this payee has %v left", bank.ErrEmpty, p.Amount, all)
+	}
+	return fmt.Errorf("%w for %v: %d banks with this payee have %v left, the largest %v", bank.ErrEmpty, p.Amount, n, all, most)
 }
 
 // EndPayment ends a payment after the current step; ResumePayment resumes it.
