@@ -183,11 +183,21 @@ type BankOpen struct {
 	Funding []byte // serialised without witnesses
 	Vout    uint32
 	Sigs    RungSigs
+	// Coin proves that the payer owns the coin that the funding's first input
+	// spends, a P2TR output: it is a signature by its output key over
+	// BankCoinDigest. Zeros mean that there is none.
+	Coin Signature
+}
+
+// BankCoinDigest returns the digest by which the owner of a coin proves to a
+// payee that it can fund a bank: its tag keeps it apart from any transaction's.
+func BankCoinDigest(bank Hash, payee Key, coin, funding Outpoint) Hash {
+	return Tagged("bank-coin", bank[:], payee[:], coin.Bytes(), funding.Bytes())
 }
 
 // MaxSize implements Limited.
 func (*BankOpen) MaxSize() int {
-	return (*BankTerms)(nil).MaxSize() + MaxFunding + len(Signature{})*MaxRungs + 96
+	return (*BankTerms)(nil).MaxSize() + MaxFunding + len(Signature{})*(MaxRungs+1) + 98
 }
 
 // Check implements Limited.

@@ -198,6 +198,11 @@ func (c *Client) CancelBank(ctx context.Context, id string) (b Bank, err error) 
 	return b, c.call(ctx, "POST", bankPath(id, "/cancel"), nil, &b)
 }
 
+// BumpBank is POST /v1/banks/{id}/bump.
+func (c *Client) BumpBank(ctx context.Context, id string, fee Fee) (b Bank, err error) {
+	return b, c.call(ctx, "POST", bankPath(id, "/bump"), fee.in(url.Values{}), &b)
+}
+
 // PairBank is POST /v1/banks/{id}/pair. It returns the ID of the reverse bank.
 func (c *Client) PairBank(ctx context.Context, id string, value wire.Sat) (string, error) {
 	var v struct {

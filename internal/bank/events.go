@@ -72,6 +72,13 @@ type (
 	NotAccepted struct{ Why string }
 	// Cancelled says that the user cancels the bank, before anything is paid.
 	Cancelled struct{}
+	// Withdrawn says that a transaction that takes back the coins of the
+	// unconfirmed funding is on its way. If the funding confirms first, the bank is
+	// open after all.
+	Withdrawn struct{}
+	// Bumped says that the user wants a close or a refund that pays at least this
+	// rate.
+	Bumped struct{ Rate wire.SatPerKVB }
 	// Ordered says that the user pays this many more pennies.
 	Ordered struct{ Pennies uint32 }
 	// Assigned says that a step of a payment needs this much credit at the
@@ -207,6 +214,11 @@ type (
 		Banker  bool
 		Reserve wire.Sat
 	}
+	// Evicted says that others need the room of a bank without funding.
+	Evicted struct{}
+	// Lost says that the payer has acknowledgements of pennies that the payee does
+	// not hold: the payee's home is an old copy.
+	Lost struct{}
 	// CloseAsked says that the payer asks for a cooperative close.
 	CloseAsked struct {
 		Fee    wire.Sat
@@ -248,6 +260,10 @@ func (Connected) event()    {}
 func (Disconnected) event() {}
 func (Broadcasted) event()  {}
 func (Restored) event()     {}
+func (Lost) event()         {}
+func (Withdrawn) event()    {}
+func (Bumped) event()       {}
+func (Evicted) event()      {}
 func (Quoted) event()       {}
 func (NotQuoted) event()    {}
 func (CoinsLocked) event()  {}

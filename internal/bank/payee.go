@@ -45,7 +45,7 @@ type Payee struct {
 	Ours
 	Bank       ID
 	Key        wire.Secret // of Payee
-	ValidUntil wire.Height // if the funding is not confirmed by then, the bank is removed
+	ValidUntil wire.Height // after it, an unfunded bank takes no place: Late
 	Known      penny.Penny // the lowest penny that it holds; p_N at the start
 	Assigned   wire.Msat   // of the paid amount: forwarded, or received by payments
 	Stop       Stop
@@ -56,6 +56,8 @@ type Payee struct {
 	Alone      *contract.Sent // the rung close of this bank, perhaps with others
 	Solo       bool           // closed alone: written by older versions after a batch was refused
 	NextTry    wire.Height    // an uneconomic close is not tried before this height
+	Least      wire.SatPerKVB `cbor:",omitempty"` // the rate that the owner wants for a close; 0 leaves it to the estimate
+	Gone       bool           `cbor:",omitempty"` // it was never funded, and others need the room
 	FundingTx  []byte         // of earlier versions; the next block moves it to KeepFunding
 }
 
@@ -208,6 +210,23 @@ func (y Payee) Step(ev Event) (Payee, []Effect, error) {
 		if y.Spend == nil && y.Stop == NotStopped {
 			y.stop(StopRestored)
 			y.StopAt = ev.Height
+		}
+		return y, nil, nil
+	case Bumped:
+		if !y.Closable() || y.Stop == NotStopped {
+			return y, nil, fmt.Errorf("%w: it is %s, and no close of it is due", ErrTooEarly, y.State())
+		}
+		y.Least, y.NextTry = ev.Rate, 0
+		return y, []Effect{CloseDue{}}, nil
+	case Evicted:
+		if y.Funded {
+			return y, nil, fmt.Errorf("%w: it is funded", ErrWrongPhase)
+		}
+		y.Gone = true
+		return y, []Effect{DropPaper{}}, nil
+	case Lost:
+		if y.Spend == nil {
+			y.stop(StopRestored)
 		}
 		return y, nil, nil
 	case Connected:
@@ -432,9 +451,22 @@ func (y Payee) connected(ev Connected) (Payee, []Effect, error) {
 	return y, effects, nil
 }
 
+// lateDays is how long the terms of a bank are kept whose funding is late. They
+// are small, and without them its payer's money would be locked until T.
+const lateDays = 28
+
+// lapses returns the height after which an unfunded bank is removed.
+func (y *Payee) lapses() wire.Height {
+	return max(y.ValidUntil, min(y.ValidUntil+wire.Height(lateDays*y.Margins.BlocksPerDay), before(y.Expiry, y.Margins.Stop)))
+}
+
+// Late reports whether the bank's funding is late. Such a bank is kept, but it
+// takes no place of others.
+func (y *Payee) Late(tip wire.Height) bool { return !y.Funded && tip > y.ValidUntil }
+
 // Lapsed reports whether the bank was never funded and is too old to be
-// accepted.
-func (y *Payee) Lapsed() bool { return !y.Funded && y.Tip > y.ValidUntil }
+// accepted, or has made room for others.
+func (y *Payee) Lapsed() bool { return !y.Funded && (y.Gone || y.Tip > y.lapses()) }
 
 // State returns the displayed state.
 func (y *Payee) State() string {
@@ -467,7 +499,7 @@ func (y Payee) Interest() contract.Interest {
 		in.Wake = 1
 		in.Done = y.Tip >= y.Expiry+final // a reorg dropped it for good
 	case y.Confirmed == nil:
-		in.Wake = y.ValidUntil + 1
+		in.Wake = y.lapses() + 1
 	case y.Joined != nil && y.Alone == nil:
 		in.Wake = 1 // also without a rung: then only the cooperative close pays
 	case y.Closable() && y.Stop != NotStopped:

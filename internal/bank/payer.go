@@ -63,7 +63,12 @@ type Payer struct {
 	Refund   *contract.Sent
 	Solo     bool           // refunded alone: written by older versions after a batch was refused
 	Returned *contract.Fact // the spend of the change
-	NextTry  wire.Height    // an uneconomic refund is not tried before this height
+	// Withdrawn means that the user takes the coins of the funding back.
+	Withdrawn bool `cbor:",omitempty"`
+	// Least is the rate that the user wants for a refund; 0 leaves it to the
+	// estimate.
+	Least   wire.SatPerKVB `cbor:",omitempty"`
+	NextTry wire.Height    // an uneconomic refund is not tried before this height
 
 	FailedBy string // the name of the sentinel error: "funds", "fee", "refused", "rejected", "cancelled", "restored"
 	Failure  string
@@ -170,6 +175,18 @@ func (p Payer) Step(ev Event) (Payer, []Effect, error) {
 			return p, nil, fmt.Errorf("%w: its funding is signed and may have been sent", ErrTooEarly)
 		}
 		return p.fail("cancelled", ErrCancelled)
+	case Withdrawn:
+		if p.Phase < PayerPublishing || p.Confirmed != nil {
+			return p, nil, fmt.Errorf("%w: it is %s", ErrWrongPhase, p.State())
+		}
+		p.Withdrawn = true
+		return p, nil, nil
+	case Bumped:
+		if !p.Refundable() {
+			return p, nil, fmt.Errorf("%w: nothing of it can be refunded now", ErrTooEarly)
+		}
+		p.Least, p.NextTry = ev.Rate, 0
+		return p, []Effect{RefundDue{}}, nil
 	case Restored:
 		return p.restored()
 	case Ordered:
@@ -524,6 +541,9 @@ func (p Payer) connected(ev Connected) (Payer, []Effect, error) {
 	case p.Phase == PayerFunding && p.Waiting:
 		return p, []Effect{LockCoins{Amount: p.Terms.Value}}, nil
 	case p.Phase == PayerPublished && p.Confirmed == nil && p.Conflict.Depth(p.Tip) >= p.Margins.Final:
+		if p.Withdrawn {
+			return p.fail("cancelled", ErrCancelled)
+		}
 		return p.fail("rejected", fmt.Errorf("%w: its coins were spent otherwise", ErrRejected))
 	case p.Ready():
 		effects = append(effects, RefundDue{})

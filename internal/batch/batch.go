@@ -80,6 +80,8 @@ type Member struct {
 	// confirm, and only its rate and its address count; if it is also Low, only its
 	// address, and the member counts as in none.
 	In *contract.Sent
+	// Least is the least rate that its owner wants, up to half of its value, or 0.
+	Least wire.SatPerKVB
 	// Rival is an unconfirmed transaction through another leaf that also spends
 	// it, or nil. Its fee must be outbid; such a member is not batched.
 	Rival *contract.Sent
@@ -234,7 +236,12 @@ func (p *planner) live(g []Member, old *known) {
 		again.Members = append(again.Members, m.At)
 	}
 	slices.SortStableFunc(g, denser)
-	if old.sent.Height >= p.Tip || old.sent.Before != nil { // it is new, or nobody has answered yet
+	least := wire.SatPerKVB(0)
+	for i := range g {
+		least = max(least, g[i].Least)
+	}
+	asked := least > old.rate()                                       // its owner wants more than it pays
+	if !asked && old.sent.Height >= p.Tip || old.sent.Before != nil { // it is new, or nobody has answered yet
 		p.Txs = append(p.Txs, again)
 		return
 	}
@@ -250,7 +257,7 @@ func (p *planner) live(g []Member, old *known) {
 		// until the rate is worth it.
 		b := bid{outbid: old, within: true}
 		switch {
-		case slices.ContainsFunc(g, func(m Member) bool { return p.urgent(&m) }):
+		case asked, slices.ContainsFunc(g, func(m Member) bool { return p.urgent(&m) }):
 			b.within = false
 		case 2*old.rate() > p.estimate():
 			p.Txs = append(p.Txs, again)
@@ -320,17 +327,19 @@ func (p *planner) estimate() wire.SatPerKVB { return min(max(p.Estimate, p.Relay
 func (p *planner) fee(list []Member, b bid) (wire.Sat, error) {
 	var total wire.Sat
 	estimate := p.estimate()
-	wanted, urgent := estimate, false
+	wanted, urgent, own := estimate, false, wire.SatPerKVB(0)
 	for i := range list {
 		total += list[i].Value
 		wanted = max(wanted, p.risen(&list[i], estimate))
 		urgent = urgent || p.urgent(&list[i])
+		own = max(own, min(list[i].Least, MaxRate))
 	}
 	size := contract.VSize(weigh(list))
 	least, most := p.Relay.Fee(size), min(total-contract.Dust, MaxRate.Fee(size))
 	fee := estimate.Fee(size)
 	ceiling := min(max(fee, min((Multiple*estimate).Fee(size), total/Share, most)), MaxRate.Fee(size))
-	fee = min(max(fee, wanted.Fee(size)), ceiling)
+	ceiling = max(ceiling, min(own.Fee(size), total/Share, most))
+	fee = min(max(fee, wanted.Fee(size), own.Fee(size)), ceiling)
 	if b.floor != nil {
 		fee = min(max(fee, part(b.floor.sent.Fee, size, contract.VSize(b.floor.weight))), ceiling)
 	}

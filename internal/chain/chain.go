@@ -58,6 +58,10 @@ var (
 	// ErrSyncing means that the node is starting, or is far behind the network.
 	// Tip then returns it, so that no caller takes an old height for the tip.
 	ErrSyncing = errors.New("the Bitcoin node is still syncing")
+	// ErrBehind means that the node has known of headers without their blocks for
+	// long, though it says that it is synced. Only Health returns it, as a
+	// warning: the tip that the node has counts, so that deadlines are met.
+	ErrBehind = errors.New("the Bitcoin node does not get blocks whose headers it knows")
 	// ErrStalled means that the tip is much older than usual. Only Health
 	// returns it, as a warning: the node, or the network, may have stopped.
 	ErrStalled = errors.New("the Bitcoin node has seen no new block for long")
@@ -136,6 +140,16 @@ type Backend interface {
 	Watch(ctx context.Context) <-chan struct{}
 }
 
+// OutputReader is a Backend that can look up an output.
+type OutputReader interface {
+	// Output returns an output that is unspent in the chain and in the mempool,
+	// of a block or of the mempool itself, or ErrNoOutput.
+	Output(context.Context, wire.Outpoint) (*btcwire.TxOut, error)
+}
+
+// ErrNoOutput means that the node knows no such output, or that it is spent.
+var ErrNoOutput = errors.New("no such unspent output")
+
 // HeaderReader is a Backend that can return headers alone, even of blocks that
 // its node has pruned.
 type HeaderReader interface {
@@ -153,6 +167,6 @@ type Pruner interface {
 type HealthChecker interface {
 	// Health returns the most serious problem of the node, or nil. In this
 	// order: ErrUnavailable or ErrCredentials, ErrWrongNetwork, ErrSyncing,
-	// ErrPruned (a block that was requested is gone), ErrStalled.
+	// ErrPruned (a block that was requested is gone), ErrBehind, ErrStalled.
 	Health(context.Context) error
 }

@@ -47,6 +47,18 @@ func (s *Sent) Spends(tx Tx) bool {
 // Live reports whether s may still confirm.
 func (s *Sent) Live() bool { return s != nil && !s.Gone }
 
+// Rate returns the rate that s pays, or 0 if it is nil.
+func (s *Sent) Rate() wire.SatPerKVB {
+	if s == nil {
+		return 0
+	}
+	tx, err := ReadTx(s.Tx)
+	if err != nil {
+		return 0
+	}
+	return wire.SatPerKVB(int64(s.Fee) * 1000 / VSize(Weight(tx)))
+}
+
 // Lost returns s with Gone set.
 func (s *Sent) Lost() *Sent {
 	if s == nil || s.Gone {

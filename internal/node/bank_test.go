@@ -11,6 +11,7 @@ import (
 
 	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/contract"
+	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/node/banking"
 	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/penny"
@@ -407,4 +408,16 @@ func TestFundingWaitsForBackup(t *testing.T) {
 	if p := w.payer(from, id); p.State() != bank.StateOpen {
 		t.Errorf("%s: %s", p.State(), p.Failure)
 	}
+}
+
+// closeTogether has a payee close several banks in one step of its engine, so
+// that they share a transaction, whatever the scheduler does.
+func closeTogether(t *testing.T, h *home, ids ...bank.ID) {
+	t.Helper()
+	var list []engine.Delivery
+	for _, id := range ids {
+		list = append(list, engine.Delivery{Ref: payeeRef(id), Event: bank.CloseWanted{}})
+	}
+	_, err := h.node.Engine().TellAll(t.Context(), list)
+	must(t, err)
 }

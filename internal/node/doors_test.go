@@ -4,14 +4,17 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/node/banking"
@@ -365,5 +368,91 @@ func TestNotManyTimesMore(t *testing.T) {
 		if c.is == banking.ErrPenny && !strings.Contains(err.Error(), c.p.Ladder.Paid(1).String()) {
 			t.Errorf("%v does not name a penny's worth, %v", err, c.p.Ladder.Paid(1))
 		}
+	}
+}
+
+// TestOpensWhileOthersFlood: while four others offer banks that they never fund,
+// and garbage, an honest payer's banks are all accepted; and once the places are
+// full, who has most of them loses the oldest.
+func TestOpensWhileOthersFlood(t *testing.T) {
+	tier.NotShort(t)
+	w := emptyTown(t)
+	from, to := w.home("payer", nil), w.payee("payee", nil)
+	from.start()
+	w.mine(1)
+	const honest = 6
+	for range honest {
+		w.fund(from, 60_000)
+	}
+	y := service(to)
+	l := penny.Ladder{Value: 90_000, Rungs: 14, PerRung: 1}
+	offer := func() *wire.BankOpen {
+		var id bank.ID
+		var root wire.Secret
+		_, _ = rand.Read(id[:])
+		_, _ = rand.Read(root[:])
+		return w.offered(to, id, root, l, to.node.engine.Position().Height+300, false, nil)
+	}
+	// 160 peers of four networks take every place that is given without proof.
+	taken := 0
+	for i := range 160 {
+		from := p2p.Caller{Peer: peer.ID(fmt.Sprint("flood", i)), Network: fmt.Sprintf("10.0.%d.0/24", i%4)}
+		if err := y.Open(t.Context(), from, offer()); err == nil {
+			taken++
+		} else if refusal(err) != wire.Full {
+			t.Fatal(err)
+		}
+	}
+	waiting := func() (n int) {
+		must(t, to.node.Banks.Payees(t.Context(), func(p bank.Payee) error {
+			if !p.Funded && !p.Lapsed() {
+				n++
+			}
+			return nil
+		}))
+		return n
+	}
+	if n := waiting(); n != 128 || taken != 160 {
+		t.Errorf("%d offers were accepted, %d have a place", taken, n)
+	}
+	// A peer of another network that proves nothing gets a place too, and keeps it.
+	lone := offer()
+	must(t, y.Open(t.Context(), p2p.Caller{Peer: "lone", Network: "10.9.9.0/24"}, lone))
+	ctx, cancel := context.WithCancel(t.Context())
+	var flood sync.WaitGroup
+	for i := range 4 {
+		from := p2p.Caller{Peer: peer.ID(fmt.Sprint("four", i)), Network: fmt.Sprintf("10.1.%d.0/24", i)}
+		flood.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				o := offer()
+				if n%2 == 0 {
+					o.Sigs[0][5]++ // garbage
+				}
+				_ = y.Open(ctx, from, o)
+			}
+		})
+	}
+	var ids []bank.ID
+	for range honest {
+		id, err := from.node.Banks.OpenBank(t.Context(), banking.Terms{Peer: to.peer(), Value: 50_000, Rungs: 14, PerRung: 100, Blocks: 300, MaxFee: 10_000})
+		must(t, err)
+		ids = append(ids, id)
+		for end := time.Now().Add(time.Minute); w.payer(from, id).Phase < bank.PayerPublished; time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal("a bank is not opened")
+			}
+		}
+	}
+	cancel()
+	flood.Wait()
+	w.settle()
+	w.mine(3)
+	for _, id := range ids {
+		if p := w.payer(from, id); p.State() != bank.StateOpen {
+			t.Errorf("an honest payer's bank is %s: %s", p.State(), p.Failure)
+		}
+	}
+	if s := w.payeeOf(to, lone.Bank); s.Lapsed() {
+		t.Error("a lone peer's bank lost its place to those who flood")
 	}
 }

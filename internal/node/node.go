@@ -182,6 +182,9 @@ func (n *Node) open(ctx context.Context, cfg Config) (err error) {
 		n.engine.Register(m.Machine)
 	}
 	n.engine.Follow(n.Coins, n.Delivery)
+	if err := n.checkGeneration(ctx); err != nil {
+		return err
+	}
 	if err := n.restored(ctx); err != nil {
 		return err
 	}
@@ -261,6 +264,7 @@ func (n *Node) Start() {
 		}
 	})
 	n.running.Go(func() { n.Directory.Run(ctx) })
+	n.running.Go(func() { n.generations(ctx) })
 	n.running.Go(func() { n.Coins.Watch(ctx) })
 }
 
@@ -278,6 +282,9 @@ func (n *Node) Close() error {
 	err = errors.Join(err, n.calls.Close())
 	n.running.Wait()
 	err = errors.Join(err, n.err, n.Directory.Save(context.Background()))
+	if n.err == nil {
+		err = errors.Join(err, n.nextGeneration(context.Background()))
+	}
 	return errors.Join(err, n.store.Close())
 }
 

@@ -81,9 +81,7 @@ func TestBatchWithABadMember(t *testing.T) {
 	s.mu.Lock()
 	s.spent[contract.OutPoint(w.payeeOf(to, ids[2]).At)] = true
 	s.mu.Unlock()
-	for _, id := range ids {
-		must(t, to.node.Banks.CloseBank(t.Context(), payeeRef(id)))
-	}
+	closeTogether(t, to, ids...)
 	w.settle()
 	w.mine(2)
 	for i, id := range ids {
@@ -104,9 +102,7 @@ func TestBatchWithABadMember(t *testing.T) {
 // and when it confirms its banks are closed by it.
 func TestRefusedReplacement(t *testing.T) {
 	w, to, s, ids := closing(t, 2)
-	for _, id := range ids {
-		must(t, to.node.Banks.CloseBank(t.Context(), payeeRef(id)))
-	}
+	closeTogether(t, to, ids...)
 	w.settle()
 	first := w.payeeOf(to, ids[0]).Alone
 	s.mu.Lock()

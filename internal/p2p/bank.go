@@ -16,9 +16,10 @@ import (
 // The protocols of penny banks.
 const (
 	protoBankTerms protocol.ID = "/bitgram/bank-terms/1" // BankRequest → Reply, BankQuote
-	protoBankOpen  protocol.ID = "/bitgram/bank-open/1"  // BankOpen → Reply, Done
+	protoBankOpen  protocol.ID = "/bitgram/bank-open/2"  // BankOpen → Reply, Done
 	protoPennies   protocol.ID = "/bitgram/pennies/3"    // → Reply; PayerFrame …, PayeeFrame …
 	protoCloseAsk  protocol.ID = "/bitgram/bank-close/2" // BankHello → Reply, CloseOffer
+	protoLost      protocol.ID = "/bitgram/bank-lost/1"  // BankHello → Reply, Done
 	protoCloseSign protocol.ID = "/bitgram/bank-sign/2"  // BankHello, CloseSign → Reply, CloseDone
 	protoPair      protocol.ID = "/bitgram/bank-pair/2"  // BankHello, PairRequest → Reply, PairOpened
 	protoTransfer  protocol.ID = "/bitgram/transfer/2"   // BankHello, Transfer → Reply, TransferAck
@@ -36,6 +37,9 @@ type Banks interface {
 	Terms(ctx context.Context, req *wire.BankRequest) (*wire.BankQuote, error)
 	Open(ctx context.Context, from Caller, o *wire.BankOpen) error
 	Till(ctx context.Context, bank wire.Hash) (Till, error)
+	// Lost says that the payer has acknowledgements of pennies that the payee does
+	// not hold.
+	Lost(ctx context.Context, bank wire.Hash) error
 	OfferClose(ctx context.Context, bank wire.Hash) (*wire.CloseOffer, error)
 	SignClose(ctx context.Context, s *wire.CloseSign) (*wire.CloseDone, error)
 	Pair(ctx context.Context, r *wire.PairRequest) (*wire.PairOpened, error)
@@ -49,6 +53,11 @@ func (s *Host) handleBanks(b Banks) {
 	})
 	handle(s, protoBankOpen, func(ctx context.Context, st network.Stream, o *wire.BankOpen) (*wire.Done, error) {
 		return &wire.Done{}, b.Open(ctx, s.caller(st), o)
+	})
+	s.admit(b, protoLost, func(ctx context.Context, st network.Stream, bank wire.Hash) error {
+		ctx, cancel := context.WithTimeout(ctx, s.limit.Frame)
+		defer cancel()
+		return s.reply(st, &wire.Done{}, b.Lost(ctx, bank))
 	})
 	s.admit(b, protoCloseAsk, func(ctx context.Context, st network.Stream, bank wire.Hash) error {
 		ctx, cancel := context.WithTimeout(ctx, s.limit.Frame)
@@ -223,6 +232,11 @@ func (s *Host) askAs(ctx context.Context, to wire.Peer, as *Payer, id protocol.I
 		}
 		return answer(st, a)
 	})
+}
+
+// Lost tells a payee that it has acknowledged pennies that it does not hold.
+func (s *Host) Lost(ctx context.Context, to wire.Peer, as *Payer) error {
+	return s.askAs(ctx, to, as, protoLost, nil, &wire.Done{}, 0)
 }
 
 // AskClose asks a payee for a cooperative close.

@@ -29,7 +29,7 @@ type base struct {
 }
 
 // maxBases is the maximum number of states that the writer remembers to
-// compare patches with. Beyond it, it starts anew from the database.
+// compare patches with. Beyond it, it starts again from the database.
 const maxBases = 1 << 14
 
 // patched is a patch that is not written yet.

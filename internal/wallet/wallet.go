@@ -16,6 +16,7 @@ import (
 	"slices"
 
 	"github.com/btcsuite/btcd/address/v2"
+	"github.com/btcsuite/btcd/btcec/v2/schnorr"
 	"github.com/btcsuite/btcd/chaincfg/v2"
 	"github.com/btcsuite/btcd/txscript/v2"
 	btcwire "github.com/btcsuite/btcd/wire/v2"
@@ -919,6 +920,32 @@ func (w *Wallet) sign(tx Tx, t *btcwire.MsgTx, s Sent) error {
 	return put(tx, bucketSent, txid[:], s)
 }
 
+// Prove signs a digest with the output key of a coin of this wallet, confirmed or
+// change: this proves to others that the wallet can spend it. The digest must not
+// be a transaction's. It returns ErrUnknownTx if the wallet does not have the coin.
+func (w *Wallet) Prove(tx Tx, at wire.Outpoint, digest wire.Hash) (sig wire.Signature, err error) {
+	var c coin
+	ok, err := get(tx, bucketCoin, at.Bytes(), &c)
+	if err == nil && !ok {
+		ok, err = get(tx, bucketChange, at.Bytes(), &c)
+	}
+	if err != nil {
+		return sig, err
+	}
+	if !ok {
+		return sig, fmt.Errorf("%w: %v", ErrUnknownTx, at)
+	}
+	key, err := w.acct.key(c.Path)
+	if err != nil {
+		return sig, err
+	}
+	s, err := schnorr.Sign(txscript.TweakTaprootPrivKey(*key, nil), digest[:])
+	if err != nil {
+		return sig, err
+	}
+	return wire.Signature(s.Serialize()), nil
+}
+
 // Forget frees the coins of a transaction that the network refused. If it was
 // to replace another, they are pending in that one again.
 func (w *Wallet) Forget(tx Tx, txid wire.Hash) error {
@@ -1091,6 +1118,69 @@ func (w *Wallet) Bump(tx Tx, txid wire.Hash, rate, increment wire.SatPerKVB) (*b
 		return nil, fmt.Errorf("%w: a reorg dropped the transaction that it spends", ErrNotBumpable)
 	}
 	return t, err
+}
+
+// Cancel replaces an unconfirmed transaction of the wallet, also a fixed one, by
+// one that pays all its inputs back to the wallet, at rate, and at least increment
+// more than before, as nodes require of a replacement (BIP125). If the other
+// confirms first, nothing is cancelled.
+func (w *Wallet) Cancel(tx Tx, txid wire.Hash, rate, increment wire.SatPerKVB) (*btcwire.MsgTx, error) {
+	s, t, err := w.sent(tx, txid)
+	if err != nil {
+		return nil, err
+	}
+	if s == nil {
+		return nil, ErrUnknownTx
+	}
+	if raw, err := tx.Get(bucketHistory, txid[:]); err != nil {
+		return nil, err
+	} else if raw != nil {
+		return nil, fmt.Errorf("%w: it is confirmed", ErrNotBumpable)
+	}
+	if ok, err := w.current(tx, t, txid); err != nil {
+		return nil, err
+	} else if !ok {
+		return nil, fmt.Errorf("%w: it has been replaced already", ErrNotBumpable)
+	}
+	if ok, err := w.spentChange(tx, s, txid); err != nil {
+		return nil, err
+	} else if ok {
+		return nil, fmt.Errorf("%w: another of your transactions spends its change", ErrNotBumpable)
+	}
+	if ok, err := w.possible(tx, s, t, txid); err != nil {
+		return nil, err
+	} else if !ok {
+		return nil, fmt.Errorf("%w: another transaction spent its coins", ErrNotBumpable)
+	}
+	total := s.Fee
+	for _, o := range t.TxOut {
+		total += wire.Sat(o.Value)
+	}
+	size := contract.VSize(contract.TxOverheadWeight + int64(len(t.TxIn))*contract.KeySpendInputWeight + contract.P2TROutputWeight)
+	old := wire.SatPerKVB((int64(s.Fee)*1000 + vsize(t) - 1) / vsize(t))
+	fee := max(max(rate, old+1).Fee(size), s.Fee+increment.Fee(size))
+	if total-fee < contract.Dust {
+		return nil, fmt.Errorf("%w: its coins are not worth %v", ErrNotBumpable, fee)
+	}
+	script, err := w.PeekScript(tx, Internal)
+	if err != nil {
+		return nil, err
+	}
+	back := btcwire.NewMsgTx(contract.TxVersion)
+	for _, in := range t.TxIn {
+		back.AddTxIn(&btcwire.TxIn{PreviousOutPoint: in.PreviousOutPoint, Sequence: contract.Sequence})
+	}
+	back.AddTxOut(btcwire.NewTxOut(int64(total-fee), script))
+	if s.Change >= 0 {
+		if err := tx.Delete(bucketChange, wire.Outpoint{Txid: txid, Vout: uint32(s.Change)}.Bytes()); err != nil {
+			return nil, err
+		}
+	}
+	err = w.sign(tx, back, Sent{Replaces: txid})
+	if errors.Is(err, ErrUnknownTx) {
+		return nil, fmt.Errorf("%w: a reorg dropped the transaction that it spends", ErrNotBumpable)
+	}
+	return back, err
 }
 
 // child spends the change of a transaction that must not be replaced, so that

@@ -18,6 +18,7 @@ import (
 	"github.com/bitgram/bitgram/internal/node"
 	"github.com/bitgram/bitgram/internal/node/banking"
 	"github.com/bitgram/bitgram/internal/p2p"
+	"github.com/bitgram/bitgram/internal/wallet"
 	"github.com/bitgram/bitgram/penny"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -60,6 +61,9 @@ func (s *Server) showPayer(p *bank.Payer, rate wire.SatPerKVB) api.Bank {
 	}
 	if v.Why == "" {
 		v.Why = p.PayeeWhy
+	}
+	if v.Why == "" && p.Withdrawn && p.Confirmed == nil {
+		v.Why = "it is cancelled once the transaction that takes its coins back confirms"
 	}
 	return v
 }
@@ -337,7 +341,7 @@ func (s *Server) bankRoutes(to huma.API) {
 		v, _, err = s.bankNow(ctx, n, v.ID)
 		return v, err
 	})
-	on(s, to, "POST", "/banks/{id}/cancel", "Take a bank back before it is funded", func(ctx context.Context, n *node.Node, in *BankByID) (api.Bank, error) {
+	on(s, to, "POST", "/banks/{id}/cancel", "Take a bank back before its funding is confirmed", func(ctx context.Context, n *node.Node, in *BankByID) (api.Bank, error) {
 		p, err := s.payerOf(ctx, n, in.ID)
 		if err != nil {
 			return api.Bank{}, err
@@ -346,6 +350,21 @@ func (s *Server) bankRoutes(to huma.API) {
 			return api.Bank{}, err
 		}
 		v, _, err := s.bankNow(ctx, n, p.Bank.String())
+		return v, err
+	})
+	on(s, to, "POST", "/banks/{id}/bump", "Raise the fee of a bank's unconfirmed funding, close or refund", func(ctx context.Context, n *node.Node, in *struct {
+		BankByID
+		Rate int64 `query:"rate_sat_per_kvb" minimum:"0" maximum:"10000000" doc:"fee rate; 0 for twice the rate of before, and at least the node's estimate"`
+		Max  int64 `query:"max_fee_sat" minimum:"0" doc:"maximum fee of a child of the funding, and permission to pay it; 0 for the default ceiling"`
+	}) (api.Bank, error) {
+		v, state, err := s.bankNow(ctx, n, in.ID)
+		if err != nil {
+			return v, err
+		}
+		if err := n.Banks.BumpBank(ctx, banking.RefOf(state), wallet.Fee{Rate: wire.SatPerKVB(in.Rate), Max: wire.Sat(in.Max)}); err != nil {
+			return v, err
+		}
+		v, _, err = s.bankNow(ctx, n, v.ID)
 		return v, err
 	})
 	on(s, to, "POST", "/banks/{id}/pair", "Ask the payee to open a reverse bank", func(ctx context.Context, n *node.Node, in *struct {

@@ -71,6 +71,7 @@ var codes = []struct {
 	{chain.ErrWrongNetwork, api.CodeWrongNetwork},
 	{chain.ErrPruned, api.CodePruned},
 	{chain.ErrSyncing, api.CodeSyncing},
+	{chain.ErrBehind, api.CodeSyncing},
 	{chain.ErrUnavailable, api.CodeNoChain},
 	{wallet.ErrNoFunds, api.CodeFunds},
 	{wallet.ErrAddress, api.CodeBitcoinAddress},

@@ -64,6 +64,12 @@ const (
 	// while the node counts as synced, because those blocks are about to
 	// arrive.
 	ahead = 2
+	// behindWait and regtestBehindWait are how long such a node counts as
+	// syncing without coming closer to its headers, and maxBehind is that number
+	// of times in all. After that its tip counts: a block that never comes must
+	// not keep claims back until their deadlines have passed.
+	behindWait, regtestBehindWait = 10 * time.Minute, time.Minute
+	maxBehind                     = 6
 	// maxTipAge is Bitcoin Core's own limit for initialblockdownload, for nodes
 	// that do not report it.
 	maxTipAge = 24 * time.Hour
@@ -88,8 +94,9 @@ type Client struct {
 	zmq      string
 	poll     time.Duration
 	log      *slog.Logger
-	verified atomic.Bool  // the genesis block was verified since the last failure
-	pruned   atomic.Int64 // height of the last requested block that was pruned; -1: none
+	patience time.Duration // behindWait
+	verified atomic.Bool   // the genesis block was verified since the last failure
+	pruned   atomic.Int64  // height of the last requested block that was pruned; -1: none
 
 	life context.Context // ends with Close
 	end  context.CancelFunc
@@ -101,6 +108,8 @@ type Client struct {
 	following bool
 	closed    bool
 	running   sync.WaitGroup
+	lag       lag
+	rate      wire.SatPerKVB // the last estimate; 0: none
 }
 
 var (
@@ -129,6 +138,9 @@ func New(cfg Config) (*Client, error) {
 		if c.regtest {
 			c.poll = regtestPoll
 		}
+	}
+	if c.patience = behindWait; c.regtest {
+		c.patience = regtestBehindWait
 	}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
@@ -253,9 +265,44 @@ type header struct {
 	Time   int64 // Unix seconds
 }
 
+// lag is how long the node has been missing blocks whose headers it knows.
+type lag struct {
+	first, since time.Time // when it began, and when the node last came closer
+	least        int64     // fewest blocks that were missing
+	told         bool
+}
+
+// lags records how many blocks are missing. It returns whether the node may
+// still be waited for, and how long it has been so.
+func (c *Client) lags(missing int64) (wait bool, since time.Duration) {
+	now := time.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if missing <= ahead {
+		c.lag = lag{}
+		return false, 0
+	}
+	l := &c.lag
+	if l.first.IsZero() {
+		*l = lag{first: now, since: now, least: missing}
+	}
+	if missing < l.least {
+		l.least, l.since = missing, now
+	}
+	since = now.Sub(l.first)
+	if now.Sub(l.since) < c.patience && since < maxBehind*c.patience {
+		return true, since
+	}
+	if !l.told {
+		l.told = true
+		c.log.Warn("the Bitcoin node does not get blocks whose headers it knows; its last block counts as the tip", "missing", missing, "for", since.Truncate(time.Second))
+	}
+	return false, since
+}
+
 // behind returns ErrSyncing if the node is syncing.
 func (c *Client) behind(ctx context.Context, i chainInfo) error {
-	if i.Headers > i.Blocks+ahead {
+	if wait, _ := c.lags(i.Headers - i.Blocks); wait {
 		return fmt.Errorf("%w: block %d of %d", chain.ErrSyncing, i.Blocks, i.Headers)
 	}
 	if c.regtest {
@@ -300,6 +347,10 @@ func (c *Client) Health(ctx context.Context) error {
 	}
 	if h := c.pruned.Load(); h >= 0 && i.Pruned && (i.PruneHeight == nil || *i.PruneHeight > h) {
 		return fmt.Errorf("%w: block %d, which is needed", chain.ErrPruned, h)
+	}
+	if missing := i.Headers - i.Blocks; missing > ahead {
+		_, since := c.lags(missing)
+		return fmt.Errorf("%w: block %d of %d, for %v", chain.ErrBehind, i.Blocks, i.Headers, since.Truncate(time.Second))
 	}
 	if c.regtest {
 		return nil
@@ -408,6 +459,30 @@ func (c *Client) Header(ctx context.Context, at chainhash.Hash) (*btcwire.BlockH
 		return nil, nonsense(method, "not the header of %v", at)
 	}
 	return &b, nil
+}
+
+// Output implements chain.OutputReader.
+func (c *Client) Output(ctx context.Context, at wire.Outpoint) (*btcwire.TxOut, error) {
+	const method = "gettxout"
+	var out *struct {
+		Value        float64
+		ScriptPubKey struct{ Hex string }
+	}
+	if err := c.ask(ctx, &out, method, chainhash.Hash(at.Txid).String(), at.Vout, true); err != nil {
+		return nil, err
+	}
+	if out == nil {
+		return nil, chain.ErrNoOutput
+	}
+	script, err := hex.DecodeString(out.ScriptPubKey.Hex)
+	if err != nil {
+		return nil, nonsense(method, "%v", err)
+	}
+	value, err := btcutil.NewAmount(out.Value)
+	if err != nil {
+		return nil, nonsense(method, "%v", err)
+	}
+	return btcwire.NewTxOut(int64(value), script), nil
 }
 
 // First implements chain.Pruner. btcd does not report its first block.
@@ -538,11 +613,36 @@ func rate(btc *float64) (r wire.SatPerKVB, ok bool) {
 
 // FeeRate implements chain.Backend. It returns the node's estimate or, if there
 // is none, as on regtest, the relay minimum. It is at least minRate, because a
-// node that accepts less may be alone with the transaction.
+// node that accepts less may be alone with the transaction. If the node does not
+// answer in time, the last estimate counts: blocks must be followed without one.
 func (c *Client) FeeRate(ctx context.Context, target int) (wire.SatPerKVB, error) {
+	rate, err := c.estimate(ctx, target)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err == nil {
+		c.rate = rate
+	} else if last := max(c.rate, rate); last > 0 && ctx.Err() == nil && errors.Is(err, chain.ErrUnavailable) {
+		c.log.Warn("the Bitcoin node gives no fee rate; the last one counts", "err", err, "sat_per_kvb", int64(last))
+		return last, nil
+	}
+	return rate, err
+}
+
+// estimate asks for a rate. If only the estimate fails, it returns the error with
+// the relay minimum.
+
+func (c *Client) estimate(ctx context.Context, target int) (wire.SatPerKVB, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, feeTimeout, errSlow)
+	defer cancel()
+	slow := func(err error) error {
+		if context.Cause(ctx) == errSlow {
+			return fmt.Errorf("%w: %v: no answer within %v", chain.ErrUnavailable, err, feeTimeout)
+		}
+		return err
+	}
 	fees, err := c.Fees(ctx)
 	if err != nil {
-		return 0, err
+		return 0, slow(err)
 	}
 	least := max(minRate, fees.Least())
 	if c.regtest {
@@ -555,13 +655,18 @@ func (c *Client) FeeRate(ctx context.Context, target int) (wire.SatPerKVB, error
 		err = c.ask(ctx, &smart.FeeRate, "estimatefee", target)
 	}
 	if err != nil && !errors.As(err, &node) {
-		return 0, err
+		return least, slow(err)
 	}
 	if r, ok := rate(smart.FeeRate); ok {
 		return max(r, least), nil
 	}
 	return least, nil
 }
+
+// feeTimeout limits the calls for a fee rate.
+const feeTimeout = 10 * time.Second
+
+var errSlow = errors.New("the node is slow")
 
 // Fees implements chain.Backend. Nodes state their policy in different answers:
 // all of it in getmempoolinfo (Bitcoin Core since v24), some of it in

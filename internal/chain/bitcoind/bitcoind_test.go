@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -359,6 +360,93 @@ func TestSyncing(t *testing.T) {
 		}
 		wantEach(t, newClient(t, Config{URL: p.URL}), chain.ErrSyncing)
 	})
+}
+
+// TestHeadersAhead: a node that never gets the blocks of some headers counts as
+// syncing for a while. Then its tip counts, with a warning, so that deadlines are
+// met; a node that comes closer is waited for.
+func TestHeadersAhead(t *testing.T) {
+	p := startProxy(t)
+	mine(t, p.node, 3)
+	c := newClient(t, Config{URL: p.URL})
+	const info = "getblockchaininfo"
+	ahead := func(n int64) { p.fields(info, map[string]any{"headers": 3 + n}) }
+	tip := func(want error) {
+		t.Helper()
+		_, err := c.Tip(t.Context())
+		conform.WantErr(t, err, want)
+	}
+	c.patience = time.Hour
+	ahead(100)
+	tip(chain.ErrSyncing)
+	// Waited for, in turn: since it last came closer, and in all.
+	c.mu.Lock()
+	c.lag.first = c.lag.first.Add(-2 * time.Hour)
+	c.lag.since = c.lag.first
+	c.mu.Unlock()
+	ahead(99)
+	tip(chain.ErrSyncing)
+	conform.WantErr(t, c.Health(t.Context()), chain.ErrSyncing)
+	c.mu.Lock()
+	c.lag.since = c.lag.since.Add(-time.Hour)
+	c.mu.Unlock()
+	tip(nil)
+	conform.WantErr(t, c.Health(t.Context()), chain.ErrBehind)
+	ahead(98)
+	tip(chain.ErrSyncing)
+	c.mu.Lock()
+	c.lag.first = c.lag.first.Add(-maxBehind * time.Hour)
+	c.mu.Unlock()
+	ahead(97)
+	tip(nil) // it comes closer too slowly
+	conform.WantErr(t, c.Health(t.Context()), chain.ErrBehind)
+	ahead(0)
+	tip(nil)
+	conform.Must(t, c.Health(t.Context()))
+	ahead(100)
+	tip(chain.ErrSyncing)
+}
+
+// TestNoEstimate: a node that gives no fee rate any more does not stop the chain.
+func TestNoEstimate(t *testing.T) {
+	p := startProxy(t)
+	p.pretend(&chaincfg.SigNetParams)
+	c := newClient(t, Config{URL: p.URL, Network: wire.Signet})
+	rate := func(want wire.SatPerKVB) {
+		t.Helper()
+		if got, err := c.FeeRate(t.Context(), 6); err != nil || got != want {
+			t.Errorf("%d, %v, want %d", got, err, want)
+		}
+	}
+	answer := func(v any) {
+		p.set("estimatesmartfee", func([]json.RawMessage, json.RawMessage) (any, *Error) { return v, nil })
+	}
+	answer("nonsense")
+	rate(1000)
+	answer(map[string]any{"feerate": 0.0001})
+	rate(10_000)
+	answer("nonsense")
+	rate(10_000)
+	p.set("getmempoolinfo", func([]json.RawMessage, json.RawMessage) (any, *Error) { return "nonsense", nil })
+	rate(10_000)
+}
+
+// TestBusy: a request that the node is too busy to take is made again.
+func TestBusy(t *testing.T) {
+	var busy atomic.Int64
+	busy.Store(3)
+	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if busy.Add(-1) >= 0 {
+			http.Error(w, "Work queue depth exceeded", http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = w.Write([]byte(`{"result": 1, "error": null}`))
+	})
+	var n int
+	conform.Must(t, c.call(t.Context(), &n, "getblockcount"))
+	if n != 1 || busy.Load() != -1 {
+		t.Errorf("%d after %d requests", n, 3-busy.Load())
+	}
 }
 
 func TestPruned(t *testing.T) {

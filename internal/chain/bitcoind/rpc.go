@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -37,6 +38,9 @@ const (
 	// idleTimeout is below the 30 s after which Bitcoin Core closes a
 	// connection.
 	idleTimeout = 20 * time.Second
+	// busyFirst and busyLast are the first and the last pause before a request is
+	// made again that the node is too busy to take.
+	busyFirst, busyLast = 50 * time.Millisecond, 2 * time.Second
 	// maxConns is well below btcd's limit of 10 clients.
 	maxConns = 4
 )
@@ -130,6 +134,13 @@ func (r *rpc) call(ctx context.Context, result any, method string, params []any)
 	}
 	user, password := r.credentials()
 	status, raw, err := r.post(ctx, body, user, password)
+	for wait := busyFirst; err == nil && busy(status, raw) && wait <= busyLast; wait *= 2 {
+		select {
+		case <-time.After(wait/2 + rand.N(wait/2)):
+		case <-ctx.Done():
+		}
+		status, raw, err = r.post(ctx, body, user, password)
+	}
 	if err == nil && status == http.StatusUnauthorized && r.readCookie() {
 		user, password = r.credentials()
 		status, raw, err = r.post(ctx, body, user, password)
@@ -169,6 +180,11 @@ func (r *rpc) call(ctx context.Context, result any, method string, params []any)
 		return fmt.Errorf("%w: %s: %s: %w", chain.ErrUnavailable, r.url, method, err)
 	}
 	return nil
+}
+
+// busy reports whether the node's queue of requests is full (-rpcworkqueue).
+func busy(status int, raw []byte) bool {
+	return status == http.StatusServiceUnavailable && len(raw) <= maxText && bytes.Contains(bytes.ToLower(raw), []byte("work queue"))
 }
 
 func (r *rpc) post(ctx context.Context, body []byte, user, password string) (status int, raw []byte, err error) {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"math/big"
 	"slices"
 	"strings"
@@ -30,6 +31,7 @@ import (
 // constant.
 type Node interface {
 	chain.Backend
+	chain.OutputReader
 	// Mempool lists the unconfirmed transactions.
 	Mempool() []*btcwire.MsgTx
 	// TestAccept returns what Broadcast would return, without broadcasting.
@@ -70,6 +72,7 @@ var methods = map[string]method{
 	"getmempoolinfo":      {"", 0, (*Server).getMempoolInfo},
 	"getnetworkinfo":      {"", 0, (*Server).getNetworkInfo},
 	"getrawmempool":       {"verbose", 0, (*Server).getRawMempool},
+	"gettxout":            {"txid n include_mempool", 2, (*Server).getTxOut},
 	"getzmqnotifications": {"", 0, (*Server).getZMQNotifications},
 	"sendrawtransaction":  {"hexstring maxfeerate maxburnamount", 1, (*Server).sendRawTransaction},
 	"testmempoolaccept":   {"rawtxs maxfeerate", 1, (*Server).testMempoolAccept},
@@ -488,6 +491,39 @@ func (s *Server) getMempoolInfo(ctx context.Context, _ []json.RawMessage) (any, 
 		MinRelayTxFee       btc   `json:"minrelaytxfee"`
 		IncrementalRelayFee btc   `json:"incrementalrelayfee"`
 	}{true, len(txs), size, btc(fees.Least()), btc(fees.Relay), btc(fees.Increment)}, nil
+}
+
+// getTxOut returns an unspent output, or null. It always includes the mempool.
+func (s *Server) getTxOut(ctx context.Context, args []json.RawMessage) (any, error) {
+	text, err := arg(args, 0, "")
+	if err != nil {
+		return nil, err
+	}
+	txid, err := chainhash.NewHashFromStr(text)
+	if err != nil {
+		return nil, fail(codeParameter, "txid must be of length 64 and hexadecimal")
+	}
+	n, err := arg(args, 1, int64(0))
+	if err != nil {
+		return nil, err
+	}
+	if n < 0 || n > math.MaxUint32 {
+		return nil, fail(codeParameter, "n is out of range")
+	}
+	out, err := s.node.Output(ctx, wire.Outpoint{Txid: wire.Hash(*txid), Vout: uint32(n)})
+	if errors.Is(err, chain.ErrNoOutput) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	type script struct {
+		Hex string `json:"hex"`
+	}
+	return struct {
+		Value        btc    `json:"value"`
+		ScriptPubKey script `json:"scriptPubKey"`
+	}{btc(out.Value), script{hex.EncodeToString(out.PkScript)}}, nil
 }
 
 func (s *Server) getNetworkInfo(ctx context.Context, _ []json.RawMessage) (any, error) {

@@ -429,6 +429,27 @@ func (c *Chain) accept(tx *btcwire.MsgTx) error {
 	return refusal(err)
 }
 
+// Output implements chain.OutputReader.
+func (c *Chain) Output(ctx context.Context, at wire.Outpoint) (*btcwire.TxOut, error) {
+	if err := c.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer c.mu.Unlock()
+	op := btcwire.OutPoint{Hash: chainhash.Hash(at.Txid), Index: at.Vout}
+	if c.pool.CheckSpend(op) != nil {
+		return nil, chain.ErrNoOutput
+	}
+	if e, err := c.bc.FetchUtxoEntry(op); err != nil {
+		return nil, err
+	} else if e != nil && !e.IsSpent() {
+		return btcwire.NewTxOut(e.Amount(), e.PkScript()), nil
+	}
+	if t, err := c.pool.FetchTransaction(&op.Hash); err == nil && int(at.Vout) < len(t.MsgTx().TxOut) {
+		return t.MsgTx().TxOut[at.Vout], nil
+	}
+	return nil, chain.ErrNoOutput
+}
+
 // confirmed reports whether the chain has an unspent output of tx.
 func (c *Chain) confirmed(tx *btcwire.MsgTx) bool {
 	hash := tx.TxHash()

@@ -12,9 +12,11 @@ import (
 	"time"
 
 	"github.com/bitgram/bitgram/internal/bank"
+	"github.com/bitgram/bitgram/internal/batch"
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/p2p"
+	"github.com/bitgram/bitgram/internal/wallet"
 	"github.com/bitgram/bitgram/penny"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -404,7 +406,7 @@ func (b *Banks) stream(ctx context.Context, id bank.ID, opt Streaming) (bank.Pay
 	err = untilConfirmed(ctx, func() error { return b.streamOnce(ctx, &p, u, &count, opt) })
 	var refused *p2p.Refused
 	why := ""
-	if errors.As(err, &refused) && (refused.Code == wire.Closed || refused.Code == wire.Spent) {
+	if errors.As(err, &refused) && (refused.Code == wire.Closed || refused.Code == wire.Spent || refused.Code == wire.Unknown && p.Acked == 0) {
 		why = cmp.Or(refused.Text, refused.Code.String())
 	}
 	if err != nil && why == "" && count == p.Acked {
@@ -436,8 +438,20 @@ func untilConfirmed(ctx context.Context, f func() error) error {
 	}
 }
 
+// errTold means that the payee learnt that its home is an old copy. On the next
+// stream it takes the pennies that it had.
+var errTold = errors.New("the payee holds fewer pennies than it has acknowledged")
+
 // streamOnce opens a stream and sends what was ordered on it.
 func (b *Banks) streamOnce(ctx context.Context, p *bank.Payer, u *penny.Purse, count *uint32, opt Streaming) error {
+	err := b.streamOn(ctx, p, u, count, opt)
+	if errors.Is(err, errTold) {
+		err = b.streamOn(ctx, p, u, count, opt)
+	}
+	return err
+}
+
+func (b *Banks) streamOn(ctx context.Context, p *bank.Payer, u *penny.Purse, count *uint32, opt Streaming) error {
 	return b.cfg.Calls.Pennies(ctx, p.Terms.Peer, b.as(p), func(s *p2p.PennyStream) error {
 		held, err := countOf(p, u, s.State.Known)
 		if err != nil {
@@ -450,8 +464,15 @@ func (b *Banks) streamOnce(ctx context.Context, p *bank.Payer, u *penny.Purse, c
 		}
 		*count = held
 		if held < p.Acked {
-			// The payee was restored from a backup. The pennies that it had are
-			// its own, though it may give nothing for them any more.
+			// The payee's home is an old copy. The pennies that it had are its
+			// own, though it must give nothing for them any more, because it may
+			// have given it before. So it is told before it sees them.
+			if s.State.Code == wire.OK {
+				if err := b.cfg.Calls.Lost(ctx, p.Terms.Peer, b.as(p)); err != nil {
+					return err
+				}
+				return errTold
+			}
 			if err := showAgain(s, p, u); err != nil {
 				return err
 			}
@@ -549,10 +570,55 @@ func (b *Banks) CloseBank(ctx context.Context, ref engine.Ref) error {
 	return err
 }
 
-// CancelBank cancels a bank before anything is paid. It returns
-// bank.ErrTooEarly otherwise.
+// CancelBank cancels a bank before its funding is confirmed. A funding that was
+// published is replaced by a transaction that takes its coins back; if the funding
+// confirms first, the bank is open after all. It returns bank.ErrTooEarly if the
+// funding is being published, and bank.ErrNotOpen if it is confirmed.
 func (b *Banks) CancelBank(ctx context.Context, id bank.ID) error {
-	_, err := b.cfg.Engine.Tell(ctx, payerRef(id), bank.Cancelled{})
+	p, err := b.payer(ctx, id)
+	if err != nil {
+		return err
+	}
+	switch {
+	case p.Phase != bank.PayerPublished:
+		_, err = b.cfg.Engine.Tell(ctx, payerRef(id), bank.Cancelled{})
+		return err
+	case p.Confirmed != nil || p.Spend != nil:
+		return fmt.Errorf("%w: its funding is confirmed; 'bank close' takes back what is not paid", bank.ErrNotOpen)
+	}
+	if _, err := b.cfg.Coins.Cancel(ctx, p.At.Txid, wallet.Fee{}); err != nil {
+		return err
+	}
+	_, err = b.cfg.Engine.Tell(context.WithoutCancel(ctx), payerRef(id), bank.Withdrawn{})
+	return err
+}
+
+// BumpBank raises the fee of a bank's unconfirmed transaction: of a funding with a
+// child that spends its change, of a close or refund by replacing it, with the
+// other banks in it. Without a rate it pays twice as much as before, and at least
+// the estimate. It returns bank.ErrTooEarly if there is nothing to bump.
+func (b *Banks) BumpBank(ctx context.Context, ref engine.Ref, fee wallet.Fee) error {
+	state, err := b.cfg.Engine.State(ctx, ref)
+	if err != nil {
+		return err
+	}
+	var sent *contract.Sent
+	switch s := state.(type) {
+	case bank.Payer:
+		if s.Phase == bank.PayerPublished && s.Confirmed == nil && s.Spend == nil {
+			_, err := b.cfg.Coins.Bump(ctx, s.At.Txid, fee)
+			return err
+		}
+		sent = s.Refund
+	case bank.Payee:
+		if sent = s.Alone; !sent.Live() && s.Joined != nil {
+			sent = s.Joined
+		}
+	}
+	if fee.Rate == 0 {
+		fee.Rate = max(2*sent.Rate(), b.cfg.Engine.FeeRate())
+	}
+	_, err = b.cfg.Engine.Tell(ctx, ref, bank.Bumped{Rate: min(fee.Rate, batch.MaxRate)})
 	return err
 }
 

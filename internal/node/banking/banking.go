@@ -46,8 +46,11 @@ type Coins interface {
 	Unlock(engine.Tx, engine.Ref) error
 	Wake(engine.Kind, engine.Event)
 	NextWaiting(engine.Tx) ([]engine.Delivery, error)
+	Prove(ctx context.Context, at wire.Outpoint, digest wire.Hash) (wire.Signature, error)
 	Fund(ctx context.Context, ref engine.Ref, tx, use []byte, until wire.Height) (why string, err error)
 	Broadcast(context.Context, *btcwire.MsgTx) (why string, tooLow bool, err error)
+	Bump(ctx context.Context, txid wire.Hash, fee wallet.Fee) (*btcwire.MsgTx, error)
+	Cancel(ctx context.Context, txid wire.Hash, fee wallet.Fee) (*btcwire.MsgTx, error)
 	// Ready refuses a peer while the chain is being caught up with; Synced waits
 	// longer, for the user.
 	Ready(context.Context) error
@@ -65,6 +68,7 @@ type Caller interface {
 	OpenBank(ctx context.Context, to wire.Peer, o *wire.BankOpen) error
 	BankState(ctx context.Context, to wire.Peer, as *p2p.Payer) (wire.BankState, error)
 	Pennies(ctx context.Context, to wire.Peer, as *p2p.Payer, f func(*p2p.PennyStream) error) error
+	Lost(ctx context.Context, to wire.Peer, as *p2p.Payer) error
 	AskClose(ctx context.Context, to wire.Peer, as *p2p.Payer) (*wire.CloseOffer, error)
 	SignClose(ctx context.Context, to wire.Peer, as *p2p.Payer, c *wire.CloseSign) (*wire.CloseDone, error)
 	Pair(ctx context.Context, to wire.Peer, as *p2p.Payer, r *wire.PairRequest) (*wire.PairOpened, error)
@@ -100,7 +104,8 @@ type Banks struct {
 	mu        sync.Mutex
 	locks     map[wire.Hash]chan struct{} // one stream per bank, one step per relay
 	users     map[wire.Hash]int
-	askers    map[bank.ID]asker     // of banks that are not funded
+	door      *door                 // for banks that are not funded
+	making    sync.Mutex            // while a bank gets a place
 	wrong     map[bank.ID]time.Time // when a false penny came
 	counters  map[bank.ID]*counter  // of the banks with open streams
 	byPeer    byPeer
@@ -115,7 +120,7 @@ type Banks struct {
 // New returns a room.
 func New(cfg Config) *Banks {
 	b := &Banks{cfg: cfg, margins: bank.MarginsFor(cfg.Network), closes: closing(&cfg), refunds: refunding(&cfg),
-		locks: map[wire.Hash]chan struct{}{}, users: map[wire.Hash]int{}, askers: map[bank.ID]asker{}, wrong: map[bank.ID]time.Time{}, counters: map[bank.ID]*counter{}}
+		locks: map[wire.Hash]chan struct{}{}, users: map[wire.Hash]int{}, wrong: map[bank.ID]time.Time{}, counters: map[bank.ID]*counter{}, door: newDoor()}
 	// A purse of a million pennies takes 64 kB and a tenth of a second to make, a
 	// paper up to 86 kB.
 	const purses, papers, proofs = 128 << 20, 64 << 20, 4096

@@ -239,6 +239,9 @@ func (b *Banks) offerBank(ctx context.Context, ref engine.Ref, e *bank.Offer) (b
 		return nil, err
 	}
 	open := &wire.BankOpen{Bank: ref.ID, Terms: paper.Terms, Funding: e.Funding, Vout: e.At.Vout, Sigs: sigs}
+	if open.Coin, err = b.proveCoin(ctx, open, e.At); err != nil {
+		return nil, err
+	}
 	if err := b.cfg.Calls.OpenBank(ctx, e.Peer, open); err != nil {
 		return bank.NotAccepted{Why: err.Error()}, nil
 	}
@@ -380,7 +383,7 @@ func (b *Banks) closeOf(tx engine.Tx, m *share.Member[bank.Payee]) (c contract.B
 		return c, plan, fmt.Errorf("rung %d: %w", c.Rung, bank.ErrBadBank)
 	}
 	plan = batch.Member{At: s.At, Value: s.Ladder.Share(c.Rung), Weight: closeWeight(s, c.Rung),
-		Outputs: 1, Rival: s.Joined}
+		Outputs: 1, Rival: s.Joined, Least: s.Least}
 	plan.From, plan.To = share.Window(s.Expiry, s.Margins.Bump, s.Margins.Close)
 	return c, plan, nil
 }
@@ -397,7 +400,7 @@ func (b *Banks) refundOf(tx engine.Tx, m *share.Member[bank.Payer]) (r contract.
 		return r, plan, err
 	}
 	r = s.Back(built)
-	plan = batch.Member{At: r.At}
+	plan = batch.Member{At: r.At, Least: s.Least}
 	plan.Value, plan.Weight = backWorth(s)
 	return r, plan, nil
 }

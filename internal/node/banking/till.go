@@ -61,48 +61,6 @@ func (y *Service) Terms(ctx context.Context, r *wire.BankRequest) (*wire.BankQuo
 	return &wire.BankQuote{Payee: wire.XOnly(key.PubKey()), Conf: y.margins.ConfFor(r.Value)}, nil
 }
 
-// Limits on unfunded banks: in total, and per network or peer.
-const (
-	maxUnfunded     = 256
-	maxUnfundedFrom = 64
-)
-
-// asker is the caller that asked for an unfunded bank, and the time.
-type asker struct {
-	p2p.Caller
-	at time.Time
-}
-
-// openTime is the maximum time between a request for a bank and its opening.
-const openTime = time.Minute
-
-// Open implements p2p.Banks.
-func (y *Service) Open(ctx context.Context, from p2p.Caller, o *wire.BankOpen) error {
-	if err := y.cfg.Coins.Ready(ctx); err != nil {
-		return err
-	}
-	unlock, err := y.lock(ctx, o.Bank)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	if old, err := y.payee(ctx, o.Bank); err == nil {
-		return y.again(ctx, &old, o)
-	}
-	if err := y.room(ctx, o.Bank, from); err != nil {
-		return err
-	}
-	state, effects, err := bank.NewPayee(o, y.payeeKey(o.Bank), y.cfg.Policy.Policy, y.margins, y.cfg.Engine.Position().Height, y.cfg.Engine.FeeRate())
-	if err != nil {
-		return err
-	}
-	if err := y.cfg.Engine.Create(ctx, engine.Creation{Ref: payeeRef(o.Bank), State: state, Effects: engine.EffectsOf(effects)}); err != nil {
-		return err
-	}
-	y.payerKeys.Add(o.Bank, state.Payer) // in place of that of an older bank with this id
-	return nil
-}
-
 // again answers a payer that did not receive the first answer.
 func (y *Service) again(ctx context.Context, old *bank.Payee, o *wire.BankOpen) error {
 	p, err := y.paper(ctx, payeeRef(old.Bank), old.At)
@@ -117,54 +75,6 @@ func (y *Service) again(ctx context.Context, old *bank.Payee, o *wire.BankOpen) 
 	if old.At != at || wire.DigestOf("bank-terms", &p.Terms) != wire.DigestOf("bank-terms", &o.Terms) {
 		return wire.Refuse(wire.BadRequest, "another bank has this id")
 	}
-	return nil
-}
-
-// room refuses if there are too many banks.
-func (y *Service) room(ctx context.Context, id bank.ID, from p2p.Caller) error {
-	all, unfunded := 0, map[bank.ID]bool{}
-	if err := y.cfg.Store.View(ctx, func(tx engine.Tx) error {
-		return tx.Each(bank.KindPayee, false, func(ref engine.Ref, raw []byte) error {
-			var s bank.Payee
-			if err := wire.Unmarshal(raw, &s); err != nil {
-				return nil // it is not counted
-			}
-			all++
-			unfunded[ref.ID] = !s.Funded
-			return nil
-		})
-	}); err != nil {
-		return err
-	}
-	b := y.Banks
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	now := time.Now()
-	for old, c := range b.askers {
-		if !unfunded[old] && now.Sub(c.at) > openTime {
-			delete(b.askers, old)
-		}
-	}
-	mine, waiting := 0, len(b.askers)
-	for id, c := range b.askers {
-		if _, there := unfunded[id]; there && !unfunded[id] {
-			waiting-- // funded since
-		} else if c.Peer == from.Peer || c.Network != "" && c.Network == from.Network {
-			mine++
-		}
-	}
-	for id, u := range unfunded {
-		if _, known := b.askers[id]; u && !known {
-			waiting++ // of before the daemon's start
-		}
-	}
-	switch {
-	case all >= y.cfg.Policy.MaxBanks:
-		return wire.Refuse(wire.Full, "this payee has %d banks and accepts no more", all)
-	case waiting >= maxUnfunded || mine >= maxUnfundedFrom:
-		return wire.Refuse(wire.Full, "there are too many unfunded banks")
-	}
-	b.askers[id] = asker{from, now}
 	return nil
 }
 
@@ -498,6 +408,17 @@ func (t *till) KeepTogether(ctx context.Context, tills []p2p.Till) []p2p.Kept {
 		}
 	}
 	return kept
+}
+
+// Lost implements p2p.Banks. From here on the bank gives no credit, and the payee
+// closes it once its payer has had time to show its pennies again.
+func (y *Service) Lost(ctx context.Context, id bank.ID) error {
+	if err := y.cfg.Coins.Ready(ctx); err != nil {
+		return err
+	}
+	y.cfg.Log.Warn("a payer shows pennies that this home has acknowledged and does not hold: is the home an old copy?", "bank", payeeRef(id))
+	_, err := y.cfg.Engine.Tell(ctx, payeeRef(id), bank.Lost{})
+	return knownBank(err)
 }
 
 // OfferClose implements p2p.Banks.

@@ -70,6 +70,8 @@ type Wallet interface {
 	// node accepted the transaction. Sign returns wallet.ErrUnknownTx if an
 	// input is not a coin of the wallet.
 	Sign(tx wallet.Tx, t *btcwire.MsgTx, fixed bool) error
+	// Prove signs a digest, never a transaction's, with a coin's key.
+	Prove(tx wallet.Tx, at wire.Outpoint, digest wire.Hash) (wire.Signature, error)
 	Forget(tx wallet.Tx, txid wire.Hash) error
 	// IsOut reports whether a transaction was Accepted.
 	IsOut(tx wallet.Tx, txid wire.Hash) (bool, error)
@@ -83,6 +85,8 @@ type Wallet interface {
 	// Send pays an amount, Bump replaces a payment by one that pays more.
 	Send(tx wallet.Tx, script []byte, amount wire.Sat, rate wire.SatPerKVB, tip wire.Height) (*btcwire.MsgTx, error)
 	Bump(tx wallet.Tx, txid wire.Hash, rate, increment wire.SatPerKVB) (*btcwire.MsgTx, error)
+	// Cancel takes back the coins of an unconfirmed transaction, also a fixed one.
+	Cancel(tx wallet.Tx, txid wire.Hash, rate, increment wire.SatPerKVB) (*btcwire.MsgTx, error)
 	// Cost returns the fee and size of an own transaction, and what it pays to
 	// others, or ErrUnknownTx.
 	Cost(tx wallet.Tx, txid wire.Hash) (fee, paid wire.Sat, size int64, err error)
@@ -163,6 +167,15 @@ func (c *Coins) Receive(ctx context.Context) (addr string, script []byte, again 
 	return addr, script, again, err
 }
 
+// Prove proves that the wallet can spend a coin; see wallet.Prove.
+func (c *Coins) Prove(ctx context.Context, at wire.Outpoint, digest wire.Hash) (sig wire.Signature, err error) {
+	err = c.store.View(ctx, func(tx engine.Tx) error {
+		sig, err = c.wallet.Prove(tx, at, digest)
+		return err
+	})
+	return sig, err
+}
+
 // Balance is the wallet's balance.
 func (c *Coins) Balance(ctx context.Context) (b wallet.Balance, err error) {
 	err = c.store.View(ctx, func(tx engine.Tx) error {
@@ -200,6 +213,15 @@ func (c *Coins) Bump(ctx context.Context, txid wire.Hash, fee wallet.Fee) (*btcw
 	increment := c.increment(ctx)
 	return c.PayWith(ctx, fee, func(tx engine.Tx, rate wire.SatPerKVB) (*btcwire.MsgTx, error) {
 		return c.wallet.Bump(tx, txid, rate, increment)
+	})
+}
+
+// Cancel takes back the coins of an unconfirmed transaction, also of a funding; see
+// wallet.Cancel.
+func (c *Coins) Cancel(ctx context.Context, txid wire.Hash, fee wallet.Fee) (*btcwire.MsgTx, error) {
+	increment := c.increment(ctx)
+	return c.PayWith(ctx, fee, func(tx engine.Tx, rate wire.SatPerKVB) (*btcwire.MsgTx, error) {
+		return c.wallet.Cancel(tx, txid, rate, increment)
 	})
 }
 

@@ -217,7 +217,8 @@ func (h *Sharing[S, I]) Due(tx engine.Tx, ref engine.Ref, input func(*Member[S])
 	}
 	tip := h.Engine.Position().Height
 	sent := h.Sent(&first.State)
-	if txid := h.in(&first.State); txid != (wire.Hash{}) && !h.looked.firstOf(txid, ref, tip) || h.looked.isLeft(ref, tip) {
+	asked := plan.Least > 0 && sent.Rate() < plan.Least // by its owner, who does not wait for the next block
+	if txid := h.in(&first.State); !asked && (txid != (wire.Hash{}) && !h.looked.firstOf(txid, ref, tip) || h.looked.isLeft(ref, tip)) {
 		return nil, nil // another member was here first, or it was planned in vain
 	}
 	gone := false

@@ -1,6 +1,9 @@
 package wasm_test
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"strings"
+)
 
 // moduleSpec is a module that a test writes by hand: sections are made of it in
 // their order, each only where there is something in it.
@@ -16,6 +19,8 @@ type moduleSpec struct {
 	elements []int    // functions in table 0 from 0 on
 	data     []string // active, at 0
 	sections []string // raw, at the end
+	raw9     string   // element segments, instead of elements
+	n9       int      // how many
 }
 
 // fn is a function with its type, the groups of its locals and its code, which
@@ -50,11 +55,7 @@ func i32(n int) string { return "\x41" + sleb(int64(int32(n))) }
 func sized(s string) string { return leb(len(s)) + s }
 
 func section(id byte, list []string) string {
-	body := leb(len(list))
-	for _, s := range list {
-		body += s
-	}
-	return string([]byte{id}) + sized(body)
+	return string([]byte{id}) + sized(leb(len(list))+strings.Join(list, ""))
 }
 
 var letters = map[rune]string{'i': "\x7f", 'l': "\x7e", 'f': "\x7d", 'd': "\x7c", 'v': "\x7b"}
@@ -120,6 +121,9 @@ func (m moduleSpec) bytes() []byte {
 			s += leb(f)
 		}
 		add(9, []string{s})
+	}
+	if m.n9 > 0 {
+		out += "\x09" + sized(leb(m.n9)+m.raw9)
 	}
 	add(10, code)
 	list = nil

@@ -17,7 +17,7 @@ func PrintHost(w io.Writer) {
 			fmt.Fprintf(w, "| `%s` | `%s` | %d |\n", name, funcs[name].sig, funcs[name].fuel)
 		}
 	}
-	fmt.Fprintf(w, "\nIn addition, each byte costs: %d for output, %d for a state, %d for random numbers, %d for an event, one for an argument or variable. Input, a restored state and standard error cost one for each %d bytes. ",
-		outputCost, stateCost, randomCost, noticeBytesX, 1<<copyShift)
-	fmt.Fprintf(w, "`sync` costs %d for each page of the memory, each buffer of `fd_read` or `fd_write` %d, each subscription of `poll_oneoff` %d.\n", syncPageCost, callCost/8, callCost/4)
+	fmt.Fprintf(w, "\nIn addition, each byte costs: %d for output, %d for a state, %d for random numbers, %d for an event, one for an argument or variable, each of which costs %d besides. Input, a restored state and standard error cost one for each %d bytes. ",
+		outputCost, stateCost, randomCost, noticeBytesX, stringCost, 1<<copyShift)
+	fmt.Fprintf(w, "`sync` costs %d for each page of the memory, each buffer of `fd_read` or `fd_write` %d, each subscription of `poll_oneoff` %d.\n", syncPageCost, callCost/8, callCost/2)
 }

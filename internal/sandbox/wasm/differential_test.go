@@ -85,7 +85,7 @@ func both(t testing.TB, engines []sandbox.Runner, bin []byte, job *sandbox.Job) 
 
 func generatedJob() *sandbox.Job {
 	job := hostileJob()
-	job.Limits.Fuel = 400_000
+	job.Limits.Fuel = 1_000_000
 	return job
 }
 

@@ -25,12 +25,12 @@ const (
 
 // host is the environment of a program for one epoch.
 type host struct {
-	run    *run
-	inst   *instance
-	job    *sandbox.Job
-	epoch  uint64
-	budget int64
-	phase  phase
+	run   *run
+	ctx   context.Context // of the call that runs
+	inst  *instance
+	job   *sandbox.Job
+	epoch uint64
+	phase phase
 
 	output *sandbox.Output
 	state  []byte // of the last epoch; nil in the first
@@ -123,6 +123,7 @@ func entry(name string, f hostFunc) api.GoModuleFunc {
 		default:
 			h.fail(sandbox.ErrSuspend, "it calls %s on its way out of sync: not all of it was processed by asyncify", name)
 		}
+		h.ctx = ctx
 		h.charge(uint64(f.fuel))
 		f.call(h, stack)
 	}
@@ -144,7 +145,7 @@ var errFuel = fmt.Errorf("no fuel for a call to the host")
 // spent returns the fuel used by this epoch so far.
 func (h *host) spent() uint64 {
 	left := int64(h.inst.fuel.Get())
-	if h.phase == synced || h.phase == unwinding {
+	if h.phase == synced {
 		left = h.left
 	}
 	return h.job.Limits.Fuel - uint64(max(left, 0))
@@ -179,6 +180,8 @@ const (
 	stateCost    = 2
 	randomCost   = 2
 	noticeBytesX = 4
+	// For each argument or variable.
+	stringCost = 32
 )
 
 // bitgramFuncs are the host functions of this project (spec/runtime.md §3).
@@ -204,7 +207,7 @@ func (h *host) sync(ptr, size uint32) {
 	h.left = int64(h.inst.fuel.Get())
 	h.globals = h.inst.values()
 	if h.run.p.suspends {
-		h.run.unwind(h)
+		h.run.unwind(h.ctx, h)
 		return
 	}
 	h.phase = synced

@@ -234,7 +234,7 @@ func TestRefused(t *testing.T) {
 		{"a huge table", moduleSpec{funcs: []fn{{}}, pages: onePage, tables: [][2]int{{10_000_000, 10_000_000}}}.bytes(), rewrite.ErrTooLarge, "10000000"},
 		{"many tables", raw("\x04" + sized("\x7f"+strings.Repeat("\x70\x00\x01", 127))), rewrite.ErrTooLarge, "tables"},
 		{"many locals", moduleSpec{funcs: []fn{{locals: []group{{1 << 30, 0x7f}, {1 << 30, 0x7f}}}}, pages: onePage}.bytes(), rewrite.ErrTooLarge, "locals"},
-		{"deep blocks", main(strings.Repeat("\x02\x40", 5000) + strings.Repeat("\x0b", 5000)).bytes(), rewrite.ErrTooLarge, "nested"},
+		{"deep blocks", main(strings.Repeat("\x02\x40", 20_000) + strings.Repeat("\x0b", 20_000)).bytes(), rewrite.ErrTooLarge, "nested"},
 
 		{"table.set", main(i32(0) + "\xd0\x70\x26\x00").bytes(), rewrite.ErrRefused, "table.set at offset"},
 		{"table.grow", main("\xd0\x70" + i32(0) + "\xfc\x0f\x00\x1a").bytes(), rewrite.ErrRefused, "table.grow"},

@@ -49,6 +49,7 @@ type instance struct {
 	fuel  api.MutableGlobal
 	stop  api.MutableGlobal
 	depth api.MutableGlobal
+	far   api.MutableGlobal
 	// globals are the module's own mutable globals.
 	globals []api.MutableGlobal
 }
@@ -115,7 +116,6 @@ func (r *run) epoch(ctx context.Context, h *host) (*sandbox.Event, error) {
 		return nil, r.fail(h, fmt.Errorf("%w: initialising its memory costs %d, the epoch has %d", sandbox.ErrFuel, r.p.module.StartCost, l.Fuel), "")
 	}
 	h.inst = r.inst
-	h.budget = budget
 	r.inst.fuel.Set(uint64(budget))
 	err := r.enter(ctx, h)
 	if err = r.outcome(ctx, h, err); err != nil {
@@ -158,7 +158,7 @@ func (r *run) instantiate(ctx context.Context) error {
 	}
 	in.mod = mod
 	global := func(name string) api.MutableGlobal { return mod.ExportedGlobal(name).(api.MutableGlobal) }
-	in.fuel, in.stop, in.depth = global(rewrite.FuelExport), global(rewrite.StopExport), global(rewrite.DepthExport)
+	in.fuel, in.stop, in.depth, in.far = global(rewrite.FuelExport), global(rewrite.StopExport), global(rewrite.DepthExport), global(rewrite.FarExport)
 	global(rewrite.PagesExport).Set(uint64(r.job.Limits.Pages()))
 	for _, i := range r.p.module.Globals {
 		in.globals = append(in.globals, global(rewrite.GlobalExport(i)))
@@ -170,6 +170,7 @@ func (r *run) instantiate(ctx context.Context) error {
 // enter calls into the program and returns how the call ended.
 func (r *run) enter(ctx context.Context, h *host) error {
 	ctx = context.WithValue(ctx, hostKey{}, h)
+	r.inst.far.Set(rewrite.Far(r.inst.mod.Memory().Size() / sandbox.PageSize))
 	if !r.p.e.config.Interpreter {
 		defer r.inst.watch(ctx)()
 	}

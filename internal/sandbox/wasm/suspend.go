@@ -49,14 +49,14 @@ func (in *instance) room() (at uint32, size uint32) {
 }
 
 // unwind is called at sync and returns into the program, which then unwinds.
-func (r *run) unwind(h *host) {
+func (r *run) unwind(ctx context.Context, h *host) {
 	at, size := r.inst.room()
 	b := h.must("frames", at, size)
 	h.kept = &keep{at: at, was: bytes.Clone(b)}
 	h.next = &suspended{depth: r.inst.depth.Get()}
 	r.inst.words(at, at+frameHeader, at+size)
 	h.phase = unwinding
-	r.asyncify(h, startUnwind, uint64(at))
+	r.asyncify(ctx, h, startUnwind, uint64(at))
 }
 
 // keep is the saved content of the area for frames.
@@ -71,33 +71,46 @@ func (in *instance) words(at, from, to uint32) {
 	m.WriteUint32Le(at+4, to)
 }
 
-// asyncify calls one of its functions, without charging fuel.
-func (r *run) asyncify(h *host, name string, args ...uint64) {
-	fuel, depth := r.inst.fuel.Get(), r.inst.depth.Get()
-	r.inst.fuel.Set(uint64(r.job.Limits.Fuel))
-	if _, err := r.inst.mod.ExportedFunction(name).Call(context.Background(), args...); err != nil {
+// asyncify calls one of its functions. They are the program's own, so they take its
+// fuel like all of its code.
+func (r *run) asyncify(ctx context.Context, h *host, name string, args ...uint64) {
+	depth := r.inst.depth.Get()
+	if _, err := r.inst.mod.ExportedFunction(name).Call(ctx, args...); err != nil {
+		if int64(r.inst.fuel.Get()) < 0 || ctx.Err() != nil {
+			panic(errFuel)
+		}
 		h.fail(sandbox.ErrSuspend, "%s: %s", name, firstLine(err.Error()))
 	}
-	r.inst.fuel.Set(fuel)
 	r.inst.depth.Set(depth)
 }
 
 // unwound is called when the program has unwound and returned.
-func (r *run) unwound(_ context.Context, h *host) (err error) {
-	defer func() {
-		if e, ok := recover().(*callError); ok {
-			err = e
-		}
-	}()
-	r.asyncify(h, stopUnwind)
+func (r *run) unwound(ctx context.Context, h *host) (err error) {
+	defer caught(&err)
+	r.asyncify(ctx, h, stopUnwind)
 	end, ok := r.inst.mod.Memory().ReadUint32Le(h.kept.at)
 	if !ok || end < h.kept.at+frameHeader || uint64(end) > uint64(h.kept.at)+uint64(len(h.kept.was)) {
 		return &callError{fmt.Errorf("%w: its frames end at %d", sandbox.ErrSuspend, end)}
 	}
 	h.next.stack = bytes.Clone(h.must("frames", h.kept.at+frameHeader, end-h.kept.at-frameHeader))
 	r.settle(h.kept, h.globals)
+	h.left = int64(r.inst.fuel.Get())
 	h.phase = synced
 	return nil
+}
+
+// caught turns what ended a call of the host's into an error.
+func caught(err *error) {
+	switch e := recover(); e := e.(type) {
+	case nil:
+	case *callError:
+		*err = e
+	default:
+		if e != any(errFuel) {
+			panic(e)
+		}
+		*err = errFuel
+	}
 }
 
 // settle restores memory and globals to their values at sync.
@@ -110,11 +123,7 @@ func (r *run) settle(k *keep, globals []uint64) {
 
 // rewind calls into the program, which returns to its position.
 func (r *run) rewind(ctx context.Context, h *host) (err error) {
-	defer func() {
-		if e, ok := recover().(*callError); ok {
-			err = e
-		}
-	}()
+	defer caught(&err)
 	at, size := r.inst.room()
 	if uint64(len(r.kept.stack))+frameHeader > uint64(size) {
 		return &callError{fmt.Errorf("%w: frames of %d bytes", sandbox.ErrSuspend, len(r.kept.stack))}
@@ -123,18 +132,17 @@ func (r *run) rewind(ctx context.Context, h *host) (err error) {
 	r.inst.mod.Memory().Write(at+frameHeader, r.kept.stack)
 	r.inst.words(at, at+frameHeader+uint32(len(r.kept.stack)), at+size)
 	h.phase = rewinding
-	r.asyncify(h, startRewind, uint64(at))
+	r.asyncify(ctx, h, startRewind, uint64(at))
 	return r.main(ctx, h)
 }
 
 // rewound is called from sync when the program has returned to it.
-func (r *run) rewound(_ context.Context, h *host) {
-	r.asyncify(h, stopRewind)
+func (r *run) rewound(ctx context.Context, h *host) {
+	r.asyncify(ctx, h, stopRewind)
 	if d := r.inst.depth.Get(); d != r.kept.depth {
 		h.fail(sandbox.ErrSuspend, "it came back over other frames: not all of it was processed by asyncify")
 	}
 	r.settle(h.kept, r.header.Globals)
-	r.inst.fuel.Set(uint64(h.budget))
 	h.phase = running
 }
 

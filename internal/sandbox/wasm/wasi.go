@@ -114,6 +114,7 @@ func (h *host) putU64(ptr uint32, v uint64) bool { return h.inst.mod.Memory().Wr
 
 // sizes writes the number of strings and of their bytes.
 func (h *host) sizes(list []string, a []uint64) uint32 {
+	h.charge(stringCost * uint64(len(list)))
 	n := 0
 	for _, s := range list {
 		n += len(s) + 1
@@ -128,7 +129,7 @@ func (h *host) sizes(list []string, a []uint64) uint32 {
 func (h *host) strings(list []string, a []uint64) uint32 {
 	at, to := uint32(a[0]), uint32(a[1])
 	for _, s := range list {
-		h.charge(uint64(len(s)))
+		h.charge(stringCost + uint64(len(s)))
 		b, ok := h.bytes(to, uint32(len(s)+1))
 		if !ok || !h.putU32(at, to) {
 			return errnoFault
@@ -286,7 +287,7 @@ func (h *host) poll(a []uint64) uint32 {
 	if n == 0 || n > maxPolls {
 		return errnoInval
 	}
-	h.charge(uint64(n) * (callCost / 4))
+	h.charge(uint64(n) * (callCost / 2))
 	raw, ok := h.bytes(in, n*subscriptionSize)
 	if !ok {
 		return errnoFault

@@ -7,6 +7,8 @@ import "fmt"
 type charge struct {
 	at   int
 	cost uint64
+	// touches are loads and stores, which cost more in a large memory.
+	touches uint64
 	// check says that the fuel is checked here.
 	check bool
 }
@@ -28,9 +30,10 @@ type plan struct {
 	loops           bool // it has a loop that is repeated
 	tightLoops      bool // one of them calls nothing
 	simd            bool
+	touches         bool   // it loads or stores
 	cost            uint64 // of all its instructions, once
 	weight          uint32 // of its frame, in slots of 8 bytes
-	work            uint64 // for a compiler
+	work            uint64 // for a compiler, in units of about 1 µs
 }
 
 // frame is an open block.
@@ -71,6 +74,8 @@ type analysis struct {
 	// no charge in force, so that branches need not clear them again.
 	cleared int
 	ways    uint64 // blocks, branches, labels and calls
+	carried uint64 // values of blocks and of branches to them
+	headers uint64 // loops
 	err     error
 }
 
@@ -108,18 +113,38 @@ func (m *module) analyse(b *body, typ funcType, code []instr) (*plan, error) {
 	if p.weight > maxFrame {
 		return nil, fmt.Errorf("%w: a frame of %d slots, at most %d are allowed", ErrTooLarge, p.weight, maxFrame)
 	}
-	if p.work = a.ways * uint64(len(p.locals)+8); p.work > maxFunctionWork {
-		return nil, fmt.Errorf("%w: %d branches among %d locals", ErrTooLarge, a.ways, len(p.locals))
+	return p, a.measure()
+}
+
+// measure estimates what a compiler takes for the function, and refuses what is
+// beyond a limit, with what to change.
+func (a *analysis) measure() error {
+	p, locals := a.p, uint64(len(a.p.locals))
+	lines, byLocals, byValues := uint64(len(p.code)), a.ways*(locals+8), a.carried*carriedValues
+	if values := lines + byLocals + byValues; values > maxValues {
+		why := fmt.Sprintf("%d blocks, branches and calls among %d locals: split it, or use fewer locals", a.ways, locals)
+		if byValues > byLocals {
+			why = fmt.Sprintf("%d values of blocks and branches: keep them in locals, or split it", a.carried)
+		}
+		return fmt.Errorf("%w: a compiler would keep %d values for it, at most %d are allowed, because it has %s", ErrTooLarge, values, maxValues, why)
 	}
-	return p, nil
+	byPaths, byLoops := a.ways*a.ways/pathShare, a.headers*a.ways/loopShare
+	if p.work = 2*lines + (byLocals+byValues)/4 + byPaths + byLoops; p.work > maxFunctionWork {
+		why := fmt.Sprintf("%d blocks, branches and calls", a.ways)
+		if byLoops > byPaths {
+			why = fmt.Sprintf("%d loops", a.headers)
+		}
+		return fmt.Errorf("%w: it takes a compiler %d units of work, at most %d are allowed, because it has %s: split it", ErrTooLarge, p.work, maxFunctionWork, why)
+	}
+	return nil
 }
 
 func (a *analysis) walk(b *body) {
 	p := a.p
-	p.charges, p.calls, p.recurses, p.loops, p.tightLoops, p.cost = p.charges[:0], false, false, false, false, 0
+	p.charges, p.calls, p.recurses, p.loops, p.tightLoops, p.touches, p.cost = p.charges[:0], false, false, false, false, false, 0
 	clear(p.canon)
 	a.frames, a.stack = a.frames[:0], a.stack[:0]
-	a.spoiled, a.calls, a.sets, a.spill, a.slots, a.nested, a.wide, a.cleared, a.ways = false, 0, 0, 0, 0, 0, 0, 0, 0
+	a.spoiled, a.calls, a.sets, a.spill, a.slots, a.nested, a.wide, a.cleared, a.ways, a.carried, a.headers = false, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
 	a.frames = append(a.frames, frame{op: opBlock, results: len(p.typ.results), cur: 0, head: -1})
 	p.charges = append(p.charges, charge{check: true})
 	for n := range p.code {
@@ -276,6 +301,10 @@ func (a *analysis) step(n int, i *instr, b *body) {
 			a.calls++
 		}
 		a.pay(n, row.fuel)
+		if row.imm == immMem || row.imm == immMemL {
+			a.p.charges[a.top().cur].touches++
+			a.p.touches = true
+		}
 		if !a.operate(n, i, row) {
 			a.fail(b, i, tooFew)
 		}
@@ -293,6 +322,10 @@ func (a *analysis) stop() {
 func (a *analysis) open(n int, i *instr, b *body) {
 	params, results := a.m.blockSig(i.arg)
 	a.ways += 3
+	a.carried += uint64(params + results)
+	if i.c == opLoop {
+		a.headers++
+	}
 	a.pay(n, i.c.row().fuel)
 	if i.c == opIf {
 		if _, ok := a.pop(1); !ok {
@@ -377,6 +410,11 @@ func (a *analysis) jump(n int, i *instr, b *body) {
 		labels = labelsOf(b, i)
 	}
 	a.ways += 4 * uint64(len(labels))
+	for _, l := range labels {
+		if int64(l) < int64(len(a.frames)) {
+			a.carried += uint64(a.arity(l))
+		}
+	}
 	for k, l := range labels {
 		if k > 0 && l == labels[k-1] {
 			continue

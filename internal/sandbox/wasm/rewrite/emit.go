@@ -20,6 +20,7 @@ type emitter struct {
 	next  uint32 // first free local
 	temps []byte // types of those added
 	fuel  uint32 // the local that holds it
+	far   uint32 // the local with what loads and stores cost in addition
 	slot  map[byte]uint32
 }
 
@@ -55,6 +56,9 @@ func (r *rewriter) function(out []byte, b *body, p *plan) []byte {
 	e.counted = p.recurses
 	if e.local {
 		e.fuel = e.fresh(typeI64)
+		if p.touches {
+			e.far = e.fresh(typeI64)
+		}
 		e.load()
 	}
 	// Two blocks around the whole function: whatever leaves the function leaves
@@ -122,6 +126,10 @@ func (e *emitter) opaque(ordering code) {
 func (e *emitter) load() {
 	e.with(opGlobalGet, e.r.fuel)
 	e.with(opLocalSet, e.fuel)
+	if e.p.touches {
+		e.with(opGlobalGet, e.r.far)
+		e.with(opLocalSet, e.far)
+	}
 }
 
 func (e *emitter) store() {
@@ -164,7 +172,22 @@ func (e *emitter) charge(c charge, small bool) {
 	if c.cost == 0 && !c.check {
 		return
 	}
-	e.take(func() { e.i64(int64(c.cost)) }, c.check && !small)
+	e.take(func() {
+		e.i64(int64(c.cost))
+		if c.touches == 0 {
+			return
+		}
+		if e.local {
+			e.with(opLocalGet, e.far)
+		} else {
+			e.with(opGlobalGet, e.r.far)
+		}
+		if c.touches > 1 {
+			e.i64(int64(c.touches))
+			e.op(opI64Mul)
+		}
+		e.op(opI64Add)
+	}, c.check && !small)
 }
 
 // descend and ascend count the frame's weight.

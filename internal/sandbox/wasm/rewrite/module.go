@@ -31,26 +31,36 @@ const (
 	maxArity      = 256
 	maxImports    = 1 << 12
 	maxFunctions  = 1 << 16
+	maxTypeValues = 1 << 18 // parameters and results of all types
 	maxTables     = 16
-	maxElements   = 1 << 20 // of a table
+	maxElements   = 1 << 20 // of all tables
+	maxSegmented  = 1 << 18 // elements of all segments
 	maxGlobals    = 1 << 14
 	maxExports    = 1 << 16
 	maxSegments   = 1 << 17
 	maxLocals     = 10_000 // of a function, with its parameters
 	maxAllLocals  = 4 << 20
 	maxBody       = 2 << 20
-	maxNesting    = 4_096
+	maxNesting    = 1 << 14
 	maxPages      = 1 << 16 // that the binary format allows
 	maxLabels     = 1 << 16 // of one br_table
 	maxFunctionOp = 1 << 20 // instructions of a function
 	maxFrame      = 1 << 17 // slots of a function's frame
 
-	// A compiler's work grows with the paths through a function times the
-	// locals that are live on them. So the product of blocks, branches, labels
-	// and calls with locals is limited, for a function and for all. The largest
-	// function of SQLite has 0.4 million, all its functions 3 million.
-	maxFunctionWork = 2 << 20
-	maxWork         = 32 << 20
+	// While a compiler works on a function, it keeps values: one for each
+	// instruction, for each local on each path, and for each value that a block or
+	// branch carries. A value takes at most about 400 bytes. They are gone when the
+	// function is compiled, so they are limited for each function and not for all.
+	maxValues     = 4 << 20
+	carriedValues = 4 // for each value of a block or branch
+
+	// The time grows with the values, with the square of the paths, and with loops
+	// times paths. A unit of work is what takes about 1 µs. The largest functions of
+	// Go programs of 40 MB have 30 million units, all their functions 100 million.
+	maxFunctionWork = 64_000_000
+	maxWork         = 256_000_000
+	pathShare       = 350
+	loopShare       = 110
 )
 
 // MaxPages is the maximum size of a memory in pages: 2 GiB. wazero v1.12.0
@@ -155,6 +165,8 @@ type module struct {
 	nData    uint32
 	bodies   []body
 	locals   int // of all of them
+	// segmented is the number of elements of all segments.
+	segmented int
 	// single charges each instruction separately (a test compares).
 	single   bool
 	declared map[uint32]bool   // functions that ref.func may refer to: exported, or in a table
@@ -247,7 +259,14 @@ func (m *module) section(id int, r *reader) {
 	}
 	switch id {
 	case 1:
-		each("types", 3, maxTypes, func() { m.types = append(m.types, r.funcType()) })
+		values := 0
+		each("types", 3, maxTypes, func() {
+			t := r.funcType()
+			if values += len(t.params) + len(t.results); r.err == nil && values > maxTypeValues {
+				r.err = fmt.Errorf("%w: its types have more than %d parameters and results together", ErrTooLarge, maxTypeValues)
+			}
+			m.types = append(m.types, t)
+		})
 	case 2:
 		each("imports", 4, maxImports, func() { m.importEntry(r) })
 	case 3:
@@ -399,8 +418,12 @@ func (m *module) table(r *reader) {
 	var t tableDef
 	t.elem = r.refType()
 	t.min, t.max, t.bounded = r.limits("table", 1<<32-1)
-	if r.err == nil && t.min > maxElements {
-		r.err = fmt.Errorf("%w: a table of %d elements, at most %d are allowed", ErrTooLarge, t.min, maxElements)
+	total := uint64(t.min)
+	for _, other := range m.tables {
+		total += uint64(other.min)
+	}
+	if r.err == nil && total > maxElements {
+		r.err = fmt.Errorf("%w: tables of %d elements, at most %d are allowed", ErrTooLarge, total, maxElements)
 	}
 	m.tables = append(m.tables, t)
 }
@@ -535,7 +558,11 @@ func (m *module) element(r *reader) {
 		}
 	}
 	e := element{head: r.b[from:r.pos]}
-	for range r.count("elements", 1, maxElements) {
+	n := r.count("elements", 1, maxElements)
+	if m.segmented += n; r.err == nil && m.segmented > maxSegmented {
+		r.err = fmt.Errorf("%w: its element segments have more than %d elements: use a smaller table", ErrTooLarge, maxSegmented)
+	}
+	for range n {
 		if r.err != nil {
 			return
 		}

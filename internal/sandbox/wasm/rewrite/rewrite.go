@@ -23,6 +23,10 @@ const (
 	// PagesExport is a mutable i32 with the maximum number of pages of the
 	// memory.
 	PagesExport = reserved + "pages"
+	// FarExport is a mutable i64, what each load and store costs in addition: Far of
+	// the memory's size. Its initial value is 0; the host sets it at the start, and
+	// memory.grow keeps it current.
+	FarExport = reserved + "far"
 	// StopExport is a mutable i64, 0 at first: the program ends at its next
 	// check if its fuel is below it. A host stops a program by setting it to
 	// its largest value.
@@ -67,12 +71,12 @@ type Module struct {
 }
 
 type rewriter struct {
-	m                        *module
-	fuel, depth, pages, stop uint32 // globals
-	grow                     uint32 // function
-	usesGrow                 bool
-	types                    []funcType // with those added
-	scratch                  []byte
+	m                             *module
+	fuel, depth, pages, stop, far uint32 // globals
+	grow                          uint32 // function
+	usesGrow                      bool
+	types                         []funcType // with those added
+	scratch                       []byte
 }
 
 // Rewrite validates and rewrites a module. Errors wrap ErrNotWASM,
@@ -94,7 +98,7 @@ func (m *module) rewrite(imports Imports) (*Module, error) {
 		return nil, err
 	}
 	n := uint32(len(m.globals))
-	r := &rewriter{m: m, fuel: n, depth: n + 1, pages: n + 2, stop: n + 3, grow: uint32(len(m.imports) + len(m.funcs)), types: slices.Clip(m.types)}
+	r := &rewriter{m: m, fuel: n, depth: n + 1, pages: n + 2, stop: n + 3, far: n + 4, grow: uint32(len(m.imports) + len(m.funcs)), types: slices.Clip(m.types)}
 	code, simd, err := r.functions()
 	if err != nil {
 		return nil, err
@@ -146,7 +150,7 @@ func (m *module) checkImports(imports Imports) error {
 
 // startCost returns the cost of initialising memory and tables.
 func (m *module) startCost() uint64 {
-	var cost uint64
+	cost := uint64(StartBase)
 	if m.memory != nil {
 		cost += uint64(m.memory.min) * PageCost
 	}
@@ -157,9 +161,9 @@ func (m *module) startCost() uint64 {
 		cost += uint64(t.min)
 	}
 	for _, e := range m.elements {
-		cost += costBulk + costTable*uint64(len(e.funcs)+len(e.exprs))
+		cost += costBulk + costElement*uint64(len(e.funcs)+len(e.exprs))
 	}
-	return cost + uint64(len(m.globals))
+	return cost + costGlobal*uint64(len(m.globals))
 }
 
 // functions rewrites all bodies, and returns the code section.
@@ -179,7 +183,7 @@ func (r *rewriter) functions() (code []byte, simd bool, err error) {
 			return nil, false, fmt.Errorf("function %s: %w", m.name(index), err)
 		}
 		if work += p.work; work > maxWork {
-			return nil, false, fmt.Errorf("function %s: %w: more than %d branches times locals in all functions", m.name(index), ErrTooLarge, maxWork)
+			return nil, false, fmt.Errorf("%w: its functions together take more than %d units of a compiler's work (spec/runtime.md §2): leave out what the program does not use", ErrTooLarge, maxWork)
 		}
 		simd = simd || p.simd
 		code = r.function(code, b, p)
@@ -211,7 +215,19 @@ func (r *rewriter) growFunction() []byte {
 		e.op(opI64Mul)
 	}, true)
 	e.with(opLocalGet, 0)
-	e.out = append(e.out, opMemoryGrow, 0, opReturn, opEnd, opEnd, opUnreachable, opEnd)
+	e.out = append(e.out, opMemoryGrow, 0)
+	far := func() {
+		e.out = append(e.out, opMemorySize, 0, opI64ExtendU)
+		e.i64(farShift)
+		e.op(opI64ShrU)
+	}
+	far()
+	e.i64(maxFar)
+	far()
+	e.i64(maxFar)
+	e.out = append(e.out, opI64LtS, opSelect)
+	e.with(opGlobalSet, r.far)
+	e.out = append(e.out, opReturn, opEnd, opEnd, opUnreachable, opEnd)
 	return append(appendU32(nil, uint32(len(e.out)+1)), append([]byte{0}, e.out...)...)
 }
 
@@ -289,7 +305,7 @@ func (r *rewriter) module(code []byte) []byte {
 	if m.memory != nil {
 		section(5, 1, func(b []byte) []byte { return appendLimits(b, m.memory.min, m.memory.max, true) })
 	}
-	section(6, len(m.globals)+4, r.globals)
+	section(6, len(m.globals)+5, r.globals)
 	r.exports(section)
 	section(9, len(m.elements), func(b []byte) []byte {
 		for _, e := range m.elements {
@@ -328,7 +344,7 @@ func (r *rewriter) globals(b []byte) []byte {
 	b = append(b, typeI64, 1, opI64Const, 0, opEnd)
 	b = append(appendS64(append(b, typeI32, 1, opI32Const), DepthBudget), opEnd)
 	b = append(b, typeI32, 1, opI32Const, 0, opEnd)
-	return append(b, typeI64, 1, opI64Const, 0, opEnd)
+	return append(b, typeI64, 1, opI64Const, 0, opEnd, typeI64, 1, opI64Const, 0, opEnd)
 }
 
 func (r *rewriter) exports(section func(byte, int, func([]byte) []byte)) {
@@ -339,7 +355,7 @@ func (r *rewriter) exports(section func(byte, int, func([]byte) []byte)) {
 			all = append(all, export{GlobalExport(uint32(i)), kindGlobal, uint32(i)})
 		}
 	}
-	all = append(all, export{FuelExport, kindGlobal, r.fuel}, export{DepthExport, kindGlobal, r.depth}, export{PagesExport, kindGlobal, r.pages}, export{StopExport, kindGlobal, r.stop})
+	all = append(all, export{FuelExport, kindGlobal, r.fuel}, export{DepthExport, kindGlobal, r.depth}, export{PagesExport, kindGlobal, r.pages}, export{StopExport, kindGlobal, r.stop}, export{FarExport, kindGlobal, r.far})
 	if m.memory != nil {
 		all = append(all, export{MemoryExport, kindMemory, 0})
 	}
