@@ -223,6 +223,9 @@ type (
 	CloseAsked struct {
 		Fee    wire.Sat
 		Script []byte
+		// Unused is the credit that the payer says it has not used. In the offer,
+		// it is what the payee gives back of the pennies.
+		Unused wire.Msat `cbor:",omitempty"`
 	}
 	// CloseSigned says that the payer has signed the offer; Sent has both
 	// signatures.

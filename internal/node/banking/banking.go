@@ -69,7 +69,7 @@ type Caller interface {
 	BankState(ctx context.Context, to wire.Peer, as *p2p.Payer) (wire.BankState, error)
 	Pennies(ctx context.Context, to wire.Peer, as *p2p.Payer, f func(*p2p.PennyStream) error) error
 	Lost(ctx context.Context, to wire.Peer, as *p2p.Payer) error
-	AskClose(ctx context.Context, to wire.Peer, as *p2p.Payer) (*wire.CloseOffer, error)
+	AskClose(ctx context.Context, to wire.Peer, as *p2p.Payer, unused wire.Msat) (*wire.CloseOffer, error)
 	SignClose(ctx context.Context, to wire.Peer, as *p2p.Payer, c *wire.CloseSign) (*wire.CloseDone, error)
 	Pair(ctx context.Context, to wire.Peer, as *p2p.Payer, r *wire.PairRequest) (*wire.PairOpened, error)
 	Transfer(ctx context.Context, to wire.Peer, as *p2p.Payer, t *wire.Transfer) (*wire.TransferAck, error)

@@ -268,7 +268,7 @@ func (b *Banks) syncBank(ctx context.Context, p *bank.Payer) (bank.Event, error)
 }
 
 func (b *Banks) askClose(ctx context.Context, p *bank.Payer) (bank.Event, error) {
-	o, err := b.cfg.Calls.AskClose(ctx, p.Terms.Peer, b.as(p))
+	o, err := b.cfg.Calls.AskClose(ctx, p.Terms.Peer, b.as(p), p.Unused())
 	var refused *p2p.Refused
 	switch {
 	case errors.As(err, &refused) && refused.Code != wire.Busy && refused.Code != wire.Internal:

@@ -417,6 +417,18 @@ func (b *Banks) PlanPayment(ctx context.Context, p Payment) (*bank.Order, error)
 	return b.planPayment(ctx, &p)
 }
 
+// Exposed returns how much of the first bank is paid and not used by payments now,
+// and at most once a payment is made: what a first hop that vanishes keeps, beyond
+// one step.
+func (b *Banks) Exposed(ctx context.Context, o *bank.Order) (now, after wire.Msat, err error) {
+	p, err := b.payer(ctx, o.Bank)
+	if err != nil {
+		return 0, 0, err
+	}
+	plan := bank.Sending{Order: *o}
+	return p.Unused(), p.Exposed(o.Total+plan.AllFees(), len(o.Bankers) > 0, b.mostReserve(&p)), nil
+}
+
 func (b *Banks) planPayment(ctx context.Context, p *Payment) (*bank.Order, error) {
 	if p.Amount < minPayment {
 		return nil, fmt.Errorf("%w: of %v; the minimum is %v", bank.ErrOrder, p.Amount, minPayment)
