@@ -39,6 +39,9 @@ func NewPurseWith(p Pence, seqs []uint32) (*Purse, []Penny) {
 	}
 }
 
+// Size returns the most memory that the purse takes, in bytes.
+func (u *Purse) Size() int { return (cap(u.marks) + int(u.step) + 8) * len(Secret{}) }
+
 // At returns the penny with number seq, at most N.
 func (u *Purse) At(seq uint32) Penny {
 	if seq < u.from || seq >= u.from+uint32(len(u.part)) {

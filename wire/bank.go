@@ -373,6 +373,25 @@ func (o *CloseOffer) Check() error {
 	return nil
 }
 
+// CloseAsk asks for a cooperative close.
+type CloseAsk struct {
+	_ struct{} `cbor:",toarray"`
+	// Unused is what the payer has paid as credit for payments, and not used. A
+	// banker gives back what it has not used either, at most this.
+	Unused Msat
+}
+
+// MaxSize implements Limited.
+func (*CloseAsk) MaxSize() int { return 16 }
+
+// Check implements Limited.
+func (a *CloseAsk) Check() error {
+	if a.Unused > MaxSat.Msat() {
+		return malformed("%v unused", a.Unused)
+	}
+	return nil
+}
+
 // CloseSign carries the payer's signature of the offered close.
 type CloseSign struct {
 	_    struct{} `cbor:",toarray"`

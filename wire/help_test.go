@@ -173,6 +173,7 @@ var kinds = []kind{
 		&wire.PayeeFrame{Lane: 1<<32 - 1, State: []wire.BankState{{Code: wire.NoRoute, Text: strings.Repeat("x", 256), Reserve: wire.MaxSat, Credit: 1<<64 - 1}}}},
 	{"CloseOffer", func() wire.Limited { return new(wire.CloseOffer) },
 		&wire.CloseOffer{Script: []byte{1}}, &wire.CloseOffer{Payer: wire.MaxSat, Fee: wire.MaxSat, Script: make([]byte, 42)}},
+	{"CloseAsk", func() wire.Limited { return new(wire.CloseAsk) }, &wire.CloseAsk{}, &wire.CloseAsk{Unused: wire.MaxSat.Msat()}},
 	{"CloseSign", func() wire.Limited { return new(wire.CloseSign) }, &wire.CloseSign{}, &wire.CloseSign{}},
 	{"CloseDone", func() wire.Limited { return new(wire.CloseDone) }, &wire.CloseDone{}, &wire.CloseDone{}},
 	{"PairRequest", func() wire.Limited { return new(wire.PairRequest) },

@@ -94,6 +94,9 @@ func printBank(w io.Writer, b *api.Bank) {
 	if b.Assigned > 0 {
 		row("used", "%v by payments", b.Assigned)
 	}
+	if b.Unused > 0 {
+		row("unused", "%v of credit, which a close by both returns", b.Unused)
+	}
 	if b.Funding != "" {
 		row("funding", "%s, %d of %d confirmations", b.Funding, min(b.Depth, b.Conf), b.Conf)
 	}

@@ -27,7 +27,11 @@ func (a *app) bankList() *cobra.Command {
 				if b.Side == "payer" {
 					whom = "to " + short(b.Peer)
 				}
-				fmt.Fprintf(w, "%s  %-8s  %s, %v of %v paid, expires at block %d\n          %s\n", b.ID[:8], b.State, whom, b.PaidMsat, b.Value, b.Expiry, b.Stopped.Text)
+				paid := fmt.Sprintf("%v of %v paid", b.PaidMsat, b.Value)
+				if b.Unused > 0 {
+					paid += fmt.Sprintf(" (%v of it unused credit)", b.Unused)
+				}
+				fmt.Fprintf(w, "%s  %-8s  %s, %s, expires at block %d\n          %s\n", b.ID[:8], b.State, whom, paid, b.Expiry, b.Stopped.Text)
 			}
 		})
 		return nil

@@ -203,10 +203,16 @@ func printPayment(w io.Writer, v *api.BankPayment) {
 	switch v.State {
 	case "planned":
 		fmt.Fprintf(w, "%v to %s %s, in steps of %v; fees %v.\n", v.Total, short(v.To), way, v.Step, v.Fees)
+		if v.Exposed > 0 {
+			fmt.Fprintf(w, "Credit with the first hop that no payment has used: %v now, at most %v after this payment.\nClosing the bank together returns it; a banker that closes alone can keep it.\n", v.Before, v.Exposed)
+		}
 	default:
 		fmt.Fprintf(w, "%s  %s  %v of %v to %s %s; fees %v", v.ID[:8], v.State, v.Paid, v.Total, short(v.To), way, v.Fees)
 		if v.Asked > v.Paid {
 			fmt.Fprintf(w, "; a step of %v is not acknowledged yet", v.Asked-v.Paid)
+		}
+		if v.Exposed > 0 {
+			fmt.Fprintf(w, "; %v of credit unused", v.Exposed)
 		}
 		for _, text := range []string{v.Ref, v.Memo, v.Note} {
 			if text != "" {

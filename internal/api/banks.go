@@ -13,7 +13,7 @@ import (
 type Bank struct {
 	ID         string    `json:"bank_id"`
 	Side       string    `json:"side" enum:"payer,payee"`
-	State      string    `json:"state" enum:"opening,open,stopped,closing,closed,refunded,failed"`
+	State      string    `json:"state" enum:"opening,open,stopped,closing,closed,refunded,expired,failed"`
 	Peer       string    `json:"peer,omitempty" doc:"address of the payee; a payee does not know its payer"`
 	Memo       string    `json:"memo,omitempty"`
 	Pair       string    `json:"pair,omitempty" doc:"ID of the reverse bank for which the payee asked for this one"`
@@ -25,6 +25,7 @@ type Bank struct {
 	PaidMsat   wire.Msat `json:"paid_msat"`
 	Acked      uint32    `json:"acknowledged_pennies" doc:"pennies that the payee holds durably"`
 	Assigned   wire.Msat `json:"assigned_msat" doc:"part of paid_msat that payments have used"`
+	Unused     wire.Msat `json:"unused_msat" doc:"part of paid_msat that is credit for payments and not used: a close by both returns it, a payee that closes alone keeps what its rungs contain of it"`
 	Rung       uint32    `json:"rung" doc:"highest rung reached"`
 	Expiry     uint32    `json:"expiry_height" doc:"height from which the payer can take back a bank that nobody closed"`
 	LastPenny  uint32    `json:"stop_height" doc:"height from which no penny is accepted, and the payee closes"`
@@ -92,6 +93,8 @@ type BankPayment struct {
 	Paid    wire.Msat `json:"paid_msat" doc:"amount for which the payee has signed"`
 	Asked   wire.Msat `json:"asked_msat" doc:"paid_msat plus the current step"`
 	Fees    wire.Msat `json:"fees_msat"`
+	Exposed wire.Msat `json:"exposed_msat" doc:"credit at the first hop that is paid and not used: of a planned payment, at most that once it is made"`
+	Before  wire.Msat `json:"exposed_before_msat,omitempty" doc:"of a planned payment: the same now"`
 	Ref     string    `json:"reference,omitempty" doc:"which the payee is told"`
 	Memo    string    `json:"memo,omitempty" doc:"which the payee is told"`
 	Note    string    `json:"note,omitempty" doc:"private"`

@@ -325,7 +325,7 @@ func (w *world) unaccounted() wire.Sat {
 		for _, r := range h.order {
 			if p, ok := h.states[r].(bank.Payer); ok && !banks[p.Bank] && p.At != (wire.Outpoint{}) {
 				banks[p.Bank] = true
-				b := h.bank(r)
+				b := h.built(r)
 				total += holds[string(b.PkScript())] + holds[string(b.Change(1).PkScript)]
 			}
 		}

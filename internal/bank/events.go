@@ -194,7 +194,8 @@ type (
 	// with all other banks'. The result, for all of them, is RefundBuilt or
 	// RefundFailed.
 	RefundDue struct{}
-	// DropPaper deletes the paper stored by KeepPaper or Prepare.
+	// DropPaper deletes the paper stored by KeepPaper or Prepare, and the funding
+	// stored by KeepFunding.
 	DropPaper struct{}
 )
 
@@ -222,6 +223,9 @@ type (
 	CloseAsked struct {
 		Fee    wire.Sat
 		Script []byte
+		// Unused is the credit that the payer says it has not used. In the offer,
+		// it is what the payee gives back of the pennies.
+		Unused wire.Msat `cbor:",omitempty"`
 	}
 	// CloseSigned says that the payer has signed the offer; Sent has both
 	// signatures.
@@ -241,6 +245,12 @@ type (
 type (
 	// KeepPaper stores the bank's paper, in the commit that requests it.
 	KeepPaper struct{ Paper Paper }
+	// KeepFunding stores the confirmed funding, with witnesses, in the commit
+	// that requests it. It may be hundreds of kilobytes.
+	KeepFunding struct{ Tx []byte }
+	// Rebroadcast broadcasts the stored funding, which a reorg has dropped. Its
+	// result is Broadcasted.
+	Rebroadcast struct{}
 	// CloseDue requests that the bank be closed without the payer, in one
 	// transaction with all others that are due. The result, for all of them, is
 	// CloseBuilt or CloseFailed.
@@ -298,5 +308,7 @@ func (SignClose) effect()   {}
 func (RefundDue) effect()   {}
 func (DropPaper) effect()   {}
 func (KeepPaper) effect()   {}
+func (KeepFunding) effect() {}
+func (Rebroadcast) effect() {}
 func (CloseDue) effect()    {}
 func (Broadcast) effect()   {}

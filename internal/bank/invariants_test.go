@@ -338,7 +338,7 @@ func TestFunding(t *testing.T) {
 	if code := codeOf(t, w.c.try(delivery{ref{payee, id}, bank.Passed{Amount: 1}})); code != wire.NotConfirmed {
 		t.Errorf("credit after the reorg: %v", code)
 	}
-	if y := w.c.payee(id); len(y.FundingTx) == 0 || y.Interest().Wake != 1 {
+	if y := w.c.payee(id); len(w.c.fundings[ref{payee, id}]) == 0 || len(y.FundingTx) > 0 || y.Interest().Wake != 1 {
 		t.Error("the payee does not broadcast it again")
 	}
 	w.blind = nil
@@ -708,7 +708,7 @@ func TestEffects(t *testing.T) {
 		bank.Offer{Peer: bank.Peer{Key: wire.Key(id)}, Root: s, Funding: []byte{1}, At: at},
 		bank.Publish{Tx: []byte{1, 2}, Until: 7}, bank.SignClose{Offer: offer, Rung: 2}, bank.RefundDue{},
 		bank.KeepPaper{Paper: bank.Paper{Terms: wire.BankTerms{Blinding: s, Expiry: 3, Value: 4, PerRung: 5, Locks: wire.Locks{{1}, {2}}}, Sigs: wire.RungSigs{{3}, {4}}}},
-		bank.CloseDue{}, bank.Broadcast{Tx: []byte{9}},
+		bank.CloseDue{}, bank.Broadcast{Tx: []byte{9}}, bank.KeepFunding{Tx: []byte{8}}, bank.Rebroadcast{},
 	}
 	seen := map[string]bool{}
 	for _, e := range list {

@@ -517,12 +517,12 @@ func (m *model) toPayee(n *node, ev event) bool {
 			if y := m.payeeOf(n); y.Closable() {
 				m.toPayee(n, event{kind: "close built", a: int8(y.Rung()), height: n.tip()})
 			}
+		case bank.Rebroadcast:
+			n.out = !n.dead
 		case bank.Broadcast:
 			tx, err := contract.ReadTx(e.Tx)
 			must(m.t, err)
 			switch {
-			case contract.Txid(tx) == m.at.Txid:
-				n.out = !n.dead
 			case len(tx.TxIn[0].Witness) == 4:
 				if n.pool&(poolAlone1|poolAlone2) == 0 {
 					n.pool |= poolJoint

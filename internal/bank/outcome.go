@@ -29,6 +29,9 @@ func (o *Ours) Outcome(count uint32, rate wire.SatPerKVB) (out Outcome) {
 		out.Payer = s.Change
 		out.Payee = l.Value - s.Change
 		out.Text = fmt.Sprintf("It is closed: %v to the payee, less the fee, and %v back to the payer.", out.Payee, out.Payer)
+	case o.Confirmed == nil && o.Funded && count > 0:
+		out.Payer, out.Between = l.Value, l.Paid(count)
+		out.Text = fmt.Sprintf("A reorg has removed the funding. Until it confirms again, the payee cannot close, and %v in pennies are at stake for it.", out.Between)
 	case o.Confirmed == nil:
 		out.Payer, out.Text = l.Value, "The funding is not confirmed; nothing is at stake yet."
 	default:

@@ -58,7 +58,7 @@ type Payee struct {
 	NextTry    wire.Height    // an uneconomic close is not tried before this height
 	Least      wire.SatPerKVB `cbor:",omitempty"` // the rate that the owner wants for a close; 0 leaves it to the estimate
 	Gone       bool           `cbor:",omitempty"` // it was never funded, and others need the room
-	FundingTx  []byte         // with witnesses, once seen: broadcast again if a reorg drops it
+	FundingTx  []byte         // of earlier versions; the next block moves it to KeepFunding
 }
 
 // NewPayee verifies a bank that a payer offers, byte for byte: its output in
@@ -370,6 +370,9 @@ func (y Payee) closeAsked(ev CloseAsked) (Payee, []Effect, error) {
 		return y, nil, wire.Refuse(wire.TooLate, "it expired at %d: the payer can refund it", y.Expiry)
 	}
 	share := y.Paid(y.Count())
+	// The fee and the payee's output are paid from its share.
+	paid, keeps := y.Ladder.Paid(y.Count()), max(y.Assigned, (ev.Fee+contract.Dust).Msat())
+	ev.Unused = min(ev.Unused, paid-min(paid, keeps))
 	if share-ev.Fee < contract.Dust {
 		return y, nil, wire.Refuse(wire.Closed, "its pennies are worth %v, the close costs %v; it expires at %d", share, ev.Fee, y.Expiry)
 	}
@@ -380,7 +383,8 @@ func (y Payee) closeAsked(ev CloseAsked) (Payee, []Effect, error) {
 
 // Offered returns the offer for a cooperative close as the payer gets it.
 func (y *Payee) Offered() CloseOffered {
-	return CloseOffered{Count: y.Count(), Payer: y.Ladder.Value - y.Paid(y.Count()), Fee: y.Offer.Fee, Script: y.Offer.Script}
+	paid := y.Ladder.Paid(y.Count())
+	return CloseOffered{Count: y.Count(), Payer: y.Ladder.Value - (paid - min(paid, y.Offer.Unused)).Whole(), Fee: y.Offer.Fee, Script: y.Offer.Script}
 }
 
 // Together builds the offered close, unsigned.
@@ -417,8 +421,12 @@ func (y *Payee) Due() bool {
 func (y *Payee) since(h wire.Height, n uint32) bool { return h > 0 && y.Tip >= h+wire.Height(n) }
 
 func (y Payee) connected(ev Connected) (Payee, []Effect, error) {
+	var effects []Effect
 	if tx := y.see(ev.Block); tx != nil {
 		y.FundingTx = contract.NewSent(tx, 0, 0).Tx
+	}
+	if len(y.FundingTx) > 0 {
+		effects, y.FundingTx = append(effects, KeepFunding{Tx: y.FundingTx}), nil
 	}
 	if y.Confirmed != nil && y.Stopping() {
 		y.stop(StopExpiry)
@@ -432,9 +440,11 @@ func (y Payee) connected(ev Connected) (Payee, []Effect, error) {
 	if y.Lapsed() {
 		return y, []Effect{DropPaper{}}, nil
 	}
-	var effects []Effect
-	if y.Spend == nil && y.Confirmed == nil && len(y.FundingTx) > 0 {
-		effects = append(effects, Broadcast{Tx: y.FundingTx})
+	if y.Buried() {
+		return y, []Effect{DropPaper{}}, nil
+	}
+	if y.Spend == nil && y.Confirmed == nil && y.Funded {
+		effects = append(effects, Rebroadcast{})
 	}
 	if y.Joined != nil && y.Spend == nil && !y.Alone.Live() {
 		effects = append(effects, Broadcast{Tx: y.Joined.Tx})
@@ -462,11 +472,23 @@ func (y *Payee) Late(tip wire.Height) bool { return !y.Funded && tip > y.ValidUn
 // accepted, or has made room for others.
 func (y *Payee) Lapsed() bool { return !y.Funded && (y.Gone || y.Tip > y.lapses()) }
 
+// ends returns the height from which the payee no longer waits for the refund of a
+// bank of which it earned nothing.
+func (y *Payee) ends() wire.Height { return y.Expiry + wire.Height(y.Margins.Stop) }
+
+// expired reports whether only the payer can still take the bank: T has passed, and
+// no close is out, because there is none or none is worth its fee.
+func (y *Payee) expired() bool {
+	return y.Confirmed != nil && y.Spend == nil && y.Tip >= y.Expiry+wire.Height(y.Margins.Final) && !y.Alone.Live() && y.Joined == nil
+}
+
 // State returns the displayed state.
 func (y *Payee) State() string {
 	switch {
 	case y.Spend != nil:
 		return y.Spend.state()
+	case y.expired():
+		return StateExpired
 	case y.Lapsed():
 		return StateFailed
 	case y.Alone != nil || y.Joined != nil:
@@ -498,8 +520,11 @@ func (y Payee) Interest() contract.Interest {
 		in.Wake = 1 // also without a rung: then only the cooperative close pays
 	case y.Closable() && y.Stop != NotStopped:
 		in.Wake = max(y.NextTry, 1)
-	case y.Rung() == 0 && y.Tip >= y.Expiry+final:
-		in.Done = true // nothing was earned
+	case y.Rung() == 0 && y.Tip >= y.Expiry:
+		// Nothing was earned. The payer's refund still ends it as refunded, if it
+		// comes within a reasonable time.
+		in.Wake = y.ends()
+		in.Done = y.Tip >= in.Wake
 	case y.Depth() < y.Conf:
 		in.Wake = y.Confirmed.Height + wire.Height(y.Conf) - 1
 	case !y.Stopping():

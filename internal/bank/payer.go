@@ -51,6 +51,7 @@ type Payer struct {
 
 	Target      uint32     // count of pennies that may have been sent: the ordered ones
 	Acked       uint32     // count that the payee acknowledged
+	Direct      uint32     `cbor:",omitempty"` // of Target: pennies ordered by the user, not as credit for payments
 	Assigned    wire.Msat  // of the paid amount: assigned to steps of payments
 	Outstanding *wire.Hash // our payment whose step is not acknowledged
 	OutIndex    uint32     // that step's number
@@ -193,7 +194,11 @@ func (p Payer) Step(ev Event) (Payer, []Effect, error) {
 		if err := p.Spendable(); err != nil {
 			return p, nil, err
 		}
-		return p.order(uint64(p.Target) + uint64(ev.Pennies))
+		next, effects, err := p.order(uint64(p.Target) + uint64(ev.Pennies))
+		if err == nil {
+			next.Direct += ev.Pennies
+		}
+		return next, effects, err
 	case Assigned:
 		return p.assigned(ev)
 	case Acknowledged:
@@ -496,6 +501,31 @@ func (p *Payer) Change() (value wire.Sat, ok bool) {
 	return value, ok
 }
 
+// Unused returns the credit for payments that is paid and not used. A banker's
+// credit grows by whole rungs, so a payment through it leaves some.
+func (p *Payer) Unused() wire.Msat {
+	paid := p.Ladder.Paid(p.Target)
+	return paid - min(paid, p.Assigned+p.Ladder.Paid(p.Direct))
+}
+
+// Exposed returns the credit that is unused once a payment's steps, of need in
+// all, are assigned too, and each needs reserve beyond them at a banker.
+func (p *Payer) Exposed(need wire.Msat, banker bool, reserve wire.Sat) wire.Msat {
+	next := *p
+	next.Assigned += need
+	count, ok := p.Ladder.CountFor(next.Assigned)
+	if banker {
+		var g uint32
+		g, ok = p.Ladder.RungFor(next.Assigned + reserve.Msat())
+		count = g * p.Ladder.PerRung
+	}
+	if !ok {
+		count = p.Ladder.N()
+	}
+	next.Target = max(p.Target, count)
+	return next.Unused()
+}
+
 // Refundable reports whether there is something to refund now.
 func (p *Payer) Refundable() bool {
 	if _, ok := p.change(); ok {
@@ -547,6 +577,8 @@ func (p Payer) connected(ev Connected) (Payer, []Effect, error) {
 		return p.fail("rejected", fmt.Errorf("%w: its coins were spent otherwise", ErrRejected))
 	case p.Ready():
 		effects = append(effects, RefundDue{})
+	case p.Spend != nil && p.Interest().Done:
+		effects = append(effects, DropPaper{})
 	}
 	return p, effects, nil
 }
@@ -570,6 +602,7 @@ const (
 	StateClosing  = "closing"  // a close is on its way
 	StateClosed   = "closed"   // by the payee, or by both
 	StateRefunded = "refunded" // by the payer, after the timelock
+	StateExpired  = "expired"  // T has passed, and only the payer can still take it
 	StateFailed   = "failed"   // never opened
 )
 

@@ -98,18 +98,20 @@ type coin struct {
 // misbehave.
 type house struct {
 	*world
-	name    string
-	secret  wire.Secret // of its identity, and of its wallet
-	key     wire.Key
-	script  []byte
-	policy  bank.Policy
-	coins   []*coin
-	states  map[ref]any
-	order   []ref // as they were created
-	papers  map[ref]bank.Paper
-	pending []task
-	told    []chainhash.Hash // the blocks that it knows, by height
-	earned  map[bank.ID]wire.Msat
+	name     string
+	secret   wire.Secret // of its identity, and of its wallet
+	key      wire.Key
+	script   []byte
+	policy   bank.Policy
+	coins    []*coin
+	states   map[ref]any
+	order    []ref // as they were created
+	papers   map[ref]bank.Paper
+	fundings map[ref][]byte
+	dropped  map[ref]bank.Paper // for the books of a test
+	pending  []task
+	told     []chainhash.Hash // the blocks that it knows, by height
+	earned   map[bank.ID]wire.Msat
 
 	fees      *wire.Fees // of a banker
 	away      bool       // answers nobody, sees nothing
@@ -154,7 +156,7 @@ func (w *world) hash() (h wire.Hash) {
 
 // house adds a party, with coins.
 func (w *world) house(name string, coins ...wire.Sat) *house {
-	h := &house{world: w, name: name, states: map[ref]any{}, papers: map[ref]bank.Paper{}, earned: map[bank.ID]wire.Msat{},
+	h := &house{world: w, name: name, states: map[ref]any{}, papers: map[ref]bank.Paper{}, fundings: map[ref][]byte{}, dropped: map[ref]bank.Paper{}, earned: map[bank.ID]wire.Msat{},
 		policy: bank.Policy{MinValue: 2000, MaxRungs: wire.MaxRungs, MaxBanks: 100}}
 	h.secret = wire.Secret(w.hash())
 	k, err := h.secret.PrivKey()
@@ -402,6 +404,8 @@ func (h *house) carry(r ref, effects []bank.Effect) {
 			}
 		case bank.KeepPaper:
 			h.papers[r] = e.Paper
+		case bank.KeepFunding:
+			h.fundings[r] = e.Tx
 		default:
 			h.pending = append(h.pending, task{r, e})
 		}
@@ -541,8 +545,16 @@ func (h *house) do(t task) (answers []delivery, again bool) {
 		}
 		return say(bank.Accepted{Height: h.position()})
 	case bank.DropPaper:
+		if p, ok := h.papers[t.ref]; ok {
+			h.dropped[t.ref] = p
+		}
 		delete(h.papers, t.ref)
+		delete(h.fundings, t.ref)
 		return nil, false
+	case bank.Rebroadcast:
+		tx, err := contract.ReadTx(h.fundings[t.ref])
+		must(h.t, err)
+		return say(h.broadcast(tx))
 	case bank.Publish:
 		tx, err := contract.DecodeTx(e.Tx)
 		must(h.t, err)
@@ -608,6 +620,17 @@ func (h *house) bank(r ref) *contract.Bank {
 	paper, ok := h.papers[r]
 	if !ok {
 		h.t.Fatalf("%s: no paper of %v %v", h.name, r, r.id)
+	}
+	b, err := contract.NewBank(paper.Terms)
+	must(h.t, err)
+	return b
+}
+
+// built is bank for the books of a test, which also look at banks that are done.
+func (h *house) built(r ref) *contract.Bank {
+	paper, ok := h.dropped[r]
+	if !ok {
+		return h.bank(r)
 	}
 	b, err := contract.NewBank(paper.Terms)
 	must(h.t, err)

@@ -15,7 +15,7 @@ type Figure struct {
 	Name  string  `json:"name"` // for scripts; it does not change
 	What  string  `json:"what"` // for people
 	Value float64 `json:"value"`
-	Unit  string  `json:"unit"` // "ns", "ms", "/s", "vB", "bytes", "" for a ratio or a count
+	Unit  string  `json:"unit"` // "ns", "µs", "ms", "/s", "vB", "bytes", "" for a ratio or a count
 	// Min and Max are the required bounds, if not 0.
 	Min float64 `json:"min,omitempty"`
 	Max float64 `json:"max,omitempty"`
@@ -62,6 +62,9 @@ func number(v float64, unit string) string {
 	case "vB":
 		return fmt.Sprintf("%g vB", v)
 	}
+	if unit == "ms" && v < 10 || unit == "µs" {
+		return fmt.Sprintf("%.1f %s", v, unit)
+	}
 	return fmt.Sprintf("%.0f %s", v, unit)
 }
 
@@ -87,7 +90,7 @@ type Options struct {
 // Run measures everything.
 func Run(ctx context.Context, opt Options) ([]Figure, error) {
 	b := &bench{opt: opt}
-	for _, f := range []func(context.Context) error{b.hashes, b.sizes, b.network} {
+	for _, f := range []func(context.Context) error{b.hashes, b.sizes, b.network, b.relayed, b.thousand} {
 		if err := f(ctx); err != nil {
 			return b.figures, err
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/bitgram/bitgram/internal/bank"
+	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/node/banking"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/internal/testing/tier"
@@ -171,6 +172,51 @@ func TestPayeeAway(t *testing.T) {
 		}
 		if time.Now().After(end) || s.Ended {
 			t.Fatalf("%s: %s", s.State(), s.Why)
+		}
+	}
+}
+
+// TestUnusedComesBack: a small payment over a banker takes a whole rung; the close by
+// both gives back what no payment has used, and no more: what the user paid directly
+// is the banker's.
+func TestUnusedComesBack(t *testing.T) {
+	for _, direct := range []uint32{0, 40} {
+		w, from, banker, to, first, _ := road(t, nil)
+		if direct > 0 {
+			w.pay(from, first, direct)
+		}
+		pay := banking.Payment{To: to.node.Key(), Amount: 10_000, MaxFee: 10_000}
+		o, err := from.node.Banks.PlanPayment(t.Context(), pay)
+		must(t, err)
+		now, after, err := from.node.Banks.Exposed(t.Context(), o)
+		must(t, err)
+		id, err := from.node.Banks.PayTo(t.Context(), pay)
+		must(t, err)
+		for end := time.Now().Add(20 * time.Second); !w.sending(from, id).Ended; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal("the payment does not end")
+			}
+		}
+		if s := w.sending(from, id); s.State() != "paid" {
+			t.Fatal(s.State(), s.Why)
+		}
+		p := w.payer(from, first)
+		unused, used := p.Unused(), min(p.Assigned+p.Ladder.Paid(direct), p.Ladder.Paid(p.Target))
+		if now != 0 || direct == 0 && unused == 0 || unused > after || unused+used < p.Ladder.Paid(p.Target) {
+			t.Errorf("%v unused of %v, %v before, at most %v planned", unused, p.Ladder.Paid(p.Target), now, after)
+		}
+		must(t, from.node.Banks.CloseBank(t.Context(), payerRef(first)))
+		w.settle()
+		w.mine(2)
+		p = w.payer(from, first)
+		y := w.payeeOf(banker, first)
+		if p.Spend == nil || !p.Spend.Together {
+			t.Fatalf("it is %s: %s", p.State(), p.Failure)
+		}
+		got := p.Ladder.Value - p.Spend.Change // the banker's, with the fee
+		least, most := used.Whole(), max(used.Whole(), y.Offer.Fee+contract.Dust)+1
+		if got < least || got > most {
+			t.Errorf("%d direct: the banker has %v of %v, %v to %v are used", direct, got, p.Ladder.Paid(p.Target), least, most)
 		}
 	}
 }

@@ -171,7 +171,7 @@ func TestStrangerWithBankID(t *testing.T) {
 	tr := &wire.Transfer{ID: wire.Hash{7}, Index: 1, Bank: id, Amount: 5_000_000, Total: 5_000_000}
 	for what, err := range map[string]error{
 		"read": func() error { _, err := calls.BankState(t.Context(), peer, as); return err }(),
-		"stop": func() error { _, err := calls.AskClose(t.Context(), peer, as); return err }(),
+		"stop": func() error { _, err := calls.AskClose(t.Context(), peer, as, 0); return err }(),
 		"sign": func() error { _, err := calls.SignClose(t.Context(), peer, as, &wire.CloseSign{Bank: id}); return err }(),
 		"pass": func() error { _, err := calls.Transfer(t.Context(), peer, as, tr, &wire.Note{}); return err }(),
 		"pair": func() error {

@@ -18,7 +18,7 @@ const (
 	protoBankTerms protocol.ID = "/bitgram/bank-terms/1" // BankRequest → Reply, BankQuote
 	protoBankOpen  protocol.ID = "/bitgram/bank-open/2"  // BankOpen → Reply, Done
 	protoPennies   protocol.ID = "/bitgram/pennies/3"    // → Reply; PayerFrame …, PayeeFrame …
-	protoCloseAsk  protocol.ID = "/bitgram/bank-close/2" // BankHello → Reply, CloseOffer
+	protoCloseAsk  protocol.ID = "/bitgram/bank-close/3" // BankHello, CloseAsk → Reply, CloseOffer
 	protoLost      protocol.ID = "/bitgram/bank-lost/1"  // BankHello → Reply, Done
 	protoCloseSign protocol.ID = "/bitgram/bank-sign/2"  // BankHello, CloseSign → Reply, CloseDone
 	protoPair      protocol.ID = "/bitgram/bank-pair/2"  // BankHello, PairRequest → Reply, PairOpened
@@ -40,7 +40,9 @@ type Banks interface {
 	// Lost says that the payer has acknowledgements of pennies that the payee does
 	// not hold.
 	Lost(ctx context.Context, bank wire.Hash) error
-	OfferClose(ctx context.Context, bank wire.Hash) (*wire.CloseOffer, error)
+	// OfferClose offers a cooperative close. unused is the credit that the payer
+	// says it has not used.
+	OfferClose(ctx context.Context, bank wire.Hash, unused wire.Msat) (*wire.CloseOffer, error)
 	SignClose(ctx context.Context, s *wire.CloseSign) (*wire.CloseDone, error)
 	Pair(ctx context.Context, r *wire.PairRequest) (*wire.PairOpened, error)
 	Transfer(ctx context.Context, t *wire.Transfer, note *wire.Note) (*wire.TransferAck, error)
@@ -59,14 +61,8 @@ func (s *Host) handleBanks(b Banks) {
 		defer cancel()
 		return s.reply(st, &wire.Done{}, b.Lost(ctx, bank))
 	})
-	s.admit(b, protoCloseAsk, func(ctx context.Context, st network.Stream, bank wire.Hash) error {
-		ctx, cancel := context.WithTimeout(ctx, s.limit.Frame)
-		defer cancel()
-		o, err := b.OfferClose(ctx, bank)
-		if err != nil {
-			return s.reply(st, nil, err)
-		}
-		return s.reply(st, o, nil)
+	admitted(s, b, protoCloseAsk, func(ctx context.Context, _ network.Stream, bank wire.Hash, a *wire.CloseAsk) (*wire.CloseOffer, error) {
+		return b.OfferClose(ctx, bank, a.Unused)
 	})
 	admitted(s, b, protoCloseSign, func(ctx context.Context, _ network.Stream, bank wire.Hash, c *wire.CloseSign) (*wire.CloseDone, error) {
 		if c.Bank != bank {
@@ -239,10 +235,11 @@ func (s *Host) Lost(ctx context.Context, to wire.Peer, as *Payer) error {
 	return s.askAs(ctx, to, as, protoLost, &wire.Done{}, 0)
 }
 
-// AskClose asks a payee for a cooperative close.
-func (s *Host) AskClose(ctx context.Context, to wire.Peer, as *Payer) (*wire.CloseOffer, error) {
+// AskClose asks a payee for a cooperative close, and a banker to give back the
+// credit that is unused.
+func (s *Host) AskClose(ctx context.Context, to wire.Peer, as *Payer, unused wire.Msat) (*wire.CloseOffer, error) {
 	a := new(wire.CloseOffer)
-	return a, s.askAs(ctx, to, as, protoCloseAsk, a, 0)
+	return a, s.askAs(ctx, to, as, protoCloseAsk, a, 0, &wire.CloseAsk{Unused: unused})
 }
 
 // SignClose sends the payer's signature to the payee.

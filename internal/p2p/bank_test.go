@@ -86,7 +86,8 @@ func (g *gatedBanks) in() error {
 }
 
 func (g *gatedBanks) Till(context.Context, wire.Hash) (Till, error) { return nil, g.in() }
-func (g *gatedBanks) OfferClose(context.Context, wire.Hash) (*wire.CloseOffer, error) {
+func (g *gatedBanks) Lost(context.Context, wire.Hash) error         { return g.in() }
+func (g *gatedBanks) OfferClose(context.Context, wire.Hash, wire.Msat) (*wire.CloseOffer, error) {
 	return nil, g.in()
 }
 func (g *gatedBanks) SignClose(context.Context, *wire.CloseSign) (*wire.CloseDone, error) {
@@ -128,8 +129,9 @@ func bankRequestsAreAdmitted(t world) {
 			_, err := c.BankState(t.Context(), to, p)
 			return err
 		},
+		"lost": func(c *Host, p *Payer, _ wire.Hash) error { return c.Lost(t.Context(), to, p) },
 		"close": func(c *Host, p *Payer, _ wire.Hash) error {
-			_, err := c.AskClose(t.Context(), to, p)
+			_, err := c.AskClose(t.Context(), to, p, 0)
 			return err
 		},
 		"sign": func(c *Host, p *Payer, bank wire.Hash) error {

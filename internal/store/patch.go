@@ -2,10 +2,12 @@ package store
 
 import (
 	"bytes"
+	"compress/flate"
 	"database/sql"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"modernc.org/sqlite"
@@ -61,14 +63,47 @@ func decodePatch(b []byte) (p engine.Patch, err error) {
 	return engine.Patch{At: int(binary.BigEndian.Uint32(b)), Cut: int(binary.BigEndian.Uint32(b[4:])), With: b[patchHead:]}, nil
 }
 
-// patch returns a state with its row's patch.
-func patch(state, row []byte) ([]byte, error) {
-	p, err := decodePatch(row)
-	if err != nil {
-		return nil, err
+// The column done says whether a contract is done, and whether its state is
+// compressed: what is done is kept for a long time and seldom read.
+const (
+	notDone    = 0
+	isDone     = 1
+	compressed = 2 // done, and the state is in the form of DEFLATE
+)
+
+// maxState is the maximum size of a compressed state.
+const maxState = 16 << 20
+
+// pack returns what is written of a state, and the column done.
+func pack(state []byte, done bool) ([]byte, int) {
+	if !done {
+		return state, notDone
+	}
+	var b bytes.Buffer
+	w, err := flate.NewWriter(&b, flate.BestCompression)
+	if err == nil {
+		_, err = w.Write(state)
+	}
+	if err != nil || w.Close() != nil || b.Len() >= len(state) || len(state) > maxState {
+		return state, isDone
+	}
+	return b.Bytes(), compressed
+}
+
+// unpack returns a state as it was saved, with its row's patch.
+func unpack(state, row []byte, done int) ([]byte, error) {
+	if done == compressed {
+		var err error
+		if state, err = io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(state)), maxState+1)); err != nil || len(state) > maxState {
+			return nil, fmt.Errorf("%w: a compressed state: %v", ErrCorrupt, err)
+		}
 	}
 	if row == nil {
 		return state, nil
+	}
+	p, err := decodePatch(row)
+	if err != nil {
+		return nil, err
 	}
 	if state = p.Of(state); state == nil {
 		return nil, errPatch
@@ -86,9 +121,13 @@ func (t *tx) base(ref engine.Ref) (*base, error) {
 	}
 	b := new(base)
 	var row []byte
-	err := t.row(sqlBase, string(ref.Kind), ref.ID[:]).Scan(&b.seq, &b.state, &row)
+	var done int
+	err := t.row(sqlBase, string(ref.Kind), ref.ID[:]).Scan(&b.seq, &b.state, &row, &done)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
+	}
+	if err == nil {
+		b.state, err = unpack(b.state, nil, done)
 	}
 	if err == nil {
 		b.patch, err = decodePatch(row)
@@ -195,7 +234,7 @@ const (
 	sqlPatchOver = " ON CONFLICT DO UPDATE SET bytes = excluded.bytes"
 	sqlPatch     = sqlPatchInto + "(?, ?)" + sqlPatchOver
 	sqlUnpatch   = "DELETE FROM patch WHERE contract = ?"
-	sqlBase      = "SELECT seq, state, bytes FROM contract LEFT JOIN patch ON contract = seq WHERE kind = ? AND id = ?"
+	sqlBase      = "SELECT seq, state, bytes, done FROM contract LEFT JOIN patch ON contract = seq WHERE kind = ? AND id = ?"
 )
 
 var sqlPatches = sqlPatchInto + strings.TrimSuffix(strings.Repeat("(?, ?), ", patchRows), ", ") + sqlPatchOver

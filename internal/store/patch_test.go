@@ -65,8 +65,8 @@ func TestPatchGroup(t *testing.T) {
 					k, there := next[r]
 					switch random.IntN(9) {
 					case 0:
-						k = kept{base: []byte{byte(random.Uint32()), byte(random.Uint32()), 1}}
-						conform.Must(t, tx.Save(r, k.base, contract.Interest{Txids: []wire.Hash{{1}}}))
+						k = kept{base: append(make([]byte, random.IntN(100)), byte(random.Uint32()), 1)}
+						conform.Must(t, tx.Save(r, k.base, contract.Interest{Txids: []wire.Hash{{1}}, Done: random.IntN(2) == 0}))
 						next[r] = k
 					case 1:
 						conform.Must(t, tx.Save(r, nil, contract.Interest{Forget: true}))
@@ -117,6 +117,36 @@ func TestPatchGroup(t *testing.T) {
 	conform.Must(t, err)
 	defer again.Close()
 	compareKept(t, again, model)
+}
+
+// TestDoneIsSmall: the state of what is done is compressed, and read as it was
+// saved; what is not done, or not smaller for it, is not.
+func TestDoneIsSmall(t *testing.T) {
+	s, _ := openTest(t)
+	long, short := bytes.Repeat([]byte("pennies "), 100), []byte{1}
+	for i, c := range []struct {
+		state []byte
+		done  bool
+		want  int
+	}{{long, true, compressed}, {long, false, notDone}, {short, true, isDone}, {nil, true, isDone}} {
+		conform.Must(t, s.Update(t.Context(), func(tx engine.Tx) error { return tx.Save(nth(i), c.state, contract.Interest{Done: c.done}) }))
+		var size, done int
+		id := nth(i).ID
+		conform.Must(t, s.read.QueryRow("SELECT length(state), done FROM contract WHERE id = ?", id[:]).Scan(&size, &done))
+		if done != c.want || done == compressed && size > 100 {
+			t.Errorf("%d: %d bytes, done is %d", i, size, done)
+		}
+		conform.Must(t, s.View(t.Context(), func(tx engine.Tx) error {
+			if got, err := tx.State(nth(i)); err != nil || !bytes.Equal(got, c.state) {
+				t.Errorf("%d: %x, %v", i, got, err)
+			}
+			return nil
+		}))
+	}
+	if _, err := s.write.Exec("UPDATE contract SET state = x'ff' WHERE done = 2"); err != nil {
+		t.Fatal(err)
+	}
+	conform.WantErr(t, s.View(t.Context(), func(tx engine.Tx) error { _, err := tx.State(nth(0)); return err }), ErrCorrupt)
 }
 
 // TestPatchRefused: what a patch does not fit is not changed.

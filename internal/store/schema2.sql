@@ -1,3 +1,6 @@
+-- contract.done is 2 if the contract is done and its state is compressed
+-- (DEFLATE).
+
 -- Patches: of a contract's state, Cut bytes from At on are replaced
 -- (u32 At, u32 Cut, the new bytes; big-endian). Writing a state removes its patch.
 CREATE TABLE patch (

@@ -56,11 +56,11 @@ func compile(db *sql.DB) (compiled, error) {
 const (
 	sqlSavepoint = "SAVEPOINT u"
 	sqlRelease   = "RELEASE u"
-	sqlState     = "SELECT state, bytes FROM contract LEFT JOIN patch ON contract = seq WHERE kind = ? AND id = ?"
+	sqlState     = "SELECT state, bytes, done FROM contract LEFT JOIN patch ON contract = seq WHERE kind = ? AND id = ?"
 	sqlSave      = `INSERT INTO contract (kind, id, state, wake, top, done) VALUES (?, ?, ?, ?, ?, ?)
 		ON CONFLICT (kind, id) DO UPDATE SET state = excluded.state, wake = excluded.wake, top = excluded.top, done = excluded.done
 		RETURNING seq`
-	sqlReplace    = "UPDATE contract SET state = ? WHERE seq = ?"
+	sqlReplace    = "UPDATE contract SET state = ?, done = min(done, 1) WHERE seq = ?"
 	sqlForget     = "DELETE FROM contract WHERE kind = ? AND id = ?"
 	sqlWatched    = "SELECT key FROM watch WHERE contract = ?"
 	sqlWatch      = "INSERT INTO watch (key, contract) VALUES (?, ?)"
@@ -121,14 +121,15 @@ func (t *tx) State(ref engine.Ref) (state []byte, err error) {
 		return nil, err
 	}
 	var row []byte
-	err = t.row(sqlState, string(ref.Kind), ref.ID[:]).Scan(&state, &row)
+	var done int
+	err = t.row(sqlState, string(ref.Kind), ref.ID[:]).Scan(&state, &row, &done)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, engine.ErrNoContract
 	}
 	if err != nil {
 		return nil, err
 	}
-	return patch(state, row)
+	return unpack(state, row, done)
 }
 
 // Save implements engine.Tx.
@@ -144,7 +145,8 @@ func (t *tx) Save(ref engine.Ref, state []byte, in contract.Interest) error {
 		return t.exec(sqlForget, string(ref.Kind), ref.ID[:]) // with its patch and what it watches
 	}
 	var seq int64
-	if err := t.row(sqlSave, string(ref.Kind), ref.ID[:], blob(state), in.Wake, in.Top, in.Done).Scan(&seq); err != nil {
+	written, done := pack(state, in.Done)
+	if err := t.row(sqlSave, string(ref.Kind), ref.ID[:], blob(written), in.Wake, in.Top, done).Scan(&seq); err != nil {
 		return err
 	}
 	if err := t.exec(sqlUnpatch, seq); err != nil {
@@ -214,16 +216,17 @@ func (t *tx) Each(kind engine.Kind, all bool, f func(engine.Ref, []byte) error) 
 	if err := t.settle(); err != nil {
 		return err
 	}
-	q := "SELECT id, state, bytes FROM contract LEFT JOIN patch ON contract = seq WHERE kind = ? AND done = 0 ORDER BY seq"
+	q := "SELECT id, state, bytes, done FROM contract LEFT JOIN patch ON contract = seq WHERE kind = ? AND done = 0 ORDER BY seq"
 	if all {
-		q = "SELECT id, state, bytes FROM contract LEFT JOIN patch ON contract = seq WHERE kind = ? ORDER BY seq"
+		q = "SELECT id, state, bytes, done FROM contract LEFT JOIN patch ON contract = seq WHERE kind = ? ORDER BY seq"
 	}
 	return t.rows(q, []any{string(kind)}, func(r *sql.Rows) error {
 		var id, state, row []byte
-		if err := r.Scan(&id, &state, &row); err != nil {
+		var done int
+		if err := r.Scan(&id, &state, &row, &done); err != nil {
 			return err
 		}
-		state, err := patch(state, row)
+		state, err := unpack(state, row, done)
 		if err != nil {
 			return err
 		}

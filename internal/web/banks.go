@@ -62,6 +62,7 @@ func (s *Server) showPayer(p *bank.Payer, rate wire.SatPerKVB) api.Bank {
 	if v.Why == "" {
 		v.Why = p.PayeeWhy
 	}
+	v.Unused = p.Unused()
 	if v.Why == "" && p.Withdrawn && p.Confirmed == nil {
 		v.Why = "it is cancelled once the transaction that takes its coins back confirms"
 	}
@@ -423,7 +424,11 @@ func (s *Server) paymentNow(ctx context.Context, n *node.Node, id string) (v api
 	if !ok {
 		return v, state, fmt.Errorf("%w: %s is a bank", banking.ErrNoBank, id)
 	}
-	return s.showPayment(&state), state, nil
+	v = s.showPayment(&state)
+	if v.Exposed, _, err = n.Banks.Exposed(ctx, &state.Order); errors.Is(err, banking.ErrNoBank) {
+		err = nil // the bank is history
+	}
+	return v, state, err
 }
 
 func (s *Server) paymentRoutes(to huma.API) {
@@ -478,7 +483,8 @@ func (s *Server) paymentRoutes(to huma.API) {
 		plan := bank.Sending{Order: *o}
 		v := s.showPayment(&plan)
 		v.ID, v.State, v.Fees = "", "planned", plan.AllFees()
-		return v, nil
+		v.Before, v.Exposed, err = n.Banks.Exposed(ctx, o)
+		return v, err
 	})
 	on(s, to, "POST", "/payments", "Pay an address, through a bank with its owner or through bankers", func(ctx context.Context, n *node.Node, in *paying) (api.BankPayment, error) {
 		p, err := s.payment(in)

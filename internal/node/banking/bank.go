@@ -71,6 +71,10 @@ var ErrNoBank = errors.New("no such bank or payment")
 // bucketPaper stores the papers of banks: role ‖ id → paper.
 const bucketPaper = "bank/paper"
 
+// bucketFunding stores the confirmed fundings of banks of others, under the keys
+// of bucketPaper.
+const bucketFunding = "bank/funding"
+
 func paperKey(ref engine.Ref) []byte {
 	role := byte('r')
 	if ref.Kind == bank.KindPayee {

@@ -69,7 +69,7 @@ type Caller interface {
 	BankState(ctx context.Context, to wire.Peer, as *p2p.Payer) (wire.BankState, error)
 	Pennies(ctx context.Context, to wire.Peer, as *p2p.Payer, f func(*p2p.PennyStream) error) error
 	Lost(ctx context.Context, to wire.Peer, as *p2p.Payer) error
-	AskClose(ctx context.Context, to wire.Peer, as *p2p.Payer) (*wire.CloseOffer, error)
+	AskClose(ctx context.Context, to wire.Peer, as *p2p.Payer, unused wire.Msat) (*wire.CloseOffer, error)
 	SignClose(ctx context.Context, to wire.Peer, as *p2p.Payer, c *wire.CloseSign) (*wire.CloseDone, error)
 	Pair(ctx context.Context, to wire.Peer, as *p2p.Payer, r *wire.PairRequest) (*wire.PairOpened, error)
 	Transfer(ctx context.Context, to wire.Peer, as *p2p.Payer, t *wire.Transfer, note *wire.Note) (*wire.TransferAck, error)
@@ -108,8 +108,9 @@ type Banks struct {
 	making    sync.Mutex            // while a bank gets a place
 	wrong     map[bank.ID]time.Time // when a false penny came
 	counters  map[bank.ID]*counter  // of the banks with open streams
-	purses    *lru.Cache[bank.ID, *penny.Purse]
-	papers    *lru.Cache[string, *bank.Paper]
+	byPeer    byPeer
+	purses    *sized[bank.ID, *penny.Purse]
+	papers    *sized[string, *bank.Paper]
 	proofs    *lru.Cache[wire.Hash, wire.Signature] // as payer, by what they sign
 	payerKeys *lru.Cache[bank.ID, wire.Key]         // as payee
 	admitted  *lru.Cache[admission, struct{}]       // as payee
@@ -120,10 +121,14 @@ type Banks struct {
 func New(cfg Config) *Banks {
 	b := &Banks{cfg: cfg, margins: bank.MarginsFor(cfg.Network), closes: closing(&cfg), refunds: refunding(&cfg),
 		locks: map[wire.Hash]chan struct{}{}, users: map[wire.Hash]int{}, wrong: map[bank.ID]time.Time{}, counters: map[bank.ID]*counter{}, door: newDoor()}
-	const purses, papers, proofs = 64, 256, 4096
-	b.purses, _ = lru.New[bank.ID, *penny.Purse](purses) // fails for sizes below 1
-	b.papers, _ = lru.New[string, *bank.Paper](papers)
-	b.proofs, _ = lru.New[wire.Hash, wire.Signature](proofs)
+	// A purse of a million pennies takes 64 kB and a tenth of a second to make, a
+	// paper up to 86 kB.
+	const purses, papers, proofs = 128 << 20, 64 << 20, 4096
+	b.purses = newSized[bank.ID](purses, (*penny.Purse).Size)
+	b.papers = newSized[string](papers, func(p *bank.Paper) int {
+		return len(p.Terms.Locks)*len([20]byte{}) + len(p.Sigs)*len(wire.Signature{}) + 1024
+	})
+	b.proofs, _ = lru.New[wire.Hash, wire.Signature](proofs) // fails for sizes below 1
 	b.payerKeys, _ = lru.New[bank.ID, wire.Key](proofs)
 	b.admitted, _ = lru.New[admission, struct{}](proofs)
 	b.declined, _ = lru.New[bank.ID, *rate.Limiter](proofs)
@@ -138,7 +143,7 @@ func (b *Banks) Listen(host Host) { b.host = host }
 // Machines are those of payer, payee, payments and relays.
 func (b *Banks) Machines() []engine.Machine {
 	p := engine.MachineOf[bank.Payer](bank.KindPayer, bank.Machines)
-	p.Executor, p.Account, p.Hot = payer{b}, b.refunds.Account, true
+	p.Executor, p.Account, p.Observe, p.Hot = payer{b}, b.refunds.Account, b.byPeer.observe, true
 	y := engine.MachineOf[bank.Payee](bank.KindPayee, bank.Machines)
 	y.Executor, y.Account, y.Hot = payee{b}, b.closes.Account, true
 	s := engine.MachineOf[bank.Sending](bank.KindSending, bank.Machines)

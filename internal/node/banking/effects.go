@@ -51,7 +51,12 @@ func commitPaper(tx engine.Tx, ref engine.Ref, e engine.Effect) (engine.Event, b
 	case bank.KeepPaper:
 		return nil, true, keepPaper(tx, ref, &e.Paper)
 	case bank.DropPaper:
+		if err := tx.Delete(bucketFunding, paperKey(ref)); err != nil {
+			return nil, true, err
+		}
 		return nil, true, tx.Delete(bucketPaper, paperKey(ref))
+	case bank.KeepFunding:
+		return nil, true, tx.Put(bucketFunding, paperKey(ref), e.Tx)
 	}
 	return nil, false, nil
 }
@@ -92,6 +97,8 @@ func (x payee) Do(ctx context.Context, ref engine.Ref, e engine.Effect) (func(en
 		return func(tx engine.Tx) ([]engine.Delivery, error) {
 			return x.closes.Due(tx, ref, func(m *share.Member[bank.Payee]) (contract.BankClose, batch.Member, error) { return x.closeOf(tx, m) })
 		}, nil
+	case bank.Rebroadcast:
+		return x.rebroadcast(ctx, ref)
 	case bank.Broadcast:
 		return x.closes.Broadcast(ctx, x.cfg.Coins, ref, e.Tx)
 	}
@@ -261,7 +268,7 @@ func (b *Banks) syncBank(ctx context.Context, p *bank.Payer) (bank.Event, error)
 }
 
 func (b *Banks) askClose(ctx context.Context, p *bank.Payer) (bank.Event, error) {
-	o, err := b.cfg.Calls.AskClose(ctx, p.Terms.Peer, b.as(p))
+	o, err := b.cfg.Calls.AskClose(ctx, p.Terms.Peer, b.as(p), p.Unused())
 	var refused *p2p.Refused
 	switch {
 	case errors.As(err, &refused) && refused.Code != wire.Busy && refused.Code != wire.Internal:
@@ -307,6 +314,18 @@ func (b *Banks) signClose(ctx context.Context, p *bank.Payer, e *bank.SignClose)
 		return nil, err
 	}
 	return bank.CloseSent{Txid: contract.Txid(tx)}, nil
+}
+
+// rebroadcast broadcasts a bank's stored funding.
+func (x payee) rebroadcast(ctx context.Context, ref engine.Ref) (func(engine.Tx) ([]engine.Delivery, error), error) {
+	var funding []byte
+	if err := x.cfg.Store.View(ctx, func(tx engine.Tx) (err error) {
+		funding, err = tx.Get(bucketFunding, paperKey(ref))
+		return err
+	}); err != nil || funding == nil {
+		return nil, err
+	}
+	return x.closes.Broadcast(ctx, x.cfg.Coins, ref, funding)
 }
 
 // maxGroup is the maximum number of banks in one transaction: few enough that

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -201,33 +202,46 @@ var errNextHop = errors.New("the next hop")
 // bankWith returns our open bank with a peer that has the most left, at least
 // an amount, or ErrNoBank.
 func (b *Banks) bankWith(ctx context.Context, peer wire.Key, amount wire.Msat) (best *bank.Payer, err error) {
+	list, err := b.banksWith(ctx, peer)
+	if err != nil {
+		return nil, err
+	}
 	left := wire.Msat(0)
-	err = b.Payers(ctx, func(p bank.Payer) error {
-		if p.Terms.Peer.Key != peer || p.Spendable() != nil {
-			return nil
+	for i := range list {
+		p := &list[i]
+		if p.Spendable() != nil {
+			continue
 		}
 		if rest := p.Ladder.Paid(p.Ladder.N()) - p.Assigned; rest >= amount && rest > left {
-			best, left = &p, rest
+			best, left = p, rest
 		}
-		return nil
-	})
-	if err == nil && best == nil {
-		err = ErrNoBank
 	}
-	return best, err
+	if best == nil {
+		return nil, ErrNoBank
+	}
+	return best, nil
 }
 
-// bankers are the open banks of ours with others than a payee, one for each peer.
+// bankers are the open banks of ours with others than a payee, one for each
+// peer.
 func (b *Banks) bankers(ctx context.Context, payee wire.Key) (list []bank.Payer, err error) {
-	seen := map[wire.Key]bool{payee: true}
-	err = b.Payers(ctx, func(p bank.Payer) error {
-		if !seen[p.Terms.Peer.Key] && p.Spendable() == nil {
-			seen[p.Terms.Peer.Key] = true
-			list = append(list, p)
+	peers, err := b.peers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, peer := range peers {
+		if peer == payee {
+			continue
 		}
-		return nil
-	})
-	return list, err
+		banks, err := b.banksWith(ctx, peer)
+		if err != nil {
+			return nil, err
+		}
+		if i := slices.IndexFunc(banks, func(p bank.Payer) bool { return p.Spendable() == nil }); i >= 0 {
+			list = append(list, banks[i])
+		}
+	}
+	return list, nil
 }
 
 // routeTime is how long a banker's answer about one further hop may take.
@@ -416,6 +430,18 @@ const stepsOf = 10
 // the bankers. It may return ErrNoRoute.
 func (b *Banks) PlanPayment(ctx context.Context, p Payment) (*bank.Order, error) {
 	return b.planPayment(ctx, &p)
+}
+
+// Exposed returns how much of the first bank is paid and not used by payments now,
+// and at most once a payment is made: what a first hop that vanishes keeps, beyond
+// one step.
+func (b *Banks) Exposed(ctx context.Context, o *bank.Order) (now, after wire.Msat, err error) {
+	p, err := b.payer(ctx, o.Bank)
+	if err != nil {
+		return 0, 0, err
+	}
+	plan := bank.Sending{Order: *o}
+	return p.Unused(), p.Exposed(o.Total+plan.AllFees(), len(o.Bankers) > 0, b.mostReserve(&p)), nil
 }
 
 func (b *Banks) planPayment(ctx context.Context, p *Payment) (*bank.Order, error) {

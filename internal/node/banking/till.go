@@ -422,7 +422,7 @@ func (y *Service) Lost(ctx context.Context, id bank.ID) error {
 }
 
 // OfferClose implements p2p.Banks.
-func (y *Service) OfferClose(ctx context.Context, id bank.ID) (*wire.CloseOffer, error) {
+func (y *Service) OfferClose(ctx context.Context, id bank.ID, unused wire.Msat) (*wire.CloseOffer, error) {
 	if err := y.cfg.Coins.Ready(ctx); err != nil {
 		return nil, err
 	}
@@ -430,7 +430,10 @@ func (y *Service) OfferClose(ctx context.Context, id bank.ID) (*wire.CloseOffer,
 	if err != nil {
 		return nil, err
 	}
-	ask := bank.CloseAsked{Fee: bank.TogetherCost(s.Ladder.Rungs, y.cfg.Engine.FeeRate())}
+	if y.cfg.Policy.Fees == nil {
+		unused = 0 // a payee that forwards nothing keeps what it is paid
+	}
+	ask := bank.CloseAsked{Unused: unused, Fee: bank.TogetherCost(s.Ladder.Rungs, y.cfg.Engine.FeeRate())}
 	if s.Offer == nil {
 		if err := y.cfg.Store.Update(ctx, func(tx engine.Tx) error {
 			ask.Script, err = y.cfg.Coins.PeekScript(tx, wallet.External)
