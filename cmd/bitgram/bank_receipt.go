@@ -34,7 +34,7 @@ func (a *app) bankReceipt() *cobra.Command {
 			}
 		}
 		a.print.summary(struct {
-			bank.Receipt
+			api.Receipt
 			Output string `json:"output,omitempty"`
 		}{r, out}, func(w io.Writer) {
 			if out == "" {

@@ -5,7 +5,6 @@ import (
 	"net/url"
 	"strconv"
 
-	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -112,6 +111,20 @@ type Received struct {
 	Memo      string    `json:"memo" doc:"as the payer wrote it"`
 	Since     int64     `json:"first_time" doc:"Unix time of the first step; 0 in payments of older versions"`
 	At        int64     `json:"time" doc:"Unix time of the last step"`
+}
+
+// Receipt is what the final payee of a payment has signed, with all that is needed
+// to verify it offline.
+type Receipt struct {
+	Network   wire.Network `json:"network"`
+	Payment   string       `json:"payment_id"`
+	Payee     string       `json:"payee" doc:"address of the payee, who signed"`
+	Total     wire.Msat    `json:"total_msat" doc:"what the payee has received in all"`
+	Step      uint32       `json:"step" doc:"number of the step for which it signed"`
+	Salt      string       `json:"salt"`
+	Reference string       `json:"reference"`
+	Memo      string       `json:"memo"`
+	Signature string       `json:"signature"`
 }
 
 // Banker reports the payments that a payee receives and, as a banker, forwards.
@@ -261,7 +274,7 @@ func (c *Client) Received(ctx context.Context) (list []Received, err error) {
 }
 
 // Receipt is GET /v1/payments/{id}/receipt.
-func (c *Client) Receipt(ctx context.Context, id string) (r bank.Receipt, err error) {
+func (c *Client) Receipt(ctx context.Context, id string) (r Receipt, err error) {
 	return r, c.call(ctx, "GET", paymentPath(id, "/receipt"), nil, &r)
 }
 

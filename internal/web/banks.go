@@ -450,7 +450,7 @@ func (s *Server) paymentRoutes(to huma.API) {
 		v, _, err := s.paymentNow(ctx, n, in.ID)
 		return v, err
 	})
-	on(s, to, "GET", "/payments/{id}/receipt", "Get what the payee of a payment has signed", func(ctx context.Context, n *node.Node, in *BankByID) (r bank.Receipt, err error) {
+	on(s, to, "GET", "/payments/{id}/receipt", "Get what the payee of a payment has signed", func(ctx context.Context, n *node.Node, in *BankByID) (r api.Receipt, err error) {
 		_, state, err := s.paymentNow(ctx, n, in.ID)
 		if err != nil {
 			return r, err
@@ -459,7 +459,7 @@ func (s *Server) paymentRoutes(to huma.API) {
 		if err != nil {
 			return r, err
 		}
-		return *found, nil
+		return api.Receipt(*found), nil
 	})
 	on(s, to, "GET", "/received", "List the payments that this home received", func(ctx context.Context, n *node.Node, _ *none) (list struct {
 		Received []api.Received `json:"received" doc:"oldest first"`
