@@ -113,6 +113,20 @@ type Received struct {
 	At        int64     `json:"time" doc:"Unix time of the last step"`
 }
 
+// Receipt is what the final payee of a payment has signed, with all that is needed
+// to verify it offline.
+type Receipt struct {
+	Network   wire.Network `json:"network"`
+	Payment   string       `json:"payment_id"`
+	Payee     string       `json:"payee" doc:"address of the payee, who signed"`
+	Total     wire.Msat    `json:"total_msat" doc:"what the payee has received in all"`
+	Step      uint32       `json:"step" doc:"number of the step for which it signed"`
+	Salt      string       `json:"salt"`
+	Reference string       `json:"reference"`
+	Memo      string       `json:"memo"`
+	Signature string       `json:"signature"`
+}
+
 // Banker reports the payments that a payee receives and, as a banker, forwards.
 type Banker struct {
 	Payee    bool      `json:"takes_banks"`
