@@ -1,7 +1,7 @@
 # The two commands that matter need no make: go run ./cmd/bitgram demo, and
 # go test ./...
 
-.PHONY: all short test nightly race lint fuzz soak bench vectors docs picture man release
+.PHONY: all short test nightly race lint fuzz soak bench search vectors docs picture man release
 
 all: lint test
 
@@ -41,6 +41,11 @@ soak:
 # Measures everything BENCHMARKS.md states and writes it anew.
 bench:
 	go run ./internal/bench -o BENCHMARKS.md
+
+# Searches for programs that take long for their fuel, for SEARCHTIME.
+SEARCHTIME ?= 1h
+search:
+	go run ./internal/bench -search $(SEARCHTIME)
 
 # What of spec is written by the code, anew; review the difference.
 vectors:

@@ -525,6 +525,61 @@ func TransferDigest(id Hash, index uint32, total Msat, payee Key) Hash {
 	return Tagged("transfer", id[:], binary.BigEndian.AppendUint32(nil, index), binary.BigEndian.AppendUint64(nil, uint64(total)), payee[:])
 }
 
+// Limits of what a payment says to its payee, in bytes.
+const (
+	MaxReference = 32
+	MaxMemo      = 200
+	maxNote      = 288 // of NoteText, sealed
+)
+
+// Note follows each Transfer. With a payment's first step it contains what the
+// payment is for, sealed to the final payee; otherwise it is empty. Bankers
+// forward it unread.
+type Note struct {
+	_   struct{} `cbor:",toarray"`
+	E   Key      // ephemeral
+	Box []byte   // NoteText, sealed to the payee with E for this payment
+}
+
+// MaxSize implements Limited.
+func (*Note) MaxSize() int { return 48 + maxNote }
+
+// Check implements Limited.
+func (n *Note) Check() error {
+	if len(n.Box) > maxNote {
+		return malformed("a note of %d bytes", len(n.Box))
+	}
+	if len(n.Box) == 0 {
+		return nil
+	}
+	return checkKeys(n.E)
+}
+
+// NoteText is what a payment is for, as its payer says. The payment's id commits
+// to it.
+type NoteText struct {
+	_         struct{} `cbor:",toarray"`
+	Salt      Secret   // random, so the id tells nothing
+	Reference string
+	Memo      string
+}
+
+// MaxSize implements Limited.
+func (*NoteText) MaxSize() int { return maxNote - 16 }
+
+// Check implements Limited.
+func (t *NoteText) Check() error {
+	if len(t.Reference) > MaxReference || len(t.Memo) > MaxMemo {
+		return malformed("a reference of %d bytes, a memo of %d", len(t.Reference), len(t.Memo))
+	}
+	return nil
+}
+
+// PaymentID returns the id of a payment on a network with this text.
+func PaymentID(n Network, t *NoteText) Hash {
+	return Tagged("payment", prefixed([]byte(n)), t.Salt[:], prefixed([]byte(t.Reference)), prefixed([]byte(t.Memo)))
+}
+
 // RouteRequest asks a banker whether it can reach a payee.
 type RouteRequest struct {
 	_      struct{} `cbor:",toarray"`

@@ -612,6 +612,8 @@ func FuzzCloseOffer(f *testing.F)    { fuzzMessage[wire.CloseOffer](f) }
 func FuzzCloseSign(f *testing.F)     { fuzzMessage[wire.CloseSign](f) }
 func FuzzCloseDone(f *testing.F)     { fuzzMessage[wire.CloseDone](f) }
 func FuzzTransfer(f *testing.F)      { fuzzMessage[wire.Transfer](f) }
+func FuzzNote(f *testing.F)          { fuzzMessage[wire.Note](f) }
+func FuzzNoteText(f *testing.F)      { fuzzMessage[wire.NoteText](f) }
 func FuzzTransferAck(f *testing.F)   { fuzzMessage[wire.TransferAck](f) }
 func FuzzRouteRequest(f *testing.F)  { fuzzMessage[wire.RouteRequest](f) }
 func FuzzRoute(f *testing.F)         { fuzzMessage[wire.Route](f) }

@@ -30,7 +30,7 @@ func (a *app) bankCommand() *cobra.Command {
 		Args:                       noSuchCommand,
 		RunE:                       func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(a.bankOpen(), a.bankList(), a.bankShow(), a.bankPay(), a.bankPayments(), a.bankResume(), a.bankEnd(), a.bankClose(), a.bankCancel(), a.bankBump(), a.bankPair(),
+	c.AddCommand(a.bankOpen(), a.bankList(), a.bankShow(), a.bankPay(), a.bankPayments(), a.bankReceived(), a.bankReceipt(), a.bankVerify(), a.bankResume(), a.bankEnd(), a.bankClose(), a.bankCancel(), a.bankBump(), a.bankPair(),
 		a.classicCommand(), a.bankBenchCommand())
 	return c
 }

@@ -17,7 +17,7 @@ import (
 
 func (a *app) bankPay() *cobra.Command {
 	var count uint32
-	var step, fee, memo, key string
+	var step, fee, reference, memo, note, key string
 	var each, dry, queue, up bool
 	c := a.simple("pay BANK|PAYEE [SATOSHI]", "Pay from a bank, or to an address through banks", cobra.RangeArgs(1, 2), func(c *cobra.Command, client *api.Client, args []string) error {
 		ctx := c.Context()
@@ -39,15 +39,15 @@ func (a *app) bankPay() *cobra.Command {
 		_, notKey := wire.ParseRecipient(keys.Network, args[0])
 		_, notBank := client.Bank(ctx, args[0])
 		if notBank == nil || notKey != nil {
-			if step != "" || fee != "" || memo != "" || queue {
-				return fmt.Errorf("%w: --step, --max-fee, --memo and --no-wait work only for a payment to an address", errUsage)
+			if step != "" || fee != "" || reference != "" || memo != "" || note != "" || queue {
+				return fmt.Errorf("%w: --step, --max-fee, --reference, --memo, --note and --no-wait work only for a payment to an address", errUsage)
 			}
 			return a.payPennies(ctx, client, args[0], api.PennyPaying{Pennies: count, Amount: amount, Each: each, RoundUp: up, Key: key}, dry)
 		}
 		if count != 0 || each || up {
 			return fmt.Errorf("%w: --pennies, --each and --round-up work only for a payment from a bank: give the bank's ID", errUsage)
 		}
-		p := api.Paying{To: args[0], Amount: amount, MaxFee: amount / 20, Memo: memo, Key: cmp.Or(key, newKey())}
+		p := api.Paying{To: args[0], Amount: amount, MaxFee: amount / 20, Reference: reference, Memo: memo, Note: note, Key: cmp.Or(key, newKey())}
 		if step != "" {
 			if p.Step, err = msat(step); err != nil {
 				return err
@@ -70,13 +70,15 @@ func (a *app) bankPay() *cobra.Command {
 		"names a key: run the same command with this --key to wait for the same payment, which pays nothing more."
 	c.Example = "  bitgram bank pay 3fa9 1000.5\n" +
 		"  bitgram bank pay ADDRESS 500 --dry-run\n" +
-		"  bitgram bank pay ADDRESS 500 --memo tea"
+		"  bitgram bank pay ADDRESS 500 --reference 2026-117 --memo tea"
 	f := c.Flags()
 	f.Uint32Var(&count, "pennies", 0, "number of pennies to pay, instead of an amount")
 	f.BoolVar(&each, "each", false, "send every penny; otherwise one penny pays for many")
 	f.StringVar(&step, "step", "", "amount per step when paying through bankers (default: a tenth)")
 	f.StringVar(&fee, "max-fee", "", "most that all bankers may take (default: a twentieth of the amount)")
-	f.StringVar(&memo, "memo", "", "private note")
+	f.StringVar(&reference, "reference", "", "reference for the payee, such as an invoice's number: at most 32 bytes")
+	f.StringVar(&memo, "memo", "", "message to the payee: at most 200 bytes")
+	f.StringVar(&note, "note", "", "private note")
 	f.StringVar(&key, "key", "", "idempotency key: a repeated command with the same key pays once (default: a random one)")
 	f.BoolVar(&up, "round-up", false, "round an amount up to whole pennies, however much more that is")
 	f.BoolVar(&dry, "dry-run", false, "show the route and the cost, and pay nothing")
@@ -212,8 +214,10 @@ func printPayment(w io.Writer, v *api.BankPayment) {
 		if v.Exposed > 0 {
 			fmt.Fprintf(w, "; %v of credit unused", v.Exposed)
 		}
-		if v.Memo != "" {
-			fmt.Fprintf(w, "  (%s)", v.Memo)
+		for _, text := range []string{v.Ref, v.Memo, v.Note} {
+			if text != "" {
+				fmt.Fprintf(w, "  (%s)", printable(text))
+			}
 		}
 		fmt.Fprintln(w)
 		if v.Why != "" && v.State != "paid" {

@@ -55,6 +55,10 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	err = &commandError{err, c.CommandPath()}
 	a.print.fail(err)
 	_, exit, _ := explain(err)
+	var program *exitError
+	if errors.As(err, &program) && program.code < 256 {
+		return int(program.code)
+	}
 	return exit
 }
 

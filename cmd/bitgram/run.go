@@ -41,6 +41,7 @@ func (a *app) runCommand() *cobra.Command {
 			"deterministic: it has the same fuel, state roots and output as on every node. The program's standard\n" +
 			"output is the output; its standard error is shown. The program has no files, no network, no environment\n" +
 			"and no time of day except what the flags give it.\n\n" +
+			"The exit code is the program's own, if it is from 1 to 255; --json has it as exit in the summary.\n" +
 			"Put the program's own flags after --. To resume a checkpoint, pass the same program, arguments and flags;\n" +
 			"the figures at the end are those of the whole run. They belong to the SHA-256 that is shown as module:\n" +
 			"to reproduce published figures, build the program with -trimpath -buildvcs=false.",
@@ -158,14 +159,9 @@ func (a *app) runProgram(ctx context.Context, args []string, o *runOptions) erro
 	if err != nil {
 		return err
 	}
-	image, _, err := openInput(args[0])
+	bin, err := readProgram(args[0])
 	if err != nil {
 		return err
-	}
-	defer image.Close()
-	bin, err := io.ReadAll(io.LimitReader(image, maxProgram))
-	if err != nil {
-		return fmt.Errorf("%w: %w", errInput, err)
 	}
 	if o.compare {
 		return a.compareRuns(ctx, bin, job, o)
@@ -176,23 +172,54 @@ func (a *app) runProgram(ctx context.Context, args []string, o *runOptions) erro
 	}
 	defer done()
 	s := newSession(a, o, bin)
-	if err := s.run(ctx, p, job); err != nil {
+	err = s.run(ctx, p, job)
+	if err != nil && !errors.Is(err, errProgramExit) {
 		return err
 	}
-	return s.finish(1)
+	return errors.Join(s.finish(1), err)
 }
+
+// readProgram reads the file of a program.
+func readProgram(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errProgramFile, err)
+	}
+	defer f.Close()
+	bin, err := io.ReadAll(io.LimitReader(f, maxProgram))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errProgramFile, err)
+	}
+	return bin, nil
+}
+
+// errProgramFile is returned when the program's file cannot be read.
+var errProgramFile = errors.New("cannot read the program")
 
 // maxProgram is the most that is read of a program, in bytes. It is more than any
 // engine accepts, so that the engine refuses a larger one.
 const maxProgram = 1 << 30
 
-// cacheDir is the directory for compiled programs; "" for none.
+// cacheDir is the directory for compiled programs: under the home that was chosen by
+// --home or BITGRAM_HOME, or else in the user's cache; "" for none.
 func (a *app) cacheDir(o *runOptions) string {
-	dir, err := os.UserCacheDir()
-	if err != nil || o.cacheOff {
+	if o.cacheOff {
 		return ""
 	}
-	dir = filepath.Join(dir, "bitgram", "wasm")
+	var dir string
+	if a.dir != "" || os.Getenv("BITGRAM_HOME") != "" {
+		h, err := a.at()
+		if err != nil {
+			return ""
+		}
+		dir = filepath.Join(h.Dir, "cache", "wasm")
+	} else {
+		user, err := os.UserCacheDir()
+		if err != nil {
+			return ""
+		}
+		dir = filepath.Join(user, "bitgram", "wasm")
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return ""
 	}

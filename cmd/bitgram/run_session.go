@@ -21,8 +21,16 @@ import (
 // errDiffer is returned when two runs that must be equal differ.
 var errDiffer = errors.New("two runs differ")
 
-// errProgramExit is returned when the program ends with another exit code than 0.
+// errProgramExit is wrapped by exitError.
 var errProgramExit = errors.New("the program failed")
+
+// exitError is returned when the program ends with another exit code than 0, which
+// becomes that of the command.
+type exitError struct{ code uint32 }
+
+func (e *exitError) Error() string { return fmt.Sprintf("%v: exit code %d", errProgramExit, e.code) }
+
+func (e *exitError) Unwrap() error { return errProgramExit }
 
 // runSummary is the summary of a run.
 type runSummary struct {
@@ -58,6 +66,8 @@ type session struct {
 	o    *runOptions
 	last *sandbox.Event
 	sum  runSummary
+	// events are those of the first run that others are compared with.
+	events []*sandbox.Event
 	// output is this run's output for a file that already holds before bytes of
 	// an earlier run.
 	output bytes.Buffer
@@ -120,8 +130,13 @@ func (s *session) done() error {
 	if s.o.at > 0 {
 		return fmt.Errorf("%w: --checkpoint-at %d: the program ended after %s", errUsage, s.o.at, plural(s.last.Epoch-1, "sync event"))
 	}
+	return s.exit()
+}
+
+// exit is the error for the program's exit code.
+func (s *session) exit() error {
 	if s.last.Exit != 0 {
-		return fmt.Errorf("%w: exit code %d", errProgramExit, s.last.Exit)
+		return &exitError{s.last.Exit}
 	}
 	return nil
 }
@@ -201,7 +216,7 @@ func (s *session) show(ev *sandbox.Event) error {
 // finish writes the output file and the summary.
 func (s *session) finish(runs int) error {
 	ev := s.last
-	if s.o.output != "" {
+	if s.o.output != "" && ev.Exit == 0 {
 		if err := s.writeOutput(); err != nil {
 			return err
 		}
@@ -264,6 +279,7 @@ func (s *session) writeOutput() error {
 func (a *app) compareRuns(ctx context.Context, bin []byte, job *sandbox.Job, o *runOptions) error {
 	s := newSession(a, o, bin)
 	var events []*sandbox.Event
+	var failed *sandbox.Failure
 	for n, how := range []string{"compiled", "compiled again", "interpreted"} {
 		p, done, err := a.loadProgram(ctx, bin, wasm.Config{Interpreter: n == 2, CacheDir: a.cacheDir(o)})
 		if err != nil {
@@ -274,43 +290,63 @@ func (a *app) compareRuns(ctx context.Context, bin []byte, job *sandbox.Job, o *
 		} else {
 			job.Log = nil // shown by the first run
 		}
-		err = s.compare(ctx, p, job, how, &events)
+		f, err := s.compare(ctx, p, job, how, events, n == 0)
 		done()
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
+		case n == 0:
+			events, failed = s.events, f
+			if f != nil {
+				s.trace(f)
+			}
+		case (f == nil) != (failed == nil) || f != nil && f.Error() != failed.Error():
+			return fmt.Errorf("%w: %s, it ends with %q; the first run with %q", errDiffer, how, ended(f), ended(failed))
 		}
 	}
-	return s.finish(3)
+	if failed != nil {
+		return fmt.Errorf("%w (3 runs, compiled and interpreted, are equal up to this failure)", failed)
+	}
+	return errors.Join(s.finish(3), s.exit())
+}
+
+// ended says how a run ended.
+func ended(f *sandbox.Failure) string {
+	if f == nil {
+		return "success"
+	}
+	return f.Error()
 }
 
 // compare runs the program once. The first run is shown and kept; a later one must
-// be equal to it at every event.
-func (s *session) compare(ctx context.Context, p sandbox.Program, job *sandbox.Job, how string, events *[]*sandbox.Event) error {
+// be equal to events at every event. How the program fails is a part of the result.
+func (s *session) compare(ctx context.Context, p sandbox.Program, job *sandbox.Job, how string, events []*sandbox.Event, first bool) (*sandbox.Failure, error) {
 	run, err := p.Start(ctx, job, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer run.Close()
-	first := len(*events) == 0
 	for i := 0; ; i++ {
 		ev, err := s.next(ctx, run)
-		if err != nil {
-			s.trace(err)
-			return err
-		}
-		if first {
-			*events, s.last = append(*events, ev), ev
-			if err := s.show(ev); err != nil {
-				return err
+		var failed *sandbox.Failure
+		switch {
+		case errors.As(err, &failed):
+			if !first && i < len(events) {
+				return nil, fmt.Errorf("%w: %s, it fails (%w); the first run %s", errDiffer, how, err, shown(events, i))
 			}
-		} else if i >= len(*events) || !reflect.DeepEqual((*events)[i], ev) {
-			return fmt.Errorf("%w: %s, it ends epoch %d with root %v and %d fuel; the first run %s", errDiffer, how, ev.Epoch, ev.Root, ev.Fuel, shown(*events, i))
+			return failed, nil
+		case err != nil:
+			return nil, err
+		case first:
+			s.events, s.last = append(s.events, ev), ev
+			if err := s.show(ev); err != nil {
+				return nil, err
+			}
+		case i >= len(events) || !reflect.DeepEqual(events[i], ev):
+			return nil, fmt.Errorf("%w: %s, it ends epoch %d with root %v and %d fuel; the first run %s", errDiffer, how, ev.Epoch, ev.Root, ev.Fuel, shown(events, i))
 		}
 		if ev.Done {
-			if ev.Exit != 0 {
-				return fmt.Errorf("%w: exit code %d", errProgramExit, ev.Exit)
-			}
-			return nil
+			return nil, nil
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"strconv"
 
+	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -94,9 +95,23 @@ type BankPayment struct {
 	Fees    wire.Msat `json:"fees_msat"`
 	Exposed wire.Msat `json:"exposed_msat" doc:"credit at the first hop that is paid and not used: of a planned payment, at most that once it is made"`
 	Before  wire.Msat `json:"exposed_before_msat,omitempty" doc:"of a planned payment: the same now"`
-	Memo    string    `json:"memo,omitempty"`
+	Ref     string    `json:"reference,omitempty" doc:"which the payee is told"`
+	Memo    string    `json:"memo,omitempty" doc:"which the payee is told"`
+	Note    string    `json:"note,omitempty" doc:"private"`
 	Why     string    `json:"why,omitempty"`
 	Pennies uint32    `json:"pennies,omitempty" doc:"of an order of pennies from a bank, which has no steps"`
+}
+
+// Received is a payment that this home received, as its final payee.
+type Received struct {
+	ID        string    `json:"payment_id"`
+	Bank      string    `json:"bank_id" doc:"through which it came"`
+	Amount    wire.Msat `json:"amount_msat" doc:"received so far, for which this home has signed"`
+	Steps     uint32    `json:"steps"`
+	Reference string    `json:"reference" doc:"as the payer wrote it"`
+	Memo      string    `json:"memo" doc:"as the payer wrote it"`
+	Since     int64     `json:"first_time" doc:"Unix time of the first step; 0 in payments of older versions"`
+	At        int64     `json:"time" doc:"Unix time of the last step"`
 }
 
 // Banker reports the payments that a payee receives and, as a banker, forwards.
@@ -219,7 +234,8 @@ func (c *Client) PairBank(ctx context.Context, id string, value wire.Sat) (strin
 type Paying struct {
 	To                   string
 	Amount, Step, MaxFee wire.Msat
-	Memo                 string
+	Reference, Memo      string // which the payee is told
+	Note                 string // private
 	// Key, if set, makes it safe to repeat the request: see Client.PayTo.
 	Key string
 }
@@ -227,10 +243,26 @@ type Paying struct {
 func (p *Paying) query() url.Values {
 	q := url.Values{"to": {p.To}, "amount_msat": {strconv.FormatUint(uint64(p.Amount), 10)}, "step_msat": {strconv.FormatUint(uint64(p.Step), 10)},
 		"max_fee_msat": {strconv.FormatUint(uint64(p.MaxFee), 10)}}
-	if p.Memo != "" {
-		q.Set("memo", p.Memo)
+	for name, value := range map[string]string{"reference": p.Reference, "memo": p.Memo, "note": p.Note} {
+		if value != "" {
+			q.Set(name, value)
+		}
 	}
 	return q
+}
+
+// Received is GET /v1/received.
+func (c *Client) Received(ctx context.Context) (list []Received, err error) {
+	var v struct {
+		Received []Received `json:"received"`
+	}
+	err = c.call(ctx, "GET", "/v1/received", nil, &v)
+	return v.Received, err
+}
+
+// Receipt is GET /v1/payments/{id}/receipt.
+func (c *Client) Receipt(ctx context.Context, id string) (r bank.Receipt, err error) {
+	return r, c.call(ctx, "GET", paymentPath(id, "/receipt"), nil, &r)
 }
 
 // PlanPayment is POST /v1/payments/plan.

@@ -322,7 +322,7 @@ func (c *Client) Backup(ctx context.Context) (io.ReadCloser, error) {
 const maxEvent = 4 << 20
 
 // Events is GET /v1/events. It calls ready when no later event will be missed, and
-// then f with each Message, Bank, BankPayment, Tip and Progress, until f returns
+// then f with each Message, Bank, BankPayment, Received, Tip and Progress, until f returns
 // false, ctx ends or the daemon closes the stream, which it also does to a reader
 // that is too slow.
 func (c *Client) Events(ctx context.Context, ready func(), f func(any) bool) error {
@@ -348,6 +348,8 @@ func (c *Client) Events(ctx context.Context, ready func(), f func(any) bool) err
 				v = event[Bank](value)
 			case "payment":
 				v = event[BankPayment](value)
+			case "received":
+				v = event[Received](value)
 			case "tip":
 				v = event[Tip](value)
 			case "progress":

@@ -107,6 +107,8 @@ const (
 	CodeNoRung            Code = "no_rung"             // nothing is paid that a close could claim
 	CodeOrdered           Code = "ordered"             // the payment is stored and continues: do not order it again
 	CodePenny             Code = "penny"               // the amount is not payable in whole pennies
+	CodeNoReceipt         Code = "no_receipt"          // the payee has signed nothing for the payment
+	CodeBadReceipt        Code = "bad_receipt"         // a receipt that proves nothing
 	CodeKey               Code = "key"                 // the idempotency key belongs to another request
 )
 
@@ -116,7 +118,7 @@ var statuses = map[Code]int{
 	CodeAmount: http.StatusBadRequest, CodeEmpty: http.StatusBadRequest, CodeTooLarge: http.StatusBadRequest, CodeAmbiguous: http.StatusBadRequest,
 	CodeBadProof: http.StatusBadRequest, CodeCredentials: http.StatusBadRequest, CodeNoHint: http.StatusBadRequest, CodeBadHint: http.StatusBadRequest,
 	CodeTooSmall: http.StatusBadRequest, CodeLadder: http.StatusBadRequest, CodeOrder: http.StatusBadRequest,
-	CodeKey: http.StatusBadRequest, CodePenny: http.StatusBadRequest,
+	CodeKey: http.StatusBadRequest, CodeBadReceipt: http.StatusBadRequest, CodePenny: http.StatusBadRequest,
 
 	CodeToken: http.StatusUnauthorized,
 
@@ -126,7 +128,7 @@ var statuses = map[Code]int{
 	CodeUnknownMessage: http.StatusNotFound, CodeUnknownTx: http.StatusNotFound, CodeUnknownBank: http.StatusNotFound, CodeUnknownAgent: http.StatusNotFound,
 
 	CodeTooLate: http.StatusConflict, CodeTooEarly: http.StatusConflict, CodeAlreadySent: http.StatusConflict, CodeBankFundingSigned: http.StatusConflict,
-	CodeUnread: http.StatusConflict, CodeNoProof: http.StatusConflict, CodeStarting: http.StatusConflict,
+	CodeUnread: http.StatusConflict, CodeNoProof: http.StatusConflict, CodeNoReceipt: http.StatusConflict, CodeStarting: http.StatusConflict,
 
 	CodeCheated: http.StatusBadGateway,
 

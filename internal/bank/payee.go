@@ -256,6 +256,12 @@ func (y Payee) broadcasted(ev Broadcasted) (Payee, []Effect, error) {
 	return y, nil, nil // the next block tries again
 }
 
+// IsLate reports whether no close is out at a height at which one should have
+// been broadcast long ago.
+func (y *Payee) IsLate(tip wire.Height) bool {
+	return y.Closable() && !y.Alone.Live() && y.Joined == nil && y.NextTry == 0 && tip >= before(y.Expiry, y.Margins.Bump)
+}
+
 // Ready reports whether a close is due and not paused.
 func (y *Payee) Ready() bool { return y.Due() && y.Tip >= y.NextTry }
 

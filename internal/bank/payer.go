@@ -508,6 +508,12 @@ func (p *Payer) Unused() wire.Msat {
 	return paid - min(paid, p.Assigned+p.Ladder.Paid(p.Direct))
 }
 
+// Left returns what payments can still be assigned.
+func (p *Payer) Left() wire.Msat {
+	all := p.Ladder.Paid(p.Ladder.N())
+	return all - min(all, p.Assigned)
+}
+
 // Exposed returns the credit that is unused once a payment's steps, of need in
 // all, are assigned too, and each needs reserve beyond them at a banker.
 func (p *Payer) Exposed(need wire.Msat, banker bool, reserve wire.Sat) wire.Msat {

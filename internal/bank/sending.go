@@ -22,6 +22,9 @@ type Order struct {
 	MaxFee  wire.Msat       // of all bankers and steps
 	Memo    string          // for people
 	Created int64           // Unix time, for people
+	// Text is what the payee is told; the payment's id commits to it. Payments
+	// of older versions have none.
+	Text *wire.NoteText
 }
 
 // Sending is one of our payments: a sequence of steps, each acknowledged by the
@@ -254,12 +257,18 @@ type Relay struct {
 	Fees   wire.Msat // that we kept, in all
 	Last   wire.Transfer
 	Ack    *wire.TransferAck // of the last step, once received
+	Text   *wire.NoteText    // what the payment is for, at its final payee
+	Since  int64             // Unix time of the first step, and
+	At     int64             // of the last one, for people
 }
 
-// Relayed contains a step whose credit is assigned in the same commit.
+// Relayed contains a step whose credit is assigned in the same commit. The final
+// payee has the text of the first step.
 type Relayed struct {
 	Step wire.Transfer
 	Out  ID
+	Text *wire.NoteText
+	At   int64 // Unix time, for people
 }
 
 // Answered contains the final payee's acknowledgement of the last step.
@@ -317,6 +326,12 @@ func (r Relay) Step(ev Event) (Relay, []Effect, error) {
 		}
 		r.Index, r.Total, r.Out, r.Last, r.Ack = ev.Step.Index, ev.Step.Total, ev.Out, ev.Step, nil
 		r.Passed += ev.Step.Amount
+		if r.At = ev.At; r.Since == 0 {
+			r.Since = ev.At
+		}
+		if ev.Text != nil {
+			r.Text = ev.Text
+		}
 		if len(ev.Step.Hops) > 0 {
 			r.Fees += ev.Step.Amount - ev.Step.Hops[0].Amount
 		}

@@ -31,6 +31,8 @@ func main() {
 	huge := flag.Int64("huge", 1<<30, "bytes of the huge message")
 	names := flag.Bool("discovery", false, "measure discovery alone, to standard output")
 	penny := flag.Bool("banks", false, "measure penny banks alone, to standard output")
+	hunt := flag.Duration("search", 0, "search for this time for programs that take long for their fuel, to standard output")
+	huntSeed := flag.Uint64("search.seed", uint64(time.Now().UnixNano()), "seed of the search")
 	sandboxes := flag.Bool("runtime", false, "measure the runtime alone, to standard output")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -45,6 +47,13 @@ func main() {
 	if *penny {
 		if err := banks(ctx, os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	if *hunt > 0 {
+		if err := search(context.Background(), os.Stdout, *hunt, *huntSeed); err != nil {
+			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
 		return

@@ -244,22 +244,35 @@ func (b *Bank) eachRung(f func(g uint32) error) error {
 // ErrRungSignature means that a rung's signature does not verify.
 var ErrRungSignature = errors.New("false signature of a rung")
 
+// batchFrom is the number of rungs from which their signatures are verified
+// together.
+const batchFrom = 8
+
 // VerifyRungs verifies the signatures of all rungs; the payee must do so before
 // it accepts a penny. It returns ErrRungSignature.
 func (b *Bank) VerifyRungs(at wire.Outpoint, sigs []wire.Signature) error {
 	if len(sigs) != len(b.terms.Locks) {
 		return fmt.Errorf("%w: %d for %d rungs", ErrRungSignature, len(sigs), len(b.terms.Locks))
 	}
-	return b.eachRung(func(g uint32) error {
-		d, err := b.RungDigest(g, at)
-		if err != nil {
-			return err
-		}
-		if b.terms.Payer.Verify(d, sigs[g-1]) != nil {
-			return fmt.Errorf("%w: rung %d", ErrRungSignature, g)
+	digests := make([]wire.Hash, len(sigs))
+	if err := b.eachRung(func(g uint32) (err error) {
+		digests[g-1], err = b.RungDigest(g, at)
+		return err
+	}); err != nil {
+		return err
+	}
+	if len(sigs) >= batchFrom {
+		if !verifyAll(b.terms.Payer, digests, sigs) {
+			return fmt.Errorf("%w, of %d rungs", ErrRungSignature, len(sigs))
 		}
 		return nil
-	})
+	}
+	for i, d := range digests {
+		if b.terms.Payer.Verify(d, sigs[i]) != nil {
+			return fmt.Errorf("%w: rung %d", ErrRungSignature, i+1)
+		}
+	}
+	return nil
 }
 
 // BankClose is one bank in a rung close.

@@ -126,9 +126,9 @@ type thief struct {
 	w *bankersStory
 }
 
-func (t thief) Transfer(ctx context.Context, r *wire.Transfer) (*wire.TransferAck, error) {
+func (t thief) Transfer(ctx context.Context, r *wire.Transfer, note *wire.Note) (*wire.TransferAck, error) {
 	if r.Index <= lastGood {
-		return t.Banks.Transfer(ctx, r)
+		return t.Banks.Transfer(ctx, r, note)
 	}
 	t.w.once.Do(func() {
 		t.w.tell("banker-1", "has the pennies of step %d, and passes nothing on", r.Index)

@@ -23,9 +23,9 @@ type thief struct {
 	steps atomic.Int32 // that it stole
 }
 
-func (f *thief) Transfer(ctx context.Context, t *wire.Transfer) (*wire.TransferAck, error) {
+func (f *thief) Transfer(ctx context.Context, t *wire.Transfer, note *wire.Note) (*wire.TransferAck, error) {
 	if t.Index < f.from {
-		return f.Banks.Transfer(ctx, t)
+		return f.Banks.Transfer(ctx, t, note)
 	}
 	f.steps.Add(1)
 	n := f.n()

@@ -21,12 +21,27 @@ import (
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/penny"
+	"github.com/bitgram/bitgram/seal"
 	"github.com/bitgram/bitgram/wire"
 )
 
 // payerAs makes requests about a bank with the payer's key in it.
 func payerAs(p *bank.Payer) *p2p.Payer {
 	return &p2p.Payer{Bank: p.Bank, Sign: func(d wire.Hash) (wire.Signature, error) { return wire.Sign(bank.PayerKey(p.Root), d) }}
+}
+
+// noted gives a step to a payee a note, and the payment's id that commits to it.
+func (w *town) noted(to *home, t *wire.Transfer) *wire.Note {
+	w.t.Helper()
+	var text wire.NoteText
+	_, _ = rand.Read(text.Salt[:])
+	t.ID = wire.PaymentID(wire.Regtest, &text)
+	raw, err := wire.Marshal(text)
+	must(w.t, err)
+	n := new(wire.Note)
+	n.E, n.Box, err = seal.SealNote(text.Salt, to.node.Key(), t.ID, raw)
+	must(w.t, err)
+	return n
 }
 
 // refusal returns the code of a peer's refusal, or OK.
@@ -158,7 +173,7 @@ func TestStrangerWithBankID(t *testing.T) {
 		"read": func() error { _, err := calls.BankState(t.Context(), peer, as); return err }(),
 		"stop": func() error { _, err := calls.AskClose(t.Context(), peer, as, 0); return err }(),
 		"sign": func() error { _, err := calls.SignClose(t.Context(), peer, as, &wire.CloseSign{Bank: id}); return err }(),
-		"pass": func() error { _, err := calls.Transfer(t.Context(), peer, as, tr); return err }(),
+		"pass": func() error { _, err := calls.Transfer(t.Context(), peer, as, tr, &wire.Note{}); return err }(),
 		"pair": func() error {
 			_, err := calls.Pair(t.Context(), peer, as, &wire.PairRequest{Bank: id, Key: stranger.node.Key(), Addrs: []string{"/ip4/127.0.0.1/tcp/1"}, Value: 1000, Rungs: 1, PerRung: 1, Expiry: w.payeeOf(to, id).Expiry})
 			return err
@@ -250,7 +265,7 @@ func (w *town) silent(h *home) (resume func()) {
 	must(w.t, err)
 	host, err := libp2p.New(libp2p.Identity(key), libp2p.ListenAddrStrings(listen...))
 	must(w.t, err)
-	host.SetStreamHandler("/bitgram/pennies/2", func(st network.Stream) { _, _ = io.Copy(io.Discard, st) })
+	host.SetStreamHandler("/bitgram/pennies/3", func(st network.Stream) { _, _ = io.Copy(io.Discard, st) })
 	return func() {
 		must(w.t, host.Close())
 		h.start()
@@ -454,5 +469,94 @@ func TestOpensWhileOthersFlood(t *testing.T) {
 	}
 	if s := w.payeeOf(to, lone.Bank); s.Lapsed() {
 		t.Error("a lone peer's bank lost its place to those who flood")
+	}
+}
+
+// TestReceivedPayments: the payee of a payment through a banker learns its
+// reference and memo, which the banker cannot read; and the payer has a receipt
+// that anyone can verify, and that covers all it says.
+func TestReceivedPayments(t *testing.T) {
+	tier.NotShort(t)
+	w, from, banker, to, _, _ := road(t, nil)
+	pay := banking.Payment{To: to.node.Key(), Amount: 5_000_000, Step: 2_000_000, MaxFee: 1_000_000, Reference: "2026-117", Memo: "tea, two pounds", Private: "mine"}
+	id, err := from.node.Banks.PayTo(t.Context(), pay)
+	must(t, err)
+	for end := time.Now().Add(time.Minute); !w.sending(from, id).Ended; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the payment does not end")
+		}
+	}
+	s := w.sending(from, id)
+	if !s.Done() {
+		t.Fatalf("%s: %s", s.State(), s.Why)
+	}
+	var got []bank.Relay
+	must(t, to.node.Banks.Received(t.Context(), func(r bank.Relay) error {
+		got = append(got, r)
+		return nil
+	}))
+	if len(got) != 1 || got[0].ID != id || got[0].Total != pay.Amount || got[0].Index != 3 || got[0].Since == 0 || got[0].At < got[0].Since {
+		t.Fatalf("received: %+v", got)
+	}
+	if x := got[0].Text; x == nil || x.Reference != pay.Reference || x.Memo != pay.Memo {
+		t.Errorf("the payee is told %+v", x)
+	}
+	must(t, banker.node.Banks.Received(t.Context(), func(r bank.Relay) error {
+		t.Errorf("the banker lists %+v as its own", r)
+		return nil
+	}))
+	must(t, banker.node.Banks.Relays(t.Context(), func(r bank.Relay) error {
+		if r.Text != nil {
+			t.Errorf("the banker reads %+v", r.Text)
+		}
+		return nil
+	}))
+	r, err := from.node.Banks.Receipt(s)
+	must(t, err)
+	must(t, r.Verify())
+	for what, f := range map[string]func(*bank.Receipt){
+		"total":     func(r *bank.Receipt) { r.Total++ },
+		"step":      func(r *bank.Receipt) { r.Step++ },
+		"reference": func(r *bank.Receipt) { r.Reference = "2026-118" },
+		"memo":      func(r *bank.Receipt) { r.Memo = "coffee" },
+		"salt":      func(r *bank.Receipt) { r.Salt = strings.Repeat("00", 32) },
+		"payment":   func(r *bank.Receipt) { r.Payment = strings.Repeat("01", 32) },
+		"signature": func(r *bank.Receipt) { r.Signature = strings.Repeat("02", 64) },
+		"length":    func(r *bank.Receipt) { r.Signature = r.Signature[:10] },
+		"payee":     func(r *bank.Receipt) { r.Payee = from.node.Address() },
+		"network": func(r *bank.Receipt) {
+			r.Network, r.Payee = wire.Mainnet, wire.EncodeAddress(wire.Mainnet, to.node.Key())
+		},
+	} {
+		other := *r
+		if f(&other); !errors.Is(other.Verify(), bank.ErrReceipt) {
+			t.Errorf("a receipt with another %s is valid", what)
+		}
+	}
+	// The payee signs no id that commits to another text, or to another network.
+	direct := w.opened(from, to, 50_000, 14, 100)
+	w.pay(from, direct, 200)
+	payer := w.payer(from, direct)
+	for what, text := range map[string]wire.NoteText{"text": {Memo: "other"}, "network": {}} {
+		tr := &wire.Transfer{ID: wire.PaymentID(wire.Mainnet, &wire.NoteText{}), Index: 1, Bank: direct, Amount: 2000, Total: 2000}
+		raw, err := wire.Marshal(text)
+		must(t, err)
+		n := new(wire.Note)
+		n.E, n.Box, err = seal.SealNote(wire.Secret{31: 5}, to.node.Key(), tr.ID, raw)
+		must(t, err)
+		if _, err := from.node.calls.Transfer(t.Context(), to.peer(), payerAs(&payer), tr, n); refusal(err) != wire.BadRequest {
+			t.Errorf("a note of another %s: %v", what, err)
+		}
+		if _, err := from.node.calls.Transfer(t.Context(), to.peer(), payerAs(&payer), tr, &wire.Note{}); refusal(err) != wire.BadRequest {
+			t.Errorf("no note: %v", err)
+		}
+	}
+	if y := w.payeeOf(to, direct); y.Assigned != 0 {
+		t.Errorf("refused steps used %v", y.Assigned)
+	}
+	long := pay
+	long.Reference = strings.Repeat("x", wire.MaxReference+1)
+	if _, err := from.node.Banks.PayTo(t.Context(), long); !errors.Is(err, bank.ErrOrder) {
+		t.Errorf("a long reference: %v", err)
 	}
 }

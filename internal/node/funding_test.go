@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/bitgram/bitgram/internal/bank"
@@ -138,5 +139,22 @@ func TestBumpClose(t *testing.T) {
 	}
 	if err := to.node.Banks.BumpBank(t.Context(), payeeRef(ids[0]), wallet.Fee{}); err == nil {
 		t.Error("a confirmed close is bumped")
+	}
+}
+
+// TestNotEnough: a payment for which the banks with its payee have too little left
+// says so, and not that there is no way.
+func TestNotEnough(t *testing.T) {
+	w := emptyTown(t)
+	from := w.home("payer", nil)
+	from.start()
+	to := w.payee("payee", nil)
+	w.mine(1)
+	w.fund(from, 1_000_000)
+	w.opened(from, to, 60_000, 14, 100)
+	w.opened(from, to, 60_000, 14, 100)
+	_, err := from.node.Banks.PayTo(t.Context(), banking.Payment{To: to.node.Key(), Amount: 70_000_000})
+	if !errors.Is(err, bank.ErrEmpty) {
+		t.Errorf("%v", err)
 	}
 }

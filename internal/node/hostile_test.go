@@ -122,9 +122,10 @@ func TestBankOpenedAgain(t *testing.T) {
 	for range 2 { // the second has the paper looked up
 		must(t, y.Open(t.Context(), p2p.Caller{}, first))
 	}
-	w.mine(14)
+	_, err := to.node.Engine().Tell(t.Context(), payeeRef(id), bank.Evicted{})
+	must(t, err)
 	if _, err := to.node.Engine().State(t.Context(), payeeRef(id)); err == nil {
-		t.Fatal("a bank that is not funded does not lapse")
+		t.Fatal("a bank that is displaced is not forgotten")
 	}
 	honest := w.opened(from, to, 200_000, 14, 10)
 	w.pay(from, honest, 140)

@@ -3,7 +3,6 @@ package node
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"os"
 	"path/filepath"
 	"slices"
@@ -48,8 +47,7 @@ func copied(t *testing.T, keep func(h *home) (put func())) (w *town, from, to *h
 // twice asks for a step whose credit was used before the copy was put back.
 func (w *town) twice(to *home, id bank.ID) error {
 	tr := &wire.Transfer{Index: 1, Bank: id, Amount: 20_000_000, Total: 20_000_000}
-	_, _ = rand.Read(tr.ID[:])
-	_, err := service(to).Transfer(w.t.Context(), tr)
+	_, err := service(to).Transfer(w.t.Context(), tr, w.noted(to, tr))
 	return err
 }
 

@@ -22,7 +22,7 @@ const (
 	protoLost      protocol.ID = "/bitgram/bank-lost/1"  // BankHello → Reply, Done
 	protoCloseSign protocol.ID = "/bitgram/bank-sign/2"  // BankHello, CloseSign → Reply, CloseDone
 	protoPair      protocol.ID = "/bitgram/bank-pair/2"  // BankHello, PairRequest → Reply, PairOpened
-	protoTransfer  protocol.ID = "/bitgram/transfer/2"   // BankHello, Transfer → Reply, TransferAck
+	protoTransfer  protocol.ID = "/bitgram/transfer/2"   // BankHello, Transfer, Note → Reply, TransferAck
 	protoRoute     protocol.ID = "/bitgram/route/2"      // BankHello, RouteRequest → Reply, Route
 )
 
@@ -45,7 +45,7 @@ type Banks interface {
 	OfferClose(ctx context.Context, bank wire.Hash, unused wire.Msat) (*wire.CloseOffer, error)
 	SignClose(ctx context.Context, s *wire.CloseSign) (*wire.CloseDone, error)
 	Pair(ctx context.Context, r *wire.PairRequest) (*wire.PairOpened, error)
-	Transfer(ctx context.Context, t *wire.Transfer) (*wire.TransferAck, error)
+	Transfer(ctx context.Context, t *wire.Transfer, note *wire.Note) (*wire.TransferAck, error)
 	Route(ctx context.Context, bank wire.Hash, r *wire.RouteRequest) (*wire.Route, error)
 }
 
@@ -80,12 +80,16 @@ func (s *Host) handleBanks(b Banks) {
 		if t.Bank != bank {
 			return nil, errOtherBank
 		}
+		var note wire.Note
+		if err := wire.ReadFrame(st, &note); err != nil {
+			return nil, wire.Refuse(wire.BadRequest, "%w", err)
+		}
 		// The answer needs the time of all following hops.
 		most := transferTime(len(t.Hops), s.limit.Frame)
 		_ = st.SetDeadline(time.Now().Add(most))
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), most)
 		defer cancel()
-		return b.Transfer(ctx, t)
+		return b.Transfer(ctx, t, &note)
 	})
 	admitted(s, b, protoRoute, func(ctx context.Context, _ network.Stream, bank wire.Hash, r *wire.RouteRequest) (*wire.Route, error) {
 		return b.Route(ctx, bank, r)
@@ -209,8 +213,8 @@ func writeAll(st network.Stream, list ...wire.Limited) error {
 	return err
 }
 
-// askAs makes a request about a bank. q is what follows the proof, or nil.
-func (s *Host) askAs(ctx context.Context, to wire.Peer, as *Payer, id protocol.ID, q, a wire.Limited, more time.Duration) error {
+// askAs makes a request about a bank. The rest follows the proof.
+func (s *Host) askAs(ctx context.Context, to wire.Peer, as *Payer, id protocol.ID, a wire.Limited, more time.Duration, rest ...wire.Limited) error {
 	h, err := s.hello(to, as)
 	if err != nil {
 		return err
@@ -219,11 +223,7 @@ func (s *Host) askAs(ctx context.Context, to wire.Peer, as *Payer, id protocol.I
 		if more > 0 {
 			_ = st.SetDeadline(time.Now().Add(more))
 		}
-		list := []wire.Limited{h}
-		if q != nil {
-			list = append(list, q)
-		}
-		if err := writeAll(st, list...); err != nil {
+		if err := writeAll(st, append([]wire.Limited{h}, rest...)...); err != nil {
 			return err
 		}
 		return answer(st, a)
@@ -232,36 +232,36 @@ func (s *Host) askAs(ctx context.Context, to wire.Peer, as *Payer, id protocol.I
 
 // Lost tells a payee that it has acknowledged pennies that it does not hold.
 func (s *Host) Lost(ctx context.Context, to wire.Peer, as *Payer) error {
-	return s.askAs(ctx, to, as, protoLost, nil, &wire.Done{}, 0)
+	return s.askAs(ctx, to, as, protoLost, &wire.Done{}, 0)
 }
 
 // AskClose asks a payee for a cooperative close, and a banker to give back the
 // credit that is unused.
 func (s *Host) AskClose(ctx context.Context, to wire.Peer, as *Payer, unused wire.Msat) (*wire.CloseOffer, error) {
 	a := new(wire.CloseOffer)
-	return a, s.askAs(ctx, to, as, protoCloseAsk, &wire.CloseAsk{Unused: unused}, a, 0)
+	return a, s.askAs(ctx, to, as, protoCloseAsk, a, 0, &wire.CloseAsk{Unused: unused})
 }
 
 // SignClose sends the payer's signature to the payee.
 func (s *Host) SignClose(ctx context.Context, to wire.Peer, as *Payer, c *wire.CloseSign) (*wire.CloseDone, error) {
 	a := new(wire.CloseDone)
-	return a, s.askAs(ctx, to, as, protoCloseSign, c, a, 0)
+	return a, s.askAs(ctx, to, as, protoCloseSign, a, 0, c)
 }
 
 // Pair asks for a reverse bank.
 func (s *Host) Pair(ctx context.Context, to wire.Peer, as *Payer, r *wire.PairRequest) (*wire.PairOpened, error) {
 	a := new(wire.PairOpened)
-	return a, s.askAs(ctx, to, as, protoPair, r, a, 0)
+	return a, s.askAs(ctx, to, as, protoPair, a, 0, r)
 }
 
 // Transfer forwards a step of a payment.
-func (s *Host) Transfer(ctx context.Context, to wire.Peer, as *Payer, t *wire.Transfer) (*wire.TransferAck, error) {
+func (s *Host) Transfer(ctx context.Context, to wire.Peer, as *Payer, t *wire.Transfer, note *wire.Note) (*wire.TransferAck, error) {
 	a := new(wire.TransferAck)
-	return a, s.askAs(ctx, to, as, protoTransfer, t, a, transferTime(len(t.Hops)+1, s.limit.Frame))
+	return a, s.askAs(ctx, to, as, protoTransfer, a, transferTime(len(t.Hops)+1, s.limit.Frame), t, note)
 }
 
 // Route asks a banker, with which the caller has a bank, for a route to a payee.
 func (s *Host) Route(ctx context.Context, to wire.Peer, as *Payer, r *wire.RouteRequest) (*wire.Route, error) {
 	a := new(wire.Route)
-	return a, s.askAs(ctx, to, as, protoRoute, r, a, 0)
+	return a, s.askAs(ctx, to, as, protoRoute, a, 0, r)
 }

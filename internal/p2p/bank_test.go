@@ -96,7 +96,7 @@ func (g *gatedBanks) SignClose(context.Context, *wire.CloseSign) (*wire.CloseDon
 func (g *gatedBanks) Pair(context.Context, *wire.PairRequest) (*wire.PairOpened, error) {
 	return nil, g.in()
 }
-func (g *gatedBanks) Transfer(context.Context, *wire.Transfer) (*wire.TransferAck, error) {
+func (g *gatedBanks) Transfer(context.Context, *wire.Transfer, *wire.Note) (*wire.TransferAck, error) {
 	return nil, g.in()
 }
 func (g *gatedBanks) Route(context.Context, wire.Hash, *wire.RouteRequest) (*wire.Route, error) {
@@ -143,7 +143,7 @@ func bankRequestsAreAdmitted(t world) {
 			return err
 		},
 		"transfer": func(c *Host, p *Payer, bank wire.Hash) error {
-			_, err := c.Transfer(t.Context(), to, p, &wire.Transfer{Index: 1, Bank: bank, Amount: 1, Total: 1})
+			_, err := c.Transfer(t.Context(), to, p, &wire.Transfer{Index: 1, Bank: bank, Amount: 1, Total: 1}, &wire.Note{})
 			return err
 		},
 		"route": func(c *Host, p *Payer, _ wire.Hash) error {

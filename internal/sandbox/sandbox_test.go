@@ -38,6 +38,13 @@ func TestTree(t *testing.T) {
 				t.Fatalf("root %v, a tree over it %v", root, adopted.root())
 			}
 			var fresh Tree
+			var shared Tree
+			if got := shared.Share(data); got != root {
+				t.Fatalf("shared %v, copied %v", got, root)
+			}
+			if again, _ := shared.Update(data); again != root {
+				t.Fatalf("behind a shared one %v, wanted %v", again, root)
+			}
 			if want, _ := fresh.Update(data); root != want {
 				t.Fatalf("root %v, a new tree has %v", root, want)
 			}

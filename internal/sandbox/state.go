@@ -136,6 +136,25 @@ func (s *Snapshot) Set(h Header, memory, state []byte) Digest {
 	return s.root
 }
 
+// SetShared is Set for a memory that is not copied: it must stay as it is as long as
+// it may be proven, until the next state is set or Forget is called.
+func (s *Snapshot) SetShared(h Header, memory, state []byte) Digest {
+	h.MemoryPages, h.StateSize = uint32(Pages(len(memory))), uint32(len(state))
+	s.Header, s.ready = h, true
+	s.roots[Memory] = s.memory.Share(memory)
+	s.roots[State], _ = s.state.Update(state)
+	s.root = rootOf(h.Encode(), s.roots[Memory], s.roots[State])
+	return s.root
+}
+
+// Forget is called before a shared memory is freed: its pages can no longer be
+// proven.
+func (s *Snapshot) Forget() {
+	if s.memory.shared {
+		s.memory = Tree{}
+	}
+}
+
 // Root returns the root of the state last set, or zeros.
 func (s *Snapshot) Root() Digest { return s.root }
 

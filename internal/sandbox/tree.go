@@ -37,6 +37,7 @@ func nodeOf(left, right Digest, h *blake3.Hasher) (d Digest) {
 // are hashed again.
 type Tree struct {
 	data   []byte
+	shared bool // data belongs to the caller
 	leaves []Digest
 	// levels[k] contains the nodes over 2^(k+1) leaves; a single last node
 	// moves up.
@@ -49,6 +50,9 @@ type Tree struct {
 func (t *Tree) Update(data []byte) (root Digest, hashed int) {
 	if t.h == nil {
 		t.h, t.n = leafHasher.Clone(), nodeHasher.Clone()
+	}
+	if t.shared { // what it was is not there any more
+		t.data, t.leaves, t.shared = nil, t.leaves[:0], false
 	}
 	pages := Pages(len(data))
 	old := len(t.leaves)
@@ -77,6 +81,14 @@ func (t *Tree) Update(data []byte) (root Digest, hashed int) {
 	}
 	t.keep(data)
 	return t.climb(changed, old != pages), hashed
+}
+
+// Share is Update without a copy: data belongs to the tree until the next update,
+// which hashes all pages. For memory that is too large to have twice.
+func (t *Tree) Share(data []byte) (root Digest) {
+	*t = treeOf(data)
+	t.shared = true
+	return t.root()
 }
 
 // treeOf returns a tree over data, which then belongs to the tree.

@@ -80,14 +80,29 @@ func (s *Server) showPayee(y *bank.Payee, rate wire.SatPerKVB) api.Bank {
 	if y.Stop != bank.NotStopped {
 		v.Why = y.Stop.String()
 	}
+	if y.IsLate(y.Tip) {
+		v.Why = fmt.Sprintf("its close is late, because this daemon was away: from block %d on its payer can take everything back", y.Expiry)
+	}
 	return v
 }
 
 func (s *Server) showPayment(p *bank.Sending) api.BankPayment {
 	v := api.BankPayment{ID: p.ID.String(), State: p.State(), To: wire.EncodeAddress(s.cfg.Network, p.Order.Payee), Bankers: []string{},
-		Bank: p.Order.Bank.String(), Total: p.Order.Total, Step: p.Order.Step, Paid: p.Acked, Asked: p.Asked, Fees: p.Fees, Memo: p.Order.Memo, Why: p.Why}
+		Bank: p.Order.Bank.String(), Total: p.Order.Total, Step: p.Order.Step, Paid: p.Acked, Asked: p.Asked, Fees: p.Fees, Note: p.Order.Memo, Why: p.Why}
+	if t := p.Order.Text; t != nil {
+		v.Ref, v.Memo = t.Reference, t.Memo
+	}
 	for _, b := range p.Order.Bankers {
 		v.Bankers = append(v.Bankers, wire.EncodeAddress(s.cfg.Network, b.Key))
+	}
+	return v
+}
+
+// showReceived shows a payment of which this home is the final payee.
+func showReceived(r *bank.Relay) api.Received {
+	v := api.Received{ID: r.ID.String(), Bank: r.In.String(), Amount: r.Total, Steps: r.Index, Since: r.Since, At: r.At}
+	if r.Text != nil {
+		v.Reference, v.Memo = r.Text.Reference, r.Text.Memo
 	}
 	return v
 }
@@ -391,11 +406,13 @@ type paying struct {
 	Amount uint64 `query:"amount_msat" required:"true" minimum:"1" maximum:"2100000000000000000"`
 	Step   uint64 `query:"step_msat" maximum:"2100000000000000000" doc:"amount per step when paying through bankers; 0 for a tenth"`
 	MaxFee uint64 `query:"max_fee_msat" maximum:"2100000000000000000" doc:"most that all bankers may take"`
-	Memo   string `query:"memo" maxLength:"200"`
+	Ref    string `query:"reference" maxLength:"32" doc:"the payee is told"`
+	Memo   string `query:"memo" maxLength:"200" doc:"the payee is told"`
+	Note   string `query:"note" maxLength:"200" doc:"private"`
 }
 
 func (s *Server) payment(in *paying) (p banking.Payment, err error) {
-	p = banking.Payment{Amount: wire.Msat(in.Amount), Step: wire.Msat(in.Step), MaxFee: wire.Msat(in.MaxFee), Memo: in.Memo, Key: in.Key}
+	p = banking.Payment{Amount: wire.Msat(in.Amount), Step: wire.Msat(in.Step), MaxFee: wire.Msat(in.MaxFee), Reference: in.Ref, Memo: in.Memo, Private: in.Note, Key: in.Key}
 	p.To, err = wire.ParseRecipient(s.cfg.Network, in.To)
 	return p, err
 }
@@ -435,6 +452,27 @@ func (s *Server) paymentRoutes(to huma.API) {
 		}
 		v, _, err := s.paymentNow(ctx, n, in.ID)
 		return v, err
+	})
+	on(s, to, "GET", "/payments/{id}/receipt", "Get what the payee of a payment has signed", func(ctx context.Context, n *node.Node, in *BankByID) (r bank.Receipt, err error) {
+		_, state, err := s.paymentNow(ctx, n, in.ID)
+		if err != nil {
+			return r, err
+		}
+		found, err := n.Banks.Receipt(&state)
+		if err != nil {
+			return r, err
+		}
+		return *found, nil
+	})
+	on(s, to, "GET", "/received", "List the payments that this home received", func(ctx context.Context, n *node.Node, _ *none) (list struct {
+		Received []api.Received `json:"received" doc:"oldest first"`
+	}, err error) {
+		list.Received = []api.Received{}
+		err = n.Banks.Received(ctx, func(r bank.Relay) error {
+			list.Received = append(list.Received, showReceived(&r))
+			return nil
+		})
+		return list, err
 	})
 	on(s, to, "POST", "/payments/plan", "Show the route of a payment and its fees", func(ctx context.Context, n *node.Node, in *paying) (api.BankPayment, error) {
 		p, err := s.payment(in)

@@ -59,6 +59,8 @@ var codes = []struct {
 	{banking.ErrOrdered, api.CodeOrdered}, // before what it wraps
 	{banking.ErrKey, api.CodeKey},
 	{banking.ErrPenny, api.CodePenny},
+	{bank.ErrNoReceipt, api.CodeNoReceipt},
+	{bank.ErrReceipt, api.CodeBadReceipt},
 	{syscall.ENOSPC, api.CodeDiskFull},
 	{context.DeadlineExceeded, api.CodeTimeout},
 	{ErrRequest, api.CodeRequest},

@@ -119,6 +119,10 @@ func (s *Server) Observe(c engine.Change) {
 		}
 	case bank.Sending:
 		s.hub.send(s.showPayment(&after))
+	case bank.Relay:
+		if before, ok := c.Before.(bank.Relay); after.Out == (bank.ID{}) && after.Index > 0 && (!ok || before.Index != after.Index) {
+			s.hub.send(showReceived(&after))
+		}
 	}
 }
 
@@ -265,7 +269,7 @@ func (s *Server) routes(to huma.API) {
 	s.bankRoutes(to)
 
 	sse.Register(to, huma.Operation{OperationID: "get-events", Method: "GET", Path: "/v1/events", Summary: "Events from now on, as server-sent events"},
-		map[string]any{"changed": api.Message{}, "bank": api.Bank{}, "payment": api.BankPayment{}, "tip": api.Tip{}, "progress": api.Progress{}, "ready": api.Ready{}},
+		map[string]any{"changed": api.Message{}, "bank": api.Bank{}, "payment": api.BankPayment{}, "received": api.Received{}, "tip": api.Tip{}, "progress": api.Progress{}, "ready": api.Ready{}},
 		func(ctx context.Context, _ *none, send sse.Sender) {
 			events, leave := s.hub.join()
 			defer leave()

@@ -72,7 +72,7 @@ type Caller interface {
 	AskClose(ctx context.Context, to wire.Peer, as *p2p.Payer, unused wire.Msat) (*wire.CloseOffer, error)
 	SignClose(ctx context.Context, to wire.Peer, as *p2p.Payer, c *wire.CloseSign) (*wire.CloseDone, error)
 	Pair(ctx context.Context, to wire.Peer, as *p2p.Payer, r *wire.PairRequest) (*wire.PairOpened, error)
-	Transfer(ctx context.Context, to wire.Peer, as *p2p.Payer, t *wire.Transfer) (*wire.TransferAck, error)
+	Transfer(ctx context.Context, to wire.Peer, as *p2p.Payer, t *wire.Transfer, note *wire.Note) (*wire.TransferAck, error)
 	Route(ctx context.Context, to wire.Peer, as *p2p.Payer, r *wire.RouteRequest) (*wire.Route, error)
 }
 

@@ -94,6 +94,7 @@ func (payee) Commit(tx engine.Tx, ref engine.Ref, e engine.Effect) (engine.Event
 func (x payee) Do(ctx context.Context, ref engine.Ref, e engine.Effect) (func(engine.Tx) ([]engine.Delivery, error), error) {
 	switch e := e.(type) {
 	case bank.CloseDue:
+		x.warnLate(ctx, ref)
 		return func(tx engine.Tx) ([]engine.Delivery, error) {
 			return x.closes.Due(tx, ref, func(m *share.Member[bank.Payee]) (contract.BankClose, batch.Member, error) { return x.closeOf(tx, m) })
 		}, nil
@@ -103,6 +104,15 @@ func (x payee) Do(ctx context.Context, ref engine.Ref, e engine.Effect) (func(en
 		return x.closes.Broadcast(ctx, x.cfg.Coins, ref, e.Tx)
 	}
 	return nil, fmt.Errorf("no way to carry out %T", e)
+}
+
+// warnLate says that a close begins late: this home was away when it was due.
+func (b *Banks) warnLate(ctx context.Context, ref engine.Ref) {
+	y, err := b.payee(ctx, ref.ID)
+	if tip := b.cfg.Engine.Position().Height; err == nil && y.IsLate(tip) {
+		b.cfg.Log.Error("a bank is closed late, because this home was away: from its expiry on, its payer can take everything back",
+			"bank", ref, "expiry", y.Expiry, "blocks", int64(y.Expiry)-int64(tip), "worth", y.Ladder.Share(y.Rung()))
+	}
 }
 
 // sending carries out the effects of a payment's machine.
@@ -461,7 +471,11 @@ func (b *Banks) sendStep(ctx context.Context, ref engine.Ref) (func(engine.Tx) (
 		return nil, err
 	}
 	t := s.Transfer()
-	ack, err := b.cfg.Calls.Transfer(ctx, p.Terms.Peer, b.as(&p), &t)
+	note, err := b.noteOf(&t, &s.Order)
+	if err != nil {
+		return nil, err
+	}
+	ack, err := b.cfg.Calls.Transfer(ctx, p.Terms.Peer, b.as(&p), &t, note)
 	var refused *p2p.Refused
 	switch {
 	case errors.As(err, &refused) && !slices.Contains([]wire.Code{wire.Busy, wire.Internal, wire.NotConfirmed}, refused.Code):
@@ -480,7 +494,11 @@ func (b *Banks) sendStep(ctx context.Context, ref engine.Ref) (func(engine.Tx) (
 // before anything is paid for it, because the first hop may have it.
 func (b *Banks) askUnsure(ctx context.Context, ref engine.Ref, s *bank.Sending, p *bank.Payer) (func(engine.Tx) ([]engine.Delivery, error), error) {
 	t := s.Next()
-	ack, err := b.cfg.Calls.Transfer(ctx, p.Terms.Peer, b.as(p), &t)
+	note, err := b.noteOf(&t, &s.Order)
+	if err != nil {
+		return nil, err
+	}
+	ack, err := b.cfg.Calls.Transfer(ctx, p.Terms.Peer, b.as(p), &t, note)
 	list := []engine.Delivery{{Ref: ref, Event: bank.Sure{}}}
 	var refused *p2p.Refused
 	switch {

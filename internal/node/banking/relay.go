@@ -9,6 +9,7 @@ import (
 	"math/bits"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/time/rate"
 
@@ -24,7 +25,7 @@ func relayRef(in bank.ID, payment wire.Hash) engine.Ref {
 
 // Transfer implements p2p.Banks. It forwards a step of a payment, or accepts it
 // as its final payee.
-func (y *Service) Transfer(ctx context.Context, t *wire.Transfer) (*wire.TransferAck, error) {
+func (y *Service) Transfer(ctx context.Context, t *wire.Transfer, note *wire.Note) (*wire.TransferAck, error) {
 	if err := y.cfg.Coins.Ready(ctx); err != nil {
 		return nil, err
 	}
@@ -54,7 +55,7 @@ func (y *Service) Transfer(ctx context.Context, t *wire.Transfer) (*wire.Transfe
 	if !created && t.Amount < minPayment {
 		return nil, wire.Refuse(wire.NoCredit, "a first step of %v; the minimum is %v", t.Amount, minPayment)
 	}
-	step := passing{Banks: y.Banks, ref: ref, relay: r, created: created, fresh: fresh, in: &in, t: t}
+	step := passing{Banks: y.Banks, ref: ref, relay: r, created: created, fresh: fresh, in: &in, t: t, note: note}
 	if len(t.Hops) == 0 {
 		return step.take(ctx)
 	}
@@ -74,6 +75,7 @@ type passing struct {
 	fresh   bool // false if it was accepted before, and its acknowledgement is missing
 	in      *bank.Payee
 	t       *wire.Transfer
+	note    *wire.Note
 }
 
 // commit accepts the step, together with list, in one commit.
@@ -94,9 +96,13 @@ func (s *passing) take(ctx context.Context) (*wire.TransferAck, error) {
 		return nil, err
 	}
 	if s.fresh {
+		text, rerr := s.readNote(s.t, s.note)
+		if rerr != nil {
+			return nil, rerr
+		}
 		err = s.commit(ctx,
 			engine.Delivery{Ref: payeeRef(s.t.Bank), Event: bank.Passed{Amount: s.t.Amount}},
-			engine.Delivery{Ref: s.ref, Event: bank.Relayed{Step: *s.t}},
+			engine.Delivery{Ref: s.ref, Event: bank.Relayed{Step: *s.t, Text: text, At: time.Now().Unix()}},
 			engine.Delivery{Ref: s.ref, Event: bank.Answered{Ack: ack}})
 	}
 	return &ack, err
@@ -141,7 +147,7 @@ func (s *passing) pass(ctx context.Context) (*wire.TransferAck, error) {
 		if err := s.commit(ctx,
 			engine.Delivery{Ref: payeeRef(s.t.Bank), Event: bank.Passed{Amount: s.t.Amount, Banker: true, Reserve: s.reserve(s.in)}},
 			engine.Delivery{Ref: payerRef(out.Bank), Event: bank.Assigned{ID: s.t.ID, Index: s.t.Index, Amount: next.Amount, Banker: len(s.t.Hops) > 1, Reserve: st.Reserve, Relayed: true}},
-			engine.Delivery{Ref: s.ref, Event: bank.Relayed{Step: *s.t, Out: out.Bank}}); err != nil {
+			engine.Delivery{Ref: s.ref, Event: bank.Relayed{Step: *s.t, Out: out.Bank, At: time.Now().Unix()}}); err != nil {
 			if errors.Is(err, bank.ErrEmpty) || errors.Is(err, bank.ErrNotOpen) {
 				s.cfg.Log.Info("a step is not forwarded", "bank", out.Bank, "err", err)
 				s.decline(s.t.Bank)
@@ -179,7 +185,7 @@ func (s *passing) forward(ctx context.Context, out *bank.Payer) (*wire.TransferA
 		return nil, err
 	}
 	t, last := s.t, s.t.Hops[len(s.t.Hops)-1].Key
-	ack, err := s.cfg.Calls.Transfer(ctx, out.Terms.Peer, s.as(out), &wire.Transfer{ID: t.ID, Index: t.Index, Bank: out.Bank, Amount: t.Hops[0].Amount, Total: t.Total, Hops: t.Hops[1:]})
+	ack, err := s.cfg.Calls.Transfer(ctx, out.Terms.Peer, s.as(out), &wire.Transfer{ID: t.ID, Index: t.Index, Bank: out.Bank, Amount: t.Hops[0].Amount, Total: t.Total, Hops: t.Hops[1:]}, s.note)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errNextHop, err)
 	}
@@ -206,7 +212,7 @@ func (b *Banks) bankWith(ctx context.Context, peer wire.Key, amount wire.Msat) (
 		if p.Spendable() != nil {
 			continue
 		}
-		if rest := p.Ladder.Paid(p.Ladder.N()) - p.Assigned; rest >= amount && rest > left {
+		if rest := p.Left(); rest >= amount && rest > left {
 			best, left = p, rest
 		}
 	}
@@ -367,7 +373,10 @@ type Payment struct {
 	Amount wire.Msat
 	Step   wire.Msat // 0: all at once without bankers, otherwise a tenth
 	MaxFee wire.Msat
-	Memo   string
+	Memo   string // told to the payee, as is
+	// Reference of the payee, such as an invoice's number.
+	Reference string
+	Private   string // a note for the payer alone
 	// Key, if set, is an idempotency key: a repeated request pays nothing, and
 	// returns the same payment.
 	Key string
@@ -375,7 +384,7 @@ type Payment struct {
 
 // digest identifies the request.
 func (p *Payment) digest() wire.Hash {
-	return wire.Tagged("bank-order-payment", fmt.Appendf(nil, "%v %d %d %d %q", p.To, p.Amount, p.Step, p.MaxFee, p.Memo))
+	return wire.Tagged("bank-order-payment", fmt.Appendf(nil, "%v %d %d %d %q %q %q", p.To, p.Amount, p.Step, p.MaxFee, p.Memo, p.Reference, p.Private))
 }
 
 // PayTo pays an amount through a bank with the payee, or through bankers. When
@@ -383,9 +392,14 @@ func (p *Payment) digest() wire.Hash {
 // ErrKey.
 func (b *Banks) PayTo(ctx context.Context, p Payment) (wire.Hash, error) {
 	var id wire.Hash
-	if _, err := rand.Read(id[:]); err != nil {
+	text := &wire.NoteText{Reference: p.Reference, Memo: p.Memo}
+	if _, err := rand.Read(text.Salt[:]); err != nil {
 		return id, err
 	}
+	if err := text.Check(); err != nil || !utf8.ValidString(p.Reference) || !utf8.ValidString(p.Memo) {
+		return id, fmt.Errorf("%w: a reference has at most %d bytes, a memo %d, both in UTF-8", bank.ErrOrder, wire.MaxReference, wire.MaxMemo)
+	}
+	id = wire.PaymentID(b.cfg.Network, text)
 	known, unlock, err := b.once(ctx, p.Key, orderPayment, p.digest())
 	if err != nil {
 		return id, err
@@ -398,6 +412,7 @@ func (b *Banks) PayTo(ctx context.Context, p Payment) (wire.Hash, error) {
 	if err != nil {
 		return id, err
 	}
+	o.Text = text
 	s, effects, err := bank.NewSending(id, *o)
 	if err != nil {
 		return id, err
@@ -433,7 +448,7 @@ func (b *Banks) planPayment(ctx context.Context, p *Payment) (*bank.Order, error
 	if p.Amount < minPayment {
 		return nil, fmt.Errorf("%w: of %v; the minimum is %v", bank.ErrOrder, p.Amount, minPayment)
 	}
-	o := &bank.Order{Payee: p.To, Total: p.Amount, Step: p.Step, MaxFee: p.MaxFee, Memo: wire.Clean(p.Memo), Created: time.Now().Unix()}
+	o := &bank.Order{Payee: p.To, Total: p.Amount, Step: p.Step, MaxFee: p.MaxFee, Memo: wire.Clean(p.Private), Created: time.Now().Unix()}
 	direct, err := b.bankWith(ctx, p.To, p.Amount)
 	if err == nil {
 		o.Bank, o.Step = direct.Bank, cmp.Or(p.Step, p.Amount)
@@ -444,11 +459,33 @@ func (b *Banks) planPayment(ctx context.Context, p *Payment) (*bank.Order, error
 	}
 	o.Step = cmp.Or(p.Step, max(p.Amount/stepsOf, 1))
 	via, way, err := b.route(ctx, p.To, min(o.Step, p.Amount), 1)
+	if errors.Is(err, ErrNoRoute) {
+		return nil, cmp.Or(b.notEnough(ctx, p), err)
+	}
 	if err != nil {
 		return nil, err
 	}
 	o.Bank, o.Bankers = via.Bank, way.Bankers
 	return o, nil
+}
+
+// notEnough returns bank.ErrEmpty if there are banks with the payee, which together
+// have too little left, or none of which has enough.
+func (b *Banks) notEnough(ctx context.Context, p *Payment) error {
+	n, all, most := 0, wire.Msat(0), wire.Msat(0)
+	if err := b.Payers(ctx, func(s bank.Payer) error {
+		if s.Terms.Peer.Key == p.To && s.Spendable() == nil {
+			left := s.Left()
+			n, all, most = n+1, all+left, max(most, left)
+		}
+		return nil
+	}); err != nil || n == 0 {
+		return err
+	}
+	if n == 1 {
+		return fmt.Errorf("%w for %v: the bank with this payee has %v left", bank.ErrEmpty, p.Amount, all)
+	}
+	return fmt.Errorf("%w for %v: %d banks with this payee have %v left, the largest %v", bank.ErrEmpty, p.Amount, n, all, most)
 }
 
 // EndPayment ends a payment after the current step; ResumePayment resumes it.

@@ -200,6 +200,7 @@ func loadAndStart(t *testing.T, e *wasm.Engine, bin []byte) error {
 // TestTooLargeSaysWhy: a function that is refused for its size is named, with what to
 // change; and no other function.
 func TestTooLargeSaysWhy(t *testing.T) {
+	tier.NotShort(t)
 	all := bombs()
 	for name, says := range map[string][]string{
 		"branches with values":    {"function 0 (_start)", "values of blocks and branches: keep them in locals"},

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -17,19 +18,22 @@ import (
 )
 
 // cacheLimit is the maximum size of the cache, in bytes.
-const cacheLimit = 2 << 30
+const cacheLimit = 1 << 30
 
 // rewritten caches rewritten modules beside wazero's cache of compiled ones. A
 // cache that cannot be read or written acts as empty.
-type rewritten struct{ dir string }
+type rewritten struct {
+	dir   string
+	wrote atomic.Bool // it may have become too large
+}
 
-func (c rewritten) path(id sandbox.Digest) string {
+func (c *rewritten) path(id sandbox.Digest) string {
 	return filepath.Join(c.dir, "modules-"+rewrite.Version, id.String())
 }
 
 // load returns the rewritten module of the program with this id, or nil if it
 // is not cached or incomplete.
-func (c rewritten) load(id sandbox.Digest) *rewrite.Module {
+func (c *rewritten) load(id sandbox.Digest) *rewrite.Module {
 	if c.dir == "" {
 		return nil
 	}
@@ -51,10 +55,11 @@ func (c rewritten) load(id sandbox.Digest) *rewrite.Module {
 	return &m
 }
 
-func (c rewritten) store(id sandbox.Digest, m *rewrite.Module) {
+func (c *rewritten) store(id sandbox.Digest, m *rewrite.Module) {
 	if c.dir == "" {
 		return
 	}
+	c.wrote.Store(true)
 	meta := *m
 	meta.Binary = nil
 	body, err := cbor.Marshal(meta)
@@ -82,7 +87,7 @@ func (c rewritten) store(id sandbox.Digest, m *rewrite.Module) {
 
 // prune removes the least recently used files until the cache is within its
 // limit.
-func (c rewritten) prune(limit int64) {
+func (c *rewritten) prune(limit int64) {
 	type entry struct {
 		path string
 		size int64

@@ -34,7 +34,7 @@ type Engine struct {
 	config Config
 	rt     wazero.Runtime
 	cache  wazero.CompilationCache
-	kept   rewritten
+	kept   *rewritten
 }
 
 var _ sandbox.Runner = (*Engine)(nil)
@@ -44,7 +44,7 @@ func New(ctx context.Context, c Config) (e *Engine, err error) {
 	if runtime.GOARCH != "amd64" && runtime.GOARCH != "arm64" {
 		c.Interpreter = true // wazero compiles for no other processor
 	}
-	e = &Engine{config: c, kept: rewritten{c.CacheDir}}
+	e = &Engine{config: c, kept: &rewritten{dir: c.CacheDir}}
 	if c.CacheDir != "" {
 		e.kept.prune(cacheLimit)
 	}
@@ -74,6 +74,9 @@ func (e *Engine) Close() error {
 	err := e.rt.Close(ctx)
 	if e.cache != nil {
 		err = errors.Join(err, e.cache.Close(ctx))
+	}
+	if e.kept.wrote.Load() {
+		e.kept.prune(cacheLimit)
 	}
 	return err
 }

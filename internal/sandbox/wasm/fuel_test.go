@@ -10,9 +10,9 @@ import (
 )
 
 // fuelOf runs a program in both engines and returns what its first epoch takes.
-func fuelOf(t *testing.T, m moduleSpec, job *sandbox.Job) (fuel uint64, failed error) {
+func fuelOf(t *testing.T, engines []sandbox.Runner, m moduleSpec, job *sandbox.Job) (fuel uint64, failed error) {
 	t.Helper()
-	for i, e := range bothEngines(t) {
+	for i, e := range engines {
 		p := load2(t, e, m.bytes())
 		run, err := p.Start(t.Context(), job, nil)
 		if err != nil {
@@ -71,12 +71,13 @@ func TestAsyncifyCostsFuel(t *testing.T) {
 			exports: []string{export("start_unwind", 2), export("stop_unwind", 3), export("start_rewind", 4), export("stop_rewind", 5)},
 		}
 	}
-	job := hostileJob()
-	if _, err := fuelOf(t, program(""), job); err != nil {
+	job, engines := hostileJob(), bothEngines(t)
+	job.Limits.Fuel = 3_000_000
+	if _, err := fuelOf(t, engines, program(""), job); err != nil {
 		t.Fatal(err)
 	}
 	for _, where := range []string{"start_unwind", "on the way out", "stop_unwind", "start_rewind", "stop_rewind"} {
-		for _, e := range bothEngines(t) {
+		for _, e := range engines {
 			run, err := load2(t, e, program(where).bytes()).Start(t.Context(), job, nil)
 			if err != nil {
 				t.Fatal(err)
@@ -98,29 +99,30 @@ func TestAsyncifyCostsFuel(t *testing.T) {
 // TestFarMemory: loads and stores cost more in a large memory, from the start and
 // when it grows, whatever loads them.
 func TestFarMemory(t *testing.T) {
-	job := hostileJob()
+	job, engines := hostileJob(), bothEngines(t)
 	job.Limits.Memory, job.Limits.Fuel = 64<<20, 1_000_000_000
 	load := i32(0) + "\x28\x00\x00\x1a"
 	vector := i32(0) + "\xfd\x00\x00\x00\x1a"
 	main := func(pages int, code string) moduleSpec {
 		return moduleSpec{pages: [2]int{pages, 1000}, funcs: []fn{{code: code}}}
 	}
-	grow := i32(300) + "\x40\x00\x1a"
+	grow := i32(60) + "\x40\x00\x1a"
 	for _, c := range []struct {
 		what, code  string
 		times, more int // loads and stores, pages behind the start
 	}{
 		{"none", i32(0) + "\x1a", 0, 0}, {"a load", load, 1, 0}, {"a vector", vector, 1, 0}, {"a store", i32(0) + i32(0) + "\x3a\x00\x00", 1, 0},
-		{"many loads", strings.Repeat(load, 50), 50, 0}, {"behind grow", grow + "\x02\x40" + i32(0) + "\x0d\x00\x0b" + load, 1, 300},
+		{"many loads", strings.Repeat(load, 50), 50, 0}, {"behind grow", grow + "\x03\x40" + load + i32(0) + "\x0d\x00\x0b", 1, 60},
+		{"behind grow in a loop that calls nothing else", "\x03\x40" + grow + "\x03\x40" + load + i32(0) + "\x0d\x00\x0b" + i32(0) + "\x0d\x00\x0b", 1, 60},
 	} {
-		small, err1 := fuelOf(t, main(1, c.code), job)
-		large, err2 := fuelOf(t, main(400, c.code), job)
+		small, err1 := fuelOf(t, engines, main(1, c.code), job)
+		large, err2 := fuelOf(t, engines, main(100, c.code), job)
 		if err1 != nil || err2 != nil {
 			t.Fatal(err1, err2)
 		}
-		more := uint64(c.times) * (rewrite.Far(uint32(400+c.more)) - rewrite.Far(uint32(1+c.more)))
-		if got := large - small - 399*rewrite.PageCost; got != more {
-			t.Errorf("%s: %d more in 400 pages than in one, wanted %d", c.what, got, more)
+		more := uint64(c.times) * (rewrite.Far(uint32(100+c.more)) - rewrite.Far(uint32(1+c.more)))
+		if got := large - small - 99*rewrite.PageCost; got != more {
+			t.Errorf("%s: %d more in 100 pages than in one, wanted %d", c.what, got, more)
 		}
 	}
 	if rewrite.Far(15) != 0 || rewrite.Far(16) != 1 || rewrite.Far(4096) != 96 {
@@ -130,12 +132,12 @@ func TestFarMemory(t *testing.T) {
 
 // TestStartCosts: elements, globals and the instance itself are paid at each start.
 func TestStartCosts(t *testing.T) {
-	job := hostileJob()
+	job, engines := hostileJob(), bothEngines(t)
 	base := moduleSpec{pages: onePage, funcs: []fn{{}}, tables: [][2]int{{1000, 1000}}}
 	with := base
 	with.elements, with.globals = make([]int, 1000), []string{"\x7f\x01\x41\x00\x0b"}
-	small, _ := fuelOf(t, base, job)
-	large, _ := fuelOf(t, with, job)
+	small, _ := fuelOf(t, engines, base, job)
+	large, _ := fuelOf(t, engines, with, job)
 	if small < rewrite.StartBase+rewrite.PageCost || large-small < 1000*128+64 {
 		t.Errorf("%d, and %d with 1000 elements and a global", small, large)
 	}

@@ -218,6 +218,10 @@ func TestRefused(t *testing.T) {
 
 		{"unknown function", moduleSpec{imports: [][3]string{imported("env", "puts", 0)}, funcs: []fn{{}}, pages: onePage}.bytes(), rewrite.ErrImport, `"puts" of "env"`},
 		{"unknown function of ours", moduleSpec{imports: [][3]string{imported(bitgramMod, "tick", 0)}, funcs: []fn{{}}, pages: onePage}.bytes(), rewrite.ErrImport, `"tick"`},
+		{"many unknown imports", moduleSpec{imports: [][3]string{imported("env", "a", 0), imported("wasi_unstable", "b", 0), imported("env", "c", 0), imported(bitgramMod, "nothing", 0)}, funcs: []fn{{}}, pages: onePage}.bytes(),
+			rewrite.ErrImport, `unknown import: function "a", function "c" of "env"; function "b" of "wasi_unstable"; function "nothing" of "bitgram"`},
+		{"a memory and functions", moduleSpec{imports: [][3]string{imported("env", "a", 0), {"env", "memory", "\x02\x00\x01"}, {"env", "table", "\x01\x70\x00\x01"}, {"go", "g", "\x03\x7f\x00"}}, funcs: []fn{{}}, pages: onePage}.bytes(),
+			rewrite.ErrImport, `memory "memory", table "table", function "a" of "env"; global "g" of "go": only functions`},
 		{"wrong type", moduleSpec{imports: [][3]string{imported(bitgramMod, "sync", 0)}, funcs: []fn{{}}, pages: onePage}.bytes(), rewrite.ErrImport, `"ii:", the module expects ":"`},
 		{"memory import", raw("\x02" + sized("\x01"+sized("env")+sized("memory")+"\x02\x00\x01")), rewrite.ErrImport, "memory"},
 		{"table import", raw("\x02" + sized("\x01"+sized("env")+sized("t")+"\x01\x70\x00\x01")), rewrite.ErrImport, "table"},

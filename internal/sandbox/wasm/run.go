@@ -66,6 +66,7 @@ func (r *run) drop() error {
 	if r.inst == nil {
 		return nil
 	}
+	r.snap.Forget()
 	err := r.inst.mod.Close(context.Background())
 	r.inst = nil
 	return err
@@ -83,9 +84,11 @@ func (r *run) Next(ctx context.Context) (*sandbox.Event, error) {
 		clock: r.header.Clock, notices: r.header.Notices, chain: r.header.NoticeChain}
 	mark := r.output.Mark()
 	ev, err := r.epoch(ctx, h)
-	if err != nil || ev.Done {
+	if err != nil {
 		r.over = true
 		err = errors.Join(err, r.drop())
+	} else if ev.Done {
+		r.over = true // Close drops what may still be proven
 	}
 	if err != nil {
 		r.output.Back(mark) // the last event still has its checkpoint
@@ -104,6 +107,11 @@ func (r *run) epoch(ctx context.Context, h *host) (*sandbox.Event, error) {
 		return nil, r.fail(h, fmt.Errorf("%w: it did not end after %d epochs", sandbox.ErrEpochs, l.Epochs), "")
 	}
 	budget := int64(l.Fuel)
+	if !r.p.suspends { // the last epoch's memory was kept for proofs
+		if err := r.drop(); err != nil {
+			return nil, err
+		}
+	}
 	if r.inst == nil {
 		if err := r.instantiate(ctx); err != nil {
 			return nil, err
@@ -123,6 +131,11 @@ func (r *run) epoch(ctx context.Context, h *host) (*sandbox.Event, error) {
 	}
 	return r.event(h)
 }
+
+// maxCopied is the largest memory of which a copy is kept, so that only changed
+// pages are hashed at the next event. A larger one is not moved until the next
+// epoch begins, and all of it is hashed.
+const maxCopied = 32 << 20
 
 // populated is the number of initial pages that are allocated at once, because
 // most programs use them.
@@ -268,9 +281,14 @@ func (r *run) event(h *host) (*sandbox.Event, error) {
 	r.kept = h.next
 	memory, _ := r.inst.mod.Memory().Read(0, r.inst.mod.Memory().Size())
 	r.state = h.synced
-	r.root = r.snap.Set(n, memory, r.state)
+	shared := !r.p.suspends && len(memory) > maxCopied
+	if shared {
+		r.root = r.snap.SetShared(n, memory, r.state)
+	} else {
+		r.root = r.snap.Set(n, memory, r.state)
+	}
 	r.header = r.snap.Header
-	if !r.p.suspends {
+	if !shared && (!r.p.suspends || n.Done) {
 		if err := r.drop(); err != nil {
 			return nil, err
 		}

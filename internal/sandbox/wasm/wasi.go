@@ -230,11 +230,12 @@ func (h *host) fdWrite(a []uint64) uint32 {
 	return errno
 }
 
-// Types of the three files: character devices, to read or to write.
+// The three files are of no type that WASI names, as pipes are: a C library does not
+// take them for a terminal, and writes when its buffer is full.
 const (
-	characterDevice = 2
-	rightRead       = 1 << 1
-	rightWrite      = 1 << 6
+	pipe       = 0
+	rightRead  = 1 << 1
+	rightWrite = 1 << 6
 )
 
 func (h *host) fdStat(a []uint64) uint32 {
@@ -247,7 +248,7 @@ func (h *host) fdStat(a []uint64) uint32 {
 		return errnoFault
 	}
 	clear(b)
-	b[0] = characterDevice
+	b[0] = pipe
 	rights := uint64(rightWrite)
 	if fd == stdin {
 		rights = rightRead
@@ -265,7 +266,7 @@ func (h *host) fileStat(a []uint64) uint32 {
 		return errnoFault
 	}
 	clear(b)
-	b[16] = characterDevice
+	b[16] = pipe
 	return errnoSuccess
 }
 

@@ -104,6 +104,9 @@ func (t funcType) String() string {
 	return list(t.params) + " → " + list(t.results)
 }
 
+// foreignImport is an import of another kind than a function, which is refused.
+type foreignImport struct{ module, name, kind string }
+
 type importedFunc struct {
 	module, name string
 	typ          uint32
@@ -153,6 +156,8 @@ type body struct {
 type module struct {
 	types    []funcType
 	imports  []importedFunc
+	known    Imports // that it may import
+	foreign  []foreignImport
 	funcs    []uint32 // type indices of the functions that it defines
 	tables   []tableDef
 	memory   *memoryDef
@@ -188,7 +193,14 @@ var sectionNames = []string{"custom", "type", "import", "function", "table", "me
 // memory.
 var sectionOrder = []int{0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 12, 13, 11, 6}
 
+// decode decodes a module, whatever functions it imports.
 func decode(bin []byte) (*module, error) {
+	return decodeFor(bin, func(string, string) (Signature, bool) { return "", true })
+}
+
+// decodeFor decodes a module that may import these functions. Which it may not is
+// checked here only if it imports something else as well.
+func decodeFor(bin []byte, known Imports) (*module, error) {
 	switch {
 	case len(bin) > MaxModule:
 		return nil, fmt.Errorf("%w: %d bytes, at most %d are allowed", ErrTooLarge, len(bin), MaxModule)
@@ -201,7 +213,7 @@ func decode(bin []byte) (*module, error) {
 	case string(bin[4:8]) != "\x01\x00\x00\x00":
 		return nil, fmt.Errorf("%w: version % x, version 1 is wanted", ErrNotWASM, bin[4:8])
 	}
-	m := &module{start: -1, names: map[uint32]string{}, declared: map[uint32]bool{}}
+	m := &module{start: -1, known: known, names: map[uint32]string{}, declared: map[uint32]bool{}}
 	r := &reader{b: bin, pos: 8}
 	last := 0
 	var nameSection []byte
@@ -269,6 +281,9 @@ func (m *module) section(id int, r *reader) {
 		})
 	case 2:
 		each("imports", 4, maxImports, func() { m.importEntry(r) })
+		if r.err == nil && len(m.foreign) > 0 {
+			r.err = m.checkImports(m.known)
+		}
 	case 3:
 		each("functions", 1, maxFunctions, func() { m.funcs = append(m.funcs, m.typeIndex(r)) })
 	case 4:
@@ -378,9 +393,36 @@ func (m *module) importEntry(r *reader) {
 		m.imports = append(m.imports, importedFunc{mod, name, m.typeIndex(r)})
 	case kind <= kindGlobal+1:
 		what := [...]string{"function", "table", "memory", "global", "tag"}[kind]
-		r.err = fmt.Errorf("%w: %s %q of %q: only functions can be imported", ErrImport, what, name, mod)
+		m.foreign = append(m.foreign, foreignImport{mod, name, what})
+		m.skipImport(kind, r)
 	default:
 		r.fail("no kind of import %d", kind)
+	}
+}
+
+// skipImport reads the type of an import that is refused.
+func (m *module) skipImport(kind byte, r *reader) {
+	switch kind {
+	case kindTable:
+		r.refType()
+		r.anyLimits()
+	case kindMemory:
+		r.anyLimits()
+	case kindGlobal:
+		r.valueType()
+		r.byte()
+	default: // a tag
+		r.byte()
+		r.u32()
+	}
+}
+
+// anyLimits reads limits of any kind.
+func (r *reader) anyLimits() {
+	flags := r.byte()
+	r.signed(64)
+	if flags&1 != 0 {
+		r.signed(64)
 	}
 }
 

@@ -10,6 +10,7 @@ package rewrite
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // Names under which the rewritten module exports what its host needs.
@@ -86,7 +87,7 @@ type rewriter struct {
 // The result is not fully validated: the engine checks the types of operands
 // anyway.
 func Rewrite(bin []byte, imports Imports) (*Module, error) {
-	m, err := decode(bin)
+	m, err := decodeFor(bin, imports)
 	if err != nil {
 		return nil, err
 	}
@@ -135,12 +136,38 @@ func signature(t funcType) Signature {
 	return Signature(s)
 }
 
+// checkImports returns an error that names everything that the module imports and
+// that does not exist, grouped by the module that it should come from.
 func (m *module) checkImports(imports Imports) error {
-	for _, i := range m.imports {
-		want, ok := imports(i.module, i.name)
-		if !ok {
-			return fmt.Errorf("%w: function %q of %q", ErrImport, i.name, i.module)
+	missing := map[string][]string{}
+	var modules []string
+	add := func(module, what string) {
+		if missing[module] == nil {
+			modules = append(modules, module)
 		}
+		missing[module] = append(missing[module], what)
+	}
+	for _, i := range m.foreign {
+		add(i.module, fmt.Sprintf("%s %.100q", i.kind, i.name))
+	}
+	for _, i := range m.imports {
+		if _, ok := imports(i.module, i.name); !ok {
+			add(i.module, fmt.Sprintf("function %.100q", i.name))
+		}
+	}
+	if len(modules) > 0 {
+		var parts []string
+		for _, name := range modules {
+			parts = append(parts, fmt.Sprintf("%s of %.100q", strings.Join(missing[name], ", "), name))
+		}
+		why := ""
+		if len(m.foreign) > 0 {
+			why = ": only functions can be imported"
+		}
+		return fmt.Errorf("%w: %s%s", ErrImport, strings.Join(parts, "; "), why)
+	}
+	for _, i := range m.imports {
+		want, _ := imports(i.module, i.name)
 		if got := signature(m.types[i.typ]); got != want {
 			return fmt.Errorf("%w: function %q of %q is %q, the module expects %q", ErrImport, i.name, i.module, want, got)
 		}

@@ -1,0 +1,65 @@
+package banking
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/bitgram/bitgram/internal/bank"
+	"github.com/bitgram/bitgram/seal"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// noteOf returns the note that accompanies a step of ours: what the payment is
+// for, with the first step. It is the same if the step is repeated.
+func (b *Banks) noteOf(t *wire.Transfer, o *bank.Order) (*wire.Note, error) {
+	if t.Index != 1 || o.Text == nil {
+		return &wire.Note{}, nil
+	}
+	raw, err := wire.Marshal(o.Text)
+	if err != nil {
+		return nil, err
+	}
+	n := new(wire.Note)
+	n.E, n.Box, err = seal.SealNote(wire.Secret(wire.Tagged("payment-note-secret", o.Text.Salt[:], t.ID[:])), o.Payee, t.ID, raw)
+	return n, err
+}
+
+// readNote opens the note of a step as its final payee. The first step must have
+// one, to which the payment's id commits, because the payee signs the id.
+func (b *Banks) readNote(t *wire.Transfer, n *wire.Note) (*wire.NoteText, error) {
+	if t.Index != 1 {
+		return nil, nil
+	}
+	raw, err := seal.OpenNote(b.cfg.Identity, n.E, t.ID, n.Box)
+	if err != nil {
+		return nil, wire.Refuse(wire.BadRequest, "the payment's note: %w", err)
+	}
+	text := new(wire.NoteText)
+	if err := wire.Unmarshal(raw, text); err != nil {
+		return nil, wire.Refuse(wire.BadRequest, "the payment's note: %w", err)
+	}
+	if wire.PaymentID(b.cfg.Network, text) != t.ID {
+		return nil, wire.Refuse(wire.BadRequest, "the payment's id is not that of its note on %s", b.cfg.Network)
+	}
+	return text, nil
+}
+
+// Received lists the payments that this node received as their final payee,
+// oldest first.
+func (b *Banks) Received(ctx context.Context, f func(bank.Relay) error) error {
+	return b.Relays(ctx, func(r bank.Relay) error {
+		if r.Out != (bank.ID{}) || r.Index == 0 {
+			return nil
+		}
+		return f(r)
+	})
+}
+
+// Receipt returns what the final payee of a payment of ours has signed, or
+// bank.ErrNoReceipt.
+func (b *Banks) Receipt(s *bank.Sending) (*bank.Receipt, error) {
+	if s.Order.Text == nil || s.Acked == 0 {
+		return nil, fmt.Errorf("%w: %v acknowledged", bank.ErrNoReceipt, s.Acked)
+	}
+	return bank.NewReceipt(b.cfg.Network, s)
+}
