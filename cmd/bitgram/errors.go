@@ -124,7 +124,7 @@ var errorTable = []errorRow{
 	{nil, api.CodeNoChain, exitNobody, "check that the Bitcoin node is running and that --rpc is correct"},
 	{nil, api.CodeCredentials, exitUsage, "pass --rpc-cookie, or --rpc-user and --rpc-password"},
 	{nil, api.CodePruned, exitFailed, "use a Bitcoin node that still has the blocks this home must read"},
-	{nil, api.CodeRejected, exitFailed, "'bitgram wallet balance' shows how much can be spent"},
+	{nil, api.CodeRejected, exitFailed, "the message has the Bitcoin node's reason; if the fee is too low, raise it with --rate"},
 	{nil, api.CodeUnknownAgent, exitUnknown, "'bitgram agents' lists the agents this node has met"},
 	{nil, api.CodeUnreachable, exitNobody, "check that the network is up and that --seed is correct"},
 	{nil, api.CodeRefused, exitFailed, "ask another peer, or for different terms"},

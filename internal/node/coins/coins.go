@@ -340,7 +340,11 @@ func (c *Coins) Synced(ctx context.Context) error {
 	if err := c.engine.Trouble(); errors.Is(err, syscall.ENOSPC) {
 		return err
 	}
-	wait, cancel := context.WithTimeout(ctx, syncWait)
+	patience := syncWait
+	if err := c.engine.Trouble(); errors.Is(err, chain.ErrUnavailable) || errors.Is(err, chain.ErrCredentials) || errors.Is(err, chain.ErrPruned) {
+		patience = syncPatience // the user should know soon
+	}
+	wait, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if err := c.engine.WaitSynced(wait); err != nil {
 		if ctx.Err() != nil {
