@@ -273,21 +273,6 @@ func (c *Client) Received(ctx context.Context) (list []Received, err error) {
 	return v.Received, err
 }
 
-// Receipt is what the final payee of a payment has signed, with all that is needed
-// to verify it offline (spec/bank.md §7). It converts to and from bank.Receipt,
-// which does that.
-type Receipt struct {
-	Network   wire.Network `json:"network"`
-	Payment   string       `json:"payment_id"`
-	Payee     string       `json:"payee" doc:"address of the payee, who signed"`
-	Total     wire.Msat    `json:"total_msat" doc:"what the payee has received in all"`
-	Step      uint32       `json:"step" doc:"number of the step for which it signed"`
-	Salt      string       `json:"salt"`
-	Reference string       `json:"reference"`
-	Memo      string       `json:"memo"`
-	Signature string       `json:"signature"`
-}
-
 // Receipt is GET /v1/payments/{id}/receipt.
 func (c *Client) Receipt(ctx context.Context, id string) (r Receipt, err error) {
 	return r, c.call(ctx, "GET", paymentPath(id, "/receipt"), nil, &r)
