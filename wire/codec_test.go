@@ -608,6 +608,7 @@ func FuzzPennies(f *testing.F)       { fuzzMessage[wire.Pennies](f) }
 func FuzzTaken(f *testing.F)         { fuzzMessage[wire.Taken](f) }
 func FuzzPayerFrame(f *testing.F)    { fuzzMessage[wire.PayerFrame](f) }
 func FuzzPayeeFrame(f *testing.F)    { fuzzMessage[wire.PayeeFrame](f) }
+func FuzzCloseAsk(f *testing.F)      { fuzzMessage[wire.CloseAsk](f) }
 func FuzzCloseOffer(f *testing.F)    { fuzzMessage[wire.CloseOffer](f) }
 func FuzzCloseSign(f *testing.F)     { fuzzMessage[wire.CloseSign](f) }
 func FuzzCloseDone(f *testing.F)     { fuzzMessage[wire.CloseDone](f) }
