@@ -64,7 +64,7 @@ func (t *town) open() (err error) {
 		return err
 	}
 	cfg := t.config("payee")
-	cfg.Banking = &banking.Policy{Policy: bank.Policy{MinValue: 1000, MaxRungs: penny.MaxRungs, MaxBanks: 1000}}
+	cfg.Banking = &banking.Policy{OfferPause: time.Millisecond, Policy: bank.Policy{MinValue: 1000, MaxRungs: penny.MaxRungs, MaxBanks: 1000}}
 	cfg.Listen = []string{"/ip4/127.0.0.1/tcp/0"}
 	if t.payee, err = node.Open(cfg); err != nil {
 		return err

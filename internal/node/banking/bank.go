@@ -29,6 +29,9 @@ type Policy struct {
 	// Back is the maximum total that it puts into reverse banks requested by
 	// payers.
 	Back wire.Sat
+	// OfferPause is the pause after which a peer may offer one more bank, once it
+	// has offered offersBurst at once; 0 means offersPause.
+	OfferPause time.Duration
 }
 
 // lock serialises work on something. It is held across network requests, so
@@ -584,7 +587,7 @@ func (b *Banks) CancelBank(ctx context.Context, id bank.ID) error {
 		_, err = b.cfg.Engine.Tell(ctx, payerRef(id), bank.Cancelled{})
 		return err
 	case p.Confirmed != nil || p.Spend != nil:
-		return fmt.Errorf("%w: its funding is confirmed; 'bank close' takes back what is not paid", bank.ErrNotOpen)
+		return fmt.Errorf("%w: its funding is confirmed", bank.ErrNotOpen)
 	}
 	if _, err := b.cfg.Coins.Cancel(ctx, p.At.Txid, wallet.Fee{}); err != nil {
 		return err

@@ -120,7 +120,7 @@ type Banks struct {
 // New returns a room.
 func New(cfg Config) *Banks {
 	b := &Banks{cfg: cfg, margins: bank.MarginsFor(cfg.Network), closes: closing(&cfg), refunds: refunding(&cfg),
-		locks: map[wire.Hash]chan struct{}{}, users: map[wire.Hash]int{}, wrong: map[bank.ID]time.Time{}, counters: map[bank.ID]*counter{}, door: newDoor()}
+		locks: map[wire.Hash]chan struct{}{}, users: map[wire.Hash]int{}, wrong: map[bank.ID]time.Time{}, counters: map[bank.ID]*counter{}, door: newDoor(cfg.Policy)}
 	// A purse of a million pennies takes 64 kB and a tenth of a second to make, a
 	// paper up to 86 kB.
 	const purses, papers, proofs = 128 << 20, 64 << 20, 4096

@@ -41,6 +41,7 @@ const (
 
 // door decides which banks are verified, and which keep a place.
 type door struct {
+	pause            time.Duration // see Policy.OfferPause
 	proven, unproven chan struct{} // held while one is verified
 
 	mu      sync.Mutex
@@ -56,8 +57,12 @@ type place struct {
 	at   time.Time
 }
 
-func newDoor() *door {
-	d := &door{proven: make(chan struct{}, 1), unproven: make(chan struct{}, 1), waiting: map[string]int{}, places: map[bank.ID]place{}}
+func newDoor(p *Policy) *door {
+	pause := offersPause
+	if p != nil && p.OfferPause > 0 {
+		pause = p.OfferPause
+	}
+	d := &door{pause: pause, proven: make(chan struct{}, 1), unproven: make(chan struct{}, 1), waiting: map[string]int{}, places: map[bank.ID]place{}}
 	const remembered = 10_000
 	d.rates, _ = lru.New[string, *rate.Limiter](remembered) // fails for sizes below 1
 	return d
@@ -74,7 +79,7 @@ func (d *door) enter(from p2p.Caller) (leave func(), err error) {
 	for name, times := range names {
 		l, ok := d.rates.Get(name)
 		if !ok {
-			l = rate.NewLimiter(rate.Every(offersPause/time.Duration(times)), offersBurst*times)
+			l = rate.NewLimiter(rate.Every(d.pause/time.Duration(times)), offersBurst*times)
 			d.rates.Add(name, l)
 		}
 		if d.waiting[name] >= maxOffers*times || !l.Allow() {
