@@ -1,6 +1,7 @@
 package banking
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
@@ -199,21 +200,25 @@ func (s *passing) forward(ctx context.Context, out *bank.Payer) (*wire.TransferA
 // acknowledgement.
 var errNextHop = errors.New("the next hop")
 
-// bankWith returns our open bank with a peer that has the most left, at least
-// an amount, or ErrNoBank.
+// bankWith returns our open bank with a peer that has at least an amount left, or
+// ErrNoBank. Of several it takes the one that orders the fewest pennies for it,
+// because more of it is paid and unused, and then the one that has most left.
 func (b *Banks) bankWith(ctx context.Context, peer wire.Key, amount wire.Msat) (best *bank.Payer, err error) {
 	list, err := b.banksWith(ctx, peer)
 	if err != nil {
 		return nil, err
 	}
-	left := wire.Msat(0)
+	orders := func(p *bank.Payer) wire.Msat {
+		need := p.Assigned + amount
+		return need - min(need, p.Ladder.Paid(p.Target))
+	}
 	for i := range list {
 		p := &list[i]
-		if p.Spendable() != nil {
+		if p.Spendable() != nil || p.Left() < amount {
 			continue
 		}
-		if rest := p.Left(); rest >= amount && rest > left {
-			best, left = p, rest
+		if best == nil || cmp.Or(cmp.Compare(orders(p), orders(best)), cmp.Compare(best.Left(), p.Left()), bytes.Compare(p.Bank[:], best.Bank[:])) < 0 {
+			best = p
 		}
 	}
 	if best == nil {
@@ -222,9 +227,9 @@ func (b *Banks) bankWith(ctx context.Context, peer wire.Key, amount wire.Msat) (
 	return best, nil
 }
 
-// bankers are the open banks of ours with others than a payee, one for each
-// peer.
-func (b *Banks) bankers(ctx context.Context, payee wire.Key) (list []bank.Payer, err error) {
+// bankers are the open banks of ours with others than a payee, one for each peer:
+// the one that would pay an amount, or any if none has enough left.
+func (b *Banks) bankers(ctx context.Context, payee wire.Key, amount wire.Msat) (list []bank.Payer, err error) {
 	peers, err := b.peers(ctx)
 	if err != nil {
 		return nil, err
@@ -232,6 +237,14 @@ func (b *Banks) bankers(ctx context.Context, payee wire.Key) (list []bank.Payer,
 	for _, peer := range peers {
 		if peer == payee {
 			continue
+		}
+		best, err := b.bankWith(ctx, peer, amount)
+		if err == nil {
+			list = append(list, *best)
+			continue
+		}
+		if !errors.Is(err, ErrNoBank) {
+			return nil, err
 		}
 		banks, err := b.banksWith(ctx, peer)
 		if err != nil {
@@ -253,7 +266,7 @@ const maxAsked = 8
 // route asks bankers for a route to a payee, all at once, and returns the
 // cheapest, or ErrNoRoute.
 func (b *Banks) route(ctx context.Context, payee wire.Key, amount wire.Msat, depth uint8) (via *bank.Payer, best *wire.Route, err error) {
-	list, err := b.bankers(ctx, payee)
+	list, err := b.bankers(ctx, payee, amount)
 	if err != nil {
 		return nil, nil, err
 	}
