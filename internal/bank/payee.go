@@ -379,6 +379,9 @@ func (y Payee) closeAsked(ev CloseAsked) (Payee, []Effect, error) {
 	// The fee and the payee's output are paid from its share.
 	paid, keeps := y.Ladder.Paid(y.Count()), max(y.Assigned, (ev.Fee+contract.Dust).Msat())
 	ev.Unused = min(ev.Unused, paid-min(paid, keeps))
+	if y.Stop == StopRestored {
+		ev.Unused = 0 // what was forwarded since the backup is unknown
+	}
 	if share-ev.Fee < contract.Dust {
 		return y, nil, wire.Refuse(wire.Closed, "its pennies are worth %v, the close costs %v; it expires at %d", share, ev.Fee, y.Expiry)
 	}

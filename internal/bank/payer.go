@@ -221,7 +221,7 @@ func (p Payer) Step(ev Event) (Payer, []Effect, error) {
 		}
 		p.Behind = false
 		p.Target, p.Acked = max(p.Target, ev.Count), max(p.Acked, ev.Count)
-		p.Assigned = max(p.Assigned, p.Ladder.Paid(p.Target)) // what was paid since the backup may be used
+		p.Assigned, p.Direct = max(p.Assigned, p.Ladder.Paid(p.Target)), 0 // what was paid since the backup may be used
 		return p, nil, nil
 	case CloseWanted:
 		if p.Confirmed == nil || p.Spend != nil {
@@ -436,7 +436,7 @@ func (p Payer) assigned(ev Assigned) (Payer, []Effect, error) {
 	if ev.Amount == 0 || ev.Amount > p.Ladder.Value.Msat() || ev.Reserve < 0 || ev.Reserve > p.Ladder.Value {
 		return p, nil, fmt.Errorf("%w: %v from a bank of %v", ErrEmpty, ev.Amount, p.Ladder.Value)
 	}
-	need := p.Assigned + ev.Amount
+	need := p.used() + ev.Amount
 	var count uint32
 	var ok bool
 	if ev.Banker {
@@ -449,7 +449,7 @@ func (p Payer) assigned(ev Assigned) (Payer, []Effect, error) {
 	if !ok {
 		return p, nil, fmt.Errorf("%w: %v of %v are assigned", ErrEmpty, p.Assigned, p.Ladder.Paid(p.Ladder.N()))
 	}
-	p.Assigned = need
+	p.Assigned += ev.Amount
 	if !ev.Relayed {
 		p.Outstanding, p.OutIndex = &ev.ID, ev.Index
 	}
@@ -505,13 +505,17 @@ func (p *Payer) Change() (value wire.Sat, ok bool) {
 // credit grows by whole rungs, so a payment through it leaves some.
 func (p *Payer) Unused() wire.Msat {
 	paid := p.Ladder.Paid(p.Target)
-	return paid - min(paid, p.Assigned+p.Ladder.Paid(p.Direct))
+	return paid - min(paid, p.used())
 }
+
+// used returns what of the bank is not credit for further payments: what is
+// assigned to payments, and what the user has paid to the payee directly.
+func (p *Payer) used() wire.Msat { return p.Assigned + p.Ladder.Paid(p.Direct) }
 
 // Left returns what payments can still be assigned.
 func (p *Payer) Left() wire.Msat {
 	all := p.Ladder.Paid(p.Ladder.N())
-	return all - min(all, p.Assigned)
+	return all - min(all, p.used())
 }
 
 // Exposed returns the credit that is unused once a payment's steps, of need in
@@ -519,10 +523,10 @@ func (p *Payer) Left() wire.Msat {
 func (p *Payer) Exposed(need wire.Msat, banker bool, reserve wire.Sat) wire.Msat {
 	next := *p
 	next.Assigned += need
-	count, ok := p.Ladder.CountFor(next.Assigned)
+	count, ok := p.Ladder.CountFor(next.used())
 	if banker {
 		var g uint32
-		g, ok = p.Ladder.RungFor(next.Assigned + reserve.Msat())
+		g, ok = p.Ladder.RungFor(next.used() + reserve.Msat())
 		count = g * p.Ladder.PerRung
 	}
 	if !ok {

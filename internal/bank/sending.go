@@ -24,7 +24,7 @@ type Order struct {
 	Created int64           // Unix time, for people
 	// Text is what the payee is told; the payment's id commits to it. Payments
 	// of older versions have none.
-	Text *wire.NoteText
+	Text *wire.NoteText `cbor:",omitempty"`
 }
 
 // Sending is one of our payments: a sequence of steps, each acknowledged by the
@@ -257,9 +257,9 @@ type Relay struct {
 	Fees   wire.Msat // that we kept, in all
 	Last   wire.Transfer
 	Ack    *wire.TransferAck // of the last step, once received
-	Text   *wire.NoteText    // what the payment is for, at its final payee
-	Since  int64             // Unix time of the first step, and
-	At     int64             // of the last one, for people
+	Text   *wire.NoteText    `cbor:",omitempty"` // what the payment is for, at its final payee
+	Since  int64             `cbor:",omitempty"` // Unix time of the first step, and
+	At     int64             `cbor:",omitempty"` // of the last one, for people
 }
 
 // Relayed contains a step whose credit is assigned in the same commit. The final

@@ -377,7 +377,7 @@ func (a *Agent) Due() bool { return a.Claimable() && a.Tip >= max(a.claimDue(), 
 // worthless reports whether the agent gives up: the sender can refund the output,
 // and no claim of it is out because none is worth its fee.
 func (a *Agent) worthless() bool {
-	return a.NextTry > 0 && !a.Claim.Live() && a.Tip >= a.Quote.Expiry
+	return a.NextTry > a.Quote.Expiry && !a.Claim.Live() // tried at the expiry, or later
 }
 
 // broadcasted hears what the network said to a claim. If it was refused, the one

@@ -94,9 +94,9 @@ type Sender struct {
 	Confirmed *contract.Fact
 	Conflict  *contract.Fact // another transaction that took an input
 	Refund    *contract.Sent
-	Apart     bool             // a joint refund was refused: each output has its own
-	Refunds   []*contract.Sent // of each output, if apart
-	Left      wire.Height      // tip since which the rest is not worth the fee of a refund, or 0
+	Apart     bool             `cbor:",omitempty"` // a joint refund was refused: each output has its own
+	Refunds   []*contract.Sent `cbor:",omitempty"` // of each output, if apart
+	Left      wire.Height      `cbor:",omitempty"` // tip since which the rest is not worth the fee of a refund, or 0
 	Tip       wire.Height      // last block reported
 	Failure   string
 	Discarded bool
@@ -203,7 +203,7 @@ func (s Sender) Step(ev Event) (Sender, []Effect, error) {
 		}
 		return s.fail("cancelled", ErrCancelled)
 	case Discarded:
-		if !s.Interest().Done && s.Left == 0 {
+		if !s.Interest().Done && (s.Left == 0 || s.mayRevive()) {
 			return s, nil, fmt.Errorf("%w: it is not finished, or its money is not back", ErrTooEarly)
 		}
 		s.Discarded = true
@@ -636,6 +636,12 @@ func (s *Sender) root() (wire.Hash, error) {
 	data, _ := contract.Marker(tx)
 	m, err := seal.DecodeMarker(data)
 	return m.Root, err
+}
+
+// mayRevive reports whether a reorg could bring outputs back that are spent now:
+// the key to refund them must be kept.
+func (s *Sender) mayRevive() bool {
+	return slices.ContainsFunc(s.Spends, func(f *SpendFact) bool { return f != nil && f.Depth(s.Tip) < s.Terms.Margins.Final })
 }
 
 func (s Sender) connected(ev Connected) (Sender, []Effect, error) {

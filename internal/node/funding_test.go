@@ -128,7 +128,10 @@ func TestBumpClose(t *testing.T) {
 	if sent < 2 {
 		t.Error("it is not out")
 	}
-	must(t, to.node.Banks.BumpBank(t.Context(), payeeRef(ids[0]), wallet.Fee{Rate: 10_000_000}))
+	if err := to.node.Banks.BumpBank(t.Context(), payeeRef(ids[0]), wallet.Fee{Rate: 10_000_000}); !errors.Is(err, wallet.ErrFee) {
+		t.Errorf("above the ceiling: %v", err)
+	}
+	must(t, to.node.Banks.BumpBank(t.Context(), payeeRef(ids[0]), wallet.Fee{Rate: 10_000_000, Max: 1_000_000}))
 	w.settle()
 	if y = w.payeeOf(to, ids[0]); y.Alone.Fee > y.Ladder.Share(14)/2 {
 		t.Errorf("%v of %v", y.Alone.Fee, y.Ladder.Share(14))

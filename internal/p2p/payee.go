@@ -43,6 +43,10 @@ type KeepsTogether interface {
 // pennyIdle is how long a stream of pennies may pause.
 const pennyIdle = 2 * time.Minute
 
+// noLane is how long a stream may have no lane, at its beginning and later,
+// whatever it sends. The client closes it after half of that.
+const noLane = 2 * keepIdle
+
 // pennyBuffer is how much of a stream of pennies is read at once.
 const pennyBuffer = 16 << 10
 
@@ -102,9 +106,22 @@ func (s *Host) servePennies(b Banks) func(context.Context, network.Stream) error
 // read reads frames until the stream ends.
 func (d *desk) read(ctx context.Context) error {
 	in := bufio.NewReaderSize(d.st, pennyBuffer)
+	var empty time.Time // since when there is no lane
 	for {
+		until := time.Now().Add(pennyIdle)
+		if d.lanesOpen() {
+			empty = time.Time{}
+		} else {
+			// Without a bank, a stream takes a place of others' requests.
+			if empty.IsZero() {
+				empty = time.Now()
+			}
+			if until = empty.Add(noLane); !time.Now().Before(until) {
+				return nil
+			}
+		}
 		if in.Buffered() == 0 {
-			if err := d.st.SetReadDeadline(time.Now().Add(pennyIdle)); err != nil {
+			if err := d.st.SetReadDeadline(until); err != nil {
 				return err
 			}
 		}
@@ -142,6 +159,8 @@ func (d *desk) open(ctx context.Context, number uint32, hello *wire.BankHello) e
 	if !ok {
 		return d.write(&wire.PayeeFrame{Lane: number, Taken: []wire.Taken{{Code: wire.Busy}}})
 	}
+	ctx, cancel := context.WithTimeout(ctx, d.host.limit.Frame)
+	defer cancel()
 	var till Till
 	err := d.banks.Admit(ctx, hello, d.host.h.ID(), d.st.Conn().RemotePeer())
 	if err == nil {
@@ -175,6 +194,13 @@ func (d *desk) check(number uint32, list []byte) {
 		delete(d.lanes, number)
 	}
 	d.note(l)
+}
+
+// lanesOpen reports whether the stream has a lane.
+func (d *desk) lanesOpen() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.lanes) > 0
 }
 
 // note leaves a lane to the keeper; mu is held.
@@ -246,7 +272,7 @@ func (d *desk) keepOnce(ctx context.Context) error {
 		if l.over { // it was refused while this was read
 			continue
 		}
-		if k.Err == nil && k.Seq != l.said {
+		if k.Seq != l.said { // stored, even if more is not
 			l.said = k.Seq
 			if whys[i] != errLeft {
 				_ = wire.WriteFrame(&out, &wire.PayeeFrame{Lane: l.number, Taken: []wire.Taken{{Seq: k.Seq}}}) // a Buffer does not fail

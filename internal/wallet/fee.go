@@ -41,18 +41,31 @@ func (w *Wallet) CheckFee(tx Tx, txid wire.Hash, f Fee, estimate wire.SatPerKVB)
 		return err
 	}
 	most := cmp.Or(f.Max, Ceiling(paid))
-	limit := max(rateFree, rateMultiple*estimate)
 	switch {
-	case f.Rate > wire.MaxFeeRate:
-		return fmt.Errorf("%w: %s, at most %s is possible", ErrFee, perVB(f.Rate), perVB(wire.MaxFeeRate))
 	case fee > most && f.Max > 0:
 		return fmt.Errorf("%w: %v, and %v is allowed", ErrFee, fee, most)
 	case fee > most:
 		return fmt.Errorf("%w: %v to pay %v, and %v is allowed by default", ErrFee, fee, paid, most)
+	}
+	return f.CheckRate(estimate)
+}
+
+// CheckRate returns ErrFee if the rate is above what the node's estimate allows.
+// Only a rate above wire.MaxFeeRate is refused if Max is set.
+func (f Fee) CheckRate(estimate wire.SatPerKVB) error {
+	limit := MaxRate(estimate)
+	switch {
+	case f.Rate > wire.MaxFeeRate:
+		return fmt.Errorf("%w: %s, at most %s is possible", ErrFee, perVB(f.Rate), perVB(wire.MaxFeeRate))
 	case f.Rate > limit && f.Max == 0:
-		return fmt.Errorf("%w: %s makes %v; the node's estimate is %s, and %s is allowed by default", ErrFee, perVB(f.Rate), fee, perVB(estimate), perVB(limit))
+		return fmt.Errorf("%w: %s; the node's estimate is %s, and %s is allowed by default", ErrFee, perVB(f.Rate), perVB(estimate), perVB(limit))
 	}
 	return nil
+}
+
+// MaxRate returns the highest rate that is paid by default.
+func MaxRate(estimate wire.SatPerKVB) wire.SatPerKVB {
+	return min(max(rateFree, rateMultiple*estimate), wire.MaxFeeRate)
 }
 
 // perVB prints a rate in the unit that people use.

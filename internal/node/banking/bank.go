@@ -62,6 +62,12 @@ func (b *Banks) lock(ctx context.Context, id wire.Hash) (unlock func(), err erro
 	}
 }
 
+// lockPayee is lock for a bank of which this node is payee. Strangers choose such
+// ids, so they must not be those of other locks.
+func (b *Banks) lockPayee(ctx context.Context, id bank.ID) (unlock func(), err error) {
+	return b.lock(ctx, wire.Tagged("bank-lock-payee", id[:]))
+}
+
 func payerRef(id bank.ID) engine.Ref { return engine.Ref{Kind: bank.KindPayer, ID: id} }
 func payeeRef(id bank.ID) engine.Ref { return engine.Ref{Kind: bank.KindPayee, ID: id} }
 func sendingRef(payment wire.Hash) engine.Ref {
@@ -598,8 +604,8 @@ func (b *Banks) CancelBank(ctx context.Context, id bank.ID) error {
 
 // BumpBank raises the fee of a bank's unconfirmed transaction: of a funding with a
 // child that spends its change, of a close or refund by replacing it, with the
-// other banks in it. Without a rate it pays twice as much as before, and at least
-// the estimate. It returns bank.ErrTooEarly if there is nothing to bump.
+// other banks in it. Without a rate it pays twice as much as before, within the
+// ceiling, and at least the estimate. It returns wallet.ErrFee above the ceiling, and bank.ErrTooEarly if there is nothing to bump.
 func (b *Banks) BumpBank(ctx context.Context, ref engine.Ref, fee wallet.Fee) error {
 	state, err := b.cfg.Engine.State(ctx, ref)
 	if err != nil {
@@ -618,8 +624,12 @@ func (b *Banks) BumpBank(ctx context.Context, ref engine.Ref, fee wallet.Fee) er
 			sent = s.Joined
 		}
 	}
+	estimate := b.cfg.Engine.FeeRate()
 	if fee.Rate == 0 {
-		fee.Rate = max(2*sent.Rate(), b.cfg.Engine.FeeRate())
+		fee.Rate = max(min(2*sent.Rate(), wallet.MaxRate(estimate)), estimate)
+	}
+	if err := fee.CheckRate(estimate); err != nil {
+		return err
 	}
 	_, err = b.cfg.Engine.Tell(ctx, ref, bank.Bumped{Rate: min(fee.Rate, batch.MaxRate)})
 	return err

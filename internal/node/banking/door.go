@@ -177,7 +177,12 @@ func (y *Service) Open(ctx context.Context, from p2p.Caller, o *wire.BankOpen) e
 	if err := y.cfg.Coins.Ready(ctx); err != nil {
 		return err
 	}
-	unlock, err := y.lock(ctx, o.Bank)
+	leave, err := y.door.enter(from)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	unlock, err := y.lockPayee(ctx, o.Bank)
 	if err != nil {
 		return err
 	}
@@ -185,11 +190,6 @@ func (y *Service) Open(ctx context.Context, from p2p.Caller, o *wire.BankOpen) e
 	if old, err := y.payee(ctx, o.Bank); err == nil {
 		return y.again(ctx, &old, o)
 	}
-	leave, err := y.door.enter(from)
-	if err != nil {
-		return err
-	}
-	defer leave()
 	coin := y.coinOf(ctx, o)
 	done, err := y.door.turn(ctx, coin != wire.Outpoint{})
 	if err != nil {
@@ -200,6 +200,8 @@ func (y *Service) Open(ctx context.Context, from p2p.Caller, o *wire.BankOpen) e
 	if err != nil {
 		return err
 	}
+	y.making.Lock() // one bank at a time gets a place, and is stored before the next
+	defer y.making.Unlock()
 	if err := y.room(ctx, o.Bank, place{from, coin, time.Now()}); err != nil {
 		return err
 	}
@@ -211,12 +213,11 @@ func (y *Service) Open(ctx context.Context, from p2p.Caller, o *wire.BankOpen) e
 	return nil
 }
 
-// room makes room for a verified bank, or refuses it.
+// room makes room for a verified bank, or refuses it; making is held.
 func (y *Service) room(ctx context.Context, id bank.ID, p place) error {
-	y.making.Lock() // one bank at a time gets a place
-	defer y.making.Unlock()
 	funded, unfunded := 0, map[bank.ID]bool{}
-	late, oldest, tip := 0, (*bank.Payee)(nil), y.cfg.Engine.Position().Height
+	var late []bank.Payee
+	tip := y.cfg.Engine.Position().Height
 	at := map[bank.ID]wire.Outpoint{}
 	if err := y.cfg.Store.View(ctx, func(tx engine.Tx) error {
 		return tx.Each(bank.KindPayee, false, func(ref engine.Ref, raw []byte) error {
@@ -228,9 +229,7 @@ func (y *Service) room(ctx context.Context, id bank.ID, p place) error {
 			case s.Funded:
 				funded++
 			case s.Late(tip): // kept for its payer, in no place of others
-				if late++; oldest == nil || s.ValidUntil < oldest.ValidUntil {
-					oldest = &s
-				}
+				late = append(late, s)
 			default:
 				unfunded[ref.ID], at[ref.ID] = true, s.At
 			}
@@ -242,8 +241,8 @@ func (y *Service) room(ctx context.Context, id bank.ID, p place) error {
 	if funded >= y.cfg.Policy.MaxBanks {
 		return wire.Refuse(wire.Full, "this payee has %d banks and accepts no more", funded)
 	}
-	if late >= maxLate {
-		if _, err := y.cfg.Engine.Tell(ctx, payeeRef(oldest.Bank), bank.Evicted{}); err != nil && !errors.Is(err, engine.ErrContract) {
+	if len(late) >= maxLate {
+		if err := y.forgetLate(ctx, late); err != nil {
 			return err
 		}
 	}
@@ -267,6 +266,23 @@ func (y *Service) room(ctx context.Context, id bank.ID, p place) error {
 	return nil
 }
 
+// forgetLate forgets the bank whose funding is latest, of the maxSeen latest that
+// whose funding is not on its way.
+func (y *Service) forgetLate(ctx context.Context, late []bank.Payee) error {
+	slices.SortFunc(late, func(a, b bank.Payee) int { return cmp.Compare(a.ValidUntil, b.ValidUntil) })
+	const maxSeen = 16 // requests to the Bitcoin node
+	for _, s := range late[:min(len(late), maxSeen)] {
+		if y.seen(ctx, s.At) {
+			continue
+		}
+		if _, err := y.cfg.Engine.Tell(ctx, payeeRef(s.Bank), bank.Evicted{}); err != nil && !errors.Is(err, engine.ErrContract) {
+			return err
+		}
+		return nil
+	}
+	return wire.Refuse(wire.Full, "there are too many banks whose funding is late")
+}
+
 // full reports whether there are more banks of a place's class than places.
 func (d *door) full(p place) bool {
 	d.mu.Lock()
@@ -283,14 +299,15 @@ func (d *door) full(p place) bool {
 	return n > most
 }
 
-// seen reports whether the node knows a bank's output, perhaps unconfirmed.
+// seen reports whether the node knows a bank's output, perhaps unconfirmed. If the
+// node does not answer, it may.
 func (y *Banks) seen(ctx context.Context, at wire.Outpoint) bool {
 	r, ok := y.cfg.Chain.(chain.OutputReader)
 	if !ok {
 		return false
 	}
 	_, err := r.Output(ctx, at)
-	return err == nil
+	return !errors.Is(err, chain.ErrNoOutput)
 }
 
 // coinOf returns the coin that an offer proves to be its payer's: a P2TR output

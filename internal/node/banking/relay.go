@@ -137,13 +137,16 @@ func (s *passing) pass(ctx context.Context) (*wire.TransferAck, error) {
 		// Use none of the payer's credit before the next hop has answered.
 		st, err := s.cfg.Calls.BankState(ctx, out.Terms.Peer, s.as(out))
 		if err != nil {
-			return nil, wire.Refuse(wire.NoRoute, "the next hop does not answer")
+			s.decline(s.t.Bank)
+			return nil, errNoWay
 		}
 		if st.Code != wire.OK {
-			return nil, wire.Refuse(wire.NoRoute, "the next hop accepts no pennies: %v", st.Code)
+			s.decline(s.t.Bank)
+			return nil, errNoWay
 		}
 		if len(s.t.Hops) > 1 && st.Reserve > s.mostReserve(out) {
-			return nil, wire.Refuse(wire.NoRoute, "the next hop's reserve is too large")
+			s.decline(s.t.Bank)
+			return nil, errNoWay
 		}
 		if err := s.commit(ctx,
 			engine.Delivery{Ref: payeeRef(s.t.Bank), Event: bank.Passed{Amount: s.t.Amount, Banker: true, Reserve: s.reserve(s.in)}},
@@ -209,8 +212,7 @@ func (b *Banks) bankWith(ctx context.Context, peer wire.Key, amount wire.Msat) (
 		return nil, err
 	}
 	orders := func(p *bank.Payer) wire.Msat {
-		need := p.Assigned + amount
-		return need - min(need, p.Ladder.Paid(p.Target))
+		return amount - min(amount, p.Unused())
 	}
 	for i := range list {
 		p := &list[i]
@@ -260,6 +262,9 @@ func (b *Banks) bankers(ctx context.Context, payee wire.Key, amount wire.Msat) (
 // routeTime is how long a banker's answer about one further hop may take.
 const routeTime = 3 * time.Second
 
+// routeAgain is how long a payment waits before it asks for a route once more.
+const routeAgain = 2 * time.Second
+
 // maxAsked is the maximum number of bankers asked for a route.
 const maxAsked = 8
 
@@ -270,12 +275,16 @@ func (b *Banks) route(ctx context.Context, payee wire.Key, amount wire.Msat, dep
 	if err != nil {
 		return nil, nil, err
 	}
+	if len(list) == 0 {
+		return nil, nil, errNobody
+	}
 	list = list[:min(len(list), maxAsked)]
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(depth+1)*routeTime)
 	defer cancel()
 	type found struct {
-		via *bank.Payer
-		way *wire.Route
+		via  *bank.Payer
+		way  *wire.Route
+		mute bool // no answer at all
 	}
 	answers := make(chan found, len(list))
 	for _, p := range list {
@@ -284,12 +293,16 @@ func (b *Banks) route(ctx context.Context, payee wire.Key, amount wire.Msat, dep
 			if err != nil || len(r.Bankers) > int(depth)+1 || r.Bankers[0].Key != p.Terms.Peer.Key {
 				r = nil
 			}
-			answers <- found{&p, r}
+			var refused *p2p.Refused
+			answers <- found{&p, r, err != nil && !errors.As(err, &refused)}
 		}()
 	}
-	cost := wire.MaxSat.Msat()
+	cost, mute := wire.MaxSat.Msat(), 0
 	for range list {
 		a := <-answers
+		if a.mute {
+			mute++
+		}
 		if a.way == nil {
 			continue
 		}
@@ -299,7 +312,7 @@ func (b *Banks) route(ctx context.Context, payee wire.Key, amount wire.Msat, dep
 		}
 	}
 	if best == nil {
-		return nil, nil, fmt.Errorf("%w: %d bankers asked", ErrNoRoute, len(list))
+		return nil, nil, fmt.Errorf("%w: %d bankers asked, of which %d did not answer", ErrNoRoute, len(list), mute)
 	}
 	return via, best, nil
 }
@@ -307,6 +320,9 @@ func (b *Banks) route(ctx context.Context, payee wire.Key, amount wire.Msat, dep
 // ErrNoRoute means that there is no bank with the payee, and no banker that can
 // reach it.
 var ErrNoRoute = errors.New("no way to that payee")
+
+// errNobody means that there is no open bank with anyone else either.
+var errNobody = fmt.Errorf("%w: there is no open bank with a banker", ErrNoRoute)
 
 // Route implements p2p.Banks. Only the payer of an open bank is answered, with
 // yes or no, for a rounded amount, and the number of refusals is limited: so
@@ -472,6 +488,15 @@ func (b *Banks) planPayment(ctx context.Context, p *Payment) (*bank.Order, error
 	}
 	o.Step = cmp.Or(p.Step, max(p.Amount/stepsOf, 1))
 	via, way, err := b.route(ctx, p.To, min(o.Step, p.Amount), 1)
+	if errors.Is(err, ErrNoRoute) && !errors.Is(err, errNobody) {
+		// A banker can be a block behind, and its bank with the payee just open.
+		select {
+		case <-time.After(routeAgain):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		via, way, err = b.route(ctx, p.To, min(o.Step, p.Amount), 1)
+	}
 	if errors.Is(err, ErrNoRoute) {
 		return nil, cmp.Or(b.notEnough(ctx, p), err)
 	}

@@ -111,7 +111,7 @@ func (y *Service) payerKeyOf(ctx context.Context, id bank.ID) (wire.Key, error) 
 	if k, ok := y.payerKeys.Get(id); ok {
 		return k, nil
 	}
-	unlock, err := y.lock(ctx, id)
+	unlock, err := y.lockPayee(ctx, id)
 	if err != nil {
 		return wire.Key{}, err
 	}
@@ -416,6 +416,9 @@ func (y *Service) Lost(ctx context.Context, id bank.ID) error {
 	if err := y.cfg.Coins.Ready(ctx); err != nil {
 		return err
 	}
+	if s, err := y.payee(ctx, id); err != nil || s.Confirmed == nil || s.Stop != bank.NotStopped {
+		return err // it gives no credit already, or has none
+	}
 	y.cfg.Log.Warn("a payer shows pennies that this home has acknowledged and does not hold: is the home an old copy?", "bank", payeeRef(id))
 	_, err := y.cfg.Engine.Tell(ctx, payeeRef(id), bank.Lost{})
 	return knownBank(err)
@@ -433,6 +436,9 @@ func (y *Service) OfferClose(ctx context.Context, id bank.ID, unused wire.Msat) 
 	if y.cfg.Policy.Fees == nil {
 		unused = 0 // a payee that forwards nothing keeps what it is paid
 	}
+	// Payments through a banker leave at most a rung and its reserve unused. The rest
+	// was paid for something else, of which only the payer's own state knows.
+	unused = min(unused, s.Ladder.Paid(s.Ladder.PerRung)+(2*y.reserve(&s)).Msat())
 	ask := bank.CloseAsked{Unused: unused, Fee: bank.TogetherCost(s.Ladder.Rungs, y.cfg.Engine.FeeRate())}
 	if s.Offer == nil {
 		if err := y.cfg.Store.Update(ctx, func(tx engine.Tx) error {
@@ -471,8 +477,14 @@ func (y *Service) SignClose(ctx context.Context, r *wire.CloseSign) (*wire.Close
 	if err != nil {
 		return nil, err
 	}
-	_, err = y.cfg.Engine.TellWith(ctx, payeeRef(r.Bank), bank.CloseSigned{Sent: *sent}, func(tx engine.Tx) error {
+	now, err := y.cfg.Engine.TellWith(ctx, payeeRef(r.Bank), bank.CloseSigned{Sent: *sent}, func(tx engine.Tx) error {
 		return y.cfg.Coins.UseScript(tx, s.Offer.Script)
 	})
-	return &wire.CloseDone{Txid: sent.Txid}, err
+	if err != nil {
+		return nil, knownBank(err)
+	}
+	if s = now.(bank.Payee); s.Joined == nil || s.Joined.Txid != sent.Txid {
+		return nil, wire.Refuse(wire.Closed, "the bank is %s", s.State()) // changed meanwhile
+	}
+	return &wire.CloseDone{Txid: sent.Txid}, nil
 }

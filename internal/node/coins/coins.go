@@ -319,6 +319,9 @@ func (c *Coins) above(ctx context.Context, t *btcwire.MsgTx, refused low) error 
 			}
 			return nil
 		}
+		if !errors.Is(together, chain.ErrRejected) && !errors.Is(together, chain.ErrUnsupported) {
+			return together // no answer: it may be accepted
+		}
 	}
 	first := parents[0].TxHash()
 	return fmt.Errorf("%w: the unconfirmed transaction %v, which it spends, is refused: %v; both together: %v", chain.ErrFeeTooLow, first, refused[first].why, together)
