@@ -228,7 +228,7 @@ func TestRoutesTellNoBalance(t *testing.T) {
 	}
 	before, _, _ := probe()
 	must(t, func() error {
-		_, err := banker.node.Banks.PayPennies(t.Context(), second, 100, banking.Streaming{})
+		_, err := banker.node.Banks.PayPennies(t.Context(), second, 10, banking.Streaming{})
 		return err
 	}())
 	must(t, func() error {
