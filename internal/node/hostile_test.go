@@ -161,7 +161,10 @@ func TestBankOpenedAgain(t *testing.T) {
 func TestPaperStays(t *testing.T) {
 	tier.NotShort(t)
 	w := emptyTown(t)
-	to := w.payee("payee", nil)
+	to := w.home("payee", nil)
+	to.cfg.Banking = &banking.Policy{Policy: taking, OfferPause: time.Microsecond}
+	to.cfg.Listen = []string{"/ip4/127.0.0.1/tcp/0"}
+	to.start()
 	w.mine(1)
 	y := service(to)
 	for range 4 {

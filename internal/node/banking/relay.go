@@ -205,7 +205,8 @@ var errNextHop = errors.New("the next hop")
 
 // bankWith returns our open bank with a peer that has at least an amount left, or
 // ErrNoBank. Of several it takes the one that orders the fewest pennies for it,
-// because more of it is paid and unused, and then the one that has most left.
+// because more of it is paid and unused, then the one that has paid most, which
+// has to be closed anyway, and then the one that has most left.
 func (b *Banks) bankWith(ctx context.Context, peer wire.Key, amount wire.Msat) (best *bank.Payer, err error) {
 	list, err := b.banksWith(ctx, peer)
 	if err != nil {
@@ -219,7 +220,7 @@ func (b *Banks) bankWith(ctx context.Context, peer wire.Key, amount wire.Msat) (
 		if p.Spendable() != nil || p.Left() < amount {
 			continue
 		}
-		if best == nil || cmp.Or(cmp.Compare(orders(p), orders(best)), cmp.Compare(best.Left(), p.Left()), bytes.Compare(p.Bank[:], best.Bank[:])) < 0 {
+		if best == nil || cmp.Or(cmp.Compare(orders(p), orders(best)), cmp.Compare(best.Target, p.Target), cmp.Compare(best.Left(), p.Left()), bytes.Compare(p.Bank[:], best.Bank[:])) < 0 {
 			best = p
 		}
 	}
