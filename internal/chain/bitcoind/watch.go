@@ -73,7 +73,7 @@ func (c *Client) tell() {
 func (c *Client) follow() {
 	t := time.NewTicker(c.poll)
 	defer t.Stop()
-	down, poked, last := false, false, time.Now()
+	down, poked := false, false
 	for {
 		ctx, cancel := context.WithTimeout(c.life, lookTimeout)
 		var tip hash
@@ -90,7 +90,8 @@ func (c *Client) follow() {
 		if err == nil && c.saw(chainhash.Hash(tip)) && !poked {
 			c.published.Store(false) // this block was not published
 		}
-		poked, last = false, time.Now()
+		poked = false
+		last := time.Now()
 		if down != (err != nil) {
 			down = !down
 			c.mu.Lock()
