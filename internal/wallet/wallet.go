@@ -1069,37 +1069,47 @@ func (w *Wallet) spentChange(tx Tx, s *Sent, txid wire.Hash) (bool, error) {
 	return w.alive(tx, wire.Hash(spend))
 }
 
+// replaceable returns one of our own transactions that another can replace, or
+// ErrUnknownTx or ErrNotBumpable.
+func (w *Wallet) replaceable(tx Tx, txid wire.Hash) (s *Sent, t *btcwire.MsgTx, err error) {
+	s, t, err = w.sent(tx, txid)
+	if err != nil {
+		return nil, nil, err
+	}
+	if s == nil {
+		return nil, nil, ErrUnknownTx
+	}
+	if raw, err := tx.Get(bucketHistory, txid[:]); err != nil {
+		return nil, nil, err
+	} else if raw != nil {
+		return nil, nil, fmt.Errorf("%w: it is confirmed", ErrNotBumpable)
+	}
+	if ok, err := w.current(tx, t, txid); err != nil {
+		return nil, nil, err
+	} else if !ok {
+		return nil, nil, fmt.Errorf("%w: it has been replaced already", ErrNotBumpable)
+	}
+	if ok, err := w.spentChange(tx, s, txid); err != nil {
+		return nil, nil, err
+	} else if ok {
+		return nil, nil, fmt.Errorf("%w: another of your transactions spends its change", ErrNotBumpable)
+	}
+	if ok, err := w.possible(tx, s, t, txid); err != nil {
+		return nil, nil, err
+	} else if !ok {
+		return nil, nil, fmt.Errorf("%w: another transaction spent its coins", ErrNotBumpable)
+	}
+	return s, t, nil
+}
+
 // Bump replaces an unconfirmed payment by one that pays rate, from its change,
 // and at least increment more than before, as nodes require of a replacement
 // (BIP125). A fixed transaction is not replaced; instead a child that spends its
 // change pays for both, also at least increment more, and can itself be bumped.
 func (w *Wallet) Bump(tx Tx, txid wire.Hash, rate, increment wire.SatPerKVB) (*btcwire.MsgTx, error) {
-	s, t, err := w.sent(tx, txid)
+	s, t, err := w.replaceable(tx, txid)
 	if err != nil {
 		return nil, err
-	}
-	if s == nil {
-		return nil, ErrUnknownTx
-	}
-	if raw, err := tx.Get(bucketHistory, txid[:]); err != nil {
-		return nil, err
-	} else if raw != nil {
-		return nil, fmt.Errorf("%w: it is confirmed", ErrNotBumpable)
-	}
-	if ok, err := w.current(tx, t, txid); err != nil {
-		return nil, err
-	} else if !ok {
-		return nil, fmt.Errorf("%w: it has been replaced already", ErrNotBumpable)
-	}
-	if ok, err := w.spentChange(tx, s, txid); err != nil {
-		return nil, err
-	} else if ok {
-		return nil, fmt.Errorf("%w: another of your transactions spends its change", ErrNotBumpable)
-	}
-	if ok, err := w.possible(tx, s, t, txid); err != nil {
-		return nil, err
-	} else if !ok {
-		return nil, fmt.Errorf("%w: another transaction spent its coins", ErrNotBumpable)
 	}
 	if s.Fixed {
 		return w.child(tx, txid, s, t, rate, increment)
@@ -1125,32 +1135,9 @@ func (w *Wallet) Bump(tx Tx, txid wire.Hash, rate, increment wire.SatPerKVB) (*b
 // more than before, as nodes require of a replacement (BIP125). If the other
 // confirms first, nothing is cancelled.
 func (w *Wallet) Cancel(tx Tx, txid wire.Hash, rate, increment wire.SatPerKVB) (*btcwire.MsgTx, error) {
-	s, t, err := w.sent(tx, txid)
+	s, t, err := w.replaceable(tx, txid)
 	if err != nil {
 		return nil, err
-	}
-	if s == nil {
-		return nil, ErrUnknownTx
-	}
-	if raw, err := tx.Get(bucketHistory, txid[:]); err != nil {
-		return nil, err
-	} else if raw != nil {
-		return nil, fmt.Errorf("%w: it is confirmed", ErrNotBumpable)
-	}
-	if ok, err := w.current(tx, t, txid); err != nil {
-		return nil, err
-	} else if !ok {
-		return nil, fmt.Errorf("%w: it has been replaced already", ErrNotBumpable)
-	}
-	if ok, err := w.spentChange(tx, s, txid); err != nil {
-		return nil, err
-	} else if ok {
-		return nil, fmt.Errorf("%w: another of your transactions spends its change", ErrNotBumpable)
-	}
-	if ok, err := w.possible(tx, s, t, txid); err != nil {
-		return nil, err
-	} else if !ok {
-		return nil, fmt.Errorf("%w: another transaction spent its coins", ErrNotBumpable)
 	}
 	total := s.Fee
 	for _, o := range t.TxOut {
