@@ -82,6 +82,10 @@ func (r *rewriter) function(out []byte, b *body, p *plan) []byte {
 			e.opaque(p.code[n].c)
 			guards = guards[1:]
 		}
+		if t, ok := p.selects[n]; ok {
+			e.selected(t)
+			continue
+		}
 		e.instr(&p.code[n])
 		if p.canon[n] != nanNone {
 			e.canonical(p.canon[n])
@@ -194,7 +198,7 @@ func (e *emitter) charge(c charge, small bool) {
 func (e *emitter) descend() {
 	e.with(opGlobalGet, e.r.depth)
 	e.i32(int32(e.p.weight))
-	e.op(0x6b) // i32.sub
+	e.op(opI32Sub)
 	e.with(opGlobalSet, e.r.depth)
 	e.with(opGlobalGet, e.r.depth)
 	e.i32(0)
@@ -205,7 +209,7 @@ func (e *emitter) descend() {
 func (e *emitter) ascend() {
 	e.with(opGlobalGet, e.r.depth)
 	e.i32(int32(e.p.weight))
-	e.op(0x6a) // i32.add
+	e.op(opI32Add)
 	e.with(opGlobalSet, e.r.depth)
 }
 

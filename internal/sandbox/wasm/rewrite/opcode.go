@@ -97,6 +97,7 @@ const (
 	opI64Const     = 0x42
 	opF32Const     = 0x43
 	opF64Const     = 0x44
+	opI32Eqz       = 0x45
 	opI32LtS       = 0x48
 	opI32GeU       = 0x4f
 	opI64LtS       = 0x53
@@ -104,6 +105,8 @@ const (
 	opI64GeU       = 0x5a
 	opF32Eq        = 0x5b
 	opF64Eq        = 0x61
+	opI32Add       = 0x6a
+	opI32Sub       = 0x6b
 	opI32And       = 0x71
 	opI32Or        = 0x72
 	opI32Shl       = 0x74
@@ -120,6 +123,10 @@ const (
 	opF32Copysign  = 0x98
 	opF64Copysign  = 0xa6
 	opI64ExtendU   = 0xad
+	opI32OfF32     = 0xbc
+	opI64OfF64     = 0xbd
+	opF32OfI32     = 0xbe
+	opF64OfI64     = 0xbf
 	opRefNull      = 0xd0
 	opRefFunc      = 0xd2
 
@@ -127,10 +134,11 @@ const (
 	miscMemoryCopy = 10
 	miscMemoryFill = 11
 
-	simdConst     = 12
-	simdBitselect = 82
-	simdF32x4Eq   = 65
-	simdF64x2Eq   = 71
+	simdConst      = 12
+	simdI32x4Splat = 17
+	simdBitselect  = 82
+	simdF32x4Eq    = 65
+	simdF64x2Eq    = 71
 )
 
 var core, misc [256]opcode

@@ -7,7 +7,7 @@ const CostVersion = 2
 
 // Version is the version of Rewrite's output. It must change with every change
 // of the output, even if no fuel changes.
-const Version = "2"
+const Version = "3"
 
 // Reasons why instructions are refused.
 const (
