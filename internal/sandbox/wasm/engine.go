@@ -101,18 +101,10 @@ type program struct {
 const startFunction = "_start"
 
 // Load implements sandbox.Runner. An image is a WASM module of at most
-// rewrite.MaxModule bytes.
+// rewrite.MaxModule bytes. One that can seek is not held in memory if the cache
+// has its rewritten module.
 func (e *Engine) Load(ctx context.Context, image io.Reader) (sandbox.Program, error) {
-	var buf bytes.Buffer
-	if sized, ok := image.(interface{ Len() int }); ok {
-		buf.Grow(min(sized.Len(), rewrite.MaxModule) + bytes.MinRead)
-	}
-	if _, err := buf.ReadFrom(io.LimitReader(image, rewrite.MaxModule+1)); err != nil {
-		return nil, err
-	}
-	bin := buf.Bytes()
-	id := sandbox.Digest(blake3.Sum256(bin))
-	m, err := e.rewrite(id, bin)
+	m, id, err := e.rewrite(image)
 	if err != nil {
 		return nil, err
 	}
@@ -124,20 +116,42 @@ func (e *Engine) Load(ctx context.Context, image io.Reader) (sandbox.Program, er
 	return p, nil
 }
 
-// rewrite returns the rewritten module, from the cache if possible.
-func (e *Engine) rewrite(id sandbox.Digest, bin []byte) (*rewrite.Module, error) {
-	if m := e.kept.load(id); m != nil {
-		return m, nil
+// rewrite reads an image and returns the rewritten module, from the cache if
+// possible, and the image's hash.
+func (e *Engine) rewrite(image io.Reader) (*rewrite.Module, sandbox.Digest, error) {
+	if s, ok := image.(io.ReadSeeker); ok && e.config.CacheDir != "" {
+		if start, err := s.Seek(0, io.SeekCurrent); err == nil {
+			h := blake3.New()
+			if _, err := io.Copy(h, io.LimitReader(s, rewrite.MaxModule+1)); err != nil {
+				return nil, sandbox.Digest{}, err
+			}
+			id := sandbox.Digest(h.Sum(nil))
+			if m := e.kept.load(id); m != nil {
+				return m, id, nil
+			}
+			if _, err := s.Seek(start, io.SeekStart); err != nil {
+				return nil, sandbox.Digest{}, err
+			}
+		}
 	}
+	var buf bytes.Buffer
+	if sized, ok := image.(interface{ Len() int }); ok {
+		buf.Grow(min(sized.Len(), rewrite.MaxModule) + bytes.MinRead)
+	}
+	if _, err := buf.ReadFrom(io.LimitReader(image, rewrite.MaxModule+1)); err != nil {
+		return nil, sandbox.Digest{}, err
+	}
+	bin := buf.Bytes()
+	id := sandbox.Digest(blake3.Sum256(bin))
 	m, err := rewrite.Rewrite(bin, HostFunction)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", sandbox.ErrProgram, err)
+		return nil, id, fmt.Errorf("%w: %w", sandbox.ErrProgram, err)
 	}
 	if err := checkCommand(m); err != nil {
-		return nil, err
+		return nil, id, err
 	}
 	e.kept.store(id, m)
-	return m, nil
+	return m, id, nil
 }
 
 // checkCommand returns the reason why a module is not a command.
