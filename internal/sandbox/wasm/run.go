@@ -160,7 +160,7 @@ func (r *run) instantiate(ctx context.Context) error {
 	}
 	populate(in.arena.all[:min(r.p.module.MinPages, populated)*sandbox.PageSize])
 	c := wazero.NewModuleConfig().WithName("").WithStartFunctions()
-	mod, err := r.p.e.rt.InstantiateModule(experimental.WithMemoryAllocator(ctx, in.arena), r.p.compiled, c)
+	mod, err := r.p.machine.rt.InstantiateModule(experimental.WithMemoryAllocator(ctx, in.arena), r.p.compiled, c)
 	if err != nil {
 		in.arena.Free()
 		// Only segments outside the memory are the module's fault.
