@@ -570,8 +570,8 @@ func (c *Chain) Export(w io.Writer) error {
 }
 
 // faucetKey holds the faucet's coins. Regtest money has no value, so the key is
-// the same everywhere. It is computed at its first use, because that builds tables
-// of the curve, and most commands need none.
+// the same everywhere. Commands that use no such chain must not wait for its public
+// key.
 var faucetKey = sync.OnceValue(func() *btcec.PrivateKey {
 	k, _ := btcec.PrivKeyFromBytes(bytes.Repeat([]byte{0xfa}, 32))
 	return k
