@@ -107,38 +107,41 @@ func onlyFile(dir string) (path string, info fs.FileInfo) {
 	return path, info
 }
 
-// compile compiles a module and keeps what fromShell needs. A cache that cannot be
-// written keeps nothing.
+// compile compiles a module and keeps what fromShell needs. If the cache cannot be
+// written, it keeps nothing.
 func (e *Engine) compile(ctx context.Context, id sandbox.Digest, m *rewrite.Module) (*program, error) {
 	p := &program{e: e, id: id, module: m, suspends: suspends(m), machine: e.shared}
-	var tmp string
-	if e.keeps() {
-		parent := filepath.Dir(e.shellDir(id))
-		err := os.MkdirAll(parent, 0o700)
-		if err == nil {
-			tmp, err = os.MkdirTemp(parent, "new-*")
-		}
-		if err != nil {
-			tmp = ""
-		} else {
-			defer os.RemoveAll(tmp)
-			if p.machine, err = e.runtime(ctx, filepath.Join(tmp, "whole")); err != nil {
-				return nil, err
-			}
-			p.own = true
-		}
+	if e.keeps() && e.compileKept(ctx, p) == nil {
+		return p, nil
 	}
 	var err error
-	if p.compiled, err = p.machine.rt.CompileModule(ctx, m.Binary); err != nil {
-		if p.own {
-			_ = p.machine.close()
-		}
-		return nil, err
+	p.compiled, err = p.machine.rt.CompileModule(ctx, m.Binary)
+	return p, err
+}
+
+// compileKept compiles a program on a machine of its own. Errors may be the cache's.
+func (e *Engine) compileKept(ctx context.Context, p *program) error {
+	parent := filepath.Dir(e.shellDir(p.id))
+	if err := os.MkdirAll(parent, 0o700); err != nil {
+		return err
 	}
-	if tmp != "" {
-		e.keepShell(ctx, id, m, tmp)
+	tmp, err := os.MkdirTemp(parent, "new-*")
+	if err != nil {
+		return err
 	}
-	return p, nil
+	defer os.RemoveAll(tmp)
+	m, err := e.runtime(ctx, filepath.Join(tmp, "whole"))
+	if err != nil {
+		return err
+	}
+	compiled, err := m.rt.CompileModule(ctx, p.module.Binary)
+	if err != nil {
+		_ = m.close()
+		return err
+	}
+	p.compiled, p.machine, p.own = compiled, m, true
+	e.keepShell(ctx, p.id, p.module, tmp)
+	return nil
 }
 
 // keepShell makes the directory that fromShell reads, of the code that was compiled

@@ -122,4 +122,14 @@ func TestCompiledIsKept(t *testing.T) {
 	same("with a damaged shell", false)
 	age()
 	same("untouched at last", true)
+	// A file where the directory should be: nothing is kept.
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dir, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if ev, _ := run(); ev.Root != first.Root {
+		t.Errorf("without a cache it ends with root %v", ev.Root)
+	}
 }
