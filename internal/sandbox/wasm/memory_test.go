@@ -3,6 +3,7 @@ package wasm_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -51,6 +52,32 @@ func TestMemoryOfAJob(t *testing.T) {
 	runtime.ReadMemStats(&after)
 	if got, most := after.TotalAlloc-before.TotalAlloc, uint64(pages*sandbox.PageSize/5); epochs != 3 || got > most {
 		t.Errorf("%d epochs allocate %d MiB besides the memory, at most %d are stated", epochs, got>>20, most>>20)
+	}
+}
+
+// TestProofsOfTheEnd: the memory of a program that has ended can be proven until its
+// run is closed, although no copy of it is kept if this was its only event.
+func TestProofsOfTheEnd(t *testing.T) {
+	m := moduleSpec{pages: [2]int{3, 3}, data: []string{"text"}, funcs: []fn{{code: i32(70000) + i32(7) + "\x3a\x00\x00"}}}
+	run, err := load2(t, newEngine(t, false), m.bytes()).Start(t.Context(), hostileJob(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ev, err := run.Next(t.Context())
+	if err != nil || !ev.Done {
+		t.Fatal(ev, err)
+	}
+	for page, want := range []byte{'t', 0, 0} {
+		p, err := run.Prove(sandbox.Memory, uint32(page))
+		if err != nil || !p.Verify(ev.Root) || p.Data[0] != want || page == 1 && p.Data[70000-sandbox.PageSize] != 7 {
+			t.Errorf("page %d: %v", page, err)
+		}
+	}
+	if err := run.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := run.Prove(sandbox.Memory, 0); !errors.Is(err, sandbox.ErrNoState) {
+		t.Errorf("after the run is closed: %v", err)
 	}
 }
 
