@@ -444,30 +444,26 @@ func (b *Banks) sendStep(ctx context.Context, ref engine.Ref) (func(engine.Tx) (
 	if s.Ended || s.Done() {
 		return nil, nil
 	}
-	p, err := b.payer(ctx, s.Order.Bank)
-	if err != nil {
-		return nil, err
-	}
 	say := func(list ...engine.Delivery) (func(engine.Tx) ([]engine.Delivery, error), error) {
 		return func(engine.Tx) ([]engine.Delivery, error) { return list, nil }, ctx.Err()
 	}
 	if !s.Waiting() && s.Unsure {
-		return b.askUnsure(ctx, ref, &s, &p)
+		return b.askUnsure(ctx, ref, &s)
 	}
 	if !s.Waiting() {
-		why, err := b.assignStep(ctx, &s, &p)
+		why, err := b.assignOrReroute(ctx, ref, &s)
 		if err != nil {
 			return nil, err
 		}
 		if why != "" {
 			return say(engine.Delivery{Ref: ref, Event: bank.StepRefused{Why: why}})
 		}
-		if state, err = b.cfg.Engine.State(ctx, ref); err != nil {
-			return nil, err
-		}
-		s = state.(bank.Sending)
 	}
-	if err := b.streamPennies(ctx, payerRef(s.Order.Bank)); err != nil {
+	p, err := b.payer(ctx, s.Current().Bank)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.streamPennies(ctx, payerRef(p.Bank)); err != nil {
 		return nil, err
 	}
 	t := s.Transfer()
@@ -479,7 +475,7 @@ func (b *Banks) sendStep(ctx context.Context, ref engine.Ref) (func(engine.Tx) (
 	var refused *p2p.Refused
 	switch {
 	case errors.As(err, &refused) && !slices.Contains([]wire.Code{wire.Busy, wire.Internal, wire.NotConfirmed}, refused.Code):
-		return b.stepRefused(ctx, ref, &t, s.Order.Bank, err)
+		return b.stepRefused(ctx, ref, &t, err)
 	case err != nil:
 		return nil, err
 	}
@@ -487,18 +483,22 @@ func (b *Banks) sendStep(ctx context.Context, ref engine.Ref) (func(engine.Tx) (
 		return say(engine.Delivery{Ref: ref, Event: bank.StepRefused{Why: bank.ErrBadAck.Error(), Index: t.Index}})
 	}
 	return say(engine.Delivery{Ref: ref, Event: bank.StepAcked{Ack: *ack}},
-		engine.Delivery{Ref: payerRef(s.Order.Bank), Event: bank.Acknowledged{ID: s.ID, Index: t.Index}})
+		engine.Delivery{Ref: payerRef(t.Bank), Event: bank.Acknowledged{ID: s.ID, Index: t.Index}})
 }
 
 // askUnsure asks, after a restore, for the acknowledgement of the next step
 // before anything is paid for it, because the first hop may have it.
-func (b *Banks) askUnsure(ctx context.Context, ref engine.Ref, s *bank.Sending, p *bank.Payer) (func(engine.Tx) ([]engine.Delivery, error), error) {
+func (b *Banks) askUnsure(ctx context.Context, ref engine.Ref, s *bank.Sending) (func(engine.Tx) ([]engine.Delivery, error), error) {
 	t := s.Next()
+	p, err := b.payer(ctx, t.Bank)
+	if err != nil {
+		return nil, err
+	}
 	note, err := b.noteOf(&t, &s.Order)
 	if err != nil {
 		return nil, err
 	}
-	ack, err := b.cfg.Calls.Transfer(ctx, p.Terms.Peer, b.as(p), &t, note)
+	ack, err := b.cfg.Calls.Transfer(ctx, p.Terms.Peer, b.as(&p), &t, note)
 	list := []engine.Delivery{{Ref: ref, Event: bank.Sure{}}}
 	var refused *p2p.Refused
 	switch {
@@ -514,24 +514,60 @@ func (b *Banks) askUnsure(ctx context.Context, ref engine.Ref, s *bank.Sending, 
 	return func(engine.Tx) ([]engine.Delivery, error) { return list, ctx.Err() }, nil
 }
 
-// assignStep orders the pennies of a payment's next step, in the commit that
-// records it as requested. why is the reason if that is not possible.
-func (b *Banks) assignStep(ctx context.Context, s *bank.Sending, p *bank.Payer) (why string, err error) {
-	st, err := b.cfg.Calls.BankState(ctx, p.Terms.Peer, b.as(p))
+// assignOrReroute makes credit for a payment's next step, on another way if the
+// planned one has not enough. why is the reason if there is none.
+func (b *Banks) assignOrReroute(ctx context.Context, ref engine.Ref, s *bank.Sending) (why string, err error) {
+	if why, err = b.assignStep(ctx, ref, s); err != nil || why == "" {
+		return why, err
+	}
+	legs, err := b.replan(ctx, s)
+	if err != nil || len(legs) == 0 {
+		return why, err
+	}
+	state, err := b.cfg.Engine.Tell(ctx, ref, bank.Rerouted{Legs: legs})
+	if errors.Is(err, engine.ErrContract) {
+		return why, nil // the fees, or it has ended
+	}
 	if err != nil {
 		return "", err
 	}
-	banker := len(s.Order.Bankers) > 0
-	if most := b.mostReserve(p); banker && st.Reserve > most {
+	*s = state.(bank.Sending)
+	return b.assignStep(ctx, ref, s)
+}
+
+// assignStep orders the pennies of a payment's next step, in the commit that
+// records it as requested. why is the reason if that is not possible.
+func (b *Banks) assignStep(ctx context.Context, ref engine.Ref, s *bank.Sending) (why string, err error) {
+	l := s.Current()
+	p, err := b.payer(ctx, l.Bank)
+	if err == nil {
+		err = p.Spendable()
+	}
+	if errors.Is(err, ErrNoBank) || errors.Is(err, bank.ErrNotOpen) {
+		return err.Error(), nil
+	}
+	if err != nil {
+		return "", err
+	}
+	st, err := b.cfg.Calls.BankState(ctx, p.Terms.Peer, b.as(&p))
+	if err != nil {
+		return "", err
+	}
+	banker := len(l.Bankers) > 0
+	if most := b.mostReserve(&p); banker && st.Reserve > most {
 		return fmt.Sprintf("the banker's reserve for closing is %v, at most %v is accepted", st.Reserve, most), nil
 	}
-	_, err = b.cfg.Engine.TellAll(ctx, []engine.Delivery{
+	states, err := b.cfg.Engine.TellAll(ctx, []engine.Delivery{
 		{Ref: payerRef(p.Bank), Event: bank.Assigned{ID: s.ID, Index: s.Index + 1, Amount: s.Credit(), Banker: banker, Reserve: st.Reserve}},
-		{Ref: sendingRef(s.ID), Event: bank.StepPaid{Index: s.Index + 1}}})
+		{Ref: ref, Event: bank.StepPaid{Index: s.Index + 1}}})
 	if errors.Is(err, engine.ErrContract) {
 		return err.Error(), nil
 	}
-	return "", err
+	if err != nil {
+		return "", err
+	}
+	*s = states[1].(bank.Sending)
+	return "", nil
 }
 
 // mostReserve returns the largest reserve for closing that is accepted from a
@@ -543,8 +579,8 @@ func (b *Banks) mostReserve(p *bank.Payer) wire.Sat {
 // stepRefused ends a payment whose step is refused. If the first hop proves
 // that its credit is unchanged except for earlier steps, the step counts as not
 // requested.
-func (b *Banks) stepRefused(ctx context.Context, ref engine.Ref, t *wire.Transfer, id bank.ID, why error) (func(engine.Tx) ([]engine.Delivery, error), error) {
-	p, err := b.payer(ctx, id)
+func (b *Banks) stepRefused(ctx context.Context, ref engine.Ref, t *wire.Transfer, why error) (func(engine.Tx) ([]engine.Delivery, error), error) {
+	p, err := b.payer(ctx, t.Bank)
 	if err != nil {
 		return nil, err
 	}
