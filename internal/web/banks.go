@@ -558,8 +558,9 @@ func (s *Server) banker(ctx context.Context, n *node.Node, _ *none) (b api.Banke
 	}); err != nil {
 		return b, err
 	}
+	seen := map[wire.Hash]bool{} // a banker stores a payment for each bank that it came through
 	err = n.Banks.Relays(ctx, func(r bank.Relay) error {
-		b.Payments++
+		seen[r.ID] = true
 		b.Passed += r.Passed
 		b.Earned += r.Fees
 		if r.Out == (bank.ID{}) {
@@ -567,5 +568,6 @@ func (s *Server) banker(ctx context.Context, n *node.Node, _ *none) (b api.Banke
 		}
 		return nil
 	})
+	b.Payments = len(seen)
 	return b, err
 }
