@@ -108,6 +108,12 @@ func TestAcknowledgedTwice(t *testing.T) {
 	if s, _, _ = s.Step(bank.StepRefused{Why: "late", Back: true, Index: 1}); s.Index != 2 || s.Ended {
 		t.Errorf("an old refusal: step %d, ended %v", s.Index, s.Ended)
 	}
+	if again, effects, _ := s.Step(bank.StepRefused{Why: "more", Back: true, Index: 2, Again: true}); again.Index != 1 || again.Asked != 1000 || again.Ended || len(effects) != 1 {
+		t.Errorf("refused, and to be paid again: step %d, %v asked, ended %v, %v", again.Index, again.Asked, again.Ended, effects)
+	}
+	if kept, effects, _ := s.Step(bank.StepRefused{Why: "more", Index: 2, Again: true}); kept.Index != 2 || !kept.Ended || len(effects) != 0 {
+		t.Errorf("refused, and perhaps counted: step %d, ended %v, %v", kept.Index, kept.Ended, effects)
+	}
 	if s, _, _ = s.Step(bank.StepRefused{Why: "no", Back: true, Index: 2}); s.Index != 1 || s.Asked != 1000 || !s.Ended {
 		t.Errorf("a refusal: step %d, %v asked", s.Index, s.Asked)
 	}

@@ -118,6 +118,9 @@ type (
 		Why   string
 		Back  bool
 		Index uint32 // 0: the last
+		// Again means that with Back the payment continues, because the first hop
+		// was asked for its reserve long ago.
+		Again bool
 	}
 	// Rerouted changes the legs from the next step on, because the bank of the next
 	// step cannot pay it. The first leg begins there.
@@ -295,11 +298,15 @@ func (s Sending) Step(ev Event) (Sending, []Effect, error) {
 		if ev.Index != 0 && ev.Index != s.Index {
 			return s, nil, nil // an earlier step's, once more
 		}
-		s.Ended, s.Why = true, wire.Clean(ev.Why)
-		if l := s.Current(); ev.Back && s.Waiting() {
+		back := ev.Back && s.Waiting()
+		if l := s.Current(); back {
 			s.Fees -= l.Fee(s.Asked - s.Acked)
 			s.Index, s.Asked = s.Index-1, s.Acked
 		}
+		if back && ev.Again && !s.Ended {
+			return s, []Effect{SendStep{}}, nil
+		}
+		s.Ended, s.Why = true, wire.Clean(ev.Why)
 		return s, nil, nil
 	case Rerouted:
 		if s.Waiting() || s.Done() || s.Ended || len(ev.Legs) == 0 || ev.Legs[0].From != s.Asked {

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/bitgram/bitgram/internal/bank"
+	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/node/banking"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/internal/testing/tier"
@@ -39,7 +41,7 @@ func (f *forgetful) Transfer(ctx context.Context, t *wire.Transfer, note *wire.N
 	return nil, errors.New("lost")
 }
 
-// forgets makes a payee or banker forgetful.
+// serve makes a payee or banker forgetful.
 func (f *forgetful) serve(b p2p.Banks) p2p.Banks {
 	f.Banks = b
 	return f
@@ -261,5 +263,117 @@ func TestPaymentGoesOnElsewhere(t *testing.T) {
 	w.receivedOnce(from, to, s, amount)
 	if got := w.assigned(to); got != amount {
 		t.Errorf("the payee counts %v", got)
+	}
+}
+
+// watched is a banker's service whose steps a test sees before they are served, and
+// may refuse.
+type watched struct {
+	p2p.Banks
+	step    func(*wire.Transfer) error
+	refused *atomic.Int32 // counts refusals for lack of credit, if set
+}
+
+func (s *watched) Transfer(ctx context.Context, t *wire.Transfer, note *wire.Note) (*wire.TransferAck, error) {
+	if err := s.step(t); err != nil {
+		return nil, err
+	}
+	ack, err := s.Banks.Transfer(ctx, t, note)
+	var r *wire.Refusal
+	if errors.As(err, &r) && r.Code == wire.NoCredit && s.refused != nil {
+		s.refused.Add(1)
+	}
+	return ack, err
+}
+
+// TestAnswerNotStored: a banker that dies after it has passed on an answer and before
+// it has stored it asks the next hop again, and the payment goes on.
+func TestAnswerNotStored(t *testing.T) {
+	tier.NotShort(t)
+	w, from, banker, to, _, second := road(t, nil)
+	third := make(chan struct{}, 1)
+	var died atomic.Bool
+	var payment wire.Hash
+	var stored bank.Relay
+	must(t, banker.node.Close())
+	banker.cfg.ServeBanks = func(b p2p.Banks) p2p.Banks {
+		return &watched{Banks: b, step: func(tr *wire.Transfer) error {
+			if tr.Index != 3 || died.Load() {
+				return nil
+			}
+			select {
+			case third <- struct{}{}:
+			default:
+			}
+			return errors.New("dying")
+		}}
+	}
+	banker.start()
+	id, err := from.node.Banks.PayTo(t.Context(), banking.Payment{To: to.node.Key(), Amount: 5_000_000, Step: 1_000_000, MaxFee: 1_000_000})
+	must(t, err)
+	payment = id
+	<-third
+	must(t, banker.node.Close())
+	died.Store(true)
+	banker.start()
+	must(t, banker.node.Banks.Relays(t.Context(), func(r bank.Relay) error {
+		if r.ID == payment {
+			stored = r
+		}
+		return nil
+	}))
+	if stored.Index != 2 || stored.Ack != nil {
+		t.Fatalf("step %d, its answer is stored: %v", stored.Index, stored.Ack != nil)
+	}
+	s := w.paid(from, id)
+	if y := w.payeeOf(to, second); y.Assigned != 5_000_000 || s.Index != 5 {
+		t.Errorf("the payee counts %v, in %d steps", y.Assigned, s.Index)
+	}
+	// The last answer is stored in time, although no step follows.
+	for end := time.Now().Add(time.Minute); stored.Ack == nil || stored.Index != 5; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("step %d, its answer is stored: %v", stored.Index, stored.Ack != nil)
+		}
+		state, err := banker.node.Engine().State(t.Context(), engine.Ref{Kind: bank.KindRelay, ID: bank.RelayID(stored.In, id)})
+		must(t, err)
+		stored = state.(bank.Relay)
+	}
+}
+
+// TestReserveRises: a banker whose reserve rises in the middle of a payment gets the
+// credit that it wants, and the payment goes on.
+func TestReserveRises(t *testing.T) {
+	tier.NotShort(t)
+	w, from, banker, to, first, second := road(t, nil)
+	m := &moving{Backend: w.chain}
+	m.rate.Store(1000)
+	var raised atomic.Bool
+	var refused atomic.Int32
+	must(t, banker.node.Close())
+	banker.cfg.Chain = m
+	banker.cfg.ServeBanks = func(b p2p.Banks) p2p.Banks {
+		return &watched{Banks: b, refused: &refused, step: func(tr *wire.Transfer) error {
+			if tr.Index == 3 && raised.CompareAndSwap(false, true) {
+				m.rate.Store(2000)
+				if _, err := w.chain.Mine(context.Background(), 1, w.miner); err != nil {
+					return err
+				}
+				for banker.node.Engine().FeeRate() != 2000 {
+					time.Sleep(time.Millisecond)
+				}
+			}
+			return nil
+		}}
+	}
+	banker.start()
+	const amount = wire.Msat(5_000_000)
+	id, err := from.node.Banks.PayTo(t.Context(), banking.Payment{To: to.node.Key(), Amount: amount, Step: 1_000_000, MaxFee: 1_000_000})
+	must(t, err)
+	s := w.paid(from, id)
+	if y, p := w.payeeOf(to, second), w.payer(from, first); y.Assigned != amount || p.Assigned != amount+s.Fees {
+		t.Errorf("the payee counts %v, %v are assigned", y.Assigned, p.Assigned)
+	}
+	if n := refused.Load(); n != 1 {
+		t.Errorf("refused %d times for lack of credit", n)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -73,17 +74,17 @@ func (y *Service) Transfer(ctx context.Context, t *wire.Transfer, note *wire.Not
 	if err != nil {
 		return nil, err
 	}
-	fresh, err := r.Fresh(t)
-	if err != nil {
+	step := passing{Banks: y.Banks, ref: ref, relay: r, created: created, in: &in, t: t, note: note}
+	step.recall(ctx)
+	if step.fresh, err = step.relay.Fresh(t); err != nil {
 		return nil, err
 	}
-	if !fresh && r.Ack != nil {
-		return r.Ack, nil
+	if !step.fresh && step.relay.Ack != nil {
+		return step.relay.Ack, nil
 	}
 	if !created && t.Amount < minPayment {
 		return nil, wire.Refuse(wire.NoCredit, "a first step of %v; the minimum is %v", t.Amount, minPayment)
 	}
-	step := passing{Banks: y.Banks, ref: ref, relay: r, created: created, fresh: fresh, in: &in, t: t, note: note}
 	if len(t.Hops) == 0 {
 		return step.take(ctx)
 	}
@@ -104,16 +105,27 @@ type passing struct {
 	in      *bank.Payee
 	t       *wire.Transfer
 	note    *wire.Note
+	// answered is the answer to the step before, if it is not stored yet.
+	answered *answer
 }
 
-// commit accepts the step, together with list, in one commit.
-func (s *passing) commit(ctx context.Context, list ...engine.Delivery) error {
+// commit accepts the step, together with list, in one commit, and returns the
+// states after list.
+func (s *passing) commit(ctx context.Context, list ...engine.Delivery) ([]any, error) {
 	var create []engine.Creation
 	if !s.created {
 		create = append(create, engine.Creation{Ref: s.ref, State: s.relay})
 	}
-	_, err := s.cfg.Engine.CreateAndTell(ctx, create, list)
-	return err
+	all := list
+	if s.answered != nil {
+		all = append([]engine.Delivery{{Ref: s.ref, Event: bank.Answered{Ack: s.answered.ack}}}, list...)
+	}
+	states, err := s.cfg.Engine.CreateAndTell(ctx, create, all)
+	if err != nil {
+		return nil, err
+	}
+	s.answers.drop(s.ref, s.answered)
+	return states[len(all)-len(list):], nil
 }
 
 // take accepts the step as its final payee.
@@ -128,7 +140,7 @@ func (s *passing) take(ctx context.Context) (*wire.TransferAck, error) {
 		if rerr != nil {
 			return nil, rerr
 		}
-		err = s.commit(ctx,
+		_, err = s.commit(ctx,
 			engine.Delivery{Ref: payeeRef(s.t.Bank), Event: bank.Passed{Amount: s.t.Amount}},
 			engine.Delivery{Ref: s.ref, Event: bank.Relayed{Step: *s.t, Text: text, At: time.Now().Unix()}},
 			engine.Delivery{Ref: s.ref, Event: bank.Answered{Ack: ack}})
@@ -162,23 +174,19 @@ func (s *passing) pass(ctx context.Context) (*wire.TransferAck, error) {
 	}
 	if s.fresh {
 		// Use none of the payer's credit before the next hop has answered.
-		st, err := s.cfg.Calls.BankState(ctx, out.Terms.Peer, s.as(out))
-		if err != nil {
-			s.decline(s.t.Bank)
-			return nil, errNoWay
+		var st wire.BankState
+		if !s.answeredNow(out) {
+			if st, err = s.cfg.Calls.BankState(ctx, out.Terms.Peer, s.as(out)); err != nil || st.Code != wire.OK ||
+				len(s.t.Hops) > 1 && st.Reserve > s.mostReserve(out) {
+				s.decline(s.t.Bank)
+				return nil, errNoWay
+			}
 		}
-		if st.Code != wire.OK {
-			s.decline(s.t.Bank)
-			return nil, errNoWay
-		}
-		if len(s.t.Hops) > 1 && st.Reserve > s.mostReserve(out) {
-			s.decline(s.t.Bank)
-			return nil, errNoWay
-		}
-		if err := s.commit(ctx,
+		states, err := s.commit(ctx,
 			engine.Delivery{Ref: payeeRef(s.t.Bank), Event: bank.Passed{Amount: s.t.Amount, Banker: true, Reserve: s.reserve(s.in)}},
 			engine.Delivery{Ref: payerRef(out.Bank), Event: bank.Assigned{ID: s.t.ID, Index: s.t.Index, Amount: next.Amount, Banker: len(s.t.Hops) > 1, Reserve: st.Reserve, Relayed: true}},
-			engine.Delivery{Ref: s.ref, Event: bank.Relayed{Step: *s.t, Out: out.Bank, At: time.Now().Unix()}}); err != nil {
+			engine.Delivery{Ref: s.ref, Event: bank.Relayed{Step: *s.t, Out: out.Bank, At: time.Now().Unix()}})
+		if err != nil {
 			if errors.Is(err, bank.ErrEmpty) || errors.Is(err, bank.ErrNotOpen) {
 				s.cfg.Log.Info("a step is not forwarded", "bank", out.Bank, "err", err)
 				s.decline(s.t.Bank)
@@ -186,13 +194,99 @@ func (s *passing) pass(ctx context.Context) (*wire.TransferAck, error) {
 			}
 			return nil, err
 		}
+		ordered := states[1].(bank.Payer)
+		out = &ordered
 	}
 	ack, err := s.forward(ctx, out)
 	if err != nil {
 		return nil, err
 	}
-	_, err = s.cfg.Engine.Tell(ctx, s.ref, bank.Answered{Ack: *ack})
-	return ack, err
+	s.keepAnswer(ack)
+	return ack, nil
+}
+
+// answerTime is how long a next hop's answer to a step shows that it is there, and
+// after which the answer is stored if no further step did that.
+const answerTime = time.Second
+
+// answers are the acknowledgements that a banker has passed on and not stored yet:
+// the payment's next step stores them in its own commit. A banker promises nothing
+// with them. If it crashes, it asks the next hop again, which answers a repeated
+// step with the same.
+type answers struct {
+	mu   sync.Mutex
+	list map[engine.Ref]*answer
+}
+
+type answer struct {
+	ack wire.TransferAck
+	at  time.Time
+}
+
+func (a *answers) get(ref engine.Ref) *answer {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.list[ref]
+}
+
+func (a *answers) put(ref engine.Ref, n *answer) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.list == nil {
+		a.list = map[engine.Ref]*answer{}
+	}
+	a.list[ref] = n
+}
+
+// drop forgets an answer, but no later one.
+func (a *answers) drop(ref engine.Ref, n *answer) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if n != nil && a.list[ref] == n {
+		delete(a.list, ref)
+	}
+}
+
+// keepAnswer keeps the answer to a step.
+func (s *passing) keepAnswer(ack *wire.TransferAck) {
+	b, ref, n := s.Banks, s.ref, &answer{*ack, time.Now()}
+	b.answers.put(ref, n)
+	time.AfterFunc(answerTime, func() {
+		if b.answers.get(ref) != n {
+			return
+		}
+		if _, err := b.cfg.Engine.Tell(context.Background(), ref, bank.Answered{Ack: n.ack}); err != nil {
+			b.cfg.Log.Info("an answer is not stored: the next hop will be asked again", "payment", ref, "err", err)
+		}
+		b.answers.drop(ref, n)
+	})
+}
+
+// recall finds the answer to the step before a new one if it is not stored.
+func (s *passing) recall(ctx context.Context) {
+	if s.relay.Index == 0 || s.relay.Ack != nil || len(s.relay.Last.Hops) == 0 {
+		return
+	}
+	if a := s.answers.get(s.ref); a != nil && a.ack.Index == s.relay.Index {
+		s.relay.Ack, s.answered = &a.ack, a
+		return
+	}
+	if s.t.Index <= s.relay.Index {
+		return // it is forwarded again
+	}
+	out, err := s.payer(ctx, s.relay.Out)
+	if err != nil {
+		return
+	}
+	last := passing{Banks: s.Banks, ref: s.ref, t: &s.relay.Last, note: &wire.Note{}}
+	if ack, err := last.forward(ctx, &out); err == nil {
+		s.relay.Ack, s.answered = ack, &answer{ack: *ack, at: time.Now()}
+	}
+}
+
+// answeredNow reports whether a final next hop has just answered the step before.
+func (s *passing) answeredNow(out *bank.Payer) bool {
+	return s.answered != nil && time.Since(s.answered.at) < answerTime && s.relay.Out == out.Bank && len(s.t.Hops) == 1
 }
 
 // outgoing returns the bank on which the step continues: the same one as
@@ -212,8 +306,10 @@ func (s *passing) outgoing(ctx context.Context, next wire.Hop) (*bank.Payer, err
 
 // forward streams the pennies and asks the next hop.
 func (s *passing) forward(ctx context.Context, out *bank.Payer) (*wire.TransferAck, error) {
-	if err := s.streamPennies(ctx, payerRef(out.Bank)); err != nil {
-		return nil, err
+	if out.Acked < out.Target {
+		if err := s.streamPennies(ctx, payerRef(out.Bank)); err != nil {
+			return nil, err
+		}
 	}
 	t, last := s.t, s.t.Hops[len(s.t.Hops)-1].Key
 	ack, err := s.cfg.Calls.Transfer(ctx, out.Terms.Peer, s.as(out), &wire.Transfer{ID: t.ID, Index: t.Index, Bank: out.Bank, Amount: t.Hops[0].Amount, Total: t.Total, Hops: t.Hops[1:]}, s.note)
