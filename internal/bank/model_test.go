@@ -82,7 +82,7 @@ type config struct {
 const (
 	modelStart  = wire.Height(100)
 	modelExpiry = modelStart + 10
-	modelLast   = modelExpiry + 7
+	modelLast   = modelExpiry + 11
 	modelBlocks = int(modelLast-modelStart) + 1
 	modelSlack  = 1 // blocks from which an honest transaction is left out
 	modelLost   = 2 // blocks that a backup is old at most
@@ -910,7 +910,7 @@ func (m *model) end(n *node) {
 		if got/2 < goods/2 || spent >= together && got < goods {
 			m.fail(*n, event{}, "PayeeLoss: %d pennies of credit, paid for %d", goods, got)
 		}
-		buried := spent != nothing && uint32(n.height-at)+1 >= modelMargins.Final || spent == nothing && n.pool == 0
+		buried := spent != nothing && uint32(n.height-at)+1 >= modelMargins.Deep() || spent == nothing && n.pool == 0
 		if y := m.payeeOf(n); buried && !y.Interest().Done {
 			m.fail(*n, event{}, "the payee is not done: %s", y.State())
 		}

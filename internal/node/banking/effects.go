@@ -76,6 +76,8 @@ func (x payer) Do(ctx context.Context, ref engine.Ref, e engine.Effect) (func(en
 		return x.prepare(ref, e)
 	case bank.Stream:
 		return nil, x.streamPennies(ctx, ref)
+	case bank.Prune:
+		return nil, x.prune(ctx)
 	}
 	ev, err := x.ask(ctx, ref, e)
 	return answered(ctx, ref, ev, err)
@@ -100,6 +102,8 @@ func (x payee) Do(ctx context.Context, ref engine.Ref, e engine.Effect) (func(en
 		}, nil
 	case bank.Rebroadcast:
 		return x.rebroadcast(ctx, ref)
+	case bank.Prune:
+		return nil, x.prune(ctx)
 	case bank.Broadcast:
 		return x.closes.Broadcast(ctx, x.cfg.Coins, ref, e.Tx)
 	}
