@@ -402,7 +402,7 @@ func (p *Payer) Spendable() error {
 		return fmt.Errorf("%w: it was given up: %s", ErrNotOpen, p.Failure)
 	case p.Spend != nil:
 		return fmt.Errorf("%w: it is %s", ErrNotOpen, p.State())
-	case p.Depth() < p.Conf:
+	case p.Confirmed == nil || p.Depth() < p.Conf: // Conf is 0 before the payee has said it
 		return fmt.Errorf("%w: its funding has %d of %d confirmations", ErrNotOpen, p.Depth(), p.Conf)
 	case p.Behind:
 		return fmt.Errorf("%w: restored from a backup; waiting for the payee to say how many pennies it holds", ErrNotOpen)
