@@ -89,7 +89,7 @@ func TestCrashEquivalence(t *testing.T) {
 				return w, w.outcome()
 			}
 			for at, what := range calm.crash.list {
-				if seen[what] = true; !sample.Of(40, 6) {
+				if seen[what] = true; !sample.Of(40, 12) {
 					continue
 				}
 				for _, after := range []bool{false, true} {

@@ -120,7 +120,7 @@ func (u *undo) visit(w *world, state any) {
 // tries reports whether a state is tried: the first of each phase and of what it can
 // see next, and a sample of the rest, which in the nightly tier is all.
 func (u *undo) tries(name string, branches map[string][][]contract.Tx) bool {
-	chosen := u.sample.Of(50, 10)
+	chosen := u.sample.Of(50, 20)
 	kind := fmt.Sprint(name, slices.Sorted(maps.Keys(branches)))
 	if u.kinds[kind] >= tier.Pick(1, 3, 0) && !chosen {
 		return false

@@ -83,12 +83,15 @@ func Position(tx engine.Tx) (at chain.BlockRef, ok bool, err error) {
 	return at, err == nil, err
 }
 
+// retryAfter is how long Follow waits after the node's first error, and longest
+// after many, or for news.
+var retryAfter, longest = 100 * time.Millisecond, time.Minute
+
 // Follow reads the chain until ctx ends. After an error of the node it retries
 // later.
 func (x *Index) Follow(ctx context.Context) {
 	news := x.cfg.Chain.Watch(ctx)
-	const first, last = 100 * time.Millisecond, time.Minute
-	for wait := first; ; {
+	for wait := retryAfter; ; {
 		err := x.catchUp(ctx)
 		if errors.Is(err, errTooDeep) {
 			x.cfg.Log.Warn("rebuilding the index of names", "err", err)
@@ -101,7 +104,7 @@ func (x *Index) Follow(ctx context.Context) {
 			return
 		case err != nil:
 			level := slog.LevelDebug
-			if errors.Is(err, chain.ErrPruned) && wait == first {
+			if errors.Is(err, chain.ErrPruned) && wait == retryAfter {
 				level = slog.LevelWarn
 			}
 			x.cfg.Log.Log(ctx, level, "cannot read names, will retry", "err", err, "in", wait)
@@ -109,15 +112,15 @@ func (x *Index) Follow(ctx context.Context) {
 			case <-time.After(wait):
 			case <-ctx.Done():
 			}
-			wait = min(2*wait, last)
+			wait = min(2*wait, longest)
 			continue
 		}
-		wait = first
+		wait = retryAfter
 		select {
 		case <-ctx.Done():
 			return
 		case <-news:
-		case <-time.After(last):
+		case <-time.After(longest):
 		}
 	}
 }

@@ -22,7 +22,6 @@ import (
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/store"
 	"github.com/bitgram/bitgram/internal/testing/conform"
-	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -214,7 +213,8 @@ func (f flaky) Block(ctx context.Context, h chainhash.Hash) (*btcwire.MsgBlock, 
 // TestFollowing: it goes on by itself, also behind a node that fails, and says
 // how far it is.
 func TestFollowing(t *testing.T) {
-	tier.NotShort(t) // it waits half a minute for its retries
+	defer func(d time.Duration) { retryAfter = d }(retryAfter)
+	retryAfter = time.Millisecond
 	l := newLab(t, 3)
 	s := openStore(t)
 	x := New(Config{Store: s, Chain: flaky{l.chain, rand.New(rand.NewPCG(1, 1))}, From: 1})

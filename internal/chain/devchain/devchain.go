@@ -570,11 +570,12 @@ func (c *Chain) Export(w io.Writer) error {
 }
 
 // faucetKey holds the faucet's coins. Regtest money has no value, so the key is
-// the same everywhere.
-var faucetKey = func() *btcec.PrivateKey {
+// the same everywhere. Commands that use no such chain must not wait for its public
+// key.
+var faucetKey = sync.OnceValue(func() *btcec.PrivateKey {
 	k, _ := btcec.PrivKeyFromBytes(bytes.Repeat([]byte{0xfa}, 32))
 	return k
-}()
+})
 
 // faucetFee returns the fee of a faucet payment per input, well over what the
 // mempool and blocks accept.
@@ -592,7 +593,7 @@ func (c *Chain) Faucet(ctx context.Context, script []byte, amount wire.Sat) (wir
 	if amount <= 0 || amount > wire.MaxSat {
 		return wire.Outpoint{}, fmt.Errorf("faucet cannot pay %v", amount)
 	}
-	own, err := txscript.PayToTaprootScript(txscript.ComputeTaprootKeyNoScript(faucetKey.PubKey()))
+	own, err := txscript.PayToTaprootScript(txscript.ComputeTaprootKeyNoScript(faucetKey().PubKey()))
 	if err != nil {
 		return wire.Outpoint{}, err
 	}
@@ -660,7 +661,7 @@ func (c *Chain) pay(ctx context.Context, own, script []byte, amount wire.Sat) (a
 	hashes := txscript.NewTxSigHashes(tx, prev)
 	for i, in := range tx.TxIn {
 		sig, err := txscript.RawTxInTaprootSignature(tx, hashes, i, prev.FetchPrevOutput(in.PreviousOutPoint).Value, own, nil,
-			txscript.SigHashDefault, faucetKey)
+			txscript.SigHashDefault, faucetKey())
 		if err != nil {
 			return nil, have, err
 		}

@@ -219,7 +219,7 @@ func (s story) play(l *sim.Lab, before func(l *sim.Lab)) {
 // over one that also loses packets: each story with each, or a sample of both.
 func TestStories(t *testing.T) {
 	names := slices.Sorted(maps.Keys(stories))
-	for _, i := range tier.NewSample(t).Choose(2*len(names), tier.Pick(1, 6, 0)) {
+	for _, i := range tier.NewSample(t).Choose(2*len(names), tier.Pick(1, 4, 0)) {
 		name, loss := names[i/2], []float64{0, 0.05}[i%2]
 		t.Run(fmt.Sprintf("%s/loss=%v", name, loss), func(t *testing.T) {
 			t.Parallel()
@@ -344,7 +344,7 @@ func crashes(t *testing.T, effects map[string][]string, times int, names []strin
 // time that it comes and the second; later ones come from the same state a block
 // later.
 func TestCrashEquivalence(t *testing.T) {
-	crashes(t, effects, 2, []string{"happy", "one-of-many", "absent-recipient"}, tier.Pick(1, 4, 0), func(t *testing.T, name string, points []point) (killed []point) {
+	crashes(t, effects, 2, []string{"happy", "one-of-many", "absent-recipient"}, tier.Pick(1, 3, 0), func(t *testing.T, name string, points []point) (killed []point) {
 		sim.Run(t, 1, func(l *sim.Lab) {
 			at := map[*sim.Plan]point{}
 			stories[name].play(l, func(l *sim.Lab) {
@@ -452,7 +452,7 @@ func TestRestore(t *testing.T) {
 			}
 		}
 	})
-	for _, i := range tier.NewSample(t).Choose(len(losses), 4) {
+	for _, i := range tier.NewSample(t).Choose(len(losses), 3) {
 		l := losses[i]
 		t.Run(fmt.Sprintf("%s/%s/later=%d", l.who, l.at, l.later), func(t *testing.T) {
 			t.Parallel()
@@ -500,7 +500,7 @@ func restore(t *testing.T, s story, who, at string, later wire.Height) (restored
 func TestReorgUndo(t *testing.T) {
 	tier.NotShort(t)
 	const depths, blocks = 6, 10
-	for _, i := range tier.NewSample(t).Choose(depths*blocks, 4) {
+	for _, i := range tier.NewSample(t).Choose(depths*blocks, 3) {
 		depth, after := 1+i/blocks, 1+i%blocks
 		t.Run(fmt.Sprintf("depth=%d/after=%d", depth, after), func(t *testing.T) {
 			t.Parallel()

@@ -23,6 +23,7 @@ var stories = map[string]func(*testing.T){
 // seed, in the full one.
 func TestStories(t *testing.T) {
 	tier.NotShort(t)
+	t.Parallel()
 	names := slices.Sorted(maps.Keys(stories))
 	for _, i := range tier.NewSample(t).Choose(len(names), 1) {
 		t.Run(names[i], stories[names[i]])

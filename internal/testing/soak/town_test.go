@@ -34,6 +34,7 @@ import (
 	"github.com/bitgram/bitgram/internal/node"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/internal/testing/ports"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -52,6 +53,7 @@ type town struct {
 	paid    map[wire.Outpoint]bool // by the faucet
 	every   atomic.Int64           // time.Duration between blocks
 	lag     atomic.Int64           // how many blocks the slowest may be behind
+	many    atomic.Int64           // blocks mined at a time
 
 	mu    sync.Mutex
 	story []string // what was done to it
@@ -121,6 +123,7 @@ func newTown(t *testing.T, seed uint64, every time.Duration, agents int, users .
 	if every > 0 {
 		w.every.Store(int64(every))
 		w.lag.Store(3)
+		w.many.Store(1)
 		w.mine()
 	}
 	return w
@@ -156,13 +159,13 @@ func (w *town) mine() {
 			for end := time.Now().Add(20 * time.Second); tip > lag && !w.level(ctx, tip-lag) && time.Now().Before(end); {
 				time.Sleep(20 * time.Millisecond)
 			}
-			resp, err := http.PostForm(w.control+"/mine", url.Values{"blocks": {"1"}})
+			resp, err := http.PostForm(w.control+"/mine", url.Values{"blocks": {strconv.FormatInt(w.many.Load(), 10)}})
 			if err != nil {
 				continue // it is down
 			}
 			var refs []chain.BlockRef
-			if err := json.NewDecoder(resp.Body).Decode(&refs); err == nil && len(refs) == 1 {
-				tip = refs[0].Height
+			if err := json.NewDecoder(resp.Body).Decode(&refs); err == nil && len(refs) > 0 {
+				tip = refs[len(refs)-1].Height
 			}
 			_ = resp.Body.Close()
 		}
@@ -495,7 +498,7 @@ func (l *letter) last() string {
 }
 
 func (w *town) letter(from, to *party, size int) *letter {
-	l := &letter{from: from, to: to, name: fmt.Sprintf("letter-%x", w.rand.Uint64()), body: make([]byte, size), days: 2, agents: 3}
+	l := &letter{from: from, to: to, name: fmt.Sprintf("letter-%x", w.rand.Uint64()), body: make([]byte, size), days: tier.Pick[float64](2, 1, 2), agents: 3}
 	for i := range l.body {
 		l.body[i] = byte(w.rand.Uint32())
 	}
@@ -622,6 +625,7 @@ func (w *town) balance(limit time.Duration) {
 	w.t.Helper()
 	w.every.Store(w.every.Load() / 4) // what is left waits for blocks alone,
 	w.lag.Store(0)                    // and each of them for who is slow: nobody acts while it is behind
+	w.many.Store(tier.Pick[int64](1, 4, 1))
 	w.until(limit, func() error {
 		paid, fees, coins, tip, err := w.audit()
 		if err != nil {
