@@ -225,6 +225,11 @@ func (y Payee) Step(ev Event) (Payee, []Effect, error) {
 		}
 		y.Gone = true
 		return y, []Effect{DropPaper{}}, nil
+	case Pruned:
+		if y.over() {
+			y = y.line()
+		}
+		return y, nil, nil
 	case Lost:
 		if y.Spend == nil {
 			y.stop(StopRestored)
@@ -450,8 +455,11 @@ func (y Payee) connected(ev Connected) (Payee, []Effect, error) {
 	if y.Lapsed() {
 		return y, []Effect{DropPaper{}}, nil
 	}
-	if y.Buried() {
-		return y, []Effect{DropPaper{}}, nil
+	if y.Interest().Done {
+		if y.over() {
+			y = y.line()
+		}
+		return y, []Effect{DropPaper{}, Prune{}}, nil
 	}
 	if y.Spend == nil && y.Confirmed == nil && y.Funded {
 		effects = append(effects, Rebroadcast{})
@@ -520,10 +528,10 @@ func (y Payee) Interest() contract.Interest {
 		in.Done, in.Forget = true, true // unfunded banks must not fill the disk
 	case y.Spend != nil:
 		in.Wake = y.Spend.Height + final - 1
-		in.Done = y.Buried()
+		in.Done = y.Spend.deep(&y.Ours)
 	case y.Confirmed == nil && y.Funded:
 		in.Wake = 1
-		in.Done = y.Tip >= y.Expiry+final // a reorg dropped it for good
+		in.Done = y.Tip >= y.Expiry+wire.Height(y.Margins.Deep()) // a reorg dropped it for good
 	case y.Confirmed == nil:
 		in.Wake = y.lapses() + 1
 	case y.Joined != nil && y.Alone == nil:

@@ -18,7 +18,7 @@ import (
 // gatherMost is the number of outputs that a gathering refund spends at most.
 const gatherMost = 100
 
-// gatherRounds limits how often refunds that were refused are planned anew, in
+// gatherRounds limits how often refunds that were refused are planned again, in
 // halves, at one height.
 const gatherRounds = 8
 
