@@ -283,7 +283,7 @@ func (b *Banks) FindBank(ctx context.Context, prefix string) (state any, err err
 			engine.Kind
 			read func([]byte) (any, error)
 		}{{bank.KindPayer, stateOf[bank.Payer]}, {bank.KindPayee, stateOf[bank.Payee]}, {bank.KindSending, stateOf[bank.Sending]}} {
-			// Only what is asked for is decoded, so another contract that cannot be read
+			// Only what is asked for is decoded: another contract that cannot be read
 			// does not matter.
 			if err := tx.Each(kind.Kind, true, func(ref engine.Ref, raw []byte) (err error) {
 				if !strings.HasPrefix(ref.ID.String(), prefix) {
