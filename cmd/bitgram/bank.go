@@ -35,6 +35,10 @@ func (a *app) bankCommand() *cobra.Command {
 	return c
 }
 
+// errNoPair is returned if a bank is open, but not the reverse bank that was ordered
+// with it.
+var errNoPair = errors.New("the payee opens no reverse bank")
+
 // errBankGoesOn is returned when waiting for a bank is interrupted; the daemon
 // goes on with it.
 var errBankGoesOn = errors.New("interrupted while waiting for a bank")
@@ -85,6 +89,10 @@ func printBank(w io.Writer, b *api.Bank) {
 	}
 	if b.Pair != "" {
 		row("reverse bank", "%s", b.Pair)
+	} else if b.PairWhy != "" {
+		row("reverse bank", "none: %s", b.PairWhy)
+	} else if b.PairWanted > 0 {
+		row("reverse bank", "the payee is asked once this one is open: %v", b.PairWanted)
 	}
 	row("value", "%v, in %d pennies of %v", b.Value, b.Pennies, b.Penny)
 	row("paid", "%v by %d pennies: rung %d of %d", b.PaidMsat, b.Paid, b.Rung, b.Rungs)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -30,7 +31,7 @@ func (a *app) bankOpen() *cobra.Command {
 		if o.Rungs < 1 || o.Rungs > wire.MaxRungs || o.Pennies < 1 || o.Pennies > penny.MaxSeq {
 			return fmt.Errorf("%w: --rungs %d --pennies %d: must be 1 to %d and 1 to %d", errUsage, o.Rungs, o.Pennies, wire.MaxRungs, penny.MaxSeq)
 		}
-		o.Peer, o.Value, o.MaxFee = args[0], wire.Sat(value), wire.Sat(fee)
+		o.Peer, o.Value, o.MaxFee, o.Pair = args[0], wire.Sat(value), wire.Sat(fee), wire.Sat(pair)
 		q, err := client.QuoteBank(ctx, o)
 		if err != nil {
 			return err
@@ -55,11 +56,13 @@ func (a *app) bankOpen() *cobra.Command {
 			return err
 		}
 		if pair > 0 {
-			if b, err = a.awaitBank(ctx, client, b.ID, func(b api.Bank) bool { return b.State != bank.StateOpening }); err != nil {
+			if b, err = a.awaitBank(ctx, client, b.ID, func(b api.Bank) bool {
+				return b.Pair != "" || b.PairWhy != "" || b.State != bank.StateOpening && b.State != bank.StateOpen
+			}); err != nil {
 				return err
 			}
-			if b.Pair, err = client.PairBank(ctx, b.ID, wire.Sat(pair)); err != nil {
-				return err
+			if b.Pair == "" {
+				return fmt.Errorf("%w: %s", errNoPair, cmp.Or(b.PairWhy, "the bank is "+b.State))
 			}
 			if wait {
 				if _, err = a.awaitBank(ctx, client, b.Pair, func(b api.Bank) bool { return b.State != bank.StateOpening }); err != nil {
@@ -90,7 +93,7 @@ func (a *app) bankOpen() *cobra.Command {
 	f.Int64Var(&fee, "max-fee", 10_000, "most that the funding transaction may cost, in sat")
 	f.StringVar(&o.Memo, "memo", "", "private note")
 	f.StringVar(&o.Key, "key", "", "idempotency key: a repeated command with the same key opens one bank (default: a random one)")
-	f.Int64Var(&pair, "pair", 0, "also ask the payee to open a reverse bank of this many sat")
+	f.Int64Var(&pair, "pair", 0, "also ask the payee to open a reverse bank of this many sat, once this one is open")
 	f.BoolVar(&dry, "dry-run", false, "show the cost and open nothing")
 	f.BoolVar(&wait, "wait", false, "wait until pennies can be paid")
 	return c

@@ -42,6 +42,7 @@ var errUsage = errors.New("wrong usage")
 var errorTable = []errorRow{
 	{errInterrupted, "interrupted", exitInterrupted, "run it again: no half-written file is left"},
 	{errMaybe, "interrupted", exitInterrupted, "check 'bitgram wallet history' and 'bitgram sent' before you run it again"},
+	{errNoPair, api.CodeRefused, exitFailed, "the bank itself is open; 'bitgram bank pair ID SATOSHI' asks for a reverse bank again"},
 	{errBankGoesOn, "interrupted", exitInterrupted, "follow it with 'bitgram bank show ID'; until it is funded, 'bitgram bank cancel ID' takes it back"},
 	{errPaymentGoesOn, "interrupted", exitInterrupted, "follow it with 'bitgram bank payments'; 'bitgram bank end PAYMENT' ends it"},
 	{errPennies, "interrupted", exitInterrupted, "the payment continues; run the same command with this --key to wait for it, which pays nothing more"},

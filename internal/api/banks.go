@@ -15,7 +15,9 @@ type Bank struct {
 	State      string    `json:"state" enum:"opening,open,stopped,closing,closed,refunded,expired,failed"`
 	Peer       string    `json:"peer,omitempty" doc:"address of the payee; a payee does not know its payer"`
 	Memo       string    `json:"memo,omitempty"`
-	Pair       string    `json:"pair,omitempty" doc:"ID of the reverse bank for which the payee asked for this one"`
+	Pair       string    `json:"pair,omitempty" doc:"ID of the reverse bank: the one for which the payee asked for this one, or the one that the payee opens in return"`
+	PairWanted wire.Sat  `json:"pair_sat,omitempty" doc:"value of the reverse bank that was ordered with this one"`
+	PairWhy    string    `json:"pair_why,omitempty" doc:"why the payee opens no reverse bank"`
 	Value      wire.Sat  `json:"value_sat"`
 	Rungs      uint32    `json:"rungs"`
 	Pennies    uint32    `json:"pennies" doc:"number of pennies in the bank"`
@@ -163,6 +165,7 @@ type Opening struct {
 	Days    float64
 	MaxFee  wire.Sat
 	Memo    string
+	Pair    wire.Sat // value of a reverse bank to ask the payee for; 0 for none
 	// Key, if set, makes it safe to repeat the request: see Client.OpenBank.
 	Key string
 }
@@ -170,6 +173,9 @@ type Opening struct {
 func (o *Opening) query() url.Values {
 	q := url.Values{"peer": {o.Peer}, "value_sat": {strconv.FormatInt(int64(o.Value), 10)}, "rungs": {strconv.FormatUint(uint64(o.Rungs), 10)},
 		"pennies": {strconv.FormatUint(uint64(o.Pennies), 10)}, "days": {strconv.FormatFloat(o.Days, 'g', -1, 64)}, "max_fee_sat": {strconv.FormatInt(int64(o.MaxFee), 10)}}
+	if o.Pair > 0 {
+		q.Set("pair_sat", strconv.FormatInt(int64(o.Pair), 10))
+	}
 	if o.Memo != "" {
 		q.Set("memo", o.Memo)
 	}

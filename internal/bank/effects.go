@@ -18,7 +18,7 @@ var Machines = contract.Package[Event, Effect]{Effects: Effects, Class: ClassOf,
 // Effects is the codec for this package's effects.
 var Effects = contract.EffectsOf[Effect](AskTerms{}, LockCoins{}, UnlockCoins{}, Prepare{}, Offer{}, Publish{}, Stream{}, Sync{},
 	AskClose{}, SignClose{}, RefundDue{}, DropPaper{}, KeepPaper{}, CloseDue{}, Broadcast{}, SendStep{},
-	KeepFunding{}, Rebroadcast{}, Prune{})
+	KeepFunding{}, Rebroadcast{}, Prune{}, AskPair{})
 
 // ClassOf returns e's class.
 func ClassOf(e Effect) contract.Class {
@@ -27,7 +27,7 @@ func ClassOf(e Effect) contract.Class {
 		return contract.Transfer
 	case Stream, SendStep:
 		return contract.Payment
-	case AskTerms, Sync, AskClose, SignClose:
+	case AskTerms, Sync, AskClose, SignClose, AskPair:
 		return contract.Request
 	}
 	return contract.Local

@@ -28,6 +28,11 @@ type (
 		TooLow bool      // the fee is under the minimum: no bank is the reason
 		Own    bool      // this bank broadcast it
 	}
+	// Paired is the result of AskPair: the reverse bank, or why there is none.
+	Paired struct {
+		Bank ID
+		Why  string
+	}
 	// Restored says that the home was restored from a backup, so actions since
 	// the backup are unknown. Height is the chain's height, or 0 if unknown.
 	// The blocks since the backup are reported only now, and no peer could
@@ -181,6 +186,9 @@ type (
 	Stream struct{}
 	// Sync asks what the payee holds. Its result is Synced.
 	Sync struct{}
+	// AskPair asks for the reverse bank that was ordered with this one. Its result is
+	// Paired.
+	AskPair struct{ Value wire.Sat }
 	// AskClose asks for a cooperative close, which SignClose completes. Its
 	// result is CloseOffered or CloseRefused.
 	AskClose struct{}
@@ -263,6 +271,7 @@ func (Connected) event()    {}
 func (Disconnected) event() {}
 func (Broadcasted) event()  {}
 func (Restored) event()     {}
+func (Paired) event()       {}
 func (Lost) event()         {}
 func (Withdrawn) event()    {}
 func (Bumped) event()       {}
@@ -304,6 +313,7 @@ func (Publish) effect()     {}
 func (Stream) effect()      {}
 func (Sync) effect()        {}
 func (AskClose) effect()    {}
+func (AskPair) effect()     {}
 func (SignClose) effect()   {}
 func (RefundDue) effect()   {}
 func (DropPaper) effect()   {}

@@ -729,7 +729,7 @@ func TestEffects(t *testing.T) {
 		bank.Offer{Peer: bank.Peer{Key: wire.Key(id)}, Root: s, Funding: []byte{1}, At: at},
 		bank.Publish{Tx: []byte{1, 2}, Until: 7}, bank.SignClose{Offer: offer, Rung: 2}, bank.RefundDue{},
 		bank.KeepPaper{Paper: bank.Paper{Terms: wire.BankTerms{Blinding: s, Expiry: 3, Value: 4, PerRung: 5, Locks: wire.Locks{{1}, {2}}}, Sigs: wire.RungSigs{{3}, {4}}}},
-		bank.CloseDue{}, bank.Broadcast{Tx: []byte{9}}, bank.KeepFunding{Tx: []byte{8}}, bank.Rebroadcast{}, bank.Prune{},
+		bank.CloseDue{}, bank.Broadcast{Tx: []byte{9}}, bank.KeepFunding{Tx: []byte{8}}, bank.Rebroadcast{}, bank.Prune{}, bank.AskPair{Value: 6},
 	}
 	seen := map[string]bool{}
 	for _, e := range list {

@@ -35,6 +35,7 @@ type Terms struct {
 	Pair    ID          // the reverse bank, whose payee asked for this one; or zeros
 	Created int64       // Unix time, for people
 	Margins Margins
+	Back    wire.Sat `cbor:",omitempty"` // value of the reverse bank to ask the payee for once this one is open; or 0
 }
 
 // Payer is the payer's side of a bank.
@@ -64,6 +65,11 @@ type Payer struct {
 	Refund   *contract.Sent
 	Solo     bool           // refunded alone: written by older versions after a batch was refused
 	Returned *contract.Fact // the spend of the change
+	// Asked means that the payee is asked for the reverse bank, Reverse is its id, and
+	// NoReverse the reason if there is none.
+	Asked     bool   `cbor:",omitempty"`
+	Reverse   *ID    `cbor:",omitempty"`
+	NoReverse string `cbor:",omitempty"`
 	// Withdrawn means that the user takes the coins of the funding back.
 	Withdrawn bool `cbor:",omitempty"`
 	// Least is the rate that the user wants for a refund; 0 leaves it to the
@@ -236,6 +242,11 @@ func (p Payer) Step(ev Event) (Payer, []Effect, error) {
 		return p, nil, nil
 	case CloseSent:
 		p.CloseTxid = ev.Txid
+		return p, nil, nil
+	case Paired:
+		if p.NoReverse = wire.Clean(ev.Why); ev.Why == "" {
+			p.Reverse = &ev.Bank
+		}
 		return p, nil, nil
 	case RefundBuilt:
 		if !p.Refundable() {
@@ -588,6 +599,10 @@ func (p Payer) connected(ev Connected) (Payer, []Effect, error) {
 		if id != p.At.Txid && slices.ContainsFunc(p.Inputs, func(o wire.Outpoint) bool { return contract.Spends(tx, o) >= 0 }) {
 			p.Conflict = &contract.Fact{Height: ev.Height, Txid: id}
 		}
+	}
+	if p.Terms.Back > 0 && !p.Asked && p.State() == StateOpen {
+		p.Asked = true
+		effects = append(effects, AskPair{Value: p.Terms.Back})
 	}
 	switch {
 	case p.Phase == PayerFunding && p.Waiting:

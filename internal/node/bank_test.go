@@ -221,6 +221,54 @@ func TestBankPair(t *testing.T) {
 	}
 }
 
+// TestBankPairOrdered: a reverse bank that is ordered with a bank comes once that is
+// open, although the home ends meanwhile; a request before is answered with that
+// reason.
+func TestBankPairOrdered(t *testing.T) {
+	tier.NotShort(t)
+	w := emptyTown(t)
+	a, b := w.payee("a", nil), w.payee("b", nil)
+	w.mine(1)
+	w.fund(a, 1_000_000)
+	w.fund(b, 1_000_000)
+	terms := banking.Terms{Peer: b.peer(), Value: 50_000, Rungs: 14, PerRung: 100, Blocks: 300, MaxFee: 10_000, Back: 40_000, Key: "order"}
+	id, err := a.node.Banks.OpenBank(t.Context(), terms)
+	must(t, err)
+	if _, err := a.node.Banks.AskPair(t.Context(), id, 40_000); !errors.Is(err, bank.ErrNotOpen) {
+		t.Errorf("before it is open: %v", err)
+	}
+	w.settle()
+	must(t, a.node.Close())
+	a.start()
+	if again, err := a.node.Banks.OpenBank(t.Context(), terms); err != nil || again != id {
+		t.Errorf("repeated: %v, %v", again, err)
+	}
+	terms.Back = 0
+	if _, err := a.node.Banks.OpenBank(t.Context(), terms); !errors.Is(err, banking.ErrKey) {
+		t.Errorf("repeated without the reverse bank: %v", err)
+	}
+	w.mine(int(bank.MarginsFor(wire.Regtest).ConfFor(50_000)))
+	p := w.payer(a, id)
+	if p.Reverse == nil {
+		t.Fatalf("no reverse bank: %q; it is %s, asked %v", p.NoReverse, p.State(), p.Asked)
+	}
+	w.settle()
+	w.mine(3)
+	w.pay(b, *p.Reverse, 100)
+	if y := w.payeeOf(a, *p.Reverse); y.Count() != 100 {
+		t.Errorf("%d pennies", y.Count())
+	}
+	// One that the payee refuses: more than the bank itself.
+	terms = banking.Terms{Peer: b.peer(), Value: 50_000, Rungs: 14, PerRung: 100, Blocks: 300, MaxFee: 10_000, Back: 60_000}
+	id, err = a.node.Banks.OpenBank(t.Context(), terms)
+	must(t, err)
+	w.settle()
+	w.mine(int(bank.MarginsFor(wire.Regtest).ConfFor(50_000)))
+	if p := w.payer(a, id); p.Reverse != nil || p.NoReverse == "" || p.State() != bank.StateOpen {
+		t.Errorf("%v, %q, %s", p.Reverse, p.NoReverse, p.State())
+	}
+}
+
 // TestFalsePennies: the payee refuses what is no payment, and goes on with what is.
 func TestFalsePennies(t *testing.T) {
 	tier.NotShort(t)

@@ -52,6 +52,10 @@ func (s *Server) showPayer(p *bank.Payer, rate wire.SatPerKVB) api.Bank {
 	if p.Terms.Pair != (bank.ID{}) {
 		v.Pair = p.Terms.Pair.String()
 	}
+	if p.Reverse != nil {
+		v.Pair = p.Reverse.String()
+	}
+	v.PairWanted, v.PairWhy = p.Terms.Back, p.NoReverse
 	ours(&v, &p.Ours, p.Target, rate)
 	if v.State == bank.StateFailed {
 		v.Stopped = api.IfStopped{Payer: v.Value, Text: "It was given up before anything was paid."}
@@ -223,6 +227,7 @@ type opening struct {
 	Days    float64 `query:"days" default:"30" exclusiveMinimum:"0" maximum:"730"`
 	MaxFee  int64   `query:"max_fee_sat" default:"10000" minimum:"0" doc:"most that the funding may cost"`
 	Memo    string  `query:"memo" maxLength:"200"`
+	Pair    int64   `query:"pair_sat" minimum:"0" doc:"also ask the payee to open a reverse bank of this value, once this one is open; 0 for none"`
 }
 
 // bankTerms are the terms that an opening asks for.
@@ -233,7 +238,7 @@ func (s *Server) bankTerms(in *opening) banking.Terms {
 		per = in.Pennies / in.Rungs
 	}
 	return banking.Terms{Value: wire.Sat(in.Value), Rungs: in.Rungs, PerRung: per,
-		Blocks: max(m.MinLife+m.Conf+3, uint32(in.Days*float64(m.BlocksPerDay))), MaxFee: wire.Sat(in.MaxFee), Memo: in.Memo, Key: in.Key}
+		Blocks: max(m.MinLife+m.Conf+3, uint32(in.Days*float64(m.BlocksPerDay))), MaxFee: wire.Sat(in.MaxFee), Memo: in.Memo, Back: wire.Sat(in.Pair), Key: in.Key}
 }
 
 // PennyPaying is what to pay from a bank.

@@ -167,6 +167,9 @@ type Terms struct {
 	MaxFee  wire.Sat
 	Memo    string
 	Pair    bank.ID // the reverse bank, if it was requested
+	// Back is the value of a reverse bank that the payee is asked for once this one is
+	// open; 0 for none.
+	Back wire.Sat
 	// Key, if set, is an idempotency key: a repeated request opens nothing, and
 	// returns the same bank.
 	Key string
@@ -174,7 +177,11 @@ type Terms struct {
 
 // digest identifies the request.
 func (t *Terms) digest() wire.Hash {
-	return wire.Tagged("bank-order-open", fmt.Appendf(nil, "%v %d %d %d %d %d %q %v", t.Peer.Key, t.Value, t.Rungs, t.PerRung, t.Blocks, t.MaxFee, t.Memo, t.Pair))
+	text := fmt.Appendf(nil, "%v %d %d %d %d %d %q %v", t.Peer.Key, t.Value, t.Rungs, t.PerRung, t.Blocks, t.MaxFee, t.Memo, t.Pair)
+	if t.Back > 0 {
+		text = fmt.Appendf(text, " %d", t.Back)
+	}
+	return wire.Tagged("bank-order-open", text)
 }
 
 // OpenBank starts to open a bank. When it returns, the engine does the rest. It
@@ -195,6 +202,9 @@ func (b *Banks) OpenBank(ctx context.Context, t Terms) (bank.ID, error) {
 	if known != nil {
 		return known.Of, nil
 	}
+	if t.Back > 0 && (b.cfg.Policy == nil || b.host == nil) {
+		return id, ErrNoPayee
+	}
 	m := b.margins
 	if t.Blocks < m.MinLife+uint32(m.Conf) || t.Blocks > m.MaxLife {
 		return id, fmt.Errorf("%w: a bank of %d blocks, of %d to %d", penny.ErrLadder, t.Blocks, m.MinLife+uint32(m.Conf), m.MaxLife)
@@ -204,7 +214,7 @@ func (b *Banks) OpenBank(ctx context.Context, t Terms) (bank.ID, error) {
 	}
 	// Add a margin: the payee's tip may be ahead of ours.
 	p, effects, err := bank.NewPayer(id, bank.Terms{Peer: t.Peer, Value: t.Value, Rungs: t.Rungs, PerRung: t.PerRung,
-		Expiry: b.cfg.Engine.Position().Height + wire.Height(t.Blocks), MaxFee: t.MaxFee, Memo: wire.Clean(t.Memo), Pair: t.Pair, Created: time.Now().Unix(), Margins: m})
+		Expiry: b.cfg.Engine.Position().Height + wire.Height(t.Blocks), MaxFee: t.MaxFee, Memo: wire.Clean(t.Memo), Pair: t.Pair, Back: t.Back, Created: time.Now().Unix(), Margins: m})
 	if err != nil {
 		return id, err
 	}

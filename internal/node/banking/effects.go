@@ -244,6 +244,8 @@ func (b *Banks) ask(ctx context.Context, ref engine.Ref, e engine.Effect) (bank.
 	switch e := e.(type) {
 	case bank.Sync:
 		return b.syncBank(ctx, &p)
+	case bank.AskPair:
+		return b.askPair(ctx, &p, e.Value)
 	case bank.AskClose:
 		return b.askClose(ctx, &p)
 	case bank.SignClose:

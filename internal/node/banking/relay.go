@@ -572,8 +572,23 @@ func (y *Service) Pair(ctx context.Context, r *wire.PairRequest) (*wire.PairOpen
 // maxPairTries is the number of times that a reverse bank is offered.
 const maxPairTries = 3
 
+// askPair asks for the reverse bank that was ordered with a bank. A payee that does
+// not answer, or is busy, is asked again.
+func (b *Banks) askPair(ctx context.Context, p *bank.Payer, value wire.Sat) (bank.Event, error) {
+	id, err := b.AskPair(ctx, p.Bank, value)
+	var refused *p2p.Refused
+	switch {
+	case errors.As(err, &refused) && refused.Code != wire.Busy && refused.Code != wire.Internal && refused.Code != wire.NotConfirmed,
+		errors.Is(err, ErrNoPayee), errors.Is(err, bank.ErrNotOpen):
+		return bank.Paired{Why: err.Error()}, nil
+	case err != nil:
+		return nil, err
+	}
+	return bank.Paired{Bank: id}, nil
+}
+
 // AskPair asks the payee of a bank for a reverse bank of the same shape. It may
-// return p2p.Refused.
+// return bank.ErrNotOpen or p2p.Refused.
 func (b *Banks) AskPair(ctx context.Context, id bank.ID, value wire.Sat) (bank.ID, error) {
 	p, err := b.payer(ctx, id)
 	if err != nil {
@@ -581,6 +596,9 @@ func (b *Banks) AskPair(ctx context.Context, id bank.ID, value wire.Sat) (bank.I
 	}
 	if b.cfg.Policy == nil || b.host == nil {
 		return bank.ID{}, ErrNoPayee
+	}
+	if state := p.State(); state != bank.StateOpen {
+		return bank.ID{}, fmt.Errorf("%w: it is %s", bank.ErrNotOpen, state)
 	}
 	r := &wire.PairRequest{Bank: id, Key: b.cfg.Self, Addrs: b.host.Public(), Value: value, Rungs: p.Ladder.Rungs, PerRung: p.Ladder.PerRung, Expiry: p.Expiry}
 	var o *wire.PairOpened

@@ -84,7 +84,7 @@ func (d *Delivery) gather(ctx context.Context, ref engine.Ref) error {
 
 // takeBack refunds outputs in as many transactions as the plan says. again reports
 // that one was refused, perhaps because a claim competes for one of its outputs,
-// and that the rest must be planned anew.
+// and that the rest must be planned again.
 func (d *Delivery) takeBack(ctx context.Context, market batch.Market, list map[wire.Outpoint]contract.Refund, script []byte) (again bool, err error) {
 	var members []batch.Member
 	in := map[wire.Outpoint]*contract.Sent{}
