@@ -48,6 +48,13 @@ func MarginsFor(n wire.Network) Margins {
 	return m
 }
 
+// MaxReorg is the deepest reorg that the protocol answers for.
+const MaxReorg = 6
+
+// Deep is the confirmations after which a bank is done and pruned: no reorg that
+// the protocol answers for can undo what has them.
+func (m Margins) Deep() uint32 { return max(m.Final, MaxReorg+1) }
+
 // ConfFor returns the confirmations required before pennies of a bank with this
 // value are accepted.
 func (m Margins) ConfFor(value wire.Sat) uint32 {
@@ -190,6 +197,9 @@ func (o *Ours) Closed() *contract.Fact {
 func (o *Ours) Buried() bool { return o.Spend.buried(o) }
 
 func (f *SpendFact) buried(o *Ours) bool { return f != nil && f.Depth(o.Tip) >= o.Margins.Final }
+
+// deep reports whether no reorg that the protocol answers for can undo the spend.
+func (f *SpendFact) deep(o *Ours) bool { return f != nil && f.Depth(o.Tip) >= o.Margins.Deep() }
 
 // Paid returns the payee's part in a cooperative close for a count of pennies,
 // in whole satoshi. The payer gets the rest of the value.

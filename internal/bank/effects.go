@@ -18,7 +18,7 @@ var Machines = contract.Package[Event, Effect]{Effects: Effects, Class: ClassOf,
 // Effects is the codec for this package's effects.
 var Effects = contract.EffectsOf[Effect](AskTerms{}, LockCoins{}, UnlockCoins{}, Prepare{}, Offer{}, Publish{}, Stream{}, Sync{},
 	AskClose{}, SignClose{}, RefundDue{}, DropPaper{}, KeepPaper{}, CloseDue{}, Broadcast{}, SendStep{},
-	KeepFunding{}, Rebroadcast{})
+	KeepFunding{}, Rebroadcast{}, Prune{})
 
 // ClassOf returns e's class.
 func ClassOf(e Effect) contract.Class {

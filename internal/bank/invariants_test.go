@@ -3,6 +3,7 @@ package bank_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 
 	btcwire "github.com/btcsuite/btcd/wire/v2"
@@ -357,7 +358,7 @@ func TestFunding(t *testing.T) {
 	_, err := l.MineWith(t.Context(), w.miner, double)
 	must(t, err)
 	w.settle()
-	w.mine(int(w.margins.Final))
+	w.mine(int(w.margins.Deep()))
 	if p := w.a.payer(id); p.State() != bank.StateFailed || !p.Interest().Done {
 		t.Errorf("the payer: %s", p.State())
 	}
@@ -589,6 +590,26 @@ func TestRestore(t *testing.T) {
 	if y := w.c.payee(id); y.Alone != nil {
 		t.Error("it closes at once")
 	}
+	// Its owner does not have to wait, whether he closes it or raises the fee.
+	for _, ev := range []bank.Event{bank.CloseWanted{}, bank.Bumped{Rate: 5000}} {
+		for _, why := range []bank.Event{bank.Restored{Height: w.tip()}, bank.Lost{}} {
+			y := w.c.payee(id)
+			y.Stop, y.StopAt = bank.NotStopped, 0
+			y, _, err := y.Step(why)
+			must(t, err)
+			if y.Due() {
+				t.Errorf("due at once after %T", why)
+			}
+			y, effects, err := y.Step(ev)
+			must(t, err)
+			if !y.Ready() || !slices.ContainsFunc(effects, func(e bank.Effect) bool { _, ok := e.(bank.CloseDue); return ok }) {
+				t.Errorf("%T waits after %T: %v", ev, why, effects)
+			}
+			if y.Stop != bank.StopRestored || y.Taking() == nil {
+				t.Errorf("%T after %T: %v, it gives credit", ev, why, y.Stop)
+			}
+		}
+	}
 	w.mine(2)
 	if y := w.c.payee(id); y.Spend == nil || y.Spend.Rung != 2 {
 		t.Errorf("it is %s", y.State())
@@ -708,7 +729,7 @@ func TestEffects(t *testing.T) {
 		bank.Offer{Peer: bank.Peer{Key: wire.Key(id)}, Root: s, Funding: []byte{1}, At: at},
 		bank.Publish{Tx: []byte{1, 2}, Until: 7}, bank.SignClose{Offer: offer, Rung: 2}, bank.RefundDue{},
 		bank.KeepPaper{Paper: bank.Paper{Terms: wire.BankTerms{Blinding: s, Expiry: 3, Value: 4, PerRung: 5, Locks: wire.Locks{{1}, {2}}}, Sigs: wire.RungSigs{{3}, {4}}}},
-		bank.CloseDue{}, bank.Broadcast{Tx: []byte{9}}, bank.KeepFunding{Tx: []byte{8}}, bank.Rebroadcast{},
+		bank.CloseDue{}, bank.Broadcast{Tx: []byte{9}}, bank.KeepFunding{Tx: []byte{8}}, bank.Rebroadcast{}, bank.Prune{},
 	}
 	seen := map[string]bool{}
 	for _, e := range list {

@@ -20,7 +20,7 @@ import (
 // funding's broadcast to the end: every order of everything that its two sides can
 // do, over a chain that is nothing but heights and the rules of the leaves. The
 // honest side is the real machine. Its user may order, close, and lose all since a
-// backup, at any step; the dishonest side may at each moment do nothing, for one
+// backup, knowingly or not (a home that is put back by copy), at any step; the dishonest side may at each moment do nothing, for one
 // block or for ever (stop, withhold); send any penny that there is and false ones,
 // again and out of order (replay); answer anything (lie); ask for a close, sign it
 // or not; and put into the next block what the leaves let it spend. Blocks come and,
@@ -35,12 +35,13 @@ import (
 //   - PayerLoss: no close takes more of the payer than the pennies that its user
 //     ordered, and no more than that ever leaves; the rest is back in the end;
 //   - PayeeLoss: the payee gets all that it gave credit for, less one rung, before
-//     T−Close; and what its backup held where it was restored;
+//     T−Close, and what its backup held where it was restored; and it never gives
+//     credit for more pennies than there are;
 //   - in the end both sides are done.
 //
 // Fees are not in this world (TestPayeeLoss, TestPayerLoss on the real chain).
 //
-// The short tier explores one of the nine worlds; the full one those in which nobody
+// The short tier explores one of the twelve worlds; the full one those in which nobody
 // is restored, and a sample of the others; the nightly one all.
 func TestModel(t *testing.T) {
 	t.Parallel()
@@ -57,6 +58,9 @@ func TestModel(t *testing.T) {
 		{name: "bad payer, the payee restored", badPayer: true, restorePayee: true},
 		{name: "bad payee", badPayee: true, reorg: true},
 		{name: "bad payee, the payer restored", badPayee: true, restorePayer: true},
+		{name: "both honest, the payer put back by copy", restorePayer: true, copied: true},
+		{name: "both honest, the payee put back by copy", restorePayee: true, copied: true},
+		{name: "bad payee, the payer put back by copy", badPayee: true, restorePayer: true, copied: true},
 	} {
 		restored := c.restorePayer || c.restorePayee
 		if chosen := sample.Of(0, 3); restored && !chosen || tier.Short() && c.badLock != 2 {
@@ -75,6 +79,7 @@ type config struct {
 	name                       string
 	badPayer, badPayee         bool
 	restorePayer, restorePayee bool
+	copied                     bool // the home is put back by copy, and does not know it
 	reorg                      bool
 	badLock                    uint32
 }
@@ -82,7 +87,7 @@ type config struct {
 const (
 	modelStart  = wire.Height(100)
 	modelExpiry = modelStart + 10
-	modelLast   = modelExpiry + 7
+	modelLast   = modelExpiry + 11
 	modelBlocks = int(modelLast-modelStart) + 1
 	modelSlack  = 1 // blocks from which an honest transaction is left out
 	modelLost   = 2 // blocks that a backup is old at most
@@ -360,6 +365,8 @@ func (m *model) event(ev event) bank.Event {
 		return bank.Ordered{Pennies: uint32(ev.a)}
 	case "close":
 		return bank.CloseWanted{}
+	case "lost":
+		return bank.Lost{}
 	case "restored":
 		return bank.Restored{Height: ev.height}
 	case "streamed":
@@ -428,8 +435,18 @@ func (m *model) toPayer(n *node, ev event) bool {
 				continue
 			}
 			y := m.payeeOf(n)
+			if m.c.copied && y.Count() > p.Target {
+				m.toPayer(n, event{kind: "synced", a: int8(y.Count())})
+				p = m.payerOf(n)
+			}
 			why := int8(1)
-			if y.Taking() == nil {
+			switch taking := y.Taking() == nil; {
+			case m.c.copied && y.Count() < p.Acked:
+				if taking {
+					m.toPayee(n, event{kind: "lost"})
+				}
+				m.pay(n, int8(p.Acked)) // they are the payee's own
+			case taking:
 				m.pay(n, int8(p.Target))
 				why = 0
 			}
@@ -487,11 +504,14 @@ func (m *model) pay(n *node, count int8) bool {
 		return false
 	}
 	y = m.payeeOf(n)
-	if c := int8(y.Count()); m.toPayee(n, event{kind: "passed", a: c, b: int8(n.goods)}) && uint8(c) > n.goods {
-		if n.restored && m.c.restorePayee {
+	given, _ := modelLadder.CountFor(y.Assigned)
+	if c := int8(y.Count()); m.toPayee(n, event{kind: "passed", a: c, b: int8(given)}) && uint32(c) > given {
+		if n.restored && m.c.restorePayee && !m.c.copied {
 			m.fail(*n, event{}, "a restored payee gives credit")
 		}
-		n.goods = uint8(c)
+		if n.goods += uint8(c) - uint8(given); n.goods > n.shown {
+			m.fail(*n, event{}, "PayeeLoss: credit for %d pennies, of %d", n.goods, n.shown)
+		}
 	}
 	return true
 }
@@ -706,9 +726,11 @@ func (m *model) backup(try func(event, func(n *node) bool)) {
 	try(ev, func(n *node) bool {
 		*side(n), n.restored = n.snap, true
 		n.pool &^= poolJoint // it is in no state any more, though it may be in a mempool
-		if m.c.restorePayer {
+		switch {
+		case m.c.copied:
+		case m.c.restorePayer:
 			m.toPayer(n, ev)
-		} else {
+		default:
 			m.payees.step(&n.payee, ev)
 		}
 		for h := n.snapAt + 1; h <= n.height; h++ {
@@ -910,7 +932,7 @@ func (m *model) end(n *node) {
 		if got/2 < goods/2 || spent >= together && got < goods {
 			m.fail(*n, event{}, "PayeeLoss: %d pennies of credit, paid for %d", goods, got)
 		}
-		buried := spent != nothing && uint32(n.height-at)+1 >= modelMargins.Final || spent == nothing && n.pool == 0
+		buried := spent != nothing && uint32(n.height-at)+1 >= modelMargins.Deep() || spent == nothing && n.pool == 0
 		if y := m.payeeOf(n); buried && !y.Interest().Done {
 			m.fail(*n, event{}, "the payee is not done: %s", y.State())
 		}

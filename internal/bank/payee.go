@@ -57,6 +57,7 @@ type Payee struct {
 	Solo       bool           // closed alone: written by older versions after a batch was refused
 	NextTry    wire.Height    // an uneconomic close is not tried before this height
 	Least      wire.SatPerKVB `cbor:",omitempty"` // the rate that the owner wants for a close; 0 leaves it to the estimate
+	Wanted     bool           `cbor:",omitempty"` // the owner has ordered a close, or a fee for it
 	Gone       bool           `cbor:",omitempty"` // it was never funded, and others need the room
 	FundingTx  []byte         // of earlier versions; the next block moves it to KeepFunding
 }
@@ -180,7 +181,7 @@ func (y Payee) Step(ev Event) (Payee, []Effect, error) {
 			return y, nil, fmt.Errorf("%w: it is %s", ErrNotOpen, y.State())
 		}
 		y.stop(StopOwner)
-		y.NextTry = 0
+		y.NextTry, y.Wanted = 0, true
 		if y.Closable() {
 			return y, []Effect{CloseDue{}}, nil
 		}
@@ -216,7 +217,7 @@ func (y Payee) Step(ev Event) (Payee, []Effect, error) {
 		if !y.Closable() || y.Stop == NotStopped {
 			return y, nil, fmt.Errorf("%w: it is %s, and no close of it is due", ErrTooEarly, y.State())
 		}
-		y.Least, y.NextTry = ev.Rate, 0
+		y.Least, y.NextTry, y.Wanted = ev.Rate, 0, true
 		return y, []Effect{CloseDue{}}, nil
 	case Evicted:
 		if y.Funded {
@@ -224,6 +225,11 @@ func (y Payee) Step(ev Event) (Payee, []Effect, error) {
 		}
 		y.Gone = true
 		return y, []Effect{DropPaper{}}, nil
+	case Pruned:
+		if y.over() {
+			y = y.line()
+		}
+		return y, nil, nil
 	case Lost:
 		if y.Spend == nil {
 			y.stop(StopRestored)
@@ -420,7 +426,7 @@ func (y *Payee) Due() bool {
 		return y.since(y.JoinedAt, y.Margins.Final)
 	case y.Stop == StopPayer:
 		return y.since(y.StopAt, y.Margins.Patience)
-	case y.Stop == StopRestored:
+	case y.Stop == StopRestored && !y.Wanted:
 		return y.since(y.StopAt, y.Margins.Again) // time for the payer to send again what it has paid since
 	}
 	return true
@@ -449,8 +455,11 @@ func (y Payee) connected(ev Connected) (Payee, []Effect, error) {
 	if y.Lapsed() {
 		return y, []Effect{DropPaper{}}, nil
 	}
-	if y.Buried() {
-		return y, []Effect{DropPaper{}}, nil
+	if y.Interest().Done {
+		if y.over() {
+			y = y.line()
+		}
+		return y, []Effect{DropPaper{}, Prune{}}, nil
 	}
 	if y.Spend == nil && y.Confirmed == nil && y.Funded {
 		effects = append(effects, Rebroadcast{})
@@ -519,10 +528,10 @@ func (y Payee) Interest() contract.Interest {
 		in.Done, in.Forget = true, true // unfunded banks must not fill the disk
 	case y.Spend != nil:
 		in.Wake = y.Spend.Height + final - 1
-		in.Done = y.Buried()
+		in.Done = y.Spend.deep(&y.Ours)
 	case y.Confirmed == nil && y.Funded:
 		in.Wake = 1
-		in.Done = y.Tip >= y.Expiry+final // a reorg dropped it for good
+		in.Done = y.Tip >= y.Expiry+wire.Height(y.Margins.Deep()) // a reorg dropped it for good
 	case y.Confirmed == nil:
 		in.Wake = y.lapses() + 1
 	case y.Joined != nil && y.Alone == nil:

@@ -251,6 +251,11 @@ func (p Payer) Step(ev Event) (Payer, []Effect, error) {
 			p.NextTry = p.Tip + wire.Height(p.Margins.Again)
 		}
 		return p, nil, nil
+	case Pruned:
+		if p.over() {
+			p = p.line()
+		}
+		return p, nil, nil
 	case Connected:
 		return p.connected(ev)
 	case Disconnected:
@@ -397,7 +402,7 @@ func (p *Payer) Spendable() error {
 		return fmt.Errorf("%w: it was given up: %s", ErrNotOpen, p.Failure)
 	case p.Spend != nil:
 		return fmt.Errorf("%w: it is %s", ErrNotOpen, p.State())
-	case p.Depth() < p.Conf:
+	case p.Confirmed == nil || p.Depth() < p.Conf: // Conf is 0 before the payee has said it
 		return fmt.Errorf("%w: its funding has %d of %d confirmations", ErrNotOpen, p.Depth(), p.Conf)
 	case p.Behind:
 		return fmt.Errorf("%w: restored from a backup; waiting for the payee to say how many pennies it holds", ErrNotOpen)
@@ -588,14 +593,18 @@ func (p Payer) connected(ev Connected) (Payer, []Effect, error) {
 	case p.Phase == PayerFunding && p.Waiting:
 		return p, []Effect{LockCoins{Amount: p.Terms.Value}}, nil
 	case p.Phase == PayerPublished && p.Confirmed == nil && p.Conflict.Depth(p.Tip) >= p.Margins.Final:
+		by, why := "rejected", fmt.Errorf("%w: its coins were spent otherwise", ErrRejected)
 		if p.Withdrawn {
-			return p.fail("cancelled", ErrCancelled)
+			by, why = "cancelled", ErrCancelled
 		}
-		return p.fail("rejected", fmt.Errorf("%w: its coins were spent otherwise", ErrRejected))
+		return p.fail(by, why)
 	case p.Ready():
 		effects = append(effects, RefundDue{})
-	case p.Spend != nil && p.Interest().Done:
-		effects = append(effects, DropPaper{})
+	case p.At != (wire.Outpoint{}) && p.Interest().Done:
+		if p.over() {
+			p = p.line()
+		}
+		effects = append(effects, DropPaper{}, Prune{})
 	}
 	return p, effects, nil
 }
@@ -660,23 +669,26 @@ func (p Payer) Interest() contract.Interest {
 	if closed {
 		in.Outpoints = append(in.Outpoints, change)
 	}
-	final := wire.Height(p.Margins.Final)
+	final, deep := wire.Height(p.Margins.Final), p.Margins.Deep()
 	switch {
 	case p.Phase == PayerFailed && p.At == (wire.Outpoint{}):
 		in.Done = true
 	case p.Phase == PayerFailed:
 		in.Wake = p.Expiry + final
-		in.Done = p.Conflict.Depth(p.Tip) >= p.Margins.Final || p.Tip >= p.Expiry+final
+		if p.Conflict != nil {
+			in.Wake = p.Conflict.Height + final
+		}
+		in.Done = p.Conflict.Depth(p.Tip) >= deep || p.Tip >= p.Expiry+wire.Height(deep)
 	case p.Phase == PayerFunding && p.Waiting, p.Conflict != nil && p.Confirmed == nil:
 		in.Wake = 1
 	case closed && p.Returned != nil:
 		in.Wake = p.Returned.Height + final - 1
-		in.Done = p.Returned.Depth(p.Tip) >= p.Margins.Final && p.Buried()
+		in.Done = p.Returned.Depth(p.Tip) >= deep && p.Spend.deep(&p.Ours)
 	case p.Refundable():
 		in.Wake = max(p.NextTry, 1)
 	case p.Spend != nil:
 		in.Wake = p.Spend.Height + final - 1
-		in.Done = p.Buried()
+		in.Done = p.Spend.deep(&p.Ours)
 	case p.Confirmed != nil && p.Depth() < p.Conf:
 		in.Wake = p.Confirmed.Height + wire.Height(p.Conf) - 1
 	case p.Tip < before(p.Expiry, p.Margins.Stop):

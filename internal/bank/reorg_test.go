@@ -12,8 +12,7 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// maxReorg is the deepest reorg that the protocol answers for.
-const maxReorg = 6
+const maxReorg = bank.MaxReorg
 
 // TestReorgUndo: blocks that come and go again leave no trace but what cannot be
 // unlearnt: from every state that the stories reach, up to six further blocks are
@@ -148,7 +147,8 @@ func next(w *town, h *house, r ref, state any) map[string]*btcwire.MsgTx {
 
 // lasting is a state without what a reorg does not take back: that the funding was
 // confirmed once, and its witnesses; that taking pennies has stopped, and since
-// when; that a bank that was given up is not.
+// when; that a bank that was given up is not. Nor does it bring back what is pruned
+// of a bank whose end remains.
 func lasting(s any) any {
 	switch s := s.(type) {
 	case bank.Payer:
@@ -156,9 +156,15 @@ func lasting(s any) any {
 			s.Phase = bank.PayerPublished
 		}
 		s.Funded, s.FailedBy, s.Failure = false, "", ""
+		if value, change := s.Change(); s.Returned != nil || s.Spend != nil && (!change || value == 0) || s.Conflict != nil && s.Confirmed == nil {
+			s.Inputs, s.Funding, s.Refund = nil, nil, nil
+		}
 		return s
 	case bank.Payee:
 		s.Funded, s.FundingTx, s.Stop, s.StopAt, s.JoinedAt = false, nil, 0, 0, 0
+		if s.Spend != nil {
+			s.Key, s.Offer, s.Joined, s.Alone = wire.Secret{}, nil, nil, nil
+		}
 		return s
 	}
 	return s

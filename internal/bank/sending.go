@@ -340,7 +340,7 @@ func (s Sending) Step(ev Event) (Sending, []Effect, error) {
 			return s, nil, nil
 		}
 		return s, []Effect{SendStep{}}, nil
-	case Connected, Disconnected:
+	case Connected, Disconnected, Pruned:
 		return s, nil, nil
 	}
 	return s, nil, fmt.Errorf("%w: %T to a payment", ErrWrongPhase, ev)
@@ -379,6 +379,7 @@ type Relay struct {
 	Text   *wire.NoteText    `cbor:",omitempty"` // what the payment is for, at its final payee
 	Since  int64             `cbor:",omitempty"` // Unix time of the first step, and
 	At     int64             `cbor:",omitempty"` // of the last one, for people
+	Over   bool              `cbor:",omitempty"` // its bank is closed: Last is dropped, and Ack at the final payee
 }
 
 // Relayed contains a step whose credit is assigned in the same commit. The final
@@ -413,6 +414,10 @@ func (r *Relay) Fresh(t *wire.Transfer) (bool, error) {
 	switch {
 	case t.ID != r.ID || !final && t.Bank != r.In:
 		return false, wire.Refuse(wire.BadRequest, "for another bank or payment")
+	case r.Over && r.repeats(t):
+		return false, nil
+	case r.Over:
+		return false, wire.Refuse(wire.Closed, "its bank is closed")
 	case t.Index == r.Index && r.Index > 0:
 		if wire.DigestOf("transfer-step", t) != wire.DigestOf("transfer-step", &r.Last) {
 			return false, wire.Refuse(wire.BadRequest, "step %d differs from the one before", t.Index)
@@ -461,7 +466,7 @@ func (r Relay) Step(ev Event) (Relay, []Effect, error) {
 		}
 		return r, nil, nil
 	case Answered:
-		if r.Ack != nil || ev.Ack.Index != r.Index || r.Index == 0 {
+		if r.Ack != nil || r.Over || ev.Ack.Index != r.Index || r.Index == 0 {
 			return r, nil, nil
 		}
 		if n := len(r.Last.Hops); n > 0 {
@@ -472,6 +477,8 @@ func (r Relay) Step(ev Event) (Relay, []Effect, error) {
 		}
 		r.Ack = &ev.Ack
 		return r, nil, nil
+	case Pruned:
+		return r.line(), nil, nil
 	case Connected, Disconnected, Restored:
 		return r, nil, nil
 	}
@@ -480,4 +487,4 @@ func (r Relay) Step(ev Event) (Relay, []Effect, error) {
 
 // Interest implements the engine's view of the contract: it watches nothing on
 // the chain.
-func (r Relay) Interest() contract.Interest { return contract.Interest{} }
+func (r Relay) Interest() contract.Interest { return contract.Interest{Done: r.Over} }

@@ -551,6 +551,8 @@ func (h *house) do(t task) (answers []delivery, again bool) {
 		delete(h.papers, t.ref)
 		delete(h.fundings, t.ref)
 		return nil, false
+	case bank.Prune:
+		return h.prune(), false
 	case bank.Rebroadcast:
 		tx, err := contract.ReadTx(h.fundings[t.ref])
 		must(h.t, err)
@@ -614,6 +616,17 @@ func (h *house) do(t task) (answers []delivery, again bool) {
 	}
 	h.t.Fatalf("no way to carry out %T", t.e)
 	return nil, false
+}
+
+// prune finds the payments that came over banks that are done.
+func (h *house) prune() (list []delivery) {
+	for _, r := range h.order {
+		s, ok := h.states[r].(bank.Relay)
+		if y, known := h.states[ref{payee, s.In}].(bank.Payee); ok && !s.Over && known && y.Interest().Done {
+			list = append(list, delivery{r, bank.Pruned{}})
+		}
+	}
+	return list
 }
 
 func (h *house) bank(r ref) *contract.Bank {

@@ -197,7 +197,7 @@ func (w *bankStory) play(ctx context.Context) (*BankResult, error) {
 	if err := w.account(ctx, y, res); err != nil {
 		return nil, err
 	}
-	if err := w.prove(y, res); err != nil {
+	if err := w.prove(ctx, y, res); err != nil {
 		return nil, err
 	}
 	return res, w.export()
@@ -342,10 +342,32 @@ type shownPenny struct {
 	Secret string `json:"secret"`
 }
 
+// find returns a confirmed transaction.
+func (w *bankStory) find(ctx context.Context, f contract.Fact) (contract.Tx, error) {
+	hash, err := w.chain.HashAt(ctx, f.Height)
+	if err != nil {
+		return nil, err
+	}
+	block, _, err := w.chain.Block(ctx, hash)
+	if err != nil {
+		return nil, err
+	}
+	for _, tx := range block.Transactions {
+		if contract.Txid(tx) == f.Txid {
+			return tx, nil
+		}
+	}
+	return nil, fmt.Errorf("transaction %s is not in block %d", txid(f.Txid), f.Height)
+}
+
 // prove writes a BankProof to the requested path.
-func (w *bankStory) prove(y bank.Payee, res *BankResult) error {
+func (w *bankStory) prove(ctx context.Context, y bank.Payee, res *BankResult) error {
 	if w.opt.Out == "" {
 		return nil
+	}
+	closing, err := w.find(ctx, y.Spend.Fact)
+	if err != nil {
+		return err
 	}
 	c := y.Chain()
 	show := func(p penny.Penny) shownPenny { return shownPenny{p.Seq, hex.EncodeToString(p.Secret[:c.Size])} }
@@ -354,7 +376,7 @@ func (w *bankStory) prove(y bank.Payee, res *BankResult) error {
 	lock := contract.Lock(rung.Secret[:c.Size])
 	proof := BankProof{BankID: res.BankID, Funding: fmt.Sprintf("%s:%d", txid(y.At.Txid), y.At.Vout), Value: y.Ladder.Value, Rungs: y.Ladder.Rungs, PerRung: y.Ladder.PerRung,
 		Nonce: y.Nonce.String(), Public: show(c.Forward(y.Known, y.Ladder.N())), Last: show(y.Known), Pennies: y.Count(), Paid: res.Paid,
-		Rung: res.Rung, AtRung: &at, RungLock: hex.EncodeToString(lock[:]), CloseTx: hex.EncodeToString(y.Alone.Tx)}
+		Rung: res.Rung, AtRung: &at, RungLock: hex.EncodeToString(lock[:]), CloseTx: hex.EncodeToString(contract.NewSent(closing, 0, 0).Tx)}
 	return writeFile(w.opt.Out, func(f io.Writer) error {
 		e := json.NewEncoder(f)
 		e.SetIndent("", "  ")

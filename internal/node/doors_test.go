@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +18,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/bitgram/bitgram/internal/bank"
+	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/node/banking"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/internal/testing/tier"
@@ -469,6 +471,97 @@ func TestOpensWhileOthersFlood(t *testing.T) {
 	}
 	if s := w.payeeOf(to, lone.Bank); s.Lapsed() {
 		t.Error("a lone peer's bank lost its place to those who flood")
+	}
+}
+
+// TestPlacesOutliveARestart: a payee knows after a restart which of the banks without
+// funding have a proof of a coin, and those without proof do not displace them. Late
+// fundings have the classes too: a flood of offers without proof leaves few of them,
+// and none at the cost of a bank with proof.
+func TestPlacesOutliveARestart(t *testing.T) {
+	tier.NotShort(t)
+	w := emptyTown(t)
+	from := w.home("payer", nil)
+	m := &moving{Backend: from.cfg.Chain}
+	m.rate.Store(2000)
+	m.hold.Store(true)
+	from.cfg.Chain = m
+	from.start()
+	to := w.payee("payee", nil)
+	w.mine(1)
+	const honest = 6
+	var ids []bank.ID
+	for range honest {
+		w.fund(from, 50_500) // leaves no change
+	}
+	for range honest {
+		id, err := from.node.Banks.OpenBank(t.Context(), banking.Terms{Peer: to.peer(), Value: 50_000, Rungs: 14, PerRung: 100, Blocks: 300, MaxFee: 10_000})
+		must(t, err)
+		ids = append(ids, id)
+		w.settle()
+	}
+	must(t, to.node.Close())
+	to.start()
+	w.settle()
+	n, l := 0, penny.Ladder{Value: 90_000, Rungs: 14, PerRung: 1}
+	flood := func(offers int) (taken int) {
+		for range offers {
+			n++
+			var id bank.ID
+			var root wire.Secret
+			_, _ = rand.Read(id[:])
+			_, _ = rand.Read(root[:])
+			o := w.offered(to, id, root, l, to.node.engine.Position().Height+250, false, nil)
+			if err := service(to).Open(t.Context(), p2p.Caller{Peer: peer.ID(fmt.Sprint("flood", n)), Network: fmt.Sprintf("10.%d.0.0/24", n/40)}, o); err == nil {
+				taken++
+			} else if refusal(err) != wire.Full {
+				t.Fatal(err)
+			}
+		}
+		return taken
+	}
+	kept := func() (proven, others int) {
+		must(t, to.node.Banks.Payees(t.Context(), func(y bank.Payee) error {
+			switch {
+			case y.Lapsed():
+			case slices.Contains(ids, y.Bank):
+				proven++
+			default:
+				others++
+			}
+			return nil
+		}))
+		return proven, others
+	}
+	if taken := flood(140); taken == 0 {
+		t.Fatal("nothing is taken")
+	}
+	if proven, others := kept(); proven != honest || others != 128 {
+		t.Errorf("%d of %d banks with proof have a place after a restart, and %d without", proven, honest, others)
+	}
+	for range 2 { // days
+		w.mine(int(bank.MarginsFor(wire.Regtest).ValidFor) + 1)
+		flood(140)
+	}
+	if proven, others := kept(); proven != honest || others > 128+128 {
+		t.Errorf("%d of %d banks with proof whose funding is late are kept, and %d without", proven, honest, others)
+	}
+	m.hold.Store(false)
+	w.mine(8)
+	for _, id := range ids {
+		if p := w.payer(from, id); p.State() != bank.StateOpen {
+			t.Errorf("an honest payer's bank is %s: %s", p.State(), p.Failure)
+		}
+	}
+	if err := to.node.store.View(t.Context(), func(tx engine.Tx) error {
+		return tx.Scan("bank/place", nil, 0, func(key, _ []byte) error {
+			if slices.Contains(ids, bank.ID(key)) {
+				t.Errorf("a bank that is funded keeps its place: %x", key)
+			}
+			return nil
+		})
+	}); err != nil {
+		t.Error(err)
 	}
 }
 

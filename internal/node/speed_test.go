@@ -1,10 +1,15 @@
 package node
 
 import (
+	"bytes"
+	"database/sql"
+	"errors"
+	"path/filepath"
 	"testing"
 
 	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/node/banking"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -98,5 +103,87 @@ func TestBuriedLeavesALine(t *testing.T) {
 	}
 	if n != len(ids) {
 		t.Errorf("%d banks are listed", n)
+	}
+}
+
+// TestPaymentsLeaveALine: of payments over closed banks, a banker and a payee keep
+// what is shown and what the payer may still ask for. A request that is repeated
+// under its key, and a step that is repeated, are answered as before.
+func TestPaymentsLeaveALine(t *testing.T) {
+	w, from, banker, to, first, second := road(t, nil)
+	pay := banking.Payment{To: to.node.Key(), Amount: 5_000_000, Step: 1_000_000, MaxFee: 1_000_000, Reference: "2026-117", Memo: "tea", Key: "tea of November"}
+	id, err := from.node.Banks.PayTo(t.Context(), pay)
+	must(t, err)
+	w.settle()
+	relays := func(h *home) (list []bank.Relay) {
+		must(t, h.node.Banks.Relays(t.Context(), func(r bank.Relay) error { list = append(list, r); return nil }))
+		return list
+	}
+	was := map[*home][]bank.Relay{banker: relays(banker), to: relays(to)}
+	last := was[to][0].Last
+	receipt, err := from.node.Banks.Receipt(w.sending(from, id))
+	must(t, err)
+	must(t, from.node.Banks.CloseBank(t.Context(), payerRef(first)))
+	must(t, banker.node.Banks.CloseBank(t.Context(), payerRef(second)))
+	w.settle()
+	w.mine(20)
+	for h, list := range was {
+		now := relays(h)
+		if len(now) != 1 || len(list) != 1 {
+			t.Fatalf("%d payments, then %d", len(list), len(now))
+		}
+		want := list[0]
+		want.Over, want.Last = true, wire.Transfer{Hops: []wire.Hop{}}
+		if h == to {
+			want.Ack = nil
+		}
+		a, err := wire.Marshal(want)
+		must(t, err)
+		b, err := wire.Marshal(now[0])
+		must(t, err)
+		if !bytes.Equal(a, b) {
+			t.Errorf("%+v\nis not %+v", now[0], want)
+		}
+	}
+	// What is stored, in bytes.
+	for _, h := range []*home{from, banker, to} {
+		copied := filepath.Join(t.TempDir(), "copy")
+		must(t, h.node.Snapshot(t.Context(), copied))
+		db, err := sql.Open("sqlite", copied)
+		must(t, err)
+		rows, err := db.Query("SELECT kind, length(state) FROM contract")
+		must(t, err)
+		for rows.Next() {
+			var kind string
+			var size int
+			must(t, rows.Scan(&kind, &size))
+			if most := map[string]int{bank.KindPayer: 550, bank.KindPayee: 400, bank.KindRelay: 350, bank.KindSending: 350}[kind]; size > most {
+				t.Errorf("%s: %d bytes, not at most %d", kind, size, most)
+			}
+		}
+		must(t, errors.Join(rows.Err(), rows.Close(), db.Close()))
+	}
+	again, err := from.node.Banks.PayTo(t.Context(), pay)
+	if err != nil || again != id {
+		t.Errorf("the request, repeated: %v, %v, not %v", again, err, id)
+	}
+	if s := w.sending(from, id); !s.Done() || s.Acked != pay.Amount {
+		t.Errorf("the payment is %s", s.State())
+	}
+	if r, err := from.node.Banks.Receipt(w.sending(from, id)); err != nil || *r != *receipt {
+		t.Errorf("the receipt is %+v (%v), not %+v", r, err, receipt)
+	}
+	ack, err := service(to).Transfer(t.Context(), &last, &wire.Note{})
+	if err != nil || ack.Index != last.Index || ack.Total != last.Total || to.node.Key().Verify(wire.TransferDigest(last.ID, ack.Index, ack.Total, to.node.Key()), ack.Sig) != nil {
+		t.Errorf("the last step, repeated: %+v, %v", ack, err)
+	}
+	var refused *wire.Refusal
+	next := last
+	next.Index, next.Total = last.Index+1, last.Total+last.Amount
+	if ack, err := service(to).Transfer(t.Context(), &next, &wire.Note{}); !errors.As(err, &refused) || refused.Code != wire.Closed {
+		t.Errorf("a further step: %+v, %v", ack, err)
+	}
+	if y := w.payeeOf(to, second); y.Assigned != pay.Amount || y.Alone != nil || y.Joined != nil || y.Key != (wire.Secret{}) {
+		t.Errorf("the payee's bank keeps %+v", y)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/flate"
 	"database/sql"
+	_ "embed" // for words
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -26,6 +27,7 @@ type base struct {
 	seq   int64 // of the contract's row
 	state []byte
 	patch engine.Patch
+	done  bool
 }
 
 // maxBases is the maximum number of states that the writer remembers to
@@ -68,8 +70,16 @@ func decodePatch(b []byte) (p engine.Patch, err error) {
 const (
 	notDone    = 0
 	isDone     = 1
-	compressed = 2 // done, and the state is in the form of DEFLATE
+	compressed = 2 // done, and the state is in the form of DEFLATE, as earlier versions wrote it
+	shortened  = 3 // the same, with words as the preset dictionary
 )
+
+// words is what states have in common: encodings of typical ones that are done,
+// with zeros for what differs. It must never change, because states cannot be read
+// without it.
+//
+//go:embed words.bin
+var words []byte
 
 // maxState is the maximum size of a compressed state.
 const maxState = 16 << 20
@@ -80,21 +90,25 @@ func pack(state []byte, done bool) ([]byte, int) {
 		return state, notDone
 	}
 	var b bytes.Buffer
-	w, err := flate.NewWriter(&b, flate.BestCompression)
+	w, err := flate.NewWriterDict(&b, flate.BestCompression, words)
 	if err == nil {
 		_, err = w.Write(state)
 	}
 	if err != nil || w.Close() != nil || b.Len() >= len(state) || len(state) > maxState {
 		return state, isDone
 	}
-	return b.Bytes(), compressed
+	return b.Bytes(), shortened
 }
 
 // unpack returns a state as it was saved, with its row's patch.
 func unpack(state, row []byte, done int) ([]byte, error) {
-	if done == compressed {
+	if done == compressed || done == shortened {
+		var dict []byte
+		if done == shortened {
+			dict = words
+		}
 		var err error
-		if state, err = io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(state)), maxState+1)); err != nil || len(state) > maxState {
+		if state, err = io.ReadAll(io.LimitReader(flate.NewReaderDict(bytes.NewReader(state), dict), maxState+1)); err != nil || len(state) > maxState {
 			return nil, fmt.Errorf("%w: a compressed state: %v", ErrCorrupt, err)
 		}
 	}
@@ -126,6 +140,7 @@ func (t *tx) base(ref engine.Ref) (*base, error) {
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
+	b.done = done != notDone
 	if err == nil {
 		b.state, err = unpack(b.state, nil, done)
 	}
@@ -155,7 +170,7 @@ func (t *tx) Patch(ref engine.Ref, state []byte, was, is engine.Patch) (bool, er
 	if b == nil || err != nil || !b.patch.Equal(was) || !bytes.Equal(b.state, state) || !is.Fits(state) {
 		return false, err
 	}
-	t.s.remember(ref, &base{b.seq, b.state, is})
+	t.s.remember(ref, &base{b.seq, b.state, is, b.done})
 	t.pending = append(t.pending, patched{b.seq, is})
 	return true, nil
 }

@@ -2,13 +2,16 @@ package store
 
 import (
 	"bytes"
+	"compress/flate"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/bitgram/bitgram/internal/contract"
@@ -128,12 +131,12 @@ func TestDoneIsSmall(t *testing.T) {
 		state []byte
 		done  bool
 		want  int
-	}{{long, true, compressed}, {long, false, notDone}, {short, true, isDone}, {nil, true, isDone}} {
+	}{{long, true, shortened}, {long, false, notDone}, {short, true, isDone}, {nil, true, isDone}} {
 		conform.Must(t, s.Update(t.Context(), func(tx engine.Tx) error { return tx.Save(nth(i), c.state, contract.Interest{Done: c.done}) }))
 		var size, done int
 		id := nth(i).ID
 		conform.Must(t, s.read.QueryRow("SELECT length(state), done FROM contract WHERE id = ?", id[:]).Scan(&size, &done))
-		if done != c.want || done == compressed && size > 100 {
+		if done != c.want || done == shortened && size > 100 {
 			t.Errorf("%d: %d bytes, done is %d", i, size, done)
 		}
 		conform.Must(t, s.View(t.Context(), func(tx engine.Tx) error {
@@ -143,10 +146,50 @@ func TestDoneIsSmall(t *testing.T) {
 			return nil
 		}))
 	}
-	if _, err := s.write.Exec("UPDATE contract SET state = x'ff' WHERE done = 2"); err != nil {
+	// As an earlier version wrote it, and replaced without Save.
+	var old bytes.Buffer
+	w, err := flate.NewWriter(&old, flate.BestCompression)
+	conform.Must(t, err)
+	_, err = w.Write(long)
+	conform.Must(t, errors.Join(err, w.Close()))
+	if _, err := s.write.Exec("UPDATE contract SET state = ?, done = ? WHERE done = ?", old.Bytes(), compressed, shortened); err != nil {
+		t.Fatal(err)
+	}
+	longer := append(slices.Clone(long), long...)
+	conform.Must(t, s.Update(t.Context(), func(tx engine.Tx) error {
+		if got, err := tx.State(nth(0)); err != nil || !bytes.Equal(got, long) {
+			t.Errorf("an earlier version's: %x, %v", got, err)
+		}
+		ok, err := tx.Replace(nth(0), long, longer)
+		if !ok {
+			t.Error("it is not replaced")
+		}
+		return err
+	}))
+	var size, done int
+	id := nth(0).ID
+	conform.Must(t, s.read.QueryRow("SELECT length(state), done FROM contract WHERE id = ?", id[:]).Scan(&size, &done))
+	if done != shortened || size > 100 {
+		t.Errorf("replaced: %d bytes, done is %d", size, done)
+	}
+	conform.Must(t, s.View(t.Context(), func(tx engine.Tx) error {
+		if got, err := tx.State(nth(0)); err != nil || !bytes.Equal(got, longer) {
+			t.Errorf("replaced: %x, %v", got, err)
+		}
+		return nil
+	}))
+	if _, err := s.write.Exec("UPDATE contract SET state = x'ff' WHERE done > 1"); err != nil {
 		t.Fatal(err)
 	}
 	conform.WantErr(t, s.View(t.Context(), func(tx engine.Tx) error { _, err := tx.State(nth(0)); return err }), ErrCorrupt)
+}
+
+// TestWords: the words of compressed states are those with which they were written.
+func TestWords(t *testing.T) {
+	const want = "1e216769920a688b1abfdc1752465064af2eff670011a5110adebaa39bb1498c"
+	if got := fmt.Sprintf("%x", sha256.Sum256(words)); got != want {
+		t.Errorf("words.bin has the hash %s; states of before cannot be read", got)
+	}
 }
 
 // TestPatchRefused: what a patch does not fit is not changed.

@@ -1,5 +1,5 @@
--- contract.done is 2 if the contract is done and its state is compressed
--- (DEFLATE).
+-- contract.done is 2 or 3 if the contract is done and its state is compressed
+-- (DEFLATE; 3: with words.bin as the preset dictionary).
 
 -- Patches: of a contract's state, Cut bytes from At on are replaced
 -- (u32 At, u32 Cut, the new bytes; big-endian). Writing a state removes its patch.

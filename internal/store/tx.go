@@ -60,7 +60,7 @@ const (
 	sqlSave      = `INSERT INTO contract (kind, id, state, wake, top, done) VALUES (?, ?, ?, ?, ?, ?)
 		ON CONFLICT (kind, id) DO UPDATE SET state = excluded.state, wake = excluded.wake, top = excluded.top, done = excluded.done
 		RETURNING seq`
-	sqlReplace    = "UPDATE contract SET state = ?, done = min(done, 1) WHERE seq = ?"
+	sqlReplace    = "UPDATE contract SET state = ?, done = ? WHERE seq = ?"
 	sqlForget     = "DELETE FROM contract WHERE kind = ? AND id = ?"
 	sqlWatched    = "SELECT key FROM watch WHERE contract = ?"
 	sqlWatch      = "INSERT INTO watch (key, contract) VALUES (?, ?)"
@@ -204,10 +204,11 @@ func (t *tx) Replace(ref engine.Ref, old, state []byte) (bool, error) {
 			return false, err
 		}
 	}
-	if err := t.exec(sqlReplace, blob(state), b.seq); err != nil {
+	written, done := pack(state, b.done)
+	if err := t.exec(sqlReplace, blob(written), done, b.seq); err != nil {
 		return false, err
 	}
-	t.s.remember(ref, &base{seq: b.seq, state: slices.Clone(state)})
+	t.s.remember(ref, &base{seq: b.seq, state: slices.Clone(state), done: b.done})
 	return true, nil
 }
 

@@ -109,6 +109,7 @@ type Banks struct {
 	wrong     map[bank.ID]time.Time // when a false penny came
 	counters  map[bank.ID]*counter  // of the banks with open streams
 	byPeer    byPeer
+	pruning   pruning
 	purses    *sized[bank.ID, *penny.Purse]
 	papers    *sized[string, *bank.Paper]
 	proofs    *lru.Cache[wire.Hash, wire.Signature] // as payer, by what they sign

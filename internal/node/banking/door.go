@@ -1,6 +1,7 @@
 package banking
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -26,7 +27,8 @@ import (
 const (
 	provenPlaces   = 512
 	unprovenPlaces = 128
-	maxLate        = 1024 // whose funding is late; then the oldest is forgotten
+	maxLate        = 1024 // whose funding is late; then one is forgotten
+	maxUnproven    = 128  // of these, without proof
 )
 
 // The verification of an offered bank takes up to a tenth of a second. Each peer
@@ -46,15 +48,32 @@ type door struct {
 
 	mu      sync.Mutex
 	waiting map[string]int // by peer, and by network
-	places  map[bank.ID]place
 	rates   *lru.Cache[string, *rate.Limiter]
 }
 
+// bucketPlace contains the places of banks of others, by their ids, until they are
+// funded or forgotten. A bank that an earlier version accepted has none, and counts
+// as one without proof, of nobody.
+const bucketPlace = "bank/place"
+
 // place is that of a bank without funding.
 type place struct {
-	from p2p.Caller
-	coin wire.Outpoint // proved; or zeros
-	at   time.Time
+	_       struct{}      `cbor:",toarray"`
+	Peer    []byte        // who offered it
+	Network string        // its network; or ""
+	Coin    wire.Outpoint // proved; or zeros
+	At      int64         // Unix time in nanoseconds
+}
+
+// proven reports whether its payer has proved that it owns a coin.
+func (p *place) proven() bool { return p.Coin != wire.Outpoint{} }
+
+// most returns the number of places of its class.
+func (p *place) most() int {
+	if p.proven() {
+		return provenPlaces
+	}
+	return unprovenPlaces
 }
 
 func newDoor(p *Policy) *door {
@@ -62,7 +81,7 @@ func newDoor(p *Policy) *door {
 	if p != nil && p.OfferPause > 0 {
 		pause = p.OfferPause
 	}
-	d := &door{pause: pause, proven: make(chan struct{}, 1), unproven: make(chan struct{}, 1), waiting: map[string]int{}, places: map[bank.ID]place{}}
+	d := &door{pause: pause, proven: make(chan struct{}, 1), unproven: make(chan struct{}, 1), waiting: map[string]int{}}
 	const remembered = 10_000
 	d.rates, _ = lru.New[string, *rate.Limiter](remembered) // fails for sizes below 1
 	return d
@@ -114,44 +133,26 @@ func (d *door) turn(ctx context.Context, proven bool) (done func(), err error) {
 	}
 }
 
-// take gives a bank a place, and returns the banks that may lose theirs for it,
-// the first one first; none if there is room. unfunded are all banks without
-// funding.
-func (d *door) take(id bank.ID, p place, unfunded map[bank.ID]bool) (losers []bank.ID) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for old := range d.places {
-		if !unfunded[old] {
-			delete(d.places, old)
-		}
-	}
-	for old := range unfunded {
-		if _, known := d.places[old]; !known {
-			d.places[old] = place{} // of before the daemon's start
-		}
-	}
-	d.places[id] = p
+// losers returns the banks that may lose their places for a bank that is among
+// them, the first one first; none if there is room.
+func losers(id bank.ID, places map[bank.ID]place) (list []bank.ID) {
+	p := places[id]
 	class := map[bank.ID]place{}
 	peers, networks := map[string]int{}, map[string]int{}
-	proven := p.coin != wire.Outpoint{}
-	for other, q := range d.places {
-		if (q.coin != wire.Outpoint{}) != proven {
+	for other, q := range places {
+		if q.proven() != p.proven() {
 			continue
 		}
-		if proven && q.coin == p.coin && other != id {
-			losers = append(losers, other) // a coin has one place
+		if p.proven() && q.Coin == p.Coin && other != id {
+			list = append(list, other) // a coin has one place
 			continue
 		}
 		class[other] = q
-		peers[string(q.from.Peer)]++
-		networks[q.from.Network]++
+		peers[string(q.Peer)]++
+		networks[q.Network]++
 	}
-	most := unprovenPlaces
-	if proven {
-		most = provenPlaces
-	}
-	if len(class) <= most {
-		return losers
+	if len(class) <= p.most() {
+		return list
 	}
 	var order []bank.ID
 	for other := range class {
@@ -159,17 +160,21 @@ func (d *door) take(id bank.ID, p place, unfunded map[bank.ID]bool) (losers []ba
 	}
 	slices.SortFunc(order, func(a, b bank.ID) int {
 		x, y := class[a], class[b]
-		return cmp.Or(cmp.Compare(networks[y.from.Network], networks[x.from.Network]), cmp.Compare(peers[string(y.from.Peer)], peers[string(x.from.Peer)]),
-			x.at.Compare(y.at))
+		return cmp.Or(cmp.Compare(networks[y.Network], networks[x.Network]), cmp.Compare(peers[string(y.Peer)], peers[string(x.Peer)]),
+			cmp.Compare(x.At, y.At), bytes.Compare(a[:], b[:]))
 	})
-	return append(losers, order...)
+	return append(list, order...)
 }
 
-// drop takes a place back.
-func (d *door) drop(id bank.ID) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	delete(d.places, id)
+// full reports whether there are more banks of a bank's class than places.
+func full(id bank.ID, places map[bank.ID]place) bool {
+	p, n := places[id], 0
+	for _, q := range places {
+		if q.proven() == p.proven() {
+			n++
+		}
+	}
+	return n > p.most()
 }
 
 // Open implements p2p.Banks. A bank is verified before it gets a place.
@@ -202,24 +207,47 @@ func (y *Service) Open(ctx context.Context, from p2p.Caller, o *wire.BankOpen) e
 	}
 	y.making.Lock() // one bank at a time gets a place, and is stored before the next
 	defer y.making.Unlock()
-	if err := y.room(ctx, o.Bank, place{from, coin, time.Now()}); err != nil {
+	p := place{Peer: []byte(from.Peer), Network: from.Network, Coin: coin, At: time.Now().UnixNano()}
+	if err := y.room(ctx, o.Bank, p); err != nil {
 		return err
 	}
-	if err := y.cfg.Engine.Create(ctx, engine.Creation{Ref: payeeRef(o.Bank), State: state, Effects: engine.EffectsOf(effects)}); err != nil {
-		y.door.drop(o.Bank)
+	if err := y.cfg.Engine.CreateWith(ctx, func(tx engine.Tx) (engine.Creation, error) {
+		raw, err := wire.Marshal(&p)
+		if err != nil {
+			return engine.Creation{}, err
+		}
+		return engine.Creation{Ref: payeeRef(o.Bank), State: state, Effects: engine.EffectsOf(effects)}, tx.Put(bucketPlace, o.Bank[:], raw)
+	}); err != nil {
 		return err
 	}
 	y.payerKeys.Add(o.Bank, state.Payer) // in place of that of an older bank with this id
 	return nil
 }
 
+// lateBank is a bank whose funding is late.
+type lateBank struct {
+	bank.Payee
+	place
+}
+
 // room makes room for a verified bank, or refuses it; making is held.
 func (y *Service) room(ctx context.Context, id bank.ID, p place) error {
-	funded, unfunded := 0, map[bank.ID]bool{}
-	var late []bank.Payee
+	funded, places := 0, map[bank.ID]place{}
+	var late []lateBank
 	tip := y.cfg.Engine.Position().Height
 	at := map[bank.ID]wire.Outpoint{}
 	if err := y.cfg.Store.View(ctx, func(tx engine.Tx) error {
+		known := map[bank.ID]place{}
+		if err := tx.Scan(bucketPlace, nil, 0, func(key, raw []byte) error {
+			var q place
+			if err := wire.Unmarshal(raw, &q); err != nil || len(key) != len(bank.ID{}) {
+				return nil // it counts as one without proof
+			}
+			known[bank.ID(key)] = q
+			return nil
+		}); err != nil {
+			return err
+		}
 		return tx.Each(bank.KindPayee, false, func(ref engine.Ref, raw []byte) error {
 			var s bank.Payee
 			if err := wire.Unmarshal(raw, &s); err != nil {
@@ -229,9 +257,9 @@ func (y *Service) room(ctx context.Context, id bank.ID, p place) error {
 			case s.Funded:
 				funded++
 			case s.Late(tip): // kept for its payer, in no place of others
-				late = append(late, s)
+				late = append(late, lateBank{s, known[ref.ID]})
 			default:
-				unfunded[ref.ID], at[ref.ID] = true, s.At
+				places[ref.ID], at[ref.ID] = known[ref.ID], s.At
 			}
 			return nil
 		})
@@ -241,13 +269,11 @@ func (y *Service) room(ctx context.Context, id bank.ID, p place) error {
 	if funded >= y.cfg.Policy.MaxBanks {
 		return wire.Refuse(wire.Full, "this payee has %d banks and accepts no more", funded)
 	}
-	if len(late) >= maxLate {
-		if err := y.forgetLate(ctx, late); err != nil {
-			return err
-		}
+	if err := y.forgetLate(ctx, late, &p); err != nil {
+		return err
 	}
-	unfunded[id] = true
-	for _, loser := range y.door.take(id, p, unfunded) {
+	places[id] = p
+	for _, loser := range losers(id, places) {
 		if loser == id {
 			break
 		}
@@ -255,48 +281,81 @@ func (y *Service) room(ctx context.Context, id bank.ID, p place) error {
 			continue // its funding is on its way
 		}
 		if _, err := y.cfg.Engine.Tell(ctx, payeeRef(loser), bank.Evicted{}); err == nil {
-			y.door.drop(loser)
 			return nil
 		}
 	}
-	if y.door.full(p) {
-		y.door.drop(id)
+	if full(id, places) {
 		return wire.Refuse(wire.Full, "there are too many banks without funding")
 	}
 	return nil
 }
 
-// forgetLate forgets the bank whose funding is latest, of the maxSeen latest that
-// whose funding is not on its way.
-func (y *Service) forgetLate(ctx context.Context, late []bank.Payee) error {
-	slices.SortFunc(late, func(a, b bank.Payee) int { return cmp.Compare(a.ValidUntil, b.ValidUntil) })
-	const maxSeen = 16 // requests to the Bitcoin node
-	for _, s := range late[:min(len(late), maxSeen)] {
-		if y.seen(ctx, s.At) {
-			continue
+// forgetLate forgets banks whose funding is late, so that there is room for one
+// more. A coin has one: only one of several banks that it funds can confirm.
+// Of those without proof there are few, and of all many; then the latest whose
+// funding is not on its way is forgotten, first of those without proof.
+func (y *Service) forgetLate(ctx context.Context, late []lateBank, p *place) error {
+	slices.SortFunc(late, func(a, b lateBank) int { return cmp.Compare(a.ValidUntil, b.ValidUntil) })
+	forget := func(which func(*lateBank) bool) (bool, error) {
+		const maxSeen = 16 // requests to the Bitcoin node, of each kind
+		asked := 0
+		for i := range late {
+			if !which(&late[i]) {
+				continue
+			}
+			if asked++; asked > maxSeen {
+				break
+			}
+			if y.seen(ctx, late[i].Payee.At) {
+				continue
+			}
+			_, err := y.cfg.Engine.Tell(ctx, payeeRef(late[i].Bank), bank.Evicted{})
+			if err != nil && !errors.Is(err, engine.ErrContract) {
+				return false, err
+			}
+			late = slices.Delete(late, i, i+1)
+			return true, nil
 		}
-		if _, err := y.cfg.Engine.Tell(ctx, payeeRef(s.Bank), bank.Evicted{}); err != nil && !errors.Is(err, engine.ErrContract) {
+		return false, nil
+	}
+	unproven := func(b *lateBank) bool { return !b.proven() }
+	if p.proven() {
+		if _, err := forget(func(b *lateBank) bool { return b.Coin == p.Coin }); err != nil {
 			return err
 		}
-		return nil
 	}
-	return wire.Refuse(wire.Full, "there are too many banks whose funding is late")
-}
-
-// full reports whether there are more banks of a place's class than places.
-func (d *door) full(p place) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	n, most := 0, unprovenPlaces
-	if p.coin != (wire.Outpoint{}) {
-		most = provenPlaces
-	}
-	for _, q := range d.places {
-		if (q.coin != wire.Outpoint{}) == (p.coin != wire.Outpoint{}) {
+	n := 0
+	for i := range late {
+		if unproven(&late[i]) {
 			n++
 		}
 	}
-	return n > most
+	// Several may have become late since the last offer.
+	for ; n >= maxUnproven; n-- {
+		done, err := forget(unproven)
+		if err != nil {
+			return err
+		}
+		if !done && !p.proven() {
+			return wire.Refuse(wire.Full, "there are too many banks whose funding is late")
+		}
+		if !done {
+			break
+		}
+	}
+	for len(late) >= maxLate {
+		done, err := forget(unproven)
+		if !done && err == nil {
+			done, err = forget(func(*lateBank) bool { return true })
+		}
+		if err != nil {
+			return err
+		}
+		if !done {
+			return wire.Refuse(wire.Full, "there are too many banks whose funding is late")
+		}
+	}
+	return nil
 }
 
 // seen reports whether the node knows a bank's output, perhaps unconfirmed. If the

@@ -52,14 +52,28 @@ func commitPaper(tx engine.Tx, ref engine.Ref, e engine.Effect) (engine.Event, b
 	case bank.KeepPaper:
 		return nil, true, keepPaper(tx, ref, &e.Paper)
 	case bank.DropPaper:
+		if err := dropPlace(tx, ref); err != nil {
+			return nil, true, err
+		}
 		if err := tx.Delete(bucketFunding, paperKey(ref)); err != nil {
 			return nil, true, err
 		}
 		return nil, true, tx.Delete(bucketPaper, paperKey(ref))
 	case bank.KeepFunding:
+		if err := dropPlace(tx, ref); err != nil {
+			return nil, true, err
+		}
 		return nil, true, tx.Put(bucketFunding, paperKey(ref), e.Tx)
 	}
 	return nil, false, nil
+}
+
+// dropPlace forgets the place of a bank that is funded or forgotten.
+func dropPlace(tx engine.Tx, ref engine.Ref) error {
+	if ref.Kind != bank.KindPayee {
+		return nil
+	}
+	return tx.Delete(bucketPlace, ref.ID[:])
 }
 
 // Do implements engine.Executor.
@@ -77,6 +91,8 @@ func (x payer) Do(ctx context.Context, ref engine.Ref, e engine.Effect) (func(en
 		return x.prepare(ref, e)
 	case bank.Stream:
 		return nil, x.streamPennies(ctx, ref)
+	case bank.Prune:
+		return nil, x.prune(ctx)
 	}
 	ev, err := x.ask(ctx, ref, e)
 	return answered(ctx, ref, ev, err)
@@ -101,6 +117,8 @@ func (x payee) Do(ctx context.Context, ref engine.Ref, e engine.Effect) (func(en
 		}, nil
 	case bank.Rebroadcast:
 		return x.rebroadcast(ctx, ref)
+	case bank.Prune:
+		return nil, x.prune(ctx)
 	case bank.Broadcast:
 		return x.closes.Broadcast(ctx, x.cfg.Coins, ref, e.Tx)
 	}

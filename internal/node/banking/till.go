@@ -469,6 +469,9 @@ func (y *Service) SignClose(ctx context.Context, r *wire.CloseSign) (*wire.Close
 	if s.Joined != nil {
 		return &wire.CloseDone{Txid: s.Joined.Txid}, nil
 	}
+	if s.Spend != nil && s.Spend.Together {
+		return &wire.CloseDone{Txid: s.Spend.Txid}, nil
+	}
 	paper, err := y.paper(ctx, payeeRef(r.Bank), s.At)
 	if err != nil {
 		return nil, err
