@@ -377,3 +377,40 @@ func TestReserveRises(t *testing.T) {
 		t.Errorf("refused %d times for lack of credit", n)
 	}
 }
+
+// TestReceivedByOlder: a payment that an older version received in part, and stored
+// for its bank, goes on as the same payment.
+func TestReceivedByOlder(t *testing.T) {
+	w := emptyTown(t)
+	from, to := w.home("payer", nil), w.payee("payee", nil)
+	from.start()
+	w.mine(1)
+	w.fund(from, 1_000_000)
+	in := w.opened(from, to, 60_000, 126, 10)
+	w.pay(from, in, 10)
+	id := wire.Hash{1}
+	step := wire.Transfer{ID: id, Index: 1, Bank: in, Amount: 1000, Total: 1000}
+	r, _, err := bank.NewRelay(in, id).Step(bank.Relayed{Step: step})
+	must(t, err)
+	r, _, err = r.Step(bank.Answered{Ack: wire.TransferAck{Index: 1, Total: 1000}})
+	must(t, err)
+	must(t, to.node.Engine().Create(t.Context(), engine.Creation{Ref: engine.Ref{Kind: bank.KindRelay, ID: bank.RelayID(in, id)}, State: r}))
+	step.Index, step.Total = 2, 2000
+	for range 2 {
+		ack, err := service(to).Transfer(t.Context(), &step, &wire.Note{})
+		must(t, err)
+		if key := to.node.Key(); key.Verify(wire.TransferDigest(id, 2, 2000, key), ack.Sig) != nil {
+			t.Error("not signed")
+		}
+	}
+	n := 0
+	must(t, to.node.Banks.Received(t.Context(), func(r bank.Relay) error {
+		if n++; r.Total != 2000 || r.Index != 2 {
+			t.Errorf("%v in %d steps", r.Total, r.Index)
+		}
+		return nil
+	}))
+	if y := w.payeeOf(to, in); n != 1 || y.Assigned != 1000 {
+		t.Errorf("%d payments, %v counted since", n, y.Assigned)
+	}
+}

@@ -309,17 +309,27 @@ func (s *Server) bankRoutes(to huma.API) {
 		return api.BankQuote{Value: l.Value, Rungs: l.Rungs, Pennies: l.N(), Penny: l.Paid(1), Rung: l.Paid(l.PerRung), Funding: q.Funding, Close: q.Close, Warning: q.Warning}, nil
 	})
 	on(s, to, "POST", "/banks", "Open a bank", func(ctx context.Context, n *node.Node, in *opening) (api.Bank, error) {
-		peer, err := s.reach(ctx, n, in.Peer)
-		if err != nil {
-			return api.Bank{}, err
-		}
 		t := s.bankTerms(in)
-		t.Peer = peer
-		id, err := n.Banks.OpenBank(ctx, t)
+		var err error
+		if t.Peer, err = s.peerOf(in.Peer); err != nil {
+			return api.Bank{}, err
+		}
+		// The same request again is answered while the payee is away, too.
+		old, err := n.Banks.OpenedBank(ctx, t)
 		if err != nil {
 			return api.Bank{}, err
 		}
-		v, _, err := s.bankNow(ctx, n, id.String())
+		if old == nil {
+			if t.Peer, err = s.reach(ctx, n, in.Peer); err != nil {
+				return api.Bank{}, err
+			}
+			id, err := n.Banks.OpenBank(ctx, t)
+			if err != nil {
+				return api.Bank{}, err
+			}
+			old = &id
+		}
+		v, _, err := s.bankNow(ctx, n, old.String())
 		return v, err
 	})
 	on(s, to, "POST", "/banks/{id}/plan", "Show what a payment from a bank would take", func(ctx context.Context, n *node.Node, in *PennyPaying) (api.Pennies, error) {

@@ -338,6 +338,36 @@ func TestServe(t *testing.T) {
 	}
 }
 
+// TestOpenAgain: a repeated request to open a bank is answered by its idempotency
+// key, before anybody looks for the payee, who may be away.
+func TestOpenAgain(t *testing.T) {
+	s := serving(t)
+	const payee = "bgrt1qjm4rspwl0s73zx76chtxmx2rxsryuncx83svw9l0guy5srkfdr5q5jw7ve"
+	open := func(peer string, value int) (b api.Bank, code string, took time.Duration) {
+		t.Helper()
+		began := time.Now()
+		w := ask(s, "POST", fmt.Sprintf("/v1/banks?value_sat=%d&peer=%s", value, peer), "", func(r *http.Request) { r.Header.Set("Idempotency-Key", "once") })
+		var e api.Error
+		if err := json.Unmarshal(w.Body.Bytes(), &e); err != nil {
+			t.Fatalf("%d %s", w.Code, w.Body)
+		}
+		if err := json.Unmarshal(w.Body.Bytes(), &b); err != nil {
+			t.Fatalf("%d %s", w.Code, w.Body)
+		}
+		return b, string(e.Code), time.Since(began)
+	}
+	first, code, _ := open(payee+"@/ip4/127.0.0.1/tcp/1", 100_000)
+	if first.ID == "" || code != "" {
+		t.Fatalf("%+v, %s", first, code)
+	}
+	if again, code, took := open(payee, 100_000); again.ID != first.ID || took > reachTime/2 {
+		t.Errorf("again: %q, not %q: %s after %v", again.ID, first.ID, code, took)
+	}
+	if b, code, took := open(payee, 90_000); code != string(api.CodeKey) || took > reachTime/2 {
+		t.Errorf("another bank with this key: %q, %s after %v", b.ID, code, took)
+	}
+}
+
 // TestAdvice: what is wrong with the Bitcoin node's settings is in status, with the
 // reason, and in /health, where only callers with the token would get a reason; the
 // node is not asked in every request.

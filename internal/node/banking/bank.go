@@ -184,6 +184,21 @@ func (t *Terms) digest() wire.Hash {
 	return wire.Tagged("bank-order-open", text)
 }
 
+// OpenedBank returns the bank that was opened under the idempotency key of a
+// request, or nil. Unlike OpenBank it needs neither the payee's addresses nor the
+// chain. It may return ErrKey.
+func (b *Banks) OpenedBank(ctx context.Context, t Terms) (*bank.ID, error) {
+	known, unlock, err := b.once(ctx, t.Key, orderBank, t.digest())
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if known == nil {
+		return nil, nil
+	}
+	return &known.Of, nil
+}
+
 // OpenBank starts to open a bank. When it returns, the engine does the rest. It
 // may return ErrKey.
 func (b *Banks) OpenBank(ctx context.Context, t Terms) (bank.ID, error) {
