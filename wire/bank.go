@@ -532,17 +532,18 @@ const (
 	maxNote      = 288 // of NoteText, sealed
 )
 
-// Note follows each Transfer. With a payment's first step it contains what the
-// payment is for, sealed to the final payee; otherwise it is empty. Bankers
-// forward it unread.
+// Note follows each Transfer. It proves to the final payee that the payment's
+// payer ordered the step. With the first step it also contains what the payment is
+// for, sealed to the final payee. Bankers forward it unread.
 type Note struct {
-	_   struct{} `cbor:",toarray"`
-	E   Key      // ephemeral
-	Box []byte   // NoteText, sealed to the payee with E for this payment
+	_     struct{} `cbor:",toarray"`
+	E     Key      // ephemeral
+	Box   []byte   // with the first step: NoteText, sealed to the payee with E for this payment
+	Proof Hash     // NoteText's for the step; any value if the payment has no NoteText
 }
 
 // MaxSize implements Limited.
-func (*Note) MaxSize() int { return 48 + maxNote }
+func (*Note) MaxSize() int { return 96 + maxNote }
 
 // Check implements Limited.
 func (n *Note) Check() error {
@@ -573,6 +574,12 @@ func (t *NoteText) Check() error {
 		return malformed("a reference of %d bytes, a memo of %d", len(t.Reference), len(t.Memo))
 	}
 	return nil
+}
+
+// Proof returns the proof that the payer of a payment ordered a step, after which
+// the final payee has this total. Only payer and payee know the salt.
+func (t *NoteText) Proof(payment Hash, index uint32, total Msat) Hash {
+	return Tagged("payment-step", t.Salt[:], payment[:], binary.BigEndian.AppendUint32(nil, index), binary.BigEndian.AppendUint64(nil, uint64(total)))
 }
 
 // PaymentID returns the id of a payment on a network with this text.

@@ -181,7 +181,7 @@ var kinds = []kind{
 		&wire.PairRequest{Key: key(1), Addrs: maxRecord().Addrs, Value: wire.MaxSat, Rungs: wire.MaxRungs, PerRung: 1<<32 - 1, Expiry: wire.MaxHeight}},
 	{"PairOpened", func() wire.Limited { return new(wire.PairOpened) }, &wire.PairOpened{}, &wire.PairOpened{}},
 	{"Transfer", func() wire.Limited { return new(wire.Transfer) }, &wire.Transfer{Index: 1, Amount: 1, Total: 1}, maxTransfer()},
-	{"Note", func() wire.Limited { return new(wire.Note) }, &wire.Note{}, &wire.Note{E: key(1), Box: make([]byte, 288)}},
+	{"Note", func() wire.Limited { return new(wire.Note) }, &wire.Note{}, &wire.Note{E: key(1), Box: make([]byte, 288), Proof: wire.Hash{0: 1, 31: 255}}},
 	{"NoteText", func() wire.Limited { return new(wire.NoteText) }, &wire.NoteText{},
 		&wire.NoteText{Reference: strings.Repeat("x", wire.MaxReference), Memo: strings.Repeat("x", wire.MaxMemo)}},
 	{"TransferAck", func() wire.Limited { return new(wire.TransferAck) }, &wire.TransferAck{},

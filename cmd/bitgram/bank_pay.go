@@ -61,9 +61,9 @@ func (a *app) bankPay() *cobra.Command {
 		return a.payTo(ctx, client, p, dry, queue)
 	})
 	c.Long = "Pays with pennies. With the ID of a bank (its first digits are enough), it pays that bank's payee. With an\n" +
-		"address, it pays through a bank with that payee or, if there is none, through bankers. A payment through\n" +
-		"bankers goes in steps: the payee signs for each step before the next one is sent, so a banker can steal\n" +
-		"at most one step.\n\n" +
+		"address, it pays through a bank with that payee or, if there is none, through bankers. If no bank has enough\n" +
+		"left, several pay together, and the payee receives one payment. A payment through bankers goes in steps: the\n" +
+		"payee signs for each step before the next one is sent, so a banker can steal at most one step.\n\n" +
 		"SATOSHI is an amount in satoshi, with up to three decimals. A bank pays whole pennies: an amount is rounded\n" +
 		"up if that is at most 1 sat or 1 % more, and otherwise refused with the amounts that can be paid.\n\n" +
 		"If the command fails after the payment was ordered, the payment continues in the background. The message\n" +
@@ -193,18 +193,19 @@ func (a *app) onePayment(v api.BankPayment, err error) error {
 }
 
 func printPayment(w io.Writer, v *api.BankPayment) {
-	way := "through bank " + v.Bank[:8]
+	way := "through " + wayOf(v.Bank, v.Bankers)
 	if v.Pennies > 0 {
 		way = fmt.Sprintf("by %s of bank %s", pennies(v.Pennies), v.Bank[:8])
 	}
-	for _, b := range v.Bankers {
-		way += ", banker " + short(b)
+	if len(v.Parts) > 0 {
+		way = fmt.Sprintf("through %d banks", len(v.Parts))
 	}
 	switch v.State {
 	case "planned":
 		fmt.Fprintf(w, "%v to %s %s, in steps of %v; fees %v.\n", v.Total, short(v.To), way, v.Step, v.Fees)
+		printParts(w, v)
 		if v.Exposed > 0 {
-			fmt.Fprintf(w, "Credit with the first hop that no payment has used: %v now, at most %v after this payment.\nClosing the bank together returns it; a banker that closes alone can keep it.\n", v.Before, v.Exposed)
+			fmt.Fprintf(w, "Credit with first hops that no payment has used: %v now, at most %v after this payment.\nClosing the bank together returns it; a banker that closes alone can keep it.\n", v.Before, v.Exposed)
 		}
 	default:
 		fmt.Fprintf(w, "%s  %s  %v of %v to %s %s; fees %v", v.ID[:8], v.State, v.Paid, v.Total, short(v.To), way, v.Fees)
@@ -220,8 +221,25 @@ func printPayment(w io.Writer, v *api.BankPayment) {
 			}
 		}
 		fmt.Fprintln(w)
+		printParts(w, v)
 		if v.Why != "" && v.State != "paid" {
 			fmt.Fprintf(w, "          %s\n", v.Why)
 		}
+	}
+}
+
+// wayOf names the bank and the bankers of a payment or of a part of it.
+func wayOf(bank string, bankers []string) string {
+	way := "bank " + bank[:8]
+	for _, b := range bankers {
+		way += ", banker " + short(b)
+	}
+	return way
+}
+
+// printParts lists what each bank pays, if there are several.
+func printParts(w io.Writer, v *api.BankPayment) {
+	for _, p := range v.Parts {
+		fmt.Fprintf(w, "          %v through %s\n", p.Total, wayOf(p.Bank, p.Bankers))
 	}
 }

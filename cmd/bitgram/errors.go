@@ -125,6 +125,8 @@ var errorTable = []errorRow{
 	{nil, api.CodeCredentials, exitUsage, "pass --rpc-cookie, or --rpc-user and --rpc-password"},
 	{nil, api.CodePruned, exitFailed, "use a Bitcoin node that still has the blocks this home must read"},
 	{nil, api.CodeRejected, exitFailed, "the message has the Bitcoin node's reason; if the fee is too low, raise it with --rate"},
+	{nil, api.CodeNoData, exitFailed, "set datacarriersize=83 or more in bitcoin.conf, remove datacarrier=0, and restart the Bitcoin node; or use another node"},
+	{nil, api.CodeZMQ, exitFailed, "set zmqpubhashblock in bitcoin.conf to the address of --rpc-zmq, or leave --rpc-zmq out"},
 	{nil, api.CodeUnknownAgent, exitUnknown, "'bitgram agents' lists the agents this node has met"},
 	{nil, api.CodeUnreachable, exitNobody, "check that the network is up and that --seed is correct"},
 	{nil, api.CodeRefused, exitFailed, "ask another peer, or for different terms"},

@@ -186,11 +186,14 @@ func readProgram(path string) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %w", errProgramFile, err)
 	}
 	defer f.Close()
-	bin, err := io.ReadAll(io.LimitReader(f, maxProgram))
-	if err != nil {
+	var b bytes.Buffer
+	if s, err := f.Stat(); err == nil && s.Mode().IsRegular() {
+		b.Grow(int(min(s.Size(), maxProgram)) + bytes.MinRead)
+	}
+	if _, err := b.ReadFrom(io.LimitReader(f, maxProgram)); err != nil {
 		return nil, fmt.Errorf("%w: %w", errProgramFile, err)
 	}
-	return bin, nil
+	return b.Bytes(), nil
 }
 
 // errProgramFile is returned when the program's file cannot be read.

@@ -87,12 +87,13 @@ type BankPayment struct {
 	To      string    `json:"to"`
 	Bankers []string  `json:"bankers" doc:"addresses of the bankers, in order"`
 	Bank    string    `json:"bank_id" doc:"ID of the bank with the first hop"`
+	Parts   []Part    `json:"parts,omitempty" doc:"if several banks pay, in order; bank_id and bankers are those of the first"`
 	Total   wire.Msat `json:"total_msat"`
 	Step    wire.Msat `json:"step_msat"`
 	Paid    wire.Msat `json:"paid_msat" doc:"amount for which the payee has signed"`
 	Asked   wire.Msat `json:"asked_msat" doc:"paid_msat plus the current step"`
 	Fees    wire.Msat `json:"fees_msat"`
-	Exposed wire.Msat `json:"exposed_msat" doc:"credit at the first hop that is paid and not used: of a planned payment, at most that once it is made"`
+	Exposed wire.Msat `json:"exposed_msat" doc:"credit at first hops that is paid and not used: of a planned payment, at most that once it is made"`
 	Before  wire.Msat `json:"exposed_before_msat,omitempty" doc:"of a planned payment: the same now"`
 	Ref     string    `json:"reference,omitempty" doc:"which the payee is told"`
 	Memo    string    `json:"memo,omitempty" doc:"which the payee is told"`
@@ -101,10 +102,17 @@ type BankPayment struct {
 	Pennies uint32    `json:"pennies,omitempty" doc:"of an order of pennies from a bank, which has no steps"`
 }
 
+// Part is what one bank pays of a payment.
+type Part struct {
+	Bank    string    `json:"bank_id"`
+	Bankers []string  `json:"bankers" doc:"addresses of the bankers, in order"`
+	Total   wire.Msat `json:"total_msat" doc:"of this part, without fees"`
+}
+
 // Received is a payment that this home received, as its final payee.
 type Received struct {
 	ID        string    `json:"payment_id"`
-	Bank      string    `json:"bank_id" doc:"through which it came"`
+	Bank      string    `json:"bank_id" doc:"through which its first step came"`
 	Amount    wire.Msat `json:"amount_msat" doc:"received so far, for which this home has signed"`
 	Steps     uint32    `json:"steps"`
 	Reference string    `json:"reference" doc:"as the payer wrote it"`

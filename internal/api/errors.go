@@ -53,6 +53,8 @@ const (
 	CodeCredentials Code = "credentials" // the Bitcoin node refuses the credentials
 	CodePruned      Code = "pruned"      // the Bitcoin node has deleted a block that is needed
 	CodeRejected    Code = "rejected"    // the network refuses a transaction
+	CodeNoData      Code = "no_data"     // the Bitcoin node does not relay OP_RETURN outputs
+	CodeZMQ         Code = "zmq"         // the ZMQ publisher publishes no blocks
 
 	// Peers.
 

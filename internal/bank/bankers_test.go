@@ -4,6 +4,9 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/btcsuite/btcd/btcec/v2/schnorr"
+	"pgregory.net/rapid"
+
 	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -40,7 +43,7 @@ func TestBankerHoldsOneStep(t *testing.T) {
 		id := w.sends(w.a, o)
 		w.mine(2)
 		s := w.a.sending(id)
-		step := o.Amounts(o.Step)[0]
+		step := o.Legs()[0].Amounts(o.Step)[0]
 		if s.Acked != 0 || s.Asked > o.Step {
 			t.Errorf("%s: %v asked, %v acknowledged", name, s.Asked, s.Acked)
 		}
@@ -105,6 +108,12 @@ func TestAcknowledgedTwice(t *testing.T) {
 	if s, _, _ = s.Step(bank.StepRefused{Why: "late", Back: true, Index: 1}); s.Index != 2 || s.Ended {
 		t.Errorf("an old refusal: step %d, ended %v", s.Index, s.Ended)
 	}
+	if again, effects, _ := s.Step(bank.StepRefused{Why: "more", Back: true, Index: 2, Again: true}); again.Index != 1 || again.Asked != 1000 || again.Ended || len(effects) != 1 {
+		t.Errorf("refused, and to be paid again: step %d, %v asked, ended %v, %v", again.Index, again.Asked, again.Ended, effects)
+	}
+	if kept, effects, _ := s.Step(bank.StepRefused{Why: "more", Index: 2, Again: true}); kept.Index != 2 || !kept.Ended || len(effects) != 0 {
+		t.Errorf("refused, and perhaps counted: step %d, ended %v, %v", kept.Index, kept.Ended, effects)
+	}
 	if s, _, _ = s.Step(bank.StepRefused{Why: "no", Back: true, Index: 2}); s.Index != 1 || s.Asked != 1000 || !s.Ended {
 		t.Errorf("a refusal: step %d, %v asked", s.Index, s.Asked)
 	}
@@ -167,8 +176,9 @@ func TestRelayRefuses(t *testing.T) {
 	}
 	for what, tr := range map[string]*wire.Transfer{
 		"the second first": transfer(2, 100, 110, 100), "a total above": transfer(1, 101, 110, 100), "a total of more steps": transfer(1, 1<<40, 110, 1),
-		"another bank": {ID: id, Index: 1, Bank: id, Amount: 5, Total: 5}, "another payment": {ID: in, Index: 1, Bank: in, Amount: 5, Total: 5},
-		"to us, above": {ID: id, Index: 1, Bank: in, Amount: 5, Total: 6},
+		"another bank":    {ID: id, Index: 1, Bank: id, Amount: 5, Total: 5, Hops: []wire.Hop{{Key: w.c.key, Amount: 5}}},
+		"another payment": {ID: in, Index: 1, Bank: in, Amount: 5, Total: 5},
+		"to us, above":    {ID: id, Index: 1, Bank: in, Amount: 5, Total: 6},
 	} {
 		if code(tr) != wire.BadRequest {
 			t.Errorf("%s: %v", what, code(tr))
@@ -220,7 +230,7 @@ func TestBankerForwardsClosable(t *testing.T) {
 	step := func(amount wire.Msat) error {
 		id := w.hash()
 		o := bank.Order{Payee: w.c.key, Bankers: w.bankers(w.b, w.d), Bank: first, Total: amount, Step: amount}
-		amounts := o.Amounts(amount)
+		amounts := o.Legs()[0].Amounts(amount)
 		_, err := w.b.transfer(&wire.Transfer{ID: id, Index: 1, Bank: first, Amount: amounts[0], Total: amount,
 			Hops: []wire.Hop{{Key: w.d.key, Amount: amounts[1]}, {Key: w.c.key, Amount: amount}}})
 		return err
@@ -272,3 +282,142 @@ func TestBankerForwardsClosable(t *testing.T) {
 		t.Errorf("more pennies than numbers: %v", err)
 	}
 }
+
+// TestLegs: a leg's most is the largest amount whose credit is there, legs follow
+// one another without a step over their border, and rerouting replaces what is not
+// paid, within the cap of fees.
+func TestLegs(t *testing.T) {
+	t.Parallel()
+	hop := func(f wire.Fees) wire.RouteHop { return wire.RouteHop{Fees: f} }
+	rapid.Check(t, func(rt *rapid.T) {
+		var l bank.Leg
+		for range rapid.IntRange(0, 2).Draw(rt, "bankers") {
+			l.Bankers = append(l.Bankers, hop(wire.Fees{Base: wire.Msat(rapid.Uint64Range(0, 50).Draw(rt, "base")), PPM: rapid.Uint32Range(0, 300_000).Draw(rt, "ppm")}))
+		}
+		credit, step := wire.Msat(rapid.Uint64Range(0, 5000).Draw(rt, "credit")), wire.Msat(rapid.Uint64Range(1, 900).Draw(rt, "step"))
+		most := l.Most(credit, step)
+		if most > 0 && most+l.Fees(most, step) > credit {
+			rt.Fatalf("%v and fees of %v, of %v", most, l.Fees(most, step), credit)
+		}
+		if most+1+l.Fees(most+1, step) <= credit {
+			rt.Fatalf("%v, and %v could be paid", most, most+1)
+		}
+		for n := wire.Msat(1); n < most; n += most/7 + 1 {
+			if n+l.Fees(n, step) > credit {
+				rt.Fatalf("%v could be paid, and %v could not", most, n)
+			}
+		}
+	})
+
+	w := newTown(t, nil)
+	one, two, three := w.hash(), w.hash(), w.hash()
+	dear := []wire.RouteHop{hop(wire.Fees{Base: 7})}
+	o := bank.Order{Payee: w.c.key, Bank: one, Total: 2500, Step: 1000, MaxFee: 14, More: []bank.Leg{{From: 1200, Bank: two, Bankers: dear}}}
+	s, _, err := bank.NewSending(w.hash(), o)
+	must(t, err)
+	if s.AllFees() != 14 {
+		t.Errorf("fees of %v", s.AllFees())
+	}
+	pay := func(amount wire.Msat, at bank.ID) {
+		t.Helper()
+		s, _, err = s.Step(bank.StepPaid{Index: s.Index + 1})
+		must(t, err)
+		if tr := s.Transfer(); tr.Bank != at || tr.Total != s.Asked || s.Asked-s.Acked != amount {
+			t.Errorf("step %d: %v over %v", s.Index, s.Asked-s.Acked, tr.Bank)
+		}
+		k, err := w.c.secret.PrivKey()
+		must(t, err)
+		d := wire.TransferDigest(s.ID, s.Index, s.Asked, w.c.key)
+		sig, err := schnorr.Sign(k, d[:])
+		must(t, err)
+		a := wire.TransferAck{Index: s.Index, Total: s.Asked}
+		copy(a.Sig[:], sig.Serialize())
+		s, _, err = s.Step(bank.StepAcked{Ack: a})
+		must(t, err)
+	}
+	pay(1000, one)
+	for what, legs := range map[string][]bank.Leg{
+		"none": nil, "what is paid": {{From: 0, Bank: two}}, "later": {{From: 1200, Bank: two}}, "beyond": {{From: 1000, Bank: two}, {From: 2500, Bank: one}},
+		"backwards": {{From: 1000, Bank: two}, {From: 1000, Bank: one}}, "too dear": {{From: 1000, Bank: two, Bankers: []wire.RouteHop{hop(wire.Fees{Base: 8})}}},
+		"too many bankers": {{From: 1000, Bank: two, Bankers: make([]wire.RouteHop, bank.MaxHops)}},
+	} {
+		if _, _, err := s.Step(bank.Rerouted{Legs: legs}); err == nil {
+			t.Errorf("rerouted: %s", what)
+		}
+	}
+	s, _, err = s.Step(bank.Rerouted{Legs: []bank.Leg{{From: 1000, Bank: three}, {From: 1100, Bank: two, Bankers: dear}}})
+	must(t, err)
+	pay(100, three)
+	pay(1000, two)
+	pay(400, two)
+	if !s.Done() || s.Fees != 14 || s.Index != 4 {
+		t.Errorf("%s, fees %v, %d steps", s.State(), s.Fees, s.Index)
+	}
+	for what, more := range map[string][]bank.Leg{"from nothing": {{From: 0, Bank: two}}, "from the end": {{From: 2500, Bank: two}}, "twice": {{From: 5, Bank: two}, {From: 5, Bank: one}}} {
+		o.More = more
+		if _, _, err := bank.NewSending(w.hash(), o); !errors.Is(err, bank.ErrOrder) {
+			t.Errorf("legs %s: %v", what, err)
+		}
+	}
+}
+
+// TestRelayOverBanks: the final payee counts one payment over all banks, without a
+// gap; a banker counts what takes the bank that it sees.
+func TestRelayOverBanks(t *testing.T) {
+	t.Parallel()
+	w := newTown(t, nil)
+	one, two, id := w.hash(), w.hash(), w.hash()
+	r := bank.NewRelay(one, id)
+	transfer := func(in bank.ID, index uint32, total, last wire.Msat, hops ...wire.Hop) *wire.Transfer {
+		return &wire.Transfer{ID: id, Index: index, Bank: in, Amount: last, Total: total, Hops: hops}
+	}
+	take := func(tr *wire.Transfer) {
+		t.Helper()
+		var err error
+		r, _, err = r.Step(bank.Relayed{Step: *tr, Out: w.hash()})
+		must(t, err)
+		ack, err := w.c.passOn(&r, &wire.Transfer{ID: id, Index: tr.Index, Total: tr.Total})
+		must(t, err)
+		r, _, err = r.Step(bank.Answered{Ack: *ack})
+		must(t, err)
+	}
+	refused := func(tr *wire.Transfer) {
+		t.Helper()
+		if fresh, err := r.Fresh(tr); codeOf(t, err) != wire.BadRequest {
+			t.Errorf("step %d of %v, %v in all: %v, %v", tr.Index, last(tr), tr.Total, fresh, err)
+		}
+	}
+	take(transfer(one, 1, 100, 100))
+	refused(transfer(two, 1, 100, 100)) // differs: it is not counted twice
+	refused(transfer(two, 1, 50, 50))
+	refused(transfer(two, 3, 201, 100))
+	refused(transfer(two, 2, 201, 100))
+	take(transfer(two, 2, 150, 50))
+	if fresh, err := r.Fresh(transfer(two, 2, 150, 50)); fresh || err != nil {
+		t.Errorf("the same again: %v, %v", fresh, err)
+	}
+	refused(transfer(one, 1, 100, 100))
+	take(transfer(one, 3, 160, 10))
+	if r.Total != 160 || r.Passed != 160 || r.In != one {
+		t.Errorf("%v passed, %v in all", r.Passed, r.Total)
+	}
+
+	to := wire.Hop{Key: w.c.key, Amount: 10}
+	r = bank.NewRelay(two, id)
+	refused(transfer(two, 1, 100, 10, to))
+	refused(transfer(two, 3, 10, 10, to))
+	refused(transfer(two, 3, 9, 10, to))
+	refused(transfer(one, 1, 10, 10, to))
+	take(transfer(two, 3, 110, 10, to))
+	refused(transfer(two, 2, 110, 10, to))
+	refused(transfer(two, 4, 121, 10, to))
+	refused(transfer(two, 5, 120, 10, to))
+	refused(transfer(two, 5, 100, 10, to))
+	take(transfer(two, 5, 140, 10, to))
+	take(transfer(two, 6, 150, 10, to))
+	if r.Passed != 30 {
+		t.Errorf("%v passed", r.Passed)
+	}
+}
+
+func last(t *wire.Transfer) wire.Msat { return t.Amount }

@@ -184,6 +184,28 @@ var stories = []struct {
 		w.sends(w.a, bank.Order{Payee: w.b.key, Bank: first, Total: 1_000_000, Step: 1_000_000})
 		w.end()
 	}, 13},
+	{"two banks", func(w *town) {
+		first, second := w.opens2(w.a, w.c)
+		id := w.sends(w.a, bank.Order{Payee: w.c.key, Bank: first, Total: 33_000_000, Step: 10_000_000, More: []bank.Leg{{From: 18_000_000, Bank: second}}})
+		w.until("paid", func() bool { s := w.a.sending(id); return s.Done() })
+		w.closed(w.c, payee, first)
+		w.end()
+	}, 8},
+	{"two banks with a banker that has two", func(w *town) {
+		first, second := w.opens2(w.a, w.b)
+		w.opens2(w.b, w.c)
+		o := bank.Order{Payee: w.c.key, Bankers: w.bankers(w.b), Bank: first, Total: 25_000_000, Step: 4_000_000, MaxFee: 400_000}
+		p := w.a.payer(first)
+		o.More = []bank.Leg{{From: o.Legs()[0].Most(p.Closable(w.b.reserve(first)), o.Step), Bank: second, Bankers: o.Bankers}}
+		w.sends(w.a, o)
+		w.end()
+	}, 20},
+	{"the bank is empty, and another is not", func(w *town) {
+		first, _ := w.opens2(w.a, w.c)
+		w.pay(w.a, first, 20)
+		w.sends(w.a, bank.Order{Payee: w.c.key, Bank: first, Total: 12_000_000, Step: 3_000_000})
+		w.end()
+	}, 8},
 	{"no way", func(w *town) {
 		first, _, _ := w.route()
 		id := w.sends(w.a, bank.Order{Payee: w.a.key, Bankers: w.bankers(w.b, w.d), Bank: first, Total: 3_500_000, Step: 1_000_000, MaxFee: 200_000})
@@ -191,6 +213,16 @@ var stories = []struct {
 		_ = w.a.try(delivery{ref{sending, id}, bank.Resumed{}})
 		w.end()
 	}, 13},
+}
+
+// opens2 opens two small banks.
+func (w *town) opens2(from, to *house) (first, second bank.ID) {
+	first, second = from.opens(to, small, shortLife), from.opens(to, small, shortLife)
+	w.until("open", func() bool {
+		p, q := from.payer(first), from.payer(second)
+		return p.Spendable() == nil && q.Spendable() == nil
+	})
+	return first, second
 }
 
 // route opens a bank from a to b, from b to d, and from d to c.

@@ -3,6 +3,7 @@ package bank_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 
 	btcwire "github.com/btcsuite/btcd/wire/v2"
@@ -588,6 +589,26 @@ func TestRestore(t *testing.T) {
 	w.mine(int(w.margins.Again) - 1)
 	if y := w.c.payee(id); y.Alone != nil {
 		t.Error("it closes at once")
+	}
+	// Its owner does not have to wait, whether he closes it or raises the fee.
+	for _, ev := range []bank.Event{bank.CloseWanted{}, bank.Bumped{Rate: 5000}} {
+		for _, why := range []bank.Event{bank.Restored{Height: w.tip()}, bank.Lost{}} {
+			y := w.c.payee(id)
+			y.Stop, y.StopAt = bank.NotStopped, 0
+			y, _, err := y.Step(why)
+			must(t, err)
+			if y.Due() {
+				t.Errorf("due at once after %T", why)
+			}
+			y, effects, err := y.Step(ev)
+			must(t, err)
+			if !y.Ready() || !slices.ContainsFunc(effects, func(e bank.Effect) bool { _, ok := e.(bank.CloseDue); return ok }) {
+				t.Errorf("%T waits after %T: %v", ev, why, effects)
+			}
+			if y.Stop != bank.StopRestored || y.Taking() == nil {
+				t.Errorf("%T after %T: %v, it gives credit", ev, why, y.Stop)
+			}
+		}
 	}
 	w.mine(2)
 	if y := w.c.payee(id); y.Spend == nil || y.Spend.Rung != 2 {

@@ -57,6 +57,7 @@ type Payee struct {
 	Solo       bool           // closed alone: written by older versions after a batch was refused
 	NextTry    wire.Height    // an uneconomic close is not tried before this height
 	Least      wire.SatPerKVB `cbor:",omitempty"` // the rate that the owner wants for a close; 0 leaves it to the estimate
+	Wanted     bool           `cbor:",omitempty"` // the owner has ordered a close, or a fee for it
 	Gone       bool           `cbor:",omitempty"` // it was never funded, and others need the room
 	FundingTx  []byte         // of earlier versions; the next block moves it to KeepFunding
 }
@@ -180,7 +181,7 @@ func (y Payee) Step(ev Event) (Payee, []Effect, error) {
 			return y, nil, fmt.Errorf("%w: it is %s", ErrNotOpen, y.State())
 		}
 		y.stop(StopOwner)
-		y.NextTry = 0
+		y.NextTry, y.Wanted = 0, true
 		if y.Closable() {
 			return y, []Effect{CloseDue{}}, nil
 		}
@@ -216,7 +217,7 @@ func (y Payee) Step(ev Event) (Payee, []Effect, error) {
 		if !y.Closable() || y.Stop == NotStopped {
 			return y, nil, fmt.Errorf("%w: it is %s, and no close of it is due", ErrTooEarly, y.State())
 		}
-		y.Least, y.NextTry = ev.Rate, 0
+		y.Least, y.NextTry, y.Wanted = ev.Rate, 0, true
 		return y, []Effect{CloseDue{}}, nil
 	case Evicted:
 		if y.Funded {
@@ -425,7 +426,7 @@ func (y *Payee) Due() bool {
 		return y.since(y.JoinedAt, y.Margins.Final)
 	case y.Stop == StopPayer:
 		return y.since(y.StopAt, y.Margins.Patience)
-	case y.Stop == StopRestored:
+	case y.Stop == StopRestored && !y.Wanted:
 		return y.since(y.StopAt, y.Margins.Again) // time for the payer to send again what it has paid since
 	}
 	return true

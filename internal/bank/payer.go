@@ -523,6 +523,13 @@ func (p *Payer) Left() wire.Msat {
 	return all - min(all, p.used())
 }
 
+// Closable returns what payments through a banker with this reserve can still be
+// assigned.
+func (p *Payer) Closable(reserve wire.Sat) wire.Msat {
+	all := max(p.Ladder.Share(p.Ladder.Rungs)-reserve, 0).Msat()
+	return all - min(all, p.used())
+}
+
 // Exposed returns the credit that is unused once a payment's steps, of need in
 // all, are assigned too, and each needs reserve beyond them at a banker.
 func (p *Payer) Exposed(need wire.Msat, banker bool, reserve wire.Sat) wire.Msat {

@@ -34,13 +34,13 @@ func (h *house) sendStep(id wire.Hash) (answers []delivery, again bool) {
 	if s.Ended || s.Done() {
 		return nil, false
 	}
-	bid := s.Order.Bank
+	bid := s.Current().Bank
 	p := h.payer(bid)
 	peer := h.find(p.Terms.Peer.Key)
 	if peer == nil {
 		return nil, true
 	}
-	banker := len(s.Order.Bankers) > 0
+	banker := len(s.Current().Bankers) > 0
 	if !s.Waiting() {
 		var reserve wire.Sat
 		if banker {
@@ -49,6 +49,9 @@ func (h *house) sendStep(id wire.Hash) (answers []delivery, again bool) {
 		err := h.try(delivery{ref{payer, bid}, bank.Assigned{ID: id, Index: s.Index + 1, Amount: s.Credit(), Banker: banker, Reserve: reserve}},
 			delivery{self, bank.StepPaid{Index: s.Index + 1}})
 		if err != nil {
+			if l, ok := h.otherWay(&s); ok && h.try(delivery{self, bank.Rerouted{Legs: []bank.Leg{l}}}) == nil {
+				return nil, true
+			}
 			return []delivery{{self, bank.StepRefused{Why: err.Error()}}}, false
 		}
 		s = h.sending(id)
@@ -83,6 +86,28 @@ func (h *house) sendStep(id wire.Hash) (answers []delivery, again bool) {
 	return []delivery{{self, bank.StepAcked{Ack: *ack}}, {ref{payer, bid}, bank.Acknowledged{ID: id, Index: t.Index}}}, false
 }
 
+// otherWay returns another bank of h with the same first hop, which can pay the
+// rest of a payment.
+func (h *house) otherWay(s *bank.Sending) (bank.Leg, bool) {
+	l := s.Current()
+	was := h.payer(l.Bank)
+	peer := h.find(was.Terms.Peer.Key)
+	for _, o := range h.order {
+		p, ok := h.states[o].(bank.Payer)
+		if !ok || o.id == l.Bank || p.Terms.Peer.Key != was.Terms.Peer.Key || p.Spendable() != nil || p.Outstanding != nil {
+			continue
+		}
+		room, left := p.Left(), s.Order.Total-s.Asked
+		if len(l.Bankers) > 0 {
+			room = p.Closable(peer.reserve(o.id))
+		}
+		if room >= left+l.Fees(left, s.Order.Step) {
+			return bank.Leg{From: s.Asked, Bank: o.id, Bankers: l.Bankers}, true
+		}
+	}
+	return l, false
+}
+
 // transfer takes a step as a banker, or as its final payee.
 func (h *house) transfer(t *wire.Transfer) (*wire.TransferAck, error) {
 	if h.states[ref{payee, t.Bank}] == nil {
@@ -91,7 +116,11 @@ func (h *house) transfer(t *wire.Transfer) (*wire.TransferAck, error) {
 	if err := t.Check(); err != nil {
 		return nil, wire.Refuse(wire.BadRequest, "%w", err)
 	}
+	final := len(t.Hops) == 0
 	rr := ref{relay, bank.RelayID(t.Bank, t.ID)}
+	if final {
+		rr.id = bank.ReceivedID(t.ID)
+	}
 	r, ok := h.states[rr].(bank.Relay)
 	if !ok {
 		r = bank.NewRelay(t.Bank, t.ID)
@@ -100,7 +129,6 @@ func (h *house) transfer(t *wire.Transfer) (*wire.TransferAck, error) {
 	if err != nil {
 		return nil, err
 	}
-	final := len(t.Hops) == 0
 	if fresh {
 		banker := h.fees != nil && !final
 		var reserve wire.Sat

@@ -1,8 +1,11 @@
 package bank
 
 import (
+	"cmp"
 	"fmt"
 	"math"
+	"slices"
+	"sort"
 
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/wire"
@@ -12,19 +15,71 @@ import (
 // payee.
 const MaxHops = wire.MaxHops
 
-// Order is a payment as ordered by its user. It never changes.
+// Order is a payment as ordered by its user. Only Rerouted changes it: the legs
+// that are not paid yet.
 type Order struct {
 	Payee   wire.Key        // the final one
-	Bankers []wire.RouteHop // in order; none if the first bank is with the payee
-	Bank    ID              // the bank with the first hop
+	Bankers []wire.RouteHop // of the first leg, in order; none if its bank is with the payee
+	Bank    ID              // of the first leg: the bank with the first hop
 	Total   wire.Msat       // that the payee gets
-	Step    wire.Msat       // part of Total in each step; the last step is the rest
+	Step    wire.Msat       // part of Total in each step; a leg's last step is the rest
 	MaxFee  wire.Msat       // of all bankers and steps
 	Memo    string          // for people
 	Created int64           // Unix time, for people
 	// Text is what the payee is told; the payment's id commits to it. Payments
 	// of older versions have none.
 	Text *wire.NoteText `cbor:",omitempty"`
+	// More are the legs after the first, in order, if one bank has too little left.
+	More []Leg `cbor:",omitempty"`
+}
+
+// Leg is the part of a payment that one bank pays. The steps' numbers and totals
+// continue from leg to leg.
+type Leg struct {
+	From    wire.Msat // of the payment's total: where the leg begins
+	Bank    ID        // with the first hop
+	Bankers []wire.RouteHop
+}
+
+// Leg returns the leg whose step begins at a part of the total, and where that leg
+// ends.
+func (o *Order) Leg(at wire.Msat) (l Leg, end wire.Msat) {
+	l = Leg{Bank: o.Bank, Bankers: o.Bankers}
+	for _, next := range o.More {
+		if next.From > at {
+			return l, next.From
+		}
+		l = next
+	}
+	return l, o.Total
+}
+
+// Legs returns all legs.
+func (o *Order) Legs() []Leg {
+	return append([]Leg{{Bank: o.Bank, Bankers: o.Bankers}}, o.More...)
+}
+
+// Reroute replaces the legs of what is not paid yet, from the first new leg on.
+func (o Order) Reroute(legs []Leg) Order {
+	keep := slices.DeleteFunc(o.Legs(), func(l Leg) bool { return l.From >= legs[0].From })
+	all := append(keep, legs...)
+	o.Bank, o.Bankers, o.More = all[0].Bank, all[0].Bankers, all[1:]
+	return o
+}
+
+// check returns ErrOrder if there is no such payment.
+func (o *Order) check() error {
+	if o.Total == 0 || o.Total > wire.MaxSat.Msat() || o.Step == 0 || o.Total/o.Step+wire.Msat(len(o.More)) >= math.MaxUint32 {
+		return fmt.Errorf("%w: %v in steps of %v", ErrOrder, o.Total, o.Step)
+	}
+	from := wire.Msat(0)
+	for i, l := range o.Legs() {
+		if len(l.Bankers) >= MaxHops || i > 0 && l.From <= from || l.From >= o.Total {
+			return fmt.Errorf("%w: from %v on over %d bankers", ErrOrder, l.From, len(l.Bankers))
+		}
+		from = l.From
+	}
+	return nil
 }
 
 // Sending is one of our payments: a sequence of steps, each acknowledged by the
@@ -63,7 +118,13 @@ type (
 		Why   string
 		Back  bool
 		Index uint32 // 0: the last
+		// Again means that with Back the payment continues, because the first hop
+		// was asked for its reserve long ago.
+		Again bool
 	}
+	// Rerouted changes the legs from the next step on, because the bank of the next
+	// step cannot pay it. The first leg begins there.
+	Rerouted struct{ Legs []Leg }
 	// Ended says that the user ends the payment after the current step.
 	Ended struct{ Why string }
 	// Resumed says that the user resumes the payment.
@@ -79,6 +140,7 @@ func (StepPaid) event()    {}
 func (Sure) event()        {}
 func (StepAcked) event()   {}
 func (StepRefused) event() {}
+func (Rerouted) event()    {}
 func (Ended) event()       {}
 func (Resumed) event()     {}
 func (SendStep) effect()   {}
@@ -86,46 +148,80 @@ func (SendStep) effect()   {}
 // NewSending starts a payment.
 func NewSending(id wire.Hash, o Order) (Sending, []Effect, error) {
 	s := Sending{ID: id, Order: o}
-	switch {
-	case o.Total == 0 || o.Total > wire.MaxSat.Msat():
-		return s, nil, fmt.Errorf("%w: of %v", ErrOrder, o.Total)
-	case o.Step == 0 || len(o.Bankers) >= MaxHops:
-		return s, nil, fmt.Errorf("%w: steps of %v over %d bankers", ErrOrder, o.Step, len(o.Bankers))
-	case o.Total/o.Step >= math.MaxUint32:
-		return s, nil, fmt.Errorf("%w: %v in steps of %v", ErrOrder, o.Total, o.Step)
+	if err := o.check(); err != nil {
+		return s, nil, err
 	}
 	s.Order.Step = min(o.Step, o.Total)
-	if fees := s.AllFees(); fees > o.MaxFee {
-		return s, nil, fmt.Errorf("%w: the bankers' fees are %v, the cap is %v", ErrFee, fees, o.MaxFee)
+	if err := s.affordable(); err != nil {
+		return s, nil, err
 	}
 	return s, []Effect{SendStep{}}, nil
 }
 
-// next returns the amount of the step after asked.
-func (s *Sending) next(asked wire.Msat) wire.Msat { return min(s.Order.Step, s.Order.Total-asked) }
+// affordable returns ErrFee if the bankers' fees exceed the cap.
+func (s *Sending) affordable() error {
+	if fees := s.AllFees(); fees > s.Order.MaxFee {
+		return fmt.Errorf("%w: the bankers' fees are %v, the cap is %v", ErrFee, fees, s.Order.MaxFee)
+	}
+	return nil
+}
+
+// next returns the leg and the amount of the step after asked.
+func (s *Sending) next(asked wire.Msat) (Leg, wire.Msat) {
+	l, end := s.Order.Leg(asked)
+	return l, min(s.Order.Step, end-asked)
+}
 
 // Amounts returns each hop's credit, the first hop's first, for a step of which
 // the payee gets step.
-func (o *Order) Amounts(step wire.Msat) []wire.Msat {
-	list := make([]wire.Msat, len(o.Bankers)+1)
-	list[len(o.Bankers)] = step
-	for i := len(o.Bankers) - 1; i >= 0; i-- {
-		list[i] = list[i+1] + o.Bankers[i].Fees.Of(list[i+1])
+func (l *Leg) Amounts(step wire.Msat) []wire.Msat {
+	list := make([]wire.Msat, len(l.Bankers)+1)
+	list[len(l.Bankers)] = step
+	for i := len(l.Bankers) - 1; i >= 0; i-- {
+		list[i] = list[i+1] + l.Bankers[i].Fees.Of(list[i+1])
 	}
 	return list
 }
 
-// AllFees returns the bankers' fees for the whole payment.
-func (s *Sending) AllFees() wire.Msat {
-	o := &s.Order
-	whole, rest := o.Total/o.Step, o.Total%o.Step
-	fees := (o.Amounts(o.Step)[0] - o.Step)
+// Fee returns the bankers' fees for a step. Each banker's is at most wire.MaxSat.
+func (l *Leg) Fee(step wire.Msat) wire.Msat { return l.Amounts(step)[0] - step }
+
+// Fees returns the bankers' fees for an amount in such steps, at most wire.MaxSat.
+func (l *Leg) Fees(amount, step wire.Msat) wire.Msat {
+	step = min(step, amount)
+	whole, rest := amount/step, amount%step
+	fees := l.Fee(step)
 	if fees > 0 && whole > wire.Msat(wire.MaxSat)*1000/fees {
 		return wire.MaxSat.Msat()
 	}
 	fees *= whole
 	if rest > 0 {
-		fees += o.Amounts(rest)[0] - rest
+		fees += l.Fee(rest)
+	}
+	return min(fees, wire.MaxSat.Msat())
+}
+
+// Most returns the largest amount that can be paid in such steps with a credit,
+// including fees.
+func (l *Leg) Most(credit, step wire.Msat) wire.Msat {
+	if len(l.Bankers) == 0 {
+		return credit
+	}
+	each := l.Amounts(step)[0]
+	whole, rest := credit/each, credit%each
+	// The last step is the largest that the rest covers.
+	last := sort.Search(int(min(step, rest)), func(n int) bool { return l.Amounts(wire.Msat(n) + 1)[0] > rest })
+	return whole*step + wire.Msat(last)
+}
+
+// AllFees returns the bankers' fees for the whole payment: those of the steps so
+// far, and of what follows. It is at most wire.MaxSat.
+func (s *Sending) AllFees() wire.Msat {
+	fees := s.Fees
+	for at := s.Asked; at < s.Order.Total; {
+		l, end := s.Order.Leg(at)
+		fees = min(fees+l.Fees(end-at, s.Order.Step), wire.MaxSat.Msat())
+		at = end
 	}
 	return fees
 }
@@ -138,29 +234,37 @@ func (s *Sending) Done() bool { return s.Acked == s.Order.Total }
 
 // Next returns the step after those requested.
 func (s Sending) Next() wire.Transfer {
-	step := s.next(s.Asked)
+	_, step := s.next(s.Asked)
 	s.Index, s.Asked, s.Acked = s.Index+1, s.Asked+step, s.Asked
 	return s.Transfer()
 }
 
 // Transfer returns the current step, for the first hop.
 func (s *Sending) Transfer() wire.Transfer {
-	step := s.Asked - s.Acked
-	amounts := s.Order.Amounts(step)
-	t := wire.Transfer{ID: s.ID, Index: s.Index, Bank: s.Order.Bank, Amount: amounts[0], Total: s.Asked}
+	l, _ := s.Order.Leg(s.Acked)
+	amounts := l.Amounts(s.Asked - s.Acked)
+	t := wire.Transfer{ID: s.ID, Index: s.Index, Bank: l.Bank, Amount: amounts[0], Total: s.Asked}
 	for i, a := range amounts[1:] {
 		h := wire.Hop{Key: s.Order.Payee, Amount: a}
-		if i+1 < len(s.Order.Bankers) {
-			h.Key = s.Order.Bankers[i+1].Key
+		if i+1 < len(l.Bankers) {
+			h.Key = l.Bankers[i+1].Key
 		}
 		t.Hops = append(t.Hops, h)
 	}
 	return t
 }
 
+// Current returns the leg of the current step or, if none is requested, of the next
+// one.
+func (s *Sending) Current() Leg {
+	l, _ := s.Order.Leg(s.Acked)
+	return l
+}
+
 // Credit returns the credit that the next step needs at the first hop.
 func (s *Sending) Credit() wire.Msat {
-	return s.Order.Amounts(s.next(s.Asked))[0]
+	l, step := s.next(s.Asked)
+	return l.Amounts(step)[0]
 }
 
 // Step is the payment's transition function.
@@ -170,8 +274,8 @@ func (s Sending) Step(ev Event) (Sending, []Effect, error) {
 		if s.Waiting() || s.Done() || s.Ended || ev.Index != s.Index+1 {
 			return s, nil, fmt.Errorf("%w: step %d is not due", ErrWrongPhase, ev.Index)
 		}
-		step := s.next(s.Asked)
-		s.Fees += s.Order.Amounts(step)[0] - step
+		l, step := s.next(s.Asked)
+		s.Fees += l.Fee(step)
 		s.Index, s.Asked = s.Index+1, s.Asked+step
 		return s, nil, nil
 	case StepAcked:
@@ -194,12 +298,26 @@ func (s Sending) Step(ev Event) (Sending, []Effect, error) {
 		if ev.Index != 0 && ev.Index != s.Index {
 			return s, nil, nil // an earlier step's, once more
 		}
-		s.Ended, s.Why = true, wire.Clean(ev.Why)
-		if step := s.Asked - s.Acked; ev.Back && s.Waiting() {
-			s.Fees -= s.Order.Amounts(step)[0] - step
+		back := ev.Back && s.Waiting()
+		if l := s.Current(); back {
+			s.Fees -= l.Fee(s.Asked - s.Acked)
 			s.Index, s.Asked = s.Index-1, s.Acked
 		}
+		if back && ev.Again && !s.Ended {
+			return s, []Effect{SendStep{}}, nil
+		}
+		s.Ended, s.Why = true, wire.Clean(ev.Why)
 		return s, nil, nil
+	case Rerouted:
+		if s.Waiting() || s.Done() || s.Ended || len(ev.Legs) == 0 || ev.Legs[0].From != s.Asked {
+			return s, nil, fmt.Errorf("%w: it is %s, at %v", ErrWrongPhase, s.State(), s.Asked)
+		}
+		next := s
+		next.Order = s.Order.Reroute(ev.Legs)
+		if err := cmp.Or(next.Order.check(), next.affordable()); err != nil {
+			return s, nil, err
+		}
+		return next, nil, nil
 	case Ended:
 		s.Ended, s.Why = true, wire.Clean(ev.Why)
 		return s, nil, nil
@@ -246,14 +364,15 @@ func (s Sending) Interest() contract.Interest {
 	return contract.Interest{Done: s.Ended && !s.Waiting()}
 }
 
-// Relay forwards or receives one payment's steps on one bank.
+// Relay forwards one payment's steps on one bank, or receives them as its final
+// payee, on whatever banks they come.
 type Relay struct {
 	ID     wire.Hash // of the payment
-	In     ID        // the bank whose credit pays
+	In     ID        // the bank whose credit pays; at the final payee, the first step's
 	Out    ID        // the bank on which it continues; zeros for the final payee
 	Index  uint32
 	Total  wire.Msat // of the payment, including the last step
-	Passed wire.Msat // credited on In, in all
+	Passed wire.Msat // credited, in all
 	Fees   wire.Msat // that we kept, in all
 	Last   wire.Transfer
 	Ack    *wire.TransferAck // of the last step, once received
@@ -278,17 +397,22 @@ type Answered struct{ Ack wire.TransferAck }
 func (Relayed) event()  {}
 func (Answered) event() {}
 
-// RelayID identifies a payment on a bank.
+// RelayID identifies a payment on a bank, at a banker.
 func RelayID(in ID, payment wire.Hash) wire.Hash { return wire.Tagged("relay", in[:], payment[:]) }
 
-// NewRelay returns a payment before its first step.
+// ReceivedID identifies a payment at its final payee.
+func ReceivedID(payment wire.Hash) wire.Hash { return wire.Tagged("received", payment[:]) }
+
+// NewRelay returns a payment before its first step; in is the bank of that step.
 func NewRelay(in ID, payment wire.Hash) Relay { return Relay{In: in, ID: payment} }
 
 // Fresh reports whether a step is the next one; it returns false if it repeats
-// the last one. For any other step it returns a *wire.Refusal.
+// the last one. For any other step it returns a *wire.Refusal. A banker does not
+// see the steps that take another bank; the final payee sees all.
 func (r *Relay) Fresh(t *wire.Transfer) (bool, error) {
+	final := len(t.Hops) == 0
 	switch {
-	case t.Bank != r.In || t.ID != r.ID:
+	case t.ID != r.ID || !final && t.Bank != r.In:
 		return false, wire.Refuse(wire.BadRequest, "for another bank or payment")
 	case r.Over && r.repeats(t):
 		return false, nil
@@ -299,13 +423,13 @@ func (r *Relay) Fresh(t *wire.Transfer) (bool, error) {
 			return false, wire.Refuse(wire.BadRequest, "step %d differs from the one before", t.Index)
 		}
 		return false, nil
-	case t.Index != r.Index+1:
+	case t.Index <= r.Index, final && t.Index != r.Index+1:
 		return false, wire.Refuse(wire.BadRequest, "step %d after %d", t.Index, r.Index)
 	case r.Index > 0 && r.Ack == nil:
 		return false, wire.Refuse(wire.Busy, "step %d is not acknowledged yet", r.Index)
-	case t.Total <= r.Total || t.Total-r.Total != last(t):
+	case t.Total <= r.Total || t.Total-r.Total < last(t), (t.Total-r.Total == last(t)) != (t.Index == r.Index+1):
 		// Otherwise the payee would acknowledge an amount that a banker kept.
-		return false, wire.Refuse(wire.BadRequest, "a total of %v after %v, by a step of %v", t.Total, r.Total, last(t))
+		return false, wire.Refuse(wire.BadRequest, "a total of %v after %v, by step %d of %v after %d", t.Total, r.Total, t.Index, last(t), r.Index)
 	}
 	return true, nil
 }

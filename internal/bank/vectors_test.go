@@ -73,6 +73,9 @@ type vectorTransfer struct {
 	Bank    hexBytes  `json:"bank"`
 	Payment hexBytes  `json:"payment"`
 	Relay   hexBytes  `json:"relay_id"`
+	Got     hexBytes  `json:"received_id"`
+	Salt    hexBytes  `json:"salt"`
+	Proof   hexBytes  `json:"proof"`
 	Index   uint32    `json:"index"`
 	Total   wire.Msat `json:"total_msat"`
 	Payee   hexBytes  `json:"payee"`
@@ -168,7 +171,9 @@ func TestVectors(t *testing.T) {
 	relayID, digest := bank.RelayID(in, id), wire.TransferDigest(id, 3, 1_500_000, pub)
 	sig, err := schnorr.Sign(k, digest[:])
 	must(t, err)
-	v.Transfer = vectorTransfer{Bank: in[:], Payment: id[:], Relay: relayID[:], Index: 3, Total: 1_500_000, Payee: pub[:], Digest: digest[:], Sig: sig.Serialize()}
+	got, salt := bank.ReceivedID(id), fixed("salt")
+	proof := (&wire.NoteText{Salt: salt}).Proof(id, 3, 1_500_000)
+	v.Transfer = vectorTransfer{Bank: in[:], Payment: id[:], Relay: relayID[:], Got: got[:], Salt: salt[:], Proof: proof[:], Index: 3, Total: 1_500_000, Payee: pub[:], Digest: digest[:], Sig: sig.Serialize()}
 
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)

@@ -43,7 +43,16 @@ var (
 	// ErrReplacement wraps ErrFeeTooLow: an unconfirmed transaction spends one of
 	// the inputs, and the fee does not suffice to replace it (BIP125).
 	ErrReplacement = fmt.Errorf("%w: it does not replace an unconfirmed transaction", ErrFeeTooLow)
+	// ErrNoData wraps ErrRejected: the node does not relay transactions with an
+	// OP_RETURN output, or only with shorter ones. Fundings of messages and hints
+	// have one of at most DataScript bytes.
+	ErrNoData = fmt.Errorf("%w: the Bitcoin node does not relay OP_RETURN outputs (-datacarrier, -datacarriersize)", ErrRejected)
 )
+
+// DataScript is the size in bytes of the longest OP_RETURN script that Bitgram
+// makes, a hint of 80 bytes: the -datacarriersize that a node needs, and Bitcoin
+// Core's default before v30.
+const DataScript = 83
 
 // Errors of an external node. Each may be temporary; try again later.
 var (
@@ -58,13 +67,17 @@ var (
 	// ErrSyncing means that the node is starting, or is far behind the network.
 	// Tip then returns it, so that no caller takes an old height for the tip.
 	ErrSyncing = errors.New("the Bitcoin node is still syncing")
-	// ErrBehind means that the node has known of headers without their blocks for
-	// long, though it says that it is synced. Only Health returns it, as a
-	// warning: the tip that the node has counts, so that deadlines are met.
-	ErrBehind = errors.New("the Bitcoin node does not get blocks whose headers it knows")
+	// ErrBehind means that the node has said for long that it lacks blocks, and gets
+	// none: it knows headers without their blocks, or stays in its initial download
+	// though its last block is new. Only Health returns it, as a warning: the tip
+	// that the node has counts, so that deadlines are met.
+	ErrBehind = errors.New("the Bitcoin node says that it lacks blocks, and does not get them")
 	// ErrStalled means that the tip is much older than usual. Only Health
 	// returns it, as a warning: the node, or the network, may have stopped.
 	ErrStalled = errors.New("the Bitcoin node has seen no new block for long")
+	// ErrZMQ means that the configured ZMQ publisher does not publish blocks. They
+	// are noticed by polling. Only Advise returns it.
+	ErrZMQ = errors.New("the ZMQ publisher publishes no blocks")
 )
 
 // Fees contains the fee policy of a node as it is now, in satoshi per 1,000 vB. A
@@ -181,4 +194,12 @@ type HealthChecker interface {
 	// order: ErrUnavailable or ErrCredentials, ErrWrongNetwork, ErrSyncing,
 	// ErrPruned (a block that was requested is gone), ErrBehind, ErrStalled.
 	Health(context.Context) error
+}
+
+// Adviser is a Backend that can tell which settings of a node that works will
+// cause trouble later.
+type Adviser interface {
+	// Advise returns an error for each: ErrNoData, ErrZMQ. What the node does not
+	// answer is not reported.
+	Advise(context.Context) []error
 }

@@ -11,7 +11,10 @@ import (
 type Block struct {
 	Height  wire.Height
 	FeeRate wire.SatPerKVB // the node's estimate for the next few blocks
-	Txs     []*btcwire.MsgTx
+	// Increment is what the node requires of a replacement for its own size, or 0 if
+	// that is not known.
+	Increment wire.SatPerKVB
+	Txs       []*btcwire.MsgTx
 }
 
 // Undo says that the block at Height leaves the active chain. Everything learnt

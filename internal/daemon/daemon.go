@@ -114,6 +114,10 @@ func Run(ctx context.Context, cfg Config) (err error) {
 			return errors.Join(err, l.Close())
 		}
 	}
+	if a, ok := backend.(chain.Adviser); ok {
+		wc.Advise = a.Advise
+		advise(ctx, a, cfg.Log)
+	}
 	if err := readable(ctx, backend, cfg.RescanFrom); err != nil {
 		return errors.Join(err, l.Close())
 	}
@@ -229,6 +233,16 @@ func fit(ctx context.Context, h chain.HealthChecker, log *slog.Logger) error {
 		log.Warn("waiting for the Bitcoin node", "err", err)
 	}
 	return nil
+}
+
+// advise logs what is wrong with the Bitcoin node's settings, so that it is known
+// before money moves.
+func advise(ctx context.Context, a chain.Adviser, log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for _, err := range a.Advise(ctx) {
+		log.Warn("the Bitcoin node's settings will cause trouble", "err", err)
+	}
 }
 
 // open decrypts the home's key file and returns it with the seed.

@@ -1,6 +1,7 @@
 package deal_test
 
 import (
+	"bytes"
 	"testing"
 
 	"github.com/bitgram/bitgram/internal/contract"
@@ -48,5 +49,71 @@ func TestRefundApart(t *testing.T) {
 	}
 	if s, _, err = s.Step(deal.Broadcasted{Err: "conflict"}); err != nil || !s.Apart {
 		t.Fatalf("still together, %v", err)
+	}
+}
+
+// TestRefundReplaced: a refund is replaced only once the estimate has risen by what
+// the node asks of a replacement, and not before the network has answered. If the
+// replacement is refused, the refund before counts again, and the outputs stay
+// together; if that is refused too, they are refunded apart.
+func TestRefundReplaced(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1, 3)
+	w.present = false
+	w.send(3, wire.PerAgent, 24)
+	w.mine(int(w.sender.Legs[0].Quote.Expiry - w.tip()))
+	first := w.sender.Refund
+	if first == nil || first.Before != nil {
+		t.Fatalf("the refund is %+v", first)
+	}
+	step := func(s deal.Sender, ev deal.Event) (deal.Sender, []byte) {
+		t.Helper()
+		s, effects, err := s.Step(ev)
+		must(t, err)
+		var sent []byte
+		for _, e := range effects {
+			if b, ok := e.(deal.Broadcast); ok {
+				if sent != nil {
+					t.Fatal("two refunds")
+				}
+				sent = b.Tx
+			}
+		}
+		return s, sent
+	}
+	at := func(rate, increment wire.SatPerKVB, above wire.Height) deal.Event {
+		return deal.Connected{Block: contract.Block{Height: w.tip() + above, FeeRate: rate, Increment: increment}}
+	}
+	// A rise by a tenth suffices only where the node asks for no more.
+	s, sent := step(w.sender, at(feeRate*11/10, 1000, 1))
+	if s.Refund.Txid != first.Txid || !bytes.Equal(sent, first.Tx) {
+		t.Error("replaced by less than the node asks for")
+	}
+	s, sent = step(w.sender, at(feeRate*11/10, 100, 1))
+	second := s.Refund
+	if second.Txid == first.Txid || second.Before == nil || second.Before.Txid != first.Txid || !bytes.Equal(sent, second.Tx) {
+		t.Fatalf("not replaced: %+v", second)
+	}
+	s, sent = step(s, at(feeRate*3, 100, 2))
+	if s.Refund.Txid != second.Txid || !bytes.Equal(sent, second.Tx) {
+		t.Error("replaced before it was answered")
+	}
+	back, sent := step(s, deal.Broadcasted{Txid: second.Txid, Err: "it does not replace an unconfirmed transaction"})
+	if back.Refund.Txid != first.Txid || back.Apart || !bytes.Equal(sent, first.Tx) {
+		t.Errorf("after the refusal: %v, apart %v", back.Refund.Txid, back.Apart)
+	}
+	if back, sent = step(back, deal.Broadcasted{Txid: first.Txid}); back.Apart || sent != nil {
+		t.Error("apart although the first one is accepted")
+	}
+	if back, _ = step(back, deal.Broadcasted{Txid: first.Txid, Err: "conflict"}); !back.Apart {
+		t.Error("not apart although the only one is refused")
+	}
+	kept, sent := step(s, deal.Broadcasted{Txid: second.Txid})
+	if kept.Refund.Txid != second.Txid || kept.Refund.Before != nil || sent != nil {
+		t.Errorf("after it was accepted: %+v", kept.Refund)
+	}
+	// The answer to another transaction is not the refund's.
+	if other, _ := step(kept, deal.Broadcasted{Txid: wire.Hash{1}, Err: "conflict"}); other.Apart || other.Refund.Gone {
+		t.Error("the refusal of another transaction counts")
 	}
 }

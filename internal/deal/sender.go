@@ -579,11 +579,7 @@ func (s Sender) restart() (Sender, []Effect, error) {
 
 func (s Sender) broadcasted(ev Broadcasted) (Sender, []Effect, error) {
 	if s.Phase != SenderPublishing {
-		// Of a rebroadcast or refund: the chain shows the outcome. A refund that is
-		// refused for another reason than its fee may compete with a claim of one
-		// output, which must not hold up the others.
-		s.Apart = s.Apart || ev.Err != "" && !ev.TooLow && s.Refund != nil
-		return s, nil, nil
+		return s.refundTold(ev)
 	}
 	if ev.Err == "" || s.Confirmed != nil {
 		s.Phase = SenderPublished
@@ -598,6 +594,36 @@ func (s Sender) broadcasted(ev Broadcasted) (Sender, []Effect, error) {
 	// The funding stays watched: if it confirms after all, the message
 	// continues.
 	return s.fail("rejected", fmt.Errorf("%w: %s", ErrRejected, ev.Err))
+}
+
+// refundTold hears what the network said to a refund; of a funding that was sent
+// again, the chain shows the outcome. If a replacement is refused, the refund that
+// it was to replace counts again. If a joint refund that replaces none is refused
+// for another reason than its fee, it may compete with a claim of one output, which
+// must not hold up the others.
+func (s Sender) refundTold(ev Broadcasted) (Sender, []Effect, error) {
+	told := func(sent *contract.Sent) (*contract.Sent, []Effect) {
+		next, again, _ := sent.Told(ev.Txid, ev.Err != "", ev.TooLow)
+		if again {
+			return next, []Effect{Broadcast{Tx: next.Tx}}
+		}
+		return next, nil
+	}
+	if s.Refund != nil && s.Refund.Txid == ev.Txid {
+		next, effects := told(s.Refund)
+		s.Refund = next
+		s.Apart = s.Apart || next.Gone && !ev.TooLow
+		return s, effects, nil
+	}
+	for i, r := range s.Refunds {
+		if r != nil && r.Txid == ev.Txid {
+			next, effects := told(r)
+			s.Refunds = slices.Clone(s.Refunds)
+			s.Refunds[i] = next
+			return s, effects, nil
+		}
+	}
+	return s, nil, nil
 }
 
 func (s Sender) acked(ev AckArrived) (Sender, []Effect, error) {
@@ -798,9 +824,16 @@ func (s *Sender) refundOf(list []contract.Refund, prev **contract.Sent, ev Conne
 		return nil, err
 	}
 	// The same outputs: replaced once the estimate has risen by what a replacement
-	// costs, or else sent again.
-	if *prev == nil || !(*prev).Spends(tx) || fee >= (batch.Market{}).Outbid(*prev, contract.Weight(tx)) {
+	// costs, and the network has answered the last one; or else sent again.
+	old := *prev
+	same := old != nil && old.Spends(tx)
+	if !same || old.Gone || old.Before == nil && fee >= (batch.Market{Increment: ev.Increment}).Outbid(old, contract.Weight(tx)) {
 		*prev = contract.NewSent(tx, fee, ev.Height)
+		if same && !old.Gone {
+			before := *old
+			before.Before = nil
+			(*prev).Before = &before
+		}
 	}
 	return []Effect{Broadcast{Tx: (*prev).Tx}}, nil
 }

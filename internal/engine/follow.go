@@ -157,6 +157,7 @@ func (e *Engine) connect(ctx context.Context, at chain.BlockRef) error {
 	if err != nil {
 		return err
 	}
+	increment := e.Fees().Increment // as of the last time at the tip
 	block := &Block{Ref: chain.BlockRef{Hash: hash, Height: at.Height + 1}, Txs: raw.Transactions}
 	var txids []wire.Hash
 	var spent []wire.Outpoint
@@ -183,7 +184,7 @@ func (e *Engine) connect(ctx context.Context, at chain.BlockRef) error {
 			return err
 		}
 		for _, ref := range refs {
-			told := contract.Block{Height: block.Ref.Height, FeeRate: rate}
+			told := contract.Block{Height: block.Ref.Height, FeeRate: rate, Increment: increment}
 			m, err := b.e.of(ref.Kind)
 			if err == nil {
 				told.Txs, err = b.relevant(m, ref, block, txids)

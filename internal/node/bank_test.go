@@ -421,3 +421,27 @@ func closeTogether(t *testing.T, h *home, ids ...bank.ID) {
 	_, err := h.node.Engine().TellAll(t.Context(), list)
 	must(t, err)
 }
+
+// TestFindBankUnreadable: a bank is found although the state of another contract
+// cannot be read; that one is an error of its own.
+func TestFindBankUnreadable(t *testing.T) {
+	w := emptyTown(t)
+	h := w.home("payer", nil)
+	h.start()
+	good, bad := payerRef(bank.ID{0xaa, 1}), payerRef(bank.ID{0xbb, 1})
+	must(t, h.node.store.Update(t.Context(), func(tx engine.Tx) error {
+		raw, err := wire.Marshal(bank.Payer{Ours: bank.Ours{}, Bank: good.ID})
+		return errors.Join(err, tx.Save(good, raw, contract.Interest{Done: true}), tx.Save(bad, []byte("junk"), contract.Interest{Done: true}))
+	}))
+	state, err := h.node.Banks.FindBank(t.Context(), good.ID.String()[:8])
+	must(t, err)
+	if p, ok := state.(bank.Payer); !ok || p.Bank != good.ID {
+		t.Errorf("found %T", state)
+	}
+	if _, err := h.node.Banks.FindBank(t.Context(), bad.ID.String()); err == nil || errors.Is(err, banking.ErrNoBank) {
+		t.Errorf("the unreadable one: %v", err)
+	}
+	if _, err := h.node.Banks.FindBank(t.Context(), "cccc"); !errors.Is(err, banking.ErrNoBank) {
+		t.Errorf("an unknown one: %v", err)
+	}
+}

@@ -156,7 +156,7 @@ func TestNotEnough(t *testing.T) {
 	w.fund(from, 1_000_000)
 	w.opened(from, to, 60_000, 14, 100)
 	w.opened(from, to, 60_000, 14, 100)
-	_, err := from.node.Banks.PayTo(t.Context(), banking.Payment{To: to.node.Key(), Amount: 70_000_000})
+	_, err := from.node.Banks.PayTo(t.Context(), banking.Payment{To: to.node.Key(), Amount: 130_000_000})
 	if !errors.Is(err, bank.ErrEmpty) {
 		t.Errorf("%v", err)
 	}

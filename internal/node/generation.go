@@ -19,7 +19,7 @@ import (
 // directory brings its own file back and is not recognised by this.
 
 // fileGeneration is the file: the marks that the database may have, one or, while
-// it is being changed, two.
+// it is being changed, two. A mark of zeros means none.
 const fileGeneration = "generation"
 
 const generationSize = 16
@@ -31,12 +31,12 @@ var keyGeneration = []byte("generation")
 const generationTime = time.Minute
 
 // checkGeneration marks the home as restored if its database is not the one that
-// the file was written for. A home that never had a generation, of an older
-// version, gets one.
+// the file was written for. A home without a file and without a generation, new or
+// of a version that had none, gets one.
 func (n *Node) checkGeneration(ctx context.Context) error {
 	var have []byte
 	if err := n.store.View(ctx, func(tx engine.Tx) (err error) {
-		have, err = tx.Get(bucketHome, keyGeneration)
+		have, err = generation(tx)
 		return err
 	}); err != nil {
 		return err
@@ -45,19 +45,29 @@ func (n *Node) checkGeneration(ctx context.Context) error {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if have != nil {
-		known := false
-		for ; len(marks) >= generationSize; marks = marks[generationSize:] {
-			known = known || bytes.Equal(have, marks[:generationSize])
-		}
-		if !known {
-			n.log.Warn("the database is an old copy, or its file 'generation' is missing: nothing since the copy is relied on")
-			if err := n.store.Update(ctx, func(tx engine.Tx) error { return tx.Put(bucketHome, keyRestored, []byte{1}) }); err != nil {
-				return err
-			}
+	known := err != nil && bytes.Equal(have, noGeneration)
+	for ; len(marks) >= generationSize; marks = marks[generationSize:] {
+		known = known || bytes.Equal(have, marks[:generationSize])
+	}
+	if !known {
+		n.log.Warn("the database is an old copy, or its file 'generation' is missing: nothing since the copy is relied on")
+		if err := n.store.Update(ctx, func(tx engine.Tx) error { return tx.Put(bucketHome, keyRestored, []byte{1}) }); err != nil {
+			return err
 		}
 	}
 	return n.nextGeneration(ctx)
+}
+
+// noGeneration is the mark of a database that has none.
+var noGeneration = make([]byte, generationSize)
+
+// generation returns the database's mark.
+func generation(tx engine.Tx) ([]byte, error) {
+	have, err := tx.Get(bucketHome, keyGeneration)
+	if err != nil || have != nil {
+		return have, err
+	}
+	return noGeneration, nil
 }
 
 func (n *Node) generationPath() string { return filepath.Join(n.cfg.Dir, fileGeneration) }
@@ -76,7 +86,7 @@ func (n *Node) nextGeneration(ctx context.Context) error {
 		})
 	}
 	err := n.store.Update(ctx, func(tx engine.Tx) error {
-		old, err := tx.Get(bucketHome, keyGeneration)
+		old, err := generation(tx)
 		if err != nil {
 			return err
 		}

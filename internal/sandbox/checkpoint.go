@@ -83,7 +83,8 @@ func (c *Checkpoint) Write(w io.Writer) error {
 // the checksum at the end is verified. Errors wrap ErrCheckpoint,
 // ErrWrongProgram or ErrWrongJob.
 func ReadCheckpoint(r io.Reader, program Digest, job *Job) (*Checkpoint, error) {
-	p := &parts{r: bufio.NewReaderSize(r, 256<<10), h: blake3.New()}
+	// A small buffer, so that most of a page is read into its place.
+	p := &parts{r: bufio.NewReaderSize(r, 4<<10), h: blake3.New()}
 	c, err := p.checkpoint(program, job)
 	switch {
 	case errors.Is(err, ErrWrongProgram) || errors.Is(err, ErrWrongJob):
@@ -252,6 +253,7 @@ func (p *parts) pages(n int) []byte {
 		return nil
 	}
 	b := make([]byte, n*PageSize)
+	Huge(b)
 	for i := range n {
 		var kind [1]byte
 		switch page := pageOf(b, i); {

@@ -147,6 +147,9 @@ func (s *Snapshot) SetShared(h Header, memory, state []byte) Digest {
 	return s.root
 }
 
+// Ready reports whether a state was set.
+func (s *Snapshot) Ready() bool { return s.ready }
+
 // Forget is called before a shared memory is freed: its pages can no longer be
 // proven.
 func (s *Snapshot) Forget() {

@@ -87,15 +87,27 @@ func (s *Server) showPayee(y *bank.Payee, rate wire.SatPerKVB) api.Bank {
 }
 
 func (s *Server) showPayment(p *bank.Sending) api.BankPayment {
-	v := api.BankPayment{ID: p.ID.String(), State: p.State(), To: wire.EncodeAddress(s.cfg.Network, p.Order.Payee), Bankers: []string{},
+	v := api.BankPayment{ID: p.ID.String(), State: p.State(), To: wire.EncodeAddress(s.cfg.Network, p.Order.Payee),
 		Bank: p.Order.Bank.String(), Total: p.Order.Total, Step: p.Order.Step, Paid: p.Acked, Asked: p.Asked, Fees: p.Fees, Note: p.Order.Memo, Why: p.Why}
 	if t := p.Order.Text; t != nil {
 		v.Ref, v.Memo = t.Reference, t.Memo
 	}
-	for _, b := range p.Order.Bankers {
-		v.Bankers = append(v.Bankers, wire.EncodeAddress(s.cfg.Network, b.Key))
+	v.Bankers = s.bankers(p.Order.Bankers)
+	for at := wire.Msat(0); at < p.Order.Total && len(p.Order.More) > 0; {
+		l, end := p.Order.Leg(at)
+		v.Parts = append(v.Parts, api.Part{Bank: l.Bank.String(), Bankers: s.bankers(l.Bankers), Total: end - at})
+		at = end
 	}
 	return v
+}
+
+// bankers returns addresses.
+func (s *Server) bankers(hops []wire.RouteHop) []string {
+	list := make([]string, len(hops))
+	for i, h := range hops {
+		list[i] = wire.EncodeAddress(s.cfg.Network, h.Key)
+	}
+	return list
 }
 
 // showReceived shows a payment of which this home is the final payee.
@@ -428,9 +440,7 @@ func (s *Server) paymentNow(ctx context.Context, n *node.Node, id string) (v api
 		return v, state, fmt.Errorf("%w: %s is a bank", banking.ErrNoBank, id)
 	}
 	v = s.showPayment(&state)
-	if v.Exposed, _, err = n.Banks.Exposed(ctx, &state.Order); errors.Is(err, banking.ErrNoBank) {
-		err = nil // the bank is history
-	}
+	v.Exposed, _, err = n.Banks.Exposed(ctx, &state.Order)
 	return v, state, err
 }
 
@@ -489,7 +499,7 @@ func (s *Server) paymentRoutes(to huma.API) {
 		v.Before, v.Exposed, err = n.Banks.Exposed(ctx, o)
 		return v, err
 	})
-	on(s, to, "POST", "/payments", "Pay an address, through a bank with its owner or through bankers", func(ctx context.Context, n *node.Node, in *paying) (api.BankPayment, error) {
+	on(s, to, "POST", "/payments", "Pay an address, through banks with its owner or through bankers", func(ctx context.Context, n *node.Node, in *paying) (api.BankPayment, error) {
 		p, err := s.payment(in)
 		if err != nil {
 			return api.BankPayment{}, err
@@ -548,8 +558,9 @@ func (s *Server) banker(ctx context.Context, n *node.Node, _ *none) (b api.Banke
 	}); err != nil {
 		return b, err
 	}
+	seen := map[wire.Hash]bool{} // a banker stores a payment for each bank that it came through
 	err = n.Banks.Relays(ctx, func(r bank.Relay) error {
-		b.Payments++
+		seen[r.ID] = true
 		b.Passed += r.Passed
 		b.Earned += r.Fees
 		if r.Out == (bank.ID{}) {
@@ -557,5 +568,6 @@ func (s *Server) banker(ctx context.Context, n *node.Node, _ *none) (b api.Banke
 		}
 		return nil
 	})
+	b.Payments = len(seen)
 	return b, err
 }

@@ -54,6 +54,9 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request, known bool) {
 	if n.Directory.HintTrouble() != nil {
 		h.Warnings = append(h.Warnings, api.CodeHintLost)
 	}
+	for _, err := range s.advice(r.Context()) {
+		h.Warnings = append(h.Warnings, CodeOf(err))
+	}
 	writeJSON(w, http.StatusOK, h)
 }
 
@@ -72,6 +75,26 @@ func (s *Server) nodeHealth(ctx context.Context) error {
 		err = fmt.Errorf("%w: no answer within %v", chain.ErrUnavailable, healthTime)
 	}
 	return err
+}
+
+// adviceTime is how long the Bitcoin node's settings are believed to be the same.
+const adviceTime = 10 * time.Second
+
+// advice returns what is wrong with the Bitcoin node's settings. It asks at most
+// once in adviceTime, for all callers.
+func (s *Server) advice(ctx context.Context) []error {
+	if s.cfg.Advise == nil {
+		return nil
+	}
+	s.advised.mu.Lock()
+	defer s.advised.mu.Unlock()
+	if s.advised.at.IsZero() || time.Since(s.advised.at) >= adviceTime {
+		within, cancel := context.WithTimeout(context.WithoutCancel(ctx), healthTime) // the answer is for later callers, too
+		defer cancel()
+		s.advised.list = s.cfg.Advise(within)
+		s.advised.at = time.Now()
+	}
+	return s.advised.list
 }
 
 // oldHealth is nodeHealth for callers without a token: the node is asked at most

@@ -45,6 +45,9 @@ type Config struct {
 	// Health returns an error if the Bitcoin node is unusable; nil for a chain
 	// without one.
 	Health func(context.Context) error
+	// Advise returns what is wrong with the Bitcoin node's settings; nil for a chain
+	// of our own.
+	Advise func(context.Context) []error
 	Log    *slog.Logger
 }
 
@@ -59,6 +62,11 @@ type Server struct {
 	mu   sync.Mutex
 	node *node.Node // nil until Attach
 
+	advised struct { // last answer of Advise
+		mu   sync.Mutex
+		at   time.Time
+		list []error
+	}
 	asked struct { // last answer of Health
 		mu  sync.Mutex
 		at  time.Time
@@ -320,6 +328,9 @@ func (s *Server) status(ctx context.Context, n *node.Node, _ *none) (st api.Stat
 	}
 	if err := n.Directory.HintTrouble(); err != nil {
 		st.Warnings = append(st.Warnings, api.Warning{Code: api.CodeHintLost, Message: err.Error()})
+	}
+	for _, err := range s.advice(ctx) {
+		st.Warnings = append(st.Warnings, api.Warning{Code: CodeOf(err), Message: err.Error()})
 	}
 	return st, nil
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/bitgram/bitgram/internal/api"
 	"github.com/bitgram/bitgram/internal/bank"
+	"github.com/bitgram/bitgram/internal/chain"
 	"github.com/bitgram/bitgram/internal/chain/devchain"
 	"github.com/bitgram/bitgram/internal/node"
 	"github.com/bitgram/bitgram/internal/wallet"
@@ -334,5 +335,37 @@ func TestServe(t *testing.T) {
 		}
 	case <-time.After(2 * stopTime):
 		t.Error("it does not stop")
+	}
+}
+
+// TestAdvice: what is wrong with the Bitcoin node's settings is in status, with the
+// reason, and in /health, where only callers with the token would get a reason; the
+// node is not asked in every request.
+func TestAdvice(t *testing.T) {
+	s := serving(t)
+	asked := 0
+	s.cfg.Advise = func(context.Context) []error {
+		asked++
+		return []error{fmt.Errorf("%w: scriptpubkey", chain.ErrNoData), fmt.Errorf("%w: refused", chain.ErrZMQ)}
+	}
+	var st api.Status
+	if err := json.Unmarshal(ask(s, "GET", "/v1/status", "", nil).Body.Bytes(), &st); err != nil {
+		t.Fatal(err)
+	}
+	if len(st.Warnings) != 2 || st.Warnings[0].Code != api.CodeNoData || !strings.Contains(st.Warnings[0].Message, "scriptpubkey") || st.Warnings[1].Code != api.CodeZMQ {
+		t.Errorf("status warns of %v", st.Warnings)
+	}
+	for _, known := range []bool{true, false} {
+		w := ask(s, "GET", "/health", "", func(r *http.Request) {
+			if !known {
+				r.Header.Del("Authorization")
+			}
+		})
+		if body := w.Body.String(); w.Code != http.StatusOK || !strings.Contains(body, `"warnings":["no_data","zmq"]`) || strings.Contains(body, "scriptpubkey") {
+			t.Errorf("health, token %v: %d %s", known, w.Code, body)
+		}
+	}
+	if asked != 1 {
+		t.Errorf("the node is asked %d times", asked)
 	}
 }

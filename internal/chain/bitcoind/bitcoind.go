@@ -102,7 +102,8 @@ type Client struct {
 	end  context.CancelFunc
 	poke chan struct{} // look at the tip now
 
-	published atomic.Bool // the ZMQ publisher has told of a block, and is connected
+	published atomic.Bool // blocks are published by ZMQ, as far as is known
+	zmqState  zmqState
 
 	mu        sync.Mutex
 	tip       chainhash.Hash // as last seen by any call
@@ -111,13 +112,18 @@ type Client struct {
 	closed    bool
 	running   sync.WaitGroup
 	lag       lag
+	download  download
 	rate      wire.SatPerKVB // the last estimate; 0: none
+
+	blocks blocks
+	sent   sent
 }
 
 var (
 	_ chain.Backend       = (*Client)(nil)
 	_ chain.HealthChecker = (*Client)(nil)
 	_ chain.Packager      = (*Client)(nil)
+	_ chain.Adviser       = (*Client)(nil)
 )
 
 // New returns a client. It does not contact the node yet.
@@ -303,6 +309,13 @@ func (c *Client) lags(missing int64) (wait bool, since time.Duration) {
 	return false, since
 }
 
+// download is how long the node has been in its initial download without lacking
+// blocks that it knows of.
+type download struct {
+	since time.Time // zero: it is not
+	told  bool
+}
+
 // behind returns ErrSyncing if the node is syncing.
 func (c *Client) behind(ctx context.Context, i chainInfo) error {
 	if wait, _ := c.lags(i.Headers - i.Blocks); wait {
@@ -311,18 +324,58 @@ func (c *Client) behind(ctx context.Context, i chainInfo) error {
 	if c.regtest {
 		return nil // an old tip is normal on regtest
 	}
+	if i.InitialBlockDownload != nil && !*i.InitialBlockDownload {
+		c.downloads(false, false)
+		return nil
+	}
+	age, err := c.age(ctx, i)
+	if err != nil {
+		return err
+	}
+	old := age > maxTipAge
 	if i.InitialBlockDownload == nil {
-		age, err := c.age(ctx, i)
-		if err != nil {
-			return err
-		}
-		old := age > maxTipAge
 		i.InitialBlockDownload = &old
 	}
-	if *i.InitialBlockDownload {
+	wait, since := c.downloads(*i.InitialBlockDownload, old)
+	switch {
+	case !wait:
+		return nil
+	case since < c.patience:
 		return fmt.Errorf("%w: block %d, and more to come", chain.ErrSyncing, i.Blocks)
 	}
-	return nil
+	return fmt.Errorf("%w: block %d is %v old and the last that it knows of, for %v; check the node's connections and its clock", chain.ErrSyncing,
+		i.Blocks, age.Truncate(time.Minute), since.Truncate(time.Second))
+}
+
+// downloads records whether the node is in its initial download, and whether its
+// tip is old. It returns whether to wait for it, and how long it has been so. A
+// node with a new tip is only waited for a while: its clock may be wrong, or it
+// wants more work than the chain has, and then the initial download never ends. A
+// node with an old tip is always waited for: promises at an old height would be
+// made too late.
+func (c *Client) downloads(yes, old bool) (wait bool, since time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	d := &c.download
+	if !yes {
+		*d = download{}
+		return false, 0
+	}
+	if d.since.IsZero() {
+		d.since = time.Now()
+	}
+	if since = time.Since(d.since); since < c.patience {
+		return true, since
+	}
+	if !d.told {
+		d.told = true
+		what := "the Bitcoin node does not end its initial download; its last block is new and counts as the tip"
+		if old {
+			what = "the Bitcoin node gets no blocks in its initial download: nothing can be claimed or refunded until it does"
+		}
+		c.log.Warn(what, "for", since.Truncate(time.Second))
+	}
+	return old, since
 }
 
 // age returns how long ago the tip was mined, by its header.
@@ -354,6 +407,10 @@ func (c *Client) Health(ctx context.Context) error {
 	if missing := i.Headers - i.Blocks; missing > ahead {
 		_, since := c.lags(missing)
 		return fmt.Errorf("%w: block %d of %d, for %v", chain.ErrBehind, i.Blocks, i.Headers, since.Truncate(time.Second))
+	}
+	if !c.regtest && i.InitialBlockDownload != nil && *i.InitialBlockDownload {
+		_, since := c.downloads(true, false)
+		return fmt.Errorf("%w: block %d, in its initial download for %v", chain.ErrBehind, i.Blocks, since.Truncate(time.Second))
 	}
 	if c.regtest {
 		return nil
@@ -404,21 +461,29 @@ func (c *Client) HashAt(ctx context.Context, h wire.Height) (chainhash.Hash, err
 
 // Block implements chain.Backend. It returns chain.ErrPruned if the node once
 // had the block.
+//
+// The wallet and the index of names each read every block, at nearly the same
+// time; the last blocks are kept, so that the node is asked for each once.
 func (c *Client) Block(ctx context.Context, at chainhash.Hash) (*btcwire.MsgBlock, wire.Height, error) {
+	return c.blocks.get(ctx, at, func() (*btcwire.MsgBlock, []byte, wire.Height, error) { return c.fetch(ctx, at) })
+}
+
+// fetch asks the node for a block. It returns its encoding too.
+func (c *Client) fetch(ctx context.Context, at chainhash.Hash) (*btcwire.MsgBlock, []byte, wire.Height, error) {
 	height, err := c.heightOf(ctx, at)
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, 0, err
 	}
 	var text string
 	if err := c.ask(ctx, &text, "getblock", at.String(), 0); err != nil {
-		return nil, 0, c.missing(ctx, at, height, err)
+		return nil, nil, 0, c.missing(ctx, at, height, err)
 	}
-	b, err := decodeBlock(text, at)
+	b, raw, err := decodeBlock(text, at)
 	if err != nil {
-		return nil, 0, nonsense("getblock", "block %v: %v", at, err)
+		return nil, nil, 0, nonsense("getblock", "block %v: %v", at, err)
 	}
 	c.pruned.CompareAndSwap(int64(height), -1)
-	return b, height, nil
+	return b, raw, height, nil
 }
 
 // missing returns the reason why a block with a known header is not available.
@@ -529,24 +594,24 @@ func (c *Client) heightOf(ctx context.Context, at chainhash.Hash) (wire.Height, 
 
 // decodeBlock decodes a block and verifies that it is the one with that hash,
 // complete and with its original witnesses.
-func decodeBlock(text string, want chainhash.Hash) (*btcwire.MsgBlock, error) {
+func decodeBlock(text string, want chainhash.Hash) (*btcwire.MsgBlock, []byte, error) {
 	raw, err := hex.DecodeString(text)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	r := bytes.NewReader(raw)
 	b := new(btcwire.MsgBlock)
 	if err := b.Deserialize(r); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if r.Len() > 0 {
-		return nil, fmt.Errorf("%d bytes after its end", r.Len())
+		return nil, nil, fmt.Errorf("%d bytes after its end", r.Len())
 	}
 	if got := b.BlockHash(); got != want {
-		return nil, fmt.Errorf("it is block %v", got)
+		return nil, nil, fmt.Errorf("it is block %v", got)
 	}
 	if len(b.Transactions) == 0 {
-		return nil, errors.New("no transactions")
+		return nil, nil, errors.New("no transactions")
 	}
 	txs := make([]*btcutil.Tx, len(b.Transactions))
 	seen := make(map[chainhash.Hash]bool, len(txs))
@@ -555,24 +620,37 @@ func decodeBlock(text string, want chainhash.Hash) (*btcwire.MsgBlock, error) {
 		// Transactions repeated at the end do not change the root
 		// (CVE-2012-2459).
 		if seen[*txs[i].Hash()] {
-			return nil, errors.New("a transaction twice")
+			return nil, nil, errors.New("a transaction twice")
 		}
 		seen[*txs[i].Hash()] = true
 	}
 	if blockchain.CalcMerkleRoot(txs, false) != b.Header.MerkleRoot {
-		return nil, errors.New("another merkle root")
+		return nil, nil, errors.New("another merkle root")
 	}
 	if err := blockchain.ValidateWitnessCommitment(btcutil.NewBlock(b)); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return b, nil
+	return b, raw, nil
 }
 
-// Broadcast implements chain.Backend. It disables the node's own limits on fees
-// (maxfeerate) and burns (maxburnamount), because the caller has decided on the
-// costs. A node that does not know the second, Bitcoin Core before v25 or btcd,
-// has no such limit.
+// Broadcast implements chain.Backend. A transaction that the node has accepted
+// before is sent again only if its mempool lacks it, or after resendTime. The
+// node's own limits on fees (maxfeerate) and burns (maxburnamount) are disabled,
+// because the caller has decided on the costs. A node that does not know the
+// second, Bitcoin Core before v25 or btcd, has no such limit.
 func (c *Client) Broadcast(ctx context.Context, tx *btcwire.MsgTx) error {
+	id := tx.WitnessHash()
+	if c.sent.lately(id) && c.holds(ctx, tx) {
+		return nil
+	}
+	err := withData(tx, c.send(ctx, tx))
+	if err == nil {
+		c.sent.add(id)
+	}
+	return err
+}
+
+func (c *Client) send(ctx context.Context, tx *btcwire.MsgTx) error {
 	var b bytes.Buffer
 	if err := tx.Serialize(&b); err != nil {
 		return err
@@ -593,6 +671,19 @@ func (c *Client) Broadcast(ctx context.Context, tx *btcwire.MsgTx) error {
 		return refusal(again)
 	}
 	return refusal(c.ask(ctx, &txid, "sendrawtransaction", text, 0))
+}
+
+// holds reports whether the node says that its mempool has the transaction. btcd
+// is asked for the first output.
+func (c *Client) holds(ctx context.Context, tx *btcwire.MsgTx) bool {
+	txid := tx.TxHash().String()
+	err := c.ask(ctx, nil, "getmempoolentry", txid)
+	var node *Error
+	if err == nil || !errors.As(err, &node) || node.Code == codeAddressOrKey {
+		return err == nil
+	}
+	var out *json.RawMessage
+	return c.ask(ctx, &out, "gettxout", txid, 0, true) == nil && out != nil
 }
 
 // BroadcastPackage implements chain.Packager with submitpackage, which Bitcoin
@@ -628,7 +719,7 @@ func (c *Client) BroadcastPackage(ctx context.Context, txs []*btcwire.MsgTx) err
 			break
 		}
 	}
-	return refusal(&Error{Method: "submitpackage", Code: codeRejected, Message: clean(why)})
+	return withData(txs[len(txs)-1], refusal(&Error{Method: "submitpackage", Code: codeRejected, Message: clean(why)}))
 }
 
 // burned returns the largest value of an unspendable output.

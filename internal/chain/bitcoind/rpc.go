@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"reflect"
 	"strings"
 	"sync"
 	"time"
@@ -122,7 +123,8 @@ func (r *rpc) init(cfg Config) error {
 	return nil
 }
 
-// call calls method and decodes its result, unless result is nil. An *Error is
+// call calls method and decodes its result, unless result is nil. The node may
+// answer null only if result points to a pointer. An *Error is
 // the node's own answer; any other error wraps chain.ErrUnavailable or
 // chain.ErrCredentials.
 func (r *rpc) call(ctx context.Context, result any, method string, params []any) error {
@@ -174,7 +176,7 @@ func (r *rpc) call(ctx context.Context, result any, method string, params []any)
 		return &Error{Method: method, Code: answer.Error.Code, Message: clean(answer.Error.Message)}
 	case result == nil:
 		return nil
-	case answer.Result == nil || string(answer.Result) == "null":
+	case answer.Result == nil || string(answer.Result) == "null" && reflect.TypeOf(result).Elem().Kind() != reflect.Pointer:
 		return fmt.Errorf("%w: %s: %s: an answer without a result", chain.ErrUnavailable, r.url, method)
 	}
 	if err := json.Unmarshal(answer.Result, result); err != nil {

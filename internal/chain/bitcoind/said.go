@@ -16,6 +16,9 @@ var (
 	saidOutOfRange = []string{"out of range"} // a height above the tip
 	saidBurn       = []string{"maxburnamount"}
 	saidPruned     = []string{"pruned"} // a block that was deleted
+	// a transaction with an OP_RETURN output that is too long, or not wanted:
+	// Bitcoin Core since v30, before, and btcd
+	saidData = []string{"datacarrier", "scriptpubkey", "non-standard script form"}
 
 	saidKnown = []string{"txn-already-in-mempool", "txn-already-known", "already in block chain", "already in utxo set", // Bitcoin Core
 		"already have transaction in mempool", "transaction already exists in blockchain"} // btcd

@@ -74,6 +74,9 @@ func (c *Client) follow() {
 	t := time.NewTicker(c.poll)
 	defer t.Stop()
 	down, poked := false, false
+	var seen hash        // the last tip
+	var looked time.Time // when that was the tip
+
 	for {
 		ctx, cancel := context.WithTimeout(c.life, lookTimeout)
 		var tip hash
@@ -87,8 +90,15 @@ func (c *Client) follow() {
 		case err == nil && down:
 			c.log.Info("the Bitcoin node is back")
 		}
-		if err == nil && c.saw(chainhash.Hash(tip)) && !poked {
-			c.published.Store(false) // this block was not published
+		if err == nil {
+			c.saw(chainhash.Hash(tip))
+			if seen != (hash{}) && tip != seen {
+				if !poked {
+					c.published.Store(false) // this block was not published
+				}
+				c.missed(looked)
+			}
+			seen, looked = tip, time.Now()
 		}
 		poked = false
 		last := time.Now()

@@ -37,8 +37,17 @@ func (c *Client) listen() {
 	wait, warned := zmqRetry, false
 	for {
 		if addr := c.publisher(); addr != "" {
-			connected, err := subscribe(c.life, addr, func() { c.published.Store(true); c.look() })
+			connected, err := subscribe(c.life, addr, func(block bool) {
+				if block {
+					c.zmqState.hears()
+				} else {
+					c.zmqState.connects()
+				}
+				c.published.Store(true)
+				c.look()
+			})
 			c.published.Store(false)
+			c.zmqState.fails(err)
 			if connected {
 				wait = zmqRetry
 			}
@@ -105,15 +114,16 @@ func local(host string) bool {
 	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
-// subscribe connects to a publisher and calls news for each block until the
-// connection or ctx ends; connected says whether it connected at all.
+// subscribe connects to a publisher and calls news once it is connected, and with
+// true for each block, until the connection or ctx ends; connected says whether it
+// connected at all.
 //
 // The protocol is ZMTP 3.0 (https://rfc.zeromq.org/spec/23/) with the NULL
 // mechanism: both sides send a greeting of 64 bytes and the command READY; the
 // subscriber sends 1 and its topic; then messages of frames follow. A frame is
 // a byte of flags, its size in one byte or eight, and its body. libzmq closes
 // the connection of a peer that does not wait for the answer at each step.
-func subscribe(ctx context.Context, addr string, news func()) (connected bool, err error) {
+func subscribe(ctx context.Context, addr string, news func(block bool)) (connected bool, err error) {
 	conn, err := (&net.Dialer{Timeout: zmqTimeout}).DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return false, err
@@ -148,7 +158,7 @@ func subscribe(ctx context.Context, addr string, news func()) (connected bool, e
 	if _, err := io.WriteString(conn, "\x00\x0a\x01"+zmqTopic); err != nil {
 		return false, err
 	}
-	news() // of what was missed so far
+	news(false) // to look for what was missed so far
 	for first := true; ; {
 		if first { // the next block may be hours away
 			if err := conn.SetDeadline(time.Time{}); err != nil {
@@ -163,7 +173,7 @@ func subscribe(ctx context.Context, addr string, news func()) (connected bool, e
 			continue
 		}
 		if first && string(body) == zmqTopic {
-			news()
+			news(true)
 		}
 		first = flags&flagMore == 0
 	}

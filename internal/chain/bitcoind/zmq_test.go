@@ -168,7 +168,7 @@ func TestHostilePublisher(t *testing.T) {
 				conn.Close()
 			}()
 			looks := 0
-			if _, err := subscribe(t.Context(), pub.Addr().String(), func() { looks++ }); err == nil {
+			if _, err := subscribe(t.Context(), pub.Addr().String(), func(bool) { looks++ }); err == nil {
 				t.Error("no error")
 			}
 			if looks > 0 && !strings.HasPrefix(said, greeting) || looks > 1 {
@@ -181,7 +181,7 @@ func TestHostilePublisher(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
 		begin := time.Now()
-		if _, err := subscribe(ctx, pub.Addr().String(), func() { t.Error("a look") }); err == nil || time.Since(begin) > zmqTimeout/2 {
+		if _, err := subscribe(ctx, pub.Addr().String(), func(bool) { t.Error("a look") }); err == nil || time.Since(begin) > zmqTimeout/2 {
 			t.Errorf("%v after %v", err, time.Since(begin))
 		}
 	})

@@ -69,6 +69,7 @@ var methods = map[string]method{
 	"getblockcount":       {"", 0, (*Server).getBlockCount},
 	"getblockhash":        {"height", 1, (*Server).getBlockHash},
 	"getblockheader":      {"blockhash verbose", 1, (*Server).getBlockHeader},
+	"getmempoolentry":     {"txid", 1, (*Server).getMempoolEntry},
 	"getmempoolinfo":      {"", 0, (*Server).getMempoolInfo},
 	"getnetworkinfo":      {"", 0, (*Server).getNetworkInfo},
 	"getrawmempool":       {"verbose", 0, (*Server).getRawMempool},
@@ -474,6 +475,29 @@ func (s *Server) getRawMempool(_ context.Context, args []json.RawMessage) (any, 
 	return txids, nil
 }
 
+// getMempoolEntry returns the sizes of an unconfirmed transaction.
+func (s *Server) getMempoolEntry(_ context.Context, args []json.RawMessage) (any, error) {
+	text, err := arg(args, 0, "")
+	if err != nil {
+		return nil, err
+	}
+	txid, err := chainhash.NewHashFromStr(text)
+	if err != nil {
+		return nil, fail(codeParameter, "txid must be of length 64 and hexadecimal")
+	}
+	for _, tx := range s.node.Mempool() {
+		if tx.TxHash() == *txid {
+			t := btcutil.NewTx(tx)
+			return struct {
+				VSize  int64  `json:"vsize"`
+				Weight int64  `json:"weight"`
+				Wtxid  string `json:"wtxid"`
+			}{mempool.GetTxVirtualSize(t), blockchain.GetTransactionWeight(t), tx.WitnessHash().String()}, nil
+		}
+	}
+	return nil, fail(codeAddressOrKey, "Transaction not in mempool")
+}
+
 func (s *Server) getMempoolInfo(ctx context.Context, _ []json.RawMessage) (any, error) {
 	fees, err := s.node.Fees(ctx)
 	if err != nil {
@@ -564,6 +588,8 @@ func decodeTx(text string) (*btcwire.MsgTx, error) {
 func (s *Server) refusal(tx *btcwire.MsgTx, err error) *failure {
 	detail := strings.TrimPrefix(err.Error(), chain.ErrRejected.Error()+": ")
 	switch {
+	case errors.Is(err, chain.ErrNoData):
+		return fail(codeRejected, "scriptpubkey")
 	case errors.Is(err, chain.ErrFeeTooLow):
 		return fail(codeRejected, "min relay fee not met, %s", detail)
 	case errors.Is(err, chain.ErrConflict):

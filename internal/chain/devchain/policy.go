@@ -1,6 +1,7 @@
 package devchain
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,11 @@ type Policy struct {
 	Full      wire.SatPerKVB // the minimum rate of a full mempool; 0 if it is not full
 	Market    wire.SatPerKVB // the minimum rate that blocks include
 	Lag       wire.Height    // blocks by which the estimate is behind the market
+	// Data is the size in bytes of the longest OP_RETURN script that is relayed:
+	// Bitcoin Core's -datacarriersize. 0 means 83; NoData means none, as
+	// -datacarrier=0.
+	Data   int
+	NoData bool
 }
 
 // least returns the minimum rate that the mempool accepts: Core's
@@ -98,6 +104,11 @@ func (c *Chain) estimate() wire.SatPerKVB {
 func (c *Chain) policyError(t *btcutil.Tx) error {
 	if c.policy == nil {
 		return nil
+	}
+	for _, o := range t.MsgTx().TxOut {
+		if len(o.PkScript) > 0 && o.PkScript[0] == txscript.OP_RETURN && (c.policy.NoData || len(o.PkScript) > cmp.Or(c.policy.Data, chain.DataScript)) {
+			return fmt.Errorf("%w: an OP_RETURN script of %d bytes", chain.ErrNoData, len(o.PkScript))
+		}
 	}
 	r, err := c.pool.CheckMempoolAcceptance(t)
 	if err != nil || len(r.MissingParents) > 0 {

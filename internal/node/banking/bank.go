@@ -268,22 +268,33 @@ func (b *Banks) FindBank(ctx context.Context, prefix string) (state any, err err
 		return nil, fmt.Errorf("%w: %q has fewer than %d digits", ErrNoBank, prefix, minPrefix)
 	}
 	var found wire.Hash
-	see := func(id wire.Hash, s any) error {
-		if !strings.HasPrefix(id.String(), prefix) {
-			return nil
-		}
-		if state != nil && found != id {
-			return fmt.Errorf("%w: %s", engine.ErrAmbiguous, prefix)
-		}
-		if state == nil {
-			state, found = s, id
+	err = b.cfg.Store.View(ctx, func(tx engine.Tx) error {
+		for _, kind := range []struct {
+			engine.Kind
+			read func([]byte) (any, error)
+		}{{bank.KindPayer, stateOf[bank.Payer]}, {bank.KindPayee, stateOf[bank.Payee]}, {bank.KindSending, stateOf[bank.Sending]}} {
+			// Only what is asked for is decoded: another contract that cannot be read
+			// is no obstacle.
+			if err := tx.Each(kind.Kind, true, func(ref engine.Ref, raw []byte) (err error) {
+				if !strings.HasPrefix(ref.ID.String(), prefix) {
+					return nil
+				}
+				if state != nil && found != ref.ID {
+					return fmt.Errorf("%w: %s", engine.ErrAmbiguous, prefix)
+				}
+				if state == nil {
+					found = ref.ID
+					if state, err = kind.read(raw); err != nil {
+						return fmt.Errorf("%s: %w", ref, err)
+					}
+				}
+				return nil
+			}); err != nil {
+				return err
+			}
 		}
 		return nil
-	}
-	err = cmp.Or(
-		b.Payers(ctx, func(p bank.Payer) error { return see(p.Bank, p) }),
-		b.Payees(ctx, func(y bank.Payee) error { return see(y.Bank, y) }),
-		b.Sendings(ctx, func(s bank.Sending) error { return see(s.ID, s) }))
+	})
 	if err == nil && state == nil {
 		o, err := b.findOrder(ctx, prefix)
 		if err != nil {
@@ -292,6 +303,13 @@ func (b *Banks) FindBank(ctx context.Context, prefix string) (state any, err err
 		return *o, nil
 	}
 	return state, err
+}
+
+// stateOf decodes a contract's state.
+func stateOf[S any](raw []byte) (any, error) {
+	var s S
+	err := wire.Unmarshal(raw, &s)
+	return s, err
 }
 
 // Streaming is how pennies go out.

@@ -116,6 +116,9 @@ type Banks struct {
 	payerKeys *lru.Cache[bank.ID, wire.Key]         // as payee
 	admitted  *lru.Cache[admission, struct{}]       // as payee
 	declined  *lru.Cache[bank.ID, *rate.Limiter]    // as banker: limits each payer's refused routes
+	reserves  *lru.Cache[bank.ID, toldReserve]      // of bankers, with our banks
+	unsent    sync.Map                              // engine.Ref → index of a step of ours that is paid and was not sent yet
+	answers   answers                               // as banker
 }
 
 // New returns a room.
@@ -133,6 +136,7 @@ func New(cfg Config) *Banks {
 	b.payerKeys, _ = lru.New[bank.ID, wire.Key](proofs)
 	b.admitted, _ = lru.New[admission, struct{}](proofs)
 	b.declined, _ = lru.New[bank.ID, *rate.Limiter](proofs)
+	b.reserves, _ = lru.New[bank.ID, toldReserve](proofs)
 	cfg.Coins.Wake(bank.KindPayer, bank.CoinsFreed{})
 	return b
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	btcwire "github.com/btcsuite/btcd/wire/v2"
 
@@ -459,34 +460,35 @@ func (b *Banks) sendStep(ctx context.Context, ref engine.Ref) (func(engine.Tx) (
 		return nil, err
 	}
 	s := state.(bank.Sending)
-	if s.Ended || s.Done() {
+	unsent := b.unsent.CompareAndDelete(ref, s.Index)
+	if s.Done() || s.Ended && !(s.Waiting() && unsent) {
 		return nil, nil
-	}
-	p, err := b.payer(ctx, s.Order.Bank)
-	if err != nil {
-		return nil, err
 	}
 	say := func(list ...engine.Delivery) (func(engine.Tx) ([]engine.Delivery, error), error) {
 		return func(engine.Tx) ([]engine.Delivery, error) { return list, nil }, ctx.Err()
 	}
 	if !s.Waiting() && s.Unsure {
-		return b.askUnsure(ctx, ref, &s, &p)
+		return b.askUnsure(ctx, ref, &s)
 	}
+	asked := false // for the reserve, just now
 	if !s.Waiting() {
-		why, err := b.assignStep(ctx, &s, &p)
+		asked = true
+		why, err := b.assignOrReroute(ctx, ref, &s)
 		if err != nil {
 			return nil, err
 		}
 		if why != "" {
 			return say(engine.Delivery{Ref: ref, Event: bank.StepRefused{Why: why}})
 		}
-		if state, err = b.cfg.Engine.State(ctx, ref); err != nil {
+	}
+	p, err := b.payer(ctx, s.Current().Bank)
+	if err != nil {
+		return nil, err
+	}
+	if p.Acked < p.Target {
+		if err := b.streamPennies(ctx, payerRef(p.Bank)); err != nil {
 			return nil, err
 		}
-		s = state.(bank.Sending)
-	}
-	if err := b.streamPennies(ctx, payerRef(s.Order.Bank)); err != nil {
-		return nil, err
 	}
 	t := s.Transfer()
 	note, err := b.noteOf(&t, &s.Order)
@@ -497,26 +499,90 @@ func (b *Banks) sendStep(ctx context.Context, ref engine.Ref) (func(engine.Tx) (
 	var refused *p2p.Refused
 	switch {
 	case errors.As(err, &refused) && !slices.Contains([]wire.Code{wire.Busy, wire.Internal, wire.NotConfirmed}, refused.Code):
-		return b.stepRefused(ctx, ref, &t, s.Order.Bank, err)
+		return b.stepRefused(ctx, ref, &t, !asked && refused.Code == wire.NoCredit, err)
 	case err != nil:
 		return nil, err
 	}
 	if s.Order.Payee.Verify(wire.TransferDigest(s.ID, ack.Index, ack.Total, s.Order.Payee), ack.Sig) != nil || ack.Index != s.Index || ack.Total != s.Asked {
 		return say(engine.Delivery{Ref: ref, Event: bank.StepRefused{Why: bank.ErrBadAck.Error(), Index: t.Index}})
 	}
-	return say(engine.Delivery{Ref: ref, Event: bank.StepAcked{Ack: *ack}},
-		engine.Delivery{Ref: payerRef(s.Order.Bank), Event: bank.Acknowledged{ID: s.ID, Index: t.Index}})
+	return func(tx engine.Tx) ([]engine.Delivery, error) {
+		list := []engine.Delivery{{Ref: ref, Event: bank.StepAcked{Ack: *ack}}, {Ref: payerRef(t.Bank), Event: bank.Acknowledged{ID: s.ID, Index: t.Index}}}
+		next, err := b.assignNext(tx, ref, &t)
+		return append(list, next...), err
+	}, ctx.Err()
+}
+
+// assignNext makes credit for the step after one that is acknowledged, in the same
+// commit. It returns nothing if that needs a question first, or is not possible:
+// then the next SendStep does it.
+func (b *Banks) assignNext(tx engine.Tx, ref engine.Ref, t *wire.Transfer) ([]engine.Delivery, error) {
+	var s bank.Sending
+	if err := load(tx, ref, &s); err != nil {
+		return nil, err
+	}
+	if !s.Waiting() || s.Index != t.Index || s.Asked == s.Order.Total || s.Ended {
+		return nil, nil // it has changed meanwhile
+	}
+	s.Acked = s.Asked
+	l := s.Current()
+	var p bank.Payer
+	if err := load(tx, payerRef(l.Bank), &p); errors.Is(err, engine.ErrNoContract) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	a := bank.Assigned{ID: s.ID, Index: s.Index + 1, Amount: s.Credit(), Banker: len(l.Bankers) > 0}
+	if a.Banker {
+		told, ok := b.reserves.Get(p.Bank)
+		if !ok || time.Since(told.at) > reserveTime || told.reserve > b.mostReserve(&p) {
+			return nil, nil
+		}
+		a.Reserve = told.reserve
+	}
+	p, _, err := p.Step(bank.Acknowledged{ID: s.ID, Index: t.Index})
+	if err == nil {
+		_, _, err = p.Step(a)
+	}
+	if err != nil {
+		return nil, nil
+	}
+	b.unsent.Store(ref, a.Index)
+	return []engine.Delivery{{Ref: payerRef(p.Bank), Event: a}, {Ref: ref, Event: bank.StepPaid{Index: a.Index}}}, nil
+}
+
+// load reads a state in a transaction.
+func load(tx engine.Tx, ref engine.Ref, state any) error {
+	raw, err := tx.State(ref)
+	if err != nil {
+		return err
+	}
+	return wire.Unmarshal(raw, state)
+}
+
+// reserveTime is how long a banker's reserve is taken as it was. If it has risen,
+// the banker refuses the step, and is asked again.
+const reserveTime = 10 * time.Second
+
+// toldReserve is a banker's reserve and when it was told.
+type toldReserve struct {
+	reserve wire.Sat
+	at      time.Time
 }
 
 // askUnsure asks, after a restore, for the acknowledgement of the next step
 // before anything is paid for it, because the first hop may have it.
-func (b *Banks) askUnsure(ctx context.Context, ref engine.Ref, s *bank.Sending, p *bank.Payer) (func(engine.Tx) ([]engine.Delivery, error), error) {
+func (b *Banks) askUnsure(ctx context.Context, ref engine.Ref, s *bank.Sending) (func(engine.Tx) ([]engine.Delivery, error), error) {
 	t := s.Next()
+	p, err := b.payer(ctx, t.Bank)
+	if err != nil {
+		return nil, err
+	}
 	note, err := b.noteOf(&t, &s.Order)
 	if err != nil {
 		return nil, err
 	}
-	ack, err := b.cfg.Calls.Transfer(ctx, p.Terms.Peer, b.as(p), &t, note)
+	ack, err := b.cfg.Calls.Transfer(ctx, p.Terms.Peer, b.as(&p), &t, note)
 	list := []engine.Delivery{{Ref: ref, Event: bank.Sure{}}}
 	var refused *p2p.Refused
 	switch {
@@ -532,24 +598,61 @@ func (b *Banks) askUnsure(ctx context.Context, ref engine.Ref, s *bank.Sending, 
 	return func(engine.Tx) ([]engine.Delivery, error) { return list, ctx.Err() }, nil
 }
 
-// assignStep orders the pennies of a payment's next step, in the commit that
-// records it as requested. why is the reason if that is not possible.
-func (b *Banks) assignStep(ctx context.Context, s *bank.Sending, p *bank.Payer) (why string, err error) {
-	st, err := b.cfg.Calls.BankState(ctx, p.Terms.Peer, b.as(p))
+// assignOrReroute makes credit for a payment's next step, on another way if the
+// planned one has not enough. why is the reason if there is none.
+func (b *Banks) assignOrReroute(ctx context.Context, ref engine.Ref, s *bank.Sending) (why string, err error) {
+	if why, err = b.assignStep(ctx, ref, s); err != nil || why == "" {
+		return why, err
+	}
+	legs, err := b.replan(ctx, s)
+	if err != nil || len(legs) == 0 {
+		return why, err
+	}
+	state, err := b.cfg.Engine.Tell(ctx, ref, bank.Rerouted{Legs: legs})
+	if errors.Is(err, engine.ErrContract) {
+		return why, nil // the fees, or it has ended
+	}
 	if err != nil {
 		return "", err
 	}
-	banker := len(s.Order.Bankers) > 0
-	if most := b.mostReserve(p); banker && st.Reserve > most {
+	*s = state.(bank.Sending)
+	return b.assignStep(ctx, ref, s)
+}
+
+// assignStep orders the pennies of a payment's next step, in the commit that
+// records it as requested. why is the reason if that is not possible.
+func (b *Banks) assignStep(ctx context.Context, ref engine.Ref, s *bank.Sending) (why string, err error) {
+	l := s.Current()
+	p, err := b.payer(ctx, l.Bank)
+	if err == nil {
+		err = p.Spendable()
+	}
+	if errors.Is(err, ErrNoBank) || errors.Is(err, bank.ErrNotOpen) {
+		return err.Error(), nil
+	}
+	if err != nil {
+		return "", err
+	}
+	st, err := b.cfg.Calls.BankState(ctx, p.Terms.Peer, b.as(&p))
+	if err != nil {
+		return "", err
+	}
+	banker := len(l.Bankers) > 0
+	b.reserves.Add(p.Bank, toldReserve{st.Reserve, time.Now()})
+	if most := b.mostReserve(&p); banker && st.Reserve > most {
 		return fmt.Sprintf("the banker's reserve for closing is %v, at most %v is accepted", st.Reserve, most), nil
 	}
-	_, err = b.cfg.Engine.TellAll(ctx, []engine.Delivery{
+	states, err := b.cfg.Engine.TellAll(ctx, []engine.Delivery{
 		{Ref: payerRef(p.Bank), Event: bank.Assigned{ID: s.ID, Index: s.Index + 1, Amount: s.Credit(), Banker: banker, Reserve: st.Reserve}},
-		{Ref: sendingRef(s.ID), Event: bank.StepPaid{Index: s.Index + 1}}})
+		{Ref: ref, Event: bank.StepPaid{Index: s.Index + 1}}})
 	if errors.Is(err, engine.ErrContract) {
 		return err.Error(), nil
 	}
-	return "", err
+	if err != nil {
+		return "", err
+	}
+	*s = states[1].(bank.Sending)
+	return "", nil
 }
 
 // mostReserve returns the largest reserve for closing that is accepted from a
@@ -560,9 +663,9 @@ func (b *Banks) mostReserve(p *bank.Payer) wire.Sat {
 
 // stepRefused ends a payment whose step is refused. If the first hop proves
 // that its credit is unchanged except for earlier steps, the step counts as not
-// requested.
-func (b *Banks) stepRefused(ctx context.Context, ref engine.Ref, t *wire.Transfer, id bank.ID, why error) (func(engine.Tx) ([]engine.Delivery, error), error) {
-	p, err := b.payer(ctx, id)
+// requested; then, with again, the payment continues.
+func (b *Banks) stepRefused(ctx context.Context, ref engine.Ref, t *wire.Transfer, again bool, why error) (func(engine.Tx) ([]engine.Delivery, error), error) {
+	p, err := b.payer(ctx, t.Bank)
 	if err != nil {
 		return nil, err
 	}
@@ -585,7 +688,7 @@ func (b *Banks) stepRefused(ctx context.Context, ref engine.Ref, t *wire.Transfe
 	}
 	before := p.Assigned - min(p.Assigned, t.Amount)
 	back := p.Outstanding != nil && *p.Outstanding == t.ID && st.Reserve <= b.mostReserve(&p) && st.Credit >= paid-min(paid, before)
-	list := []engine.Delivery{{Ref: ref, Event: bank.StepRefused{Why: why.Error(), Back: back, Index: t.Index}}}
+	list := []engine.Delivery{{Ref: ref, Event: bank.StepRefused{Why: why.Error(), Back: back, Index: t.Index, Again: again}}}
 	if back {
 		list = append(list, engine.Delivery{Ref: payerRef(p.Bank), Event: bank.Unassigned{ID: t.ID, Index: t.Index, Amount: t.Amount}})
 	}

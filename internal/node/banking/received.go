@@ -2,6 +2,7 @@ package banking
 
 import (
 	"context"
+	"crypto/subtle"
 	"fmt"
 
 	"github.com/bitgram/bitgram/internal/bank"
@@ -9,27 +10,48 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// noteOf returns the note that accompanies a step of ours: what the payment is
-// for, with the first step. It is the same if the step is repeated.
+// noteOf returns the note that accompanies a step of ours: the proof that we
+// ordered it and, with the first step, what the payment is for. It is the same if
+// the step is repeated.
 func (b *Banks) noteOf(t *wire.Transfer, o *bank.Order) (*wire.Note, error) {
-	if t.Index != 1 || o.Text == nil {
+	if o.Text == nil {
 		return &wire.Note{}, nil
+	}
+	n := &wire.Note{Proof: o.Text.Proof(t.ID, t.Index, t.Total)}
+	if t.Index != 1 {
+		return n, nil
 	}
 	raw, err := wire.Marshal(o.Text)
 	if err != nil {
 		return nil, err
 	}
-	n := new(wire.Note)
 	n.E, n.Box, err = seal.SealNote(wire.Secret(wire.Tagged("payment-note-secret", o.Text.Salt[:], t.ID[:])), o.Payee, t.ID, raw)
 	return n, err
 }
 
-// readNote opens the note of a step as its final payee. The first step must have
-// one, to which the payment's id commits, because the payee signs the id.
-func (b *Banks) readNote(t *wire.Transfer, n *wire.Note) (*wire.NoteText, error) {
-	if t.Index != 1 {
+// readNote reads the note of a new step as its final payee, and returns the text
+// of the first step. That step must have one, to which the payment's id commits,
+// because the payee signs the id. Every step must be proved: otherwise a banker
+// could add a step of its own, after which the payer's next one is refused.
+func (b *Banks) readNote(r *bank.Relay, t *wire.Transfer, n *wire.Note) (first *wire.NoteText, err error) {
+	text := r.Text
+	if t.Index == 1 {
+		if first, err = b.openNote(t, n); err != nil {
+			return nil, err
+		}
+		text = first
+	}
+	// A payment of an older version has no text.
+	if text == nil {
 		return nil, nil
 	}
+	if proof := text.Proof(t.ID, t.Index, t.Total); subtle.ConstantTimeCompare(proof[:], n.Proof[:]) != 1 {
+		return nil, wire.Refuse(wire.BadRequest, "step %d of %v in all is not proved to be the payer's", t.Index, t.Total)
+	}
+	return first, nil
+}
+
+func (b *Banks) openNote(t *wire.Transfer, n *wire.Note) (*wire.NoteText, error) {
 	raw, err := seal.OpenNote(b.cfg.Identity, n.E, t.ID, n.Box)
 	if err != nil {
 		return nil, wire.Refuse(wire.BadRequest, "the payment's note: %w", err)

@@ -8,7 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
-	"slices"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -24,13 +24,44 @@ func relayRef(in bank.ID, payment wire.Hash) engine.Ref {
 	return engine.Ref{Kind: bank.KindRelay, ID: bank.RelayID(in, payment)}
 }
 
+func receivedRef(payment wire.Hash) engine.Ref {
+	return engine.Ref{Kind: bank.KindRelay, ID: bank.ReceivedID(payment)}
+}
+
+// relayRefs are where the payment of a step is stored: at its final payee for all
+// banks together, in older versions for each.
+func relayRefs(t *wire.Transfer) []engine.Ref {
+	if len(t.Hops) > 0 {
+		return []engine.Ref{relayRef(t.Bank, t.ID)}
+	}
+	return []engine.Ref{receivedRef(t.ID), relayRef(t.Bank, t.ID)}
+}
+
+// relayOf returns the payment of a step, which created reports to be stored.
+func (y *Service) relayOf(ctx context.Context, t *wire.Transfer) (ref engine.Ref, r bank.Relay, created bool, err error) {
+	refs := relayRefs(t)
+	for _, ref := range refs {
+		s, err := y.cfg.Engine.State(ctx, ref)
+		if errors.Is(err, engine.ErrNoContract) {
+			continue
+		}
+		if err != nil {
+			return ref, r, false, err
+		}
+		if r := s.(bank.Relay); len(t.Hops) > 0 || r.Out == (bank.ID{}) {
+			return ref, r, true, nil
+		}
+	}
+	return refs[0], bank.NewRelay(t.Bank, t.ID), false, nil
+}
+
 // Transfer implements p2p.Banks. It forwards a step of a payment, or accepts it
 // as its final payee.
 func (y *Service) Transfer(ctx context.Context, t *wire.Transfer, note *wire.Note) (*wire.TransferAck, error) {
 	if err := y.cfg.Coins.Ready(ctx); err != nil {
 		return nil, err
 	}
-	unlock, err := y.lock(ctx, bank.RelayID(t.Bank, t.ID))
+	unlock, err := y.lock(ctx, relayRefs(t)[0].ID)
 	if err != nil {
 		return nil, err
 	}
@@ -39,24 +70,21 @@ func (y *Service) Transfer(ctx context.Context, t *wire.Transfer, note *wire.Not
 	if err != nil {
 		return nil, err
 	}
-	ref := relayRef(t.Bank, t.ID)
-	r, created := bank.NewRelay(t.Bank, t.ID), false
-	if s, err := y.cfg.Engine.State(ctx, ref); err == nil {
-		r, created = s.(bank.Relay), true
-	} else if !errors.Is(err, engine.ErrNoContract) {
-		return nil, err
-	}
-	fresh, err := r.Fresh(t)
+	ref, r, created, err := y.relayOf(ctx, t)
 	if err != nil {
 		return nil, err
 	}
-	if !fresh && r.Ack != nil {
-		return r.Ack, nil
+	step := passing{Banks: y.Banks, ref: ref, relay: r, created: created, in: &in, t: t, note: note}
+	step.recall(ctx)
+	if step.fresh, err = step.relay.Fresh(t); err != nil {
+		return nil, err
+	}
+	if !step.fresh && step.relay.Ack != nil {
+		return step.relay.Ack, nil
 	}
 	if !created && t.Amount < minPayment {
 		return nil, wire.Refuse(wire.NoCredit, "a first step of %v; the minimum is %v", t.Amount, minPayment)
 	}
-	step := passing{Banks: y.Banks, ref: ref, relay: r, created: created, fresh: fresh, in: &in, t: t, note: note}
 	if len(t.Hops) == 0 {
 		return step.take(ctx)
 	}
@@ -77,16 +105,27 @@ type passing struct {
 	in      *bank.Payee
 	t       *wire.Transfer
 	note    *wire.Note
+	// answered is the answer to the step before, if it is not stored yet.
+	answered *answer
 }
 
-// commit accepts the step, together with list, in one commit.
-func (s *passing) commit(ctx context.Context, list ...engine.Delivery) error {
+// commit accepts the step, together with list, in one commit, and returns the
+// states after list.
+func (s *passing) commit(ctx context.Context, list ...engine.Delivery) ([]any, error) {
 	var create []engine.Creation
 	if !s.created {
 		create = append(create, engine.Creation{Ref: s.ref, State: s.relay})
 	}
-	_, err := s.cfg.Engine.CreateAndTell(ctx, create, list)
-	return err
+	all := list
+	if s.answered != nil {
+		all = append([]engine.Delivery{{Ref: s.ref, Event: bank.Answered{Ack: s.answered.ack}}}, list...)
+	}
+	states, err := s.cfg.Engine.CreateAndTell(ctx, create, all)
+	if err != nil {
+		return nil, err
+	}
+	s.answers.drop(s.ref, s.answered)
+	return states[len(all)-len(list):], nil
 }
 
 // take accepts the step as its final payee.
@@ -97,11 +136,11 @@ func (s *passing) take(ctx context.Context) (*wire.TransferAck, error) {
 		return nil, err
 	}
 	if s.fresh {
-		text, rerr := s.readNote(s.t, s.note)
+		text, rerr := s.readNote(&s.relay, s.t, s.note)
 		if rerr != nil {
 			return nil, rerr
 		}
-		err = s.commit(ctx,
+		_, err = s.commit(ctx,
 			engine.Delivery{Ref: payeeRef(s.t.Bank), Event: bank.Passed{Amount: s.t.Amount}},
 			engine.Delivery{Ref: s.ref, Event: bank.Relayed{Step: *s.t, Text: text, At: time.Now().Unix()}},
 			engine.Delivery{Ref: s.ref, Event: bank.Answered{Ack: ack}})
@@ -135,23 +174,19 @@ func (s *passing) pass(ctx context.Context) (*wire.TransferAck, error) {
 	}
 	if s.fresh {
 		// Use none of the payer's credit before the next hop has answered.
-		st, err := s.cfg.Calls.BankState(ctx, out.Terms.Peer, s.as(out))
-		if err != nil {
-			s.decline(s.t.Bank)
-			return nil, errNoWay
+		var st wire.BankState
+		if !s.answeredNow(out) {
+			if st, err = s.cfg.Calls.BankState(ctx, out.Terms.Peer, s.as(out)); err != nil || st.Code != wire.OK ||
+				len(s.t.Hops) > 1 && st.Reserve > s.mostReserve(out) {
+				s.decline(s.t.Bank)
+				return nil, errNoWay
+			}
 		}
-		if st.Code != wire.OK {
-			s.decline(s.t.Bank)
-			return nil, errNoWay
-		}
-		if len(s.t.Hops) > 1 && st.Reserve > s.mostReserve(out) {
-			s.decline(s.t.Bank)
-			return nil, errNoWay
-		}
-		if err := s.commit(ctx,
+		states, err := s.commit(ctx,
 			engine.Delivery{Ref: payeeRef(s.t.Bank), Event: bank.Passed{Amount: s.t.Amount, Banker: true, Reserve: s.reserve(s.in)}},
 			engine.Delivery{Ref: payerRef(out.Bank), Event: bank.Assigned{ID: s.t.ID, Index: s.t.Index, Amount: next.Amount, Banker: len(s.t.Hops) > 1, Reserve: st.Reserve, Relayed: true}},
-			engine.Delivery{Ref: s.ref, Event: bank.Relayed{Step: *s.t, Out: out.Bank, At: time.Now().Unix()}}); err != nil {
+			engine.Delivery{Ref: s.ref, Event: bank.Relayed{Step: *s.t, Out: out.Bank, At: time.Now().Unix()}})
+		if err != nil {
 			if errors.Is(err, bank.ErrEmpty) || errors.Is(err, bank.ErrNotOpen) {
 				s.cfg.Log.Info("a step is not forwarded", "bank", out.Bank, "err", err)
 				s.decline(s.t.Bank)
@@ -159,13 +194,99 @@ func (s *passing) pass(ctx context.Context) (*wire.TransferAck, error) {
 			}
 			return nil, err
 		}
+		ordered := states[1].(bank.Payer)
+		out = &ordered
 	}
 	ack, err := s.forward(ctx, out)
 	if err != nil {
 		return nil, err
 	}
-	_, err = s.cfg.Engine.Tell(ctx, s.ref, bank.Answered{Ack: *ack})
-	return ack, err
+	s.keepAnswer(ack)
+	return ack, nil
+}
+
+// answerTime is how long a next hop's answer to a step shows that it is there, and
+// after which the answer is stored if no further step did that.
+const answerTime = time.Second
+
+// answers are the acknowledgements that a banker has passed on and not stored yet:
+// the payment's next step stores them in its own commit. A banker promises nothing
+// with them. If it crashes, it asks the next hop again, which answers a repeated
+// step with the same.
+type answers struct {
+	mu   sync.Mutex
+	list map[engine.Ref]*answer
+}
+
+type answer struct {
+	ack wire.TransferAck
+	at  time.Time
+}
+
+func (a *answers) get(ref engine.Ref) *answer {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.list[ref]
+}
+
+func (a *answers) put(ref engine.Ref, n *answer) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.list == nil {
+		a.list = map[engine.Ref]*answer{}
+	}
+	a.list[ref] = n
+}
+
+// drop forgets an answer, but no later one.
+func (a *answers) drop(ref engine.Ref, n *answer) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if n != nil && a.list[ref] == n {
+		delete(a.list, ref)
+	}
+}
+
+// keepAnswer keeps the answer to a step.
+func (s *passing) keepAnswer(ack *wire.TransferAck) {
+	b, ref, n := s.Banks, s.ref, &answer{*ack, time.Now()}
+	b.answers.put(ref, n)
+	time.AfterFunc(answerTime, func() {
+		if b.answers.get(ref) != n {
+			return
+		}
+		if _, err := b.cfg.Engine.Tell(context.Background(), ref, bank.Answered{Ack: n.ack}); err != nil {
+			b.cfg.Log.Info("an answer is not stored: the next hop will be asked again", "payment", ref, "err", err)
+		}
+		b.answers.drop(ref, n)
+	})
+}
+
+// recall finds the answer to the step before a new one if it is not stored.
+func (s *passing) recall(ctx context.Context) {
+	if s.relay.Index == 0 || s.relay.Ack != nil || len(s.relay.Last.Hops) == 0 {
+		return
+	}
+	if a := s.answers.get(s.ref); a != nil && a.ack.Index == s.relay.Index {
+		s.relay.Ack, s.answered = &a.ack, a
+		return
+	}
+	if s.t.Index <= s.relay.Index {
+		return // it is forwarded again
+	}
+	out, err := s.payer(ctx, s.relay.Out)
+	if err != nil {
+		return
+	}
+	last := passing{Banks: s.Banks, ref: s.ref, t: &s.relay.Last, note: &wire.Note{}}
+	if ack, err := last.forward(ctx, &out); err == nil {
+		s.relay.Ack, s.answered = ack, &answer{ack: *ack, at: time.Now()}
+	}
+}
+
+// answeredNow reports whether a final next hop has just answered the step before.
+func (s *passing) answeredNow(out *bank.Payer) bool {
+	return s.answered != nil && time.Since(s.answered.at) < answerTime && s.relay.Out == out.Bank && len(s.t.Hops) == 1
 }
 
 // outgoing returns the bank on which the step continues: the same one as
@@ -185,8 +306,10 @@ func (s *passing) outgoing(ctx context.Context, next wire.Hop) (*bank.Payer, err
 
 // forward streams the pennies and asks the next hop.
 func (s *passing) forward(ctx context.Context, out *bank.Payer) (*wire.TransferAck, error) {
-	if err := s.streamPennies(ctx, payerRef(out.Bank)); err != nil {
-		return nil, err
+	if out.Acked < out.Target {
+		if err := s.streamPennies(ctx, payerRef(out.Bank)); err != nil {
+			return nil, err
+		}
 	}
 	t, last := s.t, s.t.Hops[len(s.t.Hops)-1].Key
 	ack, err := s.cfg.Calls.Transfer(ctx, out.Terms.Peer, s.as(out), &wire.Transfer{ID: t.ID, Index: t.Index, Bank: out.Bank, Amount: t.Hops[0].Amount, Total: t.Total, Hops: t.Hops[1:]}, s.note)
@@ -230,94 +353,6 @@ func (b *Banks) bankWith(ctx context.Context, peer wire.Key, amount wire.Msat) (
 	return best, nil
 }
 
-// bankers are the open banks of ours with others than a payee, one for each peer:
-// the one that would pay an amount, or any if none has enough left.
-func (b *Banks) bankers(ctx context.Context, payee wire.Key, amount wire.Msat) (list []bank.Payer, err error) {
-	peers, err := b.peers(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, peer := range peers {
-		if peer == payee {
-			continue
-		}
-		best, err := b.bankWith(ctx, peer, amount)
-		if err == nil {
-			list = append(list, *best)
-			continue
-		}
-		if !errors.Is(err, ErrNoBank) {
-			return nil, err
-		}
-		banks, err := b.banksWith(ctx, peer)
-		if err != nil {
-			return nil, err
-		}
-		if i := slices.IndexFunc(banks, func(p bank.Payer) bool { return p.Spendable() == nil }); i >= 0 {
-			list = append(list, banks[i])
-		}
-	}
-	return list, nil
-}
-
-// routeTime is how long a banker's answer about one further hop may take.
-const routeTime = 3 * time.Second
-
-// routeAgain is how long a payment waits before it asks for a route once more.
-const routeAgain = 2 * time.Second
-
-// maxAsked is the maximum number of bankers asked for a route.
-const maxAsked = 8
-
-// route asks bankers for a route to a payee, all at once, and returns the
-// cheapest, or ErrNoRoute.
-func (b *Banks) route(ctx context.Context, payee wire.Key, amount wire.Msat, depth uint8) (via *bank.Payer, best *wire.Route, err error) {
-	list, err := b.bankers(ctx, payee, amount)
-	if err != nil {
-		return nil, nil, err
-	}
-	if len(list) == 0 {
-		return nil, nil, errNobody
-	}
-	list = list[:min(len(list), maxAsked)]
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(depth+1)*routeTime)
-	defer cancel()
-	type found struct {
-		via  *bank.Payer
-		way  *wire.Route
-		mute bool // no answer at all
-	}
-	answers := make(chan found, len(list))
-	for _, p := range list {
-		go func() {
-			r, err := b.cfg.Calls.Route(ctx, p.Terms.Peer, b.as(&p), &wire.RouteRequest{Payee: payee, Amount: amount, Depth: depth})
-			if err != nil || len(r.Bankers) > int(depth)+1 || r.Bankers[0].Key != p.Terms.Peer.Key {
-				r = nil
-			}
-			var refused *p2p.Refused
-			answers <- found{&p, r, err != nil && !errors.As(err, &refused)}
-		}()
-	}
-	cost, mute := wire.MaxSat.Msat(), 0
-	for range list {
-		a := <-answers
-		if a.mute {
-			mute++
-		}
-		if a.way == nil {
-			continue
-		}
-		o := bank.Order{Bankers: a.way.Bankers}
-		if c := o.Amounts(amount)[0]; c < cost {
-			via, best, cost = a.via, a.way, c
-		}
-	}
-	if best == nil {
-		return nil, nil, fmt.Errorf("%w: %d bankers asked, of which %d did not answer", ErrNoRoute, len(list), mute)
-	}
-	return via, best, nil
-}
-
 // ErrNoRoute means that there is no bank with the payee, and no banker that can
 // reach it.
 var ErrNoRoute = errors.New("no way to that payee")
@@ -351,8 +386,8 @@ func (y *Service) Route(ctx context.Context, id bank.ID, r *wire.RouteRequest) (
 		return nil, err
 	}
 	if r.Depth > 0 {
-		if _, way, err := y.route(ctx, r.Payee, coarse(r.Amount), r.Depth-1); err == nil {
-			return &wire.Route{Bankers: append([]wire.RouteHop{own}, way.Bankers...)}, nil
+		if list, err := y.routes(ctx, r.Payee, coarse(r.Amount), r.Depth-1); err == nil {
+			return &wire.Route{Bankers: append([]wire.RouteHop{own}, list[0].Bankers...)}, nil
 		}
 	}
 	y.decline(id)
@@ -451,80 +486,6 @@ func (b *Banks) PayTo(ctx context.Context, p Payment) (wire.Hash, error) {
 	return id, b.cfg.Engine.CreateWith(ctx, func(tx engine.Tx) (engine.Creation, error) {
 		return engine.Creation{Ref: sendingRef(id), State: s, Effects: engine.EffectsOf(effects)}, order.keep(tx, p.Key)
 	})
-}
-
-// stepsOf is the default number of steps of a payment through bankers.
-const stepsOf = 10
-
-// PlanPayment returns the route of a payment: the bank with the first hop, and
-// the bankers. It may return ErrNoRoute.
-func (b *Banks) PlanPayment(ctx context.Context, p Payment) (*bank.Order, error) {
-	return b.planPayment(ctx, &p)
-}
-
-// Exposed returns how much of the first bank is paid and not used by payments now,
-// and at most once a payment is made: what a first hop that vanishes keeps, beyond
-// one step.
-func (b *Banks) Exposed(ctx context.Context, o *bank.Order) (now, after wire.Msat, err error) {
-	p, err := b.payer(ctx, o.Bank)
-	if err != nil {
-		return 0, 0, err
-	}
-	plan := bank.Sending{Order: *o}
-	return p.Unused(), p.Exposed(o.Total+plan.AllFees(), len(o.Bankers) > 0, b.mostReserve(&p)), nil
-}
-
-func (b *Banks) planPayment(ctx context.Context, p *Payment) (*bank.Order, error) {
-	if p.Amount < minPayment {
-		return nil, fmt.Errorf("%w: of %v; the minimum is %v", bank.ErrOrder, p.Amount, minPayment)
-	}
-	o := &bank.Order{Payee: p.To, Total: p.Amount, Step: p.Step, MaxFee: p.MaxFee, Memo: wire.Clean(p.Private), Created: time.Now().Unix()}
-	direct, err := b.bankWith(ctx, p.To, p.Amount)
-	if err == nil {
-		o.Bank, o.Step = direct.Bank, cmp.Or(p.Step, p.Amount)
-		return o, nil
-	}
-	if !errors.Is(err, ErrNoBank) {
-		return nil, err
-	}
-	o.Step = cmp.Or(p.Step, max(p.Amount/stepsOf, 1))
-	via, way, err := b.route(ctx, p.To, min(o.Step, p.Amount), 1)
-	if errors.Is(err, ErrNoRoute) && !errors.Is(err, errNobody) {
-		// A banker can be a block behind, and its bank with the payee just open.
-		select {
-		case <-time.After(routeAgain):
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-		via, way, err = b.route(ctx, p.To, min(o.Step, p.Amount), 1)
-	}
-	if errors.Is(err, ErrNoRoute) {
-		return nil, cmp.Or(b.notEnough(ctx, p), err)
-	}
-	if err != nil {
-		return nil, err
-	}
-	o.Bank, o.Bankers = via.Bank, way.Bankers
-	return o, nil
-}
-
-// notEnough returns bank.ErrEmpty if there are banks with the payee, which together
-// have too little left, or none of which has enough.
-func (b *Banks) notEnough(ctx context.Context, p *Payment) error {
-	n, all, most := 0, wire.Msat(0), wire.Msat(0)
-	if err := b.Payers(ctx, func(s bank.Payer) error {
-		if s.Terms.Peer.Key == p.To && s.Spendable() == nil {
-			left := s.Left()
-			n, all, most = n+1, all+left, max(most, left)
-		}
-		return nil
-	}); err != nil || n == 0 {
-		return err
-	}
-	if n == 1 {
-		return fmt.Errorf("%w for %v: the bank with this payee has %v left", bank.ErrEmpty, p.Amount, all)
-	}
-	return fmt.Errorf("%w for %v: %d banks with this payee have %v left, the largest %v", bank.ErrEmpty, p.Amount, n, all, most)
 }
 
 // EndPayment ends a payment after the current step; ResumePayment resumes it.

@@ -26,6 +26,7 @@ import (
 type Engine interface {
 	Position() chain.BlockRef
 	FeeRate() wire.SatPerKVB
+	Fees() chain.Fees
 	State(context.Context, engine.Ref) (any, error)
 	Tell(context.Context, engine.Ref, engine.Event) (any, error)
 	CreateWith(context.Context, func(engine.Tx) (engine.Creation, error)) error

@@ -1,12 +1,14 @@
 package delivery
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"slices"
 	"sync"
 
+	btcwire "github.com/btcsuite/btcd/wire/v2"
+
+	"github.com/bitgram/bitgram/internal/batch"
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/deal"
 	"github.com/bitgram/bitgram/internal/engine"
@@ -16,17 +18,22 @@ import (
 // gatherMost is the number of outputs that a gathering refund spends at most.
 const gatherMost = 100
 
-// gathered remembers the height at which the refunds were last gathered: many
-// messages ask for it in the same block.
+// gatherRounds limits how often refunds that were refused are planned again, in
+// halves, at one height.
+const gatherRounds = 8
+
+// gathered remembers the height at which the refunds were last gathered, because
+// many messages ask for it in the same block, and the transactions.
 type gathered struct {
 	mu sync.Mutex
 	at wire.Height
+	in map[wire.Outpoint]*contract.Sent
 }
 
 // gather takes back together, to a script of the wallet, what messages have left
-// because each alone is not worth the fee of a refund. The transactions are not
-// stored: they pay this wallet, every one can be built again, and the chain shows
-// which one confirmed.
+// because each alone is not worth the fee of a refund. Package batch plans the
+// transactions. They are not stored: they pay this wallet, every one can be built
+// again, and the chain shows which one confirmed.
 func (d *Delivery) gather(ctx context.Context, ref engine.Ref) error {
 	d.gathered.mu.Lock()
 	defer d.gathered.mu.Unlock()
@@ -34,13 +41,13 @@ func (d *Delivery) gather(ctx context.Context, ref engine.Ref) error {
 	if d.gathered.at == tip {
 		return nil
 	}
-	var list []contract.Refund
+	list := map[wire.Outpoint]contract.Refund{}
 	var script []byte
 	if err := d.cfg.Store.View(ctx, func(tx engine.Tx) error {
 		return tx.Each(deal.KindSender, false, func(r engine.Ref, raw []byte) error {
 			var s deal.Sender
-			if err := wire.Unmarshal(raw, &s); err != nil {
-				return err
+			if wire.Unmarshal(raw, &s) != nil {
+				return nil // one that cannot be read does not hold up the others
 			}
 			if r == ref {
 				script = s.Terms.RefundTo
@@ -49,7 +56,9 @@ func (d *Delivery) gather(ctx context.Context, ref engine.Ref) error {
 				return nil
 			}
 			more, err := s.Unspent()
-			list = append(list, more...)
+			for _, one := range more {
+				list[one.At] = one
+			}
 			return err
 		})
 	}); err != nil {
@@ -58,44 +67,93 @@ func (d *Delivery) gather(ctx context.Context, ref engine.Ref) error {
 	if script == nil {
 		return nil // it has ended
 	}
-	rate := d.cfg.Coins.FeeRate(ctx)
-	// Those that pay for their own input, the most valuable first.
-	list = slices.DeleteFunc(list, func(r contract.Refund) bool { return r.Value <= rate.Fee(contract.VSize(r.Weight())) })
-	slices.SortFunc(list, func(a, b contract.Refund) int {
-		return cmp.Or(cmp.Compare(b.Value, a.Value), slices.Compare(a.At.Bytes(), b.At.Bytes()))
-	})
-	for some := range slices.Chunk(list, gatherMost) {
-		if err := d.takeBack(ctx, some, script, rate); err != nil {
+	fees := d.cfg.Engine.Fees()
+	market := batch.Market{Tip: tip, Estimate: d.cfg.Coins.FeeRate(ctx), Relay: fees.Least(), Increment: fees.Increment}
+	for range gatherRounds {
+		again, err := d.takeBack(ctx, market, list, script)
+		if err != nil {
 			return err
+		}
+		if !again {
+			break
 		}
 	}
 	d.gathered.at = tip
 	return nil
 }
 
-// takeBack refunds outputs in one transaction or, if the network refuses it, in
-// one for each half: a claim that competes for one output must not hold up the
-// others.
-func (d *Delivery) takeBack(ctx context.Context, list []contract.Refund, script []byte, rate wire.SatPerKVB) error {
-	tx, fee, err := contract.BuildRefund(list, script, rate, 0)
-	if errors.Is(err, contract.ErrUneconomic) {
-		return nil
-	} else if err != nil {
-		return err
+// takeBack refunds outputs in as many transactions as the plan says. again reports
+// that one was refused, perhaps because a claim competes for one of its outputs,
+// and that the rest must be planned anew.
+func (d *Delivery) takeBack(ctx context.Context, market batch.Market, list map[wire.Outpoint]contract.Refund, script []byte) (again bool, err error) {
+	var members []batch.Member
+	in := map[wire.Outpoint]*contract.Sent{}
+	for at, r := range list {
+		m := batch.Member{At: at, Value: r.Value, Weight: r.Weight(), In: d.gathered.in[at]}
+		if m.In.Live() && !within(m.In, list) {
+			m.In = m.In.Lost() // another of its outputs is spent
+		}
+		in[at] = m.In
+		members = append(members, m)
 	}
-	why, tooLow, err := d.cfg.Coins.Broadcast(ctx, tx)
-	switch {
-	case err != nil:
-		return err
-	case why == "":
-		d.cfg.Log.Info("refunds that were too small alone are gathered", "outputs", len(list), "fee", fee, "txid", tx.TxHash())
-		return nil
-	case tooLow || len(list) == 1:
-		d.cfg.Log.Debug("a refund is refused", "outputs", len(list), "err", why)
-		return nil
+	d.gathered.in = in
+	for _, t := range batch.Make(market, gatherMost, members).Txs {
+		sent := t.Again
+		if sent == nil {
+			var refunds []contract.Refund
+			for _, at := range t.Members {
+				refunds = append(refunds, list[at])
+			}
+			tx, fee, err := contract.BuildRefund(refunds, script, 0, t.Fee)
+			if errors.Is(err, contract.ErrUneconomic) {
+				continue
+			} else if err != nil {
+				return false, err
+			}
+			sent = contract.NewSent(tx, fee, market.Tip)
+			if t.Replaces != nil {
+				before := *t.Replaces
+				before.Before = nil
+				sent.Before = &before
+			}
+		}
+		for next := sent; next != nil; {
+			tx, err := contract.ReadTx(next.Tx)
+			if err != nil {
+				return false, err
+			}
+			why, tooLow, err := d.cfg.Coins.Broadcast(ctx, tx)
+			if err != nil {
+				return false, err
+			}
+			if why == "" {
+				d.cfg.Log.Info("refunds that were too small alone are gathered", "outputs", len(t.Members), "fee", next.Fee, "txid", tx.TxHash())
+			} else {
+				d.cfg.Log.Debug("a refund is refused", "outputs", len(t.Members), "err", why)
+			}
+			told, before, plan := next.Told(next.Txid, why != "", tooLow)
+			for _, at := range t.Members {
+				in[at] = told
+			}
+			again = again || plan
+			if next = nil; before { // the one that it was to replace
+				next = told
+			}
+		}
 	}
-	n := len(list) / 2
-	return errors.Join(d.takeBack(ctx, list[:n], script, rate), d.takeBack(ctx, list[n:], script, rate))
+	return again, nil
+}
+
+// within reports whether a transaction spends only outputs of the list.
+func within(sent *contract.Sent, list map[wire.Outpoint]contract.Refund) bool {
+	tx, err := contract.ReadTx(sent.Tx)
+	if err != nil {
+		return false
+	}
+	return !slices.ContainsFunc(tx.TxIn, func(i *btcwire.TxIn) bool {
+		_, ok := list[contract.OutpointOf(i.PreviousOutPoint)]
+		return !ok
+	})
 }
 
 // Rest returns the value of outputs of sent messages that are not worth the fee
@@ -104,8 +162,8 @@ func (d *Delivery) Rest(ctx context.Context) (sum wire.Sat, err error) {
 	err = d.cfg.Store.View(ctx, func(tx engine.Tx) error {
 		return tx.Each(deal.KindSender, false, func(_ engine.Ref, raw []byte) error {
 			var s deal.Sender
-			if err := wire.Unmarshal(raw, &s); err != nil {
-				return err
+			if wire.Unmarshal(raw, &s) != nil {
+				return nil // the engine says which contracts cannot be read
 			}
 			sum += s.Rest()
 			return nil

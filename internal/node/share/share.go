@@ -49,9 +49,10 @@ type Sharing[S, I any] struct {
 	Kind  engine.Kind
 	Limit int // members of a transaction
 	// Bucket is the index of the contracts that may share a transaction: the
-	// txid of the contract's transaction ‖ id → nothing. Those that are in no
-	// transaction are in Bucket + "/waiting", by value per weight, highest first;
-	// older versions wrote them to Bucket with a txid of zeros. Bucket + "/lost"
+	// txid of the contract's transaction ‖ id → nothing. Those that are Ready and in
+	// no transaction are in Bucket + "/waiting", by value per weight, highest first;
+	// older versions wrote them to Bucket with a txid of zeros, and both also if they
+	// were not Ready. Bucket + "/lost"
 	// contains the txids of transactions that cannot confirm, because an input is
 	// spent otherwise, as long as they have members.
 	Bucket string
@@ -97,8 +98,19 @@ type Input[I any] struct {
 	In   I
 }
 
-// key returns the contract's place in the index, or "" if it has none.
+// key returns the contract's place in the index, or "" if it has none. One that is
+// paused has none, so that what a plan costs does not depend on their number.
 func (h *Sharing[S, I]) key(ref engine.Ref, state any) (bucket string, key []byte) {
+	if bucket, key = h.place(ref, state); bucket == h.waiting() {
+		if s := state.(S); !h.Ready(&s) {
+			return "", nil
+		}
+	}
+	return bucket, key
+}
+
+// place is key for a contract that may be paused.
+func (h *Sharing[S, I]) place(ref engine.Ref, state any) (bucket string, key []byte) {
 	s, ok := state.(S)
 	if !ok || h.Solo(&s) || !h.Open(&s) {
 		return "", nil
@@ -153,9 +165,12 @@ func order(value wire.Sat, weight int64) []byte {
 
 // Account updates the index in the transaction that changes a contract.
 func (h *Sharing[S, I]) Account(tx engine.Tx, c engine.Change) error {
-	from, before := h.key(c.Ref, c.Before)
+	_, indexed := h.key(c.Ref, c.Before)
 	to, after := h.key(c.Ref, c.State)
-	if from == to && bytes.Equal(before, after) {
+	// An older version gave paused contracts places, too.
+	from, before := h.place(c.Ref, c.Before)
+	next, place := h.place(c.Ref, c.State)
+	if bytes.Equal(indexed, after) && from == next && bytes.Equal(before, place) {
 		return nil
 	}
 	if before != nil {

@@ -37,7 +37,22 @@ func (c *rewritten) load(id sandbox.Digest) *rewrite.Module {
 	if c.dir == "" {
 		return nil
 	}
-	raw, err := os.ReadFile(c.path(id))
+	return readModule(c.path(id))
+}
+
+func (c *rewritten) store(id sandbox.Digest, m *rewrite.Module) {
+	if c.dir == "" {
+		return
+	}
+	c.wrote.Store(true)
+	if os.MkdirAll(filepath.Dir(c.path(id)), 0o700) == nil {
+		_ = writeModule(c.path(id), m)
+	}
+}
+
+// readModule returns a module that writeModule wrote, or nil.
+func readModule(path string) *rewrite.Module {
+	raw, err := os.ReadFile(path)
 	if err != nil || len(raw) < 32 {
 		return nil
 	}
@@ -50,31 +65,28 @@ func (c *rewritten) load(id sandbox.Digest) *rewrite.Module {
 		return nil
 	}
 	m.Binary = rest // not copied
-	now := time.Now()
-	_ = os.Chtimes(c.path(id), now, now) // what is used stays
+	used(path)
 	return &m
 }
 
-func (c *rewritten) store(id sandbox.Digest, m *rewrite.Module) {
-	if c.dir == "" {
-		return
-	}
-	c.wrote.Store(true)
+// used keeps a file from being pruned early.
+func used(path string) {
+	now := time.Now()
+	_ = os.Chtimes(path, now, now)
+}
+
+func writeModule(path string, m *rewrite.Module) error {
 	meta := *m
 	meta.Binary = nil
 	body, err := cbor.Marshal(meta)
 	if err != nil {
-		return
+		return err
 	}
 	body = append(body, m.Binary...)
 	sum := blake3.Sum256(body)
-	path := c.path(id)
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return
-	}
 	f, err := os.CreateTemp(filepath.Dir(path), "new-*")
 	if err != nil {
-		return
+		return err
 	}
 	_, err = f.Write(append(sum[:], body...))
 	if err = errors.Join(err, f.Close()); err == nil {
@@ -83,10 +95,11 @@ func (c *rewritten) store(id sandbox.Digest, m *rewrite.Module) {
 	if err != nil {
 		_ = os.Remove(f.Name())
 	}
+	return err
 }
 
-// prune removes the least recently used files until the cache is within its
-// limit.
+// prune removes the least recently used files, and programs with their compiled
+// code, until the cache is within its limit.
 func (c *rewritten) prune(limit int64) {
 	type entry struct {
 		path string
@@ -95,13 +108,33 @@ func (c *rewritten) prune(limit int64) {
 	}
 	var list []entry
 	var total int64
-	_ = filepath.WalkDir(c.dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return nil
-		}
+	add := func(to *entry, d fs.DirEntry) {
 		if s, err := d.Info(); err == nil {
-			list = append(list, entry{path, s.Size(), s.ModTime()})
+			to.size += s.Size()
 			total += s.Size()
+			if s.ModTime().After(to.used) {
+				to.used = s.ModTime()
+			}
+		}
+	}
+	_ = filepath.WalkDir(c.dir, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return nil
+		case d.IsDir() && isShellDir(path):
+			e := entry{path: path}
+			_ = filepath.WalkDir(path, func(_ string, d fs.DirEntry, err error) error {
+				if err == nil && !d.IsDir() {
+					add(&e, d)
+				}
+				return nil
+			})
+			list = append(list, e)
+			return filepath.SkipDir
+		case !d.IsDir():
+			e := entry{path: path}
+			add(&e, d)
+			list = append(list, e)
 		}
 		return nil
 	})
@@ -110,7 +143,7 @@ func (c *rewritten) prune(limit int64) {
 		if total <= limit {
 			return
 		}
-		if os.Remove(e.path) == nil {
+		if os.RemoveAll(e.path) == nil {
 			total -= e.size
 		}
 	}

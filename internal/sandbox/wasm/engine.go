@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 	"runtime"
 
 	"github.com/tetratelabs/wazero"
@@ -32,9 +31,23 @@ type Config struct {
 // Engine is a sandbox.Runner.
 type Engine struct {
 	config Config
-	rt     wazero.Runtime
-	cache  wazero.CompilationCache
+	shared *machine // nil if each program has its own
 	kept   *rewritten
+}
+
+// machine is a runtime of wazero's with the host's functions.
+type machine struct {
+	rt    wazero.Runtime
+	cache wazero.CompilationCache
+}
+
+func (m *machine) close() error {
+	ctx := context.Background()
+	err := m.rt.Close(ctx)
+	if m.cache != nil {
+		err = errors.Join(err, m.cache.Close(ctx))
+	}
+	return err
 }
 
 var _ sandbox.Runner = (*Engine)(nil)
@@ -48,33 +61,30 @@ func New(ctx context.Context, c Config) (e *Engine, err error) {
 	if c.CacheDir != "" {
 		e.kept.prune(cacheLimit)
 	}
-	rc := wazero.NewRuntimeConfigCompiler()
-	if c.Interpreter {
-		// Only the interpreter checks the context while a program runs;
-		// compiled code is stopped through a global (watch).
-		rc = wazero.NewRuntimeConfigInterpreter().WithCloseOnContextDone(true)
-	}
-	rc = rc.WithDebugInfoEnabled(false).WithCoreFeatures(api.CoreFeaturesV2)
-	if c.CacheDir != "" && !c.Interpreter {
-		if e.cache, err = wazero.NewCompilationCacheWithDir(filepath.Join(c.CacheDir, "wazero-"+WazeroVersion)); err != nil {
-			return nil, fmt.Errorf("cache of compiled programs: %w", err)
-		}
-		rc = rc.WithCompilationCache(e.cache)
-	}
-	e.rt = wazero.NewRuntimeWithConfig(ctx, rc)
-	if err := e.addHost(ctx); err != nil {
+	e.shared = &machine{rt: wazero.NewRuntimeWithConfig(ctx, e.settings())}
+	if err := addHost(ctx, e.shared.rt); err != nil {
 		return nil, errors.Join(err, e.Close())
 	}
 	return e, nil
 }
 
+// settings are those of a runtime.
+func (e *Engine) settings() wazero.RuntimeConfig {
+	rc := wazero.NewRuntimeConfigCompiler()
+	if e.config.Interpreter {
+		// Only the interpreter checks the context while a program runs;
+		// compiled code is stopped through a global (watch).
+		rc = wazero.NewRuntimeConfigInterpreter().WithCloseOnContextDone(true)
+	}
+	return rc.WithDebugInfoEnabled(false).WithCoreFeatures(api.CoreFeaturesV2)
+}
+
+// keeps says that compiled programs are kept.
+func (e *Engine) keeps() bool { return e.config.CacheDir != "" && !e.config.Interpreter }
+
 // Close frees the engine.
 func (e *Engine) Close() error {
-	ctx := context.Background()
-	err := e.rt.Close(ctx)
-	if e.cache != nil {
-		err = errors.Join(err, e.cache.Close(ctx))
-	}
+	err := e.shared.close()
 	if e.kept.wrote.Load() {
 		e.kept.prune(cacheLimit)
 	}
@@ -92,6 +102,8 @@ type program struct {
 	id       sandbox.Digest
 	module   *rewrite.Module
 	compiled wazero.CompiledModule
+	machine  *machine
+	own      bool // the machine is this program's
 	// suspends says that the program was processed by asyncify, so it can be
 	// suspended with its memory.
 	suspends bool
@@ -101,8 +113,23 @@ type program struct {
 const startFunction = "_start"
 
 // Load implements sandbox.Runner. An image is a WASM module of at most
-// rewrite.MaxModule bytes.
+// rewrite.MaxModule bytes. One that can seek is not held in memory if the program
+// was compiled before.
 func (e *Engine) Load(ctx context.Context, image io.Reader) (sandbox.Program, error) {
+	if s, ok := image.(io.ReadSeeker); ok && e.keeps() {
+		if start, err := s.Seek(0, io.SeekCurrent); err == nil {
+			h := blake3.New()
+			if _, err := io.Copy(h, io.LimitReader(s, rewrite.MaxModule+1)); err != nil {
+				return nil, err
+			}
+			if p := e.fromShell(ctx, sandbox.Digest(h.Sum(nil))); p != nil {
+				return p, nil
+			}
+			if _, err := s.Seek(start, io.SeekStart); err != nil {
+				return nil, err
+			}
+		}
+	}
 	var buf bytes.Buffer
 	if sized, ok := image.(interface{ Len() int }); ok {
 		buf.Grow(min(sized.Len(), rewrite.MaxModule) + bytes.MinRead)
@@ -110,14 +137,13 @@ func (e *Engine) Load(ctx context.Context, image io.Reader) (sandbox.Program, er
 	if _, err := buf.ReadFrom(io.LimitReader(image, rewrite.MaxModule+1)); err != nil {
 		return nil, err
 	}
-	bin := buf.Bytes()
-	id := sandbox.Digest(blake3.Sum256(bin))
-	m, err := e.rewrite(id, bin)
+	id := sandbox.Digest(blake3.Sum256(buf.Bytes()))
+	m, err := e.rewrite(id, buf.Bytes())
 	if err != nil {
 		return nil, err
 	}
-	p := &program{e: e, id: id, module: m, suspends: suspends(m)}
-	if p.compiled, err = e.rt.CompileModule(ctx, m.Binary); err != nil {
+	p, err := e.compile(ctx, id, m)
+	if err != nil {
 		return nil, fmt.Errorf("%w: %w", sandbox.ErrProgram, err)
 	}
 	m.Binary = nil
@@ -159,7 +185,13 @@ func checkCommand(m *rewrite.Module) error {
 
 func (p *program) ID() sandbox.Digest { return p.id }
 
-func (p *program) Close() error { return p.compiled.Close(context.Background()) }
+func (p *program) Close() error {
+	err := p.compiled.Close(context.Background())
+	if p.own {
+		err = errors.Join(err, p.machine.close())
+	}
+	return err
+}
 
 // Start implements sandbox.Program.
 func (p *program) Start(_ context.Context, job *sandbox.Job, from io.Reader) (sandbox.Run, error) {

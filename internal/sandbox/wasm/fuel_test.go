@@ -113,6 +113,9 @@ func TestFarMemory(t *testing.T) {
 	}{
 		{"none", i32(0) + "\x1a", 0, 0}, {"a load", load, 1, 0}, {"a vector", vector, 1, 0}, {"a store", i32(0) + i32(0) + "\x3a\x00\x00", 1, 0},
 		{"many loads", strings.Repeat(load, 50), 50, 0}, {"behind grow", grow + "\x03\x40" + load + i32(0) + "\x0d\x00\x0b", 1, 60},
+		{"right behind grow", grow + load, 1, 60},
+		{"behind a block with grow in it", "\x02\x40" + grow + "\x0b" + load, 1, 60},
+		{"behind grow in the arm of an if", i32(1) + "\x04\x40" + grow + "\x0b" + load, 1, 60},
 		{"behind grow in a loop that calls nothing else", "\x03\x40" + grow + "\x03\x40" + load + i32(0) + "\x0d\x00\x0b" + i32(0) + "\x0d\x00\x0b", 1, 60},
 	} {
 		small, err1 := fuelOf(t, engines, main(1, c.code), job)
@@ -127,6 +130,52 @@ func TestFarMemory(t *testing.T) {
 	}
 	if rewrite.Far(15) != 0 || rewrite.Far(16) != 1 || rewrite.Far(4096) != 96 {
 		t.Error("a load costs one more for each MiB, at most 96")
+	}
+}
+
+// TestFarMemoryOfCallers: loads and stores behind a call cost no less if the memory
+// grows in it than if it was as large before, however deep the call and however the
+// code behind it is nested.
+func TestFarMemoryOfCallers(t *testing.T) {
+	job, engines := hostileJob(), bothEngines(t)
+	job.Limits.Memory, job.Limits.Fuel = 64<<20, 1_000_000_000
+	loads := func(n int) string { return strings.Repeat(i32(0)+"\x28\x00\x00\x1a", n) }
+	const deep = 200
+	// Function 1 calls itself, deep times; the last call grows the memory by the
+	// pages in the global.
+	again := "\x20\x00" + i32(1) + "\x6b\x10\x01"
+	body := func(call string) string {
+		return "\x20\x00\x45\x04\x40\x23\x00\x40\x00\x1a\x05" + call + "\x0b"
+	}
+	nested := loads(200)
+	for range 8 {
+		nested = i32(1) + "\x04\x40" + nested + "\x0b" + loads(200)
+	}
+	within := again // outer charges are in force while it calls
+	for range 8 {
+		within = loads(10) + i32(1) + "\x04\x40" + within + "\x0b" + loads(200)
+	}
+	for _, c := range []struct{ what, code string }{
+		{"a few", body(again + loads(20))}, {"many", body(again + loads(2000))}, {"in ifs", body(again + nested)}, {"behind ifs", body(within)},
+		{"behind the if", body(again) + loads(2000)}, {"in a loop", "\x03\x40" + body(again+loads(500)) + i32(0) + "\x0d\x00\x0b"},
+	} {
+		total := func(pages, more int) uint64 {
+			m := moduleSpec{types: []string{"i:"}, pages: [2]int{pages, 1000}, globals: []string{"\x7f\x01" + i32(more) + "\x0b"},
+				funcs: []fn{{code: i32(deep) + "\x10\x01"}, {typ: 1, code: c.code}}}
+			fuel, err := fuelOf(t, engines, m, job)
+			if err != nil {
+				t.Fatal(c.what, err)
+			}
+			return fuel
+		}
+		grown, large := total(1, 960), total(961, 0)
+		// What was paid before the call at the old price was right.
+		if before := uint64(deep) * 8 * 10 * rewrite.Far(961); c.what == "behind ifs" {
+			large -= before
+		}
+		if grown < large || grown > large+large/2 {
+			t.Errorf("%s: %d fuel if the memory grows in the deepest call, %d if it is as large before", c.what, grown, large)
+		}
 	}
 }
 

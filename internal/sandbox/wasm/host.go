@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 	"github.com/zeebo/blake3"
 
@@ -85,11 +86,11 @@ func HostFunction(module, name string) (rewrite.Signature, bool) {
 	return f.sig, ok
 }
 
-// addHost registers the host functions with the engine.
-func (e *Engine) addHost(ctx context.Context) error {
+// addHost registers the host functions with a runtime.
+func addHost(ctx context.Context, rt wazero.Runtime) error {
 	types := map[rune]api.ValueType{'i': api.ValueTypeI32, 'l': api.ValueTypeI64}
 	for module, funcs := range hostModules {
-		b := e.rt.NewHostModuleBuilder(module)
+		b := rt.NewHostModuleBuilder(module)
 		for name, f := range funcs {
 			var params, results []api.ValueType
 			for list := &params; len(f.sig) > 0; f.sig = f.sig[1:] {

@@ -2,7 +2,11 @@
 
 package wasm
 
-import "golang.org/x/sys/unix"
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/bitgram/bitgram/internal/sandbox"
+)
 
 // reserve returns zeroed memory that is not allocated before it is written, or
 // nil if the address space does not suffice.
@@ -14,6 +18,7 @@ func reserve(size int) []byte {
 	if err != nil {
 		return nil
 	}
+	sandbox.Huge(b)
 	return b
 }
 

@@ -160,7 +160,7 @@ func (r *run) instantiate(ctx context.Context) error {
 	}
 	populate(in.arena.all[:min(r.p.module.MinPages, populated)*sandbox.PageSize])
 	c := wazero.NewModuleConfig().WithName("").WithStartFunctions()
-	mod, err := r.p.e.rt.InstantiateModule(experimental.WithMemoryAllocator(ctx, in.arena), r.p.compiled, c)
+	mod, err := r.p.machine.rt.InstantiateModule(experimental.WithMemoryAllocator(ctx, in.arena), r.p.compiled, c)
 	if err != nil {
 		in.arena.Free()
 		// Only segments outside the memory are the module's fault.
@@ -281,7 +281,8 @@ func (r *run) event(h *host) (*sandbox.Event, error) {
 	r.kept = h.next
 	memory, _ := r.inst.mod.Memory().Read(0, r.inst.mod.Memory().Size())
 	r.state = h.synced
-	shared := !r.p.suspends && len(memory) > maxCopied
+	// A copy would serve no later event if this one is the first and the last.
+	shared := !r.p.suspends && len(memory) > maxCopied || n.Done && !r.snap.Ready()
 	if shared {
 		r.root = r.snap.SetShared(n, memory, r.state)
 	} else {

@@ -96,6 +96,7 @@ func Backend(t *testing.T, open func(t *testing.T) *ChainHarness, parts ...strin
 		{"Agreement", backendAgreement},
 		{"NotFound", backendNotFound},
 		{"Broadcast", backendBroadcast},
+		{"Output", backendOutput},
 		{"Refusals", backendRefusals},
 		{"Watch", backendWatch},
 		{"Reorg", backendReorg},
@@ -219,6 +220,40 @@ func backendBroadcast(t *testing.T, h *ChainHarness) {
 	if len(b.Transactions) != 2 || b.Transactions[1].TxHash() != tx.TxHash() {
 		t.Errorf("block holds %d transactions, want the coinbase and the burn", len(b.Transactions))
 	}
+}
+
+// backendOutput: an output is found while it is unspent, also an unconfirmed one,
+// and its absence is told from a failure.
+func backendOutput(t *testing.T, h *ChainHarness) {
+	r, ok := h.Backend.(chain.OutputReader)
+	if !ok {
+		t.Skip("no OutputReader")
+	}
+	ctx := t.Context()
+	const value = 100_000
+	coin := h.Fund(KeyScript(t), value)
+	look := func(at wire.Outpoint, want wire.Sat) {
+		t.Helper()
+		out, err := r.Output(ctx, at)
+		if want == 0 {
+			WantErr(t, err, chain.ErrNoOutput)
+			return
+		}
+		Must(t, err)
+		if out.Value != int64(want) || !bytes.Equal(out.PkScript, KeyScript(t)) {
+			t.Errorf("%v: %d sat to %x", at, out.Value, out.PkScript)
+		}
+	}
+	h.Mine(1)
+	look(coin, value)
+	look(wire.Outpoint{Txid: coin.Txid, Vout: 1000}, 0)
+	look(wire.Outpoint{Txid: wire.Hash{1, 2, 3}}, 0)
+	tx := Spend(t, coin, value, 1000)
+	Must(t, h.Broadcast(ctx, tx))
+	look(wire.Outpoint{Txid: wire.Hash(tx.TxHash())}, value-1000)
+	h.Mine(1)
+	look(coin, 0)
+	look(wire.Outpoint{Txid: wire.Hash(tx.TxHash())}, value-1000)
 }
 
 func backendRefusals(t *testing.T, h *ChainHarness) {

@@ -11,6 +11,11 @@ type charge struct {
 	touches uint64
 	// check says that the fuel is checked here.
 	check bool
+	// calls is how many calls came before it, level how many other charges of
+	// the function are in force with it at most.
+	calls, level int
+	// behind counts those of its loads and stores that come after a call.
+	behind int
 }
 
 // plan is the result of analyse for a function.
@@ -46,6 +51,7 @@ type frame struct {
 	cur             int // the charge that the next instruction joins; -1: a new one
 	head            int // of a loop: the charge of its body
 	calls           int // before a loop
+	level           int // of a charge that begins here
 	sets            int // before the block
 	repeated        bool
 	dead            bool // nothing reaches the rest of it
@@ -67,6 +73,7 @@ type analysis struct {
 	lazy    []bool // locals that hold uncanonicalised results of arithmetic
 	spoiled bool   // a lazy local was given another value
 	calls   int
+	enters  int // calls that can lead to memory.grow
 	sets    int
 	spill   int // number of operands known to live in memory
 	slots   uint64
@@ -148,6 +155,7 @@ func (a *analysis) walk(b *body) {
 	clear(p.canon)
 	a.frames, a.stack = a.frames[:0], a.stack[:0]
 	a.spoiled, a.calls, a.sets, a.spill, a.slots, a.nested, a.wide, a.cleared, a.ways, a.carried, a.headers = false, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+	a.enters = 0
 	a.frames = append(a.frames, frame{op: opBlock, results: len(p.typ.results), cur: 0, head: -1})
 	p.charges = append(p.charges, charge{check: true})
 	for n := range p.code {
@@ -191,11 +199,34 @@ func (a *analysis) pay(n int, cost uint32) {
 		return
 	}
 	if f.cur < 0 || a.m.single {
-		f.cur = len(a.p.charges)
-		a.p.charges = append(a.p.charges, charge{at: n})
+		a.begin(f, n)
 	}
 	a.p.charges[f.cur].cost += uint64(cost)
 	a.p.cost += uint64(cost)
+}
+
+// begin starts a charge before instruction n, which is in force in f.
+func (a *analysis) begin(f *frame, n int) {
+	f.cur = len(a.p.charges)
+	a.p.charges = append(a.p.charges, charge{at: n, calls: a.enters, level: f.level})
+}
+
+// touch pays for a load or store. What a charge takes for those behind a call is
+// priced for the memory before the call, which may let it grow. So a charge covers
+// few of them: all charges of a frame that are in force at once cover less than
+// minFrame, which memory.grow charges for each frame.
+func (a *analysis) touch(n int, cost uint32) {
+	f := a.top()
+	if f.cur >= 0 {
+		if c := &a.p.charges[f.cur]; a.enters > c.calls {
+			if c.behind++; c.behind > (minFrame/2)>>c.level {
+				f.cur = -1
+			}
+		}
+	}
+	a.pay(n, cost)
+	a.p.charges[f.cur].touches++
+	a.p.touches = true
 }
 
 // branch records a possible branch to a label: what follows in the blocks left,
@@ -216,6 +247,15 @@ func (a *analysis) branch(label uint32) bool {
 		a.p.loops = true
 	}
 	return true
+}
+
+// settle ends all charges: what follows has another price.
+func (a *analysis) settle() {
+	for j := range a.cleared {
+		a.frames[j].cur = -1
+	}
+	a.cleared = 0
+	a.top().cur = -1
 }
 
 // arity returns the number of values that a branch to the label carries.
@@ -303,10 +343,13 @@ func (a *analysis) step(n int, i *instr, b *body) {
 			a.p.calls = true
 			a.calls++
 		}
-		a.pay(n, row.fuel)
 		if row.imm == immMem || row.imm == immMemL {
-			a.p.charges[a.top().cur].touches++
-			a.p.touches = true
+			a.touch(n, row.fuel)
+		} else {
+			a.pay(n, row.fuel)
+		}
+		if i.c == opMemoryGrow {
+			a.settle()
 		}
 		if !a.operate(n, i, row) {
 			a.fail(b, i, tooFew)
@@ -340,18 +383,20 @@ func (a *analysis) open(n int, i *instr, b *body) {
 		a.fail(b, i, tooFew)
 		return
 	}
+	out := a.top()
 	f := frame{op: i.c, params: params, results: results, height: len(a.stack) - params, cur: -1, head: -1, calls: a.calls, sets: a.sets}
+	if i.c == opBlock && out.cur < 0 {
+		a.begin(out, n)
+	}
+	if f.level = out.level; out.cur >= 0 {
+		f.level = a.p.charges[out.cur].level + 1
+	}
 	switch i.c {
 	case opBlock:
-		if out := a.top(); out.cur < 0 {
-			out.cur = len(a.p.charges)
-			a.p.charges = append(a.p.charges, charge{at: n})
-		}
-		f.cur = a.top().cur
+		f.cur = out.cur
 	case opLoop:
-		f.head = len(a.p.charges)
-		f.cur = f.head
-		a.p.charges = append(a.p.charges, charge{at: n + 1})
+		a.begin(&f, n+1)
+		f.head = f.cur
 	}
 	if a.top().cur >= 0 {
 		a.cleared = len(a.frames)
@@ -460,14 +505,18 @@ func labelsOf(b *body, i *instr) []uint32 {
 func (a *analysis) call(n int, i *instr, b *body) {
 	var typ funcType
 	extra := 0
+	enters := true // a function of the module
 	if i.c == opCall {
 		typ = a.m.typeOf(i.arg)
-		a.p.recurses = a.p.recurses || int64(i.arg) >= int64(len(a.m.imports))
+		enters = int64(i.arg) >= int64(len(a.m.imports))
 	} else {
 		typ, extra = a.m.types[i.arg], 1
-		a.p.recurses = true
 	}
 	a.pay(n, i.c.row().fuel)
+	if enters {
+		a.p.recurses = true
+		a.enters++
+	}
 	a.p.calls = true
 	a.calls++
 	a.ways++

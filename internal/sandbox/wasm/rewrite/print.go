@@ -16,7 +16,7 @@ func PrintCosts(w io.Writer) {
 		fmt.Fprintf(w, "| %s | %d |\n", strings.Join(c.names, " "), c.fuel)
 	}
 	fmt.Fprintf(w, "\nIn addition, `memory.copy`, `memory.fill` and `memory.init` cost one for each %d bytes, and `memory.grow` %d for each page that it adds. ", 1<<BulkShift, PageCost)
-	fmt.Fprintf(w, "Each load and store costs one more for each MiB of the memory, at most %d. The start of a program costs %d, %d for each page of memory, %d for each data segment and one for each %d bytes of it, %d for each element segment and %d for each element, %d for each global and one for each table slot.\n",
+	fmt.Fprintf(w, "Each load and store costs one more for each MiB of the memory, at most %d; when that rises, `memory.grow` costs as much more for each slot of the frames that are in use. The start of a program costs %d, %d for each page of memory, %d for each data segment and one for each %d bytes of it, %d for each element segment and %d for each element, %d for each global and one for each table slot.\n",
 		maxFar, StartBase, PageCost, costBulk, 1<<BulkShift, costBulk, costElement, costGlobal)
 	fmt.Fprintf(w, "\n## Refused\n\n| instructions | reason |\n| --- | --- |\n")
 	for _, c := range refusedRows() {

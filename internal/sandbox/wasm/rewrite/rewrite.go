@@ -226,35 +226,47 @@ func (r *rewriter) functions() (code []byte, simd bool, err error) {
 }
 
 // growFunction grows the memory by its parameter. Beyond the limit it fails
-// like memory.grow, without a charge; otherwise it charges for the pages.
+// like memory.grow, without a charge; otherwise it charges for the pages, and for
+// loads and stores that the callers have paid for at the price before: one for each
+// slot of their frames and each fuel by which the price rises.
 func (r *rewriter) growFunction() []byte {
 	e := &emitter{r: r}
+	pages := func() {
+		e.with(opLocalGet, 0)
+		e.op(opI64ExtendU)
+		e.out = append(e.out, opMemorySize, 0, opI64ExtendU, opI64Add)
+	}
 	e.out = append(e.out, opBlock, 0x40, opBlock, 0x40)
-	e.with(opLocalGet, 0)
-	e.op(opI64ExtendU)
-	e.out = append(e.out, opMemorySize, 0, opI64ExtendU, opI64Add)
+	pages()
 	e.with(opGlobalGet, r.pages)
 	e.out = append(e.out, opI64ExtendU, opI64GtU, opIf, 0x40)
 	e.i32(-1)
 	e.out = append(e.out, opReturn, opEnd)
+	// far puts the price in a memory of that size on the stack.
+	far := func(size func()) {
+		for range 2 {
+			size()
+			e.i64(farShift)
+			e.op(opI64ShrU)
+			e.i64(maxFar)
+		}
+		e.out = append(e.out, opI64LtS, opSelect)
+	}
 	e.take(func() {
 		e.with(opLocalGet, 0)
 		e.op(opI64ExtendU)
 		e.i64(PageCost)
 		e.op(opI64Mul)
+		far(pages)
+		e.with(opGlobalGet, r.far)
+		e.op(opI64Sub)
+		e.i32(DepthBudget)
+		e.with(opGlobalGet, r.depth)
+		e.out = append(e.out, opI32Sub, opI64ExtendU, opI64Mul, opI64Add)
 	}, true)
 	e.with(opLocalGet, 0)
 	e.out = append(e.out, opMemoryGrow, 0)
-	far := func() {
-		e.out = append(e.out, opMemorySize, 0, opI64ExtendU)
-		e.i64(farShift)
-		e.op(opI64ShrU)
-	}
-	far()
-	e.i64(maxFar)
-	far()
-	e.i64(maxFar)
-	e.out = append(e.out, opI64LtS, opSelect)
+	far(func() { e.out = append(e.out, opMemorySize, 0, opI64ExtendU) }) // it may have failed
 	e.with(opGlobalSet, r.far)
 	e.out = append(e.out, opReturn, opEnd, opEnd, opUnreachable, opEnd)
 	return append(appendU32(nil, uint32(len(e.out)+1)), append([]byte{0}, e.out...)...)

@@ -1,0 +1,169 @@
+package wasm
+
+import (
+	"context"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/tetratelabs/wazero"
+
+	"github.com/bitgram/bitgram/internal/sandbox"
+	"github.com/bitgram/bitgram/internal/sandbox/wasm/rewrite"
+)
+
+// A program that was compiled before starts from its shell: wazero decodes and
+// validates a module before it looks for the compiled code in its cache, which for
+// the whole module takes longer than all the rest. The code is kept under the name
+// that wazero looks for when it is given the shell.
+//
+// Each program has a directory of its own, which is written once and holds the shell
+// and one file of wazero's. Only if that file is the only one there before the shell
+// is loaded, and is still the same and the only one afterwards, was it the code that
+// wazero took: whenever wazero does not find or does not take it (another version,
+// another processor), it compiles the shell and writes a file. Then the program is
+// loaded from the whole module.
+
+// shellFile is the shell in a program's directory, codeDir the directory for wazero
+// in it, shellsPrefix begins the name of what has the programs' directories.
+const (
+	shellsPrefix = "compiled-"
+	shellFile    = "shell"
+	codeDir      = "code"
+)
+
+// shellDir is the directory for the compiled program with this id.
+func (e *Engine) shellDir(id sandbox.Digest) string {
+	return filepath.Join(e.config.CacheDir, shellsPrefix+rewrite.Version+"-"+WazeroVersion, id.String())
+}
+
+// runtime makes a runtime that keeps compiled code in dir, and has the host's
+// functions.
+func (e *Engine) runtime(ctx context.Context, dir string) (*machine, error) {
+	cache, err := wazero.NewCompilationCacheWithDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	m := &machine{rt: wazero.NewRuntimeWithConfig(ctx, e.settings().WithCompilationCache(cache)), cache: cache}
+	if err := addHost(ctx, m.rt); err != nil {
+		_ = m.close()
+		return nil, err
+	}
+	return m, nil
+}
+
+// fromShell returns a program that was compiled before, or nil.
+func (e *Engine) fromShell(ctx context.Context, id sandbox.Digest) *program {
+	dir := e.shellDir(id)
+	_, before := onlyFile(filepath.Join(dir, codeDir))
+	if before == nil {
+		return nil
+	}
+	shell := readModule(filepath.Join(dir, shellFile))
+	if shell == nil {
+		return nil
+	}
+	m, err := e.runtime(ctx, filepath.Join(dir, codeDir))
+	if err != nil {
+		return nil
+	}
+	p := &program{e: e, id: id, module: shell, suspends: suspends(shell), machine: m, own: true}
+	p.compiled, err = m.rt.CompileModule(ctx, shell.Binary)
+	if _, after := onlyFile(filepath.Join(dir, codeDir)); err != nil || after == nil || !sameFile(before, after) {
+		_ = m.close()
+		_ = os.RemoveAll(dir)
+		return nil
+	}
+	shell.Binary = nil
+	return p
+}
+
+// isShellDir reports whether a directory is one of a program.
+func isShellDir(path string) bool {
+	return strings.HasPrefix(filepath.Base(filepath.Dir(path)), shellsPrefix)
+}
+
+// sameFile reports whether a file was neither replaced nor written.
+func sameFile(a, b fs.FileInfo) bool {
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
+}
+
+// onlyFile returns the only file below dir; nil if there is none or more than one.
+func onlyFile(dir string) (path string, info fs.FileInfo) {
+	n := 0
+	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		n++
+		path = p
+		info, err = d.Info()
+		return err
+	})
+	if err != nil || n != 1 {
+		return "", nil
+	}
+	return path, info
+}
+
+// compile compiles a module and keeps what fromShell needs. A cache that cannot be
+// written keeps nothing.
+func (e *Engine) compile(ctx context.Context, id sandbox.Digest, m *rewrite.Module) (*program, error) {
+	p := &program{e: e, id: id, module: m, suspends: suspends(m), machine: e.shared}
+	var tmp string
+	if e.keeps() {
+		parent := filepath.Dir(e.shellDir(id))
+		err := os.MkdirAll(parent, 0o700)
+		if err == nil {
+			tmp, err = os.MkdirTemp(parent, "new-*")
+		}
+		if err != nil {
+			tmp = ""
+		} else {
+			defer os.RemoveAll(tmp)
+			if p.machine, err = e.runtime(ctx, filepath.Join(tmp, "whole")); err != nil {
+				return nil, err
+			}
+			p.own = true
+		}
+	}
+	var err error
+	if p.compiled, err = p.machine.rt.CompileModule(ctx, m.Binary); err != nil {
+		if p.own {
+			_ = p.machine.close()
+		}
+		return nil, err
+	}
+	if tmp != "" {
+		e.keepShell(ctx, id, m, tmp)
+	}
+	return p, nil
+}
+
+// keepShell makes the directory that fromShell reads, of the code that was compiled
+// in tmp.
+func (e *Engine) keepShell(ctx context.Context, id sandbox.Digest, whole *rewrite.Module, tmp string) {
+	shell, err := whole.Shell()
+	if err != nil {
+		return
+	}
+	next := filepath.Join(tmp, "next")
+	m, err := e.runtime(ctx, filepath.Join(next, codeDir))
+	if err != nil {
+		return
+	}
+	_, err = m.rt.CompileModule(ctx, shell.Binary)
+	if m.close() != nil || err != nil {
+		return
+	}
+	from, code := onlyFile(filepath.Join(tmp, "whole"))
+	to, empty := onlyFile(filepath.Join(next, codeDir))
+	if code == nil || empty == nil || os.Rename(from, to) != nil || writeModule(filepath.Join(next, shellFile), shell) != nil {
+		return
+	}
+	e.kept.wrote.Store(true)
+	dir := e.shellDir(id)
+	_ = os.RemoveAll(dir)
+	_ = os.Rename(next, dir)
+}
