@@ -464,7 +464,7 @@ func (y Payee) connected(ev Connected) (Payee, []Effect, error) {
 	if y.Spend == nil && y.Confirmed == nil && y.Funded {
 		effects = append(effects, Rebroadcast{})
 	}
-	if y.Joined != nil && y.Spend == nil && !y.Alone.Live() {
+	if y.Joined != nil && len(y.Joined.Tx) > 0 && y.Spend == nil && !y.Alone.Live() {
 		effects = append(effects, Broadcast{Tx: y.Joined.Tx})
 	}
 	if y.Ready() {

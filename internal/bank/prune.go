@@ -1,6 +1,9 @@
 package bank
 
-import "github.com/bitgram/bitgram/wire"
+import (
+	"github.com/bitgram/bitgram/internal/contract"
+	"github.com/bitgram/bitgram/wire"
+)
 
 // What is over leaves a line of history: what is shown of it, what its peers may
 // still ask for, and the root from which a payer's secrets derive. The paper of a
@@ -24,15 +27,32 @@ func (y *Payee) over() bool { return y.Spend != nil && y.Interest().Done }
 // line drops what nobody reads of a bank that is over: transactions, and the key,
 // which derives from the payee's identity.
 func (y Payee) line() Payee {
-	y.Key, y.Offer, y.Joined, y.Alone, y.FundingTx = wire.Secret{}, nil, nil, nil, nil
+	y.Key, y.Offer, y.FundingTx = wire.Secret{}, nil, nil
+	y.Joined, y.Alone = y.Spend.line(y.Joined), y.Spend.line(y.Alone)
 	return y
 }
 
 // line drops what nobody reads of a bank that is over: transactions, and the coins
 // that funded it.
 func (p Payer) line() Payer {
-	p.Inputs, p.Funding, p.Refund = nil, nil, nil
+	p.Inputs, p.Funding, p.Refund = nil, nil, lineOf(p.Refund)
 	return p
+}
+
+// line returns what is kept of a close: what it cost, if it is the one that
+// confirmed.
+func (f *SpendFact) line(s *contract.Sent) *contract.Sent {
+	if s == nil || s.Txid != f.Txid {
+		return nil
+	}
+	return lineOf(s)
+}
+
+func lineOf(s *contract.Sent) *contract.Sent {
+	if s == nil {
+		return nil
+	}
+	return &contract.Sent{Txid: s.Txid, Fee: s.Fee, Height: s.Height, Tx: []byte{}}
 }
 
 // over reports whether a bank is done because of what is on the chain.

@@ -416,7 +416,7 @@ func (r *Relay) Fresh(t *wire.Transfer) (bool, error) {
 		return false, wire.Refuse(wire.BadRequest, "for another bank or payment")
 	case r.Over && r.repeats(t):
 		return false, nil
-	case r.Over:
+	case r.Over && r.Out != (ID{}): // at the final payee, it may go on over another bank
 		return false, wire.Refuse(wire.Closed, "its bank is closed")
 	case t.Index == r.Index && r.Index > 0:
 		if wire.DigestOf("transfer-step", t) != wire.DigestOf("transfer-step", &r.Last) {
@@ -425,7 +425,7 @@ func (r *Relay) Fresh(t *wire.Transfer) (bool, error) {
 		return false, nil
 	case t.Index <= r.Index, final && t.Index != r.Index+1:
 		return false, wire.Refuse(wire.BadRequest, "step %d after %d", t.Index, r.Index)
-	case r.Index > 0 && r.Ack == nil:
+	case r.Index > 0 && r.Ack == nil && !r.Over:
 		return false, wire.Refuse(wire.Busy, "step %d is not acknowledged yet", r.Index)
 	case t.Total <= r.Total || t.Total-r.Total < last(t), (t.Total-r.Total == last(t)) != (t.Index == r.Index+1):
 		// Otherwise the payee would acknowledge an amount that a banker kept.
@@ -453,6 +453,7 @@ func (r Relay) Step(ev Event) (Relay, []Effect, error) {
 		if !fresh {
 			return r, nil, fmt.Errorf("%w: step %d twice", ErrWrongPhase, ev.Step.Index)
 		}
+		r.Over = false
 		r.Index, r.Total, r.Out, r.Last, r.Ack = ev.Step.Index, ev.Step.Total, ev.Out, ev.Step, nil
 		r.Passed += ev.Step.Amount
 		if r.At = ev.At; r.Since == 0 {
