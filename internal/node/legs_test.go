@@ -190,3 +190,48 @@ func TestPaymentsTakeTurns(t *testing.T) {
 		t.Errorf("the second payment is %s: %s", s.State(), s.Why)
 	}
 }
+
+// TestPrunedGoesOn: a payment whose first bank is closed and pruned at its payee
+// goes on over the second.
+func TestPrunedGoesOn(t *testing.T) {
+	tier.NotShort(t)
+	w := emptyTown(t)
+	from, to := w.home("payer", nil), w.home("payee", nil)
+	var first bank.ID
+	var open atomic.Bool
+	to.cfg.Banking, to.cfg.Listen = &banking.Policy{Policy: taking}, []string{"/ip4/127.0.0.1/tcp/0"}
+	to.cfg.ServeBanks = func(b p2p.Banks) p2p.Banks {
+		return &watched{Banks: b, step: func(tr *wire.Transfer) error {
+			if tr.Bank != first && !open.Load() {
+				return wire.Refuse(wire.NoRoute, "not now")
+			}
+			return nil
+		}}
+	}
+	to.start()
+	from.start()
+	w.mine(1)
+	w.fund(from, 1_000_000)
+	w.opened(from, to, 60_000, 126, 10)
+	w.opened(from, to, 60_000, 126, 10)
+	pay := banking.Payment{To: to.node.Key(), Amount: 100_000_000, Step: 10_000_000, Reference: "117"}
+	o, err := from.node.Banks.PlanPayment(t.Context(), pay)
+	must(t, err)
+	first = o.Bank
+	id, err := from.node.Banks.PayTo(t.Context(), pay)
+	must(t, err)
+	if s := w.ended(from, id); s.Acked != o.More[0].From || s.Waiting() {
+		t.Fatalf("%s, %v acknowledged: %s", s.State(), s.Acked, s.Why)
+	}
+	must(t, from.node.Banks.CloseBank(t.Context(), payerRef(first)))
+	w.settle()
+	w.mine(20)
+	over := false
+	must(t, to.node.Banks.Relays(t.Context(), func(r bank.Relay) error { over = r.Over; return nil }))
+	if !over {
+		t.Fatal("the payment is not pruned")
+	}
+	open.Store(true)
+	must(t, from.node.Banks.ResumePayment(t.Context(), id))
+	w.receivedOnce(from, to, w.paid(from, id), pay.Amount)
+}
