@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -169,6 +170,62 @@ func TestSilentPublisher(t *testing.T) {
 	pub.Close()
 	conn.Close()
 	advice("away", c, chain.ErrZMQ)
+}
+
+// TestSlowLook: a block that was published is not taken for one that was not if the
+// node answers slowly, be it the poll that finds the block or the one before.
+func TestSlowLook(t *testing.T) {
+	p := startProxy(t)
+	pub := publish(t, "127.0.0.1:0")
+	c := newClient(t, Config{URL: p.URL, ZMQ: "tcp://" + pub.Addr().String(), Poll: time.Hour})
+	c.grace = 300 * time.Millisecond
+	answers := make(chan struct{}, 100)
+	var delay atomic.Int64
+	p.set("getbestblockhash", func(_ []json.RawMessage, real json.RawMessage) (any, *Error) {
+		answers <- struct{}{}
+		time.Sleep(time.Duration(delay.Load()))
+		return real, nil
+	})
+	news := c.Watch(t.Context())
+	signal(t, news)
+	conn := pub.accept()
+	signal(t, answers)
+	signal(t, answers) // after the connection
+	quiet := func(what string) {
+		t.Helper()
+		for end := time.Now().Add(3 * c.grace); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+			c.zmqState.mu.Lock()
+			silent := c.zmqState.silent
+			c.zmqState.mu.Unlock()
+			if silent {
+				t.Fatalf("%s: the publisher counts as silent", what)
+			}
+		}
+	}
+	quiet("before")
+	delay.Store(int64(2 * c.grace))
+	mine(t, p.node, 1)
+	pub.send(conn, hashblock)
+	signal(t, news)
+	quiet("the poll that finds the block is slow")
+	for len(answers) > 0 {
+		<-answers
+	}
+	delay.Store(int64(4 * c.grace))
+	c.look()
+	signal(t, answers) // it says that there is no block
+	mine(t, p.node, 1)
+	pub.send(conn, hashblock)
+	signal(t, news)
+	quiet("the poll before is slow")
+	delay.Store(0)
+	mine(t, p.node, 1)
+	c.look()
+	for end := time.Now().Add(20 * time.Second); !errors.Is(errors.Join(c.Advise(t.Context())...), chain.ErrZMQ); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("a block that was not published is not noticed")
+		}
+	}
 }
 
 // TestDownload: a node that stays in its initial download is waited for. If its

@@ -95,6 +95,7 @@ type Client struct {
 	poll     time.Duration
 	log      *slog.Logger
 	patience time.Duration // behindWait
+	grace    time.Duration // zmqGrace
 	verified atomic.Bool   // the genesis block was verified since the last failure
 	pruned   atomic.Int64  // height of the last requested block that was pruned; -1: none
 
@@ -129,7 +130,7 @@ var (
 // New returns a client. It does not contact the node yet.
 func New(cfg Config) (*Client, error) {
 	c := &Client{zmq: cfg.ZMQ, poll: cfg.Poll, log: cfg.Log, regtest: cfg.Network == wire.Regtest,
-		subs: map[chan struct{}]bool{}, poke: make(chan struct{}, 1)}
+		subs: map[chan struct{}]bool{}, poke: make(chan struct{}, 1), grace: zmqGrace}
 	switch cfg.Network {
 	case wire.Mainnet:
 		c.params = chaincfg.MainNetParams

@@ -186,9 +186,9 @@ func TestGatherBesideClaim(t *testing.T) {
 }
 
 // TestTakeBack: refunds that are gathered follow package batch. A claim that
-// competes for one output holds up that one only, if the others can pay; a refund that is out is sent
-// again, and not torn apart; it is replaced when the rate is worth it, and a refused
-// replacement gives way to it.
+// competes for one output holds up that one only, if the others can pay; a refund
+// that is out is sent again, and not torn apart; it is replaced when the rate is worth
+// it, and a refused replacement gives way to it.
 func TestTakeBack(t *testing.T) {
 	const n = 32
 	g := newGathering(t, n-1, 800, 1000)
