@@ -278,3 +278,100 @@ func TestDownload(t *testing.T) {
 		t.Errorf("%v; the log says %q", err, log.String())
 	}
 }
+
+// TestDownloadClock: the time of an initial download begins when the node lacks no
+// blocks that it knows of, or gets none of them. Each of the warnings is logged.
+func TestDownloadClock(t *testing.T) {
+	p := startProxy(t)
+	mine(t, p.node, 3)
+	p.pretend(&chaincfg.SigNetParams)
+	var log logged
+	c := newClient(t, Config{URL: p.URL, Network: wire.Signet, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	c.patience = time.Hour
+	node := func(missing int64, age time.Duration) {
+		p.fields("getblockchaininfo", map[string]any{"headers": 3 + missing, "initialblockdownload": true})
+		p.fields("getblockheader", map[string]any{"time": time.Now().Add(-age).Unix()})
+	}
+	later := func(d time.Duration) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for _, at := range []*time.Time{&c.download.since, &c.lag.first, &c.lag.since} {
+			if !at.IsZero() {
+				*at = at.Add(-d)
+			}
+		}
+	}
+	syncing := func(says string) {
+		t.Helper()
+		_, err := c.Tip(t.Context())
+		conform.WantErr(t, err, chain.ErrSyncing)
+		if err != nil && !strings.Contains(err.Error(), says) {
+			t.Errorf("%v, not %q", err, says)
+		}
+		conform.WantErr(t, c.Health(t.Context()), chain.ErrSyncing)
+	}
+	quiet := func() {
+		t.Helper()
+		if log.has("WARN") {
+			t.Errorf("the log says %q", log.String())
+		}
+	}
+	const year = 365 * 24 * time.Hour
+	node(0, year)
+	syncing("more to come") // the headers come
+	for missing := int64(100); missing > 50; missing-- {
+		later(50 * time.Minute)
+		node(missing, year)
+		if missing > 98 {
+			syncing("of 10") // block 3 of 103
+		} else {
+			_, err := c.Tip(t.Context())
+			conform.WantErr(t, err, chain.ErrSyncing)
+			if strings.Contains(err.Error(), "old") {
+				t.Fatalf("%d are missing: %v", missing, err)
+			}
+		}
+	}
+	quiet()
+	// The last blocks come.
+	later(50 * time.Minute)
+	node(1, time.Minute)
+	syncing("more to come")
+	later(59 * time.Minute)
+	syncing("more to come")
+	quiet()
+	later(time.Minute)
+	_, err := c.Tip(t.Context())
+	conform.Must(t, err)
+	if !log.has("its last block is new and counts as the tip") {
+		t.Errorf("the log says %q", log.String())
+	}
+	// No more come.
+	node(1, 2*maxTipAge)
+	syncing("the last that it knows of")
+	if !log.has("nothing can be claimed or refunded") {
+		t.Errorf("the log says %q", log.String())
+	}
+	// It knows of more, but gets none.
+	log.mu.Lock()
+	log.Reset()
+	log.mu.Unlock()
+	node(50, 2*maxTipAge)
+	syncing("of 53")
+	later(time.Hour)
+	syncing("more to come")
+	quiet()
+	later(time.Hour)
+	syncing("block 3 of 53 is 48h0m0s old")
+	if !log.has("nothing can be claimed or refunded") || log.has("counts as the tip") {
+		t.Errorf("the log says %q", log.String())
+	}
+	// Its last block is new: that counts.
+	node(50, time.Minute)
+	_, err = c.Tip(t.Context())
+	conform.Must(t, err)
+	conform.WantErr(t, c.Health(t.Context()), chain.ErrBehind)
+	if !log.has("whose headers it knows; its last block counts as the tip") {
+		t.Errorf("the log says %q", log.String())
+	}
+}
