@@ -136,9 +136,15 @@ const (
 
 	simdConst      = 12
 	simdI32x4Splat = 17
+	simdAnd        = 78
+	simdOr         = 80
+	simdXor        = 81
 	simdBitselect  = 82
 	simdF32x4Eq    = 65
 	simdF64x2Eq    = 71
+	simdExtendLow  = 201 // i64x2.extend_low_i32x4_u
+	simdF64x2Sub   = 241
+	simdConvertLow = 255 // f64x2.convert_low_i32x4_u
 )
 
 var core, misc [256]opcode

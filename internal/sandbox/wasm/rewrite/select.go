@@ -1,17 +1,24 @@
 package rewrite
 
-import "slices"
+import (
+	"encoding/binary"
+	"math"
+	"slices"
+)
 
-// wazero v1.12.0's compiler for amd64 turns a select of floats or vectors into a
-// move, and a conditional move onto its result that it declares as a mere
-// definition of it. If the first operand has to be fetched back from the stack
-// just then, the register allocator may take the result's register for it, and the
-// result is what another register happens to hold: not even the same twice. So
-// floats are selected as integers, and vectors bit by bit.
+// wazero v1.12.0's register allocator for amd64 stores a spilled value once, behind the
+// last instruction that makes it, and an instruction that changes a register in place
+// does not count. So a temporary that is made in several steps is wrong if an operand is
+// fetched back from the stack in between, which may take its register even if others
+// are free. Of the sequences that wazero emits for one instruction, these fetch an
+// operand behind such a step:
 //
-// The select of canonical stays: it compares its first operand with itself just
-// before, so it is in a register, and needs one register, for which the allocator
-// takes that of a value with a later use.
+//   - a select of floats or vectors, whose conditional move even counts as making a
+//     new value: its result is what a register happens to hold;
+//   - v128.bitselect, copysign and f64x2.convert_low_i32x4_u.
+//
+// They are written as instructions that take one step each: floats are selected and get
+// their signs as integers, vectors are selected by exclusive ors.
 
 // valueTypes are the value types by the letters of an opcode's signature.
 var valueTypes = map[byte]byte{'i': typeI32, 'l': typeI64, 'f': typeF32, 'd': typeF64, 'v': typeV128, 'r': typeFuncref}
@@ -125,12 +132,11 @@ func (t *typed) step(i *instr) {
 // selected writes the select of two floats or vectors of that type.
 func (e *emitter) selected(t byte) {
 	if t == typeV128 {
-		// No bit is set if the condition is zero, otherwise all.
 		e.op(opI32Eqz)
 		e.i32(1)
-		e.op(opI32Sub)
-		e.out = appendU32(append(e.out, prefixSIMD), simdI32x4Splat)
-		e.out = appendU32(append(e.out, prefixSIMD), simdBitselect)
+		e.op(opI32Sub) // no bit is set if the condition is zero, otherwise all
+		e.simd(simdI32x4Splat)
+		e.bits()
 		return
 	}
 	from, to := byte(opI32OfF32), byte(opF32OfI32)
@@ -146,4 +152,60 @@ func (e *emitter) selected(t byte) {
 	e.with(opLocalGet, condition)
 	e.op(opSelect)
 	e.op(to)
+}
+
+// bits writes v128.bitselect: of the two vectors below the mask, the first one's bits
+// if the mask's are set, otherwise the second one's.
+func (e *emitter) bits() {
+	mask, second := e.temp(typeV128), e.temp(typeV128Too)
+	e.with(opLocalSet, mask)
+	e.with(opLocalTee, second)
+	e.simd(simdXor)
+	e.with(opLocalGet, mask)
+	e.simd(simdAnd)
+	e.with(opLocalGet, second)
+	e.simd(simdXor)
+}
+
+// sign writes f32.copysign or f64.copysign.
+func (e *emitter) sign(t byte) {
+	second := e.temp(t)
+	e.with(opLocalSet, second)
+	if t == typeF64 {
+		e.op(opI64OfF64)
+		e.i64(math.MaxInt64)
+		e.op(opI64And)
+		e.with(opLocalGet, second)
+		e.op(opI64OfF64)
+		e.i64(math.MinInt64)
+		e.op(opI64And)
+		e.op(opI64Or)
+		e.op(opF64OfI64)
+		return
+	}
+	e.op(opI32OfF32)
+	e.i32(math.MaxInt32)
+	e.op(opI32And)
+	e.with(opLocalGet, second)
+	e.op(opI32OfF32)
+	e.i32(math.MinInt32)
+	e.op(opI32And)
+	e.op(opI32Or)
+	e.op(opF32OfI32)
+}
+
+// convertLow writes f64x2.convert_low_i32x4_u: a number below 2^32 in the low bits of
+// 2^52, less 2^52.
+func (e *emitter) convertLow() {
+	const two52 = 0x4330000000000000
+	constant := func() {
+		e.simd(simdConst)
+		e.out = binary.LittleEndian.AppendUint64(e.out, two52)
+		e.out = binary.LittleEndian.AppendUint64(e.out, two52)
+	}
+	e.simd(simdExtendLow)
+	constant()
+	e.simd(simdOr)
+	constant()
+	e.simd(simdF64x2Sub)
 }
