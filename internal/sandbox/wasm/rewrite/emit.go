@@ -90,10 +90,6 @@ func (r *rewriter) function(out []byte, b *body, p *plan) []byte {
 			e.opaque(p.code[n].c)
 			guards = guards[1:]
 		}
-		if t, ok := p.selects[n]; ok {
-			e.selected(t)
-			continue
-		}
 		e.instr(&p.code[n])
 		if p.canon[n] != nanNone {
 			e.canonical(p.canon[n])

@@ -97,7 +97,6 @@ const (
 	opI64Const     = 0x42
 	opF32Const     = 0x43
 	opF64Const     = 0x44
-	opI32Eqz       = 0x45
 	opI32LtS       = 0x48
 	opI32GeU       = 0x4f
 	opI64LtS       = 0x53
@@ -135,7 +134,6 @@ const (
 	miscMemoryFill = 11
 
 	simdConst      = 12
-	simdI32x4Splat = 17
 	simdAnd        = 78
 	simdOr         = 80
 	simdXor        = 81
