@@ -29,8 +29,6 @@ type plan struct {
 	canon []nan
 	// guards are the orderings whose right operand is made opaque, in order.
 	guards []int
-	// selects are the types of selects of floats and vectors, by their number.
-	selects map[int]byte
 	// calls says that it calls a function, recurses that this may lead back to
 	// it.
 	calls, recurses bool
@@ -118,7 +116,6 @@ func (m *module) analyse(b *body, typ funcType, code []instr) (*plan, error) {
 		}
 	}
 	p.guards = m.guards(code, len(p.locals))
-	p.selects = m.selects(code, typ, p.locals)
 	a.weigh()
 	if p.weight > maxFrame {
 		return nil, fmt.Errorf("%w: a frame of %d slots, at most %d are allowed", ErrTooLarge, p.weight, maxFrame)
