@@ -130,11 +130,20 @@ func (m *module) analyse(b *body, typ funcType, code []instr) (*plan, error) {
 // beyond a limit, with what to change.
 func (a *analysis) measure() error {
 	p, locals := a.p, uint64(len(a.p.locals))
-	lines, byLocals, byValues := uint64(len(p.code)), a.ways*(locals+8), a.carried*carriedValues
+	replaced := uint64(len(p.selects))
+	for _, k := range p.canon {
+		if k != nanNone {
+			replaced++
+		}
+	}
+	lines, byLocals, byValues := uint64(len(p.code))+(replacedLines-1)*replaced, a.ways*(locals+8), a.carried*carriedValues
 	if values := lines + byLocals + byValues; values > maxValues {
 		why := fmt.Sprintf("%d blocks, branches and calls among %d locals: split it, or use fewer locals", a.ways, locals)
 		if byValues > byLocals {
 			why = fmt.Sprintf("%d values of blocks and branches: keep them in locals, or split it", a.carried)
+		}
+		if lines > max(byLocals, byValues) {
+			why = fmt.Sprintf("%d instructions, of which %d are selects of floats or vectors, or results whose NaN is made canonical: split it", len(p.code), replaced)
 		}
 		return fmt.Errorf("%w: a compiler would keep %d values for it, at most %d are allowed, because it has %s", ErrTooLarge, values, maxValues, why)
 	}
