@@ -24,7 +24,8 @@ type Runner interface {
 	// Load reads, validates and prepares a program. If the engine cannot run
 	// it, the error wraps ErrProgram.
 	Load(ctx context.Context, image io.Reader) (Program, error)
-	// Close frees resources shared by programs. No program may be in use.
+	// Close frees resources shared by programs. Every program and run must be
+	// closed before.
 	Close() error
 }
 
@@ -38,6 +39,8 @@ type Program interface {
 	// ErrCheckpoint, ErrWrongProgram, ErrWrongJob or ErrMemory; any other error
 	// is the machine's.
 	Start(ctx context.Context, job *Job, from io.Reader) (Run, error)
+	// Close ends the program: it starts no other run. Runs that are open go on,
+	// and what they use is freed when the last one is closed.
 	Close() error
 }
 
@@ -57,6 +60,7 @@ type Run interface {
 	Checkpoint(w io.Writer) error
 	// Prove returns a proof of one page of the last event's state.
 	Prove(part Part, page uint32) (*Proof, error)
+	// Close frees what the run uses. Every run must be closed.
 	Close() error
 }
 

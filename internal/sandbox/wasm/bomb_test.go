@@ -63,6 +63,11 @@ func bombs() map[string]func() []byte {
 			return moduleSpec{types: []string{carry + ":" + carry}, funcs: []fn{{code: rep(i32(1), 256) + code + rep("\x1a", 256)}}, pages: onePage}.bytes()
 		}
 	}
+	selects := func(typ byte, n int) func() []byte {
+		return one(func() fn {
+			return fn{locals: []group{{1, typ}}, code: "\x20\x00" + rep("\x20\x00"+i32(0)+"\x1b", n) + "\x1a"}
+		})
+	}
 	return map[string]func() []byte{
 		"ifs that carry values":    carrying(rep(rep(i32(1)+"\x04\x01", 4000)+rep("\x0b", 4000), 20)),
 		"blocks that carry values": carrying(rep("\x02\x01", 4000) + rep("\x0b", 4000)),
@@ -131,7 +136,20 @@ func bombs() map[string]func() []byte {
 		"branches out of a deep nest": code(func() string { return branches(4000, 200_000) }),
 		"many small functions":        many(15_000, func() fn { return fn{} }),
 		"calls":                       many(2, func() fn { return fn{code: rep("\x10\x01", 400_000)} }),
-		"conversions":                 code(func() string { return "\x44" + rep("\x00", 8) + rep("\xb6\xbb", 100_000) + "\x1a" }),
+		"selects of integers":         selects(0x7e, 349_000),
+		"selects of floats":           selects(0x7c, 300_000),
+		"selects of vectors":          selects(0x7b, 349_000),
+		"copysigns": one(func() fn {
+			return fn{locals: []group{{1, 0x7c}}, code: "\x20\x00" + rep("\x20\x00\xa6", 260_000) + "\x1a"}
+		}),
+		"bitselects": one(func() fn {
+			return fn{locals: []group{{1, 0x7b}}, code: "\x20\x00" + rep("\x20\x00\x20\x00\xfd\x52", 310_000) + "\x1a"}
+		}),
+		"conversions of vectors":  code(func() string { return "\xfd\x0c" + rep("\x00", 16) + rep("\xfd\xff\x01", 460_000) + "\x1a" }),
+		"square roots":            code(func() string { return "\x44" + rep("\x00", 8) + rep("\x9f\xbd\xbf", 349_000) + "\x1a" }),
+		"square roots of vectors": code(func() string { return "\xfd\x0c" + rep("\x00", 16) + rep("\xfd\xef\x01", 400_000) + "\x1a" }),
+		"too many square roots":   code(func() string { return "\xfd\x0c" + rep("\x00", 16) + rep("\xfd\xef\x01", 690_000) + "\x1a" }),
+		"conversions":             code(func() string { return "\x44" + rep("\x00", 8) + rep("\xb6\xbb", 100_000) + "\x1a" }),
 		"a name for everything many times": func() []byte {
 			return moduleSpec{funcs: []fn{{}}, pages: onePage, sections: []string{"\x00" + sized(sized("name")+rep("\x01"+sized("\x01\x00"+sized(rep("a", 190))), 10_000))}}.bytes()
 		},
@@ -207,6 +225,7 @@ func TestTooLargeSaysWhy(t *testing.T) {
 		"loops in a row":          {"function 0 (_start)", "blocks, branches and calls: split it"},
 		"many blocks with locals": {"function 0 (_start)", "among 500 locals: split it, or use fewer locals"},
 		"elements":                {"element section", "use a smaller table"},
+		"too many square roots":   {"function 0 (_start)", "690000 are", "NaN is made canonical: split it"},
 		"all types":               {"type section", "parameters and results"},
 	} {
 		_, err := rewrite.Rewrite(all[name](), anyImport)

@@ -37,7 +37,8 @@ func (c *rewritten) load(id sandbox.Digest) *rewrite.Module {
 	if c.dir == "" {
 		return nil
 	}
-	return readModule(c.path(id))
+	m, _ := readModule(c.path(id))
+	return m
 }
 
 func (c *rewritten) store(id sandbox.Digest, m *rewrite.Module) {
@@ -46,27 +47,36 @@ func (c *rewritten) store(id sandbox.Digest, m *rewrite.Module) {
 	}
 	c.wrote.Store(true)
 	if os.MkdirAll(filepath.Dir(c.path(id)), 0o700) == nil {
-		_ = writeModule(c.path(id), m)
+		_ = writeModule(c.path(id), m, nil)
 	}
 }
 
-// readModule returns a module that writeModule wrote, or nil.
-func readModule(path string) *rewrite.Module {
+// stored is what a file of the cache has of a module besides its binary, which
+// follows it.
+type stored struct {
+	rewrite.Module
+	// Code is the BLAKE3 of the file of compiled code that belongs to a shell.
+	Code []byte `cbor:",omitempty"`
+}
+
+// readModule returns a module that writeModule wrote, or nil, and the checksum of its
+// compiled code.
+func readModule(path string) (m *rewrite.Module, code []byte) {
 	raw, err := os.ReadFile(path)
 	if err != nil || len(raw) < 32 {
-		return nil
+		return nil, nil
 	}
 	if sum := blake3.Sum256(raw[32:]); !bytes.Equal(sum[:], raw[:32]) {
-		return nil
+		return nil, nil
 	}
-	var m rewrite.Module
-	rest, err := cbor.UnmarshalFirst(raw[32:], &m)
+	var s stored
+	rest, err := cbor.UnmarshalFirst(raw[32:], &s)
 	if err != nil {
-		return nil
+		return nil, nil
 	}
-	m.Binary = rest // not copied
+	s.Binary = rest // not copied
 	used(path)
-	return &m
+	return &s.Module, s.Code
 }
 
 // used keeps a file from being pruned early.
@@ -75,8 +85,9 @@ func used(path string) {
 	_ = os.Chtimes(path, now, now)
 }
 
-func writeModule(path string, m *rewrite.Module) error {
-	meta := *m
+// writeModule writes a module with the checksum of its compiled code, if it has one.
+func writeModule(path string, m *rewrite.Module, code []byte) error {
+	meta := stored{Module: *m, Code: code}
 	meta.Binary = nil
 	body, err := cbor.Marshal(meta)
 	if err != nil {

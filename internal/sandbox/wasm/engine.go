@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"sync"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
@@ -107,6 +108,10 @@ type program struct {
 	// suspends says that the program was processed by asyncify, so it can be
 	// suspended with its memory.
 	suspends bool
+
+	mu     sync.Mutex
+	runs   int // that are open
+	closed bool
 }
 
 // startFunction is the entry point of a WASI command.
@@ -185,7 +190,44 @@ func checkCommand(m *rewrite.Module) error {
 
 func (p *program) ID() sandbox.Digest { return p.id }
 
+// errClosed is returned for a run of a program that is closed.
+var errClosed = errors.New("the program is closed")
+
+// open counts a run, and leave takes it off again.
+func (p *program) open() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return errClosed
+	}
+	p.runs++
+	return nil
+}
+
+func (p *program) leave() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.runs--
+	return p.free()
+}
+
+// Close implements sandbox.Program.
 func (p *program) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil
+	}
+	p.closed = true
+	return p.free()
+}
+
+// free frees a closed program when its last run is closed: runs have its code, and
+// memories that are closed with its machine.
+func (p *program) free() error {
+	if !p.closed || p.runs > 0 {
+		return nil
+	}
 	err := p.compiled.Close(context.Background())
 	if p.own {
 		err = errors.Join(err, p.machine.close())
@@ -203,12 +245,20 @@ func (p *program) Start(_ context.Context, job *sandbox.Job, from io.Reader) (sa
 	}
 	r := &run{p: p, job: job, output: sandbox.NewOutput(job.Limits.Output)}
 	r.header.Program, r.header.Job = p.id, job.Digest()
-	if from == nil {
-		return r, nil
+	var c *sandbox.Checkpoint
+	if from != nil {
+		var err error
+		if c, err = sandbox.ReadCheckpoint(from, p.id, job); err != nil {
+			return nil, err
+		}
 	}
-	c, err := sandbox.ReadCheckpoint(from, p.id, job)
-	if err != nil {
+	if err := p.open(); err != nil {
 		return nil, err
 	}
-	return r, r.resume(c)
+	if c != nil {
+		if err := r.resume(c); err != nil {
+			return nil, errors.Join(err, r.Close())
+		}
+	}
+	return r, nil
 }

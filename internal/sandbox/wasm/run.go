@@ -36,6 +36,7 @@ type run struct {
 	snap   sandbox.Snapshot
 	root   sandbox.Digest
 	over   bool
+	closed bool
 
 	state []byte // handed to the last sync
 	inst  *instance
@@ -57,8 +58,11 @@ type instance struct {
 func (r *run) Root() sandbox.Digest { return r.root }
 
 func (r *run) Close() error {
-	r.over = true
-	return r.drop()
+	if r.closed {
+		return nil
+	}
+	r.over, r.closed = true, true
+	return errors.Join(r.drop(), r.p.leave())
 }
 
 // drop ends the instance and frees its memory.

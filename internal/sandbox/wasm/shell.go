@@ -1,13 +1,16 @@
 package wasm
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/tetratelabs/wazero"
+	"github.com/zeebo/blake3"
 
 	"github.com/bitgram/bitgram/internal/sandbox"
 	"github.com/bitgram/bitgram/internal/sandbox/wasm/rewrite"
@@ -19,11 +22,13 @@ import (
 // that wazero looks for when it is given the shell.
 //
 // Each program has a directory of its own, which is written once and holds the shell
-// and one file of wazero's. Only if that file is the only one there before the shell
-// is loaded, and is still the same and the only one afterwards, was it the code that
-// wazero took: whenever wazero does not find or does not take it (another version,
-// another processor), it compiles the shell and writes a file. Then the program is
-// loaded from the whole module.
+// and one file of wazero's. The shell names that file's checksum, which is compared
+// first: wazero's covers the machine code, but not where in it each function begins,
+// and when wazero does not find or does not take the file (another version, another
+// processor), it compiles the shell and writes a file of the same form. So only if
+// the file is the only one there and the right one before the shell is loaded, and is
+// still the same and the only one afterwards, was it the code that wazero took. If
+// not, the program is loaded from the whole module.
 
 // shellFile is the shell in a program's directory, codeDir the directory for wazero
 // in it, shellsPrefix begins the name of what has the programs' directories.
@@ -56,12 +61,12 @@ func (e *Engine) runtime(ctx context.Context, dir string) (*machine, error) {
 // fromShell returns a program that was compiled before, or nil.
 func (e *Engine) fromShell(ctx context.Context, id sandbox.Digest) *program {
 	dir := e.shellDir(id)
-	_, before := onlyFile(filepath.Join(dir, codeDir))
+	code, before := onlyFile(filepath.Join(dir, codeDir))
 	if before == nil {
 		return nil
 	}
-	shell := readModule(filepath.Join(dir, shellFile))
-	if shell == nil {
+	shell, sum := readModule(filepath.Join(dir, shellFile))
+	if shell == nil || sum == nil || !bytes.Equal(sum, sumOf(code)) {
 		return nil
 	}
 	m, err := e.runtime(ctx, filepath.Join(dir, codeDir))
@@ -87,6 +92,21 @@ func isShellDir(path string) bool {
 // sameFile reports whether a file was neither replaced nor written.
 func sameFile(a, b fs.FileInfo) bool {
 	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
+}
+
+// sumOf returns the BLAKE3 of a file, or nil if it cannot be read or is larger than
+// the whole cache may be.
+func sumOf(path string) []byte {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	h := blake3.New()
+	if n, err := io.Copy(h, io.LimitReader(f, cacheLimit+1)); err != nil || n > cacheLimit {
+		return nil
+	}
+	return h.Sum(nil)
 }
 
 // onlyFile returns the only file below dir; nil if there is none or more than one.
@@ -162,7 +182,11 @@ func (e *Engine) keepShell(ctx context.Context, id sandbox.Digest, whole *rewrit
 	}
 	from, code := onlyFile(filepath.Join(tmp, "whole"))
 	to, empty := onlyFile(filepath.Join(next, codeDir))
-	if code == nil || empty == nil || os.Rename(from, to) != nil || writeModule(filepath.Join(next, shellFile), shell) != nil {
+	if code == nil || empty == nil {
+		return
+	}
+	sum := sumOf(from)
+	if sum == nil || os.Rename(from, to) != nil || writeModule(filepath.Join(next, shellFile), shell, sum) != nil {
 		return
 	}
 	e.kept.wrote.Store(true)

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tetratelabs/wazero"
+
 	"github.com/bitgram/bitgram/internal/sandbox"
 	"github.com/bitgram/bitgram/internal/sandbox/wasm"
 )
@@ -111,6 +113,33 @@ func TestCompiledIsKept(t *testing.T) {
 	bad[len(bad)/2] ^= 1
 	write(code, bad)
 	same("damaged", false)
+	// The offsets of the functions are in no checksum of wazero's: magic and length
+	// of the version, the version, the number of functions, an offset for each.
+	astray := bytes.Clone(whole)
+	offsets := astray[7+int(astray[6])+4:]
+	copy(offsets[:8], offsets[8:16])
+	write(code, astray)
+	same("with the offset of another function", false)
+	// What a process leaves that is killed after wazero has compiled the shell.
+	kept, err := os.ReadFile(shell)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(code); err != nil {
+		t.Fatal(err)
+	}
+	cache, err := wazero.NewCompilationCacheWithDir(filepath.Dir(filepath.Dir(code)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cache.Close(t.Context())
+	rt := wazero.NewRuntimeWithConfig(t.Context(), wazero.NewRuntimeConfigCompiler().WithCompilationCache(cache))
+	defer rt.Close(t.Context())
+	if _, err := rt.CompileModule(t.Context(), kept[bytes.Index(kept, []byte("\x00asm")):]); err != nil {
+		t.Fatal(err)
+	}
+	age()
+	same("with the code of the shell", false)
 	write(filepath.Join(filepath.Dir(code), strings.Repeat("0", 64)), nil)
 	same("with another file", false)
 	age()

@@ -32,19 +32,22 @@ func Runner(t *testing.T, r sandbox.Runner, image, other []byte) {
 		t.Cleanup(func() { p.Close() })
 		return p
 	}
-	s := &runnerSuite{p: load(image), other: load(other)}
+	s := &runnerSuite{p: load(image), other: load(other), again: func() sandbox.Program { return load(image) }}
 	for _, c := range []struct {
 		name string
 		run  func(*testing.T)
 	}{
 		{"Repeats", s.repeats}, {"Resumes", s.resumes}, {"Damage", s.damage}, {"Wrong", s.wrong}, {"Limits", s.limits}, {"World", s.world},
-		{"Proofs", s.proofs}, {"Exit", s.exit}, {"Stop", s.stop}, {"Over", s.over}, {"Many", s.many},
+		{"Proofs", s.proofs}, {"Exit", s.exit}, {"Stop", s.stop}, {"Over", s.over}, {"Many", s.many}, {"Closed", s.closed},
 	} {
 		t.Run(c.name, c.run)
 	}
 }
 
-type runnerSuite struct{ p, other sandbox.Program }
+type runnerSuite struct {
+	p, other sandbox.Program
+	again    func() sandbox.Program // p, loaded once more
+}
 
 func runnerJob(args ...string) *sandbox.Job {
 	l := sandbox.DefaultLimits()
@@ -423,4 +426,62 @@ func (s *runnerSuite) many(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// closed: runs outlive their program, which starts no others then.
+func (s *runnerSuite) closed(t *testing.T) {
+	whole, p := s.count(t), s.again()
+	start := func(args ...string) sandbox.Run {
+		t.Helper()
+		run, err := p.Start(t.Context(), runnerJob(args...), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { run.Close() })
+		return run
+	}
+	next := func(run sandbox.Run) *sandbox.Event {
+		t.Helper()
+		ev, err := run.Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ev
+	}
+	ended, begun, fresh := start("exit", "3"), start("count", fmt.Sprint(runnerEpochs)), start("count", fmt.Sprint(runnerEpochs))
+	end := next(ended)
+	sameEvent(t, whole[0].ev, next(begun))
+	for range 2 {
+		if err := p.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if run, err := p.Start(t.Context(), runnerJob("exit", "3"), nil); err == nil {
+		run.Close()
+		t.Error("a program that is closed starts another run")
+	}
+	if proof, err := ended.Prove(sandbox.Memory, 0); err != nil || !proof.Verify(end.Root) {
+		t.Errorf("a proof of the end: %v", err)
+	}
+	for i := range whole {
+		if i > 0 {
+			sameEvent(t, whole[i].ev, next(begun))
+		}
+		sameEvent(t, whole[i].ev, next(fresh))
+	}
+	// One that is closed twice does not take the program from the others.
+	for range 2 {
+		if err := fresh.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := begun.Close(); err != nil {
+		t.Error(err)
+	}
+	if proof, err := ended.Prove(sandbox.Memory, 0); err != nil || !proof.Verify(end.Root) {
+		t.Errorf("a proof of the end, behind other runs: %v", err)
+	}
+	if err := ended.Close(); err != nil {
+		t.Error(err)
+	}
 }

@@ -29,8 +29,6 @@ type plan struct {
 	canon []nan
 	// guards are the orderings whose right operand is made opaque, in order.
 	guards []int
-	// selects are the types of selects of floats and vectors, by their number.
-	selects map[int]byte
 	// calls says that it calls a function, recurses that this may lead back to
 	// it.
 	calls, recurses bool
@@ -85,7 +83,9 @@ type analysis struct {
 	ways    uint64 // blocks, branches, labels and calls
 	carried uint64 // values of blocks and of branches to them
 	headers uint64 // loops
-	err     error
+	// replaced are instructions that are written in several steps.
+	replaced uint64
+	err      error
 }
 
 // analyse plans what is added to a function. code is its instructions.
@@ -118,7 +118,6 @@ func (m *module) analyse(b *body, typ funcType, code []instr) (*plan, error) {
 		}
 	}
 	p.guards = m.guards(code, len(p.locals))
-	p.selects = m.selects(code, typ, p.locals)
 	a.weigh()
 	if p.weight > maxFrame {
 		return nil, fmt.Errorf("%w: a frame of %d slots, at most %d are allowed", ErrTooLarge, p.weight, maxFrame)
@@ -130,11 +129,20 @@ func (m *module) analyse(b *body, typ funcType, code []instr) (*plan, error) {
 // beyond a limit, with what to change.
 func (a *analysis) measure() error {
 	p, locals := a.p, uint64(len(a.p.locals))
-	lines, byLocals, byValues := uint64(len(p.code)), a.ways*(locals+8), a.carried*carriedValues
+	replaced := a.replaced
+	for _, k := range p.canon {
+		if k != nanNone {
+			replaced++
+		}
+	}
+	lines, byLocals, byValues := uint64(len(p.code))+(replacedLines-1)*replaced, a.ways*(locals+8), a.carried*carriedValues
 	if values := lines + byLocals + byValues; values > maxValues {
 		why := fmt.Sprintf("%d blocks, branches and calls among %d locals: split it, or use fewer locals", a.ways, locals)
 		if byValues > byLocals {
 			why = fmt.Sprintf("%d values of blocks and branches: keep them in locals, or split it", a.carried)
+		}
+		if lines > max(byLocals, byValues) {
+			why = fmt.Sprintf("%d instructions, of which %d are written in several steps or give results whose NaN is made canonical: split it", len(p.code), replaced)
 		}
 		return fmt.Errorf("%w: a compiler would keep %d values for it, at most %d are allowed, because it has %s", ErrTooLarge, values, maxValues, why)
 	}
@@ -155,13 +163,16 @@ func (a *analysis) walk(b *body) {
 	clear(p.canon)
 	a.frames, a.stack = a.frames[:0], a.stack[:0]
 	a.spoiled, a.calls, a.sets, a.spill, a.slots, a.nested, a.wide, a.cleared, a.ways, a.carried, a.headers = false, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
-	a.enters = 0
+	a.enters, a.replaced = 0, 0
 	a.frames = append(a.frames, frame{op: opBlock, results: len(p.typ.results), cur: 0, head: -1})
 	p.charges = append(p.charges, charge{check: true})
 	for n := range p.code {
 		i := &p.code[n]
 		if a.top().dead && !a.revives(i) {
 			continue
+		}
+		if i.c.inSteps() {
+			a.replaced++
 		}
 		a.step(n, i, b)
 		if a.err != nil {

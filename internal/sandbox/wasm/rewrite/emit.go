@@ -1,6 +1,9 @@
 package rewrite
 
-import "encoding/binary"
+import (
+	"cmp"
+	"encoding/binary"
+)
 
 // smallLeaf is the maximum cost of a function without calls and loops that is
 // charged without a check; its caller's next check covers it.
@@ -24,12 +27,15 @@ type emitter struct {
 	slot  map[byte]uint32
 }
 
+// typeV128Too asks temp for a second local of typeV128.
+const typeV128Too = 0
+
 // temp is a scratch local of that type.
 func (e *emitter) temp(t byte) uint32 {
 	if i, ok := e.slot[t]; ok {
 		return i
 	}
-	i := e.fresh(t)
+	i := e.fresh(cmp.Or(t, typeV128))
 	e.slot[t] = i
 	return i
 }
@@ -43,6 +49,8 @@ func (e *emitter) fresh(t byte) uint32 {
 func (e *emitter) op(o byte) { e.out = append(e.out, o) }
 
 func (e *emitter) with(o byte, index uint32) { e.out = appendU32(append(e.out, o), index) }
+
+func (e *emitter) simd(o uint32) { e.out = appendU32(append(e.out, prefixSIMD), o) }
 
 func (e *emitter) i64(v int64) { e.out = appendS64(append(e.out, opI64Const), v) }
 
@@ -81,10 +89,6 @@ func (r *rewriter) function(out []byte, b *body, p *plan) []byte {
 		if len(guards) > 0 && guards[0] == n {
 			e.opaque(p.code[n].c)
 			guards = guards[1:]
-		}
-		if t, ok := p.selects[n]; ok {
-			e.selected(t)
-			continue
 		}
 		e.instr(&p.code[n])
 		if p.canon[n] != nanNone {
@@ -226,10 +230,32 @@ func (e *emitter) instr(i *instr) {
 	case opCall, opCallIndirect, opMemoryGrow:
 		e.call(i)
 		return
+	case opF32Copysign:
+		e.sign(typeF32)
+		return
+	case opF64Copysign:
+		e.sign(typeF64)
+		return
+	case prefixed(prefixSIMD, simdBitselect):
+		e.bits()
+		return
+	case prefixed(prefixSIMD, simdConvertLow):
+		e.convertLow()
+		return
 	case prefixed(prefixMisc, miscMemoryInit), prefixed(prefixMisc, miscMemoryCopy), prefixed(prefixMisc, miscMemoryFill):
 		e.bulk()
 	}
 	e.out = append(e.out, e.b.code[i.at:i.end]...)
+}
+
+// inSteps reports whether instr writes several instructions for one that has no
+// branch.
+func (c code) inSteps() bool {
+	switch c {
+	case opF32Copysign, opF64Copysign, prefixed(prefixSIMD, simdBitselect), prefixed(prefixSIMD, simdConvertLow):
+		return true
+	}
+	return false
 }
 
 func (e *emitter) call(i *instr) {
@@ -284,7 +310,7 @@ func (e *emitter) canonical(k nan) {
 		e.with(opLocalGet, v)
 		e.with(opLocalGet, v)
 		e.out = appendU32(append(e.out, prefixSIMD), eq)
-		e.out = appendU32(append(e.out, prefixSIMD), simdBitselect)
+		e.bits()
 	}
 	switch k {
 	case nanF32:

@@ -212,15 +212,3 @@ func (m *module) blockSig(arg uint32) (params, results int) {
 	t := &m.types[arg]
 	return len(t.params), len(t.results)
 }
-
-// blockTypes returns the types of parameters and results of a block type.
-func (m *module) blockTypes(arg uint32) (params, results []byte) {
-	switch {
-	case arg == blockVoid:
-		return nil, nil
-	case arg&blockValue == blockValue:
-		return nil, []byte{byte(arg)}
-	}
-	t := &m.types[arg]
-	return t.params, t.results
-}

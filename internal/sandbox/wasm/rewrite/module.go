@@ -53,6 +53,7 @@ const (
 	// function is compiled, so they are limited for each function and not for all.
 	maxValues     = 4 << 20
 	carriedValues = 4 // for each value of a block or branch
+	replacedLines = 8 // for one written in several steps, or a NaN made canonical
 
 	// The time grows with the values, with the square of the paths, and with loops
 	// times paths. A unit of work is what takes about 1 µs. The largest functions of

@@ -97,7 +97,6 @@ const (
 	opI64Const     = 0x42
 	opF32Const     = 0x43
 	opF64Const     = 0x44
-	opI32Eqz       = 0x45
 	opI32LtS       = 0x48
 	opI32GeU       = 0x4f
 	opI64LtS       = 0x53
@@ -135,10 +134,15 @@ const (
 	miscMemoryFill = 11
 
 	simdConst      = 12
-	simdI32x4Splat = 17
+	simdAnd        = 78
+	simdOr         = 80
+	simdXor        = 81
 	simdBitselect  = 82
 	simdF32x4Eq    = 65
 	simdF64x2Eq    = 71
+	simdExtendLow  = 201 // i64x2.extend_low_i32x4_u
+	simdF64x2Sub   = 241
+	simdConvertLow = 255 // f64x2.convert_low_i32x4_u
 )
 
 var core, misc [256]opcode

@@ -123,17 +123,15 @@ func (m *module) rewrite(imports Imports) (*Module, error) {
 	return out, nil
 }
 
-// typeLetters are the letters of value types in a Signature.
-var typeLetters = map[byte]byte{typeI32: 'i', typeI64: 'l', typeF32: 'f', typeF64: 'd', typeV128: 'v', typeFuncref: 'r', typeExternref: 'r'}
-
 func signature(t funcType) Signature {
+	letters := map[byte]byte{typeI32: 'i', typeI64: 'l', typeF32: 'f', typeF64: 'd', typeV128: 'v', typeFuncref: 'r', typeExternref: 'r'}
 	var s []byte
 	for _, p := range t.params {
-		s = append(s, typeLetters[p])
+		s = append(s, letters[p])
 	}
 	s = append(s, ':')
 	for _, p := range t.results {
-		s = append(s, typeLetters[p])
+		s = append(s, letters[p])
 	}
 	return Signature(s)
 }

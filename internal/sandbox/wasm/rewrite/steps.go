@@ -1,0 +1,70 @@
+package rewrite
+
+import (
+	"encoding/binary"
+	"math"
+)
+
+// wazero v1.12.0's register allocator for amd64 stores a spilled value once, behind the
+// last instruction that makes it, and an instruction that changes a register in place
+// does not count. So a temporary that is made in several steps is wrong if an operand is
+// fetched back from the stack in between, which may take its register even if others
+// are free. Of the sequences that wazero emits for one instruction, those for
+// v128.bitselect, copysign and f64x2.convert_low_i32x4_u fetch an operand behind such a
+// step. They are written as instructions that take one step each.
+
+// bits writes v128.bitselect: of the two vectors below the mask, the first one's bits
+// if the mask's are set, otherwise the second one's.
+func (e *emitter) bits() {
+	mask, second := e.temp(typeV128), e.temp(typeV128Too)
+	e.with(opLocalSet, mask)
+	e.with(opLocalTee, second)
+	e.simd(simdXor)
+	e.with(opLocalGet, mask)
+	e.simd(simdAnd)
+	e.with(opLocalGet, second)
+	e.simd(simdXor)
+}
+
+// sign writes f32.copysign or f64.copysign.
+func (e *emitter) sign(t byte) {
+	second := e.temp(t)
+	e.with(opLocalSet, second)
+	if t == typeF64 {
+		e.op(opI64OfF64)
+		e.i64(math.MaxInt64)
+		e.op(opI64And)
+		e.with(opLocalGet, second)
+		e.op(opI64OfF64)
+		e.i64(math.MinInt64)
+		e.op(opI64And)
+		e.op(opI64Or)
+		e.op(opF64OfI64)
+		return
+	}
+	e.op(opI32OfF32)
+	e.i32(math.MaxInt32)
+	e.op(opI32And)
+	e.with(opLocalGet, second)
+	e.op(opI32OfF32)
+	e.i32(math.MinInt32)
+	e.op(opI32And)
+	e.op(opI32Or)
+	e.op(opF32OfI32)
+}
+
+// convertLow writes f64x2.convert_low_i32x4_u: a number below 2^32 in the low bits of
+// 2^52, less 2^52.
+func (e *emitter) convertLow() {
+	const two52 = 0x4330000000000000
+	constant := func() {
+		e.simd(simdConst)
+		e.out = binary.LittleEndian.AppendUint64(e.out, two52)
+		e.out = binary.LittleEndian.AppendUint64(e.out, two52)
+	}
+	e.simd(simdExtendLow)
+	constant()
+	e.simd(simdOr)
+	constant()
+	e.simd(simdF64x2Sub)
+}
