@@ -235,3 +235,51 @@ func TestPrunedGoesOn(t *testing.T) {
 	must(t, from.node.Banks.ResumePayment(t.Context(), id))
 	w.receivedOnce(from, to, w.paid(from, id), pay.Amount)
 }
+
+// TestFirstHopAway: a payment whose next bank's payee does not answer goes on over
+// another bank, and waits if there is none.
+func TestFirstHopAway(t *testing.T) {
+	tier.NotShort(t)
+	w, from, banker, to, first, _ := road(t, nil)
+	started := make(chan struct{}, 1)
+	release := make(chan struct{})
+	must(t, to.node.Close())
+	to.cfg.ServeBanks = func(b p2p.Banks) p2p.Banks {
+		return &watched{Banks: b, step: func(tr *wire.Transfer) error {
+			if tr.Index == 1 {
+				select {
+				case started <- struct{}{}:
+				default:
+				}
+				<-release
+			}
+			return nil
+		}}
+	}
+	to.start()
+	direct := w.opened(from, to, 60_000, 126, 10)
+	w.useless(from, direct)
+	const amount = wire.Msat(5_000_000)
+	id, err := from.node.Banks.PayTo(t.Context(), banking.Payment{To: to.node.Key(), Amount: amount, Step: 1_000_000, MaxFee: 1_000_000, Reference: "117"})
+	must(t, err)
+	<-started
+	must(t, from.node.Banks.EndPayment(t.Context(), id))
+	close(release)
+	for w.sending(from, id).Waiting() {
+		time.Sleep(time.Millisecond)
+	}
+	must(t, banker.node.Close())
+	delete(w.homes, "banker")
+	must(t, from.node.Banks.ResumePayment(t.Context(), id))
+	time.Sleep(2 * time.Second)
+	if s := w.sending(from, id); s.Ended || s.Order.Bank != first {
+		t.Fatalf("%s: %s", s.State(), s.Why)
+	}
+	_, err = from.node.engine.Tell(t.Context(), payerRef(direct), bank.Streamed{})
+	must(t, err)
+	s := w.paid(from, id)
+	if s.Current().Bank != direct {
+		t.Errorf("%+v", s.Order.Legs())
+	}
+	w.receivedOnce(from, to, s, amount)
+}

@@ -118,6 +118,7 @@ type Banks struct {
 	declined  *lru.Cache[bank.ID, *rate.Limiter]    // as banker: limits each payer's refused routes
 	reserves  *lru.Cache[bank.ID, toldReserve]      // of bankers, with our banks
 	unsent    sync.Map                              // engine.Ref → index of a step of ours that is paid and was not sent yet
+	mute      *lru.Cache[engine.Ref, int]           // of payments: how often in a row their first hop did not answer
 	answers   answers                               // as banker
 }
 
@@ -137,6 +138,7 @@ func New(cfg Config) *Banks {
 	b.admitted, _ = lru.New[admission, struct{}](proofs)
 	b.declined, _ = lru.New[bank.ID, *rate.Limiter](proofs)
 	b.reserves, _ = lru.New[bank.ID, toldReserve](proofs)
+	b.mute, _ = lru.New[engine.Ref, int](proofs)
 	cfg.Coins.Wake(bank.KindPayer, bank.CoinsFreed{})
 	return b
 }

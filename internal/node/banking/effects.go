@@ -684,22 +684,37 @@ func (b *Banks) askUnsure(ctx context.Context, ref engine.Ref, s *bank.Sending) 
 // assignOrReroute makes credit for a payment's next step, on another way if the
 // planned one has not enough. why is the reason if there is none.
 func (b *Banks) assignOrReroute(ctx context.Context, ref engine.Ref, s *bank.Sending) (why string, err error) {
-	if why, err = b.assignStep(ctx, ref, s); err != nil || why == "" {
+	why, err = b.assignStep(ctx, ref, s)
+	mute := errors.Is(err, errMute) && b.tries(ref) >= muteTries
+	if !mute && (err != nil || why == "") {
 		return why, err
 	}
-	other, err := b.replan(ctx, s)
-	if err != nil || other == nil {
-		return why, err
+	other, rerr := b.replan(ctx, s, mute)
+	if rerr != nil || other == nil {
+		return why, cmp.Or(err, rerr) // a hop that does not answer is asked again
 	}
-	state, err := b.cfg.Engine.Tell(ctx, ref, *other)
-	if errors.Is(err, engine.ErrContract) {
-		return why, nil // the fees, or it has ended
+	state, terr := b.cfg.Engine.Tell(ctx, ref, *other)
+	if errors.Is(terr, engine.ErrContract) {
+		return why, err // the fees, or it has ended
 	}
-	if err != nil {
-		return "", err
+	if terr != nil {
+		return "", terr
 	}
 	*s = state.(bank.Sending)
 	return b.assignStep(ctx, ref, s)
+}
+
+// errMute means that the first hop did not answer, so nothing was assigned.
+var errMute = errors.New("the first hop does not answer")
+
+// muteTries is how often a first hop is asked before a payment takes another way.
+const muteTries = 3
+
+// tries counts how often in a row a payment's first hop did not answer.
+func (b *Banks) tries(ref engine.Ref) int {
+	n, _ := b.mute.Get(ref)
+	b.mute.Add(ref, n+1)
+	return n + 1
 }
 
 // assignStep orders the pennies of a payment's next step, in the commit that
@@ -718,8 +733,9 @@ func (b *Banks) assignStep(ctx context.Context, ref engine.Ref, s *bank.Sending)
 	}
 	st, err := b.cfg.Calls.BankState(ctx, p.Terms.Peer, b.as(&p))
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("%w: %w", errMute, err)
 	}
+	b.mute.Remove(ref)
 	banker := len(l.Bankers) > 0
 	b.reserves.Add(p.Bank, toldReserve{st.Reserve, time.Now()})
 	if most := b.mostReserve(&p); banker && st.Reserve > most {

@@ -90,9 +90,18 @@ func (b *Banks) planPayment(ctx context.Context, p *Payment) (*bank.Order, error
 
 // replan returns the legs of what is not paid yet of a payment, or nil if there is
 // no way now. Banks on which a step is not acknowledged are left out. A payment that
-// was to be paid at once, without bankers, goes over bankers in smaller steps.
-func (b *Banks) replan(ctx context.Context, s *bank.Sending) (*bank.Rerouted, error) {
-	free := func(p *bank.Payer) bool { return p.Outstanding == nil }
+// was to be paid at once, without bankers, goes over bankers in smaller steps. If its
+// next hop is mute, the banks with that hop are left out.
+func (b *Banks) replan(ctx context.Context, s *bank.Sending, mute bool) (*bank.Rerouted, error) {
+	var away wire.Key
+	if mute {
+		p, err := b.payer(ctx, s.Current().Bank)
+		if err != nil {
+			return nil, err
+		}
+		away = p.Terms.Peer.Key
+	}
+	free := func(p *bank.Payer) bool { return p.Outstanding == nil && (!mute || p.Terms.Peer.Key != away) }
 	sources, err := b.direct(ctx, s.Order.Payee, free)
 	if err != nil {
 		return nil, err
