@@ -198,8 +198,15 @@ func New(r *rand.Rand) *Program {
 		locals := "iiiillfd" + randomTypes(r, 16)
 		g.types = params + locals + "iii"
 		f := function{sig: sig, locals: locals + "iii"}
+		crowded := g.one(2)
+		if crowded {
+			f.body = append(f.body, g.fill())
+		}
 		for range 2 + r.IntN(8) {
 			f.body = append(f.body, g.statement(3))
+		}
+		if crowded {
+			f.body = append(f.body, g.spill())
 		}
 		if i == 0 {
 			for k := 1; k < len(sigs); k++ {
@@ -218,6 +225,24 @@ func New(r *rand.Rand) *Program {
 	}
 	p.data = string(data)
 	return p
+}
+
+var load = map[byte]string{'i': "\x28\x00", 'l': "\x29\x00", 'f': "\x2a\x00", 'd': "\x2b\x00", 'v': "\xfd\x00\x00"}
+
+// fill gives all locals values of the memory, and spill stores them, so that more
+// values live in between than a processor has registers.
+func (g *generator) fill() (s string) {
+	for l := range len(g.types) - g.counters {
+		s += I32(int64(g.IntN(2000))) + load[g.types[l]] + Leb(0) + "\x21" + Leb(uint64(l))
+	}
+	return s
+}
+
+func (g *generator) spill() (s string) {
+	for l := range len(g.types) - g.counters {
+		s += I32(int64(16*l)) + "\x20" + Leb(uint64(l)) + store[g.types[l]] + Leb(5000)
+	}
+	return s
 }
 
 func randomTypes(r *rand.Rand, most int) string {
