@@ -16,7 +16,7 @@ import (
 const MaxHops = wire.MaxHops
 
 // Order is a payment as ordered by its user. Only Rerouted changes it: the legs
-// that are not paid yet.
+// that are not paid yet, and a smaller step.
 type Order struct {
 	Payee   wire.Key        // the final one
 	Bankers []wire.RouteHop // of the first leg, in order; none if its bank is with the payee
@@ -96,8 +96,8 @@ type Sending struct {
 	// refusal. An unacknowledged step remains so, and blocks other steps
 	// through its bank.
 	Ended bool
-	// Unsure means that the home was restored from a backup and the first hop
-	// may have steps that we do not know of.
+	// Unsure means that the home was restored from a backup, and the banks that
+	// pay may have steps that we do not know of. Only Sure clears it.
 	Unsure bool
 	Why    string
 }
@@ -107,7 +107,7 @@ type (
 	// StepPaid says that the credit of step Index is assigned at the bank; or,
 	// if that is unknown after a restore, that the first hop has the step.
 	StepPaid struct{ Index uint32 }
-	// Sure says that the first hop has no step that we do not know of.
+	// Sure says that no bank of ours has a step that we do not know of.
 	Sure struct{}
 	// StepAcked contains the final payee's acknowledgement.
 	StepAcked struct{ Ack wire.TransferAck }
@@ -123,8 +123,12 @@ type (
 		Again bool
 	}
 	// Rerouted changes the legs from the next step on, because the bank of the next
-	// step cannot pay it. The first leg begins there.
-	Rerouted struct{ Legs []Leg }
+	// step cannot pay it. The first leg begins there. Step, if not 0, is the part of
+	// the total in each further step; it can only become smaller.
+	Rerouted struct {
+		Legs []Leg
+		Step wire.Msat
+	}
 	// Ended says that the user ends the payment after the current step.
 	Ended struct{ Why string }
 	// Resumed says that the user resumes the payment.
@@ -286,7 +290,7 @@ func (s Sending) Step(ev Event) (Sending, []Effect, error) {
 		if a.Index != s.Index || a.Total != s.Asked || s.Order.Payee.Verify(wire.TransferDigest(s.ID, a.Index, a.Total, s.Order.Payee), a.Sig) != nil {
 			return s, nil, fmt.Errorf("%w: step %d, %v in all", ErrBadAck, a.Index, a.Total)
 		}
-		s.Acked, s.Ack, s.Unsure = s.Asked, a, false
+		s.Acked, s.Ack = s.Asked, a
 		if s.Done() {
 			s.Ended = true
 		}
@@ -314,6 +318,9 @@ func (s Sending) Step(ev Event) (Sending, []Effect, error) {
 		}
 		next := s
 		next.Order = s.Order.Reroute(ev.Legs)
+		if ev.Step > 0 {
+			next.Order.Step = min(s.Order.Step, ev.Step)
+		}
 		if err := cmp.Or(next.Order.check(), next.affordable()); err != nil {
 			return s, nil, err
 		}
@@ -328,8 +335,7 @@ func (s Sending) Step(ev Event) (Sending, []Effect, error) {
 		s.Ended, s.Why = false, ""
 		return s, []Effect{SendStep{}}, nil
 	case Restored:
-		// Steps may have been paid since the backup, so ask the first hop
-		// before resuming.
+		// Steps may have been paid since the backup, so ask before any is paid.
 		if !s.Done() {
 			s.Ended, s.Unsure, s.Why = true, true, wire.Clean(ErrRestored.Error())
 		}

@@ -94,9 +94,14 @@ func TestBankerHoldsOneStep(t *testing.T) {
 	if y := w.payeeOf(to, second); y.Assigned != 2*step {
 		t.Errorf("the payee counts %v", y.Assigned)
 	}
-	// No other payment goes through it.
+	// No other payment goes through it: it waits, and ends if this one does.
 	other, err := from.node.Banks.PayTo(t.Context(), banking.Payment{To: to.node.Key(), Amount: step, Step: step, MaxFee: 1_000_000})
 	must(t, err)
+	time.Sleep(300 * time.Millisecond)
+	if s := w.sending(from, other); s.Asked != 0 {
+		t.Errorf("a second payment: %s, %v asked", s.State(), s.Asked)
+	}
+	must(t, from.node.Banks.EndPayment(t.Context(), id))
 	for end := time.Now().Add(5 * time.Minute); w.sending(from, other).State() == "paying"; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("a second payment does not end")
@@ -105,7 +110,6 @@ func TestBankerHoldsOneStep(t *testing.T) {
 	if s := w.sending(from, other); s.Asked != 0 || s.State() != "ended" {
 		t.Errorf("a second payment: %s, %v asked: %s", s.State(), s.Asked, s.Why)
 	}
-	must(t, from.node.Banks.EndPayment(t.Context(), id))
 }
 
 // TestBankerDies: a banker that dies costs time; it goes on from its files with the

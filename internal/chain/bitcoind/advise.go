@@ -104,9 +104,10 @@ func (z *zmqState) hears() {
 	z.heard, z.silent = time.Now(), false
 }
 
-// missed is called when a block was found that the chain did not have at a time.
-// The publisher is silent if it was connected all that time and does not publish
-// the block soon.
+// missed is called when a block was found. since is when the last poll began that
+// was answered without it; the block is published after that. The publisher is
+// silent if it has been connected since before, and has not published anything soon
+// after the block was found.
 func (c *Client) missed(since time.Time) {
 	z := &c.zmqState
 	z.mu.Lock()
@@ -115,13 +116,12 @@ func (c *Client) missed(since time.Time) {
 	if !watch {
 		return
 	}
-	found := time.Now()
 	c.running.Go(func() {
-		if !c.sleep(zmqGrace) {
+		if !c.sleep(c.grace) {
 			return
 		}
 		z.mu.Lock()
-		silent := !z.since.IsZero() && z.since.Before(since) && z.heard.Before(found.Add(-zmqGrace)) && !z.silent
+		silent := !z.since.IsZero() && z.since.Before(since) && z.heard.Before(since) && !z.silent
 		z.silent = z.silent || silent
 		z.mu.Unlock()
 		if silent && c.zmq != "" {

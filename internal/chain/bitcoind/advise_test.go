@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -171,6 +172,62 @@ func TestSilentPublisher(t *testing.T) {
 	advice("away", c, chain.ErrZMQ)
 }
 
+// TestSlowLook: a block that was published is not taken for one that was not if the
+// node answers slowly, be it the poll that finds the block or the one before.
+func TestSlowLook(t *testing.T) {
+	p := startProxy(t)
+	pub := publish(t, "127.0.0.1:0")
+	c := newClient(t, Config{URL: p.URL, ZMQ: "tcp://" + pub.Addr().String(), Poll: time.Hour})
+	c.grace = 300 * time.Millisecond
+	answers := make(chan struct{}, 100)
+	var delay atomic.Int64
+	p.set("getbestblockhash", func(_ []json.RawMessage, real json.RawMessage) (any, *Error) {
+		answers <- struct{}{}
+		time.Sleep(time.Duration(delay.Load()))
+		return real, nil
+	})
+	news := c.Watch(t.Context())
+	signal(t, news)
+	conn := pub.accept()
+	signal(t, answers)
+	signal(t, answers) // after the connection
+	quiet := func(what string) {
+		t.Helper()
+		for end := time.Now().Add(3 * c.grace); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+			c.zmqState.mu.Lock()
+			silent := c.zmqState.silent
+			c.zmqState.mu.Unlock()
+			if silent {
+				t.Fatalf("%s: the publisher counts as silent", what)
+			}
+		}
+	}
+	quiet("before")
+	delay.Store(int64(2 * c.grace))
+	mine(t, p.node, 1)
+	pub.send(conn, hashblock)
+	signal(t, news)
+	quiet("the poll that finds the block is slow")
+	for len(answers) > 0 {
+		<-answers
+	}
+	delay.Store(int64(4 * c.grace))
+	c.look()
+	signal(t, answers) // it says that there is no block
+	mine(t, p.node, 1)
+	pub.send(conn, hashblock)
+	signal(t, news)
+	quiet("the poll before is slow")
+	delay.Store(0)
+	mine(t, p.node, 1)
+	c.look()
+	for end := time.Now().Add(20 * time.Second); !errors.Is(errors.Join(c.Advise(t.Context())...), chain.ErrZMQ); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("a block that was not published is not noticed")
+		}
+	}
+}
+
 // TestDownload: a node that stays in its initial download is waited for. If its
 // last block is new, it counts as the tip after a while, so that deadlines are met;
 // if it is old, that is said.
@@ -219,5 +276,102 @@ func TestDownload(t *testing.T) {
 	conform.WantErr(t, err, chain.ErrSyncing)
 	if !strings.Contains(err.Error(), "old") || !log.has("nothing can be claimed or refunded") {
 		t.Errorf("%v; the log says %q", err, log.String())
+	}
+}
+
+// TestDownloadClock: the time of an initial download begins when the node lacks no
+// blocks that it knows of, or gets none of them. Each of the warnings is logged.
+func TestDownloadClock(t *testing.T) {
+	p := startProxy(t)
+	mine(t, p.node, 3)
+	p.pretend(&chaincfg.SigNetParams)
+	var log logged
+	c := newClient(t, Config{URL: p.URL, Network: wire.Signet, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	c.patience = time.Hour
+	node := func(missing int64, age time.Duration) {
+		p.fields("getblockchaininfo", map[string]any{"headers": 3 + missing, "initialblockdownload": true})
+		p.fields("getblockheader", map[string]any{"time": time.Now().Add(-age).Unix()})
+	}
+	later := func(d time.Duration) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for _, at := range []*time.Time{&c.download.since, &c.lag.first, &c.lag.since} {
+			if !at.IsZero() {
+				*at = at.Add(-d)
+			}
+		}
+	}
+	syncing := func(says string) {
+		t.Helper()
+		_, err := c.Tip(t.Context())
+		conform.WantErr(t, err, chain.ErrSyncing)
+		if err != nil && !strings.Contains(err.Error(), says) {
+			t.Errorf("%v, not %q", err, says)
+		}
+		conform.WantErr(t, c.Health(t.Context()), chain.ErrSyncing)
+	}
+	quiet := func() {
+		t.Helper()
+		if log.has("WARN") {
+			t.Errorf("the log says %q", log.String())
+		}
+	}
+	const year = 365 * 24 * time.Hour
+	node(0, year)
+	syncing("more to come") // the headers come
+	for missing := int64(100); missing > 50; missing-- {
+		later(50 * time.Minute)
+		node(missing, year)
+		if missing > 98 {
+			syncing("of 10") // block 3 of 103
+		} else {
+			_, err := c.Tip(t.Context())
+			conform.WantErr(t, err, chain.ErrSyncing)
+			if strings.Contains(err.Error(), "old") {
+				t.Fatalf("%d are missing: %v", missing, err)
+			}
+		}
+	}
+	quiet()
+	// The last blocks come.
+	later(50 * time.Minute)
+	node(1, time.Minute)
+	syncing("more to come")
+	later(59 * time.Minute)
+	syncing("more to come")
+	quiet()
+	later(time.Minute)
+	_, err := c.Tip(t.Context())
+	conform.Must(t, err)
+	if !log.has("its last block is new and counts as the tip") {
+		t.Errorf("the log says %q", log.String())
+	}
+	// No more come.
+	node(1, 2*maxTipAge)
+	syncing("the last that it knows of")
+	if !log.has("nothing can be claimed or refunded") {
+		t.Errorf("the log says %q", log.String())
+	}
+	// It knows of more, but gets none.
+	log.mu.Lock()
+	log.Reset()
+	log.mu.Unlock()
+	node(50, 2*maxTipAge)
+	syncing("of 53")
+	later(time.Hour)
+	syncing("more to come")
+	quiet()
+	later(time.Hour)
+	syncing("block 3 of 53 is 48h0m0s old")
+	if !log.has("nothing can be claimed or refunded") || log.has("counts as the tip") {
+		t.Errorf("the log says %q", log.String())
+	}
+	// Its last block is new: that counts.
+	node(50, time.Minute)
+	_, err = c.Tip(t.Context())
+	conform.Must(t, err)
+	conform.WantErr(t, c.Health(t.Context()), chain.ErrBehind)
+	if !log.has("whose headers it knows; its last block counts as the tip") {
+		t.Errorf("the log says %q", log.String())
 	}
 }

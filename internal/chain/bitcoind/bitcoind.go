@@ -95,6 +95,7 @@ type Client struct {
 	poll     time.Duration
 	log      *slog.Logger
 	patience time.Duration // behindWait
+	grace    time.Duration // zmqGrace
 	verified atomic.Bool   // the genesis block was verified since the last failure
 	pruned   atomic.Int64  // height of the last requested block that was pruned; -1: none
 
@@ -129,7 +130,7 @@ var (
 // New returns a client. It does not contact the node yet.
 func New(cfg Config) (*Client, error) {
 	c := &Client{zmq: cfg.ZMQ, poll: cfg.Poll, log: cfg.Log, regtest: cfg.Network == wire.Regtest,
-		subs: map[chan struct{}]bool{}, poke: make(chan struct{}, 1)}
+		subs: map[chan struct{}]bool{}, poke: make(chan struct{}, 1), grace: zmqGrace}
 	switch cfg.Network {
 	case wire.Mainnet:
 		c.params = chaincfg.MainNetParams
@@ -281,9 +282,9 @@ type lag struct {
 	told         bool
 }
 
-// lags records how many blocks are missing. It returns whether the node may
-// still be waited for, and how long it has been so.
-func (c *Client) lags(missing int64) (wait bool, since time.Duration) {
+// lags records how many blocks are missing. It returns whether the node has come
+// closer to its headers lately, and how long blocks have been missing.
+func (c *Client) lags(missing int64) (closer bool, since time.Duration) {
 	now := time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -298,32 +299,48 @@ func (c *Client) lags(missing int64) (wait bool, since time.Duration) {
 	if missing < l.least {
 		l.least, l.since = missing, now
 	}
-	since = now.Sub(l.first)
-	if now.Sub(l.since) < c.patience && since < maxBehind*c.patience {
-		return true, since
-	}
-	if !l.told {
-		l.told = true
+	return now.Sub(l.since) < c.patience, now.Sub(l.first)
+}
+
+// counts warns once that the tip counts although blocks are missing.
+func (c *Client) counts(missing int64, since time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.lag.told {
+		c.lag.told = true
 		c.log.Warn("the Bitcoin node does not get blocks whose headers it knows; its last block counts as the tip", "missing", missing, "for", since.Truncate(time.Second))
 	}
-	return false, since
 }
 
 // download is how long the node has been in its initial download without lacking
-// blocks that it knows of.
+// blocks that it knows of, or without getting them.
 type download struct {
-	since time.Time // zero: it is not
-	told  bool
+	since            time.Time // zero: it is not
+	toldNew, toldOld bool
 }
 
 // behind returns ErrSyncing if the node is syncing.
 func (c *Client) behind(ctx context.Context, i chainInfo) error {
-	if wait, _ := c.lags(i.Headers - i.Blocks); wait {
+	missing := i.Headers - i.Blocks
+	closer, since := c.lags(missing)
+	if closer && since < maxBehind*c.patience {
+		c.downloads(false, false)
 		return fmt.Errorf("%w: block %d of %d", chain.ErrSyncing, i.Blocks, i.Headers)
 	}
-	if c.regtest {
-		return nil // an old tip is normal on regtest
+	if !c.regtest { // an old tip is normal on regtest
+		if err := c.downloading(ctx, i, closer); err != nil {
+			return err
+		}
 	}
+	if missing > ahead {
+		c.counts(missing, since)
+	}
+	return nil
+}
+
+// downloading returns ErrSyncing if the node is in its initial download, unless its
+// tip counts nevertheless. closer says that it gets blocks that it knows of.
+func (c *Client) downloading(ctx context.Context, i chainInfo, closer bool) error {
 	if i.InitialBlockDownload != nil && !*i.InitialBlockDownload {
 		c.downloads(false, false)
 		return nil
@@ -336,15 +353,23 @@ func (c *Client) behind(ctx context.Context, i chainInfo) error {
 	if i.InitialBlockDownload == nil {
 		i.InitialBlockDownload = &old
 	}
+	if old && closer && *i.InitialBlockDownload {
+		c.downloads(false, false)
+		return fmt.Errorf("%w: block %d of %d", chain.ErrSyncing, i.Blocks, i.Headers)
+	}
 	wait, since := c.downloads(*i.InitialBlockDownload, old)
+	const check = "check the node's connections and its clock"
 	switch {
 	case !wait:
 		return nil
 	case since < c.patience:
 		return fmt.Errorf("%w: block %d, and more to come", chain.ErrSyncing, i.Blocks)
+	case i.Headers-i.Blocks > ahead:
+		return fmt.Errorf("%w: block %d of %d is %v old, and it has got no other for %v; %s", chain.ErrSyncing,
+			i.Blocks, i.Headers, age.Truncate(time.Minute), since.Truncate(time.Second), check)
 	}
-	return fmt.Errorf("%w: block %d is %v old and the last that it knows of, for %v; check the node's connections and its clock", chain.ErrSyncing,
-		i.Blocks, age.Truncate(time.Minute), since.Truncate(time.Second))
+	return fmt.Errorf("%w: block %d is %v old and the last that it knows of, for %v; %s", chain.ErrSyncing,
+		i.Blocks, age.Truncate(time.Minute), since.Truncate(time.Second), check)
 }
 
 // downloads records whether the node is in its initial download, and whether its
@@ -367,12 +392,12 @@ func (c *Client) downloads(yes, old bool) (wait bool, since time.Duration) {
 	if since = time.Since(d.since); since < c.patience {
 		return true, since
 	}
-	if !d.told {
-		d.told = true
-		what := "the Bitcoin node does not end its initial download; its last block is new and counts as the tip"
-		if old {
-			what = "the Bitcoin node gets no blocks in its initial download: nothing can be claimed or refunded until it does"
-		}
+	told, what := &d.toldNew, "the Bitcoin node does not end its initial download; its last block is new and counts as the tip"
+	if old {
+		told, what = &d.toldOld, "the Bitcoin node gets no blocks in its initial download: nothing can be claimed or refunded until it does"
+	}
+	if !*told {
+		*told = true
 		c.log.Warn(what, "for", since.Truncate(time.Second))
 	}
 	return old, since

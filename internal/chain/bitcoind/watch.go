@@ -75,11 +75,12 @@ func (c *Client) follow() {
 	defer t.Stop()
 	down, poked := false, false
 	var seen hash        // the last tip
-	var looked time.Time // when that was the tip
+	var looked time.Time // when the last poll that found it began
 
 	for {
 		ctx, cancel := context.WithTimeout(c.life, lookTimeout)
 		var tip hash
+		began := time.Now()
 		err := c.ask(ctx, &tip, "getbestblockhash")
 		cancel()
 		switch {
@@ -98,7 +99,7 @@ func (c *Client) follow() {
 				}
 				c.missed(looked)
 			}
-			seen, looked = tip, time.Now()
+			seen, looked = tip, began
 		}
 		poked = false
 		last := time.Now()

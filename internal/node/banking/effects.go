@@ -469,8 +469,19 @@ func (b *Banks) sendStep(ctx context.Context, ref engine.Ref) (func(engine.Tx) (
 	say := func(list ...engine.Delivery) (func(engine.Tx) ([]engine.Delivery, error), error) {
 		return func(engine.Tx) ([]engine.Delivery, error) { return list, nil }, ctx.Err()
 	}
-	if !s.Waiting() && s.Unsure {
-		return b.askUnsure(ctx, ref, &s)
+	if s.Unsure {
+		why, err := b.elsewhere(ctx, &s)
+		switch {
+		case err != nil:
+			return nil, err
+		case why != nil && s.Waiting():
+			t := s.Transfer()
+			return b.stepRefused(ctx, ref, &t, false, why)
+		case why != nil:
+			return say(engine.Delivery{Ref: ref, Event: bank.StepRefused{Why: why.Error()}})
+		case !s.Waiting():
+			return b.askUnsure(ctx, ref, &s)
+		}
 	}
 	asked := false // for the reserve, just now
 	if !s.Waiting() {
@@ -572,8 +583,78 @@ type toldReserve struct {
 	at      time.Time
 }
 
+// elsewhere asks, after a restore, whether a payment's step was paid over another
+// bank since the backup: the payment may have been rerouted. It returns nil if the
+// step's own bank has it, or no bank of ours does. A payee that does not answer is
+// asked again.
+func (b *Banks) elsewhere(ctx context.Context, s *bank.Sending) (why, err error) {
+	t := s.Transfer()
+	if !s.Waiting() {
+		t = s.Next()
+	}
+	own, err := b.payer(ctx, t.Bank)
+	if err != nil {
+		return nil, err
+	}
+	if why, err = b.hasStep(ctx, s, &t, &own); why != nil || err != nil {
+		return nil, err
+	}
+	var list []bank.Payer
+	if err := b.Payers(ctx, func(p bank.Payer) error {
+		if p.Bank != t.Bank && p.Confirmed != nil && p.Spend == nil && (p.Behind || p.Target > 0) {
+			list = append(list, p)
+		}
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	for i := range list {
+		why, err := b.hasStep(ctx, s, &t, &list[i])
+		if err != nil {
+			return nil, err
+		}
+		if why != nil {
+			return fmt.Errorf("after a restore: bank %v has this step or a later one: %w", list[i].Bank, why), nil
+		}
+	}
+	return nil, nil
+}
+
+// hasStep returns a refusal if a bank's payee has a payment's step, or a later one.
+// It asks for a step of more than the bank's value, which is never accepted.
+func (b *Banks) hasStep(ctx context.Context, s *bank.Sending, t *wire.Transfer, p *bank.Payer) (why, err error) {
+	step := t.Total - s.Acked
+	probe := wire.Transfer{ID: t.ID, Index: t.Index, Bank: p.Bank, Amount: p.Ladder.Value.Msat() + step, Total: t.Total}
+	if final := p.Terms.Peer.Key == s.Order.Payee; final {
+		probe.Total = s.Acked + probe.Amount
+	} else {
+		probe.Hops = []wire.Hop{{Key: s.Order.Payee, Amount: step}}
+	}
+	note, err := b.noteOf(&probe, &s.Order)
+	if err != nil {
+		return nil, err
+	}
+	_, err = b.cfg.Calls.Transfer(ctx, p.Terms.Peer, b.as(p), &probe, note)
+	var refused *p2p.Refused
+	if !errors.As(err, &refused) {
+		return nil, cmp.Or(err, bank.ErrBadAck)
+	}
+	switch refused.Code {
+	case wire.Busy, wire.Internal, wire.NotConfirmed:
+		return nil, err
+	case wire.NoCredit, wire.NoRoute, wire.Unknown:
+		return nil, nil
+	case wire.Closed:
+		if len(probe.Hops) == 0 { // it is the bank that takes no step
+			return nil, nil
+		}
+	}
+	return err, nil
+}
+
 // askUnsure asks, after a restore, for the acknowledgement of the next step
-// before anything is paid for it, because the first hop may have it.
+// before anything is paid for it, because the first hop may have it, or the credit
+// for it.
 func (b *Banks) askUnsure(ctx context.Context, ref engine.Ref, s *bank.Sending) (func(engine.Tx) ([]engine.Delivery, error), error) {
 	t := s.Next()
 	p, err := b.payer(ctx, t.Bank)
@@ -606,11 +687,11 @@ func (b *Banks) assignOrReroute(ctx context.Context, ref engine.Ref, s *bank.Sen
 	if why, err = b.assignStep(ctx, ref, s); err != nil || why == "" {
 		return why, err
 	}
-	legs, err := b.replan(ctx, s)
-	if err != nil || len(legs) == 0 {
+	other, err := b.replan(ctx, s)
+	if err != nil || other == nil {
 		return why, err
 	}
-	state, err := b.cfg.Engine.Tell(ctx, ref, bank.Rerouted{Legs: legs})
+	state, err := b.cfg.Engine.Tell(ctx, ref, *other)
 	if errors.Is(err, engine.ErrContract) {
 		return why, nil // the fees, or it has ended
 	}
@@ -647,6 +728,12 @@ func (b *Banks) assignStep(ctx context.Context, ref engine.Ref, s *bank.Sending)
 	states, err := b.cfg.Engine.TellAll(ctx, []engine.Delivery{
 		{Ref: payerRef(p.Bank), Event: bank.Assigned{ID: s.ID, Index: s.Index + 1, Amount: s.Credit(), Banker: banker, Reserve: st.Reserve}},
 		{Ref: ref, Event: bank.StepPaid{Index: s.Index + 1}}})
+	if errors.Is(err, bank.ErrUnacked) {
+		running, rerr := b.outstandingRuns(ctx, p.Bank)
+		if rerr != nil || running {
+			return "", cmp.Or(rerr, err)
+		}
+	}
 	if errors.Is(err, engine.ErrContract) {
 		return err.Error(), nil
 	}
@@ -655,6 +742,24 @@ func (b *Banks) assignStep(ctx context.Context, ref engine.Ref, s *bank.Sending)
 	}
 	*s = states[1].(bank.Sending)
 	return "", nil
+}
+
+// outstandingRuns reports whether the payment whose step a bank waits for goes on,
+// so that the bank will be free again.
+func (b *Banks) outstandingRuns(ctx context.Context, id bank.ID) (bool, error) {
+	p, err := b.payer(ctx, id)
+	if err != nil || p.Outstanding == nil {
+		return err == nil, err
+	}
+	state, err := b.cfg.Engine.State(ctx, sendingRef(*p.Outstanding))
+	if errors.Is(err, engine.ErrNoContract) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	other := state.(bank.Sending)
+	return !other.Ended, nil
 }
 
 // mostReserve returns the largest reserve for closing that is accepted from a

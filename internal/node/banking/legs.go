@@ -77,6 +77,9 @@ func (b *Banks) planPayment(ctx context.Context, p *Payment) (*bank.Order, error
 	if sources, err = b.through(ctx, sources, routes, nil); err != nil {
 		return nil, err
 	}
+	if len(sources) == 0 {
+		return nil, fmt.Errorf("%w: of the bankers that reach it, none says its reserve for closing, or it is too large", ErrNoRoute)
+	}
 	legs, all := split(sources, 0, o.Total, o.Step)
 	if all < o.Total {
 		return nil, notEnough(sources, o.Total, all)
@@ -85,29 +88,34 @@ func (b *Banks) planPayment(ctx context.Context, p *Payment) (*bank.Order, error
 	return o, nil
 }
 
-// replan returns the legs of what is not paid yet of a payment, or none if there is
-// no way now. Banks on which a step is not acknowledged are left out.
-func (b *Banks) replan(ctx context.Context, s *bank.Sending) ([]bank.Leg, error) {
+// replan returns the legs of what is not paid yet of a payment, or nil if there is
+// no way now. Banks on which a step is not acknowledged are left out. A payment that
+// was to be paid at once, without bankers, goes over bankers in smaller steps.
+func (b *Banks) replan(ctx context.Context, s *bank.Sending) (*bank.Rerouted, error) {
 	free := func(p *bank.Payer) bool { return p.Outstanding == nil }
 	sources, err := b.direct(ctx, s.Order.Payee, free)
 	if err != nil {
 		return nil, err
 	}
-	legs, all := split(sources, s.Asked, s.Order.Total, s.Order.Step)
+	step, rest := s.Order.Step, s.Order.Total-s.Asked
+	legs, all := split(sources, s.Asked, s.Order.Total, step)
 	if all == s.Order.Total {
-		return legs, nil
+		return &bank.Rerouted{Legs: legs}, nil
 	}
-	routes, err := b.routes(ctx, s.Order.Payee, min(s.Order.Step, s.Order.Total-s.Asked), 1)
+	if step == s.Order.Total && !slices.ContainsFunc(s.Order.Legs(), func(l bank.Leg) bool { return len(l.Bankers) > 0 }) {
+		step = min(step, max(rest/stepsOf, minPayment))
+	}
+	routes, err := b.routes(ctx, s.Order.Payee, min(step, rest), 1)
 	if err != nil && !errors.Is(err, ErrNoRoute) {
 		return nil, err
 	}
 	if sources, err = b.through(ctx, sources, routes, free); err != nil {
 		return nil, err
 	}
-	if legs, all = split(sources, s.Asked, s.Order.Total, s.Order.Step); all < s.Order.Total {
+	if legs, all = split(sources, s.Asked, s.Order.Total, step); all < s.Order.Total {
 		return nil, nil
 	}
-	return legs, nil
+	return &bank.Rerouted{Legs: legs, Step: step}, nil
 }
 
 // source is a bank and what a payment can take from it, including fees.
@@ -118,7 +126,8 @@ type source struct {
 
 // split divides what is not paid yet of a total between sources in their order,
 // and returns the part of the total that they reach. A hop accepts no first step
-// under minPayment, so no leg is smaller.
+// under minPayment, so no leg is smaller, except that the final payee, who has the
+// payment already, takes any rest.
 func split(sources []source, from, total, step wire.Msat) (legs []bank.Leg, reached wire.Msat) {
 	reached = from
 	for _, s := range sources {
@@ -127,7 +136,7 @@ func split(sources []source, from, total, step wire.Msat) (legs []bank.Leg, reac
 		if rest := left - n; rest > 0 && rest < minPayment {
 			n -= min(n, minPayment-rest)
 		}
-		if n == 0 || n < minPayment && n < left {
+		if n == 0 || n < minPayment && (n < left || len(s.Bankers) > 0) {
 			continue
 		}
 		legs = append(legs, bank.Leg{From: reached, Bank: s.Bank, Bankers: s.Bankers})

@@ -156,7 +156,7 @@ func (s *passing) pass(ctx context.Context) (*wire.TransferAck, error) {
 	if fees == nil {
 		return nil, wire.Refuse(wire.NoRoute, "this payee does not forward payments")
 	}
-	if kept, want := s.t.Amount-next.Amount, fees.Of(next.Amount); kept < want {
+	if kept, want := s.t.Amount-next.Amount, fees.Of(next.Amount); s.fresh && kept < want {
 		return nil, wire.Refuse(wire.NoCredit, "a fee of %v; this banker requires %v", kept, want)
 	}
 	if s.fresh {

@@ -22,23 +22,24 @@ const gatherMost = 100
 // halves, at one height.
 const gatherRounds = 8
 
-// gathered remembers the height at which the refunds were last gathered, because
-// many messages ask for it in the same block, and the transactions.
+// gathered is what is remembered of the refunds that were gathered since the start.
 type gathered struct {
-	mu sync.Mutex
-	at wire.Height
-	in map[wire.Outpoint]*contract.Sent
+	mu   sync.Mutex
+	any  bool        // they have been gathered
+	next wire.Height // not before: many messages ask in the same block
+	in   map[wire.Outpoint]*contract.Sent
 }
 
 // gather takes back together, to a script of the wallet, what messages have left
 // because each alone is not worth the fee of a refund. Package batch plans the
-// transactions. They are not stored: they pay this wallet, every one can be built
-// again, and the chain shows which one confirmed.
+// transactions. They are not stored: they pay this wallet, and the chain shows which
+// one confirmed. After a restart, those in the mempool are unknown; until they leave
+// it, others are refused that pay no more.
 func (d *Delivery) gather(ctx context.Context, ref engine.Ref) error {
 	d.gathered.mu.Lock()
 	defer d.gathered.mu.Unlock()
 	tip := d.cfg.Engine.Position().Height
-	if d.gathered.at == tip {
+	if tip < d.gathered.next {
 		return nil
 	}
 	list := map[wire.Outpoint]contract.Refund{}
@@ -69,6 +70,21 @@ func (d *Delivery) gather(ctx context.Context, ref engine.Ref) error {
 	}
 	fees := d.cfg.Engine.Fees()
 	market := batch.Market{Tip: tip, Estimate: d.cfg.Coins.FeeRate(ctx), Relay: fees.Least(), Increment: fees.Increment}
+	return d.takeAllBack(ctx, market, list, script)
+}
+
+// takeAllBack refunds outputs in rounds, until nothing is refused. What is refused is
+// halved only within the rounds of one height: the outputs cannot pay alone, so small
+// parts of a transaction that cannot confirm would never go out. After a refusal the
+// next rounds are a day later. In the first rounds since the start nothing is halved,
+// because the competitor may be an earlier transaction of these outputs.
+func (d *Delivery) takeAllBack(ctx context.Context, market batch.Market, list map[wire.Outpoint]contract.Refund, script []byte) error {
+	for at, sent := range d.gathered.in {
+		if !sent.Live() || !within(sent, list) { // it was refused, or another of its outputs is spent
+			delete(d.gathered.in, at)
+		}
+	}
+	wait := uint32(1)
 	for range gatherRounds {
 		again, err := d.takeBack(ctx, market, list, script)
 		if err != nil {
@@ -77,8 +93,11 @@ func (d *Delivery) gather(ctx context.Context, ref engine.Ref) error {
 		if !again {
 			break
 		}
+		if wait = d.cfg.Margins.BlocksPerDay; !d.gathered.any {
+			break
+		}
 	}
-	d.gathered.at = tip
+	d.gathered.any, d.gathered.next = true, market.Tip+wire.Height(wait)
 	return nil
 }
 
@@ -89,12 +108,8 @@ func (d *Delivery) takeBack(ctx context.Context, market batch.Market, list map[w
 	var members []batch.Member
 	in := map[wire.Outpoint]*contract.Sent{}
 	for at, r := range list {
-		m := batch.Member{At: at, Value: r.Value, Weight: r.Weight(), In: d.gathered.in[at]}
-		if m.In.Live() && !within(m.In, list) {
-			m.In = m.In.Lost() // another of its outputs is spent
-		}
-		in[at] = m.In
-		members = append(members, m)
+		in[at] = d.gathered.in[at]
+		members = append(members, batch.Member{At: at, Value: r.Value, Weight: r.Weight(), In: in[at]})
 	}
 	d.gathered.in = in
 	for _, t := range batch.Make(market, gatherMost, members).Txs {
