@@ -149,6 +149,10 @@ func bombs() map[string]func() []byte {
 		"square roots":            code(func() string { return "\x44" + rep("\x00", 8) + rep("\x9f\xbd\xbf", 349_000) + "\x1a" }),
 		"square roots of vectors": code(func() string { return "\xfd\x0c" + rep("\x00", 16) + rep("\xfd\xef\x01", 400_000) + "\x1a" }),
 		"too many square roots":   code(func() string { return "\xfd\x0c" + rep("\x00", 16) + rep("\xfd\xef\x01", 690_000) + "\x1a" }),
+		"fills":                   code(func() string { return rep(i32(0)+i32(0)+i32(0)+"\xfc\x0b\x00", 4000) }),
+		"more fills":              code(func() string { return rep(i32(0)+i32(0)+i32(0)+"\xfc\x0b\x00", 200_000) }),
+		"copies":                  code(func() string { return rep(i32(0)+i32(0)+i32(0)+"\xfc\x0a\x00\x00", 8000) }),
+		"more copies":             code(func() string { return rep(i32(0)+i32(0)+i32(0)+"\xfc\x0a\x00\x00", 180_000) }),
 		"conversions":             code(func() string { return "\x44" + rep("\x00", 8) + rep("\xb6\xbb", 100_000) + "\x1a" }),
 		"a name for everything many times": func() []byte {
 			return moduleSpec{funcs: []fn{{}}, pages: onePage, sections: []string{"\x00" + sized(sized("name")+rep("\x01"+sized("\x01\x00"+sized(rep("a", 190))), 10_000))}}.bytes()
@@ -222,9 +226,11 @@ func TestTooLargeSaysWhy(t *testing.T) {
 	all := bombs()
 	for name, says := range map[string][]string{
 		"branches with values":    {"function 0 (_start)", "values of blocks and branches: keep them in locals"},
-		"loops in a row":          {"function 0 (_start)", "blocks, branches and calls: split it"},
+		"loops in a row":          {"function 0 (_start)", "blocks, branches, calls and bulk operations: split it"},
 		"many blocks with locals": {"function 0 (_start)", "among 500 locals: split it, or use fewer locals"},
 		"elements":                {"element section", "use a smaller table"},
+		"more fills":              {"function 0 (_start)", "blocks, branches, calls and bulk operations"},
+		"more copies":             {"function 0 (_start)", "blocks, branches, calls and bulk operations"},
 		"too many square roots":   {"function 0 (_start)", "690000 are", "NaN is made canonical: split it"},
 		"all types":               {"type section", "parameters and results"},
 	} {

@@ -137,7 +137,7 @@ func (a *analysis) measure() error {
 	}
 	lines, byLocals, byValues := uint64(len(p.code))+(replacedLines-1)*replaced, a.ways*(locals+8), a.carried*carriedValues
 	if values := lines + byLocals + byValues; values > maxValues {
-		why := fmt.Sprintf("%d blocks, branches and calls among %d locals: split it, or use fewer locals", a.ways, locals)
+		why := fmt.Sprintf("%d blocks, branches, calls and bulk operations among %d locals: split it, or use fewer locals", a.ways, locals)
 		if byValues > byLocals {
 			why = fmt.Sprintf("%d values of blocks and branches: keep them in locals, or split it", a.carried)
 		}
@@ -148,7 +148,7 @@ func (a *analysis) measure() error {
 	}
 	byPaths, byLoops := a.ways*a.ways/pathShare, a.headers*a.ways/loopShare
 	if p.work = 2*lines + (byLocals+byValues)/4 + byPaths + byLoops; p.work > maxFunctionWork {
-		why := fmt.Sprintf("%d blocks, branches and calls", a.ways)
+		why := fmt.Sprintf("%d blocks, branches, calls and bulk operations", a.ways)
 		if byLoops > byPaths {
 			why = fmt.Sprintf("%d loops", a.headers)
 		}
@@ -171,13 +171,25 @@ func (a *analysis) walk(b *body) {
 		if a.top().dead && !a.revives(i) {
 			continue
 		}
-		if i.c.inSteps() {
-			a.replaced++
-		}
+		a.expands(i.c)
 		a.step(n, i, b)
 		if a.err != nil {
 			return
 		}
+	}
+}
+
+// expands counts what an instruction without a block becomes: several instructions,
+// or a check of the fuel and, in wazero, a loop.
+func (a *analysis) expands(c code) {
+	switch c {
+	case prefixed(prefixMisc, miscMemoryInit), prefixed(prefixMisc, miscMemoryCopy):
+		a.ways += 5
+	case prefixed(prefixMisc, miscMemoryFill):
+		a.ways += 10
+		a.headers++
+	case opF32Copysign, opF64Copysign, prefixed(prefixSIMD, simdBitselect), prefixed(prefixSIMD, simdConvertLow):
+		a.replaced++
 	}
 }
 

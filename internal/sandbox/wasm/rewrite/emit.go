@@ -248,16 +248,6 @@ func (e *emitter) instr(i *instr) {
 	e.out = append(e.out, e.b.code[i.at:i.end]...)
 }
 
-// inSteps reports whether instr writes several instructions for one that has no
-// branch.
-func (c code) inSteps() bool {
-	switch c {
-	case opF32Copysign, opF64Copysign, prefixed(prefixSIMD, simdBitselect), prefixed(prefixSIMD, simdConvertLow):
-		return true
-	}
-	return false
-}
-
 func (e *emitter) call(i *instr) {
 	if e.local {
 		e.store()
