@@ -475,8 +475,8 @@ func (s *Server) getRawMempool(_ context.Context, args []json.RawMessage) (any, 
 	return txids, nil
 }
 
-// getMempoolEntry returns the sizes of an unconfirmed transaction.
-func (s *Server) getMempoolEntry(_ context.Context, args []json.RawMessage) (any, error) {
+// txidArg returns a call's first argument.
+func txidArg(args []json.RawMessage) (*chainhash.Hash, error) {
 	text, err := arg(args, 0, "")
 	if err != nil {
 		return nil, err
@@ -484,6 +484,15 @@ func (s *Server) getMempoolEntry(_ context.Context, args []json.RawMessage) (any
 	txid, err := chainhash.NewHashFromStr(text)
 	if err != nil {
 		return nil, fail(codeParameter, "txid must be of length 64 and hexadecimal")
+	}
+	return txid, nil
+}
+
+// getMempoolEntry returns the sizes of an unconfirmed transaction.
+func (s *Server) getMempoolEntry(_ context.Context, args []json.RawMessage) (any, error) {
+	txid, err := txidArg(args)
+	if err != nil {
+		return nil, err
 	}
 	for _, tx := range s.node.Mempool() {
 		if tx.TxHash() == *txid {
@@ -520,13 +529,9 @@ func (s *Server) getMempoolInfo(ctx context.Context, _ []json.RawMessage) (any, 
 
 // getTxOut returns an unspent output, or null. It always includes the mempool.
 func (s *Server) getTxOut(ctx context.Context, args []json.RawMessage) (any, error) {
-	text, err := arg(args, 0, "")
+	txid, err := txidArg(args)
 	if err != nil {
 		return nil, err
-	}
-	txid, err := chainhash.NewHashFromStr(text)
-	if err != nil {
-		return nil, fail(codeParameter, "txid must be of length 64 and hexadecimal")
 	}
 	n, err := arg(args, 1, int64(0))
 	if err != nil {

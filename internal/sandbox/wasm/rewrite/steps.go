@@ -26,31 +26,27 @@ func (e *emitter) bits() {
 	e.simd(simdXor)
 }
 
-// sign writes f32.copysign or f64.copysign.
+// sign writes f32.copysign or f64.copysign, of the bits as integers.
 func (e *emitter) sign(t byte) {
+	toBits, and, or, back := byte(opI32OfF32), byte(opI32And), byte(opI32Or), byte(opF32OfI32)
+	sign := func() { e.i32(math.MinInt32) }
+	rest := func() { e.i32(math.MaxInt32) }
+	if t == typeF64 {
+		toBits, and, or, back = opI64OfF64, opI64And, opI64Or, opF64OfI64
+		sign = func() { e.i64(math.MinInt64) }
+		rest = func() { e.i64(math.MaxInt64) }
+	}
 	second := e.temp(t)
 	e.with(opLocalSet, second)
-	if t == typeF64 {
-		e.op(opI64OfF64)
-		e.i64(math.MaxInt64)
-		e.op(opI64And)
-		e.with(opLocalGet, second)
-		e.op(opI64OfF64)
-		e.i64(math.MinInt64)
-		e.op(opI64And)
-		e.op(opI64Or)
-		e.op(opF64OfI64)
-		return
-	}
-	e.op(opI32OfF32)
-	e.i32(math.MaxInt32)
-	e.op(opI32And)
+	e.op(toBits)
+	rest()
+	e.op(and)
 	e.with(opLocalGet, second)
-	e.op(opI32OfF32)
-	e.i32(math.MinInt32)
-	e.op(opI32And)
-	e.op(opI32Or)
-	e.op(opF32OfI32)
+	e.op(toBits)
+	sign()
+	e.op(and)
+	e.op(or)
+	e.op(back)
 }
 
 // convertLow writes f64x2.convert_low_i32x4_u: a number below 2^32 in the low bits of
