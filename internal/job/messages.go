@@ -1,6 +1,7 @@
 package job
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -217,9 +218,9 @@ type Message interface {
 	epoch() uint32
 }
 
-// Sizes: a signature with the fields that belong to it has at most 200 bytes.
+// Sizes: a signature with the fields that belong to it has at most 136 bytes.
 const (
-	maxOne     = 256
+	maxOne     = 136
 	maxQuorum  = 64 + MaxParties*80
 	maxContent = 2 * (maxQuorum + MaxParties*(maxOne+maxOne))
 	maxChange  = maxOne + maxQuorum + maxContent
@@ -230,7 +231,7 @@ func (*Vote) MaxSize() int        { return maxOne }
 func (*Commit) MaxSize() int      { return maxOne }
 func (*Change) MaxSize() int      { return maxChange }
 func (*Proposal) MaxSize() int    { return maxOne + maxContent + MaxParties*(maxOne+maxQuorum) }
-func (*Opened) MaxSize() int      { return maxOne + maxContent }
+func (*Opened) MaxSize() int      { return maxOne + maxQuorum + MaxParties*maxOne }
 func (*Verdict) MaxSize() int     { return maxOne }
 func (*Status) MaxSize() int      { return 16 }
 func (*Certificate) MaxSize() int { return 1024 + maxQuorum }
@@ -639,6 +640,26 @@ type FalseState struct {
 	Certificate Certificate
 	Opening     Opening
 }
+
+// MaxSize implements wire.Limited.
+func (*TwoVotes) MaxSize() int    { return 8 + 2*maxOne }
+func (*TwoCommits) MaxSize() int  { return 8 + 2*maxOne }
+func (*TwoOpenings) MaxSize() int { return 64 + 4*maxOne }
+func (*FalseState) MaxSize() int  { return 64 + new(Certificate).MaxSize() + 2*maxOne }
+
+// Check implements wire.Limited.
+func (p *TwoVotes) Check() error { return errors.Join(p.A.Check(), p.B.Check()) }
+
+// Check implements wire.Limited.
+func (p *TwoCommits) Check() error { return errors.Join(p.A.Check(), p.B.Check()) }
+
+// Check implements wire.Limited.
+func (p *TwoOpenings) Check() error { return errors.Join(p.A.check(), p.B.check()) }
+
+// Check implements wire.Limited.
+func (p *FalseState) Check() error { return errors.Join(p.Certificate.Check(), p.Opening.check()) }
+
+func (o *Opening) check() error { return errors.Join(o.Commit.Check(), o.Reveal.check()) }
 
 // Against implements Proof.
 func (p *TwoOpenings) Against(t *Terms) (Culprit, error) {

@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/bitgram/bitgram/internal/testing/tier"
-	"github.com/bitgram/bitgram/wire"
 )
 
 // standard is a job of the default size.
@@ -388,31 +387,5 @@ func TestMismatch(t *testing.T) {
 	v.Sig, _ = sign(d.keys[4], v.digest(&d.terms))
 	if next, _, err := n.Step(Received{From: 4, Msg: v}); err != nil || next.Attempt != n.Attempt {
 		t.Error("a verdict while nothing is wrong", err)
-	}
-}
-
-// TestSizes: no message can be larger than it says, in the largest job.
-func TestSizes(t *testing.T) {
-	t.Parallel()
-	quorum := Quorum{View: 1 << 31, Sigs: make([]Signer, MaxParties)}
-	content := Content{Set: make([]Commit, MaxParties), Frozen: quorum, Reveals: make([]Reveal, MaxParties)}
-	for i := range MaxParties {
-		quorum.Sigs[i].Party = uint8(i + 24)
-		content.Set[i] = Commit{Epoch: 1 << 31, Attempt: 1 << 31, Party: 200}
-		content.Reveals[i] = Reveal{Epoch: 1 << 31, Attempt: 1 << 31, Party: 200}
-	}
-	change := Change{Epoch: 1 << 31, Attempt: 1 << 31, View: 1 << 31, Lock: quorum}
-	changes := slices.Repeat([]Change{change}, MaxParties)
-	full := change
-	full.Content = content
-	body := Body{Epoch: 1 << 31, Attempt: 1 << 31, Paid: slices.Repeat([]uint32{1 << 31}, MaxParties), Missed: make([]uint8, MaxParties),
-		Roster: make([]uint8, MaxParties), Next: make([]uint8, MaxParties), Bench: make([]uint8, MaxParties)}
-	for _, m := range []Message{&Vote{Epoch: 1 << 31, View: 1 << 31}, &content.Set[0], &full, &Proposal{Content: content, Changes: changes},
-		&Opened{Set: content.Set, Frozen: quorum}, &Verdict{Epoch: 1 << 31, Attempt: 1 << 31}, &Status{Epoch: 1 << 31}, &Certificate{Body: body, Signed: quorum}} {
-		b, err := wire.Marshal(m)
-		must(t, err)
-		if len(b) > m.MaxSize() {
-			t.Errorf("%T: %d bytes, %d allowed", m, len(b), m.MaxSize())
-		}
 	}
 }

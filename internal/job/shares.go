@@ -265,6 +265,7 @@ const (
 	maxPennyPath  = 8
 	maxSheetPath  = 8
 	maxHolderPath = 3
+	maxPath       = (maxPennyPath + maxSheetPath + maxHolderPath) * 34
 )
 
 // MaxSize implements wire.Limited.
@@ -428,7 +429,7 @@ type Give struct {
 }
 
 // MaxSize implements wire.Limited.
-func (*Give) MaxSize() int { return 384 + (maxPennyPath+maxSheetPath+maxHolderPath)*34 }
+func (*Give) MaxSize() int { return 384 + maxPath }
 
 // Check implements wire.Limited.
 func (g *Give) Check() error {
@@ -561,6 +562,7 @@ func (c Culprit) String() string {
 // Proof is a proof that anyone can verify with the job's terms alone. The set
 // of types is closed.
 type Proof interface {
+	wire.Limited
 	// Against returns the culprit, or ErrNoProof if the proof is not valid.
 	Against(t *Terms) (Culprit, error)
 }
@@ -584,6 +586,30 @@ type TwoWindows struct {
 	_    struct{} `cbor:",toarray"`
 	A, B Window
 }
+
+// MaxSize implements wire.Limited.
+func (*BadShare) MaxSize() int   { return 8 + new(Give).MaxSize() }
+func (*FalseDeal) MaxSize() int  { return 256 + MaxThreshold*(128+maxPath) }
+func (*TwoWindows) MaxSize() int { return 512 }
+
+// Check implements wire.Limited.
+func (p *BadShare) Check() error { return p.Give.Check() }
+
+// Check implements wire.Limited.
+func (p *FalseDeal) Check() error {
+	if len(p.Shares) > MaxThreshold {
+		return bad("%d shares", len(p.Shares))
+	}
+	for i := range p.Shares {
+		if err := p.Shares[i].check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Check implements wire.Limited.
+func (*TwoWindows) Check() error { return nil }
 
 // Against implements Proof.
 func (p *BadShare) Against(t *Terms) (Culprit, error) {
