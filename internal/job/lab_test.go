@@ -121,7 +121,7 @@ func (l *lab) step(i int, ev Event) error {
 	l.steps++
 	if p.rush {
 		p.node = p.node.clone()
-		p.node.Stages[0].Since = 1 << 20
+		p.node.Stages[0].Since, p.node.Age = 1<<20, 1<<20
 	}
 	next, effects, err := p.node.Step(ev)
 	if err != nil {

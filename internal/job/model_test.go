@@ -654,7 +654,7 @@ func (m *model) moves(s *modelState, i int) {
 		if n.Stages[g].Since < gatherTicks {
 			m.do(s, i, fmt.Sprint("hurry ", g), func(n Node) (Node, []Effect) {
 				next := n.clone()
-				next.Stages[g].Since = gatherTicks
+				next.Stages[g].Since, next.Age = gatherTicks, gatherTicks
 				s := &step{Node: &next}
 				s.consider(g)
 				s.advance()

@@ -73,6 +73,7 @@ type Node struct {
 	Reveals  []*Reveal
 	Stages   [2]Stage
 	Paused   bool
+	Age      uint32 // ticks in this attempt
 	Answered []bool // this tick, by party: was sent certificates or asked for them
 
 	Held    uint32      // own pennies that are here
@@ -113,7 +114,7 @@ func NewNode(t Terms, me uint8, key wire.Secret) (Node, error) {
 func (n *Node) fresh() {
 	p := len(n.Terms.Parties)
 	n.Commits, n.Reveals = make([]*Commit, p), make([]*Reveal, p)
-	n.Set, n.Frozen, n.Paused, n.Moved = nil, nil, false, make([]uint32, p)
+	n.Set, n.Frozen, n.Paused, n.Age, n.Moved = nil, nil, false, 0, make([]uint32, p)
 	for s := range n.Stages {
 		n.Stages[s] = Stage{Votes: make([]*Vote, p), Locks: make([]*Vote, p), Changes: make([]*Change, p)}
 	}
@@ -397,15 +398,11 @@ func (s *step) propose(g int) {
 	s.consider(g)
 }
 
-// waited reports whether this node has given the others their time: as long as its
-// own program took, since it has held a quorum of commits, so that a node of half
-// the speed is in the set.
+// waited reports whether this node has given the others their time, since it has held
+// a quorum's messages; and for commits, since the certificate before, twice as long as
+// its own program took, so that a node of half the speed is in the set.
 func (s *step) waited(g int) bool {
-	wait := uint32(gatherTicks)
-	if g == 0 {
-		wait += s.Pace
-	}
-	return s.Stages[g].Since >= wait
+	return s.Stages[g].Since >= gatherTicks && (g == 1 || s.Age >= 2*s.Pace+gatherTicks)
 }
 
 // gathered returns the content of a new proposal: everything held. It waits for
@@ -964,6 +961,7 @@ func (s *step) adopt(c *Certificate) {
 // gives up what takes too long.
 func (s *step) tick() {
 	clear(s.Answered)
+	s.Age++
 	if s.Running != 0 {
 		s.Elapsed++
 	}
