@@ -516,11 +516,12 @@ func (b *Banks) sendStep(ctx context.Context, ref engine.Ref) (func(engine.Tx) (
 	case err != nil:
 		return nil, err
 	}
-	if s.Order.Payee.Verify(wire.TransferDigest(s.ID, ack.Index, ack.Total, s.Order.Payee), ack.Sig) != nil || ack.Index != s.Index || ack.Total != s.Asked {
+	verified, err := bank.VerifyAck(s.ID, s.Order.Payee, *ack)
+	if err != nil || ack.Index != s.Index || ack.Total != s.Asked {
 		return say(engine.Delivery{Ref: ref, Event: bank.StepRefused{Why: bank.ErrBadAck.Error(), Index: t.Index}})
 	}
 	return func(tx engine.Tx) ([]engine.Delivery, error) {
-		list := []engine.Delivery{{Ref: ref, Event: bank.StepAcked{Ack: *ack}}, {Ref: payerRef(t.Bank), Event: bank.Acknowledged{ID: s.ID, Index: t.Index}}}
+		list := []engine.Delivery{{Ref: ref, Event: bank.StepAcked{Ack: *ack, Verified: verified}}, {Ref: payerRef(t.Bank), Event: bank.Acknowledged{ID: s.ID, Index: t.Index}}}
 		next, err := b.assignNext(tx, ref, &t)
 		return append(list, next...), err
 	}, ctx.Err()
