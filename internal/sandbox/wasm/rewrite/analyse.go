@@ -595,11 +595,11 @@ func (a *analysis) operate(n int, i *instr, row *opcode) bool {
 		a.push(from)
 		return true
 	}
-	list, ok := a.pop(row.pops)
+	list, ok := a.pop(row.pops())
 	if !ok {
 		return false
 	}
-	if row.pushes == 0 {
+	if row.pushes() == 0 {
 		a.show(list)
 		return true
 	}
@@ -624,7 +624,7 @@ func (a *analysis) result(n int, c code, row *opcode, list []int32) int32 {
 		a.p.canon[n] = row.nan
 		return fromFixed
 	case nanF32, nanF64:
-		if row.pops == 1 && list[0] == fromNumber && !sqrt(c) {
+		if row.pops() == 1 && list[0] == fromNumber && !sqrt(c) {
 			return fromNumber
 		}
 		return int32(n)

@@ -1,6 +1,9 @@
 package rewrite
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // imm says which immediates follow an opcode.
 type imm uint8
@@ -57,8 +60,13 @@ type opcode struct {
 	nan  nan
 	// refused is the reason why the instruction is refused, or "".
 	refused string
+}
 
-	pops, pushes int // from sig
+// pops is the number of operands, pushes that of results; both are 0 if they depend
+// on the immediates.
+func (o *opcode) pops() int { return max(strings.IndexByte(o.sig, ':'), 0) }
+func (o *opcode) pushes() int {
+	return max(len(o.sig)-1-strings.IndexByte(o.sig, ':'), 0) * min(len(o.sig), 1)
 }
 
 // Prefixes of two-part opcodes.
@@ -144,25 +152,6 @@ const (
 	simdF64x2Sub   = 241
 	simdConvertLow = 255 // f64x2.convert_low_i32x4_u
 )
-
-var core, misc [256]opcode
-var simd [512]opcode
-
-func init() {
-	fill := func(table []opcode, rows map[int]opcode) {
-		for code, o := range rows {
-			for i, c := range o.sig {
-				if c == ':' {
-					o.pops, o.pushes = i, len(o.sig)-i-1
-				}
-			}
-			table[code] = o
-		}
-	}
-	fill(core[:], coreRows)
-	fill(misc[:], miscRows)
-	fill(simd[:], simdRows)
-}
 
 // code is an opcode with its prefix in the second byte: 0x6a, 0xfc0b, 0xfd0e4.
 type code uint32

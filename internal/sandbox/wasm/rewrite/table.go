@@ -70,7 +70,9 @@ const (
 // Far is what each load and store costs in addition in a memory of that many pages.
 func Far(pages uint32) uint64 { return min(uint64(pages)>>farShift, maxFar) }
 
-var coreRows = map[int]opcode{
+// core, misc and simd are the rows of the opcodes without a prefix and with two of
+// them. They are arrays, which the linker fills, so they cost nothing at start.
+var core = [256]opcode{
 	0x00: {name: "unreachable"},
 	0x01: {name: "nop", sig: ":"},
 	0x02: {name: "block", imm: immBlock},
@@ -272,7 +274,7 @@ var coreRows = map[int]opcode{
 	0xd2: {name: "ref.func", refused: refFunc},
 }
 
-var miscRows = map[int]opcode{
+var misc = [256]opcode{
 	0:  {name: "i32.trunc_sat_f32_s", sig: "f:i", fuel: costTrunc, nan: nanBlind},
 	1:  {name: "i32.trunc_sat_f32_u", sig: "f:i", fuel: costTrunc, nan: nanBlind},
 	2:  {name: "i32.trunc_sat_f64_s", sig: "d:i", fuel: costTrunc, nan: nanBlind},

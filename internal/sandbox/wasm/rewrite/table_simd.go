@@ -1,6 +1,6 @@
 package rewrite
 
-var simdRows = map[int]opcode{
+var simd = [512]opcode{
 	0:   {name: "v128.load", imm: immMem, sig: "i:v", fuel: costVector},
 	1:   {name: "v128.load8x8_s", imm: immMem, sig: "i:v", fuel: costVector},
 	2:   {name: "v128.load8x8_u", imm: immMem, sig: "i:v", fuel: costVector},
