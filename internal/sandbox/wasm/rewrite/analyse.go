@@ -198,7 +198,10 @@ func (a *analysis) expands(c code) {
 	case prefixed(prefixMisc, miscMemoryFill):
 		a.ways += 10
 		a.headers++
-	case opF32Copysign, opF64Copysign, prefixed(prefixSIMD, simdBitselect), prefixed(prefixSIMD, simdConvertLow):
+	case prefixed(prefixSIMD, simdPopcnt):
+		a.replaced++ // twice as long as the others
+	}
+	if inSteps(c) != nil {
 		a.replaced++
 	}
 }
