@@ -84,11 +84,14 @@ func isShellDir(path string) bool {
 // compile compiles a module and keeps what fromShell needs. If the cache cannot be
 // written, it keeps nothing.
 func (e *Engine) compile(ctx context.Context, id sandbox.Digest, m *rewrite.Module) (*program, error) {
-	p := &program{e: e, id: id, module: m, suspends: suspends(m), machine: e.shared}
+	p := &program{e: e, id: id, module: m, suspends: suspends(m)}
 	if e.keeps() && e.compileKept(ctx, p) == nil {
 		return p, nil
 	}
 	var err error
+	if p.machine, err = e.common(ctx); err != nil {
+		return nil, err
+	}
 	p.compiled, err = p.machine.rt.CompileModule(ctx, m.Binary)
 	return p, err
 }
