@@ -74,10 +74,9 @@ type session struct {
 	before uint64
 }
 
-// newSession returns a session for the program with these bytes.
-func newSession(a *app, o *runOptions, bin []byte) *session {
-	sum := sha256.Sum256(bin)
-	return &session{a: a, o: o, sum: runSummary{Module: hex.EncodeToString(sum[:])}}
+// newSession returns a session for the program with this SHA-256.
+func newSession(a *app, o *runOptions, module []byte) *session {
+	return &session{a: a, o: o, sum: runSummary{Module: hex.EncodeToString(module)}}
 }
 
 func (s *session) run(ctx context.Context, p sandbox.Program, job *sandbox.Job) error {
@@ -277,11 +276,12 @@ func (s *session) writeOutput() error {
 
 // compareRuns runs a program twice compiled and once interpreted.
 func (a *app) compareRuns(ctx context.Context, bin []byte, job *sandbox.Job, o *runOptions) error {
-	s := newSession(a, o, bin)
+	sum := sha256.Sum256(bin)
+	s := newSession(a, o, sum[:])
 	var events []*sandbox.Event
 	var failed *sandbox.Failure
 	for n, how := range []string{"compiled", "compiled again", "interpreted"} {
-		p, done, err := a.loadProgram(ctx, bin, wasm.Config{Interpreter: n == 2, CacheDir: a.cacheDir(o)})
+		p, done, err := a.loadProgram(ctx, bytes.NewReader(bin), wasm.Config{Interpreter: n == 2, CacheDir: a.cacheDir(o)})
 		if err != nil {
 			return err
 		}

@@ -55,7 +55,7 @@ func TestTree(t *testing.T) {
 				t.Fatalf("%d pages hashed, at most %d have changed", hashed, most)
 			}
 			for i := range Pages(size) {
-				got, ok := climbPath(leafOf(pageOf(data, i), leafHasher.Clone()), i, Pages(size), kept.path(i))
+				got, ok := climbPath(leafOf(pageOf(data, i), leafHasher()), i, Pages(size), kept.path(i))
 				if !ok || got != root {
 					t.Fatalf("page %d of %d is not proven", i, Pages(size))
 				}

@@ -107,7 +107,7 @@ const (
 
 // rootOf returns the commitment to a whole state.
 func rootOf(header []byte, memory, state Digest) (d Digest) {
-	h := rootHasher.Clone()
+	h := rootHasher()
 	sum := blake3.Sum256(header)
 	_, _ = h.Write(sum[:])
 	_, _ = h.Write(memory[:])
@@ -220,7 +220,7 @@ func (p *Proof) Verify(root Digest) bool {
 	if int64(p.Page) >= pages || int64(len(p.Data)) != min(PageSize, size-int64(p.Page)*PageSize) {
 		return false
 	}
-	d, ok := climbPath(leafOf(p.Data, leafHasher.Clone()), int(p.Page), int(pages), p.Path)
+	d, ok := climbPath(leafOf(p.Data, leafHasher()), int(p.Page), int(pages), p.Path)
 	if !ok {
 		return false
 	}
