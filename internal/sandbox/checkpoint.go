@@ -101,7 +101,7 @@ func ReadCheckpoint(r io.Reader, program Digest, job *Job) (*Checkpoint, error) 
 	switch {
 	case errors.Is(err, ErrWrongProgram) || errors.Is(err, ErrWrongJob):
 		// Find out whether it is only damaged.
-		if sumErr := p.skip(most(&job.Limits)); sumErr != nil {
+		if sumErr := p.skip(job.Limits.MaxCheckpoint()); sumErr != nil {
 			err = sumErr
 		}
 	case err == nil:
@@ -113,8 +113,8 @@ func ReadCheckpoint(r io.Reader, program Digest, job *Job) (*Checkpoint, error) 
 	return c, nil
 }
 
-// most returns the maximum size of a checkpoint under these limits.
-func most(l *Limits) int64 {
+// MaxCheckpoint returns the maximum size of a checkpoint under these limits.
+func (l *Limits) MaxCheckpoint() int64 {
 	return int64(len(checkpointMagic)+1+4+headerSize+8*maxGlobals+32+64+32) + int64(l.State) + 4 + maxStack + int64(l.Pages())*(PageSize+1) + 32
 }
 
