@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/bitgram/bitgram/internal/sandbox"
+	"github.com/bitgram/bitgram/internal/sandbox/process"
 	"github.com/bitgram/bitgram/internal/sandbox/wasm"
 )
 
@@ -29,6 +30,7 @@ type runOptions struct {
 	time                           uint32
 	fuel, epochs                   uint64
 	compare, interpreter, cacheOff bool
+	isolated                       bool
 }
 
 func (a *app) runCommand() *cobra.Command {
@@ -69,6 +71,7 @@ func (a *app) runCommand() *cobra.Command {
 	f.StringVar(&o.maxState, "max-state", humanize.IBytes(l.State), "limit on the state passed to sync")
 	f.BoolVar(&o.interpreter, "interpreter", false, "interpret the program instead of compiling it")
 	f.BoolVar(&o.cacheOff, "no-cache", false, "do not cache compiled code")
+	f.BoolVar(&o.isolated, "isolated", false, "run it in a process of its own, with a limit on memory")
 	return c
 }
 
@@ -166,7 +169,7 @@ func (a *app) runProgram(ctx context.Context, args []string, o *runOptions) erro
 	if o.compare {
 		return a.compareRuns(ctx, bin, job, o)
 	}
-	p, done, err := a.loadProgram(ctx, bin, wasm.Config{Interpreter: o.interpreter, CacheDir: a.cacheDir(o)})
+	p, done, err := a.loadProgram(ctx, bin, job, o, o.interpreter)
 	if err != nil {
 		return err
 	}
@@ -229,13 +232,24 @@ func (a *app) cacheDir(o *runOptions) string {
 	return dir
 }
 
-func (a *app) loadProgram(ctx context.Context, bin []byte, c wasm.Config) (p sandbox.Program, done func(), err error) {
-	e, err := wasm.New(ctx, c)
-	if err != nil {
+// loadProgram loads a program in this process, or with --isolated in one of its own.
+func (a *app) loadProgram(ctx context.Context, bin []byte, job *sandbox.Job, o *runOptions, interpreter bool) (p sandbox.Program, done func(), err error) {
+	var r sandbox.Runner
+	if o.isolated {
+		args := []string{sandboxName, "--cache", a.cacheDir(o)}
+		if interpreter {
+			args = append(args, "--interpreter")
+		}
+		command, err := process.Self(args...)
+		if err != nil {
+			return nil, nil, err
+		}
+		r = process.New(process.Config{Command: command, Memory: process.Need(len(bin), &job.Limits, len(job.Input))})
+	} else if r, err = wasm.New(ctx, wasm.Config{Interpreter: interpreter, CacheDir: a.cacheDir(o)}); err != nil {
 		return nil, nil, err
 	}
-	if p, err = e.Load(ctx, bytes.NewReader(bin)); err != nil {
-		return nil, nil, errors.Join(err, e.Close())
+	if p, err = r.Load(ctx, bytes.NewReader(bin)); err != nil {
+		return nil, nil, errors.Join(err, r.Close())
 	}
-	return p, func() { _, _ = p.Close(), e.Close() }, nil
+	return p, func() { _, _ = p.Close(), r.Close() }, nil
 }

@@ -120,7 +120,7 @@ func (e *remoteError) Error() string { return e.text }
 
 func (e *remoteError) Unwrap() error { return e.is }
 
-// err returns the error that is no failure.
+// err returns an error that is not a failure.
 func (m *errorMessage) err() error {
 	e := &remoteError{text: cut(m.Text, maxText)}
 	if int(m.Code) < len(sentinels) {

@@ -48,6 +48,15 @@ type Config struct {
 	Grace time.Duration
 }
 
+// Need returns a limit on memory, in bytes, within which every program with an image
+// of this size can be loaded and every job with these limits can run: what loading
+// may take (spec/runtime.md §2), or the job's memory, its copy, and what it hands out.
+func Need(image int, l *sandbox.Limits, input int) uint64 {
+	load := 3<<29 + 40*uint64(image)
+	run := 2*l.Memory + 4*(l.State+l.Output+l.Notices) + 3*uint64(input)
+	return 256<<20 + max(load, run)
+}
+
 // Runner is a sandbox.Runner.
 type Runner struct{ c Config }
 

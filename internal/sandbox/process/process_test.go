@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -86,6 +87,24 @@ var children = map[string]func(args []string){
 		}
 		nice, _ := os.ReadFile("/proc/self/stat")
 		panic(fmt.Sprintf("env %q, files %q, stat %s", os.Environ(), files, nice))
+	},
+	// interrupted runs an endless program until a signal comes.
+	"interrupted": func(args []string) {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+		defer stop()
+		p, err := process.New(process.Config{Command: self("child-serve", args[0])}).Load(ctx, bytes.NewReader([]byte(endless)))
+		if err != nil {
+			panic(err)
+		}
+		job := &sandbox.Job{Limits: sandbox.DefaultLimits()}
+		job.Limits.Fuel = 1 << 50
+		run, err := p.Start(ctx, job, nil)
+		if err != nil {
+			panic(err)
+		}
+		fmt.Println("started")
+		_, err = run.Next(ctx)
+		fmt.Println(errors.Is(err, sandbox.ErrStopped), errors.Is(run.Checkpoint(io.Discard), sandbox.ErrNoState), run.Close(), p.Close())
 	},
 	// parent runs an endless program in a child, whose number it prints.
 	"parent": func(args []string) {
@@ -472,6 +491,37 @@ func childrenOf(parent int) (list []int) {
 		}
 	}
 	return list
+}
+
+// TestInterrupt: a signal from the terminal reaches the parent alone, which stops the
+// program in good order.
+func TestInterrupt(t *testing.T) {
+	tier.NotShort(t)
+	c := exec.Command(os.Args[0], "interrupted", cache())
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a terminal signals the whole group
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line := make([]byte, 8)
+	if _, err := io.ReadFull(out, line); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(100 * time.Millisecond)
+	if err := syscall.Kill(-c.Process.Pid, syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	rest, _ := io.ReadAll(out)
+	if err := c.Wait(); err != nil || string(rest) != "true true <nil> <nil>\n" {
+		t.Errorf("it says %q and ends with %v", rest, err)
+	}
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("it took %v", took)
+	}
 }
 
 // TestEndOfInput: a child whose standard input ends goes, in the middle of an endless

@@ -17,12 +17,17 @@ import (
 
 // Self returns the command that runs this binary with these arguments: the file that
 // runs now, also if another one has its name meanwhile.
-func Self(args ...string) ([]string, error) { return append([]string{"/proc/self/exe"}, args...), nil }
+func Self(args ...string) ([]string, error) { return append([]string{self}, args...), nil }
+
+const self = "/proc/self/exe"
 
 // isolate gives the child a process group of its own, so that a terminal's signals do
 // not reach it, and ends it with its parent.
 func isolate(c *exec.Cmd) {
 	c.Dir = "/"
+	if c.Path == self {
+		c.Args[0] = os.Args[0] // what it is called by, and listed as
+	}
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }
 
