@@ -31,11 +31,17 @@ func BenchmarkEpoch(b *testing.B) {
 // syncer is a program that runs code in each epoch, and syncs the first size bytes of
 // its memory.
 func syncer(pages, size int, code []byte) []byte {
-	body := "\x00" + string(code) + i32(0) + i32(size) + "\x10\x00\x0b"
+	return command(pages, string(code)+i32(0)+i32(size)+"\x10\x00")
+}
+
+// command is a program that runs code. It can call sync, restore and output, functions
+// 0 to 2.
+func command(pages int, code string) []byte {
+	body := "\x00" + code + "\x0b"
 	memory := "\x01\x00" + leb(pages)
 	return []byte("\x00asm\x01\x00\x00\x00" + section(1, "\x03\x60\x02\x7f\x7f\x00\x60\x02\x7f\x7f\x01\x7f\x60\x00\x00") +
-		section(2, "\x02"+name("bitgram")+name("sync")+"\x00\x00"+name("bitgram")+name("restore")+"\x00\x01") +
-		section(3, "\x01\x02") + section(5, memory) + section(7, "\x02"+name("_start")+"\x00\x02"+name("memory")+"\x02\x00") +
+		section(2, "\x03"+name("bitgram")+name("sync")+"\x00\x00"+name("bitgram")+name("restore")+"\x00\x01"+name("bitgram")+name("output")+"\x00\x00") +
+		section(3, "\x01\x02") + section(5, memory) + section(7, "\x02"+name("_start")+"\x00\x03"+name("memory")+"\x02\x00") +
 		section(10, "\x01"+leb(len(body))+body))
 }
 

@@ -64,6 +64,23 @@ var children = map[string]func(args []string){
 			}
 		}
 	},
+	// lie is honest until the program runs, and then says what it is told to.
+	"child-lie": func(args []string) {
+		lie, _ := hex.DecodeString(args[0])
+		for {
+			k, err := process.Follow(os.Stdin)
+			if err != nil {
+				return
+			}
+			if k != 'L' && k != 'J' {
+				for range max(1, len(args)*1000-1000) { // a second argument: a thousand times
+					_, _ = os.Stdout.Write(lie)
+				}
+				continue
+			}
+			_, _ = os.Stdout.WriteString(process.Answer())
+		}
+	},
 	"child-stall": func([]string) { select {} },
 	"child-hog": func([]string) {
 		var all [][]byte
@@ -108,6 +125,11 @@ var children = map[string]func(args []string){
 	},
 	// parent runs an endless program in a child, whose number it prints.
 	"parent": func(args []string) {
+		if len(args) > 1 { // a child that reads nothing
+			fmt.Println("started")
+			_, err := process.New(process.Config{Command: self("child-stall")}).Load(context.Background(), strings.NewReader(endless))
+			panic(err)
+		}
 		p, err := process.New(process.Config{Command: self("child-serve", args[0])}).Load(context.Background(), bytes.NewReader([]byte(endless)))
 		if err != nil {
 			panic(err)
@@ -380,6 +402,108 @@ func TestHostileChild(t *testing.T) {
 	}
 }
 
+// TestLyingChild: what a child says of an epoch is bounded by the job's limits and by
+// the events before, or it is lost.
+func TestLyingChild(t *testing.T) {
+	tier.NotShort(t)
+	job := func() *sandbox.Job {
+		l := sandbox.Limits{Memory: sandbox.PageSize, Fuel: 100, Epochs: 3, Output: 1000, State: 1 << 17, Notices: 500, Log: 10}
+		return &sandbox.Job{Limits: l, Log: io.Discard}
+	}
+	event := func(change func(*process.Event)) string {
+		e := process.Event{Epoch: 1, Fuel: 5, TotalFuel: 5}
+		if change != nil {
+			change(&e)
+		}
+		return e.Frame()
+	}
+	f, end := process.Frame, process.Frame('E', "")
+	long := strings.Repeat("x", 1001)
+	next := func(lie string) error {
+		run := begin(t, load(t, process.New(process.Config{Command: self("child-lie", hex.EncodeToString([]byte(lie))), Stall: 300 * time.Millisecond, Epoch: time.Second}), []byte(endless)), job(), nil)
+		ev, err := run.Next(t.Context())
+		if err == nil {
+			if ev.Epoch != 1 || len(ev.Output) > 1000 || len(ev.State) > 1<<17 {
+				t.Errorf("%+v", ev)
+			}
+			_, err = run.Next(t.Context()) // the same again
+		}
+		return err
+	}
+	for name, lie := range map[string]string{
+		"no such epoch":             event(func(e *process.Event) { e.Epoch = 0 }),
+		"a later epoch":             event(func(e *process.Event) { e.Epoch = 2 }),
+		"the same epoch twice":      event(nil) + end + end + end,
+		"too much fuel":             event(func(e *process.Event) { e.Fuel, e.TotalFuel = 101, 101 }),
+		"a wrong sum of fuel":       event(func(e *process.Event) { e.TotalFuel = 6 }),
+		"too large a state":         event(func(e *process.Event) { e.StateSize = 1<<17 + 1 }),
+		"an endless state":          event(func(e *process.Event) { e.StateSize = 1 << 63 }),
+		"too much output":           event(func(e *process.Event) { e.OutputSize = 1001 }),
+		"more output than it says":  event(func(e *process.Event) { e.OutputSize = 5 }) + end + f('D', long) + end + end,
+		"less output than it says":  event(func(e *process.Event) { e.OutputSize = 5 }) + end + f('D', "four") + end + end,
+		"too many events":           event(nil) + end + end + f('D', "\x00\x00\x03\xe9"+long) + end,
+		"half an event":             event(nil) + end + end + f('D', "\x00\x00\x00\x09four") + end,
+		"a page behind the end":     event(func(e *process.Event) { e.StateSize = 4 }) + f('G', "\x00\x00\x00\x01four") + end + end + end,
+		"a page far behind the end": event(func(e *process.Event) { e.StateSize = 4 }) + f('G', "\xff\xff\xff\xfffour") + end + end + end,
+		"a page of another size":    event(func(e *process.Event) { e.StateSize = 4 }) + f('G', "\x00\x00\x00\x00fives") + end + end + end,
+		"a page twice":              event(func(e *process.Event) { e.StateSize = 4 }) + f('G', "\x00\x00\x00\x00four") + f('G', "\x00\x00\x00\x00four") + end + end + end,
+		"a page without a number":   event(func(e *process.Event) { e.StateSize = 4 }) + f('G', "") + end + end + end,
+		"a log beyond its limit":    strings.Repeat(f('O', "12345"), 3),
+		"half an answer":            event(nil) + end,
+		"nothing":                   "",
+		"an answer without a word":  process.Answer(),
+		"a failure of no kind":      process.Failed(99, 1),
+		"another epoch's failure":   process.Failed(sandbox.FailedTrap, 2),
+		"a proof":                   process.Proven(&sandbox.Proof{}),
+	} {
+		if err := next(lie); err == nil {
+			t.Errorf("%s: it goes on", name)
+		} else if isLost(t, err, nil); errors.Is(err, sandbox.ErrHostTime) != (name == "nothing" || name == "half an answer") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := next(process.Failed(sandbox.FailedTrap, 1)); !errors.Is(err, sandbox.ErrTrap) || !errors.As(err, new(*sandbox.Failure)) {
+		t.Errorf("a failure: %v", err)
+	}
+	// A proof or a checkpoint that does not hold.
+	run := begin(t, load(t, process.New(process.Config{Command: self("child-lie", hex.EncodeToString([]byte(process.Proven(&sandbox.Proof{}))))}), []byte(endless)), job(), nil)
+	_, err := run.Prove(sandbox.Memory, 0)
+	isLost(t, err, nil)
+	run = begin(t, load(t, process.New(process.Config{Command: self("child-lie", hex.EncodeToString([]byte(f('D', strings.Repeat("x", 50000)))), "often")}), []byte(endless)), job(), nil)
+	err = run.Checkpoint(io.Discard)
+	if isLost(t, err, nil); errors.Is(err, sandbox.ErrHostTime) {
+		t.Errorf("a checkpoint without an end: %v", err)
+	}
+}
+
+// TestStalledChild: a child that is stopped by a signal is lost after its time, and
+// costs a caller who gives up no more than the grace.
+func TestStalledChild(t *testing.T) {
+	tier.NotShort(t)
+	job := &sandbox.Job{Limits: sandbox.DefaultLimits()}
+	job.Limits.Fuel = 1 << 50
+	stalled := func(change func(*process.Config)) sandbox.Run {
+		run := begin(t, load(t, runner(change), []byte(endless)), job, nil)
+		time.AfterFunc(50*time.Millisecond, func() { process.Signal(run, syscall.SIGSTOP) })
+		return run
+	}
+	_, err := stalled(func(c *process.Config) { c.Epoch = 300 * time.Millisecond }).Next(t.Context())
+	isLost(t, err, sandbox.ErrHostTime)
+
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	if _, err := stalled(func(c *process.Config) { c.Grace = 300 * time.Millisecond }).Next(ctx); !errors.Is(err, sandbox.ErrStopped) {
+		t.Errorf("it ends with %v", err)
+	}
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	run := begin(t, load(t, runner(func(c *process.Config) { c.Stall = 300 * time.Millisecond }), []byte(endless)), job, nil)
+	process.Signal(run, syscall.SIGSTOP)
+	isLost(t, run.Checkpoint(io.Discard), sandbox.ErrHostTime)
+}
+
 // TestMemoryOfChild: a child that takes more than it may is ended, which is no failure
 // of the program; a program that exceeds only its own limit has a result.
 func TestMemoryOfChild(t *testing.T) {
@@ -440,30 +564,33 @@ func TestParentKilled(t *testing.T) {
 	if !process.MeasuresMemory() {
 		t.Skip("needs /proc")
 	}
-	parent := exec.Command(os.Args[0], "parent", cache())
-	out, err := parent.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := parent.Start(); err != nil {
-		t.Fatal(err)
-	}
-	line := make([]byte, 8)
-	if _, err := io.ReadFull(out, line); err != nil {
-		t.Fatal(err)
-	}
-	time.Sleep(100 * time.Millisecond)
-	list := childrenOf(parent.Process.Pid)
-	if len(list) != 1 {
-		t.Fatalf("%d children", len(list))
-	}
-	if err := parent.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	_ = parent.Wait()
-	for end := time.Now().Add(time.Second); alive(list[0]); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("the child goes on without its parent")
+	for _, args := range [][]string{{"parent", cache()}, {"parent", cache(), "stall"}} {
+		parent := exec.Command(os.Args[0], args...)
+		out, err := parent.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := parent.Start(); err != nil {
+			t.Fatal(err)
+		}
+		line := make([]byte, 8)
+		if _, err := io.ReadFull(out, line); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(100 * time.Millisecond)
+		list := childrenOf(parent.Process.Pid)
+		if len(list) != 1 {
+			t.Fatalf("%d children", len(list))
+		}
+		if err := parent.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = parent.Wait()
+		for end := time.Now().Add(time.Second); alive(list[0]); time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(end) {
+				_ = syscall.Kill(list[0], syscall.SIGKILL)
+				t.Fatalf("the child goes on without its parent: %v", args)
+			}
 		}
 	}
 }
@@ -530,13 +657,17 @@ func TestEndOfInput(t *testing.T) {
 	tier.NotShort(t)
 	job := &sandbox.Job{Limits: sandbox.DefaultLimits()}
 	job.Limits.Fuel = 1 << 50
-	run := begin(t, load(t, runner(nil), []byte(endless)), job, nil)
-	time.AfterFunc(200*time.Millisecond, func() { process.CloseInput(run) })
-	began := time.Now()
-	_, err := run.Next(t.Context())
-	isLost(t, err, nil)
-	if took := time.Since(began); took > 1200*time.Millisecond {
-		t.Errorf("it took %v", took)
+	// The second one makes its host allocate first: a collection would wait for it.
+	wasteful := command(1, strings.Repeat(i32(0)+i32(sandbox.PageSize)+"\x10\x02", 400)+"\x03\x40\x0c\x00\x0b")
+	for _, bin := range [][]byte{[]byte(endless), wasteful} {
+		run := begin(t, load(t, runner(func(c *process.Config) { c.Epoch = 5 * time.Second }), bin), job, nil)
+		began := time.Now()
+		time.AfterFunc(500*time.Millisecond, func() { process.CloseInput(run) })
+		_, err := run.Next(t.Context())
+		isLost(t, err, nil)
+		if took := time.Since(began); took > 1500*time.Millisecond {
+			t.Errorf("it took %v", took)
+		}
 	}
 }
 
