@@ -10,10 +10,12 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -45,6 +47,9 @@ func TestMain(m *testing.M) {
 var children = map[string]func(args []string){
 	// serve is an honest child, with a cache.
 	"child-serve": func(args []string) {
+		if err := process.Harden(); err != nil {
+			fmt.Fprintln(os.Stderr, "not hardened:", err)
+		}
 		e, err := wasm.New(context.Background(), wasm.Config{CacheDir: args[0]})
 		if err == nil {
 			err = process.Serve(os.Stdin, os.Stdout, e)
@@ -63,6 +68,21 @@ var children = map[string]func(args []string){
 				return
 			}
 		}
+	},
+	// harden tries what it must not do.
+	"child-harden": func([]string) {
+		if err := process.Harden(); err != nil {
+			panic(fmt.Sprint("not hardened: ", err))
+		}
+		_, dial := net.Dial("tcp", "127.0.0.1:1")
+		_, listen := net.Listen("unix", "@bitgram-test")
+		run := exec.Command("/bin/true").Run()
+		thread := make(chan error)
+		go func() { // a thread of its own can still be made
+			runtime.LockOSThread()
+			thread <- nil
+		}()
+		panic(fmt.Sprintf("dial %v, listen %v, run %v, thread %v", dial, listen, run, <-thread))
 	},
 	// lie is honest until the program runs, and then says what it is told to.
 	"child-lie": func(args []string) {
@@ -618,6 +638,42 @@ func childrenOf(parent int) (list []int) {
 		}
 	}
 	return list
+}
+
+// TestThreadEnds: a child outlives the thread on which it was asked for.
+func TestThreadEnds(t *testing.T) {
+	tier.NotShort(t)
+	p := load(t, runner(nil), goGuest(t, conform.RunnerProgram))
+	want := roots(t, begin(t, p, countJob(2), nil))
+	var run sandbox.Run
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // never unlocked: the thread ends with this function
+		run, err = p.Start(t.Context(), countJob(2), nil)
+	}()
+	<-done
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer run.Close()
+	time.Sleep(100 * time.Millisecond)
+	if got := roots(t, run); !slices.Equal(got, want) {
+		t.Errorf("its roots are %v, wanted %v", got, want)
+	}
+}
+
+// TestHardened: a child that has called Harden has no network and starts no program.
+func TestHardened(t *testing.T) {
+	tier.NotShort(t)
+	_, err := process.New(process.Config{Command: self("child-harden")}).Load(t.Context(), strings.NewReader(endless))
+	isLost(t, err, nil)
+	if said := err.Error(); strings.Contains(said, "not hardened") {
+		t.Skip(said)
+	} else if strings.Count(said, "operation not permitted") != 3 || !strings.Contains(said, "thread <nil>") {
+		t.Error(said)
+	}
 }
 
 // TestInterrupt: a signal from the terminal reaches the parent alone, which stops the
