@@ -339,7 +339,7 @@ func (r *run) event(body []byte) (*sandbox.Event, error) {
 	if err != nil {
 		return nil, err
 	}
-	notices, err := split(raw)
+	notices, err := split(raw, l.Notices)
 	if err != nil {
 		return nil, err
 	}
@@ -375,13 +375,18 @@ func (r *run) pages(size int) error {
 	}
 }
 
-// split returns the notices in a stream of u32 length ‖ bytes.
-func split(raw []byte) (list [][]byte, err error) {
+// split returns the notices in a stream of u32 length ‖ bytes, which count as a job's
+// limit counts them.
+func split(raw []byte, limit uint64) (list [][]byte, err error) {
+	var sum uint64
 	for len(raw) > 0 {
 		if len(raw) < 4 || uint64(len(raw)-4) < uint64(binary.BigEndian.Uint32(raw)) {
 			return nil, fmt.Errorf("%w: %d bytes of events", errProtocol, len(raw))
 		}
 		n := 4 + int(binary.BigEndian.Uint32(raw))
+		if sum += uint64(n-4) + 64; sum > limit {
+			return nil, fmt.Errorf("%w: events of more than %d bytes", errProtocol, limit)
+		}
 		list, raw = append(list, raw[4:n:n]), raw[n:]
 	}
 	return list, nil

@@ -111,6 +111,7 @@ var children = map[string]func(args []string){
 			}
 			all = append(all, b)
 			time.Sleep(time.Millisecond)
+			runtime.KeepAlive(all)
 		}
 	},
 	// look says what it has inherited.
@@ -309,6 +310,50 @@ func TestSameAsInProcess(t *testing.T) {
 	}
 }
 
+// TestSuspended: a program that is suspended goes on in another child from each of its
+// full checkpoints, to the roots of the engine in this process.
+func TestSuspended(t *testing.T) {
+	tier.NotShort(t)
+	bin, err := guests.C("internal/sandbox/wasm/testdata/suspend.c")
+	if err == nil {
+		bin, err = guests.Asyncify(bin)
+	}
+	if errors.Is(err, guests.ErrMissing) && os.Getenv("CI") != "true" {
+		t.Skip(err)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	e, err := wasm.New(t.Context(), wasm.Config{CacheDir: cache()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close() })
+	job := countJob(0)
+	job.Args = []string{"suspend", "100000"}
+	want := roots(t, begin(t, load(t, e, bin), job, nil))
+	if len(want) < 3 {
+		t.Fatalf("%d epochs", len(want))
+	}
+	p := load(t, runner(nil), bin)
+	var from []byte
+	for i, root := range want {
+		run := begin(t, p, job, from)
+		ev, err := run.Next(t.Context())
+		if err != nil || ev.Root != root {
+			t.Fatalf("epoch %d: %v, %v", i+1, ev, err)
+		}
+		if ev.Done {
+			break
+		}
+		var b bytes.Buffer
+		if err := run.Checkpoint(&b); err != nil {
+			t.Fatal(err)
+		}
+		from = b.Bytes()
+		run.Close()
+	}
+}
+
 // TestChildKilled: a child that is killed is lost, which is no result; the run goes
 // on from the last checkpoint in another child, to the same roots.
 func TestChildKilled(t *testing.T) {
@@ -462,6 +507,7 @@ func TestLyingChild(t *testing.T) {
 		"more output than it says":  event(func(e *process.Event) { e.OutputSize = 5 }) + end + f('D', long) + end + end,
 		"less output than it says":  event(func(e *process.Event) { e.OutputSize = 5 }) + end + f('D', "four") + end + end,
 		"too many events":           event(nil) + end + end + f('D', "\x00\x00\x03\xe9"+long) + end,
+		"many events of nothing":    event(nil) + end + end + f('D', strings.Repeat("\x00\x00\x00\x00", 8)) + end,
 		"half an event":             event(nil) + end + end + f('D', "\x00\x00\x00\x09four") + end,
 		"a page behind the end":     event(func(e *process.Event) { e.StateSize = 4 }) + f('G', "\x00\x00\x00\x01four") + end + end + end,
 		"a page far behind the end": event(func(e *process.Event) { e.StateSize = 4 }) + f('G', "\xff\xff\xff\xfffour") + end + end + end,
