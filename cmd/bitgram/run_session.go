@@ -299,7 +299,7 @@ func (a *app) compareRuns(ctx context.Context, bin []byte, job *sandbox.Job, o *
 			if f != nil {
 				s.trace(f)
 			}
-		case (f == nil) != (failed == nil) || f != nil && f.Error() != failed.Error():
+		case (f == nil) != (failed == nil) || f != nil && (f.Error() != failed.Error() || f.Root() != failed.Root()):
 			return fmt.Errorf("%w: %s, it ends with %q; the first run with %q", errDiffer, how, ended(f), ended(failed))
 		}
 	}
