@@ -251,7 +251,7 @@ func (r *run) Next(ctx context.Context) (ev *sandbox.Event, err error) {
 }
 
 func (r *run) next() (*sandbox.Event, error) {
-	c, l := r.c, &r.job.Limits
+	c := r.c
 	if err := c.w.frame(askNext); err != nil {
 		return nil, err
 	}
@@ -262,6 +262,12 @@ func (r *run) next() (*sandbox.Event, error) {
 	if c.config.Epoch > 0 {
 		end = time.Now().Add(c.config.Epoch)
 	}
+	return r.outcome(end)
+}
+
+// outcome reads what a child says of an epoch, up to its end.
+func (r *run) outcome(end time.Time) (*sandbox.Event, error) {
+	c, l := r.c, &r.job.Limits
 	var logged uint64
 	for {
 		k, body, err := c.read(end)
