@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/bitgram/bitgram/internal/sandbox"
+	"github.com/bitgram/bitgram/internal/sandbox/process"
 	"github.com/bitgram/bitgram/internal/sandbox/wasm"
 )
 
@@ -30,6 +31,7 @@ type runOptions struct {
 	time                           uint32
 	fuel, epochs                   uint64
 	compare, interpreter, cacheOff bool
+	isolated                       bool
 }
 
 func (a *app) runCommand() *cobra.Command {
@@ -70,6 +72,7 @@ func (a *app) runCommand() *cobra.Command {
 	f.StringVar(&o.maxState, "max-state", humanize.IBytes(l.State), "limit on the state passed to sync")
 	f.BoolVar(&o.interpreter, "interpreter", false, "interpret the program instead of compiling it")
 	f.BoolVar(&o.cacheOff, "no-cache", false, "do not cache compiled code")
+	f.BoolVar(&o.isolated, "isolated", false, "run it in a process of its own, with a limit on memory")
 	return c
 }
 
@@ -165,14 +168,19 @@ func (a *app) runProgram(ctx context.Context, args []string, o *runOptions) erro
 		return err
 	}
 	defer file.Close()
-	if o.compare {
+	var image io.Reader = file
+	size := 0
+	if o.compare || o.isolated {
 		bin, err := file.all()
 		if err != nil {
 			return err
 		}
-		return a.compareRuns(ctx, bin, job, o)
+		if o.compare {
+			return a.compareRuns(ctx, bin, job, o)
+		}
+		image, size = bytes.NewReader(bin), len(bin)
 	}
-	p, done, err := a.loadProgram(ctx, file, wasm.Config{Interpreter: o.interpreter, CacheDir: a.cacheDir(o)})
+	p, done, err := a.loadProgram(ctx, image, size, job, o, o.interpreter)
 	if err != nil {
 		return err
 	}
@@ -272,13 +280,25 @@ func (a *app) cacheDir(o *runOptions) string {
 	return dir
 }
 
-func (a *app) loadProgram(ctx context.Context, image io.Reader, c wasm.Config) (p sandbox.Program, done func(), err error) {
-	e, err := wasm.New(ctx, c)
-	if err != nil {
+// loadProgram loads a program in this process, or with --isolated in one of its own,
+// whose limit of memory follows from the image's size.
+func (a *app) loadProgram(ctx context.Context, image io.Reader, size int, job *sandbox.Job, o *runOptions, interpreter bool) (p sandbox.Program, done func(), err error) {
+	var r sandbox.Runner
+	if o.isolated {
+		args := []string{sandboxName, "--cache", a.cacheDir(o)}
+		if interpreter {
+			args = append(args, "--interpreter")
+		}
+		command, err := process.Self(args...)
+		if err != nil {
+			return nil, nil, err
+		}
+		r = process.New(process.Config{Command: command, Memory: process.Need(size, &job.Limits, len(job.Input))})
+	} else if r, err = wasm.New(ctx, wasm.Config{Interpreter: interpreter, CacheDir: a.cacheDir(o)}); err != nil {
 		return nil, nil, err
 	}
-	if p, err = e.Load(ctx, image); err != nil {
-		return nil, nil, errors.Join(err, e.Close())
+	if p, err = r.Load(ctx, image); err != nil {
+		return nil, nil, errors.Join(err, r.Close())
 	}
-	return p, func() { _, _ = p.Close(), e.Close() }, nil
+	return p, func() { _, _ = p.Close(), r.Close() }, nil
 }

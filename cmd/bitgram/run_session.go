@@ -15,7 +15,6 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/bitgram/bitgram/internal/sandbox"
-	"github.com/bitgram/bitgram/internal/sandbox/wasm"
 )
 
 // errDiffer is returned when two runs that must be equal differ.
@@ -281,7 +280,7 @@ func (a *app) compareRuns(ctx context.Context, bin []byte, job *sandbox.Job, o *
 	var events []*sandbox.Event
 	var failed *sandbox.Failure
 	for n, how := range []string{"compiled", "compiled again", "interpreted"} {
-		p, done, err := a.loadProgram(ctx, bytes.NewReader(bin), wasm.Config{Interpreter: n == 2, CacheDir: a.cacheDir(o)})
+		p, done, err := a.loadProgram(ctx, bytes.NewReader(bin), len(bin), job, o, n == 2)
 		if err != nil {
 			return err
 		}
@@ -300,7 +299,7 @@ func (a *app) compareRuns(ctx context.Context, bin []byte, job *sandbox.Job, o *
 			if f != nil {
 				s.trace(f)
 			}
-		case (f == nil) != (failed == nil) || f != nil && f.Error() != failed.Error():
+		case (f == nil) != (failed == nil) || f != nil && (f.Error() != failed.Error() || f.Root() != failed.Root()):
 			return fmt.Errorf("%w: %s, it ends with %q; the first run with %q", errDiffer, how, ended(f), ended(failed))
 		}
 	}

@@ -169,10 +169,23 @@ func (e *Engine) Load(ctx context.Context, image io.Reader) (sandbox.Program, er
 	}
 	p, err := e.compile(ctx, id, m)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", sandbox.ErrProgram, err)
+		if invalid(ctx, m.Binary) {
+			err = fmt.Errorf("%w: %w", sandbox.ErrProgram, err)
+		}
+		return nil, err
 	}
 	m.Binary = nil
 	return p, nil
+}
+
+// invalid reports whether a module that could not be compiled is itself the reason,
+// on every machine: the interpreter, which needs neither a cache nor memory for
+// machine code, refuses it too.
+func invalid(ctx context.Context, bin []byte) bool {
+	rt := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigInterpreter().WithDebugInfoEnabled(false).WithCoreFeatures(api.CoreFeaturesV2))
+	defer rt.Close(ctx)
+	_, err := rt.CompileModule(ctx, bin)
+	return err != nil && ctx.Err() == nil
 }
 
 // rewrite returns the rewritten module, from the cache if possible.
