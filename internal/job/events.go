@@ -1,6 +1,7 @@
 package job
 
 import (
+	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -14,14 +15,19 @@ type Effect interface{ effect() }
 
 // Events.
 type (
-	// Started says that the job's trigger has enough confirmations.
-	Started struct{}
+	// Connected and Disconnected report blocks (Node.Interest). The job starts
+	// when the funding has Terms.Depth confirmations.
+	Connected    struct{ contract.Block }
+	Disconnected struct{ contract.Undo }
+	// Ended says that this party's bank takes no more pennies: a close is signed or
+	// seen, or a rung's penny was false. It is final.
+	Ended struct{}
 	// Ran is the result of Run: the epoch ended with this state. Salt is fresh
 	// and random.
 	Ran struct {
 		Epoch, Turn uint32
 		State       wire.Hash // root of the sync event
-		Done        bool      // the program ended
+		Outcome     Outcome
 		Salt        wire.Secret
 	}
 	// DealtTo says that a window dealt to this party is verified (Dealt.Verify)
@@ -69,6 +75,8 @@ type (
 	// certified epoch is the certified state. It cancels an earlier Run of
 	// another turn. Its result is Ran.
 	Run struct{ Epoch, Turn uint32 }
+	// Cancel cancels the running epoch: there is no money for it.
+	Cancel struct{}
 	// Fetch gets the state of a certified epoch from other parties. Its result
 	// is Loaded.
 	Fetch struct {
@@ -100,19 +108,22 @@ type (
 	Publish struct{ Proof Proof }
 )
 
-func (Started) event()    {}
-func (Ran) event()        {}
-func (DealtTo) event()    {}
-func (Received) event()   {}
-func (Tick) event()       {}
-func (Loaded) event()     {}
-func (Released) event()   {}
-func (WrittenOff) event() {}
-func (Restored) event()   {}
+func (Connected) event()    {}
+func (Disconnected) event() {}
+func (Ended) event()        {}
+func (Ran) event()          {}
+func (DealtTo) event()      {}
+func (Received) event()     {}
+func (Tick) event()         {}
+func (Loaded) event()       {}
+func (Released) event()     {}
+func (WrittenOff) event()   {}
+func (Restored) event()     {}
 
 func (Broadcast) effect() {}
 func (Send) effect()      {}
 func (Run) effect()       {}
+func (Cancel) effect()    {}
 func (Fetch) effect()     {}
 func (GiveShare) effect() {}
 func (Earned) effect()    {}

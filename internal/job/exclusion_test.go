@@ -1,7 +1,6 @@
 package job
 
 import (
-	"errors"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -14,11 +13,10 @@ import (
 // commits: has[i] are the parties whose commits node i has, besides its own.
 func ready(t *testing.T, d *deal, has [][]uint8) (nodes []Node, commits []*Commit) {
 	t.Helper()
-	windows := d.window(t, 1)
 	for i := range has {
 		n, err := NewNode(d.terms, uint8(i), d.keys[i])
 		must(t, err)
-		for _, ev := range []Event{DealtTo{windows[i].Window}, Started{}, Ran{Epoch: 1, State: wire.Hash(secretOf("state 1")), Salt: secretOf("salt %d", i)}} {
+		for _, ev := range append(d.opening(t), Ran{Epoch: 1, State: wire.Hash(secretOf("state 1")), Salt: secretOf("salt %d", i)}) {
 			n, _, err = n.Step(ev)
 			must(t, err)
 		}
@@ -78,8 +76,16 @@ func TestNoExclusion(t *testing.T) {
 			t.Errorf("party %d changes %+v", i, got)
 		}
 	}
+	// Who does not hold it gives it time to come, and votes then.
 	voter, effects, err := nodes[2].Step(Received{From: 1, Msg: p})
 	must(t, err)
+	for range gatherTicks {
+		if len(said[*Vote](effects)) > 0 {
+			t.Fatal("a hurried proposer finds voters")
+		}
+		voter, effects, err = voter.Step(Tick{})
+		must(t, err)
+	}
 	if got := said[*Vote](effects); len(got) != 1 || got[0].Value != p.Vote.Value {
 		t.Fatal("who holds no more does not vote")
 	}
@@ -130,8 +136,15 @@ func TestNoExclusion(t *testing.T) {
 		"too small":    d.propose(t, 2, 1, locked.Changes, c[0], c[1]),
 		"out of order": d.propose(t, 2, 1, locked.Changes, c[1], c[0], c[2]),
 	} {
-		if _, _, err := nodes[0].Step(Received{From: 2, Msg: bad}); !errors.Is(err, ErrMessage) {
-			t.Errorf("%s: %v", what, err)
+		next, effects, err := nodes[0].Step(Received{From: 2, Msg: bad})
+		if err != nil || len(effects) > 0 || next.Stages[0].View > 0 {
+			t.Errorf("%s: %v, %v", what, effects, err)
+		}
+		// It costs no more than once: even the right one comes too late.
+		if what != "not its turn" {
+			if _, effects, err := next.Step(Received{From: 2, Msg: locked}); err != nil || len(effects) > 0 {
+				t.Errorf("%s: the proposer of nonsense is heard again: %v", what, err)
+			}
 		}
 	}
 	free := d.propose(t, 2, 1, []Change{change(0, Quorum{}), change(2, Quorum{}), change(3, Quorum{})}, c[0], c[1], c[2])

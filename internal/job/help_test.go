@@ -2,12 +2,15 @@ package job
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"sync"
 	"testing"
 
+	btcwire "github.com/btcsuite/btcd/wire/v2"
+
+	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/penny"
-	"github.com/bitgram/bitgram/seal"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -40,7 +43,8 @@ type deal struct {
 func newDeal(t testing.TB, name string, n, q, th, r int, epochs, window uint32) *deal {
 	t.Helper()
 	d := &deal{buyer: secretOf("%s buyer", name)}
-	d.terms = Terms{Job: wire.Hash(secretOf("%s job", name)), Buyer: keyOf(t, d.buyer), N: uint8(n), Q: uint8(q), T: uint8(th),
+	d.terms = Terms{File: wire.Hash(secretOf("%s job", name)), Buyer: keyOf(t, d.buyer), N: uint8(n), Q: uint8(q), T: uint8(th),
+		Depth: 3, Stop: 1000,
 		Ahead: 2, Patience: 2, Epochs: epochs, Window: window}
 	for i := range n + r {
 		key := secretOf("%s key %d", name, i)
@@ -55,7 +59,9 @@ func newDeal(t testing.TB, name string, n, q, th, r int, epochs, window uint32) 
 		d.keys = append(d.keys, key)
 		d.purses = append(d.purses, penny.NewPurse(pence))
 	}
+	d.terms.Funding = contract.Txid(d.funding())
 	must(t, d.terms.Check())
+	d.terms.id = d.terms.ID()
 	return d
 }
 
@@ -66,11 +72,32 @@ func (d *deal) secret(node uint8, k uint32) (s [wire.PennySize]byte) {
 	return s
 }
 
-func (d *deal) window(t testing.TB, first uint32) []Dealt {
+// window is what each party is dealt of a bank's pennies.
+func (d *deal) window(t testing.TB, node uint8, first uint32) [][]Dealt {
 	t.Helper()
-	list, err := Deal(&d.terms, d.buyer, secretOf("seed"), first, d.secret)
+	list, err := Deal(&d.terms, d.buyer, secretOf("seed"), node, first, func(k uint32) [wire.PennySize]byte { return d.secret(node, k) })
 	must(t, err)
 	return list
+}
+
+// windowOf is the window of what is dealt.
+func windowOf(list [][]Dealt) Window {
+	if len(list[0]) == 0 {
+		return list[1][0].Window
+	}
+	return list[0][0].Window
+}
+
+// funding is the transaction with the banks, in a block that has one confirmation.
+func (d *deal) funding() contract.Tx {
+	tx := btcwire.NewMsgTx(2)
+	tx.LockTime = binary.BigEndian.Uint32(d.terms.File[:])
+	return tx
+}
+
+// begun are the events that start a job.
+func (d *deal) begun() []Event {
+	return []Event{Connected{contract.Block{Height: 100, Txs: []contract.Tx{d.funding()}}}, Connected{contract.Block{Height: 102}}}
 }
 
 // known is a party's penny of a count.
@@ -82,39 +109,15 @@ func (d *deal) known(node uint8, k uint32) penny.Penny {
 }
 
 // shares of a penny, of all holders.
-func (d *deal) shares(t testing.TB, list []Dealt, node uint8, k uint32) (all []Committed) {
+func (d *deal) shares(t testing.TB, list [][]Dealt, k uint32) (all []Committed) {
 	t.Helper()
-	for _, j := range d.terms.others(node) {
-		c, err := list[j].Share(&d.terms, node, k)
+	w := windowOf(list)
+	for _, j := range d.terms.others(w.Node) {
+		c, err := list[j][(k-w.First)/SheetSize].Share(&d.terms, k)
 		must(t, err)
 		all = append(all, *c)
 	}
 	return all
-}
-
-// tops are the leaves of the highest tree of what is dealt.
-func (d *deal) tops(t testing.TB, list []Dealt) (tops []wire.Hash) {
-	t.Helper()
-	for j := range list {
-		nodes, err := list[j].nodes(&d.terms)
-		must(t, err)
-		tops = append(tops, holderLeaf(uint8(j), rootOf(t, nodes)))
-	}
-	return tops
-}
-
-func rootOf(t testing.TB, leaves []wire.Hash) wire.Hash {
-	t.Helper()
-	h, err := seal.Root(leaves)
-	must(t, err)
-	return h
-}
-
-func sectionOf(t testing.TB, leaves []wire.Hash, i int) []wire.Hash {
-	t.Helper()
-	p, err := seal.Section(leaves, i)
-	must(t, err)
-	return p
 }
 
 // What is signed and verified is remembered, so that many machines that check one
@@ -174,4 +177,26 @@ func init() {
 		}
 		return err
 	}
+}
+
+// opening are the events up to the first epoch: the first windows, and the start.
+func (d *deal) opening(t testing.TB) (list []Event) {
+	for i := range d.terms.Parties {
+		list = append(list, DealtTo{windowOf(d.window(t, uint8(i), 1))})
+	}
+	return append(list, d.begun()...)
+}
+
+// set changes the terms.
+func (d *deal) set(change func(t *Terms)) {
+	change(&d.terms)
+	d.terms.id = wire.Hash{}
+	d.terms.id = d.terms.ID()
+}
+
+// close is a transaction that spends a party's bank.
+func (d *deal) close(party uint8) contract.Tx {
+	tx := btcwire.NewMsgTx(2)
+	tx.AddTxIn(&btcwire.TxIn{PreviousOutPoint: contract.OutPoint(d.terms.Bank(party))})
+	return tx
 }

@@ -17,9 +17,16 @@ import (
 // Limits of a job.
 const (
 	// MaxParties is the maximum number of nodes and standbys of a job.
-	MaxParties = 16
-	// MaxWindow is the maximum number of pennies of each bank in one window.
-	MaxWindow = 64
+	MaxParties = 8
+	// MaxThreshold is the maximum number of shares that make a penny. With
+	// MaxParties it bounds the choices of shares that a false deal makes a node
+	// try: 35.
+	MaxThreshold = 4
+	// MaxWindow is the maximum number of pennies in one window: two windows last a
+	// buyer that is away for three hours if an epoch takes 100 ms.
+	MaxWindow = 1 << 16
+	// SheetSize is the number of shares that are dealt, stored and verified at once.
+	SheetSize = 256
 	// MaxEpochs is the maximum number of epochs: a bank has a penny for each.
 	MaxEpochs = penny.MaxSeq
 	// MaxAhead limits D, and so what a node stores of epochs to come.
@@ -45,18 +52,35 @@ var (
 type Party struct {
 	_       struct{}             `cbor:",toarray"`
 	Key     wire.Key             // signs all its messages in this job
+	Bank    wire.Hash            // digest of its bank's terms
 	Nonce   penny.Nonce          // of its pennies
 	Pennies uint32               // N, how many there are
 	Last    [wire.PennySize]byte // p_N
 }
 
+// Outcome says how an epoch ended.
+type Outcome uint8
+
+// The outcomes of an epoch. All but Running are final: no epoch follows. A program
+// that fails fails alike on every node, so a failure is agreed on, certified and
+// paid like any other result.
+const (
+	Running Outcome = iota // the program is suspended at a sync event
+	Done                   // it ended
+	Failed                 // it failed, or exceeded a limit
+	outcomes
+)
+
 // Terms are the public terms of a job (spec/job.md §1). Parties are identified
 // by index. The first N form the roster of epoch 1; the others are standbys, in
 // order.
 type Terms struct {
-	_        struct{} `cbor:",toarray"`
-	Job      wire.Hash
-	Buyer    wire.Key // signs windows and requests new attempts
+	_        struct{}    `cbor:",toarray"`
+	File     wire.Hash   // digest of the job file (File.Digest)
+	Funding  wire.Hash   // the transaction whose output i is party i's bank
+	Depth    uint32      // confirmations of it that start the job
+	Stop     wire.Height // from here on nothing is worked for: the banks are closed
+	Buyer    wire.Key    // signs windows and requests new attempts
 	Parties  []Party
 	N        uint8  // nodes to a roster
 	Q        uint8  // a quorum of them; any two quorums share two nodes
@@ -64,11 +88,30 @@ type Terms struct {
 	Ahead    uint32 // D, epochs that a node works without being paid
 	Patience uint8  // consecutive unpaid epochs until a standby replaces a node
 	Epochs   uint32 // at most
-	Window   uint32 // W, pennies of each bank in a window
+	Window   uint32 // W, pennies of a bank in a window
+
+	id wire.Hash // ID, once it is computed
 }
 
+// ID returns the job's id, H[job](encoding of the terms). It commits to the job
+// file, the parties and their banks, so what is signed for one jury means nothing
+// in another.
+func (t *Terms) ID() wire.Hash {
+	if t.id != (wire.Hash{}) {
+		return t.id
+	}
+	b, err := wire.Marshal(t)
+	if err != nil {
+		panic(err) // fails only for types that cannot be encoded; ours can
+	}
+	return wire.Tagged("job", b)
+}
+
+// job returns the bytes of ID.
+func (t *Terms) job() []byte { id := t.ID(); return id[:] }
+
 // MaxSize implements wire.Limited.
-func (*Terms) MaxSize() int { return 128 + MaxParties*128 }
+func (*Terms) MaxSize() int { return 256 + MaxParties*160 }
 
 // Check implements wire.Limited. Errors wrap ErrTerms.
 func (t *Terms) Check() error {
@@ -80,12 +123,14 @@ func (t *Terms) Check() error {
 		// Two quorums share 2q−n nodes. At least two are required: one of them
 		// may lie.
 		return fmt.Errorf("%w: a quorum of %d of %d", ErrTerms, t.Q, t.N)
-	case t.T < 2 || int(t.T) > p-1:
+	case t.T < 2 || int(t.T) > min(p-1, MaxThreshold):
 		return fmt.Errorf("%w: %d shares of %d", ErrTerms, t.T, p-1)
 	case t.Ahead < 1 || t.Ahead > MaxAhead || t.Patience < 1:
 		return fmt.Errorf("%w: %d epochs ahead, patience for %d", ErrTerms, t.Ahead, t.Patience)
 	case t.Epochs < 1 || t.Epochs > MaxEpochs || t.Window < 1 || t.Window > MaxWindow:
 		return fmt.Errorf("%w: %d epochs, windows of %d", ErrTerms, t.Epochs, t.Window)
+	case t.Depth < 1 || t.Stop < 1:
+		return fmt.Errorf("%w: it starts at depth %d and stops at height %d", ErrTerms, t.Depth, t.Stop)
 	}
 	if _, err := t.Buyer.Point(); err != nil {
 		return fmt.Errorf("%w: the buyer: %w", ErrTerms, err)
@@ -125,10 +170,10 @@ func u8(b uint8) []byte   { return []byte{b} }
 func u32(v uint32) []byte { return binary.BigEndian.AppendUint32(nil, v) }
 
 // digestOf returns the tagged hash of the job and the canonical encoding of v.
-func digestOf(tag string, job wire.Hash, v any) wire.Hash {
+func digestOf(tag string, t *Terms, v any) wire.Hash {
 	b, err := wire.Marshal(v)
 	if err != nil {
 		panic(err) // fails only for types that cannot be encoded; ours can
 	}
-	return wire.Tagged(tag, job[:], b)
+	return wire.Tagged(tag, t.job(), b)
 }

@@ -13,41 +13,50 @@ import (
 // lab is a job played by real machines over a network that delays, repeats, loses
 // and reorders, all from one seed.
 type lab struct {
-	t      testing.TB
-	rng    *rand.Rand
-	deal   *deal
-	peers  []*peer
-	wires  []parcel
-	queue  []task
-	dealt  [][]Dealt // by window
-	looked uint32    // the epoch that the buyer has seen the job right up to
-	lose   int       // percent of messages
-	twice  int       // percent of messages and tasks that come again
-	certs  map[uint32]*Certificate
-	proofs []Culprit
-	paused int
-	ticks  int
-	steps  int
-	gives  []*Give // right ones that left a holder
-	ends   uint32  // the epoch that the program ends with; 0 for never
-	salts  map[Ran]int
-	away   bool // the buyer is offline: only who stands by is a referee
-	crash  int  // the step that a peer crashes at; −1 never
+	t              testing.TB
+	rng            *rand.Rand
+	deal           *deal
+	peers          []*peer
+	wires          []parcel
+	queue          []task
+	dealt          [][][][]Dealt // by bank, window, holder, sheet
+	looked         uint32        // the epoch that the buyer has seen the job right up to
+	lose           int           // percent of messages
+	twice          int           // percent of messages and tasks that come again
+	certs          map[uint32]*Certificate
+	proofs         []Culprit
+	paused         int
+	ticks          int
+	steps          int
+	gives          []*Give             // right ones that left a holder
+	gaveTo         map[[2]uint8]uint32 // by holder and receiver: up to which penny
+	ends           uint32              // the epoch that the program ends with; 0 for never
+	salts          map[Ran]int
+	away           bool // the buyer is offline: only who stands by is a referee
+	trusting       bool // sheets are not verified
+	fails          bool // the program fails at its end
+	mute           bool // no referee says anything
+	liarsMayBePaid bool
+	crash          int // the step that a peer crashes at; −1 never
 }
 
 // peer is one machine and how its owner cheats.
 type peer struct {
-	node   Node
-	twin   int // second machine of the same party, or −1
-	party  uint8
-	dead   bool
-	lies   func(epoch uint32) bool // runs something else
-	stingy func(k uint32) bool     // gives no such share
-	spoils bool                    // gives false ones
-	hides  int                     // percent of its messages that each other party never gets
-	certs  map[uint32]*Certificate
-	earned map[uint32]bool
-	later  []task // of a dead one
+	node       Node
+	twin       int // second machine of the same party, or −1
+	party      uint8
+	dead       bool
+	lies       func(epoch uint32) bool // runs something else
+	stingy     func(k uint32) bool     // gives no such share
+	spoils     bool                    // gives false ones
+	hides      int                     // percent of its messages that each other party never gets
+	certs      map[uint32]*Certificate
+	earned     map[uint32]bool
+	later      []task // of a dead one
+	writtenOff uint32
+	rush       bool
+	filter     func(Message) bool
+	slow       int
 }
 
 type parcel struct {
@@ -61,12 +70,16 @@ type task struct {
 }
 
 func newLab(t testing.TB, seed uint64, d *deal) *lab {
-	l := &lab{t: t, rng: rand.New(rand.NewPCG(seed, 1)), deal: d, certs: map[uint32]*Certificate{}, salts: map[Ran]int{}, crash: -1}
+	l := &lab{t: t, rng: rand.New(rand.NewPCG(seed, 1)), deal: d, certs: map[uint32]*Certificate{}, salts: map[Ran]int{}, gaveTo: map[[2]uint8]uint32{}, crash: -1}
 	for i := range d.terms.Parties {
 		l.join(uint8(i))
 	}
-	for first := uint32(1); first <= d.terms.Epochs; first += d.terms.Window {
-		l.dealt = append(l.dealt, d.window(t, first))
+	for i := range d.terms.Parties {
+		var list [][][]Dealt
+		for first := uint32(1); first <= d.terms.Epochs; first += d.terms.Window {
+			list = append(list, d.window(t, uint8(i), first))
+		}
+		l.dealt = append(l.dealt, list)
 	}
 	return l
 }
@@ -106,6 +119,10 @@ func (l *lab) step(i int, ev Event) error {
 		return nil
 	}
 	l.steps++
+	if p.rush {
+		p.node = p.node.clone()
+		p.node.Stages[0].Since, p.node.Age = 1<<20, 1<<20
+	}
 	next, effects, err := p.node.Step(ev)
 	if err != nil {
 		return err
@@ -125,13 +142,16 @@ func (l *lab) step(i int, ev Event) error {
 		}
 	}
 	p.node = next
-	if p.twin < 0 && p.node.Ran > p.node.Held+p.node.Terms.Ahead {
+	if p.twin < 0 && p.node.Ran > p.node.Forgiven+p.node.Held+p.node.Terms.Ahead || p.node.Forgiven > p.node.Held+p.writtenOff {
 		l.t.Fatalf("NodeLoss: party %d worked for %d epochs and holds %d pennies", p.party, p.node.Ran, p.node.Held)
 	}
 	for _, e := range effects {
 		switch e := e.(type) {
 		case Broadcast:
 			if crashed {
+				continue
+			}
+			if p.filter != nil && p.filter(e.Msg) {
 				continue
 			}
 			for to := range l.peers {
@@ -181,8 +201,9 @@ func (l *lab) do(t task) bool {
 		return true
 	}
 	switch e := t.e.(type) {
+	case Cancel:
 	case Run:
-		ev := Ran{Epoch: e.Epoch, Turn: e.Turn, State: l.rootOf(e.Epoch), Done: e.Epoch == l.ends}
+		ev := Ran{Epoch: e.Epoch, Turn: e.Turn, State: l.rootOf(e.Epoch), Outcome: l.outcomeOf(e.Epoch)}
 		if p.lies != nil && p.lies(e.Epoch) || p.twin >= 0 && l.chance(30) {
 			ev.State = wire.Hash(secretOf("lie %d %d", t.peer, e.Epoch))
 		}
@@ -218,6 +239,9 @@ func (l *lab) do(t task) bool {
 		}
 	case Pause:
 		l.paused++
+		if l.mute {
+			return true
+		}
 		v := &Verdict{Epoch: e.Epoch, Attempt: e.Attempt + 1, State: l.rootOf(e.Epoch), Buyer: !l.away}
 		if v.Attempt >= MaxAttempts {
 			return true
@@ -249,14 +273,15 @@ func (l *lab) do(t task) bool {
 
 // give hands a share over, until it is taken.
 func (l *lab) give(p *peer, e GiveShare) bool {
-	w := l.dealt[(e.K-1)/l.deal.terms.Window]
-	g, err := NewGive(&l.deal.terms, &w[p.party], p.node.Key, e.To, e.K)
+	g, err := NewGive(&l.deal.terms, l.sheet(e.To, p.party, e.K), p.node.Key, e.K)
 	must(l.t, err)
 	if p.spoils {
 		g.Share.Share[7] ^= 1
 		g.Sig, _ = sign(p.node.Key, g.digest(&l.deal.terms))
 	} else {
 		l.gives = append(l.gives, g)
+		at := [2]uint8{p.party, e.To}
+		l.gaveTo[at] = max(l.gaveTo[at], e.K)
 	}
 	ok := true
 	for to, q := range l.peers {
@@ -303,29 +328,31 @@ func (l *lab) certified(p *peer, c *Certificate) {
 			if !slices.Contains(b.Roster, uint8(i)) {
 				l.t.Fatalf("PaidEqualsCommitted: party %d is paid for epoch %d, and not on %v", i, b.Epoch, b.Roster)
 			}
-			if l.peers[i].lies != nil && l.peers[i].lies(b.Epoch) {
+			if !l.liarsMayBePaid && l.peers[i].lies != nil && l.peers[i].lies(b.Epoch) {
 				l.t.Fatalf("PaidEqualsCommitted: party %d lied in epoch %d", i, b.Epoch)
 			}
 		default:
 			l.t.Fatalf("party %d from %d to %d", i, before.Paid[i], b.Paid[i])
 		}
 	}
-	if rose < int(l.deal.terms.Q) || rose > int(l.deal.terms.N) {
+	if b.Attempt == 0 && rose < int(l.deal.terms.Q) || rose > int(l.deal.terms.N) {
 		l.t.Fatalf("%d counters rise", rose)
 	}
 }
 
+// sheet is where a holder has its share of a node's k-th penny.
+func (l *lab) sheet(node, holder uint8, k uint32) *Dealt {
+	w := (k - 1) / l.deal.terms.Window
+	return &l.dealt[node][w][holder][(k-1)%l.deal.terms.Window/SheetSize]
+}
+
 // start deals the first windows and starts everybody.
 func (l *lab) start() {
-	for i, p := range l.peers {
-		for w := range l.dealt {
-			d := &l.dealt[w][p.party]
-			must(l.t, d.Verify(&l.deal.terms))
-			if MayDeal(&l.deal.terms, d.Window.First, l.looked) {
-				must(l.t, l.step(i, DealtTo{d.Window}))
-			}
+	l.look()
+	for i := range l.peers {
+		for _, ev := range l.deal.begun() {
+			must(l.t, l.step(i, ev))
 		}
-		must(l.t, l.step(i, Started{}))
 	}
 }
 
@@ -334,10 +361,22 @@ func (l *lab) look() {
 	for e := l.looked + 1; l.certs[e] != nil; e++ {
 		l.looked = e
 	}
-	for i, p := range l.peers {
-		for w := range l.dealt {
-			if d := &l.dealt[w][p.party]; d.Window.First == p.node.Dealt+1 && MayDeal(&l.deal.terms, d.Window.First, l.looked) {
-				must(l.t, l.step(i, DealtTo{d.Window}))
+	b := l.deal.terms.before(l.certs[l.looked])
+	for node, windows := range l.dealt {
+		for _, w := range windows {
+			if !MayDeal(&l.deal.terms, windowOf(w).First, b.Paid[node], slices.Contains(b.Next, uint8(node))) {
+				break
+			}
+			for i, p := range l.peers {
+				if windowOf(w).First != p.node.Dealt[node]+1 {
+					continue
+				}
+				for s := range w[p.party] {
+					if !l.trusting {
+						must(l.t, w[p.party][s].Verify(&l.deal.terms))
+					}
+				}
+				must(l.t, l.step(i, DealtTo{windowOf(w)}))
 			}
 		}
 	}
@@ -413,4 +452,14 @@ func (l *lab) String() string {
 			n.Paid(), n.Held, n.Frozen != nil, n.Stages[0].View, n.Stages[1].View, n.Attempt, n.roster(), n.Dealt, n.Gave, n.Got, n.Due)
 	}
 	return s
+}
+
+func (l *lab) outcomeOf(epoch uint32) Outcome {
+	if epoch == l.ends && l.fails {
+		return Failed
+	}
+	if epoch == l.ends {
+		return Done
+	}
+	return Running
 }

@@ -1,6 +1,7 @@
 package job
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -35,33 +36,29 @@ type Vote struct {
 }
 
 func (v *Vote) digest(t *Terms) wire.Hash {
-	return wire.Tagged("job-vote", t.Job[:], u32(v.Epoch), u32(v.Attempt), u32(v.View), u8(v.Round), v.Value[:])
+	return wire.Tagged("job-vote", t.job(), u32(v.Epoch), u32(v.Attempt), u32(v.View), u8(v.Round), v.Value[:])
 }
 
 // Commit binds a party to its program's result before it knows the others'
-// results. Sig is over H[job-commit](job ‖ u32 epoch ‖ u32 attempt ‖ hash).
+// results. Sig is over H[job-commit](job ‖ u32 epoch ‖ u32 attempt ‖ hash ‖ u8 seen).
 type Commit struct {
 	_       struct{} `cbor:",toarray"`
 	Epoch   uint32
 	Attempt uint32
 	Party   uint8
 	Hash    wire.Hash // Committed to by commitment
+	Seen    uint8     // in later attempts: whose openings of the first set it has, a bit for each party
 	Sig     wire.Signature
 }
 
 func (c *Commit) digest(t *Terms) wire.Hash {
-	return wire.Tagged("job-commit", t.Job[:], u32(c.Epoch), u32(c.Attempt), c.Hash[:])
+	return wire.Tagged("job-commit", t.job(), u32(c.Epoch), u32(c.Attempt), c.Hash[:], u8(c.Seen))
 }
 
-// commitment returns H[commit](job ‖ epoch ‖ prev ‖ state ‖ done ‖ salt ‖ key).
-// prev is the digest of the certificate before; done is one byte, 1 if the
-// program ended.
-func commitment(t *Terms, epoch uint32, prev, state wire.Hash, done bool, salt wire.Secret, party uint8) wire.Hash {
-	var d uint8
-	if done {
-		d = 1
-	}
-	return wire.Tagged("commit", t.Job[:], u32(epoch), prev[:], state[:], u8(d), salt[:], t.Parties[party].Key[:])
+// commitment returns H[commit](job ‖ epoch ‖ prev ‖ state ‖ outcome ‖ salt ‖
+// key). prev is the digest of the certificate before; the outcome is one byte.
+func commitment(t *Terms, epoch uint32, prev, state wire.Hash, outcome Outcome, salt wire.Secret, party uint8) wire.Hash {
+	return wire.Tagged("commit", t.job(), u32(epoch), prev[:], state[:], u8(uint8(outcome)), salt[:], t.Parties[party].Key[:])
 }
 
 // Reveal opens a commit. It needs no signature, because nobody else could open
@@ -72,7 +69,7 @@ type Reveal struct {
 	Attempt uint32
 	Party   uint8
 	State   wire.Hash // root of the sync event
-	Done    bool      // the program ended
+	Outcome Outcome
 	Salt    wire.Secret
 }
 
@@ -99,6 +96,52 @@ type Content struct {
 	Set     []Commit
 	Frozen  Quorum
 	Reveals []Reveal
+	// The frozen set of the first attempt and what was opened of it, in later ones.
+	First        []Commit
+	FirstFrozen  Quorum
+	FirstReveals []Reveal
+}
+
+// First is the frozen set of an epoch's first attempt, with its reveals by party. In
+// later attempts only those are paid whose commit in it opens to the certified
+// result, because from then on the results can be copied.
+type First struct {
+	Set     []Commit
+	Frozen  Quorum
+	Reveals []*Reveal
+}
+
+// with returns f with more reveals.
+func (f *First) with(list []Reveal) *First {
+	next := *f
+	next.Reveals = slices.Clone(f.Reveals)
+	for i := range list {
+		if r := list[i]; next.Reveals[r.Party] == nil {
+			next.Reveals[r.Party] = &r
+		}
+	}
+	return &next
+}
+
+// seen returns a bit for each party whose reveal is here.
+func (f *First) seen() (b uint8) {
+	if f == nil {
+		return 0
+	}
+	for p, r := range f.Reveals {
+		if r != nil {
+			b |= 1 << p
+		}
+	}
+	return b
+}
+
+// commitOf returns a party's commit in a set, or nil.
+func commitOf(set []Commit, p uint8) *Commit {
+	if at := slices.IndexFunc(set, func(c Commit) bool { return c.Party == p }); at >= 0 {
+		return &set[at]
+	}
+	return nil
 }
 
 // Proposal is a proposer's proposal. From view 1 on it carries a quorum of
@@ -128,8 +171,8 @@ type Change struct {
 }
 
 func (c *Change) digest(t *Terms) wire.Hash {
-	l := digestOf("job-lock", t.Job, &c.Lock)
-	return wire.Tagged("job-change", t.Job[:], u32(c.Epoch), u32(c.Attempt), u8(c.Stage), u32(c.View), l[:])
+	l := digestOf("job-lock", t, &c.Lock)
+	return wire.Tagged("job-change", t.job(), u32(c.Epoch), u32(c.Attempt), u8(c.Stage), u32(c.View), l[:])
 }
 
 // Opened is a reveal together with the frozen set that permits it.
@@ -143,33 +186,30 @@ type Opened struct {
 // Verdict requests a new attempt at an epoch on which no quorum agrees. It
 // comes from a referee: the buyer, or a party that is not on the roster. Nobody
 // relies on its state; it shows who should look for a fault in its own machine.
-// Sig is over H[job-verdict](job ‖ u32 epoch ‖ u32 attempt ‖ state ‖ done).
+// Sig is over H[job-verdict](job ‖ u32 epoch ‖ u32 attempt ‖ state ‖ u8 outcome).
 type Verdict struct {
 	_       struct{} `cbor:",toarray"`
 	Epoch   uint32
 	Attempt uint32 // the new one
 	State   wire.Hash
-	Done    bool
+	Outcome Outcome
 	Buyer   bool
 	Party   uint8 // if it is not the buyer
 	Sig     wire.Signature
 }
 
 func (v *Verdict) digest(t *Terms) wire.Hash {
-	var d uint8
-	if v.Done {
-		d = 1
-	}
-	return wire.Tagged("job-verdict", t.Job[:], u32(v.Epoch), u32(v.Attempt), v.State[:], u8(d))
+	return wire.Tagged("job-verdict", t.job(), u32(v.Epoch), u32(v.Attempt), v.State[:], u8(uint8(v.Outcome)))
 }
 
 // Status asks for the certificates after an epoch, and for shares that the
 // other party has given before, of our own pennies from Got+1 on, because a
 // restored node has lost them.
 type Status struct {
-	_     struct{} `cbor:",toarray"`
-	Epoch uint32
-	Got   uint32
+	_       struct{} `cbor:",toarray"`
+	Epoch   uint32
+	Attempt uint32
+	Got     uint32
 }
 
 // Message is a message between parties. The set of types is closed.
@@ -178,11 +218,11 @@ type Message interface {
 	epoch() uint32
 }
 
-// Sizes: a signature with the fields that belong to it has at most 200 bytes.
+// Sizes: a signature with the fields that belong to it has at most 136 bytes.
 const (
-	maxOne     = 256
+	maxOne     = 136
 	maxQuorum  = 64 + MaxParties*80
-	maxContent = maxQuorum + MaxParties*(maxOne+maxOne)
+	maxContent = 2 * (maxQuorum + MaxParties*(maxOne+maxOne))
 	maxChange  = maxOne + maxQuorum + maxContent
 )
 
@@ -191,7 +231,7 @@ func (*Vote) MaxSize() int        { return maxOne }
 func (*Commit) MaxSize() int      { return maxOne }
 func (*Change) MaxSize() int      { return maxChange }
 func (*Proposal) MaxSize() int    { return maxOne + maxContent + MaxParties*(maxOne+maxQuorum) }
-func (*Opened) MaxSize() int      { return maxOne + maxContent }
+func (*Opened) MaxSize() int      { return maxOne + maxQuorum + MaxParties*maxOne }
 func (*Verdict) MaxSize() int     { return maxOne }
 func (*Status) MaxSize() int      { return 16 }
 func (*Certificate) MaxSize() int { return 1024 + maxQuorum }
@@ -224,10 +264,41 @@ func (q *Quorum) check() error {
 }
 
 func (c *Content) check() error {
-	if len(c.Set) > MaxParties || len(c.Reveals) > MaxParties {
+	if len(c.Set) > MaxParties || len(c.Reveals) > MaxParties || len(c.First) > MaxParties || len(c.FirstReveals) > MaxParties {
 		return bad("%d commits, %d reveals", len(c.Set), len(c.Reveals))
 	}
+	for _, list := range [][]Commit{c.Set, c.First} {
+		if err := checkSet(list); err != nil {
+			return err
+		}
+	}
+	for _, list := range [][]Reveal{c.Reveals, c.FirstReveals} {
+		for i := range list {
+			if err := list[i].check(); err != nil {
+				return err
+			}
+		}
+	}
+	if err := c.FirstFrozen.check(); err != nil {
+		return err
+	}
 	return c.Frozen.check()
+}
+
+func checkSet(set []Commit) error {
+	for i := range set {
+		if err := set[i].Check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Reveal) check() error {
+	if r.Party >= MaxParties || r.Outcome >= outcomes {
+		return bad("a reveal of party %d with outcome %d", r.Party, r.Outcome)
+	}
+	return nil
 }
 
 // Check implements wire.Limited.
@@ -259,15 +330,21 @@ func (p *Proposal) Check() error {
 
 // Check implements wire.Limited.
 func (o *Opened) Check() error {
-	if len(o.Set) > MaxParties || o.Reveal.Party >= MaxParties {
+	if len(o.Set) > MaxParties {
 		return bad("%d commits", len(o.Set))
+	}
+	if err := checkSet(o.Set); err != nil {
+		return err
+	}
+	if err := o.Reveal.check(); err != nil {
+		return err
 	}
 	return o.Frozen.check()
 }
 
 // Check implements wire.Limited.
 func (v *Verdict) Check() error {
-	if v.Attempt == 0 || v.Attempt >= MaxAttempts || v.Party >= MaxParties {
+	if v.Attempt == 0 || v.Attempt >= MaxAttempts || v.Party >= MaxParties || v.Outcome >= outcomes {
 		return bad("attempt %d", v.Attempt)
 	}
 	return nil
@@ -286,13 +363,27 @@ func (s *Status) epoch() uint32      { return s.Epoch }
 func (c *Certificate) epoch() uint32 { return c.Body.Epoch }
 func (g *Give) epoch() uint32        { return 0 }
 
+// attemptOf returns the attempt that a message belongs to; one that belongs to none
+// counts as the last.
+func attemptOf(m Message) uint32 {
+	switch m := m.(type) {
+	case *Vote:
+		return m.Attempt
+	case *Proposal:
+		return m.Vote.Attempt
+	case *Change:
+		return m.Attempt
+	}
+	return MaxAttempts
+}
+
 // setValue returns the value under which a set of commits is voted on:
-// H[job-set](job ‖ u32 epoch ‖ u32 attempt ‖ (u8 party ‖ hash) of each, by
-// party).
+// H[job-set](job ‖ u32 epoch ‖ u32 attempt ‖ (u8 party ‖ hash ‖ u8 seen) of
+// each, by party).
 func setValue(t *Terms, epoch, attempt uint32, set []Commit) wire.Hash {
-	parts := [][]byte{t.Job[:], u32(epoch), u32(attempt)}
+	parts := [][]byte{t.job(), u32(epoch), u32(attempt)}
 	for i := range set {
-		parts = append(parts, u8(set[i].Party), set[i].Hash[:])
+		parts = append(parts, u8(set[i].Party), set[i].Hash[:], u8(set[i].Seen))
 	}
 	return wire.Tagged("job-set", parts...)
 }
@@ -305,7 +396,7 @@ type Body struct {
 	Prev    wire.Hash // digest of the body before; zeros before the first
 	Set     wire.Hash // value of the frozen set
 	State   wire.Hash
-	Done    bool
+	Outcome Outcome
 	Paid    []uint32 // by party: the pennies that it has earned so far
 	Missed  []uint8  // by party: consecutive epochs, up to this, that it was on the roster and not paid
 	Roster  []uint8  // of this epoch, by seat
@@ -313,7 +404,7 @@ type Body struct {
 	Bench   []uint8  // the standbys after this epoch, the next replacement first
 }
 
-func (b *Body) digest(t *Terms) wire.Hash { return digestOf("job-certificate", t.Job, b) }
+func (b *Body) digest(t *Terms) wire.Hash { return digestOf("job-certificate", t, b) }
 
 // Certificate is a body that a quorum of its roster signed, in the round LockCert.
 type Certificate struct {
@@ -325,7 +416,7 @@ type Certificate struct {
 // Check implements wire.Limited.
 func (c *Certificate) Check() error {
 	b := &c.Body
-	if n := len(b.Paid); n > MaxParties || len(b.Missed) != n || len(b.Roster) > n || len(b.Next) != len(b.Roster) || len(b.Bench) > n {
+	if n := len(b.Paid); n > MaxParties || len(b.Missed) != n || len(b.Roster) > n || len(b.Next) != len(b.Roster) || len(b.Bench) > n || b.Outcome >= outcomes {
 		return bad("a certificate of %d parties", n)
 	}
 	return c.Signed.check()
@@ -340,7 +431,7 @@ func (t *Terms) quorum(q *Quorum, epoch, attempt uint32, round uint8, roster []u
 	v := Vote{Epoch: epoch, Attempt: attempt, View: q.View, Round: round, Value: q.Value}
 	digest := v.digest(t)
 	for i, s := range q.Sigs {
-		if i > 0 && s.Party <= q.Sigs[i-1].Party || !slices.Contains(roster, s.Party) {
+		if i > 0 && s.Party <= q.Sigs[i-1].Party || int(s.Party) >= len(t.Parties) || !slices.Contains(roster, s.Party) {
 			return fmt.Errorf("%w: a signature of party %d", ErrMessage, s.Party)
 		}
 	}
@@ -374,7 +465,7 @@ func (c *Certificate) Verify(t *Terms, known *Certificate) error {
 	}
 	b, before := &c.Body, t.before(known)
 	switch {
-	case len(b.Paid) != len(t.Parties) || b.Epoch <= before.Epoch || b.Epoch > t.Epochs || before.Done:
+	case len(b.Paid) != len(t.Parties) || b.Epoch <= before.Epoch || b.Epoch > t.Epochs || before.Outcome != Running:
 		return fmt.Errorf("%w: epoch %d after %d", ErrCert, b.Epoch, before.Epoch)
 	case !slices.Equal(b.Roster, before.Next):
 		return fmt.Errorf("%w: roster %v, not %v", ErrCert, b.Roster, before.Next)
@@ -442,31 +533,43 @@ func (t *Terms) prev(known *Certificate) wire.Hash {
 // opens reports whether a reveal opens the commit of its party.
 func (t *Terms) opens(r *Reveal, c *Commit, prev wire.Hash) bool {
 	return r.Party == c.Party && r.Epoch == c.Epoch && r.Attempt == c.Attempt &&
-		commitment(t, r.Epoch, prev, r.State, r.Done, r.Salt, r.Party) == c.Hash
+		commitment(t, r.Epoch, prev, r.State, r.Outcome, r.Salt, r.Party) == c.Hash
 }
 
-// body computes the next body from the certificate before, the frozen set and
-// its reveals; ok is false if no quorum agrees. A party is paid if it is on the
-// roster, its commit is in the set, and it opened to the quorum's result
-// (invariant PaidEqualsCommitted). A party that was not paid for Patience
-// consecutive epochs is replaced by the first standby; at most one in each
+// body computes the next body from the certificate before and a content, of which
+// set is the value; ok is false if no quorum agrees. A party is paid if it is on the
+// roster, its commit is in the set, and it opened to the quorum's result (invariant
+// PaidEqualsCommitted). In later attempts that commit must be one of the first set,
+// and n − q + 1 members, one of them honest, must have had its opening before they
+// committed again: who withheld it is not paid. A party that was not paid for
+// Patience consecutive epochs is replaced by the first standby; at most one in each
 // epoch.
-func (t *Terms) body(known *Certificate, attempt uint32, set wire.Hash, reveals []Reveal) (*Body, bool) {
+func (t *Terms) body(known *Certificate, attempt uint32, set wire.Hash, c *Content) (*Body, bool) {
+	reveals := c.Reveals
 	before := t.before(known)
 	b := &Body{Epoch: before.Epoch + 1, Attempt: attempt, Prev: t.prev(known), Set: set, Paid: slices.Clone(before.Paid),
 		Missed: slices.Clone(before.Missed), Roster: slices.Clone(before.Next), Next: slices.Clone(before.Next), Bench: slices.Clone(before.Bench)}
 	ok := false
 	for i := range reveals {
 		if agreeing(reveals, &reveals[i]) >= int(t.Q) {
-			b.State, b.Done, ok = reveals[i].State, reveals[i].Done, true
+			b.State, b.Outcome, ok = reveals[i].State, reveals[i].Outcome, true
 		}
 	}
 	if !ok {
 		return nil, false
 	}
+	if attempt > 0 {
+		reveals = slices.DeleteFunc(slices.Clone(c.FirstReveals), func(r Reveal) bool {
+			seen := 0
+			for i := range c.Set {
+				seen += int(c.Set[i].Seen >> r.Party & 1)
+			}
+			return seen <= int(t.N-t.Q)
+		})
+	}
 	worst := -1
 	for seat, p := range b.Roster {
-		paid := slices.ContainsFunc(reveals, func(r Reveal) bool { return r.Party == p && r.State == b.State && r.Done == b.Done })
+		paid := slices.ContainsFunc(reveals, func(r Reveal) bool { return r.Party == p && r.State == b.State && r.Outcome == b.Outcome })
 		if paid {
 			b.Paid[p]++
 			b.Missed[p] = 0
@@ -477,7 +580,7 @@ func (t *Terms) body(known *Certificate, attempt uint32, set wire.Hash, reveals 
 			worst = seat
 		}
 	}
-	if worst >= 0 && len(b.Bench) > 0 && !b.Done {
+	if worst >= 0 && len(b.Bench) > 0 && b.Outcome == Running {
 		gone := b.Roster[worst]
 		b.Next[worst] = b.Bench[0]
 		b.Bench = append(b.Bench[1:], gone)
@@ -489,7 +592,7 @@ func (t *Terms) body(known *Certificate, attempt uint32, set wire.Hash, reveals 
 // agreeing returns how many reveals have the same result as r.
 func agreeing(reveals []Reveal, r *Reveal) (n int) {
 	for i := range reveals {
-		if reveals[i].State == r.State && reveals[i].Done == r.Done {
+		if reveals[i].State == r.State && reveals[i].Outcome == r.Outcome {
 			n++
 		}
 	}
@@ -509,6 +612,79 @@ type TwoCommits struct {
 	A, B Commit
 }
 
+// Opening is a signed commit and what opens it.
+type Opening struct {
+	_      struct{} `cbor:",toarray"`
+	Commit Commit
+	Reveal Reveal
+}
+
+// valid reports whether the commit is signed, and opened, after prev.
+func (o *Opening) valid(t *Terms, prev wire.Hash) bool {
+	c := &o.Commit
+	return int(c.Party) < len(t.Parties) && t.opens(&o.Reveal, c, prev) && verify(t.Parties[c.Party].Key, c.digest(t), c.Sig) == nil
+}
+
+// TwoOpenings proves that a party committed to two results of one epoch, in two
+// attempts.
+type TwoOpenings struct {
+	_    struct{}  `cbor:",toarray"`
+	Prev wire.Hash // digest of the certificate before
+	A, B Opening
+}
+
+// FalseState proves that a party committed to another result of an epoch than a
+// quorum certified.
+type FalseState struct {
+	_           struct{} `cbor:",toarray"`
+	Certificate Certificate
+	Opening     Opening
+}
+
+// MaxSize implements wire.Limited.
+func (*TwoVotes) MaxSize() int    { return 8 + 2*maxOne }
+func (*TwoCommits) MaxSize() int  { return 8 + 2*maxOne }
+func (*TwoOpenings) MaxSize() int { return 64 + 4*maxOne }
+func (*FalseState) MaxSize() int  { return 64 + new(Certificate).MaxSize() + 2*maxOne }
+
+// Check implements wire.Limited.
+func (p *TwoVotes) Check() error { return errors.Join(p.A.Check(), p.B.Check()) }
+
+// Check implements wire.Limited.
+func (p *TwoCommits) Check() error { return errors.Join(p.A.Check(), p.B.Check()) }
+
+// Check implements wire.Limited.
+func (p *TwoOpenings) Check() error { return errors.Join(p.A.check(), p.B.check()) }
+
+// Check implements wire.Limited.
+func (p *FalseState) Check() error { return errors.Join(p.Certificate.Check(), p.Opening.check()) }
+
+func (o *Opening) check() error { return errors.Join(o.Commit.Check(), o.Reveal.check()) }
+
+// Against implements Proof.
+func (p *TwoOpenings) Against(t *Terms) (Culprit, error) {
+	a, b := &p.A.Reveal, &p.B.Reveal
+	if a.Epoch != b.Epoch || a.Party != b.Party || a.State == b.State && a.Outcome == b.Outcome {
+		return Culprit{}, fmt.Errorf("%w: the two do not conflict", ErrNoProof)
+	}
+	if !p.A.valid(t, p.Prev) || !p.B.valid(t, p.Prev) {
+		return Culprit{}, fmt.Errorf("%w: not both are commits", ErrNoProof)
+	}
+	return Culprit{Party: a.Party}, nil
+}
+
+// Against implements Proof.
+func (p *FalseState) Against(t *Terms) (Culprit, error) {
+	b, r := &p.Certificate.Body, &p.Opening.Reveal
+	if p.Certificate.Check() != nil || p.Certificate.Signed.Value != b.digest(t) || len(b.Roster) != int(t.N) || t.quorum(&p.Certificate.Signed, b.Epoch, b.Attempt, LockCert, b.Roster) != nil {
+		return Culprit{}, fmt.Errorf("%w: no certificate", ErrNoProof)
+	}
+	if r.Epoch != b.Epoch || r.State == b.State && r.Outcome == b.Outcome || !p.Opening.valid(t, b.Prev) {
+		return Culprit{}, fmt.Errorf("%w: the opening does not contradict it", ErrNoProof)
+	}
+	return Culprit{Party: r.Party}, nil
+}
+
 // Against implements Proof.
 func (p *TwoVotes) Against(t *Terms) (Culprit, error) {
 	a, b := p.A, p.B
@@ -524,7 +700,7 @@ func (p *TwoVotes) Against(t *Terms) (Culprit, error) {
 // Against implements Proof.
 func (p *TwoCommits) Against(t *Terms) (Culprit, error) {
 	a, b := p.A, p.B
-	if a.Epoch != b.Epoch || a.Attempt != b.Attempt || a.Party != b.Party || a.Hash == b.Hash {
+	if a.Epoch != b.Epoch || a.Attempt != b.Attempt || a.Party != b.Party || a.Hash == b.Hash && a.Seen == b.Seen {
 		return Culprit{}, fmt.Errorf("%w: the two do not conflict", ErrNoProof)
 	}
 	if int(a.Party) >= len(t.Parties) || verify(t.Parties[a.Party].Key, a.digest(t), a.Sig) != nil || verify(t.Parties[a.Party].Key, b.digest(t), b.Sig) != nil {

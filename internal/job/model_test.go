@@ -130,7 +130,7 @@ type model struct {
 func newModel(t *testing.T, evil uint8, stage int) *model {
 	m := &model{t: t, d: standard(t, 4), evil: evil, stage: stage, ids: map[wire.Hash]int32{}, msgIDs: map[wire.Hash]int{}, steps: map[modelKey]modelStep{}, lists: map[modelWhere][]modelStep{},
 		all: map[modelSoup][]modelMove{}, checked: map[modelSoup]bool{}, seen: map[modelState]bool{}, frozen: map[wire.Hash]bool{}, certs: map[wire.Hash]bool{}}
-	m.d.terms.Ahead = 1
+	m.d.set(func(t *Terms) { t.Ahead = 1 })
 	var s modelState
 	var nodes []Node
 	var commits []*Commit
@@ -143,14 +143,14 @@ func newModel(t *testing.T, evil uint8, stage int) *model {
 				}
 				salt = secretOf("evil salt %d", v)
 				m.reveals[v] = Reveal{Epoch: 1, Party: i, State: state, Salt: salt}
-				m.commits[v] = Commit{Epoch: 1, Party: i, Hash: commitment(&m.d.terms, 1, wire.Hash{}, state, false, salt, i)}
+				m.commits[v] = Commit{Epoch: 1, Party: i, Hash: commitment(&m.d.terms, 1, wire.Hash{}, state, Running, salt, i)}
 				m.commits[v].Sig, _ = sign(m.d.keys[i], m.commits[v].digest(&m.d.terms))
 			}
 			continue
 		}
 		n, err := NewNode(m.d.terms, i, m.d.keys[i])
 		must(t, err)
-		for _, ev := range []Event{DealtTo{m.d.window(t, 1)[i].Window}, Started{}, Ran{Epoch: 1, State: state, Salt: salt}} {
+		for _, ev := range append(m.d.opening(t), Ran{Epoch: 1, State: state, Salt: salt}) {
 			n, _, err = n.Step(ev)
 			must(t, err)
 		}
@@ -347,7 +347,7 @@ func (m *model) receive(list ...modelMove) func(n Node) (Node, []Effect) {
 		for _, x := range list {
 			// Of peers that lie a message may be refused.
 			was := n
-			next, effects, err := n.Step(Received{From: m.from(n.Me), Msg: x.msg})
+			next, effects, err := n.Step(Received{From: m.from(n.Me, x.msg), Msg: x.msg})
 			if err == nil {
 				n, all = next, append(all, effects...)
 			}
@@ -357,8 +357,14 @@ func (m *model) receive(list ...modelMove) func(n Node) (Node, []Effect) {
 	}
 }
 
-// from is some other party: who brings a message says nothing.
-func (m *model) from(me uint8) uint8 { return (me + 1) % 4 }
+// from is a proposal's proposer, and else some other party: who brings another message
+// says nothing.
+func (m *model) from(me uint8, x Message) uint8 {
+	if p, ok := x.(*Proposal); ok && p.Vote.Party != me {
+		return p.Vote.Party
+	}
+	return (me + 1) % 4
+}
 
 // votes holds NoExclusion of what a machine votes for, by a proposal that came or
 // that it made.
@@ -516,7 +522,7 @@ func (m *model) proposals(said []Message) (list []Message) {
 		if g == 0 {
 			return setValue(t, 1, 0, c.Set), true
 		}
-		b, ok := t.body(nil, 0, c.Frozen.Value, c.Reveals)
+		b, ok := t.body(nil, 0, c.Frozen.Value, c)
 		if !ok {
 			return wire.Hash{}, false
 		}
@@ -645,11 +651,12 @@ func (m *model) moves(s *modelState, i int) {
 				return next, s.out
 			})
 		}
-		if n.Stages[g].Ticks < gatherTicks && n.proposer(n.Stages[g].View) == n.Me && n.Stages[g].Proposal == nil {
+		if n.Stages[g].Since < gatherTicks {
 			m.do(s, i, fmt.Sprint("hurry ", g), func(n Node) (Node, []Effect) {
 				next := n.clone()
-				next.Stages[g].Ticks = gatherTicks
+				next.Stages[g].Since, next.Age = gatherTicks, gatherTicks
 				s := &step{Node: &next}
+				s.consider(g)
 				s.advance()
 				return next, s.out
 			})

@@ -18,10 +18,10 @@ const (
 
 // Result is an epoch's result on this node, and the salt of its commit.
 type Result struct {
-	Epoch uint32
-	State wire.Hash
-	Done  bool
-	Salt  wire.Secret
+	Epoch   uint32
+	State   wire.Hash
+	Outcome Outcome
+	Salt    wire.Secret
 }
 
 // Stage is the state of one of the two agreements of an attempt at an epoch.
@@ -35,7 +35,9 @@ type Stage struct {
 	Lock     *Quorum
 	Content  *Content // of Lock
 	Changes  []*Change
-	Ticks    uint32
+	Since    uint32 // ticks since a quorum's messages are here
+	Ticks    uint32 // in View, after that time to gather
+	Spoiled  uint32 // 1 + the last view whose proposer signed nonsense
 }
 
 // Node is one party's part in a job, on the roster or as a standby. Step never
@@ -45,18 +47,25 @@ type Node struct {
 	Me    uint8
 	Key   wire.Secret
 	On    bool // the job has started
+	Chain Chain
 	Muted bool // was restored: signs nothing
 
-	Last    *Certificate // the highest known
-	Base    uint32       // the highest epoch with a stored state, without a gap from a certified one
-	Running uint32       // the epoch for which Run was requested; 0 for none
-	Ran     uint32       // epochs worked, without those written off
-	Counted uint32       // the highest of them
-	Turn    uint32       // how often running results became void
-	Results []Result     // of epochs after Last, in order
-	Dealt   uint32       // shares are held up to this penny
+	Last          *Certificate // the highest known
+	Base          uint32       // the highest epoch with a stored state, without a gap from a certified one
+	Running       uint32       // the epoch for which Run was requested; 0 for none
+	Ran           uint32       // epochs worked, without those written off
+	Forgiven      uint32       // of them, those that pennies have made up for
+	Counted       uint32       // the highest of them
+	Pace, Elapsed uint32       // ticks that the last epoch took, and the running one so far
+	Turn          uint32       // how often running results became void
+	Results       []Result     // of epochs after Last, in order
+	Dealt         []uint32     // by party: shares of its pennies are held up to this one
 
 	Attempt  uint32
+	Verdicts []Verdict // that led to it
+	Called   *Verdict  // for the next, not followed yet
+	Moved    []uint32  // by party: an attempt that it is in
+	First    *First    // the first frozen set of this epoch, once there is another attempt
 	Commits  []*Commit // by party, of the epoch after Last
 	Early    []*Commit // and of the one after that
 	Set      []Commit  // the frozen one
@@ -64,16 +73,19 @@ type Node struct {
 	Reveals  []*Reveal
 	Stages   [2]Stage
 	Paused   bool
+	Age      uint32 // ticks in this attempt
 	Answered []bool // this tick, by party: was sent certificates or asked for them
 
-	Held   uint32      // own pennies that are here
-	Known  penny.Penny // the last of them
-	Shares []Give      // for the next ones
-	Gave   []uint32    // by party: shares of its pennies given to it
-	Due    []uint32    // by party: shares that it must have given before the next
-	Got    []uint32    // by party: shares of our pennies that it gave
-	Cheats []bool      // by party: a proof against it was published
-	Cheat  bool        // and against the buyer
+	Held    uint32      // own pennies that are here
+	Known   penny.Penny // the last of them
+	Shares  []Give      // for the next ones
+	Windows []Window    // of its pennies, known to be the buyer's
+	Tried   uint8       // this many shares do not make the next penny
+	Gave    []uint32    // by party: shares of its pennies given to it
+	Due     []uint32    // by party: shares that it must have given before the next
+	Got     []uint32    // by party: shares of our pennies that it gave
+	Cheats  []bool      // by party: a proof against it was published
+	Cheat   bool        // and against the buyer
 }
 
 // NewNode returns a party's machine before the job starts. Errors wrap
@@ -90,8 +102,10 @@ func NewNode(t Terms, me uint8, key wire.Secret) (Node, error) {
 		return Node{}, fmt.Errorf("%w: not the key of party %d", ErrTerms, me)
 	}
 	p := len(t.Parties)
+	t.id = wire.Hash{}
+	t.id = t.ID()
 	n := Node{Terms: t, Me: me, Key: key, Known: t.first(me), Early: make([]*Commit, p), Answered: make([]bool, p),
-		Gave: make([]uint32, p), Due: make([]uint32, p), Got: make([]uint32, p), Cheats: make([]bool, p)}
+		Dealt: make([]uint32, p), Gave: make([]uint32, p), Due: make([]uint32, p), Got: make([]uint32, p), Cheats: make([]bool, p)}
 	n.fresh()
 	return n, nil
 }
@@ -100,7 +114,7 @@ func NewNode(t Terms, me uint8, key wire.Secret) (Node, error) {
 func (n *Node) fresh() {
 	p := len(n.Terms.Parties)
 	n.Commits, n.Reveals = make([]*Commit, p), make([]*Reveal, p)
-	n.Set, n.Frozen, n.Paused = nil, nil, false
+	n.Set, n.Frozen, n.Paused, n.Age, n.Moved = nil, nil, false, 0, make([]uint32, p)
 	for s := range n.Stages {
 		n.Stages[s] = Stage{Votes: make([]*Vote, p), Locks: make([]*Vote, p), Changes: make([]*Change, p)}
 	}
@@ -109,7 +123,7 @@ func (n *Node) fresh() {
 // clone copies every list into which a step writes. Data behind pointers are
 // never modified.
 func (n Node) clone() Node {
-	for _, l := range []*[]uint32{&n.Gave, &n.Due, &n.Got} {
+	for _, l := range []*[]uint32{&n.Dealt, &n.Gave, &n.Due, &n.Got} {
 		*l = slices.Clone(*l)
 	}
 	for _, l := range []*[]bool{&n.Answered, &n.Cheats} {
@@ -146,8 +160,14 @@ func (n Node) Step(ev Event) (Node, []Effect, error) {
 
 func (s *step) event(ev Event) error {
 	switch ev := ev.(type) {
-	case Started:
-		s.On = true
+	case Connected:
+		s.connected(ev.Block)
+		return nil
+	case Disconnected:
+		s.disconnected(ev.Undo)
+		return nil
+	case Ended:
+		s.Chain.Ended = true
 		return nil
 	case Ran:
 		return s.ran(ev)
@@ -155,10 +175,10 @@ func (s *step) event(ev Event) error {
 		if err := ev.Window.Verify(&s.Terms); err != nil {
 			return err
 		}
-		if ev.Window.First == s.Dealt+1 {
-			s.Dealt = ev.Window.Last()
-		} else if ev.Window.Last() > s.Dealt {
-			return fmt.Errorf("%w: the window from %d, held is up to %d", ErrEarly, ev.Window.First, s.Dealt)
+		if w := &ev.Window; w.First == s.Dealt[w.Node]+1 {
+			s.Dealt[w.Node] = w.Last()
+		} else if w.Last() > s.Dealt[w.Node] {
+			return fmt.Errorf("%w: the window of party %d from %d, held is up to %d", ErrEarly, w.Node, w.First, s.Dealt[w.Node])
 		}
 		return nil
 	case Received:
@@ -174,7 +194,7 @@ func (s *step) event(ev Event) error {
 	case Released:
 		return s.released(ev)
 	case WrittenOff:
-		s.Ran -= min(ev.Epochs, s.Ran-min(s.Held, s.Ran))
+		s.Forgiven += min(ev.Epochs, s.Ran-s.Forgiven-min(s.Held, s.Ran-s.Forgiven))
 		return nil
 	case Restored:
 		s.Muted = true
@@ -200,7 +220,7 @@ func (n *Node) Member() bool { return slices.Contains(n.roster(), n.Me) }
 func (n *Node) Paid() uint32 { return n.before().Paid[n.Me] }
 
 // Over reports whether the program ended, or the last epoch is certified.
-func (n *Node) Over() bool { b := n.before(); return b.Done || b.Epoch >= n.Terms.Epochs }
+func (n *Node) Over() bool { b := n.before(); return b.Outcome != Running || b.Epoch >= n.Terms.Epochs }
 
 // active reports whether the node takes part in the agreement.
 func (n *Node) active() bool { return n.On && n.Member() && !n.Over() }
@@ -231,21 +251,28 @@ func (s *step) advance() {
 func (s *step) run() {
 	x := s.Base + 1
 	b := s.before()
+	if !s.Funded() {
+		if s.Running != 0 {
+			s.Running, s.Turn = 0, s.Turn+1
+			s.do(Cancel{})
+		}
+		return
+	}
 	switch {
 	case s.Muted || s.Running != 0 || !s.Member() || s.Over() || s.Base < b.Epoch || x > s.Terms.Epochs || x-b.Epoch > s.Terms.Ahead:
 		return
-	case len(s.Results) > 0 && s.Results[len(s.Results)-1].Done:
+	case len(s.Results) > 0 && s.Results[len(s.Results)-1].Outcome != Running:
 		return
-	case slices.Max(b.Paid)+x-b.Epoch > s.Dealt:
+	case slices.ContainsFunc(s.roster(), func(p uint8) bool { return p != s.Me && b.Paid[p]+x-b.Epoch > s.Dealt[p] }):
 		return
 	}
 	if x > s.Counted {
-		if s.Ran+1 > s.Held+s.Terms.Ahead {
+		if s.Ran-s.Forgiven+1 > s.Held+s.Terms.Ahead {
 			return
 		}
 		s.Ran, s.Counted = s.Ran+1, x
 	}
-	s.Running = x
+	s.Running, s.Elapsed = x, 0
 	s.do(Run{Epoch: x, Turn: s.Turn})
 }
 
@@ -253,14 +280,14 @@ func (s *step) ran(ev Ran) error {
 	if ev.Epoch != s.Running || ev.Turn != s.Turn {
 		return nil // from a state that is void, or repeated
 	}
-	s.Running, s.Base = 0, ev.Epoch
+	s.Running, s.Base, s.Pace, s.Elapsed = 0, ev.Epoch, s.Elapsed, 0
 	if b := s.before(); ev.Epoch <= b.Epoch {
-		if ev.State != b.State || ev.Done != b.Done {
+		if ev.State != b.State || ev.Outcome != b.Outcome {
 			s.fetch()
 		}
 		return nil // certified before it was run
 	}
-	s.Results = append(s.Results, Result{Epoch: ev.Epoch, State: ev.State, Done: ev.Done, Salt: ev.Salt})
+	s.Results = append(s.Results, Result{Epoch: ev.Epoch, State: ev.State, Outcome: ev.Outcome, Salt: ev.Salt})
 	return nil
 }
 
@@ -288,8 +315,8 @@ func (s *step) commit() {
 	if r.Epoch != s.cur() {
 		return
 	}
-	c := &Commit{Epoch: r.Epoch, Attempt: s.Attempt, Party: s.Me,
-		Hash: commitment(&s.Terms, r.Epoch, s.Terms.prev(s.Last), r.State, r.Done, r.Salt, s.Me)}
+	c := &Commit{Epoch: r.Epoch, Attempt: s.Attempt, Party: s.Me, Seen: s.First.seen(),
+		Hash: commitment(&s.Terms, r.Epoch, s.Terms.prev(s.Last), r.State, r.Outcome, r.Salt, s.Me)}
 	var err error
 	if c.Sig, err = sign(s.Key, c.digest(&s.Terms)); err != nil {
 		return // the key was checked: impossible
@@ -305,10 +332,22 @@ func (s *step) vote(round uint8, view uint32, value wire.Hash) *Vote {
 	return v
 }
 
-// proposer returns the proposer of a view.
+// proposer returns the proposer of a view. It changes with the epoch, the attempt
+// and the view. Who was not paid for the last epoch, because it is dead, lied or
+// did not open, proposes only after all others.
 func (n *Node) proposer(view uint32) uint8 {
-	r := n.roster()
-	return r[(uint64(n.cur())+uint64(view))%uint64(len(r))]
+	b := n.before()
+	var order, last []uint8
+	for i := range b.Next {
+		p := b.Next[(uint64(n.cur())+uint64(n.Attempt)+uint64(i))%uint64(len(b.Next))]
+		if b.Missed[p] == 0 {
+			order = append(order, p)
+		} else {
+			last = append(last, p)
+		}
+	}
+	order = append(order, last...)
+	return order[view%uint32(len(order))]
 }
 
 // open reports whether a stage is in progress: the second follows the first.
@@ -345,7 +384,7 @@ func (s *step) propose(g int) {
 		}
 	}
 	if content == nil {
-		if content = s.gathered(g, st.View > 0 || st.Ticks >= gatherTicks); content == nil {
+		if content = s.gathered(g, st.View > 0 || s.waited(g)); content == nil {
 			return
 		}
 	}
@@ -357,6 +396,13 @@ func (s *step) propose(g int) {
 	st.Proposal = p
 	s.do(Broadcast{p})
 	s.consider(g)
+}
+
+// waited reports whether this node has given the others their time, since it has held
+// a quorum's messages; and for commits, since the certificate before, twice as long as
+// its own program took, so that a node of half the speed is in the set.
+func (s *step) waited(g int) bool {
+	return s.Stages[g].Since >= gatherTicks && (g == 1 || s.Age >= 2*s.Pace+gatherTicks)
 }
 
 // gathered returns the content of a new proposal: everything held. It waits for
@@ -383,6 +429,17 @@ func (s *step) gathered(g int, hurry bool) *Content {
 	if !hurry && len(c.Reveals) < len(c.Set) {
 		return nil
 	}
+	if s.Attempt > 0 {
+		if s.First == nil {
+			return nil // another proposes
+		}
+		c.First, c.FirstFrozen = s.First.Set, s.First.Frozen
+		for _, x := range s.First.Reveals {
+			if x != nil {
+				c.FirstReveals = append(c.FirstReveals, *x)
+			}
+		}
+	}
 	return c
 }
 
@@ -400,24 +457,35 @@ func (s *step) valueOf(g int, c *Content) (v wire.Hash, ok bool) {
 	}
 	set := setValue(t, e, s.Attempt, c.Set)
 	if g == 0 {
-		return set, len(c.Reveals) == 0 && len(c.Frozen.Sigs) == 0
+		return set, len(c.Reveals) == 0 && len(c.Frozen.Sigs) == 0 && len(c.First) == 0 && len(c.FirstReveals) == 0
 	}
-	if c.Frozen.Value != set || t.quorum(&c.Frozen, e, s.Attempt, LockSet, s.roster()) != nil {
+	if c.Frozen.Value != set || t.quorum(&c.Frozen, e, s.Attempt, LockSet, s.roster()) != nil || !s.openings(c.Set, c.Reveals) {
 		return v, false
 	}
-	prev := t.prev(s.Last)
-	for i := range c.Reveals {
-		x := &c.Reveals[i]
-		at := slices.IndexFunc(c.Set, func(y Commit) bool { return y.Party == x.Party })
-		if i > 0 && x.Party <= c.Reveals[i-1].Party || at < 0 || !t.opens(x, &c.Set[at], prev) {
-			return v, false
-		}
+	if (s.Attempt > 0) != (len(c.First) > 0) {
+		return v, false
 	}
-	b, ok := t.body(s.Last, s.Attempt, set, c.Reveals)
+	if s.Attempt > 0 && (c.FirstFrozen.Value != setValue(t, e, 0, c.First) || t.quorum(&c.FirstFrozen, e, 0, LockSet, s.roster()) != nil || !s.openings(c.First, c.FirstReveals)) {
+		return v, false
+	}
+	b, ok := t.body(s.Last, s.Attempt, set, c)
 	if !ok {
 		return v, false
 	}
 	return b.digest(t), true
+}
+
+// openings reports whether each of the reveals, by party, opens a commit of the set.
+func (s *step) openings(set []Commit, reveals []Reveal) bool {
+	prev := s.Terms.prev(s.Last)
+	for i := range reveals {
+		x := &reveals[i]
+		at := slices.IndexFunc(set, func(y Commit) bool { return y.Party == x.Party })
+		if i > 0 && x.Party <= reveals[i-1].Party || at < 0 || !s.Terms.opens(x, &set[at], prev) {
+			return false
+		}
+	}
+	return true
 }
 
 // signed verifies a commit's signature, unless the same commit is held already.
@@ -456,12 +524,12 @@ func (s *step) freeze(q *Quorum, set []Commit) {
 		return
 	}
 	r := &s.Results[0]
-	s.Reveals[s.Me] = &Reveal{Epoch: r.Epoch, Attempt: s.Attempt, Party: s.Me, State: r.State, Done: r.Done, Salt: r.Salt}
+	s.Reveals[s.Me] = &Reveal{Epoch: r.Epoch, Attempt: s.Attempt, Party: s.Me, State: r.State, Outcome: r.Outcome, Salt: r.Salt}
 	s.do(Broadcast{&Opened{Set: s.Set, Frozen: *s.Frozen, Reveal: *s.Reveals[s.Me]}})
 }
 
 // proposed verifies a proposal and enters its view.
-func (s *step) proposed(p *Proposal) error {
+func (s *step) proposed(from uint8, p *Proposal) error {
 	if err := p.Check(); err != nil {
 		return err
 	}
@@ -470,6 +538,9 @@ func (s *step) proposed(p *Proposal) error {
 	st := &s.Stages[g]
 	if v.View < st.View {
 		return nil
+	}
+	if v.Party != from || v.View+1 <= st.Spoiled {
+		return nil // only from the proposer, and once if it signs nonsense
 	}
 	if v.Party != s.proposer(v.View) {
 		return fmt.Errorf("%w: party %d does not propose in view %d", ErrMessage, v.Party, v.View)
@@ -483,6 +554,16 @@ func (s *step) proposed(p *Proposal) error {
 		}
 		return nil
 	}
+	if err := s.accept(g, p); err != nil {
+		st.Spoiled = v.View + 1 // the step is kept: this is the last that it costs
+		return nil
+	}
+	return nil
+}
+
+// accept verifies a proposal's content, which its proposer has signed, and votes.
+func (s *step) accept(g int, p *Proposal) error {
+	v, st := &p.Vote, &s.Stages[g]
 	if g == 1 && s.Frozen == nil {
 		set := &Content{Set: p.Content.Set}
 		value, ok := s.valueOf(0, set)
@@ -513,6 +594,12 @@ func (s *step) proposed(p *Proposal) error {
 		if s.Reveals[r.Party] == nil {
 			s.Reveals[r.Party] = &r
 		}
+	}
+	if c := &p.Content; len(c.First) > 0 {
+		if s.First == nil {
+			s.First = &First{Set: c.First, Frozen: c.FirstFrozen, Reveals: make([]*Reveal, len(s.Terms.Parties))}
+		}
+		s.First = s.First.with(c.FirstReveals)
 	}
 	s.consider(g)
 	return nil
@@ -584,6 +671,10 @@ func (s *step) consider(g int) {
 			s.change(g, st.View+1)
 			return
 		}
+		// Voters gather too: a proposer that is in a hurry excludes nobody.
+		if full := g == 0 && len(p.Content.Set) == int(s.Terms.N) || g == 1 && len(p.Content.Reveals) == len(p.Content.Set); !full && !s.waited(g) {
+			return
+		}
 	}
 	st.Voted = st.View + 1
 	v := s.vote(VoteSet+3*uint8(g), st.View, p.Vote.Value)
@@ -604,6 +695,13 @@ func (s *step) omitted(g int, c *Content) (list []Message) {
 	for _, x := range s.Reveals {
 		if x != nil && !slices.ContainsFunc(c.Reveals, func(y Reveal) bool { return y.Party == x.Party }) {
 			list = append(list, &Opened{Set: s.Set, Frozen: *s.Frozen, Reveal: *x})
+		}
+	}
+	if s.First != nil {
+		for _, x := range s.First.Reveals {
+			if x != nil && !slices.ContainsFunc(c.FirstReveals, func(y Reveal) bool { return y.Party == x.Party }) {
+				list = append(list, &Opened{Set: s.First.Set, Frozen: s.First.Frozen, Reveal: *x})
+			}
 		}
 	}
 	return list
@@ -756,7 +854,7 @@ func (s *step) count(g int) {
 		s.freeze(q, c.Set)
 		return
 	}
-	if b, ok := s.Terms.body(s.Last, s.Attempt, s.Frozen.Value, c.Reveals); ok && b.digest(&s.Terms) == q.Value {
+	if b, ok := s.Terms.body(s.Last, s.Attempt, s.Frozen.Value, c); ok && b.digest(&s.Terms) == q.Value {
 		cert := &Certificate{Body: *b, Signed: *q}
 		s.adopt(cert)
 		s.do(Broadcast{cert})
@@ -787,8 +885,39 @@ func (s *step) keepCommit(c *Commit) {
 	case old == nil:
 		x := *c
 		s.Commits[c.Party] = &x
-	case old.Hash != c.Hash:
+	case old.Hash != c.Hash || old.Seen != c.Seen:
 		s.convict(c.Party, &TwoCommits{A: *old, B: *c})
+	}
+}
+
+// differs convicts a party that opened to different results in two attempts.
+func (s *step) differs(p uint8) {
+	if s.First == nil || s.Frozen == nil {
+		return
+	}
+	a, b := s.First.Reveals[p], s.Reveals[p]
+	x, y := commitOf(s.First.Set, p), commitOf(s.Set, p)
+	if a != nil && b != nil && x != nil && y != nil && (a.State != b.State || a.Outcome != b.Outcome) {
+		s.convict(p, &TwoOpenings{Prev: s.Terms.prev(s.Last), A: Opening{Commit: *x, Reveal: *a}, B: Opening{Commit: *y, Reveal: *b}})
+	}
+}
+
+// liars convicts the parties that opened to another result than the certified one
+// (invariant LiarNamed).
+func (s *step) liars(c *Certificate) {
+	name := func(set []Commit, reveals []*Reveal) {
+		for _, r := range reveals {
+			if r == nil || r.State == c.Body.State && r.Outcome == c.Body.Outcome {
+				continue
+			}
+			if x := commitOf(set, r.Party); x != nil && r.Party != s.Me {
+				s.convict(r.Party, &FalseState{Certificate: *c, Opening: Opening{Commit: *x, Reveal: *r}})
+			}
+		}
+	}
+	name(s.Set, s.Reveals)
+	if s.First != nil {
+		name(s.First.Set, s.First.Reveals)
 	}
 }
 
@@ -803,17 +932,20 @@ func (s *step) convict(p uint8, proof Proof) {
 // adopt accepts a certificate and continues with the next epoch.
 func (s *step) adopt(c *Certificate) {
 	next := c.Body.Epoch == s.cur()
+	if next {
+		s.liars(c)
+	}
 	s.Last = c
 	s.do(KeepCert{*c})
 	early := s.Early
-	s.Attempt, s.Early = 0, make([]*Commit, len(early))
+	s.Attempt, s.Verdicts, s.Called, s.First, s.Early = 0, nil, nil, nil, make([]*Commit, len(early))
 	s.fresh()
 	// Results of epochs run ahead continue from the certified state, or are
 	// void.
 	for len(s.Results) > 0 && s.Results[0].Epoch < c.Body.Epoch {
 		s.Results = s.Results[1:]
 	}
-	if len(s.Results) > 0 && s.Results[0].Epoch == c.Body.Epoch && s.Results[0].State == c.Body.State && s.Results[0].Done == c.Body.Done {
+	if len(s.Results) > 0 && s.Results[0].Epoch == c.Body.Epoch && s.Results[0].State == c.Body.State && s.Results[0].Outcome == c.Body.Outcome {
 		s.Results = s.Results[1:]
 	} else if len(s.Results) > 0 || s.Running != c.Body.Epoch { // or it is being run yet
 		s.fetch()
@@ -829,10 +961,14 @@ func (s *step) adopt(c *Certificate) {
 // gives up what takes too long.
 func (s *step) tick() {
 	clear(s.Answered)
-	if !s.On || s.Over() {
+	s.Age++
+	if s.Running != 0 {
+		s.Elapsed++
+	}
+	if !s.On || s.Over() && s.Held >= s.Paid() && !s.Muted {
 		return
 	}
-	if !s.active() || s.Muted || s.Commits[s.Me] == nil {
+	if !s.active() || s.Muted || s.Commits[s.Me] == nil || s.Held < s.Paid() {
 		for _, p := range s.Terms.others(s.Me) {
 			s.do(Send{To: p, Msg: s.status(p)})
 		}
@@ -843,14 +979,19 @@ func (s *step) tick() {
 	if c := s.Commits[s.Me]; c != nil {
 		s.do(Broadcast{c})
 	}
+	for i := range s.Verdicts {
+		s.do(Broadcast{&s.Verdicts[i]})
+	}
 	if s.Last != nil && s.Running == 0 && s.Base < s.Last.Body.Epoch {
 		s.do(Fetch{Epoch: s.Last.Body.Epoch, State: s.Last.Body.State})
 	}
 	g := 0
 	if s.Frozen != nil {
 		g = 1
-		if r := s.Reveals[s.Me]; r != nil {
-			s.do(Broadcast{&Opened{Set: s.Set, Frozen: *s.Frozen, Reveal: *r}})
+		for p, r := range s.Reveals { // all of them if there is no agreement yet
+			if r != nil && (uint8(p) == s.Me || !s.agree()) {
+				s.do(Broadcast{&Opened{Set: s.Set, Frozen: *s.Frozen, Reveal: *r}})
+			}
 		}
 	}
 	st := &s.Stages[g]
@@ -865,17 +1006,27 @@ func (s *step) tick() {
 	if c := st.Changes[s.Me]; c != nil && c.View == st.View {
 		s.do(Broadcast{c})
 	}
-	if s.gathered(g, true) == nil {
+	if g == 0 && s.gathered(0, true) == nil {
 		return // nothing to agree on yet
 	}
-	st.Ticks++
+	st.Since++
 	if g == 1 && !s.agree() {
-		if st.Ticks >= stuckTicks && !s.Paused {
-			s.Paused = true
-			s.do(Pause{Epoch: s.cur(), Attempt: s.Attempt})
+		if s.stuck() {
+			if !s.Paused {
+				s.Paused = true
+				s.do(Pause{Epoch: s.cur(), Attempt: s.Attempt})
+			}
+			if s.Called != nil {
+				s.follow(s.Called)
+			}
 		}
 		return
 	}
+	if !s.waited(g) {
+		return
+	}
+	st.Ticks++
+	s.consider(g)
 	if st.Ticks >= min(viewTicks+st.View, maxWait) {
 		s.change(g, st.View+1)
 	}
@@ -928,22 +1079,33 @@ func (s *step) received(ev Received) error {
 		return nil
 	case !s.active():
 		return nil
+	case attemptOf(ev.Msg) < s.Attempt:
+		s.tell(ev.From)
+		return nil
 	}
 	switch m := ev.Msg.(type) {
 	case *Commit:
 		if err := m.Check(); err != nil {
 			return err
 		}
-		if m.Attempt != s.Attempt {
+		if m.Attempt < s.Attempt {
+			s.tell(ev.From)
 			return nil
 		}
 		if !s.signed(m) {
 			return fmt.Errorf("%w: the signature of a commit", ErrMessage)
 		}
+		if m.Attempt > s.Attempt {
+			s.Moved[m.Party] = m.Attempt
+			if s.Called != nil {
+				s.follow(s.Called)
+			}
+			return nil
+		}
 		s.keepCommit(m)
 	case *Proposal:
 		if m.Vote.Attempt == s.Attempt {
-			return s.proposed(m)
+			return s.proposed(ev.From, m)
 		}
 	case *Vote:
 		if m.Attempt == s.Attempt {
@@ -954,8 +1116,11 @@ func (s *step) received(ev Received) error {
 			return s.changed(m)
 		}
 	case *Opened:
-		if m.Reveal.Attempt == s.Attempt {
+		switch {
+		case m.Reveal.Attempt == s.Attempt:
 			return s.opened(m)
+		case m.Reveal.Attempt == 0:
+			return s.openedFirst(m)
 		}
 	case *Verdict:
 		return s.verdict(m)
@@ -966,7 +1131,7 @@ func (s *step) received(ev Received) error {
 }
 
 func (s *step) status(to uint8) *Status {
-	return &Status{Epoch: s.before().Epoch, Got: s.Got[to]}
+	return &Status{Epoch: s.before().Epoch, Attempt: s.Attempt, Got: s.Got[to]}
 }
 
 // asked answers a Status: it gives again what was given before, a limited
@@ -981,9 +1146,29 @@ func (s *step) asked(from uint8, m *Status) {
 		list = append(list, SendCerts{To: from, From: m.Epoch + 1})
 	case m.Epoch > b.Epoch:
 		list = append(list, Send{To: from, Msg: s.status(from)})
+	case m.Attempt < s.Attempt:
+		list = append(list, s.verdicts(from)...)
 	}
 	s.answer(from, list...)
 }
+
+// verdicts are those that led to this attempt, after what was opened in the first;
+// tell sends them.
+func (s *step) verdicts(to uint8) (list []Effect) {
+	if s.First != nil {
+		for _, r := range s.First.Reveals {
+			if r != nil {
+				list = append(list, Send{To: to, Msg: &Opened{Set: s.First.Set, Frozen: s.First.Frozen, Reveal: *r}})
+			}
+		}
+	}
+	for i := range s.Verdicts {
+		list = append(list, Send{To: to, Msg: &s.Verdicts[i]})
+	}
+	return list
+}
+
+func (s *step) tell(to uint8) { s.answer(to, s.verdicts(to)...) }
 
 // answer sends effects to a peer that is ahead or behind, once per tick.
 func (s *step) answer(to uint8, e ...Effect) {
@@ -1028,17 +1213,49 @@ func (s *step) opened(o *Opened) error {
 	}
 	if s.Reveals[r.Party] == nil {
 		s.Reveals[r.Party] = &r
+		s.differs(r.Party)
 	}
 	return nil
 }
 
-// verdict starts a new attempt if this one cannot end. A node locked on a
-// certificate does not follow, because the certificate may exist already.
+// openedFirst accepts a reveal of the first frozen set in a later attempt.
+func (s *step) openedFirst(o *Opened) error {
+	if err := o.Check(); err != nil {
+		return err
+	}
+	e := s.cur()
+	first := s.First
+	if first == nil {
+		if o.Frozen.Value != setValue(&s.Terms, e, 0, o.Set) || s.Terms.quorum(&o.Frozen, e, 0, LockSet, s.roster()) != nil {
+			return fmt.Errorf("%w: a reveal of no frozen set", ErrMessage)
+		}
+		first = &First{Set: o.Set, Frozen: o.Frozen, Reveals: make([]*Reveal, len(s.Terms.Parties))}
+	}
+	if !s.openings(first.Set, []Reveal{o.Reveal}) {
+		return fmt.Errorf("%w: a reveal that opens nothing", ErrMessage)
+	}
+	s.First = first.with([]Reveal{o.Reveal})
+	s.differs(o.Reveal.Party)
+	return nil
+}
+
+// stuck reports whether this attempt has no agreement to come: the reveals that are
+// here had time to become a quorum's, or the views pass without a result.
+func (s *step) stuck() bool {
+	if s.Frozen != nil && !s.agree() {
+		return s.Paused || s.Stages[1].Since >= stuckTicks
+	}
+	return s.Stages[0].View > 2 || s.Stages[1].View > 2
+}
+
+// verdict accepts a call for a new attempt: the next one, but for the buyer, which
+// may skip some. It is kept and passed on, so that all hear of it, and followed as
+// soon as this node is stuck or others have followed that cannot all lie.
 func (s *step) verdict(v *Verdict) error {
 	if err := v.Check(); err != nil {
 		return err
 	}
-	if v.Attempt <= s.Attempt || s.Stages[1].Lock != nil || !s.Paused && s.Stages[1].Ticks < stuckTicks {
+	if v.Attempt <= s.Attempt || v.Attempt > s.Attempt+1 && !v.Buyer || s.Called != nil && s.Called.Attempt >= v.Attempt && s.Called.Buyer == v.Buyer {
 		return nil
 	}
 	key := s.Terms.Buyer
@@ -1051,8 +1268,29 @@ func (s *step) verdict(v *Verdict) error {
 	if verify(key, v.digest(&s.Terms), v.Sig) != nil {
 		return fmt.Errorf("%w: the signature of a verdict", ErrMessage)
 	}
-	s.Attempt = v.Attempt
+	s.Called = v
+	s.follow(v)
+	return nil
+}
+
+// follow starts the attempt that a verdict calls for, if this one cannot end. A node
+// locked on a certificate does not follow, because the certificate may exist already.
+func (s *step) follow(v *Verdict) {
+	moved := 0
+	for _, a := range s.Moved {
+		if a > s.Attempt {
+			moved++
+		}
+	}
+	if s.Stages[1].Lock != nil || !s.stuck() && moved <= int(s.Terms.N-s.Terms.Q) {
+		return
+	}
+	if s.First == nil && s.Frozen != nil {
+		s.First = &First{Set: s.Set, Frozen: *s.Frozen, Reveals: slices.Clone(s.Reveals)}
+	}
+	s.Attempt, s.Called = v.Attempt, nil
+	s.Verdicts = append(slices.Clone(s.Verdicts), *v)
 	s.void(s.before().Epoch)
 	s.fresh()
-	return nil
+	s.do(Broadcast{v})
 }

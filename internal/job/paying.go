@@ -15,7 +15,7 @@ func (s *step) give() {
 	b := s.before()
 	for i := range s.Gave {
 		p := uint8(i)
-		for p != s.Me && s.Gave[p] < min(b.Paid[p], s.Dealt) && s.Got[p] >= s.Due[p] {
+		for p != s.Me && s.Gave[p] < min(b.Paid[p], s.Dealt[p]) && s.Got[p] >= s.Due[p] {
 			s.Gave[p]++
 			s.Due[p] = min(b.Paid[s.Me], s.Got[p]+1)
 			s.do(GiveShare{To: p, K: s.Gave[p]})
@@ -25,12 +25,12 @@ func (s *step) give() {
 
 // given accepts a share of one of our pennies. Each party gives them in order.
 func (s *step) given(g *Give) error {
-	if err := g.Signed(&s.Terms); err != nil {
+	if err := g.Check(); err != nil {
 		return err
 	}
 	c := &g.Share
-	if c.Node != s.Me || c.Holder == s.Me {
-		return fmt.Errorf("%w: for party %d", ErrMessage, c.Node)
+	if int(c.Holder) >= len(s.Terms.Parties) || c.Node != s.Me || c.Holder == s.Me {
+		return fmt.Errorf("%w: party %d's share for party %d", ErrMessage, c.Holder, c.Node)
 	}
 	switch {
 	case c.K <= s.Got[c.Holder]:
@@ -38,9 +38,20 @@ func (s *step) given(g *Give) error {
 	case c.K > s.Held+s.Terms.Ahead:
 		return fmt.Errorf("%w: a share of penny %d, but %d are held", ErrEarly, c.K, s.Held)
 	}
-	if err := g.Right(&s.Terms); err != nil {
+	// A right share needs no signature. A wrong one convicts its giver only with it.
+	known := slices.Contains(s.Windows, g.Window)
+	if err := g.right(&s.Terms, known); err != nil {
+		if err := g.Signed(&s.Terms); err != nil {
+			return err
+		}
 		s.convict(c.Holder, &BadShare{Give: *g})
 		return nil // the step is kept: the giver is known
+	}
+	if !known {
+		if len(s.Windows) > 2 {
+			s.Windows = slices.Clone(s.Windows[1:])
+		}
+		s.Windows = append(s.Windows, g.Window)
 	}
 	if c.K != s.Got[c.Holder]+1 {
 		return fmt.Errorf("%w: a share of penny %d, but party %d gave %d", ErrEarly, c.K, c.Holder, s.Got[c.Holder])
@@ -86,7 +97,7 @@ func (s *step) combine() {
 		done := false
 		for _, r := range roots {
 			list := byRoot[r]
-			if len(list) < int(s.Terms.T) || done {
+			if len(list) < int(s.Terms.T) || len(list) <= int(s.Tried) || done {
 				continue
 			}
 			secret, bad, err := Combine(&s.Terms, list, s.Known)
@@ -101,6 +112,8 @@ func (s *step) combine() {
 			if err == nil {
 				s.earned(s.Held+1, secret)
 				done = true
+			} else {
+				s.Tried = uint8(len(list)) // nothing comes of these
 			}
 		}
 		if !done {
@@ -111,7 +124,13 @@ func (s *step) combine() {
 
 // earned stores one of our pennies.
 func (s *step) earned(k uint32, secret [wire.PennySize]byte) {
-	s.Held, s.Known = k, s.Terms.penny(k, s.Me, secret)
+	s.Held, s.Known, s.Tried = k, s.Terms.penny(k, s.Me, secret), 0
+	// A penny makes up for one epoch that was certified without this node.
+	b := s.before()
+	ahead := max(s.Counted, b.Epoch) - b.Epoch // worked, and not yet certified
+	if due := max(b.Paid[s.Me], k) - k; s.Ran > s.Forgiven+k+ahead+due {
+		s.Forgiven++
+	}
 	s.do(Earned{K: k, Secret: secret})
 	s.Shares = slices.DeleteFunc(s.Shares, func(g Give) bool { return g.Share.K <= k })
 }

@@ -3,12 +3,12 @@ package job
 import (
 	"errors"
 	"fmt"
+	"math/bits"
 	"slices"
 
 	"github.com/btcsuite/btcd/btcec/v2"
 
 	"github.com/bitgram/bitgram/penny"
-	"github.com/bitgram/bitgram/seal"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -84,12 +84,12 @@ func interpolate(holders []uint8, shares []Share) (secret [wire.PennySize]byte, 
 	return secret, true
 }
 
-// Window commits the buyer to all shares of the pennies First … First+Count−1
-// of every bank. Its root is that of three levels of trees, each in the shape
-// of RFC 6962: over the pennies that one party holds of another, over the other
-// parties, over the holders.
+// Window commits the buyer to all shares of the pennies First … First+Count−1 of
+// one bank. Its root is that of three levels of trees, each in the shape of RFC
+// 6962: over the pennies of a sheet, over a holder's sheets, over the holders.
 type Window struct {
 	_     struct{} `cbor:",toarray"`
+	Node  uint8    // whose pennies they are
 	First uint32   // counted from 1
 	Count uint32
 	Root  wire.Hash
@@ -97,13 +97,17 @@ type Window struct {
 }
 
 func (w *Window) digest(t *Terms) wire.Hash {
-	return wire.Tagged("job-window", t.Job[:], u32(w.First), u32(w.Count), w.Root[:])
+	return wire.Tagged("job-window", t.job(), u8(w.Node), u32(w.First), u32(w.Count), w.Root[:])
 }
+
+// count returns the pennies of the window that starts at first: Window of them,
+// or those that are left.
+func (t *Terms) count(first uint32) uint32 { return min(t.Window, t.Epochs-first+1) }
 
 // Verify checks the window's position and signature, or returns ErrDeal.
 func (w *Window) Verify(t *Terms) error {
-	if w.Count != t.Window || w.First%t.Window != 1%t.Window || w.First < 1 || w.First > t.Epochs {
-		return fmt.Errorf("%w: no window from %d of %d", ErrDeal, w.First, w.Count)
+	if int(w.Node) >= len(t.Parties) || w.First < 1 || w.First > t.Epochs || (w.First-1)%t.Window != 0 || w.Count != t.count(w.First) {
+		return fmt.Errorf("%w: no window of party %d from %d of %d", ErrDeal, w.Node, w.First, w.Count)
 	}
 	if verify(t.Buyer, w.digest(t), w.Sig) != nil {
 		return fmt.Errorf("%w: not the buyer's signature", ErrDeal)
@@ -114,6 +118,13 @@ func (w *Window) Verify(t *Terms) error {
 // Last returns the highest count that the window deals.
 func (w *Window) Last() uint32 { return w.First + w.Count - 1 }
 
+// sheets returns the number of a window's sheets, and sheetSize the number of
+// pennies in one of them.
+func (w *Window) sheets() int { return int((w.Count + SheetSize - 1) / SheetSize) }
+func (w *Window) sheetSize(i int) int {
+	return int(min(SheetSize, w.Count-min(w.Count, uint32(i)*SheetSize)))
+}
+
 // Committed is one share under a window's root.
 type Committed struct {
 	_       struct{} `cbor:",toarray"`
@@ -121,43 +132,49 @@ type Committed struct {
 	Node    uint8  // whose penny it is
 	K       uint32 // its count, from 1
 	Share   Share
-	Pennies []wire.Hash // path among the pennies of Node that Holder has shares of
-	Nodes   []wire.Hash // path among the nodes that Holder has shares of
-	Holders []wire.Hash // and among the holders
+	Pennies []wire.Hash // path among the pennies of the sheet
+	Sheets  []wire.Hash // path among the sheets of the holder
+	Holders []wire.Hash // path among the holders
 }
 
 // Leaves of the three trees.
 func pennyLeaf(t *Terms, holder, node uint8, k uint32, s Share) wire.Hash {
-	return wire.Tagged("job-share", t.Job[:], u8(holder), u8(node), u32(k), s[:])
+	return wire.Tagged("job-share", t.job(), u8(holder), u8(node), u32(k), s[:])
 }
-func nodeLeaf(node uint8, root wire.Hash) wire.Hash {
-	return wire.Tagged("job-share-node", u8(node), root[:])
+func sheetLeaf(sheet int, root wire.Hash) wire.Hash {
+	return wire.Tagged("job-share-sheet", u32(uint32(sheet)), root[:])
 }
 func holderLeaf(holder uint8, root wire.Hash) wire.Hash {
 	return wire.Tagged("job-share-holder", u8(holder), root[:])
 }
 
-// rank returns the index of node among those of which holder has shares: all
-// but itself.
+// rank returns the index of a holder among those that have shares of node: all but
+// node itself.
 func rank(holder, node uint8) int {
-	if node > holder {
-		return int(node) - 1
+	if holder > node {
+		return int(holder) - 1
 	}
-	return int(node)
+	return int(holder)
 }
 
 // Holds reports whether the window's root commits to a share.
 func (w *Window) Holds(t *Terms, c *Committed) bool {
 	p := len(t.Parties)
-	if int(c.Holder) >= p || int(c.Node) >= p || c.Holder == c.Node || c.K < w.First || c.K-w.First >= w.Count {
+	if int(c.Holder) >= p || c.Node != w.Node || c.Holder == c.Node || c.K < w.First || c.K-w.First >= w.Count {
 		return false
 	}
-	a, ok := climb(pennyLeaf(t, c.Holder, c.Node, c.K, c.Share), int(c.K-w.First), int(w.Count), c.Pennies)
+	at := int(c.K - w.First)
+	sheet := at / SheetSize
+	a, ok := climb(pennyLeaf(t, c.Holder, c.Node, c.K, c.Share), at%SheetSize, w.sheetSize(sheet), c.Pennies)
 	if !ok {
 		return false
 	}
-	b, ok := climb(nodeLeaf(c.Node, a), rank(c.Holder, c.Node), p-1, c.Nodes)
-	return ok && seal.VerifySection(holderLeaf(c.Holder, b), int(c.Holder), p, c.Holders, w.Root)
+	b, ok := climb(sheetLeaf(sheet, a), sheet, w.sheets(), c.Sheets)
+	if !ok {
+		return false
+	}
+	top, ok := climb(holderLeaf(c.Holder, b), rank(c.Holder, c.Node), p-1, c.Holders)
+	return ok && top == w.Root
 }
 
 // climb computes the root to which a section leads.
@@ -180,8 +197,32 @@ func climb(leaf wire.Hash, index, count int, path []wire.Hash) (h wire.Hash, ok 
 	return h, sn == 0
 }
 
-// Shares are the shares of one party's pennies, in order, encoded as one string
-// of bytes.
+// half returns the size of the left subtree of n > 1 leaves (RFC 6962 §2.1).
+func half(n int) int { return 1 << (bits.Len(uint(n-1)) - 1) }
+
+// root returns the root of at least one leaf. seal.Root is the same for at most 64.
+func root(leaves []wire.Hash) wire.Hash {
+	if len(leaves) == 1 {
+		return leaves[0]
+	}
+	k := half(len(leaves))
+	l, r := root(leaves[:k]), root(leaves[k:])
+	return wire.Tagged("node", l[:], r[:])
+}
+
+// section returns the path of leaf i.
+func section(leaves []wire.Hash, i int) []wire.Hash {
+	if len(leaves) == 1 {
+		return nil
+	}
+	k := half(len(leaves))
+	if i < k {
+		return append(section(leaves[:k], i), root(leaves[k:]))
+	}
+	return append(section(leaves[k:], i-k), root(leaves[:k]))
+}
+
+// Shares are shares of consecutive pennies, encoded as one string of bytes.
 type Shares []Share
 
 // MarshalBinary implements encoding.BinaryMarshaler.
@@ -196,7 +237,7 @@ func (l Shares) MarshalBinary() ([]byte, error) {
 // UnmarshalBinary implements encoding.BinaryUnmarshaler.
 func (l *Shares) UnmarshalBinary(b []byte) error {
 	const size = len(Share{})
-	if len(b)%size != 0 || len(b) > size*MaxWindow {
+	if len(b)%size != 0 || len(b) > size*SheetSize {
 		return fmt.Errorf("%w: shares of %d bytes", wire.ErrMalformed, len(b))
 	}
 	*l = nil
@@ -206,28 +247,34 @@ func (l *Shares) UnmarshalBinary(b []byte) error {
 	return nil
 }
 
-// Dealt contains the shares that a window deals to one party. It is stored as
-// it is; the node's machine is told only that it is stored.
+// Dealt is a sheet: up to SheetSize of the shares that a window deals to one
+// holder. Sheets are stored as they are; the holder's machine is told only that all
+// of a window are stored.
 type Dealt struct {
 	_       struct{} `cbor:",toarray"`
 	Window  Window
 	Holder  uint8
-	Shares  []Shares    // of each other party in order
-	Holders []wire.Hash // path of Holder's root
+	Sheet   uint32      // its index
+	Shares  Shares      // of the pennies from Window.First + Sheet × SheetSize
+	Sheets  []wire.Hash // path of the sheet
+	Holders []wire.Hash // path of the holder
 }
 
+// Sizes of paths: of a tree over a sheet's pennies, a window's sheets, and parties.
+const (
+	maxPennyPath  = 8
+	maxSheetPath  = 8
+	maxHolderPath = 3
+	maxPath       = (maxPennyPath + maxSheetPath + maxHolderPath) * 34
+)
+
 // MaxSize implements wire.Limited.
-func (*Dealt) MaxSize() int { return 1024 + MaxParties*(MaxWindow*34+4) }
+func (*Dealt) MaxSize() int { return 256 + SheetSize*32 + (maxSheetPath+maxHolderPath)*34 }
 
 // Check implements wire.Limited. Verify verifies the content.
 func (d *Dealt) Check() error {
-	if len(d.Shares) > MaxParties || len(d.Holders) > 6 {
-		return fmt.Errorf("%w: %w: shares of %d parties", wire.ErrMalformed, ErrDeal, len(d.Shares))
-	}
-	for _, list := range d.Shares {
-		if len(list) > MaxWindow {
-			return fmt.Errorf("%w: %w: %d shares", wire.ErrMalformed, ErrDeal, len(list))
-		}
+	if len(d.Shares) > SheetSize || len(d.Sheets) > maxSheetPath || len(d.Holders) > maxHolderPath || d.Holder >= MaxParties {
+		return fmt.Errorf("%w: %w: a sheet of %d shares", wire.ErrMalformed, ErrDeal, len(d.Shares))
 	}
 	return nil
 }
@@ -242,56 +289,36 @@ func (t *Terms) others(me uint8) (list []uint8) {
 	return list
 }
 
-// leaves returns the leaves of the pennies that the holder has of the i-th of
-// the others.
-func (d *Dealt) leaves(t *Terms, i int) []wire.Hash {
-	node := t.others(d.Holder)[i]
-	list := make([]wire.Hash, len(d.Shares[i]))
-	for n, s := range d.Shares[i] {
-		list[n] = pennyLeaf(t, d.Holder, node, d.Window.First+uint32(n), s)
+// leaves returns the leaves of the sheet's pennies.
+func (d *Dealt) leaves(t *Terms) []wire.Hash {
+	list := make([]wire.Hash, len(d.Shares))
+	for n, s := range d.Shares {
+		list[n] = pennyLeaf(t, d.Holder, d.Window.Node, d.Window.First+d.Sheet*SheetSize+uint32(n), s)
 	}
 	return list
 }
 
-// nodes returns the leaves of the middle tree.
-func (d *Dealt) nodes(t *Terms) ([]wire.Hash, error) {
-	var list []wire.Hash
-	for i, node := range t.others(d.Holder) {
-		root, err := seal.Root(d.leaves(t, i))
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, nodeLeaf(node, root))
-	}
-	return list, nil
-}
-
-// Verify verifies everything that a holder is dealt, or returns ErrDeal. A
-// holder must call it before it runs an epoch that these shares pay for.
-// Whether they yield the right secrets shows at their first use.
+// Verify verifies a sheet, or returns ErrDeal. A holder must have verified all
+// sheets of a window before it runs an epoch that the window pays for. Whether the
+// shares yield the right secrets shows at their first use.
 func (d *Dealt) Verify(t *Terms) error {
-	if err := d.Window.Verify(t); err != nil {
+	w := &d.Window
+	if err := w.Verify(t); err != nil {
 		return err
 	}
-	if int(d.Holder) >= len(t.Parties) || len(d.Shares) != len(t.Parties)-1 {
-		return fmt.Errorf("%w: shares of %d parties", ErrDeal, len(d.Shares))
+	if int(d.Holder) >= len(t.Parties) || d.Holder == w.Node || int64(d.Sheet) >= int64(w.sheets()) || len(d.Shares) != w.sheetSize(int(d.Sheet)) {
+		return fmt.Errorf("%w: sheet %d of %d shares for party %d", ErrDeal, d.Sheet, len(d.Shares), d.Holder)
 	}
-	for _, list := range d.Shares {
-		if len(list) != int(d.Window.Count) {
-			return fmt.Errorf("%w: %d shares, of %d", ErrDeal, len(list), d.Window.Count)
-		}
-		for _, s := range list {
-			if _, ok := scalarOf(s); !ok {
-				return fmt.Errorf("%w: a share is not a scalar", ErrDeal)
-			}
+	for _, s := range d.Shares {
+		if _, ok := scalarOf(s); !ok {
+			return fmt.Errorf("%w: a share is not a scalar", ErrDeal)
 		}
 	}
-	nodes, err := d.nodes(t)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrDeal, err)
+	mine, ok := climb(sheetLeaf(int(d.Sheet), root(d.leaves(t))), int(d.Sheet), w.sheets(), d.Sheets)
+	if ok {
+		mine, ok = climb(holderLeaf(d.Holder, mine), rank(d.Holder, w.Node), len(t.Parties)-1, d.Holders)
 	}
-	root, err := seal.Root(nodes)
-	if err != nil || !seal.VerifySection(holderLeaf(d.Holder, root), int(d.Holder), len(t.Parties), d.Holders, d.Window.Root) {
+	if !ok || mine != w.Root {
 		return fmt.Errorf("%w: not under the window's root", ErrDeal)
 	}
 	return nil
@@ -299,91 +326,97 @@ func (d *Dealt) Verify(t *Terms) error {
 
 // Share returns one dealt share with its section, or ErrShare if it is not in
 // d, which must be verified.
-func (d *Dealt) Share(t *Terms, node uint8, k uint32) (*Committed, error) {
-	if int(node) >= len(t.Parties) || node == d.Holder || k < d.Window.First || k > d.Window.Last() {
-		return nil, fmt.Errorf("%w: none of penny %d of party %d", ErrShare, k, node)
+func (d *Dealt) Share(t *Terms, k uint32) (*Committed, error) {
+	from := d.Window.First + d.Sheet*SheetSize
+	if k < from || k-from >= uint32(len(d.Shares)) {
+		return nil, fmt.Errorf("%w: none of penny %d of party %d", ErrShare, k, d.Window.Node)
 	}
-	i, n := rank(d.Holder, node), int(k-d.Window.First)
-	c := &Committed{Holder: d.Holder, Node: node, K: k, Share: d.Shares[i][n], Holders: slices.Clone(d.Holders)}
-	var err error
-	if c.Pennies, err = seal.Section(d.leaves(t, i), n); err != nil {
-		return nil, err
-	}
-	nodes, err := d.nodes(t)
-	if err == nil {
-		c.Nodes, err = seal.Section(nodes, i)
-	}
-	return c, err
+	n := int(k - from)
+	return &Committed{Holder: d.Holder, Node: d.Window.Node, K: k, Share: d.Shares[n], Pennies: section(d.leaves(t), n),
+		Sheets: slices.Clone(d.Sheets), Holders: slices.Clone(d.Holders)}, nil
 }
 
-// Deal is the buyer's side: it returns what each party is dealt by the window
-// that starts at first. secret returns each bank's pennies by count. The
-// coefficients derive from seed, so a buyer that keeps it deals the same shares
-// again after a crash. Pennies beyond a bank's end are zeros. Errors wrap
-// ErrDeal or ErrTerms.
-func Deal(t *Terms, buyer, seed wire.Secret, first uint32, secret func(node uint8, k uint32) [wire.PennySize]byte) ([]Dealt, error) {
+// Deal is the buyer's side: it returns the sheets that each party is dealt by the
+// window of node's bank that starts at first; node itself gets none. secret returns
+// the bank's pennies by count. The coefficients derive from seed, so a buyer that
+// keeps it deals the same shares again after a crash. Errors wrap ErrDeal or
+// ErrTerms.
+func Deal(t *Terms, buyer, seed wire.Secret, node uint8, first uint32, secret func(k uint32) [wire.PennySize]byte) ([][]Dealt, error) {
 	if err := t.Check(); err != nil {
 		return nil, err
 	}
-	w := Window{First: first, Count: t.Window}
-	list := make([]Dealt, len(t.Parties))
-	for j := range list {
-		list[j].Holder = uint8(j)
-		list[j].Shares = make([]Shares, len(t.Parties)-1)
+	if int(node) >= len(t.Parties) || first < 1 || first > t.Epochs {
+		return nil, fmt.Errorf("%w: no window of party %d from %d", ErrDeal, node, first)
 	}
-	for i := range t.Parties {
-		node := uint8(i)
-		holders := t.others(node)
-		for k := first; k-first < w.Count; k++ {
-			var s [wire.PennySize]byte
-			if k <= t.Parties[i].Pennies {
-				s = secret(node, k)
-			}
-			coef := func(d uint8) (c btcec.ModNScalar) {
-				h := wire.Tagged("job-share-coefficient", t.Job[:], seed[:], u8(node), u32(k), u8(d))
-				c.SetBytes((*[32]byte)(&h)) // reduced: the bias is 2^-128
-				return c
-			}
-			for n, share := range split(s, t.T, coef, holders) {
-				j := holders[n]
-				list[j].Shares[rank(j, node)] = append(list[j].Shares[rank(j, node)], share)
-			}
+	w := Window{Node: node, First: first, Count: t.count(first)}
+	holders := t.others(node)
+	list := make([][]Dealt, len(t.Parties))
+	for _, j := range holders {
+		for i := range w.sheets() {
+			list[j] = append(list[j], Dealt{Holder: j, Sheet: uint32(i), Window: w})
 		}
 	}
-	tops := make([]wire.Hash, len(list))
-	for j := range list {
-		list[j].Window = w
-		nodes, err := list[j].nodes(t)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrDeal, err)
+	for k := first; k <= w.Last(); k++ {
+		sheet := (k - first) / SheetSize
+		coef := func(d uint8) (c btcec.ModNScalar) {
+			h := wire.Tagged("job-share-coefficient", t.job(), seed[:], u8(node), u32(k), u8(d))
+			c.SetBytes((*[32]byte)(&h)) // reduced: the bias is 2^-128
+			return c
 		}
-		root, err := seal.Root(nodes)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrDeal, err)
-		}
-		tops[j] = holderLeaf(uint8(j), root)
-	}
-	var err error
-	if w.Root, err = seal.Root(tops); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrDeal, err)
-	}
-	if w.Sig, err = sign(buyer, w.digest(t)); err != nil {
-		return nil, err
-	}
-	for j := range list {
-		list[j].Window = w
-		if list[j].Holders, err = seal.Section(tops, j); err != nil {
-			return nil, err
+		for n, share := range split(secret(k), t.T, coef, holders) {
+			d := &list[holders[n]][sheet]
+			d.Shares = append(d.Shares, share)
 		}
 	}
-	return list, w.Verify(t)
+	return list, sealDeal(t, buyer, list)
 }
 
-// MayDeal reports whether the buyer may deal the window that starts at first,
-// if it has inspected the job up to epoch seen. At most two windows lie beyond
-// seen, which limits what a coalition can take from each of its banks.
-func MayDeal(t *Terms, first, seen uint32) bool {
-	return uint64(first) <= uint64(seen)+uint64(t.Window)+1
+// sealDeal computes the paths and the root of what is dealt, and signs it.
+func sealDeal(t *Terms, buyer wire.Secret, list [][]Dealt) error {
+	var tops []wire.Hash
+	for j := range list {
+		if len(list[j]) == 0 {
+			continue
+		}
+		leaves := make([]wire.Hash, len(list[j]))
+		for i := range leaves {
+			leaves[i] = sheetLeaf(i, root(list[j][i].leaves(t)))
+		}
+		for i := range leaves {
+			list[j][i].Sheets = section(leaves, i)
+		}
+		tops = append(tops, holderLeaf(uint8(j), root(leaves)))
+	}
+	var w *Window
+	for j := range list {
+		for i := range list[j] {
+			d := &list[j][i]
+			if w == nil {
+				w = &d.Window
+				w.Root = root(tops)
+				var err error
+				if w.Sig, err = sign(buyer, w.digest(t)); err != nil {
+					return err
+				}
+			}
+			d.Window, d.Holders = *w, section(tops, rank(uint8(j), w.Node))
+		}
+	}
+	return w.Verify(t)
+}
+
+// MayDeal reports whether the buyer may deal the window of a bank that starts at
+// first. paid is the bank's counter in the last certificate that the buyer has
+// inspected, and seated whether its party is on the next roster. At most two
+// windows lie beyond the counter, and at most one and a half if the party is not
+// seated, one before it ever was. This bounds what a coalition can take from the
+// bank (invariant CoalitionBound).
+func MayDeal(t *Terms, first, paid uint32, seated bool) bool {
+	ahead := uint64(t.Window)
+	if !seated {
+		ahead /= 2
+	}
+	return uint64(first) <= uint64(paid)+ahead+1
 }
 
 // Give carries a share to the node whose penny it is for. The holder signs all
@@ -396,11 +429,15 @@ type Give struct {
 }
 
 // MaxSize implements wire.Limited.
-func (*Give) MaxSize() int { return 512 + 3*6*34 }
+func (*Give) MaxSize() int { return 384 + maxPath }
 
 // Check implements wire.Limited.
 func (g *Give) Check() error {
-	if len(g.Share.Pennies) > 6 || len(g.Share.Nodes) > 6 || len(g.Share.Holders) > 6 {
+	return g.Share.check()
+}
+
+func (c *Committed) check() error {
+	if len(c.Pennies) > maxPennyPath || len(c.Sheets) > maxSheetPath || len(c.Holders) > maxHolderPath {
 		return fmt.Errorf("%w: %w: a long path", wire.ErrMalformed, ErrShare)
 	}
 	return nil
@@ -409,12 +446,12 @@ func (g *Give) Check() error {
 func (g *Give) digest(t *Terms) wire.Hash {
 	c := *g
 	c.Sig = wire.Signature{}
-	return digestOf("job-give", t.Job, &c)
+	return digestOf("job-give", t, &c)
 }
 
 // NewGive signs a dealt share for the node whose penny it is for.
-func NewGive(t *Terms, d *Dealt, key wire.Secret, node uint8, k uint32) (*Give, error) {
-	c, err := d.Share(t, node, k)
+func NewGive(t *Terms, d *Dealt, key wire.Secret, k uint32) (*Give, error) {
+	c, err := d.Share(t, k)
 	if err != nil {
 		return nil, err
 	}
@@ -437,9 +474,14 @@ func (g *Give) Signed(t *Terms) error {
 
 // Right verifies a signed share against the window that it names. If it returns
 // ErrShare, the giver is at fault.
-func (g *Give) Right(t *Terms) error {
-	if err := g.Window.Verify(t); err != nil {
-		return fmt.Errorf("%w: %w", ErrShare, err)
+func (g *Give) Right(t *Terms) error { return g.right(t, false) }
+
+// right is Right, without the window's signature if that is known.
+func (g *Give) right(t *Terms, known bool) error {
+	if !known {
+		if err := g.Window.Verify(t); err != nil {
+			return fmt.Errorf("%w: %w", ErrShare, err)
+		}
 	}
 	if _, ok := scalarOf(g.Share.Share); !ok || !g.Window.Holds(t, &g.Share) {
 		return fmt.Errorf("%w: not what was dealt", ErrShare)
@@ -520,6 +562,7 @@ func (c Culprit) String() string {
 // Proof is a proof that anyone can verify with the job's terms alone. The set
 // of types is closed.
 type Proof interface {
+	wire.Limited
 	// Against returns the culprit, or ErrNoProof if the proof is not valid.
 	Against(t *Terms) (Culprit, error)
 }
@@ -544,6 +587,30 @@ type TwoWindows struct {
 	A, B Window
 }
 
+// MaxSize implements wire.Limited.
+func (*BadShare) MaxSize() int   { return 8 + new(Give).MaxSize() }
+func (*FalseDeal) MaxSize() int  { return 256 + MaxThreshold*(128+maxPath) }
+func (*TwoWindows) MaxSize() int { return 512 }
+
+// Check implements wire.Limited.
+func (p *BadShare) Check() error { return p.Give.Check() }
+
+// Check implements wire.Limited.
+func (p *FalseDeal) Check() error {
+	if len(p.Shares) > MaxThreshold {
+		return bad("%d shares", len(p.Shares))
+	}
+	for i := range p.Shares {
+		if err := p.Shares[i].check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Check implements wire.Limited.
+func (*TwoWindows) Check() error { return nil }
+
 // Against implements Proof.
 func (p *BadShare) Against(t *Terms) (Culprit, error) {
 	if err := p.Give.Signed(t); err != nil {
@@ -567,7 +634,7 @@ func (p *FalseDeal) Against(t *Terms) (Culprit, error) {
 	var values []Share
 	for i := range p.Shares {
 		c := &p.Shares[i]
-		if !p.Window.Holds(t, c) || c.Node != p.Shares[0].Node || c.K != p.Shares[0].K || slices.Contains(holders, c.Holder) {
+		if c.check() != nil || !p.Window.Holds(t, c) || c.Node != p.Shares[0].Node || c.K != p.Shares[0].K || slices.Contains(holders, c.Holder) {
 			return Culprit{}, fmt.Errorf("%w: share %d", ErrNoProof, i)
 		}
 		holders, values = append(holders, c.Holder), append(values, c.Share)
@@ -587,7 +654,7 @@ func (p *TwoWindows) Against(t *Terms) (Culprit, error) {
 	if err := errors.Join(p.A.Verify(t), p.B.Verify(t)); err != nil {
 		return Culprit{}, fmt.Errorf("%w: %w", ErrNoProof, err)
 	}
-	if p.A.First != p.B.First || p.A.Root == p.B.Root {
+	if p.A.Node != p.B.Node || p.A.First != p.B.First || p.A.Root == p.B.Root {
 		return Culprit{}, fmt.Errorf("%w: they agree", ErrNoProof)
 	}
 	return Culprit{Buyer: true}, nil

@@ -10,6 +10,7 @@ import (
 	"github.com/btcsuite/btcd/btcec/v2"
 	"pgregory.net/rapid"
 
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/penny"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -21,15 +22,16 @@ func TestAnySharesPay(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ n, q, t, r int }{{2, 2, 2, 1}, {4, 3, 2, 1}, {4, 3, 3, 1}, {5, 4, 3, 2}} {
 		d := newDeal(t, "any", c.n, c.q, c.t, c.r, 6, 4)
-		for first := uint32(1); first <= 6; first += 4 {
-			list := d.window(t, first)
-			for j := range list {
-				must(t, list[j].Verify(&d.terms))
-			}
-			for i := range d.terms.Parties {
-				node := uint8(i)
-				for k := first; k < first+4 && k <= d.terms.Parties[i].Pennies; k++ {
-					all := d.shares(t, list, node, k)
+		for i := range d.terms.Parties {
+			node := uint8(i)
+			for first := uint32(1); first <= 6; first += 4 {
+				list := d.window(t, node, first)
+				w := windowOf(list)
+				for _, j := range d.terms.others(node) {
+					must(t, list[j][0].Verify(&d.terms))
+				}
+				for k := first; k <= w.Last(); k++ {
+					all := d.shares(t, list, k)
 					pick := make([]int, c.t)
 					for i := range pick {
 						pick[i] = i
@@ -37,7 +39,7 @@ func TestAnySharesPay(t *testing.T) {
 					for {
 						var some []Committed
 						for _, n := range pick {
-							if !list[0].Window.Holds(&d.terms, &all[n]) {
+							if !w.Holds(&d.terms, &all[n]) {
 								t.Fatal("not committed to")
 							}
 							some = append(some, all[n])
@@ -64,7 +66,7 @@ func TestAnySharesPay(t *testing.T) {
 func TestFewSharesSayNothing(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(r *rapid.T) {
-		th := uint8(rapid.IntRange(2, 6).Draw(r, "t"))
+		th := uint8(rapid.IntRange(2, 4).Draw(r, "t"))
 		holders := []uint8{0, 1, 2, 3, 4, 5, 6}
 		secret := [wire.PennySize]byte(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(r, "secret"))
 		other := [wire.PennySize]byte(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(r, "other"))
@@ -124,13 +126,13 @@ func TestFewSharesSayNothing(t *testing.T) {
 func TestBadShareAttributable(t *testing.T) {
 	t.Parallel()
 	d := newDeal(t, "bad", 4, 3, 2, 1, 8, 4)
-	list := d.window(t, 1)
-	give := func(j, node uint8, k uint32) *Give {
-		g, err := NewGive(&d.terms, &list[j], d.keys[j], node, k)
+	list := d.window(t, 0, 1)
+	give := func(j uint8, k uint32) *Give {
+		g, err := NewGive(&d.terms, &list[j][0], d.keys[j], k)
 		must(t, err)
 		return g
 	}
-	good := give(1, 0, 3)
+	good := give(1, 3)
 	must(t, good.Signed(&d.terms))
 	must(t, good.Right(&d.terms))
 	none := func(what string, p Proof) {
@@ -150,7 +152,8 @@ func TestBadShareAttributable(t *testing.T) {
 		"outside the window":  func(g *Give) { g.Share.K = 9 },
 		"penny 0":             func(g *Give) { g.Share.K = 0 },
 		"a short path":        func(g *Give) { g.Share.Pennies = g.Share.Pennies[1:] },
-		"a long path":         func(g *Give) { g.Share.Nodes = append(slices.Clone(g.Share.Nodes), wire.Hash{}) },
+		"a long path":         func(g *Give) { g.Share.Sheets = append(slices.Clone(g.Share.Sheets), wire.Hash{}) },
+		"another bank's":      func(g *Give) { g.Window.Node = 3 },
 		"a false path":        func(g *Give) { g.Share.Holders = slices.Clone(g.Share.Holders); g.Share.Holders[0][0] ^= 1 },
 		"a root of one's own": func(g *Give) { g.Window.Root[0] ^= 1 },
 		"an endless window":   func(g *Give) { g.Window.Count = 1 << 31 },
@@ -163,60 +166,61 @@ func TestBadShareAttributable(t *testing.T) {
 			t.Errorf("%s: against %v, %v", what, c, err)
 		}
 		if bad.Window.Verify(&d.terms) == nil {
-			none(what+", as a false deal", &FalseDeal{Window: bad.Window, Shares: []Committed{bad.Share, give(2, 0, 3).Share}})
+			none(what+", as a false deal", &FalseDeal{Window: bad.Window, Shares: []Committed{bad.Share, give(2, 3).Share}})
 		}
 	}
 	// A right deal convicts nobody, whichever shares are shown.
-	all := d.shares(t, list, 0, 3)
-	none("a right deal", &FalseDeal{Window: list[0].Window, Shares: all[:2]})
-	none("one share twice", &FalseDeal{Window: list[0].Window, Shares: []Committed{all[0], all[0]}})
-	none("too few", &FalseDeal{Window: list[0].Window, Shares: all[:1]})
-	none("shares of two pennies", &FalseDeal{Window: list[0].Window, Shares: []Committed{all[0], d.shares(t, list, 0, 2)[1]}})
-	none("shares of two parties", &FalseDeal{Window: list[0].Window, Shares: []Committed{all[0], d.shares(t, list, 3, 3)[1]}})
+	all := d.shares(t, list, 3)
+	none("a right deal", &FalseDeal{Window: windowOf(list), Shares: all[:2]})
+	none("one share twice", &FalseDeal{Window: windowOf(list), Shares: []Committed{all[0], all[0]}})
+	none("too few", &FalseDeal{Window: windowOf(list), Shares: all[:1]})
+	none("shares of two pennies", &FalseDeal{Window: windowOf(list), Shares: []Committed{all[0], d.shares(t, list, 2)[1]}})
+	none("shares of two parties", &FalseDeal{Window: windowOf(list), Shares: []Committed{all[0], d.shares(t, d.window(t, 3, 1), 3)[1]}})
 
 	// The buyer deals another secret for one penny: every share is as it was dealt,
 	// and names no giver; any two of them name the buyer.
-	false1, err := Deal(&d.terms, d.buyer, secretOf("seed"), 1, func(node uint8, k uint32) [wire.PennySize]byte {
-		s := d.secret(node, k)
-		if node == 0 && k == 3 {
+	false1, err := Deal(&d.terms, d.buyer, secretOf("seed"), 0, 1, func(k uint32) [wire.PennySize]byte {
+		s := d.secret(0, k)
+		if k == 3 {
 			s[7] ^= 1
 		}
 		return s
 	})
 	must(t, err)
-	for j := range false1 {
-		must(t, false1[j].Verify(&d.terms))
+	for j := range false1[1:] {
+		must(t, false1[j+1][0].Verify(&d.terms))
 	}
-	shares := d.shares(t, false1, 0, 3)
+	shares := d.shares(t, false1, 3)
 	_, bad, err := Combine(&d.terms, shares, d.known(0, 2))
 	if !errors.Is(err, ErrCombine) || len(bad) != 2 {
 		t.Fatal(bad, err)
 	}
-	if c, err := (&FalseDeal{Window: false1[0].Window, Shares: bad}).Against(&d.terms); err != nil || !c.Buyer {
+	if c, err := (&FalseDeal{Window: windowOf(false1), Shares: bad}).Against(&d.terms); err != nil || !c.Buyer {
 		t.Errorf("against %v, %v", c, err)
 	}
-	g, err := NewGive(&d.terms, &false1[1], d.keys[1], 0, 3)
+	g, err := NewGive(&d.terms, &false1[1][0], d.keys[1], 3)
 	must(t, err)
 	none("a giver of what the buyer falsely dealt", &BadShare{Give: *g})
 	// Its two roots are a proof as well.
-	if c, err := (&TwoWindows{A: list[0].Window, B: false1[0].Window}).Against(&d.terms); err != nil || !c.Buyer {
+	if c, err := (&TwoWindows{A: windowOf(list), B: windowOf(false1)}).Against(&d.terms); err != nil || !c.Buyer {
 		t.Errorf("against %v, %v", c, err)
 	}
-	none("one root", &TwoWindows{A: list[0].Window, B: list[0].Window})
-	none("two windows", &TwoWindows{A: list[0].Window, B: d.window(t, 5)[0].Window})
+	none("one root", &TwoWindows{A: windowOf(list), B: windowOf(list)})
+	none("two banks", &TwoWindows{A: windowOf(list), B: windowOf(d.window(t, 1, 1))})
+	none("two windows", &TwoWindows{A: windowOf(list), B: windowOf(d.window(t, 0, 5))})
 
 	// One share of the five is false, under a root that commits to it: whoever takes
 	// part in a wrong pair is not at fault, and the node is paid all the same.
 	for j := range d.terms.Parties[1:] {
 		holder := uint8(j + 1)
 		spoiled := d.spoil(t, holder, 0, 3)
-		shares := d.shares(t, spoiled, 0, 3)
+		shares := d.shares(t, spoiled, 3)
 		s, bad, err := Combine(&d.terms, shares, d.known(0, 2))
 		if err != nil || s != d.secret(0, 3) {
 			t.Fatalf("holder %d: %v", holder, err)
 		}
 		if bad != nil {
-			if c, err := (&FalseDeal{Window: spoiled[0].Window, Shares: bad}).Against(&d.terms); err != nil || !c.Buyer {
+			if c, err := (&FalseDeal{Window: windowOf(spoiled), Shares: bad}).Against(&d.terms); err != nil || !c.Buyer {
 				t.Errorf("against %v, %v", c, err)
 			}
 		}
@@ -224,27 +228,22 @@ func TestBadShareAttributable(t *testing.T) {
 }
 
 // spoil is a window of which the buyer dealt one holder a false share.
-func (d *deal) spoil(t testing.TB, holder, node uint8, k uint32) []Dealt {
+func (d *deal) spoil(t testing.TB, holder, node uint8, k uint32) [][]Dealt {
 	t.Helper()
-	list := d.window(t, 1)
-	d.recommit(t, list, func() { list[holder].Shares[rank(holder, node)][k-1][9] ^= 1 })
+	list := d.window(t, node, 1)
+	d.recommit(t, list, func() { list[holder][0].Shares[k-1][9] ^= 1 })
 	return list
 }
 
 // recommit changes what is dealt and signs its new root.
-func (d *deal) recommit(t testing.TB, list []Dealt, change func()) {
+func (d *deal) recommit(t testing.TB, list [][]Dealt, change func()) {
 	t.Helper()
 	change()
-	tops := d.tops(t, list)
+	must(t, sealDeal(&d.terms, d.buyer, list))
 	for j := range list {
-		list[j].Window.Root = rootOf(t, tops)
-		list[j].Holders = sectionOf(t, tops, j)
-	}
-	sig, err := sign(d.buyer, list[0].Window.digest(&d.terms))
-	must(t, err)
-	for j := range list {
-		list[j].Window.Sig = sig
-		must(t, list[j].Verify(&d.terms))
+		for i := range list[j] {
+			must(t, list[j][i].Verify(&d.terms))
+		}
 	}
 }
 
@@ -253,18 +252,21 @@ func (d *deal) recommit(t testing.TB, list []Dealt, change func()) {
 func TestDealVerified(t *testing.T) {
 	t.Parallel()
 	d := newDeal(t, "deal", 4, 3, 2, 1, 8, 4)
-	if !reflect.DeepEqual(d.window(t, 5), d.window(t, 5)) {
+	if !reflect.DeepEqual(d.window(t, 1, 5), d.window(t, 1, 5)) {
 		t.Error("the same seed deals otherwise")
 	}
 	for what, change := range map[string]func(*Dealt){
-		"a share":         func(x *Dealt) { x.Shares[3][2][1] ^= 1 },
-		"no scalar":       func(x *Dealt) { x.Shares[3][2] = Share(slices.Repeat([]byte{255}, 32)) },
-		"too few":         func(x *Dealt) { x.Shares[3] = x.Shares[3][1:] },
-		"too many":        func(x *Dealt) { x.Shares[3] = append(x.Shares[3], Share{}) },
-		"of too few":      func(x *Dealt) { x.Shares = x.Shares[1:] },
+		"a share":         func(x *Dealt) { x.Shares[2][1] ^= 1 },
+		"no scalar":       func(x *Dealt) { x.Shares[2] = Share(slices.Repeat([]byte{255}, 32)) },
+		"too few":         func(x *Dealt) { x.Shares = x.Shares[1:] },
+		"too many":        func(x *Dealt) { x.Shares = append(x.Shares, Share{}) },
 		"none":            func(x *Dealt) { x.Shares = nil },
+		"another sheet":   func(x *Dealt) { x.Sheet = 1 },
 		"another holder":  func(x *Dealt) { x.Holder++ },
+		"its own":         func(x *Dealt) { x.Holder = 1 },
 		"no holder":       func(x *Dealt) { x.Holder = 99 },
+		"another bank":    func(x *Dealt) { x.Window.Node = 0 },
+		"no bank":         func(x *Dealt) { x.Window.Node = 99 },
 		"a path":          func(x *Dealt) { x.Holders = x.Holders[1:] },
 		"first":           func(x *Dealt) { x.Window.First = 5 },
 		"between windows": func(x *Dealt) { x.Window.First = 2 },
@@ -273,46 +275,64 @@ func TestDealVerified(t *testing.T) {
 		"count":           func(x *Dealt) { x.Window.Count = 3 },
 		"the signature":   func(x *Dealt) { x.Window.Sig[1] ^= 1 },
 	} {
-		list := d.window(t, 1)
-		change(&list[2])
-		if err := list[2].Verify(&d.terms); !errors.Is(err, ErrDeal) {
+		x := d.window(t, 1, 1)[2][0]
+		change(&x)
+		if err := x.Verify(&d.terms); !errors.Is(err, ErrDeal) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	full := newDeal(t, "full", 15, 11, 5, 1, 64, 64)
-	x := full.window(t, 1)[3]
-	must(t, x.Verify(&full.terms))
-	b, err := wire.Marshal(&x)
-	must(t, err)
-	g, err := NewGive(&full.terms, &x, full.keys[3], 0, 64)
-	must(t, err)
-	c, err := wire.Marshal(g)
-	must(t, err)
-	if len(b) > x.MaxSize() || len(c) > g.MaxSize() {
-		t.Errorf("a deal of %d bytes, %d allowed; a share of %d, %d allowed", len(b), x.MaxSize(), len(c), g.MaxSize())
+	// The largest job: messages keep their sizes, and every share of a sheet that is
+	// not full, and of one that is, is under the root.
+	full := newDeal(t, "full", 7, 5, 4, 1, MaxWindow, MaxWindow)
+	full.set(func(x *Terms) { x.Window = tier.Pick[uint32](300, 3000, MaxWindow) })
+	sheets := full.window(t, 0, 1)[3]
+	for _, k := range []uint32{1, 256, 257, full.terms.Window} {
+		x := &sheets[(k-1)/SheetSize]
+		must(t, x.Verify(&full.terms))
+		b, err := wire.Marshal(x)
+		must(t, err)
+		g, err := NewGive(&full.terms, x, full.keys[3], k)
+		must(t, err)
+		c, err := wire.Marshal(g)
+		must(t, err)
+		if len(b) > x.MaxSize() || len(c) > g.MaxSize() {
+			t.Errorf("a sheet of %d bytes, %d allowed; a share of %d, %d allowed", len(b), x.MaxSize(), len(c), g.MaxSize())
+		}
+		t.Logf("penny %d: a sheet of %d bytes, a share of %d", k, len(b), len(c))
+		var frame bytes.Buffer
+		must(t, wire.WriteFrame(&frame, x))
+		var again Dealt
+		must(t, wire.ReadFrame(&frame, &again))
+		must(t, again.Verify(&full.terms))
+		var back Give
+		must(t, wire.Unmarshal(c, &back))
+		must(t, back.Signed(&full.terms))
+		must(t, back.Right(&full.terms))
 	}
-	var frame bytes.Buffer
-	must(t, wire.WriteFrame(&frame, &x))
-	var again Dealt
-	must(t, wire.ReadFrame(&frame, &again))
-	must(t, again.Verify(&full.terms))
-	var back Give
-	must(t, wire.Unmarshal(c, &back))
-	must(t, back.Signed(&full.terms))
-	must(t, back.Right(&full.terms))
 }
 
-// TestMayDeal: at most two windows lie beyond what the buyer has looked at.
+// TestMayDeal: at most two windows lie beyond a bank's counter; of a standby's that
+// was never paid, one; and what is dealt lasts at least half a window longer.
 func TestMayDeal(t *testing.T) {
 	t.Parallel()
-	tm := &Terms{Window: 4}
-	for _, c := range []struct {
-		first, seen uint32
-		may         bool
-	}{{1, 0, true}, {5, 0, true}, {9, 0, false}, {9, 3, false}, {9, 4, true}, {13, 4, false}, {1<<32 - 3, 1<<32 - 1, true}} {
-		if MayDeal(tm, c.first, c.seen) != c.may {
-			t.Errorf("the window from %d, seen to %d: not %v", c.first, c.seen, c.may)
+	tm := &Terms{Window: 4, Epochs: 1 << 20}
+	for paid := range uint32(20) {
+		for _, seated := range []bool{true, false} {
+			last := uint32(0)
+			for first := uint32(1); MayDeal(tm, first, paid, seated); first += tm.Window {
+				last = first + tm.Window - 1
+			}
+			most, least := paid+2*tm.Window, paid+tm.Window
+			if !seated {
+				most, least = paid+tm.Window*3/2, paid+tm.Window/2
+			}
+			if last > most || last < least || !seated && paid == 0 && last != tm.Window {
+				t.Errorf("paid %d, seated %v: dealt to %d", paid, seated, last)
+			}
 		}
+	}
+	if !MayDeal(tm, 1<<32-3, 1<<32-1, true) {
+		t.Error("overflow")
 	}
 }
 
@@ -321,7 +341,9 @@ func TestTerms(t *testing.T) {
 	t.Parallel()
 	for what, change := range map[string]func(*Terms){
 		"no parties":            func(x *Terms) { x.Parties = nil },
-		"too many":              func(x *Terms) { x.Parties = make([]Party, 17) },
+		"too many":              func(x *Terms) { x.Parties = make([]Party, MaxParties+1) },
+		"no depth":              func(x *Terms) { x.Depth = 0 },
+		"no stop":               func(x *Terms) { x.Stop = 0 },
 		"one node":              func(x *Terms) { x.N = 1 },
 		"more nodes than there": func(x *Terms) { x.N = 6 },
 		"quorums of one common": func(x *Terms) { x.Q = 2 },
@@ -347,7 +369,7 @@ func TestTerms(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	x := newDeal(t, "size", 15, 11, 5, 1, 64, 64).terms
+	x := newDeal(t, "size", 7, 5, 4, 1, 64, 64).terms
 	b, err := wire.Marshal(&x)
 	must(t, err)
 	if len(b) > x.MaxSize() {
