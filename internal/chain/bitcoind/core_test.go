@@ -149,3 +149,49 @@ func TestCoreNoData(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// reward is the coinbase of a block and its value.
+func (b *core) reward(h wire.Height) (wire.Outpoint, wire.Sat) {
+	b.t.Helper()
+	hash, err := b.client.HashAt(b.t.Context(), h)
+	conform.Must(b.t, err)
+	block, _, err := b.client.Block(b.t.Context(), hash)
+	conform.Must(b.t, err)
+	coinbase := block.Transactions[0]
+	return wire.Outpoint{Txid: wire.Hash(coinbase.TxHash())}, wire.Sat(coinbase.TxOut[0].Value)
+}
+
+// TestCorePackage: a transaction that fell out of a full mempool comes back with
+// its child, and not otherwise.
+func TestCorePackage(t *testing.T) {
+	b := startCore(t, "-maxmempool=5")
+	const fill = 80
+	b.mine(int(b.client.params.CoinbaseMaturity) + fill)
+	ctx := t.Context()
+	coin, value := b.reward(1)
+	parent := conform.Spend(t, coin, value, 25)
+	conform.Must(t, b.client.Broadcast(ctx, parent))
+	script, err := txscript.NewScriptBuilder(txscript.WithScriptAllocSize(1 << 17)).AddOp(txscript.OP_RETURN).AddFullData(make([]byte, 90_000)).Script()
+	conform.Must(t, err)
+	for h := wire.Height(2); b.client.holds(ctx, parent); h++ {
+		if h > fill {
+			t.Fatal("the mempool is not full")
+		}
+		coin, value := b.reward(h)
+		tx := conform.Spend(t, coin, value, 100_000)
+		tx.AddTxOut(btcwire.NewTxOut(0, script))
+		conform.SignInput(t, tx, value)
+		conform.Must(t, b.client.Broadcast(ctx, tx))
+	}
+	child := conform.Spend(t, wire.Outpoint{Txid: wire.Hash(parent.TxHash())}, value-25, 5000)
+	conform.WantErr(t, b.client.Broadcast(ctx, child), chain.ErrConflict)
+	conform.WantErr(t, b.client.Broadcast(ctx, parent), chain.ErrFeeTooLow)
+	conform.Must(t, b.client.BroadcastPackage(ctx, []*btcwire.MsgTx{parent, child}))
+	if !b.client.holds(ctx, parent) || !b.client.holds(ctx, child) {
+		t.Error("the package is not in the mempool")
+	}
+	b.mine(1)
+	if out, err := b.client.Output(ctx, wire.Outpoint{Txid: wire.Hash(child.TxHash())}); err != nil || out == nil {
+		t.Errorf("the child is not mined: %v, %v", out, err)
+	}
+}
