@@ -28,7 +28,7 @@ func TestPressure(t *testing.T) {
 			continue
 		}
 		kinds++
-		if !sample.Of(20, 3) {
+		if !sample.Of(20, 12) {
 			continue
 		}
 		for seed := range tier.Pick(40, 60, 400) {
