@@ -52,6 +52,7 @@ vectors:
 	go test ./seal ./blockname ./internal/contract -run Vectors -update
 	go test ./internal/deal -run StateTables -update
 	go test ./internal/bank -run 'StateTables|Vectors' -update
+	go test ./internal/sandbox -run Roots -update
 	go test ./internal/sandbox/wasm -run FuelPage -update
 
 # docs/reference, from the program itself; a test fails if it is not current.

@@ -49,6 +49,14 @@ func (m *hexMap) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
+// MarshalJSON writes no entries as {}, which is read again.
+func (m hexMap) MarshalJSON() ([]byte, error) {
+	if m == nil {
+		return []byte("{}"), nil
+	}
+	return json.Marshal(map[string]string(m))
+}
+
 // The files of a set. The offer has the form of the linked specification. The set
 // also has the secrets, and which pence were picked.
 type (

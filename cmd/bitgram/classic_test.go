@@ -10,6 +10,7 @@ import (
 func FuzzOffer(f *testing.F) {
 	f.Add([]byte(`{"N":5,"nonce":"734fb087f8db3935ecf7268127c6a46bc0a45ac13f4fbce4","pence":{"02b9aa0916b38a5132f524d3af512a89dbc27d94":"3f7c74f6f7"}}`))
 	f.Add([]byte(`{"pence":{"a":"b","a":"c"}}`))
+	f.Add([]byte(`{}`))
 	f.Add([]byte(`{"pence":[]}`))
 	f.Add([]byte(`{"pence":null}`))
 	f.Add([]byte(`{"pence":{"a":{}}}`))

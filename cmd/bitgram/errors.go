@@ -95,6 +95,8 @@ var errorTable = []errorRow{
 	{sandbox.ErrCheckpoint, "checkpoint", exitUsage, "try another copy of the checkpoint, or an earlier one"},
 	{sandbox.ErrWrongProgram, "wrong_program", exitUsage, "pass exactly the program that wrote the checkpoint"},
 	{sandbox.ErrWrongJob, "wrong_job", exitUsage, "pass the arguments and flags with which the checkpoint was made"},
+	{sandbox.ErrHostMemory, "host_memory", exitFailed, "run it on a machine with more memory; nothing is wrong with the program"},
+	{sandbox.ErrLost, "lost", exitFailed, "run it again, or resume its last checkpoint; nothing is wrong with the program"},
 	{sandbox.ErrFuel, "fuel", exitFailed, "call sync more often in the program, or raise --fuel"},
 	{sandbox.ErrEpochs, "epochs", exitFailed, "call sync less often in the program, or raise --epochs"},
 	{sandbox.ErrMemory, "memory", exitFailed, "raise --memory"},

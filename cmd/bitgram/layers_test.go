@@ -17,7 +17,7 @@ type layer struct {
 var layers = []layer{
 	{"values and formats that every party agrees on: they import nothing of ours", []string{"wire", "guest", "internal/mail", "internal/sandbox", "internal/sandbox/wasm/rewrite"}},
 	{"formats on top of them, of use without a node", []string{"seal", "blockname", "penny"}},
-	{"what Bitcoin, a Bitcoin node, a home and a network are, each alone", []string{"internal/contract", "internal/choose", "internal/chain", "internal/home", "internal/sandbox/wasm"}},
+	{"what Bitcoin, a Bitcoin node, a home and a network are, each alone", []string{"internal/contract", "internal/choose", "internal/chain", "internal/home", "internal/sandbox/wasm", "internal/sandbox/process"}},
 	{"what carries out one such thing: a backend of the chain, the wallet, the hosts, the resolver, who shares a transaction. None knows a machine",
 		[]string{"internal/chain/bitcoind", "internal/chain/corerpc", "internal/chain/devchain", "internal/wallet", "internal/p2p", "internal/dnsd", "internal/batch"}},
 	{"the machines: pure, and strangers to one another", []string{"internal/deal", "internal/bank", "internal/job"}},

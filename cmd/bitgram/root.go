@@ -144,7 +144,7 @@ func (a *app) root() *cobra.Command {
 		{"programs", []*cobra.Command{a.runCommand()}},
 		{"home", []*cobra.Command{a.initCommand(), a.idCommand(), a.upCommand()}},
 		{"try", []*cobra.Command{a.demoCommand(), a.devnetCommand()}},
-		{"", []*cobra.Command{a.versionCommand(), a.generateCommand()}},
+		{"", []*cobra.Command{a.versionCommand(), a.generateCommand(), a.sandboxCommand()}},
 	} {
 		for _, c := range g.commands {
 			c.GroupID = g.id

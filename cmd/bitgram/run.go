@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"os"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/bitgram/bitgram/internal/sandbox"
+	"github.com/bitgram/bitgram/internal/sandbox/process"
 	"github.com/bitgram/bitgram/internal/sandbox/wasm"
 )
 
@@ -29,6 +31,7 @@ type runOptions struct {
 	time                           uint32
 	fuel, epochs                   uint64
 	compare, interpreter, cacheOff bool
+	isolated                       bool
 }
 
 func (a *app) runCommand() *cobra.Command {
@@ -69,6 +72,7 @@ func (a *app) runCommand() *cobra.Command {
 	f.StringVar(&o.maxState, "max-state", humanize.IBytes(l.State), "limit on the state passed to sync")
 	f.BoolVar(&o.interpreter, "interpreter", false, "interpret the program instead of compiling it")
 	f.BoolVar(&o.cacheOff, "no-cache", false, "do not cache compiled code")
+	f.BoolVar(&o.isolated, "isolated", false, "run it in a process of its own, with a limit on memory")
 	return c
 }
 
@@ -159,19 +163,29 @@ func (a *app) runProgram(ctx context.Context, args []string, o *runOptions) erro
 	if err != nil {
 		return err
 	}
-	bin, err := readProgram(args[0])
+	file, err := openProgram(args[0])
 	if err != nil {
 		return err
 	}
-	if o.compare {
-		return a.compareRuns(ctx, bin, job, o)
+	defer file.Close()
+	var image io.Reader = file
+	size := 0
+	if o.compare || o.isolated {
+		bin, err := file.all()
+		if err != nil {
+			return err
+		}
+		if o.compare {
+			return a.compareRuns(ctx, bin, job, o)
+		}
+		image, size = bytes.NewReader(bin), len(bin)
 	}
-	p, done, err := a.loadProgram(ctx, bin, wasm.Config{Interpreter: o.interpreter, CacheDir: a.cacheDir(o)})
+	p, done, err := a.loadProgram(ctx, image, size, job, o, o.interpreter)
 	if err != nil {
 		return err
 	}
 	defer done()
-	s := newSession(a, o, bin)
+	s := newSession(a, o, file.sum.Sum(nil))
 	err = s.run(ctx, p, job)
 	if err != nil && !errors.Is(err, errProgramExit) {
 		return err
@@ -179,21 +193,58 @@ func (a *app) runProgram(ctx context.Context, args []string, o *runOptions) erro
 	return errors.Join(s.finish(1), err)
 }
 
-// readProgram reads the file of a program.
-func readProgram(path string) ([]byte, error) {
+// programFile is the open file of a program. A program that was compiled before is
+// not held in memory.
+type programFile struct {
+	*os.File
+	sum hash.Hash // SHA-256 of what was read since the beginning
+}
+
+func openProgram(path string) (*programFile, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errProgramFile, err)
 	}
-	defer f.Close()
-	var b bytes.Buffer
+	return &programFile{f, sha256.New()}, nil
+}
+
+// Read reads and sums up. Errors but io.EOF wrap errProgramFile.
+func (f *programFile) Read(p []byte) (int, error) {
+	n, err := f.File.Read(p)
+	_, _ = f.sum.Write(p[:n])
+	if err != nil && err != io.EOF {
+		err = fmt.Errorf("%w: %w", errProgramFile, err)
+	}
+	return n, err
+}
+
+// Seek moves to the beginning of the file, or tells the position. A pipe returns an
+// error.
+func (f *programFile) Seek(offset int64, whence int) (int64, error) {
+	if offset != 0 {
+		return 0, errors.ErrUnsupported
+	}
+	at, err := f.File.Seek(0, whence)
+	if err == nil && at == 0 {
+		f.sum.Reset()
+	}
+	return at, err
+}
+
+// Len is the size of a regular file, by which a buffer for it is made; else 0.
+func (f *programFile) Len() int {
 	if s, err := f.Stat(); err == nil && s.Mode().IsRegular() {
-		b.Grow(int(min(s.Size(), maxProgram)) + bytes.MinRead)
+		return int(min(s.Size(), maxProgram))
 	}
-	if _, err := b.ReadFrom(io.LimitReader(f, maxProgram)); err != nil {
-		return nil, fmt.Errorf("%w: %w", errProgramFile, err)
-	}
-	return b.Bytes(), nil
+	return 0
+}
+
+// all reads the whole program.
+func (f *programFile) all() ([]byte, error) {
+	var b bytes.Buffer
+	b.Grow(f.Len() + bytes.MinRead)
+	_, err := b.ReadFrom(io.LimitReader(f, maxProgram))
+	return b.Bytes(), err
 }
 
 // errProgramFile is returned when the program's file cannot be read.
@@ -229,13 +280,25 @@ func (a *app) cacheDir(o *runOptions) string {
 	return dir
 }
 
-func (a *app) loadProgram(ctx context.Context, bin []byte, c wasm.Config) (p sandbox.Program, done func(), err error) {
-	e, err := wasm.New(ctx, c)
-	if err != nil {
+// loadProgram loads a program in this process, or with --isolated in one of its own,
+// whose limit of memory follows from the image's size.
+func (a *app) loadProgram(ctx context.Context, image io.Reader, size int, job *sandbox.Job, o *runOptions, interpreter bool) (p sandbox.Program, done func(), err error) {
+	var r sandbox.Runner
+	if o.isolated {
+		args := []string{sandboxName, "--cache", a.cacheDir(o)}
+		if interpreter {
+			args = append(args, "--interpreter")
+		}
+		command, err := process.Self(args...)
+		if err != nil {
+			return nil, nil, err
+		}
+		r = process.New(process.Config{Command: command, Memory: process.Need(size, &job.Limits, len(job.Input))})
+	} else if r, err = wasm.New(ctx, wasm.Config{Interpreter: interpreter, CacheDir: a.cacheDir(o)}); err != nil {
 		return nil, nil, err
 	}
-	if p, err = e.Load(ctx, bytes.NewReader(bin)); err != nil {
-		return nil, nil, errors.Join(err, e.Close())
+	if p, err = r.Load(ctx, image); err != nil {
+		return nil, nil, errors.Join(err, r.Close())
 	}
-	return p, func() { _, _ = p.Close(), e.Close() }, nil
+	return p, func() { _, _ = p.Close(), r.Close() }, nil
 }

@@ -15,7 +15,6 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/bitgram/bitgram/internal/sandbox"
-	"github.com/bitgram/bitgram/internal/sandbox/wasm"
 )
 
 // errDiffer is returned when two runs that must be equal differ.
@@ -74,10 +73,9 @@ type session struct {
 	before uint64
 }
 
-// newSession returns a session for the program with these bytes.
-func newSession(a *app, o *runOptions, bin []byte) *session {
-	sum := sha256.Sum256(bin)
-	return &session{a: a, o: o, sum: runSummary{Module: hex.EncodeToString(sum[:])}}
+// newSession returns a session for the program with this SHA-256.
+func newSession(a *app, o *runOptions, module []byte) *session {
+	return &session{a: a, o: o, sum: runSummary{Module: hex.EncodeToString(module)}}
 }
 
 func (s *session) run(ctx context.Context, p sandbox.Program, job *sandbox.Job) error {
@@ -277,11 +275,12 @@ func (s *session) writeOutput() error {
 
 // compareRuns runs a program twice compiled and once interpreted.
 func (a *app) compareRuns(ctx context.Context, bin []byte, job *sandbox.Job, o *runOptions) error {
-	s := newSession(a, o, bin)
+	sum := sha256.Sum256(bin)
+	s := newSession(a, o, sum[:])
 	var events []*sandbox.Event
 	var failed *sandbox.Failure
 	for n, how := range []string{"compiled", "compiled again", "interpreted"} {
-		p, done, err := a.loadProgram(ctx, bin, wasm.Config{Interpreter: n == 2, CacheDir: a.cacheDir(o)})
+		p, done, err := a.loadProgram(ctx, bytes.NewReader(bin), len(bin), job, o, n == 2)
 		if err != nil {
 			return err
 		}
@@ -300,7 +299,7 @@ func (a *app) compareRuns(ctx context.Context, bin []byte, job *sandbox.Job, o *
 			if f != nil {
 				s.trace(f)
 			}
-		case (f == nil) != (failed == nil) || f != nil && f.Error() != failed.Error():
+		case (f == nil) != (failed == nil) || f != nil && (f.Error() != failed.Error() || f.Root() != failed.Root()):
 			return fmt.Errorf("%w: %s, it ends with %q; the first run with %q", errDiffer, how, ended(f), ended(failed))
 		}
 	}

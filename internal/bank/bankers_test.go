@@ -4,7 +4,6 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/btcsuite/btcd/btcec/v2/schnorr"
 	"pgregory.net/rapid"
 
 	"github.com/bitgram/bitgram/internal/bank"
@@ -146,6 +145,16 @@ func TestSendingOrders(t *testing.T) {
 	}
 }
 
+// signedAck returns a party's acknowledgement of a step.
+func signedAck(t *testing.T, h *house, id wire.Hash, index uint32, total wire.Msat) wire.TransferAck {
+	t.Helper()
+	a := wire.TransferAck{Index: index, Total: total}
+	sig, err := wire.Sign(h.secret, wire.TransferDigest(id, index, total, h.key))
+	must(t, err)
+	a.Sig = sig
+	return a
+}
+
 // TestRelayRefuses: steps that a relay does not take: out of order, twice and
 // different, before the last is acknowledged, and such that the payee would
 // acknowledge more than it gets; and acknowledgements that are not the payee's.
@@ -194,6 +203,26 @@ func TestRelayRefuses(t *testing.T) {
 	if code(transfer(1, 100, 111, 100)) != wire.BadRequest || code(transfer(2, 200, 110, 100)) != wire.Busy {
 		t.Error("another first step, or a second one before its time")
 	}
+	// What was verified counts only with the same values.
+	good := ack(w.c, 1, 100)
+	seen, err := bank.VerifyAck(r.ID, w.c.key, good.Ack)
+	must(t, err)
+	another := signedAck(t, w.c, wire.Hash{9}, 1, 100)
+	other, err := bank.VerifyAck(wire.Hash{9}, w.c.key, another)
+	must(t, err)
+	forged := good.Ack
+	forged.Sig[40] ^= 1
+	for what, a := range map[string]bank.Answered{"forged": {Ack: forged, Verified: seen}, "of another payment": {Ack: another, Verified: other}} {
+		if n, _, err := r.Step(a); !errors.Is(err, bank.ErrBadAck) || n.Ack != nil {
+			t.Errorf("verified for another, %s: %v", what, err)
+		}
+	}
+	if _, err := bank.VerifyAck(r.ID, w.c.key, forged); !errors.Is(err, wire.ErrBadSignature) {
+		t.Errorf("forged: %v", err)
+	}
+	if n, _, err := r.Step(bank.Answered{Ack: good.Ack, Verified: seen}); err != nil || n.Ack == nil {
+		t.Errorf("verified: %v", err)
+	}
 	for what, a := range map[string]bank.Answered{"a banker's": ack(w.b, 1, 100), "of another total": ack(w.c, 1, 101)} {
 		if n, _, err := r.Step(a); !errors.Is(err, bank.ErrBadAck) || n.Ack != nil {
 			t.Errorf("an acknowledgement %s: %v", what, err)
@@ -202,7 +231,6 @@ func TestRelayRefuses(t *testing.T) {
 	if n, _, err := r.Step(ack(w.c, 2, 100)); err != nil || n.Ack != nil {
 		t.Errorf("of another step: %v", err)
 	}
-	var err error
 	r, _, err = r.Step(ack(w.c, 1, 100))
 	must(t, err)
 	if r.Ack == nil || r.Passed != 110 || r.Fees != 10 {
@@ -325,14 +353,7 @@ func TestLegs(t *testing.T) {
 		if tr := s.Transfer(); tr.Bank != at || tr.Total != s.Asked || s.Asked-s.Acked != amount {
 			t.Errorf("step %d: %v over %v", s.Index, s.Asked-s.Acked, tr.Bank)
 		}
-		k, err := w.c.secret.PrivKey()
-		must(t, err)
-		d := wire.TransferDigest(s.ID, s.Index, s.Asked, w.c.key)
-		sig, err := schnorr.Sign(k, d[:])
-		must(t, err)
-		a := wire.TransferAck{Index: s.Index, Total: s.Asked}
-		copy(a.Sig[:], sig.Serialize())
-		s, _, err = s.Step(bank.StepAcked{Ack: a})
+		s, _, err = s.Step(bank.StepAcked{Ack: signedAck(t, w.c, s.ID, s.Index, s.Asked)})
 		must(t, err)
 	}
 	pay(1000, one)

@@ -110,7 +110,10 @@ type (
 	// Sure says that no bank of ours has a step that we do not know of.
 	Sure struct{}
 	// StepAcked contains the final payee's acknowledgement.
-	StepAcked struct{ Ack wire.TransferAck }
+	StepAcked struct {
+		Ack      wire.TransferAck
+		Verified VerifiedAck // of Ack; the zero value if it is not verified yet
+	}
 	// StepRefused says that a banker or the payee refuses the step permanently.
 	// Back means that the first hop proved that its credit is unchanged, so
 	// step Index counts as not requested.
@@ -287,7 +290,7 @@ func (s Sending) Step(ev Event) (Sending, []Effect, error) {
 		if !s.Waiting() || a.Index < s.Index {
 			return s, nil, nil // once more
 		}
-		if a.Index != s.Index || a.Total != s.Asked || s.Order.Payee.Verify(wire.TransferDigest(s.ID, a.Index, a.Total, s.Order.Payee), a.Sig) != nil {
+		if a.Index != s.Index || a.Total != s.Asked || ev.Verified.check(s.ID, s.Order.Payee, a) != nil {
 			return s, nil, fmt.Errorf("%w: step %d, %v in all", ErrBadAck, a.Index, a.Total)
 		}
 		s.Acked, s.Ack = s.Asked, a
@@ -398,7 +401,39 @@ type Relayed struct {
 }
 
 // Answered contains the final payee's acknowledgement of the last step.
-type Answered struct{ Ack wire.TransferAck }
+type Answered struct {
+	Ack      wire.TransferAck
+	Verified VerifiedAck // of Ack; the zero value if it is not verified yet
+}
+
+// VerifiedAck is an acknowledgement with its payment and its payee, whose signature
+// was verified. Only VerifyAck makes one, so a machine that gets it with an
+// acknowledgement need not verify the signature once more.
+type VerifiedAck struct {
+	ok    bool
+	id    wire.Hash
+	payee wire.Key
+	ack   wire.TransferAck
+}
+
+// VerifyAck verifies the signature of a payment's acknowledgement by its final
+// payee. The error wraps wire.ErrBadSignature.
+func VerifyAck(id wire.Hash, payee wire.Key, a wire.TransferAck) (v VerifiedAck, err error) {
+	if err := payee.Verify(wire.TransferDigest(id, a.Index, a.Total, payee), a.Sig); err != nil {
+		return v, err
+	}
+	return VerifiedAck{true, id, payee, a}, nil
+}
+
+// check returns nil if v was made from exactly these values; otherwise it verifies
+// the signature.
+func (v VerifiedAck) check(id wire.Hash, payee wire.Key, a wire.TransferAck) error {
+	if v == (VerifiedAck{true, id, payee, a}) {
+		return nil
+	}
+	_, err := VerifyAck(id, payee, a)
+	return err
+}
 
 func (Relayed) event()  {}
 func (Answered) event() {}
@@ -478,7 +513,7 @@ func (r Relay) Step(ev Event) (Relay, []Effect, error) {
 		}
 		if n := len(r.Last.Hops); n > 0 {
 			payee := r.Last.Hops[n-1].Key
-			if ev.Ack.Total != r.Total || payee.Verify(wire.TransferDigest(r.ID, r.Index, r.Total, payee), ev.Ack.Sig) != nil {
+			if ev.Ack.Total != r.Total || ev.Verified.check(r.ID, payee, ev.Ack) != nil {
 				return r, nil, fmt.Errorf("%w: step %d, %v in all", ErrBadAck, ev.Ack.Index, ev.Ack.Total)
 			}
 		}

@@ -312,21 +312,38 @@ func (e *Engine) TellEach(ctx context.Context, list []Delivery) ([]Told, error) 
 	return told, err
 }
 
-// State loads a contract's state.
+// State returns a contract's state as of the last commit. The caller must not
+// modify what it points to.
 func (e *Engine) State(ctx context.Context, ref Ref) (state any, err error) {
+	if h, ok := e.hot.Get(ref); ok && h.durable.Load() && ctx.Err() == nil {
+		return h.state, nil
+	}
 	err = e.cfg.Store.View(ctx, func(tx Tx) error {
-		raw, err := tx.State(ref)
-		if err != nil {
-			return err
-		}
-		m, err := e.of(ref.Kind)
-		if err != nil {
-			return err
-		}
-		state, err = m.decode(raw)
+		state, err = e.StateIn(tx, ref)
 		return err
 	})
 	return state, err
+}
+
+// StateIn returns a contract's state as of a transaction. The caller must not
+// modify what it points to.
+func (e *Engine) StateIn(tx Tx, ref Ref) (any, error) {
+	raw, err := tx.State(ref)
+	if err != nil {
+		return nil, err
+	}
+	m, err := e.of(ref.Kind)
+	if err != nil {
+		return nil, &machineError{err}
+	}
+	if h, ok := e.hot.Get(ref); ok && bytes.Equal(h.patch.Of(h.raw), raw) {
+		return h.state, nil
+	}
+	state, err := m.decode(raw)
+	if err != nil {
+		return nil, &machineError{err}
+	}
+	return state, nil
 }
 
 // Position returns the last block reported, as of this process's last commit.
@@ -373,6 +390,7 @@ type batch struct {
 	tx      Tx
 	changes []Change
 	effects []PendingEffect
+	written []*hotState
 }
 
 // update runs f in a transaction and, after the commit, reports the changes
@@ -385,6 +403,9 @@ func (e *Engine) update(ctx context.Context, f func(*batch) error) error {
 	})
 	if err != nil {
 		return err
+	}
+	for _, h := range b.written {
+		h.durable.Store(true)
 	}
 	for _, c := range b.changes {
 		if m := e.machines[c.Ref.Kind]; m.Observe != nil {
@@ -440,16 +461,9 @@ func (b *batch) step(ref Ref, ev Event) (any, error) {
 			return next, b.carry(m, ref, effects)
 		}
 	}
-	raw, err := b.tx.State(ref)
+	state, err := b.e.StateIn(b.tx, ref)
 	if err != nil {
 		return nil, err
-	}
-	if unknown != nil {
-		return nil, &machineError{unknown}
-	}
-	state, err := m.decode(raw)
-	if err != nil {
-		return nil, &machineError{err}
 	}
 	next, effects, err := m.step(state, ev)
 	if err != nil {
@@ -473,7 +487,7 @@ func (b *batch) keep(m *Machine, c Change) error {
 	if err := b.tx.Save(c.Ref, raw, in); err != nil {
 		return err
 	}
-	b.e.hot.put(m, c.Ref, &hotState{raw: raw, state: again, in: in})
+	b.cache(m, c.Ref, &hotState{raw: raw, state: again, in: in})
 	return nil
 }
 

@@ -211,13 +211,9 @@ func (e *Engine) connect(ctx context.Context, at chain.BlockRef) error {
 
 // relevant returns the block's transactions that a contract watches.
 func (b *batch) relevant(m *Machine, ref Ref, block *Block, txids []wire.Hash) (txs []contract.Tx, err error) {
-	raw, err := b.tx.State(ref)
+	state, err := b.e.StateIn(b.tx, ref)
 	if err != nil {
 		return nil, err
-	}
-	state, err := m.decode(raw)
-	if err != nil {
-		return nil, &machineError{err}
 	}
 	want := m.interest(state)
 	for i, tx := range block.Txs {

@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"slices"
+	"sync/atomic"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
@@ -18,11 +19,15 @@ type hotState struct {
 	in    contract.Interest // written together with raw
 	part  Patch             // that part of raw which light steps replace; With is empty
 	found bool              // part is known
+	// durable is set once the state is committed. Each write caches another
+	// hotState, so a durable one that is still cached is the last state.
+	durable atomic.Bool
 }
 
-// hotStates caches the last states of hot machines. A cached state is used only
-// if the store still has the same bytes, so states that were rolled back,
-// restored or written elsewhere do no harm.
+// hotStates caches the last states of hot machines. A step uses a cached state
+// only if the store still has the same bytes, so states that were rolled back,
+// restored or written elsewhere do no harm. State returns one without asking the
+// store if its commit is known, because only the engine writes contracts.
 type hotStates struct{ *lru.Cache[Ref, *hotState] }
 
 // maxHot is the number of cached states, maxHotSize the maximum size of each.
@@ -36,11 +41,13 @@ func newHotStates() hotStates {
 	return hotStates{c}
 }
 
-func (c hotStates) put(m *Machine, ref Ref, h *hotState) {
+// cache caches the state that was just written.
+func (b *batch) cache(m *Machine, ref Ref, h *hotState) {
 	if m.Hot && len(h.raw) <= maxHotSize && !h.in.Forget {
-		c.Add(ref, h)
+		b.e.hot.Add(ref, h)
+		b.written = append(b.written, h)
 	} else {
-		c.Remove(ref)
+		b.e.hot.Remove(ref)
 	}
 }
 
@@ -66,7 +73,7 @@ func (b *batch) stepHot(m *Machine, ref Ref, ev Event) (next any, effects []Effe
 	if written == nil || err != nil {
 		return nil, nil, false, err
 	}
-	b.e.hot.put(m, ref, written)
+	b.cache(m, ref, written)
 	return next, effects, true, b.changed(m, Change{Ref: ref, Before: h.state, State: next, Event: ev})
 }
 

@@ -194,3 +194,86 @@ func TestHotPatches(t *testing.T) {
 		}
 	}
 }
+
+// views counts what is read outside of updates.
+type views struct {
+	engine.Store
+	n int
+}
+
+func (v *views) View(ctx context.Context, f func(engine.Tx) error) error {
+	v.n++
+	return v.Store.View(ctx, f)
+}
+
+// TestStateCommitted: State returns the last committed state, not one that is
+// still being written, or was rolled back; once the commit of a hot machine's
+// state is known, it asks the store no more.
+func TestStateCommitted(t *testing.T) {
+	ctx := t.Context()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := store.Open(filepath.Join(t.TempDir(), "db"))
+	must(err)
+	defer s.Close()
+	counted := &views{Store: s}
+	e := engine.New(engine.Config{Store: counted})
+	m := engine.MachineOf[bank.Payer](bank.KindPayer, bank.Machines)
+	m.Executor, m.Hot = noExecutor{}, true
+	e.Register(m)
+	ref := engine.Ref{Kind: bank.KindPayer, ID: wire.Hash{1}}
+	if _, err := e.State(ctx, ref); !errors.Is(err, engine.ErrNoContract) {
+		t.Errorf("of no contract: %v", err)
+	}
+	p, _, err := bank.NewPayer(ref.ID, bank.Terms{Value: 1000, Rungs: 2, PerRung: 100, Margins: bank.MarginsFor(wire.Regtest)})
+	must(err)
+	p.Target = 100
+	must(e.Create(ctx, engine.Creation{Ref: ref, State: p}))
+	acked := func(reads int) uint32 {
+		t.Helper()
+		counted.n = 0
+		state, err := e.State(ctx, ref)
+		must(err)
+		if counted.n != reads {
+			t.Errorf("%d reads of the store, not %d", counted.n, reads)
+		}
+		return state.(bank.Payer).Acked
+	}
+	failed := errors.New("failed")
+	for n := range uint32(3) {
+		for _, end := range []error{failed, nil} {
+			_, err := e.TellWith(ctx, ref, bank.Streamed{Count: n + 1}, func(tx engine.Tx) error {
+				if got := acked(1); got != n {
+					t.Errorf("before the commit: %d, not %d", got, n)
+				}
+				state, err := e.StateIn(tx, ref)
+				must(err)
+				if got := state.(bank.Payer).Acked; got != n+1 {
+					t.Errorf("in the transaction: %d, not %d", got, n+1)
+				}
+				return end
+			})
+			if !errors.Is(err, end) {
+				t.Fatal(err)
+			}
+			if end == nil {
+				continue
+			}
+			if got := acked(1); got != n {
+				t.Errorf("after a rollback: %d, not %d", got, n)
+			}
+		}
+		if got := acked(0); got != n+1 {
+			t.Errorf("after the commit: %d, not %d", got, n+1)
+		}
+	}
+	over, cancel := context.WithCancel(ctx)
+	cancel()
+	if _, err := e.State(over, ref); !errors.Is(err, context.Canceled) {
+		t.Errorf("of a request that is over: %v", err)
+	}
+}

@@ -56,7 +56,6 @@ type peer struct {
 	writtenOff uint32
 	rush       bool
 	filter     func(Message) bool
-	slow       int
 }
 
 type parcel struct {

@@ -33,16 +33,28 @@ type Checkpoint struct {
 }
 
 const (
-	checkpointMagic = "bgckpt\x01"
-	checkpointFull  = 1
-	maxStack        = 16 << 20
+	checkpointMagic = "bgckpt\x02"
+	// firstMagic begins a checkpoint of version 1.
+	firstMagic     = "bgckpt\x01"
+	checkpointFull = 1
+	maxStack       = 16 << 20
 )
+
+// head returns the header, which binds the frames and their depth.
+func (c *Checkpoint) head() *Header {
+	h := c.Header
+	h.Depth, h.Frames = 0, Digest{}
+	if c.Full {
+		h.Depth, h.Frames = c.Depth, FramesDigest(c.Stack)
+	}
+	return &h
+}
 
 // Root returns the root of the checkpoint's state.
 func (c *Checkpoint) Root() Digest {
 	var t Tree
 	state, _ := t.Update(c.State)
-	return rootOf(c.Encode(), c.MemoryRoot, state)
+	return rootOf(c.head().Encode(), c.MemoryRoot, state)
 }
 
 // Write writes the checkpoint.
@@ -53,13 +65,13 @@ func (c *Checkpoint) Write(w io.Writer) error {
 	if c.Full {
 		flags = checkpointFull
 	}
-	head := c.Encode()
+	head := c.head().Encode()
 	b := append([]byte(checkpointMagic), flags)
 	b = append(binary.BigEndian.AppendUint32(b, uint32(len(head))), head...)
 	b = append(append(b, c.Output.middle()...), c.MemoryRoot[:]...)
 	parts := [][]byte{b, c.State}
 	if c.Full {
-		parts = append(parts, append(binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(nil, c.Depth), uint32(len(c.Stack))), c.Stack...))
+		parts = append(parts, append(binary.BigEndian.AppendUint32(nil, uint32(len(c.Stack))), c.Stack...))
 		for i := range Pages(len(c.Memory)) {
 			page := pageOf(c.Memory, i)
 			if bytes.Equal(page, zeroPage[:]) {
@@ -89,7 +101,7 @@ func ReadCheckpoint(r io.Reader, program Digest, job *Job) (*Checkpoint, error) 
 	switch {
 	case errors.Is(err, ErrWrongProgram) || errors.Is(err, ErrWrongJob):
 		// Find out whether it is only damaged.
-		if sumErr := p.skip(most(&job.Limits)); sumErr != nil {
+		if sumErr := p.skip(job.Limits.MaxCheckpoint()); sumErr != nil {
 			err = sumErr
 		}
 	case err == nil:
@@ -101,9 +113,9 @@ func ReadCheckpoint(r io.Reader, program Digest, job *Job) (*Checkpoint, error) 
 	return c, nil
 }
 
-// most returns the maximum size of a checkpoint under these limits.
-func most(l *Limits) int64 {
-	return int64(len(checkpointMagic)+1+4+headerSize+8*maxGlobals+32+64+32) + int64(l.State) + 8 + 4 + maxStack + int64(l.Pages())*(PageSize+1) + 32
+// MaxCheckpoint returns the maximum size of a checkpoint under these limits.
+func (l *Limits) MaxCheckpoint() int64 {
+	return int64(len(checkpointMagic)+1+4+headerSize+8*maxGlobals+32+64+32) + int64(l.State) + 4 + maxStack + int64(l.Pages())*(PageSize+1) + 32
 }
 
 // parts reads a checkpoint piece by piece and hashes it; the first error is
@@ -187,7 +199,10 @@ func (p *parts) skip(most int64) error {
 // checkpoint reads everything before the checksum.
 func (p *parts) checkpoint(program Digest, job *Job) (*Checkpoint, error) {
 	var head [len(checkpointMagic) + 1]byte
-	if !p.read("beginning", head[:]) || string(head[:len(checkpointMagic)]) != checkpointMagic {
+	if p.read("beginning", head[:]) && string(head[:len(checkpointMagic)]) == firstMagic {
+		return nil, fmt.Errorf("%w: it was written by an older version, whose state roots do not cover a program's frames; run the program again from its start", ErrCheckpoint)
+	}
+	if p.err != nil || string(head[:len(checkpointMagic)]) != checkpointMagic {
 		return nil, fmt.Errorf("%w: it does not begin like one", ErrCheckpoint)
 	}
 	if head[len(head)-1] > checkpointFull {
@@ -218,9 +233,7 @@ func (p *parts) checkpoint(program Digest, job *Job) (*Checkpoint, error) {
 	p.read("memory's root", c.MemoryRoot[:])
 	c.State = p.take("state", uint64(h.StateSize), l.State)
 	if c.Full {
-		var depth [8]byte
-		p.read("depth", depth[:])
-		c.Depth = binary.BigEndian.Uint64(depth[:])
+		c.Depth = h.Depth
 		c.Stack = p.take("frames", p.u32("frames"), maxStack)
 		c.Memory = p.pages(int(h.MemoryPages))
 	}
@@ -237,6 +250,9 @@ func (c *Checkpoint) check(middle []byte, l *Limits) (err error) {
 	}
 	if c.Output.Sum() != c.OutputSHA256 {
 		return fmt.Errorf("%w: its output has another hash", ErrCheckpoint)
+	}
+	if h := c.head(); c.Header.Frames != h.Frames || c.Header.Depth != h.Depth {
+		return fmt.Errorf("%w: its frames are not those of its header", ErrCheckpoint)
 	}
 	if c.Full {
 		if c.tree = treeOf(c.Memory); c.tree.root() != c.MemoryRoot {

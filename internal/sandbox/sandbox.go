@@ -11,6 +11,7 @@ package sandbox
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"io"
 )
 
@@ -18,6 +19,9 @@ import (
 type Digest [32]byte
 
 func (d Digest) String() string { return hex.EncodeToString(d[:]) }
+
+// MarshalText returns it in hex.
+func (d Digest) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
 // Runner is an engine. Its methods may be called from any goroutine.
 type Runner interface {
@@ -51,7 +55,8 @@ type Run interface {
 	Root() Digest
 	// Next runs one epoch: to the next sync event, or to the program's end. A
 	// *Failure is the program's and the same on every machine. Any other error
-	// is the machine's; it wraps ErrStopped if ctx ended. After an error, and
+	// is the machine's; it wraps ErrStopped if ctx ended, and ErrLost if the
+	// process in which the program ran is gone. After an error, and
 	// after an event with Done, the run is over. The event belongs to the
 	// caller.
 	Next(ctx context.Context) (*Event, error)
@@ -84,4 +89,53 @@ type Event struct {
 	// Done says that the program ended, with this exit code.
 	Done bool
 	Exit uint32
+}
+
+// Status says how far a run is.
+type Status uint8
+
+const (
+	// Running means that another epoch follows.
+	Running Status = iota
+	// Done means that the program ended, with whatever exit code.
+	Done
+	// Failed means that it failed, which ends it as well.
+	Failed
+)
+
+func (s Status) String() string { return [...]string{"running", "done", "failed"}[s] }
+
+// Result is the outcome of an epoch, on which all machines agree: an event or a
+// failure.
+type Result struct {
+	Status Status
+	Epoch  uint64
+	// Root is the event's or the failure's. It binds everything else in the result,
+	// but for what only informs.
+	Root Digest
+	// Event is set unless the program failed, Failure only if it did.
+	Event   *Event
+	Failure *Failure
+}
+
+// Step runs one epoch. An error is the machine's: the epoch has no result yet.
+func Step(ctx context.Context, run Run) (*Result, error) {
+	ev, err := run.Next(ctx)
+	var f *Failure
+	switch {
+	case errors.As(err, &f):
+		return f.Result(), nil
+	case err != nil:
+		return nil, err
+	}
+	r := &Result{Status: Running, Epoch: ev.Epoch, Root: ev.Root, Event: ev}
+	if ev.Done {
+		r.Status = Done
+	}
+	return r, nil
+}
+
+// Result returns the result of the epoch that failed.
+func (f *Failure) Result() *Result {
+	return &Result{Status: Failed, Epoch: f.Epoch, Root: f.Root(), Failure: f}
 }

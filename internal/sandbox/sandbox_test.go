@@ -3,7 +3,14 @@ package sandbox
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
 	"testing"
 
 	"github.com/zeebo/blake3"
@@ -55,7 +62,7 @@ func TestTree(t *testing.T) {
 				t.Fatalf("%d pages hashed, at most %d have changed", hashed, most)
 			}
 			for i := range Pages(size) {
-				got, ok := climbPath(leafOf(pageOf(data, i), leafHasher.Clone()), i, Pages(size), kept.path(i))
+				got, ok := climbPath(leafOf(pageOf(data, i), leafHasher()), i, Pages(size), kept.path(i))
 				if !ok || got != root {
 					t.Fatalf("page %d of %d is not proven", i, Pages(size))
 				}
@@ -172,3 +179,192 @@ func TestJobDigest(t *testing.T) {
 		t.Errorf("a zero byte: %v", err)
 	}
 }
+
+// TestFrames: the root binds the position of a suspended program. Two stacks or
+// two depths never have one root, and a checkpoint is refused if its frames are
+// not those of its header.
+func TestFrames(t *testing.T) {
+	written := func(change func(*Checkpoint)) (c *Checkpoint, b []byte) {
+		c, _ = exampleCheckpoint()
+		change(c)
+		var buf bytes.Buffer
+		if err := c.Write(&buf); err != nil {
+			t.Fatal(err)
+		}
+		return c, buf.Bytes()
+	}
+	_, job := exampleCheckpoint()
+	seen := map[Digest]string{}
+	for what, change := range map[string]func(*Checkpoint){
+		"one":           func(*Checkpoint) {},
+		"other frames":  func(c *Checkpoint) { c.Stack = []byte("Frames") },
+		"fewer frames":  func(c *Checkpoint) { c.Stack = []byte("frame") },
+		"no frames":     func(c *Checkpoint) { c.Stack = nil },
+		"another depth": func(c *Checkpoint) { c.Depth++ },
+		"not suspended": func(c *Checkpoint) { c.Full = false },
+	} {
+		c, b := written(change)
+		read, err := ReadCheckpoint(bytes.NewReader(b), Digest{}, job)
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		if read.Root() != c.Root() {
+			t.Errorf("%s: root %v, read again %v", what, c.Root(), read.Root())
+		}
+		if was, ok := seen[c.Root()]; ok {
+			t.Errorf("%s has the root of %s", what, was)
+		}
+		seen[c.Root()] = what
+	}
+	// The checksum covers what a liar writes, so only the header can tell.
+	lie := func(full bool, from, to string) {
+		t.Helper()
+		_, b := written(func(c *Checkpoint) { c.Full = full })
+		body := b[:len(b)-32]
+		if bytes.Count(body, []byte(from)) != 1 {
+			t.Fatalf("%q is not there once", from)
+		}
+		body = bytes.Replace(body, []byte(from), []byte(to), 1)
+		sum := blake3.Sum256(body)
+		if _, err := ReadCheckpoint(bytes.NewReader(append(body, sum[:]...)), Digest{}, job); !errors.Is(err, ErrCheckpoint) {
+			t.Errorf("%q in place of %q: %v", to, from, err)
+		}
+	}
+	digest, none := FramesDigest([]byte("frames")), Digest{}
+	lie(true, "frames", "Frames")
+	lie(true, "\x07"+string(digest[:]), "\x07"+string(none[:]))
+	lie(false, "\x03"+string(make([]byte, 8+32)), "\x03"+string(make([]byte, 7))+"\x07"+string(none[:]))
+	lie(false, "\x03"+string(make([]byte, 8+32)), "\x03"+string(make([]byte, 8))+string(digest[:]))
+}
+
+// TestOlderCheckpoint: a checkpoint of the first version is refused and says why.
+func TestOlderCheckpoint(t *testing.T) {
+	c, job := exampleCheckpoint()
+	var b bytes.Buffer
+	if err := c.Write(&b); err != nil {
+		t.Fatal(err)
+	}
+	old := b.Bytes()
+	old[len(checkpointMagic)-1] = 1
+	if _, err := ReadCheckpoint(bytes.NewReader(old), Digest{}, job); !errors.Is(err, ErrCheckpoint) || !strings.Contains(err.Error(), "older version") {
+		t.Errorf("a checkpoint of version 1: %v", err)
+	}
+}
+
+// TestFailureCertified: a failure has a root, which each of its parts changes but
+// not what only informs; and an error that is not a program's has none.
+func TestFailureCertified(t *testing.T) {
+	base := func() *Failure {
+		f, ok := Fail(Digest{1}, Digest{2}, 7, Digest{3}, fmt.Errorf("%w: 5 in epoch 7", ErrFuel))
+		if !ok {
+			t.Fatal("to run out of fuel is no failure")
+		}
+		return f
+	}
+	seen := map[Digest]string{base().Root(): "the first"}
+	for what, change := range map[string]func(*Failure){
+		"program": func(f *Failure) { f.Program[31]++ }, "job": func(f *Failure) { f.Job[0]++ }, "epoch": func(f *Failure) { f.Epoch++ },
+		"state": func(f *Failure) { f.Before[9]++ }, "kind": func(f *Failure) { f.Kind = FailedTrap },
+	} {
+		f := base()
+		change(f)
+		if was, ok := seen[f.Root()]; ok {
+			t.Errorf("another %s has the root of %s", what, was)
+		}
+		seen[f.Root()] = what
+	}
+	f := base()
+	f.Err, f.Trace = ErrFuel, "trace"
+	if seen[f.Root()] != "the first" {
+		t.Error("a text changes the root")
+	}
+	if r := f.Result(); r.Status != Failed || r.Root != f.Root() || r.Event != nil || r.Epoch != 7 {
+		t.Errorf("the result is %+v", r)
+	}
+	for k := FailedProgram; k.Err() != nil; k++ {
+		if f, ok := Fail(Digest{}, Digest{}, 1, Digest{}, fmt.Errorf("%w: more", k.Err())); !ok || f.Kind != k || !errors.Is(f, k.Err()) {
+			t.Errorf("kind %d becomes %+v", k, f)
+		}
+	}
+	for _, err := range []error{nil, ErrStopped, ErrLost, errors.Join(ErrLost, ErrHostMemory), ErrHostTime, ErrCheckpoint, ErrWrongJob, ErrWrongProgram, ErrJob, ErrNoState, io.ErrUnexpectedEOF, os.ErrPermission} {
+		if f, ok := Fail(Digest{}, Digest{}, 1, Digest{}, err); ok {
+			t.Errorf("%v becomes %+v", err, f)
+		}
+		if f, ok := Refused(Digest{}, Digest{}, err); ok {
+			t.Errorf("%v becomes %+v", err, f)
+		}
+	}
+	for _, err := range []error{ErrProgram, ErrMemory} {
+		if f, ok := Refused(Digest{1}, Digest{2}, err); !ok || f.Epoch != 1 || f.Before != (Digest{}) {
+			t.Errorf("%v becomes %+v", err, f)
+		}
+	}
+	if _, ok := Refused(Digest{}, Digest{}, ErrTrap); ok {
+		t.Error("a crash while it is loaded")
+	}
+}
+
+// TestRoots compares spec/vectors/runtime.json with the code.
+func TestRoots(t *testing.T) {
+	c, _ := exampleCheckpoint()
+	c.Program, c.Job, c.Exit, c.Clock, c.Notices, c.NoticeChain = Digest{1}, Digest{2}, 3, 4, 5, Digest{6}
+	var written bytes.Buffer
+	if err := c.Write(&written); err != nil {
+		t.Fatal(err)
+	}
+	var plain Snapshot
+	plain.Set(Header{Program: Digest{1}, Job: Digest{2}, Epoch: 1, Done: true, Globals: []uint64{1}}, c.Memory, nil)
+	type failure struct {
+		Program Digest      `json:"program"`
+		Job     Digest      `json:"job"`
+		Epoch   uint64      `json:"epoch"`
+		Kind    FailureKind `json:"kind"`
+		Reason  string      `json:"reason"`
+		Before  Digest      `json:"before"`
+		Root    Digest      `json:"root"`
+	}
+	v := struct {
+		Suspended struct {
+			Header     string `json:"header"`
+			Frames     string `json:"frames"`
+			MemoryRoot Digest `json:"memory_root"`
+			State      string `json:"state"`
+			Root       Digest `json:"root"`
+			Checkpoint string `json:"checkpoint_blake3"`
+		} `json:"suspended"`
+		Ended struct {
+			Header     string `json:"header"`
+			MemoryRoot Digest `json:"memory_root"`
+			Root       Digest `json:"root"`
+		} `json:"ended"`
+		Failures []failure `json:"failures"`
+	}{}
+	sum := blake3.Sum256(written.Bytes())
+	v.Suspended.Header, v.Suspended.Frames, v.Suspended.MemoryRoot = hex.EncodeToString(c.head().Encode()), hex.EncodeToString(c.Stack), c.MemoryRoot
+	v.Suspended.State, v.Suspended.Root, v.Suspended.Checkpoint = hex.EncodeToString(c.State), c.Root(), hex.EncodeToString(sum[:])
+	v.Ended.Header, v.Ended.MemoryRoot, v.Ended.Root = hex.EncodeToString(plain.Encode()), plain.MemoryRoot(), plain.Root()
+	for k := FailedProgram; k.Err() != nil; k++ {
+		f, _ := Fail(Digest{1}, Digest{2}, uint64(k)*1000, plain.Root(), k.Err())
+		v.Failures = append(v.Failures, failure{f.Program, f.Job, f.Epoch, f.Kind, f.Kind.String(), f.Before, f.Root()})
+	}
+	got, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got = append(got, '\n')
+	const path = "../../spec/vectors/runtime.json"
+	if *update {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("the code gives\n%s", got)
+	}
+}
+
+var update = flag.Bool("update", false, "write spec/vectors/runtime.json anew")

@@ -21,14 +21,21 @@ type Header struct {
 	NoticeChain  Digest
 	StateSize    uint32 // bytes handed to sync
 	MemoryPages  uint32
-	Globals      []uint64
+	// Depth and Frames are the position of a suspended program: the depth of its
+	// calls, and FramesDigest of its frames. Both are zero for any other program.
+	Depth   uint64
+	Frames  Digest
+	Globals []uint64
 }
 
+// FramesDigest is the digest of a suspended program's frames, as asyncify wrote them.
+func FramesDigest(frames []byte) Digest { return blake3.Sum256(frames) }
+
 // stateMagic is the beginning of a header, with its version.
-const stateMagic = "bgstate\x01"
+const stateMagic = "bgstate\x02"
 
 // headerSize is a header's without its globals.
-const headerSize = len(stateMagic) + 2*32 + 8 + 1 + 4 + 2*8 + 8 + 8 + 32 + 8 + 32 + 4 + 4 + 4
+const headerSize = len(stateMagic) + 2*32 + 8 + 1 + 4 + 2*8 + 8 + 8 + 32 + 8 + 32 + 4 + 4 + 8 + 32 + 4
 
 // maxGlobals limits the size of a header.
 const maxGlobals = 1 << 14
@@ -55,6 +62,8 @@ func (s *Header) Encode() []byte {
 	b = append(b, s.NoticeChain[:]...)
 	u32(s.StateSize)
 	u32(s.MemoryPages)
+	u64(s.Depth)
+	b = append(b, s.Frames[:]...)
 	u32(uint32(len(s.Globals)))
 	for _, g := range s.Globals {
 		u64(g)
@@ -87,6 +96,8 @@ func DecodeHeader(b []byte) (*Header, error) {
 	copy(s.NoticeChain[:], take(32))
 	s.StateSize = u32()
 	s.MemoryPages = u32()
+	s.Depth = u64()
+	copy(s.Frames[:], take(32))
 	n := u32()
 	if done > 1 || int(n) != len(b)/8 {
 		return nil, fmt.Errorf("%w: a state's header with %d globals in %d bytes", ErrCheckpoint, n, len(b))
@@ -107,7 +118,7 @@ const (
 
 // rootOf returns the commitment to a whole state.
 func rootOf(header []byte, memory, state Digest) (d Digest) {
-	h := rootHasher.Clone()
+	h := rootHasher()
 	sum := blake3.Sum256(header)
 	_, _ = h.Write(sum[:])
 	_, _ = h.Write(memory[:])
@@ -220,7 +231,7 @@ func (p *Proof) Verify(root Digest) bool {
 	if int64(p.Page) >= pages || int64(len(p.Data)) != min(PageSize, size-int64(p.Page)*PageSize) {
 		return false
 	}
-	d, ok := climbPath(leafOf(p.Data, leafHasher.Clone()), int(p.Page), int(pages), p.Path)
+	d, ok := climbPath(leafOf(p.Data, leafHasher()), int(p.Page), int(pages), p.Path)
 	if !ok {
 		return false
 	}

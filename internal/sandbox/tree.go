@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"bytes"
+	"sync"
 
 	"github.com/zeebo/blake3"
 )
@@ -10,13 +11,20 @@ import (
 // shape of RFC 6962. Leaves and nodes use BLAKE3 in key derivation mode with
 // different contexts, so that a leaf cannot be taken for a node.
 var (
-	leafHasher = blake3.NewDeriveKey("bitgram state page")
-	nodeHasher = blake3.NewDeriveKey("bitgram state node")
-	rootHasher = blake3.NewDeriveKey("bitgram state root")
+	leafHasher = hasher("bitgram state page")
+	nodeHasher = hasher("bitgram state node")
+	rootHasher = hasher("bitgram state root")
 
 	zeroPage [PageSize]byte
-	zeroLeaf = leafOf(zeroPage[:], leafHasher.Clone())
+	zeroLeaf = sync.OnceValue(func() Digest { return leafOf(zeroPage[:], leafHasher()) })
 )
+
+// hasher returns a function that returns a new hasher in key derivation mode. The
+// first is made at its first use, because most commands need none.
+func hasher(context string) func() *blake3.Hasher {
+	first := sync.OnceValue(func() *blake3.Hasher { return blake3.NewDeriveKey(context) })
+	return func() *blake3.Hasher { return first().Clone() }
+}
 
 func leafOf(page []byte, h *blake3.Hasher) (d Digest) {
 	h.Reset()
@@ -49,7 +57,7 @@ type Tree struct {
 // The root of an empty tree is zeros.
 func (t *Tree) Update(data []byte) (root Digest, hashed int) {
 	if t.h == nil {
-		t.h, t.n = leafHasher.Clone(), nodeHasher.Clone()
+		t.h, t.n = leafHasher(), nodeHasher()
 	}
 	if t.shared { // what it was is not there any more
 		t.data, t.leaves, t.shared = nil, t.leaves[:0], false
@@ -73,7 +81,7 @@ func (t *Tree) Update(data []byte) (root Digest, hashed int) {
 		}
 		changed[i] = true
 		if len(page) == PageSize && bytes.Equal(page, zeroPage[:]) {
-			t.leaves[i] = zeroLeaf
+			t.leaves[i] = zeroLeaf()
 			continue
 		}
 		t.leaves[i] = leafOf(page, t.h)
@@ -93,10 +101,10 @@ func (t *Tree) Share(data []byte) (root Digest) {
 
 // treeOf returns a tree over data, which then belongs to the tree.
 func treeOf(data []byte) (t Tree) {
-	t.h, t.n = leafHasher.Clone(), nodeHasher.Clone()
+	t.h, t.n = leafHasher(), nodeHasher()
 	t.data = data
 	for i := range Pages(len(data)) {
-		page, leaf := pageOf(data, i), zeroLeaf
+		page, leaf := pageOf(data, i), zeroLeaf()
 		if len(page) < PageSize || !bytes.Equal(page, zeroPage[:]) {
 			leaf = leafOf(page, t.h)
 		}
@@ -187,7 +195,7 @@ func (t *Tree) path(page int) (path []Digest) {
 // climbPath returns the root for a page with this path; ok is false if the
 // path's length does not fit the page's position.
 func climbPath(leaf Digest, page, pages int, path []Digest) (Digest, bool) {
-	h := nodeHasher.Clone()
+	h := nodeHasher()
 	d := leaf
 	for n := pages; n > 1; n, page = (n+1)/2, page/2 {
 		s := page ^ 1

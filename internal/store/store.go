@@ -53,6 +53,12 @@ var (
 // readers is the number of concurrent views.
 const readers = 4
 
+// checkpoint is the number of pages in the log after which it is copied to the
+// database and overwritten from its beginning. Until then each sync also allocates
+// blocks for a file that grows, which takes up to twice as long, so this is a
+// quarter of SQLite's default.
+const checkpoint = 256
+
 // maxGroup is the maximum number of updates that share a commit.
 const maxGroup = 256
 
@@ -115,7 +121,7 @@ func Open(path string) (*Store, error) {
 	}
 	dsn := func(extra string) string {
 		u := url.URL{Scheme: "file", Opaque: url.PathEscape(path), RawQuery: "_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)" +
-			"&_pragma=synchronous(FULL)&_pragma=foreign_keys(ON)&_pragma=temp_store(MEMORY)" + extra}
+			"&_pragma=synchronous(FULL)&_pragma=foreign_keys(ON)&_pragma=temp_store(MEMORY)" + fmt.Sprintf("&_pragma=wal_autocheckpoint(%d)", checkpoint) + extra}
 		return u.String()
 	}
 	write, err := sql.Open("sqlite", dsn("&_txlock=immediate"))

@@ -437,3 +437,52 @@ func BenchmarkUpdate(b *testing.B) {
 		})
 	}
 }
+
+// TestLogWraps: the log is overwritten from its beginning long before it has
+// SQLite's default length, because a sync of a file that grows takes longer.
+func TestLogWraps(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	s, err := Open(path)
+	conform.Must(t, err)
+	defer s.Close()
+	for n := range 1500 {
+		conform.Must(t, s.Update(t.Context(), func(tx engine.Tx) error {
+			return tx.Put("bucket", []byte("key"), []byte{byte(n), byte(n >> 8)})
+		}))
+	}
+	info, err := os.Stat(path + "-wal")
+	conform.Must(t, err)
+	const most = 1200 << 10 // 256 pages with their heads, and what one update adds
+	if info.Size() > most {
+		t.Errorf("the log has %d bytes", info.Size())
+	}
+}
+
+// TestReplaceOnePage: replacing the state of a contract that is not done writes its
+// page alone, and no index.
+func TestReplaceOnePage(t *testing.T) {
+	s, path := openTest(t)
+	ref := engine.Ref{Kind: kind, ID: wire.Hash{1}}
+	update := func(f func(engine.Tx) error) int64 {
+		t.Helper()
+		conform.Must(t, s.Update(t.Context(), f))
+		info, err := os.Stat(path + "-wal")
+		conform.Must(t, err)
+		return info.Size()
+	}
+	size := update(func(tx engine.Tx) error {
+		return tx.Save(ref, []byte{0}, contract.Interest{Txids: []wire.Hash{{2}}, Wake: 5, Top: 4})
+	})
+	for n := range byte(5) {
+		next := update(func(tx engine.Tx) error {
+			if ok, err := tx.Replace(ref, []byte{n}, []byte{n + 1}); err != nil || !ok {
+				return fmt.Errorf("not replaced: %v", err)
+			}
+			return nil
+		})
+		if page := int64(4096 + 24); next-size != page {
+			t.Errorf("%d bytes, not those of one page", next-size)
+		}
+		size = next
+	}
+}

@@ -41,7 +41,7 @@ type compiled map[string]*sql.Stmt
 
 func compile(db *sql.DB) (compiled, error) {
 	c := compiled{}
-	for _, q := range []string{sqlSavepoint, sqlRelease, sqlState, sqlSave, sqlReplace, sqlBase, sqlPatch, sqlPatches, sqlUnpatch, sqlForget, sqlWatched, sqlWatch, sqlUnwatch, sqlAddEffect, sqlDropEffect,
+	for _, q := range []string{sqlSavepoint, sqlRelease, sqlState, sqlSave, sqlReplace, sqlRepack, sqlBase, sqlPatch, sqlPatches, sqlUnpatch, sqlForget, sqlWatched, sqlWatch, sqlUnwatch, sqlAddEffect, sqlDropEffect,
 		sqlPosition, sqlGet, sqlPut, sqlDelete} {
 		s, err := db.Prepare(q)
 		if err != nil {
@@ -60,7 +60,8 @@ const (
 	sqlSave      = `INSERT INTO contract (kind, id, state, wake, top, done) VALUES (?, ?, ?, ?, ?, ?)
 		ON CONFLICT (kind, id) DO UPDATE SET state = excluded.state, wake = excluded.wake, top = excluded.top, done = excluded.done
 		RETURNING seq`
-	sqlReplace    = "UPDATE contract SET state = ?, done = ? WHERE seq = ?"
+	sqlReplace    = "UPDATE contract SET state = ? WHERE seq = ?"
+	sqlRepack     = "UPDATE contract SET state = ?, done = ? WHERE seq = ?"
 	sqlForget     = "DELETE FROM contract WHERE kind = ? AND id = ?"
 	sqlWatched    = "SELECT key FROM watch WHERE contract = ?"
 	sqlWatch      = "INSERT INTO watch (key, contract) VALUES (?, ?)"
@@ -117,6 +118,11 @@ func blob(b []byte) []byte {
 
 // State implements engine.Tx.
 func (t *tx) State(ref engine.Ref) (state []byte, err error) {
+	if t.s != nil {
+		if b := t.s.bases[ref]; b != nil {
+			return b.patch.Of(b.state), nil
+		}
+	}
 	if err := t.settle(); err != nil {
 		return nil, err
 	}
@@ -204,8 +210,13 @@ func (t *tx) Replace(ref engine.Ref, old, state []byte) (bool, error) {
 			return false, err
 		}
 	}
-	written, done := pack(state, b.done)
-	if err := t.exec(sqlReplace, blob(written), done, b.seq); err != nil {
+	if b.done {
+		written, done := pack(state, true)
+		err = t.exec(sqlRepack, blob(written), done, b.seq)
+	} else {
+		err = t.exec(sqlReplace, blob(state), b.seq) // no index contains the state
+	}
+	if err != nil {
 		return false, err
 	}
 	t.s.remember(ref, &base{seq: b.seq, state: slices.Clone(state), done: b.done})

@@ -103,12 +103,11 @@ func keepPaper(tx engine.Tx, ref engine.Ref, p *bank.Paper) error {
 // paperIn returns the paper of the bank at an outpoint, which never changes. An
 // id may be reused after a bank that was never funded; an outpoint cannot.
 func (b *Banks) paperIn(tx engine.Tx, ref engine.Ref, at wire.Outpoint) (*bank.Paper, error) {
-	key := paperKey(ref)
-	cached := string(append(at.Bytes(), key...))
+	cached := cachedPaper(ref, at)
 	if p, ok := b.papers.Get(cached); ok {
 		return p, nil
 	}
-	raw, err := tx.Get(bucketPaper, key)
+	raw, err := tx.Get(bucketPaper, paperKey(ref))
 	if err != nil {
 		return nil, err
 	}
@@ -123,7 +122,15 @@ func (b *Banks) paperIn(tx engine.Tx, ref engine.Ref, at wire.Outpoint) (*bank.P
 	return p, nil
 }
 
+// cachedPaper is a paper's key in the cache.
+func cachedPaper(ref engine.Ref, at wire.Outpoint) string {
+	return string(append(at.Bytes(), paperKey(ref)...))
+}
+
 func (b *Banks) paper(ctx context.Context, ref engine.Ref, at wire.Outpoint) (p *bank.Paper, err error) {
+	if p, ok := b.papers.Get(cachedPaper(ref, at)); ok {
+		return p, nil
+	}
 	err = b.cfg.Store.View(ctx, func(tx engine.Tx) error {
 		p, err = b.paperIn(tx, ref, at)
 		return err

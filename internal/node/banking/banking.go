@@ -30,6 +30,7 @@ type Engine interface {
 	FeeRate() wire.SatPerKVB
 	Fees() chain.Fees
 	State(context.Context, engine.Ref) (any, error)
+	StateIn(engine.Tx, engine.Ref) (any, error)
 	Create(context.Context, engine.Creation) error
 	CreateWith(context.Context, func(engine.Tx) (engine.Creation, error)) error
 	CreateAndTell(context.Context, []engine.Creation, []engine.Delivery) ([]any, error)
@@ -154,9 +155,9 @@ func (b *Banks) Machines() []engine.Machine {
 	y := engine.MachineOf[bank.Payee](bank.KindPayee, bank.Machines)
 	y.Executor, y.Account, y.Hot = payee{b}, b.closes.Account, true
 	s := engine.MachineOf[bank.Sending](bank.KindSending, bank.Machines)
-	s.Executor = sending{b}
+	s.Executor, s.Hot = sending{b}, true
 	r := engine.MachineOf[bank.Relay](bank.KindRelay, bank.Machines)
-	r.Executor = relay{}
+	r.Executor, r.Hot = relay{}, true
 	return []engine.Machine{p, y, s, r}
 }
 

@@ -516,11 +516,12 @@ func (b *Banks) sendStep(ctx context.Context, ref engine.Ref) (func(engine.Tx) (
 	case err != nil:
 		return nil, err
 	}
-	if s.Order.Payee.Verify(wire.TransferDigest(s.ID, ack.Index, ack.Total, s.Order.Payee), ack.Sig) != nil || ack.Index != s.Index || ack.Total != s.Asked {
+	verified, err := bank.VerifyAck(s.ID, s.Order.Payee, *ack)
+	if err != nil || ack.Index != s.Index || ack.Total != s.Asked {
 		return say(engine.Delivery{Ref: ref, Event: bank.StepRefused{Why: bank.ErrBadAck.Error(), Index: t.Index}})
 	}
 	return func(tx engine.Tx) ([]engine.Delivery, error) {
-		list := []engine.Delivery{{Ref: ref, Event: bank.StepAcked{Ack: *ack}}, {Ref: payerRef(t.Bank), Event: bank.Acknowledged{ID: s.ID, Index: t.Index}}}
+		list := []engine.Delivery{{Ref: ref, Event: bank.StepAcked{Ack: *ack, Verified: verified}}, {Ref: payerRef(t.Bank), Event: bank.Acknowledged{ID: s.ID, Index: t.Index}}}
 		next, err := b.assignNext(tx, ref, &t)
 		return append(list, next...), err
 	}, ctx.Err()
@@ -530,21 +531,22 @@ func (b *Banks) sendStep(ctx context.Context, ref engine.Ref) (func(engine.Tx) (
 // commit. It returns nothing if that needs a question first, or is not possible:
 // then the next SendStep does it.
 func (b *Banks) assignNext(tx engine.Tx, ref engine.Ref, t *wire.Transfer) ([]engine.Delivery, error) {
-	var s bank.Sending
-	if err := load(tx, ref, &s); err != nil {
+	state, err := b.cfg.Engine.StateIn(tx, ref)
+	if err != nil {
 		return nil, err
 	}
+	s := state.(bank.Sending)
 	if !s.Waiting() || s.Index != t.Index || s.Asked == s.Order.Total || s.Ended {
 		return nil, nil // it has changed meanwhile
 	}
 	s.Acked = s.Asked
 	l := s.Current()
-	var p bank.Payer
-	if err := load(tx, payerRef(l.Bank), &p); errors.Is(err, engine.ErrNoContract) {
+	if state, err = b.cfg.Engine.StateIn(tx, payerRef(l.Bank)); errors.Is(err, engine.ErrNoContract) {
 		return nil, nil
 	} else if err != nil {
 		return nil, err
 	}
+	p := state.(bank.Payer)
 	a := bank.Assigned{ID: s.ID, Index: s.Index + 1, Amount: s.Credit(), Banker: len(l.Bankers) > 0}
 	if a.Banker {
 		told, ok := b.reserves.Get(p.Bank)
@@ -553,7 +555,7 @@ func (b *Banks) assignNext(tx engine.Tx, ref engine.Ref, t *wire.Transfer) ([]en
 		}
 		a.Reserve = told.reserve
 	}
-	p, _, err := p.Step(bank.Acknowledged{ID: s.ID, Index: t.Index})
+	p, _, err = p.Step(bank.Acknowledged{ID: s.ID, Index: t.Index})
 	if err == nil {
 		_, _, err = p.Step(a)
 	}
@@ -562,15 +564,6 @@ func (b *Banks) assignNext(tx engine.Tx, ref engine.Ref, t *wire.Transfer) ([]en
 	}
 	b.unsent.Store(ref, a.Index)
 	return []engine.Delivery{{Ref: payerRef(p.Bank), Event: a}, {Ref: ref, Event: bank.StepPaid{Index: a.Index}}}, nil
-}
-
-// load reads a state in a transaction.
-func load(tx engine.Tx, ref engine.Ref, state any) error {
-	raw, err := tx.State(ref)
-	if err != nil {
-		return err
-	}
-	return wire.Unmarshal(raw, state)
 }
 
 // reserveTime is how long a banker's reserve is taken as it was. If it has risen,

@@ -112,27 +112,17 @@ func (b *Banks) banksWith(ctx context.Context, peer wire.Key) (list []bank.Payer
 	b.byPeer.mu.Lock()
 	ids := slices.SortedFunc(maps.Keys(b.byPeer.ids[peer]), func(a, c bank.ID) int { return bytes.Compare(a[:], c[:]) })
 	b.byPeer.mu.Unlock()
-	if len(ids) == 0 {
-		return nil, nil
-	}
-	err = b.cfg.Store.View(ctx, func(tx engine.Tx) error {
-		for _, id := range ids {
-			raw, err := tx.State(payerRef(id))
-			if errors.Is(err, engine.ErrNoContract) {
-				continue
-			}
-			if err != nil {
-				return err
-			}
-			var p bank.Payer
-			if err := wire.Unmarshal(raw, &p); err != nil {
-				return err
-			}
-			list = append(list, p)
+	for _, id := range ids {
+		p, err := b.payer(ctx, id)
+		if errors.Is(err, ErrNoBank) {
+			continue
 		}
-		return nil
-	})
-	return list, err
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, p)
+	}
+	return list, nil
 }
 
 // sized is a cache with a limit on the sum of sizes, so that one of thousands of

@@ -118,7 +118,7 @@ func (s *passing) commit(ctx context.Context, list ...engine.Delivery) ([]any, e
 	}
 	all := list
 	if s.answered != nil {
-		all = append([]engine.Delivery{{Ref: s.ref, Event: bank.Answered{Ack: s.answered.ack}}}, list...)
+		all = append([]engine.Delivery{{Ref: s.ref, Event: bank.Answered{Ack: s.answered.ack, Verified: s.answered.verified}}}, list...)
 	}
 	states, err := s.cfg.Engine.CreateAndTell(ctx, create, all)
 	if err != nil {
@@ -197,12 +197,12 @@ func (s *passing) pass(ctx context.Context) (*wire.TransferAck, error) {
 		ordered := states[1].(bank.Payer)
 		out = &ordered
 	}
-	ack, err := s.forward(ctx, out)
+	a, err := s.forward(ctx, out)
 	if err != nil {
 		return nil, err
 	}
-	s.keepAnswer(ack)
-	return ack, nil
+	s.keepAnswer(a)
+	return &a.ack, nil
 }
 
 // answerTime is how long a next hop's answer to a step shows that it is there, and
@@ -219,8 +219,9 @@ type answers struct {
 }
 
 type answer struct {
-	ack wire.TransferAck
-	at  time.Time
+	ack      wire.TransferAck
+	verified bank.VerifiedAck
+	at       time.Time
 }
 
 func (a *answers) get(ref engine.Ref) *answer {
@@ -248,14 +249,14 @@ func (a *answers) drop(ref engine.Ref, n *answer) {
 }
 
 // keepAnswer keeps the answer to a step.
-func (s *passing) keepAnswer(ack *wire.TransferAck) {
-	b, ref, n := s.Banks, s.ref, &answer{*ack, time.Now()}
+func (s *passing) keepAnswer(n *answer) {
+	b, ref := s.Banks, s.ref
 	b.answers.put(ref, n)
 	time.AfterFunc(answerTime, func() {
 		if b.answers.get(ref) != n {
 			return
 		}
-		if _, err := b.cfg.Engine.Tell(context.Background(), ref, bank.Answered{Ack: n.ack}); err != nil {
+		if _, err := b.cfg.Engine.Tell(context.Background(), ref, bank.Answered{Ack: n.ack, Verified: n.verified}); err != nil {
 			b.cfg.Log.Info("an answer is not stored: the next hop will be asked again", "payment", ref, "err", err)
 		}
 		b.answers.drop(ref, n)
@@ -279,8 +280,8 @@ func (s *passing) recall(ctx context.Context) {
 		return
 	}
 	last := passing{Banks: s.Banks, ref: s.ref, t: &s.relay.Last, note: &wire.Note{}}
-	if ack, err := last.forward(ctx, &out); err == nil {
-		s.relay.Ack, s.answered = ack, &answer{ack: *ack, at: time.Now()}
+	if a, err := last.forward(ctx, &out); err == nil {
+		s.relay.Ack, s.answered = &a.ack, a
 	}
 }
 
@@ -305,7 +306,7 @@ func (s *passing) outgoing(ctx context.Context, next wire.Hop) (*bank.Payer, err
 }
 
 // forward streams the pennies and asks the next hop.
-func (s *passing) forward(ctx context.Context, out *bank.Payer) (*wire.TransferAck, error) {
+func (s *passing) forward(ctx context.Context, out *bank.Payer) (*answer, error) {
 	if out.Acked < out.Target {
 		if err := s.streamPennies(ctx, payerRef(out.Bank)); err != nil {
 			return nil, err
@@ -316,10 +317,11 @@ func (s *passing) forward(ctx context.Context, out *bank.Payer) (*wire.TransferA
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errNextHop, err)
 	}
-	if ack.Index != t.Index || ack.Total != t.Total || last.Verify(wire.TransferDigest(t.ID, ack.Index, ack.Total, last), ack.Sig) != nil {
+	verified, err := bank.VerifyAck(t.ID, last, *ack)
+	if err != nil || ack.Index != t.Index || ack.Total != t.Total {
 		return nil, fmt.Errorf("%w: %w", errNextHop, bank.ErrBadAck)
 	}
-	return ack, nil
+	return &answer{*ack, verified, time.Now()}, nil
 }
 
 // errNextHop means that the step is paid for but the next hop gives no valid

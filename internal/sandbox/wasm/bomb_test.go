@@ -121,11 +121,24 @@ func bombs() map[string]func() []byte {
 		"segments of data": func() []byte {
 			return moduleSpec{funcs: []fn{{}}, pages: onePage, data: slices.Repeat([]string{""}, 1<<17)}.bytes()
 		},
-		"nops":                        code(func() string { return rep("\x01", 1<<20-2) }),
-		"more nops":                   code(func() string { return rep("\x01", 1<<20) }),
-		"a long sum":                  code(func() string { return i32(1) + rep(i32(3)+"\x6a", 100_000) + "\x1a" }),
-		"a tall stack":                code(func() string { return rep(i32(3), 300_000) + rep("\x1a", 300_000) }),
-		"many loads on the stack":     code(func() string { return rep(i32(0)+"\x28\x02\x00", 100_000) + rep("\x6a", 99_999) + "\x1a" }),
+		"nops":                    code(func() string { return rep("\x01", 1<<20-2) }),
+		"more nops":               code(func() string { return rep("\x01", 1<<20) }),
+		"a long sum":              code(func() string { return i32(1) + rep(i32(3)+"\x6a", 100_000) + "\x1a" }),
+		"a tall stack":            code(func() string { return rep(i32(3), 300_000) + rep("\x1a", 300_000) }),
+		"many loads on the stack": code(func() string { return rep(i32(0)+"\x28\x02\x00", 100_000) + rep("\x6a", 99_999) + "\x1a" }),
+		"loads":                   code(func() string { return rep(i32(0)+"\x28\x02\x00\x1a", 210_000) }),
+		"more loads":              code(func() string { return rep(i32(0)+"\x28\x02\x00\x1a", 340_000) }),
+		"chained loads": one(func() fn {
+			return fn{locals: []group{{1, 0x7f}}, code: "\x20\x00" + rep("\x28\x02\x00", 690_000) + "\x1a"}
+		}),
+		"stores": code(func() string { return rep(i32(0)+i32(0)+"\x36\x02\x00", 290_000) }),
+		"divisions": one(func() fn {
+			return fn{locals: []group{{1, 0x7e}}, code: "\x20\x00" + rep("\x20\x00\x7f", 500_000) + "\x1a"}
+		}),
+		"truncations": code(func() string { return "\x44" + rep("\x00", 8) + rep("\xaa\xb7", 500_000) + "\x1a" }),
+		"vectors' lanes": one(func() fn {
+			return fn{locals: []group{{1, 0x7b}}, code: rep(i32(0)+"\x20\x00\xfd\x54\x00\x00\x00\x1a", 200_000)}
+		}),
 		"all locals":                  many(200, func() fn { return fn{locals: []group{{10_000, 0x7f}}, code: ""} }),
 		"loops around locals":         one(func() fn { return loops(200, 1000) }),
 		"many loops around locals":    one(func() fn { return loops(1000, 2000) }),
@@ -231,6 +244,11 @@ func TestTooLargeSaysWhy(t *testing.T) {
 		"elements":                {"element section", "use a smaller table"},
 		"more fills":              {"function 0 (_start)", "blocks, branches, calls and bulk operations"},
 		"more copies":             {"function 0 (_start)", "blocks, branches, calls and bulk operations"},
+		"more loads":              {"function 0 (_start)", "340000 instructions that may trap", "loads", "split it"},
+		"chained loads":           {"function 0 (_start)", "690000 instructions that may trap", "split it"},
+		"stores":                  {"function 0 (_start)", "may trap"},
+		"divisions":               {"function 0 (_start)", "may trap"},
+		"truncations":             {"function 0 (_start)", "may trap"},
 		"too many square roots":   {"function 0 (_start)", "690000 are", "NaN is made canonical: split it"},
 		"all types":               {"type section", "parameters and results"},
 	} {

@@ -32,8 +32,10 @@ type Config struct {
 // Engine is a sandbox.Runner.
 type Engine struct {
 	config Config
-	shared *machine // nil if each program has its own
 	kept   *rewritten
+
+	mu     sync.Mutex
+	shared *machine // of programs without one of their own; nil before the first
 }
 
 // machine is a runtime of wazero's with the host's functions.
@@ -62,11 +64,26 @@ func New(ctx context.Context, c Config) (e *Engine, err error) {
 	if c.CacheDir != "" {
 		e.kept.prune(cacheLimit)
 	}
-	e.shared = &machine{rt: wazero.NewRuntimeWithConfig(ctx, e.settings())}
-	if err := addHost(ctx, e.shared.rt); err != nil {
-		return nil, errors.Join(err, e.Close())
+	if !e.keeps() {
+		_, err = e.common(ctx)
 	}
-	return e, nil
+	return e, err
+}
+
+// common returns the machine of programs without one of their own. It is made at its
+// first use, because no program needs it that is in the cache.
+func (e *Engine) common(ctx context.Context) (*machine, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.shared != nil {
+		return e.shared, nil
+	}
+	m := &machine{rt: wazero.NewRuntimeWithConfig(ctx, e.settings())}
+	if err := addHost(ctx, m.rt); err != nil {
+		return nil, errors.Join(err, m.close())
+	}
+	e.shared = m
+	return m, nil
 }
 
 // settings are those of a runtime.
@@ -85,7 +102,10 @@ func (e *Engine) keeps() bool { return e.config.CacheDir != "" && !e.config.Inte
 
 // Close frees the engine.
 func (e *Engine) Close() error {
-	err := e.shared.close()
+	var err error
+	if e.shared != nil {
+		err = e.shared.close()
+	}
 	if e.kept.wrote.Load() {
 		e.kept.prune(cacheLimit)
 	}
@@ -149,10 +169,23 @@ func (e *Engine) Load(ctx context.Context, image io.Reader) (sandbox.Program, er
 	}
 	p, err := e.compile(ctx, id, m)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", sandbox.ErrProgram, err)
+		if invalid(ctx, m.Binary) {
+			err = fmt.Errorf("%w: %w", sandbox.ErrProgram, err)
+		}
+		return nil, err
 	}
 	m.Binary = nil
 	return p, nil
+}
+
+// invalid reports whether a module that could not be compiled is itself the reason,
+// on every machine: the interpreter, which needs neither a cache nor memory for
+// machine code, refuses it too.
+func invalid(ctx context.Context, bin []byte) bool {
+	rt := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigInterpreter().WithDebugInfoEnabled(false).WithCoreFeatures(api.CoreFeaturesV2))
+	defer rt.Close(ctx)
+	_, err := rt.CompileModule(ctx, bin)
+	return err != nil && ctx.Err() == nil
 }
 
 // rewrite returns the rewritten module, from the cache if possible.

@@ -147,6 +147,7 @@ func TestHostile(t *testing.T) {
 		t.Run(h.name, func(t *testing.T) {
 			bin := h.m.bytes()
 			var ends []string
+			var roots []sandbox.Digest
 			for _, e := range engines {
 				began := time.Now()
 				end := hostileRun(t, e, bin, h.want)
@@ -157,10 +158,16 @@ func TestHostile(t *testing.T) {
 				if !errors.As(end, &f) || !errors.Is(end, h.want) || !strings.Contains(end.Error(), h.says) {
 					t.Fatalf("it ends with %v, wanted %v: %s", end, h.want, h.says)
 				}
-				ends = append(ends, end.Error())
+				if f.Kind.Err() == nil || !errors.Is(h.want, f.Kind.Err()) {
+					t.Errorf("its kind is %v", f.Kind)
+				}
+				ends, roots = append(ends, end.Error()), append(roots, f.Root())
 			}
 			if ends[0] != ends[len(ends)-1] {
 				t.Errorf("compiled %s; interpreted %s", ends[0], ends[len(ends)-1])
+			}
+			if roots[0] != roots[len(roots)-1] {
+				t.Errorf("compiled its root is %v; interpreted %v", roots[0], roots[len(roots)-1])
 			}
 		})
 	}

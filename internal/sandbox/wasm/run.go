@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/tetratelabs/wazero"
@@ -101,14 +102,21 @@ func (r *run) Next(ctx context.Context) (*sandbox.Event, error) {
 	return ev, nil
 }
 
-func (r *run) fail(h *host, err error, trace string) error {
-	return &sandbox.Failure{Epoch: h.epoch, Err: err, Trace: trace}
+// fail returns the failure of the epoch that runs. An err that is none of a
+// program's failures is the machine's.
+func (r *run) fail(err error, trace string) error {
+	f, ok := sandbox.Fail(r.p.id, r.header.Job, r.header.Epoch+1, r.root, err)
+	if !ok {
+		return err
+	}
+	f.Trace = trace
+	return f
 }
 
 func (r *run) epoch(ctx context.Context, h *host) (*sandbox.Event, error) {
 	l := &r.job.Limits
 	if h.epoch > l.Epochs {
-		return nil, r.fail(h, fmt.Errorf("%w: it did not end after %d epochs", sandbox.ErrEpochs, l.Epochs), "")
+		return nil, r.fail(fmt.Errorf("%w: it did not end after %d epochs", sandbox.ErrEpochs, l.Epochs), "")
 	}
 	budget := int64(l.Fuel)
 	if !r.p.suspends { // the last epoch's memory was kept for proofs
@@ -125,7 +133,7 @@ func (r *run) epoch(ctx context.Context, h *host) (*sandbox.Event, error) {
 		}
 	}
 	if budget < 0 {
-		return nil, r.fail(h, fmt.Errorf("%w: initialising its memory costs %d, the epoch has %d", sandbox.ErrFuel, r.p.module.StartCost, l.Fuel), "")
+		return nil, r.fail(fmt.Errorf("%w: initialising its memory costs %d, the epoch has %d", sandbox.ErrFuel, r.p.module.StartCost, l.Fuel), "")
 	}
 	h.inst = r.inst
 	r.inst.fuel.Set(uint64(budget))
@@ -149,10 +157,9 @@ const populated = 64
 // these texts are all there is to tell them apart. TestHostile holds them to what
 // the engine says.
 const (
-	saysError         = "wasm error: "
-	saysOutOfBounds   = "out of bounds"
-	saysStackOverflow = "stack overflow"
-	saysTrace         = "wasm stack trace:\n"
+	saysError       = "wasm error: "
+	saysOutOfBounds = "out of bounds"
+	saysTrace       = "wasm stack trace:\n"
 )
 
 // instantiate makes a new instance.
@@ -169,7 +176,7 @@ func (r *run) instantiate(ctx context.Context) error {
 		in.arena.Free()
 		// Only segments outside the memory are the module's fault.
 		if strings.Contains(err.Error(), saysOutOfBounds) {
-			return &sandbox.Failure{Epoch: r.header.Epoch + 1, Err: fmt.Errorf("%w: %w", sandbox.ErrTrap, err)}
+			return r.fail(fmt.Errorf("%w: %w", sandbox.ErrTrap, err), "")
 		}
 		return err
 	}
@@ -221,8 +228,17 @@ func (r *run) main(ctx context.Context, h *host) error {
 // while the program reads it, as usual for a flag shared with machine code;
 // nothing else depends on it.
 func (in *instance) watch(ctx context.Context) func() {
-	end := context.AfterFunc(ctx, func() { in.stop.Set(math.MaxInt64) })
-	return func() { end() }
+	set := make(chan struct{})
+	end := context.AfterFunc(ctx, func() {
+		in.stop.Set(math.MaxInt64)
+		close(set)
+	})
+	return func() {
+		if !end() { // the next epoch of an instance that goes on must not find it
+			<-set
+			in.stop.Set(0)
+		}
+	}
 }
 
 // outcome interprets the end of a call: nil at a sync event and at the
@@ -234,21 +250,34 @@ func (r *run) outcome(ctx context.Context, h *host, err error) error {
 	case ctx.Err() != nil && h.phase != synced && h.phase != exited:
 		return fmt.Errorf("%w: %w", sandbox.ErrStopped, ctx.Err())
 	case errors.As(err, &failed):
-		return r.fail(h, failed.err, trace(err))
+		return r.fail(failed.err, trace(err))
 	case left < 0:
-		return r.fail(h, fmt.Errorf("%w: %d in epoch %d without a sync event", sandbox.ErrFuel, r.job.Limits.Fuel, h.epoch), trace(err))
+		return r.fail(fmt.Errorf("%w: %d in epoch %d without a sync event", sandbox.ErrFuel, r.job.Limits.Fuel, h.epoch), trace(err))
 	case err == nil, errors.Is(err, errSync), errors.Is(err, errExit):
 		return nil
 	case int32(r.inst.depth.Get()) < 0:
-		return r.fail(h, fmt.Errorf("%w: frames of more than %d MiB", sandbox.ErrDepth, rewrite.DepthBudget>>17), trace(err))
+		return r.fail(fmt.Errorf("%w: frames of more than %d MiB", sandbox.ErrDepth, rewrite.DepthBudget>>17), trace(err))
 	}
-	text := firstLine(err.Error())
-	if strings.Contains(text, saysStackOverflow) {
-		// The depth counter ends a program long before. If it did not, this
-		// machine's result must not be used.
-		return fmt.Errorf("the engine ran out of stack: %w", err)
+	trap, ok := trapOf(err)
+	if !ok {
+		return fmt.Errorf("the engine failed: %w", err)
 	}
-	return r.fail(h, fmt.Errorf("%w: %s", sandbox.ErrTrap, strings.TrimPrefix(text, saysError)), trace(err))
+	return r.fail(fmt.Errorf("%w: %s", sandbox.ErrTrap, trap), trace(err))
+}
+
+// traps are the engine's texts for what a program's own instructions can do. Any
+// other error is the engine's or the host's, and must not become a result: a panic
+// in a host function, and a stack that is full, because the depth counter ends a
+// program long before.
+var traps = []string{
+	"unreachable", "out of bounds memory access", "integer divide by zero", "integer overflow",
+	"invalid conversion to integer", "invalid table access", "indirect call type mismatch",
+}
+
+// trapOf returns the trap that an error of the engine says, if it is one.
+func trapOf(err error) (string, bool) {
+	text, ok := strings.CutPrefix(firstLine(err.Error()), saysError)
+	return text, ok && slices.Contains(traps, text)
 }
 
 func firstLine(s string) string {
@@ -281,6 +310,10 @@ func (r *run) event(h *host) (*sandbox.Event, error) {
 	n.Globals = h.globals
 	if n.Done {
 		n.Globals = r.inst.values()
+	}
+	n.Depth, n.Frames = 0, sandbox.Digest{}
+	if h.next != nil && !n.Done {
+		n.Depth, n.Frames = h.next.depth, sandbox.FramesDigest(h.next.stack)
 	}
 	r.kept = h.next
 	memory, _ := r.inst.mod.Memory().Read(0, r.inst.mod.Memory().Size())

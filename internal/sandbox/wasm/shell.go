@@ -1,16 +1,14 @@
 package wasm
 
 import (
-	"bytes"
 	"context"
-	"io"
-	"io/fs"
+	"encoding/hex"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 
 	"github.com/tetratelabs/wazero"
-	"github.com/zeebo/blake3"
 
 	"github.com/bitgram/bitgram/internal/sandbox"
 	"github.com/bitgram/bitgram/internal/sandbox/wasm/rewrite"
@@ -18,20 +16,19 @@ import (
 
 // A program that was compiled before starts from its shell: wazero decodes and
 // validates a module before it looks for the compiled code in its cache, which for
-// the whole module takes longer than all the rest. The code is kept under the name
-// that wazero looks for when it is given the shell.
+// the whole module takes longer than all the rest. wazero gets the code from
+// memory (codeCache), whatever the module: this package chooses the code.
 //
 // Each program has a directory of its own, which is written once and holds the shell
-// and one file of wazero's. The shell names that file's checksum, which is compared
-// first: wazero's covers the machine code, but not where in it each function begins,
-// and when wazero does not find or does not take the file (another version, another
-// processor), it compiles the shell and writes a file of the same form. So only if
-// the file is the only one there and the right one before the shell is loaded, and is
-// still the same and the only one afterwards, was it the code that wazero took. If
-// not, the program is loaded from the whole module.
+// and the code. The shell names the code's checksum, which is compared with the very
+// bytes that wazero gets: wazero's own covers the machine code, but not where in it
+// each function begins. The name of the code's file names the processor's features as
+// wazero does, so that code for another processor is not found. When wazero does not
+// take the code (another version), it compiles the shell, which is noticed: it adds
+// the result to its cache. Then the program is loaded from the whole module.
 
-// shellFile is the shell in a program's directory, codeDir the directory for wazero
-// in it, shellsPrefix begins the name of what has the programs' directories.
+// shellFile is the shell in a program's directory, codeDir has its code,
+// shellsPrefix begins the name of what has the programs' directories.
 const (
 	shellsPrefix = "compiled-"
 	shellFile    = "shell"
@@ -40,16 +37,15 @@ const (
 
 // shellDir is the directory for the compiled program with this id.
 func (e *Engine) shellDir(id sandbox.Digest) string {
-	return filepath.Join(e.config.CacheDir, shellsPrefix+rewrite.Version+"-"+WazeroVersion, id.String())
+	kind := rewrite.Version + "-" + WazeroVersion + "-" + runtime.GOARCH + "-" + runtime.GOOS
+	return filepath.Join(e.config.CacheDir, shellsPrefix+kind, id.String())
 }
 
-// runtime makes a runtime that keeps compiled code in dir, and has the host's
-// functions.
-func (e *Engine) runtime(ctx context.Context, dir string) (*machine, error) {
-	cache, err := wazero.NewCompilationCacheWithDir(dir)
-	if err != nil {
-		return nil, err
-	}
+// runtime makes a runtime that takes compiled code from c and gives it to c, and has
+// the host's functions.
+func (e *Engine) runtime(ctx context.Context, c *codeCache) (*machine, error) {
+	cache := wazero.NewCompilationCache()
+	c.attach(cache)
 	m := &machine{rt: wazero.NewRuntimeWithConfig(ctx, e.settings().WithCompilationCache(cache)), cache: cache}
 	if err := addHost(ctx, m.rt); err != nil {
 		_ = m.close()
@@ -61,21 +57,17 @@ func (e *Engine) runtime(ctx context.Context, dir string) (*machine, error) {
 // fromShell returns a program that was compiled before, or nil.
 func (e *Engine) fromShell(ctx context.Context, id sandbox.Digest) *program {
 	dir := e.shellDir(id)
-	code, before := onlyFile(filepath.Join(dir, codeDir))
-	if before == nil {
-		return nil
-	}
 	shell, sum := readModule(filepath.Join(dir, shellFile))
-	if shell == nil || sum == nil || !bytes.Equal(sum, sumOf(code)) {
+	if shell == nil || sum == nil {
 		return nil
 	}
-	m, err := e.runtime(ctx, filepath.Join(dir, codeDir))
+	code := &codeCache{dir: filepath.Join(dir, codeDir), sum: sum}
+	m, err := e.runtime(ctx, code)
 	if err != nil {
 		return nil
 	}
 	p := &program{e: e, id: id, module: shell, suspends: suspends(shell), machine: m, own: true}
-	p.compiled, err = m.rt.CompileModule(ctx, shell.Binary)
-	if _, after := onlyFile(filepath.Join(dir, codeDir)); err != nil || after == nil || !sameFile(before, after) {
+	if p.compiled, err = m.rt.CompileModule(ctx, shell.Binary); err != nil || !code.taken {
 		_ = m.close()
 		_ = os.RemoveAll(dir)
 		return nil
@@ -89,52 +81,17 @@ func isShellDir(path string) bool {
 	return strings.HasPrefix(filepath.Base(filepath.Dir(path)), shellsPrefix)
 }
 
-// sameFile reports whether a file was neither replaced nor written.
-func sameFile(a, b fs.FileInfo) bool {
-	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
-}
-
-// sumOf returns the BLAKE3 of a file, or nil if it cannot be read or is larger than
-// the whole cache may be.
-func sumOf(path string) []byte {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil
-	}
-	defer f.Close()
-	h := blake3.New()
-	if n, err := io.Copy(h, io.LimitReader(f, cacheLimit+1)); err != nil || n > cacheLimit {
-		return nil
-	}
-	return h.Sum(nil)
-}
-
-// onlyFile returns the only file below dir; nil if there is none or more than one.
-func onlyFile(dir string) (path string, info fs.FileInfo) {
-	n := 0
-	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		n++
-		path = p
-		info, err = d.Info()
-		return err
-	})
-	if err != nil || n != 1 {
-		return "", nil
-	}
-	return path, info
-}
-
 // compile compiles a module and keeps what fromShell needs. If the cache cannot be
 // written, it keeps nothing.
 func (e *Engine) compile(ctx context.Context, id sandbox.Digest, m *rewrite.Module) (*program, error) {
-	p := &program{e: e, id: id, module: m, suspends: suspends(m), machine: e.shared}
+	p := &program{e: e, id: id, module: m, suspends: suspends(m)}
 	if e.keeps() && e.compileKept(ctx, p) == nil {
 		return p, nil
 	}
 	var err error
+	if p.machine, err = e.common(ctx); err != nil {
+		return nil, err
+	}
 	p.compiled, err = p.machine.rt.CompileModule(ctx, m.Binary)
 	return p, err
 }
@@ -150,7 +107,8 @@ func (e *Engine) compileKept(ctx context.Context, p *program) error {
 		return err
 	}
 	defer os.RemoveAll(tmp)
-	m, err := e.runtime(ctx, filepath.Join(tmp, "whole"))
+	whole := &codeCache{file: filepath.Join(tmp, "whole")}
+	m, err := e.runtime(ctx, whole)
 	if err != nil {
 		return err
 	}
@@ -160,19 +118,19 @@ func (e *Engine) compileKept(ctx context.Context, p *program) error {
 		return err
 	}
 	p.compiled, p.machine, p.own = compiled, m, true
-	e.keepShell(ctx, p.id, p.module, tmp)
+	e.keepShell(ctx, p, whole, filepath.Join(tmp, "next"))
 	return nil
 }
 
-// keepShell makes the directory that fromShell reads, of the code that was compiled
-// in tmp.
-func (e *Engine) keepShell(ctx context.Context, id sandbox.Digest, whole *rewrite.Module, tmp string) {
-	shell, err := whole.Shell()
-	if err != nil {
+// keepShell makes the directory that fromShell reads, in next, and moves it to its
+// place.
+func (e *Engine) keepShell(ctx context.Context, p *program, whole *codeCache, next string) {
+	shell, err := p.module.Shell()
+	if err != nil || os.MkdirAll(filepath.Join(next, codeDir), 0o700) != nil {
 		return
 	}
-	next := filepath.Join(tmp, "next")
-	m, err := e.runtime(ctx, filepath.Join(next, codeDir))
+	var named codeCache // learns under which name wazero looks for the shell's code
+	m, err := e.runtime(ctx, &named)
 	if err != nil {
 		return
 	}
@@ -180,17 +138,12 @@ func (e *Engine) keepShell(ctx context.Context, id sandbox.Digest, whole *rewrit
 	if m.close() != nil || err != nil {
 		return
 	}
-	from, code := onlyFile(filepath.Join(tmp, "whole"))
-	to, empty := onlyFile(filepath.Join(next, codeDir))
-	if code == nil || empty == nil {
-		return
-	}
-	sum := sumOf(from)
-	if sum == nil || os.Rename(from, to) != nil || writeModule(filepath.Join(next, shellFile), shell, sum) != nil {
+	to := filepath.Join(next, codeDir, hex.EncodeToString(named.key[:]))
+	if os.Rename(whole.file, to) != nil || writeModule(filepath.Join(next, shellFile), shell, whole.sum) != nil {
 		return
 	}
 	e.kept.wrote.Store(true)
-	dir := e.shellDir(id)
+	dir := e.shellDir(p.id)
 	_ = os.RemoveAll(dir)
 	_ = os.Rename(next, dir)
 }

@@ -73,7 +73,7 @@ func TestCompiledIsKept(t *testing.T) {
 	}
 	code, shell := find(files, "/code/"), find(files, "/shell")
 	old := time.Now().Add(-time.Hour).Truncate(time.Second)
-	age := func() {
+	age := func() { // what the cache writes anew is younger
 		t.Helper()
 		if err := os.Chtimes(code, old, old); err != nil {
 			t.Fatal(err)
@@ -120,15 +120,13 @@ func TestCompiledIsKept(t *testing.T) {
 	copy(offsets[:8], offsets[8:16])
 	write(code, astray)
 	same("with the offset of another function", false)
-	// What a process leaves that is killed after wazero has compiled the shell.
+	// The code of the shell, which traps: wazero itself would take it.
 	kept, err := os.ReadFile(shell)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Remove(code); err != nil {
-		t.Fatal(err)
-	}
-	cache, err := wazero.NewCompilationCacheWithDir(filepath.Dir(filepath.Dir(code)))
+	trapDir := t.TempDir()
+	cache, err := wazero.NewCompilationCacheWithDir(trapDir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,10 +136,25 @@ func TestCompiledIsKept(t *testing.T) {
 	if _, err := rt.CompileModule(t.Context(), kept[bytes.Index(kept, []byte("\x00asm")):]); err != nil {
 		t.Fatal(err)
 	}
-	age()
+	// wazero's own cache looks under the same name.
+	traps, err := filepath.Glob(filepath.Join(trapDir, "*", filepath.Base(code)))
+	if err != nil || len(traps) != 1 {
+		t.Fatal(traps, err)
+	}
+	trap, err := os.ReadFile(traps[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(code, trap)
 	same("with the code of the shell", false)
-	write(filepath.Join(filepath.Dir(code), strings.Repeat("0", 64)), nil)
-	same("with another file", false)
+	write(code, whole[:len(whole)-1])
+	same("cut off", false)
+	write(code, nil)
+	same("empty", false)
+	if err := os.Remove(code); err != nil {
+		t.Fatal(err)
+	}
+	same("missing", false)
 	age()
 	if err := os.Rename(code, filepath.Join(filepath.Dir(code), strings.Repeat("0", 64))); err != nil {
 		t.Fatal(err)

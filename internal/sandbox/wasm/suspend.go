@@ -79,7 +79,11 @@ func (r *run) asyncify(ctx context.Context, h *host, name string, args ...uint64
 		if int64(r.inst.fuel.Get()) < 0 || ctx.Err() != nil {
 			panic(errFuel)
 		}
-		h.fail(sandbox.ErrSuspend, "%s: %s", name, firstLine(err.Error()))
+		trap, ok := trapOf(err)
+		if !ok {
+			panic(&callError{fmt.Errorf("the engine failed in %s: %w", name, err)})
+		}
+		h.fail(sandbox.ErrSuspend, "%s: %s", name, trap)
 	}
 	r.inst.depth.Set(depth)
 }
@@ -159,7 +163,7 @@ func (r *run) restore(c *sandbox.Checkpoint) error {
 	if now, want := m.Size(), uint32(len(c.Memory)); want < now {
 		return fmt.Errorf("%w: a memory of %d bytes, the program begins with %d", sandbox.ErrCheckpoint, want, now)
 	} else if _, ok := m.Grow((want - now) / sandbox.PageSize); !ok || !m.Write(0, c.Memory) {
-		return fmt.Errorf("%w: a memory of %d bytes", sandbox.ErrMemory, want)
+		return fmt.Errorf("%w: a memory of %d bytes, which the program cannot have", sandbox.ErrCheckpoint, want)
 	}
 	for i, g := range r.inst.globals {
 		g.Set(c.Globals[i])

@@ -31,6 +31,8 @@ type ChainHarness struct {
 	Reorg func(depth int)
 	// Close stops the node.
 	Close func()
+	// FullRBF: the node replaces a transaction that did not signal it, too.
+	FullRBF bool
 }
 
 // patience is how long a signal may take on a busy machine.
@@ -295,9 +297,13 @@ func backendRefusals(t *testing.T, h *ChainHarness) {
 	}), chain.ErrRejected, other...)
 
 	Must(t, h.Broadcast(ctx, good))
-	refused("spent in the mempool", Spend(t, coin, value, 2000), chain.ErrConflict, chain.ErrFeeTooLow)
+	if h.FullRBF {
+		Must(t, h.Broadcast(ctx, Spend(t, coin, value, 2000)))
+	} else {
+		refused("spent in the mempool", Spend(t, coin, value, 2000), chain.ErrConflict, chain.ErrFeeTooLow)
+	}
 	h.Mine(1)
-	refused("spent in a block", Spend(t, coin, value, 2000), chain.ErrConflict, chain.ErrFeeTooLow)
+	refused("spent in a block", Spend(t, coin, value, 3000), chain.ErrConflict, chain.ErrFeeTooLow)
 }
 
 func wait(t *testing.T, ch <-chan struct{}) (open bool) {

@@ -38,7 +38,7 @@ func Runner(t *testing.T, r sandbox.Runner, image, other []byte) {
 		run  func(*testing.T)
 	}{
 		{"Repeats", s.repeats}, {"Resumes", s.resumes}, {"Damage", s.damage}, {"Wrong", s.wrong}, {"Limits", s.limits}, {"World", s.world},
-		{"Proofs", s.proofs}, {"Exit", s.exit}, {"Stop", s.stop}, {"Over", s.over}, {"Many", s.many}, {"Closed", s.closed},
+		{"Proofs", s.proofs}, {"Exit", s.exit}, {"FailureCertified", s.failure}, {"Stop", s.stop}, {"Over", s.over}, {"Many", s.many}, {"Closed", s.closed},
 	} {
 		t.Run(c.name, c.run)
 	}
@@ -349,6 +349,82 @@ func (s *runnerSuite) exit(t *testing.T) {
 	}
 }
 
+// failure: how a program fails is a result with a root of its own: always the same,
+// and another one for another kind, epoch, state before, job or program. An exit
+// code is not a failure.
+func (s *runnerSuite) failure(t *testing.T) {
+	end := func(p sandbox.Program, job *sandbox.Job) *sandbox.Result {
+		t.Helper()
+		run, err := p.Start(t.Context(), job, nil)
+		if f, ok := sandbox.Refused(p.ID(), job.Digest(), err); ok {
+			return f.Result()
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		defer run.Close()
+		for epoch := uint64(1); ; epoch++ {
+			before := run.Root()
+			r, err := sandbox.Step(t.Context(), run)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Epoch != epoch || (r.Status == sandbox.Failed) != (r.Failure != nil) || (r.Status == sandbox.Failed) == (r.Event != nil) {
+				t.Fatalf("epoch %d: %+v", epoch, r)
+			}
+			if f := r.Failure; f != nil && (f.Before != before || f.Program != p.ID() || f.Job != job.Digest() || !errors.Is(f, f.Kind.Err()) || run.Root() != before) {
+				t.Errorf("%+v, behind %v", f, before)
+			}
+			if r.Status != sandbox.Running {
+				return r
+			}
+		}
+	}
+	limited := func(set func(*sandbox.Limits), args ...string) *sandbox.Job {
+		job := runnerJob(args...)
+		set(&job.Limits)
+		return job
+	}
+	same := func(*sandbox.Limits) {}
+	seen := map[sandbox.Digest]string{}
+	for _, c := range []struct {
+		name string
+		job  func() *sandbox.Job
+		kind sandbox.FailureKind
+	}{
+		{"fuel", func() *sandbox.Job { return limited(func(l *sandbox.Limits) { l.Fuel = 40_000_000 }, "spin") }, sandbox.FailedFuel},
+		{"other fuel", func() *sandbox.Job { return limited(func(l *sandbox.Limits) { l.Fuel = 40_000_001 }, "spin") }, sandbox.FailedFuel},
+		{"epochs", func() *sandbox.Job { return limited(func(l *sandbox.Limits) { l.Epochs = 2 }, "count", "9") }, sandbox.FailedEpochs},
+		{"output", func() *sandbox.Job { return limited(func(l *sandbox.Limits) { l.Output = 5000 }, "output", "5001") }, sandbox.FailedOutput},
+		{"state", func() *sandbox.Job { return limited(func(l *sandbox.Limits) { l.State = 1000 }, "state", "1001") }, sandbox.FailedState},
+		{"events", func() *sandbox.Job {
+			return limited(func(l *sandbox.Limits) { l.Notices = 164 * 99 }, "events", "100")
+		}, sandbox.FailedNotices},
+		{"memory", func() *sandbox.Job {
+			return limited(func(l *sandbox.Limits) { l.Memory = sandbox.PageSize }, "count", "1")
+		}, sandbox.FailedMemory},
+		{"depth", func() *sandbox.Job { return limited(same, "deep", "10000000") }, sandbox.FailedDepth},
+		{"exit", func() *sandbox.Job { return limited(same, "exit", "3") }, 0},
+		{"crash", func() *sandbox.Job { return limited(same, "crash") }, 0}, // Go's runtime ends with exit code 2
+	} {
+		a := end(s.p, c.job())
+		if c.kind == sandbox.FailedFuel || c.kind == sandbox.FailedEpochs {
+			if b := end(s.p, c.job()); a.Root != b.Root || a.Status != b.Status {
+				t.Errorf("%s: twice run, the roots are %v and %v", c.name, a.Root, b.Root)
+			}
+		}
+		if was, ok := seen[a.Root]; ok || a.Root == (sandbox.Digest{}) {
+			t.Errorf("%s has the root of %s", c.name, was)
+		}
+		seen[a.Root] = c.name
+		switch {
+		case c.kind == 0 && (a.Status != sandbox.Done || a.Event.Exit == 0):
+			t.Errorf("%s: %+v", c.name, a)
+		case c.kind != 0 && (a.Status != sandbox.Failed || a.Failure.Kind != c.kind):
+			t.Errorf("%s: %v, %+v", c.name, a.Status, a.Failure)
+		}
+	}
+}
+
 // stop: an endless program is stopped from outside at once, and its previous
 // state can still be resumed.
 func (s *runnerSuite) stop(t *testing.T) {
@@ -366,8 +442,8 @@ func (s *runnerSuite) stop(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	began := time.Now()
-	if _, err := run.Next(ctx); !errors.Is(err, sandbox.ErrStopped) {
-		t.Errorf("it ended with %v", err)
+	if r, err := sandbox.Step(ctx, run); r != nil || !errors.Is(err, sandbox.ErrStopped) || errors.As(err, new(*sandbox.Failure)) {
+		t.Errorf("it ended with %+v, %v", r, err)
 	}
 	if took := time.Since(began); took > time.Minute {
 		t.Errorf("it took %v to stop", took)

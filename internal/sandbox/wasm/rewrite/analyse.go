@@ -85,7 +85,10 @@ type analysis struct {
 	headers uint64 // loops
 	// replaced are instructions that are written in several steps.
 	replaced uint64
-	err      error
+	// traps are instructions of which a compiler makes several blocks, because they
+	// may trap, and trapValues are the values that it keeps for them.
+	traps, trapValues uint64
+	err               error
 }
 
 // analyse plans what is added to a function. code is its instructions.
@@ -136,18 +139,21 @@ func (a *analysis) measure() error {
 		}
 	}
 	lines, byLocals, byValues := uint64(len(p.code))+(replacedLines-1)*replaced, a.ways*(locals+8), a.carried*carriedValues
-	if values := lines + byLocals + byValues; values > maxValues {
+	if values := lines + byLocals + byValues + a.trapValues; values > maxValues {
 		why := fmt.Sprintf("%d blocks, branches, calls and bulk operations among %d locals: split it, or use fewer locals", a.ways, locals)
 		if byValues > byLocals {
 			why = fmt.Sprintf("%d values of blocks and branches: keep them in locals, or split it", a.carried)
 		}
-		if lines > max(byLocals, byValues) {
+		if a.trapValues > max(byLocals, byValues) {
+			why = fmt.Sprintf("%d instructions that may trap, such as loads, stores and divisions: split it", a.traps)
+		}
+		if lines > max(byLocals, byValues, a.trapValues) {
 			why = fmt.Sprintf("%d instructions, of which %d are written in several steps or give results whose NaN is made canonical: split it", len(p.code), replaced)
 		}
 		return fmt.Errorf("%w: a compiler would keep %d values for it, at most %d are allowed, because it has %s", ErrTooLarge, values, maxValues, why)
 	}
-	byPaths, byLoops := a.ways*a.ways/pathShare, a.headers*a.ways/loopShare
-	if p.work = 2*lines + (byLocals+byValues)/4 + byPaths + byLoops; p.work > maxFunctionWork {
+	byPaths, byLoops, byTraps := a.ways*a.ways/pathShare, a.headers*a.ways/loopShare, trapWork*a.traps+a.traps*a.traps/trapShare
+	if p.work = 2*lines + (byLocals+byValues)/4 + byPaths + byLoops + byTraps; p.work > maxFunctionWork {
 		why := fmt.Sprintf("%d blocks, branches, calls and bulk operations", a.ways)
 		if byLoops > byPaths {
 			why = fmt.Sprintf("%d loops", a.headers)
@@ -163,7 +169,7 @@ func (a *analysis) walk(b *body) {
 	clear(p.canon)
 	a.frames, a.stack = a.frames[:0], a.stack[:0]
 	a.spoiled, a.calls, a.sets, a.spill, a.slots, a.nested, a.wide, a.cleared, a.ways, a.carried, a.headers = false, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
-	a.enters, a.replaced = 0, 0
+	a.enters, a.replaced, a.traps, a.trapValues = 0, 0, 0, 0
 	a.frames = append(a.frames, frame{op: opBlock, results: len(p.typ.results), cur: 0, head: -1})
 	p.charges = append(p.charges, charge{check: true})
 	for n := range p.code {
@@ -182,15 +188,37 @@ func (a *analysis) walk(b *body) {
 // expands counts what an instruction without a block becomes: several instructions,
 // or a check of the fuel and, in wazero, a loop.
 func (a *analysis) expands(c code) {
+	if n := trapValues(c); n > 0 {
+		a.traps++
+		a.trapValues += n
+	}
 	switch c {
 	case prefixed(prefixMisc, miscMemoryInit), prefixed(prefixMisc, miscMemoryCopy):
 		a.ways += 5
 	case prefixed(prefixMisc, miscMemoryFill):
 		a.ways += 10
 		a.headers++
-	case opF32Copysign, opF64Copysign, prefixed(prefixSIMD, simdBitselect), prefixed(prefixSIMD, simdConvertLow):
+	case prefixed(prefixSIMD, simdPopcnt):
+		a.replaced++ // twice as long as the others
+	}
+	if inSteps(c) != nil {
 		a.replaced++
 	}
+}
+
+// trapValues is the number of values, besides one for the instruction, that a compiler
+// keeps for the blocks in which an instruction without a branch traps.
+func trapValues(c code) uint64 {
+	switch {
+	case c >= opI32TruncF32S && c <= opI32TruncF64U, c >= opI64TruncF32S && c <= opI64TruncF64U:
+		return truncValues
+	case c >= opI32DivS && c <= opI32RemU, c >= opI64DivS && c <= opI64RemU, c == opCallIndirect:
+		return divValues
+	}
+	if i := c.row().imm; i == immMem || i == immMemL {
+		return memoryValues
+	}
+	return 0
 }
 
 func (a *analysis) top() *frame { return &a.frames[len(a.frames)-1] }
@@ -595,11 +623,11 @@ func (a *analysis) operate(n int, i *instr, row *opcode) bool {
 		a.push(from)
 		return true
 	}
-	list, ok := a.pop(row.pops)
+	list, ok := a.pop(row.pops())
 	if !ok {
 		return false
 	}
-	if row.pushes == 0 {
+	if row.pushes() == 0 {
 		a.show(list)
 		return true
 	}
@@ -624,7 +652,7 @@ func (a *analysis) result(n int, c code, row *opcode, list []int32) int32 {
 		a.p.canon[n] = row.nan
 		return fromFixed
 	case nanF32, nanF64:
-		if row.pops == 1 && list[0] == fromNumber && !sqrt(c) {
+		if row.pops() == 1 && list[0] == fromNumber && !sqrt(c) {
 			return fromNumber
 		}
 		return int32(n)

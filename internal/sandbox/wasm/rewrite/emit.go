@@ -230,20 +230,20 @@ func (e *emitter) instr(i *instr) {
 	case opCall, opCallIndirect, opMemoryGrow:
 		e.call(i)
 		return
-	case opF32Copysign:
-		e.sign(typeF32)
-		return
-	case opF64Copysign:
-		e.sign(typeF64)
-		return
-	case prefixed(prefixSIMD, simdBitselect):
-		e.bits()
-		return
-	case prefixed(prefixSIMD, simdConvertLow):
-		e.convertLow()
-		return
 	case prefixed(prefixMisc, miscMemoryInit), prefixed(prefixMisc, miscMemoryCopy), prefixed(prefixMisc, miscMemoryFill):
 		e.bulk()
+	}
+	if write := inSteps(i.c); write != nil {
+		write(e)
+		return
+	}
+	if i.c == prefixed(prefixSIMD, simdF64x2Replace) {
+		// wazero v1.12.0 overwrites a half of a register with an instruction that
+		// it says makes all of it, as it does with the conditional move.
+		e.op(opI64OfF64)
+		e.simd(simdI64x2Replace)
+		e.op(e.b.code[i.end-1]) // the lane
+		return
 	}
 	e.out = append(e.out, e.b.code[i.at:i.end]...)
 }

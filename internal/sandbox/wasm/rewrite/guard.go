@@ -124,11 +124,11 @@ func (g *guarding) plain(i *instr) bool {
 		right, left := g.pop(), g.pop()
 		guard = right == masked && left != other || unsigned && left == masked && right != other
 	} else {
-		for range row.pops {
+		for range row.pops() {
 			g.pop()
 		}
 	}
-	for range row.pushes {
+	for range row.pushes() {
 		g.push(other)
 	}
 	return guard

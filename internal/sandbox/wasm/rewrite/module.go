@@ -54,14 +54,19 @@ const (
 	maxValues     = 4 << 20
 	carriedValues = 4 // for each value of a block or branch
 	replacedLines = 8 // for one written in several steps, or a NaN made canonical
+	memoryValues  = 14
+	divValues     = 16
+	truncValues   = 24
 
-	// The time grows with the values, with the square of the paths, and with loops
-	// times paths. A unit of work is what takes about 1 µs. The largest functions of
+	// The time grows with the values, with the squares of the paths and of the
+	// instructions that may trap, and with loops times paths. A unit of work is what takes about 1 µs. The largest functions of
 	// Go programs of 40 MB have 30 million units, all their functions 100 million.
 	maxFunctionWork = 64_000_000
 	maxWork         = 256_000_000
 	pathShare       = 350
 	loopShare       = 110
+	trapWork        = 3
+	trapShare       = 13_000
 )
 
 // MaxPages is the maximum size of a memory in pages: 2 GiB. wazero v1.12.0

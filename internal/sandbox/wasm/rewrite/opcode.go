@@ -1,6 +1,9 @@
 package rewrite
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // imm says which immediates follow an opcode.
 type imm uint8
@@ -57,8 +60,13 @@ type opcode struct {
 	nan  nan
 	// refused is the reason why the instruction is refused, or "".
 	refused string
+}
 
-	pops, pushes int // from sig
+// pops is the number of operands, pushes that of results; both are 0 if they depend
+// on the immediates.
+func (o *opcode) pops() int { return max(strings.IndexByte(o.sig, ':'), 0) }
+func (o *opcode) pushes() int {
+	return max(len(o.sig)-1-strings.IndexByte(o.sig, ':'), 0) * min(len(o.sig), 1)
 }
 
 // Prefixes of two-part opcodes.
@@ -108,20 +116,35 @@ const (
 	opI32Sub       = 0x6b
 	opI32And       = 0x71
 	opI32Or        = 0x72
+	opI32DivS      = 0x6d
+	opI32RemU      = 0x70
 	opI32Shl       = 0x74
 	opI32ShrS      = 0x75
 	opI32ShrU      = 0x76
 	opI64Add       = 0x7c
 	opI64Sub       = 0x7d
 	opI64Mul       = 0x7e
+	opI64DivS      = 0x7f
+	opI64RemU      = 0x82
 	opI64And       = 0x83
 	opI64Or        = 0x84
 	opI64Shl       = 0x86
 	opI64ShrS      = 0x87
 	opI64ShrU      = 0x88
+	opF32Mul       = 0x94
 	opF32Copysign  = 0x98
+	opF64Mul       = 0xa2
 	opF64Copysign  = 0xa6
+	opI32Wrap      = 0xa7
+	opI32TruncF32S = 0xa8
+	opI32TruncF64U = 0xab
 	opI64ExtendU   = 0xad
+	opI64TruncF32S = 0xae
+	opI64TruncF64U = 0xb1
+	opF32OfS64     = 0xb4
+	opF32OfU64     = 0xb5
+	opF64OfS64     = 0xb9
+	opF64OfU64     = 0xba
 	opI32OfF32     = 0xbc
 	opI64OfF64     = 0xbd
 	opF32OfI32     = 0xbe
@@ -133,36 +156,38 @@ const (
 	miscMemoryCopy = 10
 	miscMemoryFill = 11
 
-	simdConst      = 12
-	simdAnd        = 78
-	simdOr         = 80
-	simdXor        = 81
-	simdBitselect  = 82
-	simdF32x4Eq    = 65
-	simdF64x2Eq    = 71
-	simdExtendLow  = 201 // i64x2.extend_low_i32x4_u
-	simdF64x2Sub   = 241
+	simdConst     = 12
+	simdAnd       = 78
+	simdOr        = 80
+	simdXor       = 81
+	simdBitselect = 82
+	simdF32x4Eq   = 65
+	simdF32x4Ne   = 66
+	simdF64x2Eq   = 71
+	simdF64x2Ne   = 72
+	simdExtendLow = 201 // i64x2.extend_low_i32x4_u
+	simdF64x2Sub  = 241
+
+	simdI64x2Splat   = 18
+	simdI64x2Extract = 29
+	simdI64x2Replace = 30
+	simdF64x2Replace = 34
+	simdPopcnt       = 98 // i8x16.popcnt
+	simdI8x16Add     = 110
+	simdI8x16Sub     = 113
+	simdI16x8ShrU    = 141
+	simdI64x2Mul     = 213
+	simdF32x4Min     = 232
+	simdF32x4Max     = 233
+	simdF32x4PMin    = 234
+	simdF32x4PMax    = 235
+	simdF64x2Min     = 244
+	simdF64x2Max     = 245
+	simdF64x2PMin    = 246
+	simdF64x2PMax    = 247
+
 	simdConvertLow = 255 // f64x2.convert_low_i32x4_u
 )
-
-var core, misc [256]opcode
-var simd [512]opcode
-
-func init() {
-	fill := func(table []opcode, rows map[int]opcode) {
-		for code, o := range rows {
-			for i, c := range o.sig {
-				if c == ':' {
-					o.pops, o.pushes = i, len(o.sig)-i-1
-				}
-			}
-			table[code] = o
-		}
-	}
-	fill(core[:], coreRows)
-	fill(misc[:], miscRows)
-	fill(simd[:], simdRows)
-}
 
 // code is an opcode with its prefix in the second byte: 0x6a, 0xfc0b, 0xfd0e4.
 type code uint32

@@ -70,7 +70,9 @@ const (
 // Far is what each load and store costs in addition in a memory of that many pages.
 func Far(pages uint32) uint64 { return min(uint64(pages)>>farShift, maxFar) }
 
-var coreRows = map[int]opcode{
+// core, misc and simd are the rows of the opcodes without a prefix and with two of
+// them. They are arrays, which the linker fills, so they cost nothing at start.
+var core = [256]opcode{
 	0x00: {name: "unreachable"},
 	0x01: {name: "nop", sig: ":"},
 	0x02: {name: "block", imm: immBlock},
@@ -251,12 +253,12 @@ var coreRows = map[int]opcode{
 	0xb2: {name: "f32.convert_i32_s", sig: "i:f", fuel: costConvert, nan: nanNever},
 	0xb3: {name: "f32.convert_i32_u", sig: "i:f", fuel: costConvert, nan: nanNever},
 	0xb4: {name: "f32.convert_i64_s", sig: "l:f", fuel: costConvert, nan: nanNever},
-	0xb5: {name: "f32.convert_i64_u", sig: "l:f", fuel: costConvert, nan: nanNever},
+	0xb5: {name: "f32.convert_i64_u", sig: "l:f", fuel: costTrunc, nan: nanNever},
 	0xb6: {name: "f32.demote_f64", sig: "d:f", fuel: costConvert, nan: nanF32},
 	0xb7: {name: "f64.convert_i32_s", sig: "i:d", fuel: costConvert, nan: nanNever},
 	0xb8: {name: "f64.convert_i32_u", sig: "i:d", fuel: costConvert, nan: nanNever},
 	0xb9: {name: "f64.convert_i64_s", sig: "l:d", fuel: costConvert, nan: nanNever},
-	0xba: {name: "f64.convert_i64_u", sig: "l:d", fuel: costConvert, nan: nanNever},
+	0xba: {name: "f64.convert_i64_u", sig: "l:d", fuel: costTrunc, nan: nanNever},
 	0xbb: {name: "f64.promote_f32", sig: "f:d", fuel: costConvert, nan: nanF64},
 	0xbc: {name: "i32.reinterpret_f32", sig: "f:i", fuel: costOne},
 	0xbd: {name: "i64.reinterpret_f64", sig: "d:l", fuel: costOne},
@@ -272,7 +274,7 @@ var coreRows = map[int]opcode{
 	0xd2: {name: "ref.func", refused: refFunc},
 }
 
-var miscRows = map[int]opcode{
+var misc = [256]opcode{
 	0:  {name: "i32.trunc_sat_f32_s", sig: "f:i", fuel: costTrunc, nan: nanBlind},
 	1:  {name: "i32.trunc_sat_f32_u", sig: "f:i", fuel: costTrunc, nan: nanBlind},
 	2:  {name: "i32.trunc_sat_f64_s", sig: "d:i", fuel: costTrunc, nan: nanBlind},

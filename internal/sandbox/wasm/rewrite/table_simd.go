@@ -1,6 +1,6 @@
 package rewrite
 
-var simdRows = map[int]opcode{
+var simd = [512]opcode{
 	0:   {name: "v128.load", imm: immMem, sig: "i:v", fuel: costVector},
 	1:   {name: "v128.load8x8_s", imm: immMem, sig: "i:v", fuel: costVector},
 	2:   {name: "v128.load8x8_u", imm: immMem, sig: "i:v", fuel: costVector},
@@ -99,7 +99,7 @@ var simdRows = map[int]opcode{
 	95:  {name: "f64x2.promote_low_f32x4", sig: "v:v", fuel: costVecMul, nan: nanF64x2},
 	96:  {name: "i8x16.abs", sig: "v:v", fuel: costVector},
 	97:  {name: "i8x16.neg", sig: "v:v", fuel: costVector},
-	98:  {name: "i8x16.popcnt", sig: "v:v", fuel: costVecSlow},
+	98:  {name: "i8x16.popcnt", sig: "v:v", fuel: costVecDiv},
 	99:  {name: "i8x16.all_true", sig: "v:i", fuel: costVector},
 	100: {name: "i8x16.bitmask", sig: "v:i", fuel: costVecMul},
 	101: {name: "i8x16.narrow_i16x8_s", sig: "vv:v", fuel: costVecMul},
@@ -196,7 +196,7 @@ var simdRows = map[int]opcode{
 	205: {name: "i64x2.shr_u", sig: "vi:v", fuel: costVecSlow},
 	206: {name: "i64x2.add", sig: "vv:v", fuel: costVecMul},
 	209: {name: "i64x2.sub", sig: "vv:v", fuel: costVecMul},
-	213: {name: "i64x2.mul", sig: "vv:v", fuel: costVecSlow},
+	213: {name: "i64x2.mul", sig: "vv:v", fuel: costVecDiv},
 	214: {name: "i64x2.eq", sig: "vv:v", fuel: costVecMul},
 	215: {name: "i64x2.ne", sig: "vv:v", fuel: costVecMul},
 	216: {name: "i64x2.lt_s", sig: "vv:v", fuel: costVecMul},
