@@ -91,7 +91,7 @@ func TestOneCertPerEpoch(t *testing.T) {
 	}
 }
 
-// TestCoalitionBound: at every moment, what any coalition was dealt, with what honest
+// TestCoalitionBound: at every moment (the nightly tier looks after every step), what any coalition was dealt, with what honest
 // parties gave it, makes no penny beyond the certified counter of its bank if the
 // coalition is too small to deal to itself, and none beyond 2W above the counter that
 // the buyer has seen if it is not, one window if the party was never paid. Runs have a
@@ -105,9 +105,12 @@ func TestCoalitionBound(t *testing.T) {
 			l.peers[liar].lies = func(e uint32) bool { return e >= 3 }
 			l.peers[(liar+1)%5].stingy = func(k uint32) bool { return k >= 5 }
 		}
-		taken, seated := uint32(0), false
+		taken, seated, steps := uint32(0), false, 0
 		l.start()
 		l.play(400, func() bool {
+			if steps++; steps%tier.Pick(16, 8, 1) > 0 {
+				return l.finished()
+			}
 			seen := d.terms.before(l.certs[l.looked])
 			last := seen
 			for e := l.looked + 1; l.certs[e] != nil; e++ {
