@@ -49,6 +49,7 @@ func TestAllHonest(t *testing.T) {
 func TestPaidEqualsCommitted(t *testing.T) {
 	t.Parallel()
 	d := standard(t, 10)
+	named := 0
 	seeds(10, func(seed uint64, r *rand.Rand) {
 		l := newLab(t, seed, d)
 		l.lose = r.IntN(11)
@@ -59,7 +60,11 @@ func TestPaidEqualsCommitted(t *testing.T) {
 		if !l.finished() || slices.ContainsFunc(l.proofs, func(c Culprit) bool { return c != Culprit{Party: uint8(liar)} }) {
 			t.Fatalf("seed %d: proofs %v\n%v", seed, l.proofs, l)
 		}
+		named += len(l.proofs)
 	})
+	if named == 0 {
+		t.Error("no liar is named by the certificates")
+	}
 }
 
 // TestOneCertPerEpoch: with one equivocator, two machines with its key that say
