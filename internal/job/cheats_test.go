@@ -22,7 +22,8 @@ func (l *lab) chain() (list []Certificate) {
 // the job runs.
 func TestStandbyTheft(t *testing.T) {
 	t.Parallel()
-	d := standard(t, 40)
+	epochs := tier.Pick[uint32](12, 40, 40)
+	d := standard(t, epochs)
 	l := newLab(t, 1, d)
 	l.start()
 	l.play(6000, l.finished)
@@ -30,7 +31,7 @@ func TestStandbyTheft(t *testing.T) {
 		t.Fatal(l)
 	}
 	for i, p := range l.peers {
-		if p.node.Dealt[4] != d.terms.Window || p.node.Dealt[(i+1)%4] != 40 {
+		if p.node.Dealt[4] != d.terms.Window || p.node.Dealt[(i+1)%4] != epochs {
 			t.Errorf("party %d is dealt %v", i, p.node.Dealt)
 		}
 	}
@@ -94,7 +95,7 @@ func TestRushingProposerHarmless(t *testing.T) {
 			return false
 		},
 	} {
-		epochs := tier.Pick[uint32](30, 60, 200)
+		epochs := tier.Pick[uint32](10, 40, 200)
 		d := standard(t, epochs)
 		for seed := range tier.Pick[uint64](1, 2, 10) {
 			l := newLab(t, seed, d)
@@ -178,7 +179,7 @@ func TestVerdictSplit(t *testing.T) {
 // end, comes to hold all that it was paid.
 func TestRestoredNodePaid(t *testing.T) {
 	t.Parallel()
-	for _, at := range []int{5, 25, 30, 35} {
+	for _, at := range tier.Pick([]int{30}, []int{5, 25, 30, 35}, []int{5, 10, 15, 20, 25, 30, 35}) {
 		d := standard(t, 40)
 		l := newLab(t, 1, d)
 		l.start()
@@ -294,7 +295,8 @@ func TestFailureCertified(t *testing.T) {
 // funding comes back, and never after a close (ReorgUndo, the machine's half).
 func TestNoMoneyNoWork(t *testing.T) {
 	t.Parallel()
-	d := standard(t, 40)
+	epochs := tier.Pick[uint32](12, 40, 40)
+	d := standard(t, epochs)
 	for what, c := range map[string]struct {
 		gone, back Event
 		again      bool
@@ -314,7 +316,7 @@ func TestNoMoneyNoWork(t *testing.T) {
 		if n := l.peers[1].node; n.Counted != at || n.Running != 0 || n.Funded() {
 			t.Errorf("%s: worked to %d, then to %d", what, at, n.Counted)
 		}
-		if len(l.certs) != 40 {
+		if len(l.certs) != int(epochs) {
 			t.Errorf("%s: %d epochs without it", what, len(l.certs))
 		}
 		must(t, l.step(1, c.back))

@@ -168,3 +168,7 @@ func TestHomeReads(t *testing.T) {
 		t.Fatal(l)
 	}
 }
+
+func FuzzFile(f *testing.F) {
+	fuzz(f, []func() *File{func() *File { return new(File) }}, []*File{{Args: []string{"a"}, Memory: 1 << 20, Fuel: 1, Epochs: 1}})
+}

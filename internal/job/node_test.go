@@ -49,6 +49,7 @@ func TestAllHonest(t *testing.T) {
 func TestPaidEqualsCommitted(t *testing.T) {
 	t.Parallel()
 	d := standard(t, 10)
+	named := 0
 	seeds(10, func(seed uint64, r *rand.Rand) {
 		l := newLab(t, seed, d)
 		l.lose = r.IntN(11)
@@ -59,7 +60,11 @@ func TestPaidEqualsCommitted(t *testing.T) {
 		if !l.finished() || slices.ContainsFunc(l.proofs, func(c Culprit) bool { return c != Culprit{Party: uint8(liar)} }) {
 			t.Fatalf("seed %d: proofs %v\n%v", seed, l.proofs, l)
 		}
+		named += len(l.proofs)
 	})
+	if named == 0 {
+		t.Error("no liar is named by the certificates")
+	}
 }
 
 // TestOneCertPerEpoch: with one equivocator, two machines with its key that say
@@ -91,7 +96,7 @@ func TestOneCertPerEpoch(t *testing.T) {
 	}
 }
 
-// TestCoalitionBound: at every moment, what any coalition was dealt, with what honest
+// TestCoalitionBound: at every moment (the nightly tier looks after every step), what any coalition was dealt, with what honest
 // parties gave it, makes no penny beyond the certified counter of its bank if the
 // coalition is too small to deal to itself, and none beyond 2W above the counter that
 // the buyer has seen if it is not, one window if the party was never paid. Runs have a
@@ -105,9 +110,12 @@ func TestCoalitionBound(t *testing.T) {
 			l.peers[liar].lies = func(e uint32) bool { return e >= 3 }
 			l.peers[(liar+1)%5].stingy = func(k uint32) bool { return k >= 5 }
 		}
-		taken, seated := uint32(0), false
+		taken, seated, steps := uint32(0), false, 0
 		l.start()
 		l.play(400, func() bool {
+			if steps++; steps%tier.Pick(16, 8, 1) > 0 {
+				return l.finished()
+			}
 			seen := d.terms.before(l.certs[l.looked])
 			last := seen
 			for e := l.looked + 1; l.certs[e] != nil; e++ {
