@@ -84,3 +84,34 @@ func TestHostIsNotTheProgram(t *testing.T) {
 		t.Errorf("a call that the host could not serve: %v", err)
 	}
 }
+
+// TestStartBeyondFuel: a program whose memory costs more than the epoch has fails for
+// that, and not for what its memory would have met (spec/runtime.md §8).
+func TestStartBeyondFuel(t *testing.T) {
+	const head = "\x00asm\x01\x00\x00\x00\x01\x04\x01\x60\x00\x00\x03\x02\x01\x00\x05\x03\x01\x00\x01\x07\x13\x02\x06_start\x00\x00\x06memory\x02\x00\x0a\x04\x01\x02\x00\x0b"
+	bin := head + "\x0b\x09\x01\x00\x41\x80\x80\x04\x0b\x01x" // a byte at 65,536, behind a page
+	e, err := New(t.Context(), Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	p, err := e.Load(t.Context(), bytes.NewReader([]byte(bin)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	for fuel, want := range map[uint64]sandbox.FailureKind{1: sandbox.FailedFuel, sandbox.DefaultLimits().Fuel: sandbox.FailedTrap} {
+		job := &sandbox.Job{Limits: sandbox.DefaultLimits()}
+		job.Limits.Fuel = fuel
+		r, err := p.Start(t.Context(), job, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = r.Next(t.Context())
+		var f *sandbox.Failure
+		if !errors.As(err, &f) || f.Kind != want {
+			t.Errorf("with fuel %d: %v, wanted kind %d", fuel, err, want)
+		}
+		r.Close()
+	}
+}

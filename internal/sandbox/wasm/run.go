@@ -124,16 +124,16 @@ func (r *run) epoch(ctx context.Context, h *host) (*sandbox.Event, error) {
 			return nil, err
 		}
 	}
+	if r.inst == nil && r.kept == nil { // it begins
+		budget -= int64(min(r.p.module.StartCost, math.MaxInt64))
+	}
+	if budget < 0 {
+		return nil, r.fail(fmt.Errorf("%w: initialising its memory costs %d, the epoch has %d", sandbox.ErrFuel, r.p.module.StartCost, l.Fuel), "")
+	}
 	if r.inst == nil {
 		if err := r.instantiate(ctx); err != nil {
 			return nil, err
 		}
-		if r.kept == nil {
-			budget -= int64(min(r.p.module.StartCost, math.MaxInt64))
-		}
-	}
-	if budget < 0 {
-		return nil, r.fail(fmt.Errorf("%w: initialising its memory costs %d, the epoch has %d", sandbox.ErrFuel, r.p.module.StartCost, l.Fuel), "")
 	}
 	h.inst = r.inst
 	r.inst.fuel.Set(uint64(budget))
