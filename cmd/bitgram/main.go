@@ -11,7 +11,7 @@ import (
 )
 
 func main() {
-	collectLate()
+	collectLate(os.Args)
 	// The first signal stops everything in good order; the second ends the
 	// process.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -21,9 +21,10 @@ func main() {
 
 // collectLate delays the first garbage collection until the heap has 16 MiB in place
 // of 4: most commands end before, and a collection costs them more than their work.
-// From then on Go's usual pace applies.
-func collectLate() {
-	if os.Getenv("GOGC") != "" {
+// From then on Go's usual pace applies. The child of another process has a pace of its
+// own (process.Serve).
+func collectLate(args []string) {
+	if os.Getenv("GOGC") != "" || len(args) > 1 && args[1] == sandboxName {
 		return
 	}
 	usual := debug.SetGCPercent(400)
