@@ -36,7 +36,8 @@ const (
 )
 
 const (
-	maxFrame = 1 << 20
+	// maxFrame is more than the largest job has in arguments and variables.
+	maxFrame = 2 << 20
 	// chunk is the size of the frames in a stream.
 	chunk = 256 << 10
 	// maxText and maxTrace are the most that is kept of an error's texts.
@@ -130,7 +131,8 @@ func (m *errorMessage) err() error {
 }
 
 var decoding = func() cbor.DecMode {
-	m, err := cbor.DecOptions{MaxNestedLevels: 8, MaxArrayElements: 1 << 20, MaxMapPairs: 64, ExtraReturnErrors: cbor.ExtraDecErrorUnknownField}.DecMode()
+	// Arguments are any bytes, and so are a program's names, of which errors tell.
+	m, err := cbor.DecOptions{UTF8: cbor.UTF8DecodeInvalid, MaxNestedLevels: 8, MaxArrayElements: 1 << 20, MaxMapPairs: 64, ExtraReturnErrors: cbor.ExtraDecErrorUnknownField}.DecMode()
 	if err != nil {
 		panic(err)
 	}

@@ -36,7 +36,8 @@ type Config struct {
 	// Linux a child above it is ended within a tenth of a second, and it cannot
 	// reserve much more at all (RLIMIT_DATA); elsewhere there is no limit.
 	Memory uint64
-	// Nice is added to the priority of the child's threads, on Unix.
+	// Nice is the niceness of the child's threads, on Unix, if this process does not
+	// have more.
 	Nice int
 	// Load and Epoch are the most that loading a program and running an epoch may
 	// take. 0 means ten minutes for Load, and no limit for Epoch.
@@ -202,11 +203,26 @@ func (p *program) Start(ctx context.Context, job *sandbox.Job, from io.Reader) (
 		}
 		return err
 	})
-	if err != nil {
+	switch {
+	case err == nil:
+		return r, nil
+	case refusesJob(err):
 		p.putBack(c)
-		return nil, err
+	default:
+		c.close()
 	}
-	return r, nil
+	return nil, err
+}
+
+// refusesJob reports whether a child that is sound answers so. It has read the whole
+// request and can serve another.
+func refusesJob(err error) bool {
+	for _, is := range []error{sandbox.ErrJob, sandbox.ErrCheckpoint, sandbox.ErrWrongProgram, sandbox.ErrWrongJob, sandbox.ErrMemory} {
+		if errors.Is(err, is) {
+			return true
+		}
+	}
+	return false
 }
 
 type run struct {
@@ -276,7 +292,7 @@ func (r *run) outcome(end time.Time) (*sandbox.Event, error) {
 		}
 		switch k {
 		case sendLog:
-			if logged += uint64(len(body)); r.job.Log == nil || logged > l.Log {
+			if logged += uint64(len(body)); len(body) == 0 || r.job.Log == nil || logged > l.Log {
 				return nil, fmt.Errorf("%w: %d bytes of standard error, at most %d are possible", errProtocol, logged, l.Log)
 			}
 			_, _ = r.job.Log.Write(body)
@@ -357,8 +373,9 @@ func (r *run) event(body []byte) (*sandbox.Event, error) {
 // pages reads the pages of the state that have changed.
 func (r *run) pages(size int) error {
 	r.state = resize(r.state, size)
+	end := r.c.streamed(uint64(size))
 	for next := 0; ; {
-		k, body, err := r.c.read(r.c.stall())
+		k, body, err := r.c.part(end)
 		if err != nil {
 			return err
 		}
@@ -409,9 +426,10 @@ func (r *run) Checkpoint(w io.Writer) error {
 			return err
 		}
 		most := r.job.Limits.MaxCheckpoint()
+		end := c.streamed(uint64(most))
 		var failed error
 		for {
-			k, body, err := c.read(c.stall())
+			k, body, err := c.part(end)
 			switch {
 			case err != nil:
 				return err
@@ -421,11 +439,13 @@ func (r *run) Checkpoint(w io.Writer) error {
 				return nil
 			case k == sendAnswer:
 				return answered(body, nil)
-			case k != sendData || int64(len(body)) > most:
+			case k != sendData || len(body) == 0 || int64(len(body)) > most:
 				return fmt.Errorf("%w: %q of %d bytes in a checkpoint", errProtocol, k, len(body))
 			}
 			if most -= int64(len(body)); failed == nil { // the rest has to be read nevertheless
+				began := time.Now()
 				_, failed = w.Write(body)
+				end = end.Add(time.Since(began)) // which is not the child's
 			}
 		}
 	})
@@ -565,10 +585,25 @@ func (c *child) close() {
 // stall is when a child that says nothing has stalled.
 func (c *child) stall() time.Time { return time.Now().Add(c.config.Stall) }
 
+// streamed is when a stream of at most this many bytes must have come to its end: a
+// child that goes on and on with a little at a time has stalled too. It has a second
+// for 8 MiB.
+func (c *child) streamed(most uint64) time.Time {
+	return c.stall().Add(time.Duration(min(most, 1<<40)>>23) * time.Second)
+}
+
 // read reads a frame that has to come before the deadline, if there is one.
 func (c *child) read(end time.Time) (kind, []byte, error) {
 	_ = c.out.SetReadDeadline(end)
 	return c.r.frame()
+}
+
+// part reads a frame of a stream that has to end by a deadline.
+func (c *child) part(end time.Time) (kind, []byte, error) {
+	if stall := c.stall(); stall.Before(end) {
+		end = stall
+	}
+	return c.read(end)
 }
 
 func (c *child) flush() error {
@@ -608,14 +643,15 @@ func (e *localError) Unwrap() error { return e.error }
 
 // receive reads a stream of at most most bytes.
 func (c *child) receive(most uint64) (b []byte, err error) {
+	end := c.streamed(most)
 	for {
-		k, body, err := c.read(c.stall())
+		k, body, err := c.part(end)
 		switch {
 		case err != nil:
 			return nil, err
 		case k == sendEnd:
 			return b, nil
-		case k != sendData || uint64(len(body)) > most-uint64(len(b)):
+		case k != sendData || len(body) == 0 || uint64(len(body)) > most-uint64(len(b)):
 			return nil, fmt.Errorf("%w: %q of %d bytes behind %d, at most %d are possible", errProtocol, k, len(body), len(b), most)
 		}
 		b = append(b, body...)

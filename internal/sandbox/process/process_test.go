@@ -10,7 +10,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -69,21 +68,6 @@ var children = map[string]func(args []string){
 			}
 		}
 	},
-	// harden tries what it must not do.
-	"child-harden": func([]string) {
-		if err := process.Harden(); err != nil {
-			panic(fmt.Sprint("not hardened: ", err))
-		}
-		_, dial := net.Dial("tcp", "127.0.0.1:1")
-		_, listen := net.Listen("unix", "@bitgram-test")
-		run := exec.Command("/bin/true").Run()
-		thread := make(chan error)
-		go func() { // a thread of its own can still be made
-			runtime.LockOSThread()
-			thread <- nil
-		}()
-		panic(fmt.Sprintf("dial %v, listen %v, run %v, thread %v", dial, listen, run, <-thread))
-	},
 	// lie is honest until the program runs, and then says what it is told to.
 	"child-lie": func(args []string) {
 		lie, _ := hex.DecodeString(args[0])
@@ -97,6 +81,22 @@ var children = map[string]func(args []string){
 					_, _ = os.Stdout.Write(lie)
 				}
 				continue
+			}
+			_, _ = os.Stdout.WriteString(process.Answer())
+		}
+	},
+	// trickle answers everything else with a byte at a time.
+	"child-trickle": func([]string) {
+		for {
+			k, err := process.Follow(os.Stdin)
+			if err != nil {
+				return
+			}
+			for k != 'L' && k != 'J' {
+				if _, err := os.Stdout.WriteString(process.Frame('D', "x")); err != nil {
+					return
+				}
+				time.Sleep(50 * time.Millisecond)
 			}
 			_, _ = os.Stdout.WriteString(process.Answer())
 		}
@@ -514,6 +514,8 @@ func TestLyingChild(t *testing.T) {
 		"a page of another size":    event(func(e *process.Event) { e.StateSize = 4 }) + f('G', "\x00\x00\x00\x00fives") + end + end + end,
 		"a page twice":              event(func(e *process.Event) { e.StateSize = 4 }) + f('G', "\x00\x00\x00\x00four") + f('G', "\x00\x00\x00\x00four") + end + end + end,
 		"a page without a number":   event(func(e *process.Event) { e.StateSize = 4 }) + f('G', "") + end + end + end,
+		"endless empty output":      event(nil) + end + f('D', ""),
+		"an empty log":              f('O', ""),
 		"a log beyond its limit":    strings.Repeat(f('O', "12345"), 3),
 		"half an answer":            event(nil) + end,
 		"nothing":                   "",
@@ -540,6 +542,11 @@ func TestLyingChild(t *testing.T) {
 	if isLost(t, err, nil); errors.Is(err, sandbox.ErrHostTime) {
 		t.Errorf("a checkpoint without an end: %v", err)
 	}
+	run = begin(t, load(t, process.New(process.Config{Command: self("child-lie", hex.EncodeToString([]byte(f('D', ""))), "often")}), []byte(endless)), job(), nil)
+	isLost(t, run.Checkpoint(io.Discard), nil)
+	// A little at a time, for ever.
+	run = begin(t, load(t, process.New(process.Config{Command: self("child-trickle"), Stall: 300 * time.Millisecond}), []byte(endless)), job(), nil)
+	isLost(t, run.Checkpoint(io.Discard), sandbox.ErrHostTime)
 }
 
 // TestStalledChild: a child that is stopped by a signal is lost after its time, and
@@ -710,18 +717,6 @@ func TestThreadEnds(t *testing.T) {
 	}
 }
 
-// TestHardened: a child that has called Harden has no network and starts no program.
-func TestHardened(t *testing.T) {
-	tier.NotShort(t)
-	_, err := process.New(process.Config{Command: self("child-harden")}).Load(t.Context(), strings.NewReader(endless))
-	isLost(t, err, nil)
-	if said := err.Error(); strings.Contains(said, "not hardened") {
-		t.Skip(said)
-	} else if strings.Count(said, "operation not permitted") != 3 || !strings.Contains(said, "thread <nil>") {
-		t.Error(said)
-	}
-}
-
 // TestInterrupt: a signal from the terminal reaches the parent alone, which stops the
 // program in good order.
 func TestInterrupt(t *testing.T) {
@@ -797,4 +792,43 @@ func TestTwenty(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// TestTexts: texts of any bytes and lengths, a program's and a job's, cross the pipe,
+// and mean the same as in process.
+func TestTexts(t *testing.T) {
+	tier.NotShort(t)
+	inProcess, err := wasm.New(t.Context(), wasm.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { inProcess.Close() })
+	const unknown = 300 // each is named in the error, which is cut inside a letter
+	for pad := range 2 {
+		var imports strings.Builder
+		for i := range unknown {
+			imports.WriteString(name("m") + name(fmt.Sprintf("%03d", i)+strings.Repeat("x", pad)+strings.Repeat("é", 80)) + "\x00\x00")
+		}
+		last := leb(unknown)
+		bin := "\x00asm\x01\x00\x00\x00" + section(1, "\x01\x60\x00\x00") + section(2, last+imports.String()) + section(3, "\x01\x00") +
+			section(5, "\x01\x00\x01") + section(7, "\x01"+name("_start")+"\x00"+last) + section(10, "\x01\x02\x00\x0b")
+		if _, err := runner(nil).Load(t.Context(), strings.NewReader(bin)); !errors.Is(err, sandbox.ErrProgram) {
+			t.Errorf("a refused program: %v", err)
+		}
+	}
+	ends := strings.Replace(endless, "\x03\x40\x0c\x00\x0b", "\x03\x40\x01\x01\x0b", 1)
+	for _, arg := range []string{"\xff", strings.Repeat("x", 1<<20-8)} {
+		var got []sandbox.Digest
+		for _, r := range []sandbox.Runner{inProcess, runner(nil)} {
+			p := load(t, r, []byte(ends))
+			for _, args := range [][]string{{arg}, {"program"}} {
+				job := countJob(1)
+				job.Args, job.Limits.ArgBytes = args, 1<<20
+				got = append(got, roots(t, begin(t, p, job, nil))...)
+			}
+		}
+		if len(got) != 4 || !slices.Equal(got[:2], got[2:]) {
+			t.Errorf("an argument of %d bytes: roots %v", len(arg), got)
+		}
+	}
 }

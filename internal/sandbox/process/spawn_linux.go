@@ -43,7 +43,10 @@ func spawn(c *exec.Cmd) error {
 
 var spawns = make(chan func())
 
+// The children's user is this process's. If it is not dumpable, they cannot read its
+// memory, nor its environment, in /proc.
 var spawner = sync.OnceFunc(func() {
+	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 	go func() {
 		runtime.LockOSThread()
 		for f := range spawns {
