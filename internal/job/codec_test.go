@@ -43,7 +43,7 @@ func largest() (list []Message, proofs []Proof) {
 	return []Message{&content.Set[0], &vote, &Proposal{Vote: proposal, Content: content, Changes: changes}, &full, &Opened{Set: content.Set, Frozen: quorum, Reveal: content.Reveals[0]},
 			&cert, &Verdict{Epoch: big, Attempt: MaxAttempts - 1}, &Status{Epoch: big, Attempt: big, Got: big}, &give},
 		[]Proof{&BadShare{Give: give}, &FalseDeal{Window: window, Shares: slices.Repeat([]Committed{share}, MaxThreshold)}, &TwoWindows{A: window, B: window}, &TwoVotes{A: vote, B: vote},
-			&TwoCommits{A: content.Set[0], B: content.Set[0]}, &TwoOpenings{A: opening, B: opening}, &FalseState{Certificate: cert, Opening: opening}}
+			&TwoCommits{A: content.Set[0], B: content.Set[0]}, &TwoOpenings{A: opening, B: opening}, &FalseState{Rosters: slices.Repeat([]Certificate{cert}, maxRosters), Certificate: cert, Opening: opening}}
 }
 
 // TestSizes: the largest message and proof of every kind fits, its size is not stated

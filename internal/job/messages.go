@@ -636,16 +636,24 @@ type TwoOpenings struct {
 // FalseState proves that a party committed to another result of an epoch than a
 // quorum certified.
 type FalseState struct {
-	_           struct{} `cbor:",toarray"`
+	_ struct{} `cbor:",toarray"`
+	// Rosters are the certificates before Certificate after which another roster
+	// works, in order, so that its quorum is one of members.
+	Rosters     []Certificate
 	Certificate Certificate
 	Opening     Opening
 }
+
+// maxRosters is the maximum number of rosters in a proof.
+const maxRosters = 32
 
 // MaxSize implements wire.Limited.
 func (*TwoVotes) MaxSize() int    { return 8 + 2*maxOne }
 func (*TwoCommits) MaxSize() int  { return 8 + 2*maxOne }
 func (*TwoOpenings) MaxSize() int { return 64 + 4*maxOne }
-func (*FalseState) MaxSize() int  { return 64 + new(Certificate).MaxSize() + 2*maxOne }
+func (*FalseState) MaxSize() int {
+	return 64 + (maxRosters+1)*new(Certificate).MaxSize() + 2*maxOne
+}
 
 // Check implements wire.Limited.
 func (p *TwoVotes) Check() error { return errors.Join(p.A.Check(), p.B.Check()) }
@@ -657,7 +665,17 @@ func (p *TwoCommits) Check() error { return errors.Join(p.A.Check(), p.B.Check()
 func (p *TwoOpenings) Check() error { return errors.Join(p.A.check(), p.B.check()) }
 
 // Check implements wire.Limited.
-func (p *FalseState) Check() error { return errors.Join(p.Certificate.Check(), p.Opening.check()) }
+func (p *FalseState) Check() error {
+	if len(p.Rosters) > maxRosters {
+		return bad("a proof with %d rosters", len(p.Rosters))
+	}
+	for i := range p.Rosters {
+		if err := p.Rosters[i].Check(); err != nil {
+			return err
+		}
+	}
+	return errors.Join(p.Certificate.Check(), p.Opening.check())
+}
 
 func (o *Opening) check() error { return errors.Join(o.Commit.Check(), o.Reveal.check()) }
 
@@ -676,7 +694,7 @@ func (p *TwoOpenings) Against(t *Terms) (Culprit, error) {
 // Against implements Proof.
 func (p *FalseState) Against(t *Terms) (Culprit, error) {
 	b, r := &p.Certificate.Body, &p.Opening.Reveal
-	if p.Certificate.Check() != nil || p.Certificate.Signed.Value != b.digest(t) || len(b.Roster) != int(t.N) || t.quorum(&p.Certificate.Signed, b.Epoch, b.Attempt, LockCert, b.Roster) != nil {
+	if len(p.Rosters) > maxRosters || VerifyChain(t, append(slices.Clone(p.Rosters), p.Certificate)) != nil {
 		return Culprit{}, fmt.Errorf("%w: no certificate", ErrNoProof)
 	}
 	if r.Epoch != b.Epoch || r.State == b.State && r.Outcome == b.Outcome || !p.Opening.valid(t, b.Prev) {

@@ -35,9 +35,9 @@ type Stage struct {
 	Lock     *Quorum
 	Content  *Content // of Lock
 	Changes  []*Change
-	Since    uint32 // ticks since a quorum's messages are here
-	Ticks    uint32 // in View, after that time to gather
-	Spoiled  uint32 // 1 + the last view whose proposer signed nonsense
+	Since    uint32   // ticks since a quorum's messages are here
+	Ticks    uint32   // in View, after that time to gather
+	Spoiled  []uint32 // 1 + the last view whose proposer signed nonsense, by party
 }
 
 // Node is one party's part in a job, on the roster or as a standby. Step never
@@ -76,16 +76,17 @@ type Node struct {
 	Age      uint32 // ticks in this attempt
 	Answered []bool // this tick, by party: was sent certificates or asked for them
 
-	Held    uint32      // own pennies that are here
-	Known   penny.Penny // the last of them
-	Shares  []Give      // for the next ones
-	Windows []Window    // of its pennies, known to be the buyer's
-	Tried   uint8       // this many shares do not make the next penny
-	Gave    []uint32    // by party: shares of its pennies given to it
-	Due     []uint32    // by party: shares that it must have given before the next
-	Got     []uint32    // by party: shares of our pennies that it gave
-	Cheats  []bool      // by party: a proof against it was published
-	Cheat   bool        // and against the buyer
+	Held    uint32        // own pennies that are here
+	Known   penny.Penny   // the last of them
+	Shares  []Give        // for the next ones
+	Windows []Window      // of its pennies, known to be the buyer's
+	Tried   uint8         // this many shares do not make the next penny
+	Gave    []uint32      // by party: shares of its pennies given to it
+	Due     []uint32      // by party: shares that it must have given before the next
+	Got     []uint32      // by party: shares of our pennies that it gave
+	Cheats  []bool        // by party: a proof against it was published
+	Cheat   bool          // and against the buyer
+	Rosters []Certificate // after which another roster works, at most one more than a proof has
 }
 
 // NewNode returns a party's machine before the job starts. Errors wrap
@@ -116,7 +117,7 @@ func (n *Node) fresh() {
 	n.Commits, n.Reveals = make([]*Commit, p), make([]*Reveal, p)
 	n.Set, n.Frozen, n.Paused, n.Age, n.Moved = nil, nil, false, 0, make([]uint32, p)
 	for s := range n.Stages {
-		n.Stages[s] = Stage{Votes: make([]*Vote, p), Locks: make([]*Vote, p), Changes: make([]*Change, p)}
+		n.Stages[s] = Stage{Votes: make([]*Vote, p), Locks: make([]*Vote, p), Changes: make([]*Change, p), Spoiled: make([]uint32, p)}
 	}
 }
 
@@ -446,14 +447,8 @@ func (s *step) gathered(g int, hurry bool) *Content {
 // valueOf verifies a content and returns the value under which it is voted on.
 func (s *step) valueOf(g int, c *Content) (v wire.Hash, ok bool) {
 	t, e := &s.Terms, s.cur()
-	if len(c.Set) < int(t.Q) || len(c.Set) > int(t.N) {
+	if len(c.Set) < int(t.Q) || len(c.Set) > int(t.N) || !s.allOf(s.Attempt, c.Set) {
 		return v, false
-	}
-	for i := range c.Set {
-		x := &c.Set[i]
-		if i > 0 && x.Party <= c.Set[i-1].Party || x.Epoch != e || x.Attempt != s.Attempt || !s.signed(x) {
-			return v, false
-		}
 	}
 	set := setValue(t, e, s.Attempt, c.Set)
 	if g == 0 {
@@ -465,7 +460,7 @@ func (s *step) valueOf(g int, c *Content) (v wire.Hash, ok bool) {
 	if (s.Attempt > 0) != (len(c.First) > 0) {
 		return v, false
 	}
-	if s.Attempt > 0 && (c.FirstFrozen.Value != setValue(t, e, 0, c.First) || t.quorum(&c.FirstFrozen, e, 0, LockSet, s.roster()) != nil || !s.openings(c.First, c.FirstReveals)) {
+	if s.Attempt > 0 && (c.FirstFrozen.Value != setValue(t, e, 0, c.First) || t.quorum(&c.FirstFrozen, e, 0, LockSet, s.roster()) != nil || !s.allOf(0, c.First) || !s.openings(c.First, c.FirstReveals)) {
 		return v, false
 	}
 	b, ok := t.body(s.Last, s.Attempt, set, c)
@@ -539,7 +534,7 @@ func (s *step) proposed(from uint8, p *Proposal) error {
 	if v.View < st.View {
 		return nil
 	}
-	if v.Party != from || v.View+1 <= st.Spoiled {
+	if v.Party != from || v.View+1 <= st.Spoiled[from] {
 		return nil // only from the proposer, and once if it signs nonsense
 	}
 	if v.Party != s.proposer(v.View) {
@@ -555,7 +550,9 @@ func (s *step) proposed(from uint8, p *Proposal) error {
 		return nil
 	}
 	if err := s.accept(g, p); err != nil {
-		st.Spoiled = v.View + 1 // the step is kept: this is the last that it costs
+		// The step is kept: a view's proposer costs this once.
+		st.Spoiled = slices.Clone(st.Spoiled)
+		st.Spoiled[v.Party] = v.View + 1
 		return nil
 	}
 	return nil
@@ -905,13 +902,16 @@ func (s *step) differs(p uint8) {
 // liars convicts the parties that opened to another result than the certified one
 // (invariant LiarNamed).
 func (s *step) liars(c *Certificate) {
+	if len(s.Rosters) > maxRosters {
+		return
+	}
 	name := func(set []Commit, reveals []*Reveal) {
 		for _, r := range reveals {
 			if r == nil || r.State == c.Body.State && r.Outcome == c.Body.Outcome {
 				continue
 			}
 			if x := commitOf(set, r.Party); x != nil && r.Party != s.Me {
-				s.convict(r.Party, &FalseState{Certificate: *c, Opening: Opening{Commit: *x, Reveal: *r}})
+				s.convict(r.Party, &FalseState{Rosters: s.Rosters, Certificate: *c, Opening: Opening{Commit: *x, Reveal: *r}})
 			}
 		}
 	}
@@ -936,6 +936,9 @@ func (s *step) adopt(c *Certificate) {
 		s.liars(c)
 	}
 	s.Last = c
+	if !slices.Equal(c.Body.Roster, c.Body.Next) && len(s.Rosters) <= maxRosters {
+		s.Rosters = append(slices.Clone(s.Rosters), *c)
+	}
 	s.do(KeepCert{*c})
 	early := s.Early
 	s.Attempt, s.Verdicts, s.Called, s.First, s.Early = 0, nil, nil, nil, make([]*Commit, len(early))
@@ -988,6 +991,9 @@ func (s *step) tick() {
 	g := 0
 	if s.Frozen != nil {
 		g = 1
+		if l := s.Stages[0].Locks[s.Me]; l != nil && s.Reveals[s.Me] == nil {
+			s.do(Broadcast{l}) // others may need it to freeze, and get no opening from here
+		}
 		for p, r := range s.Reveals { // all of them if there is no agreement yet
 			if r != nil && (uint8(p) == s.Me || !s.agree()) {
 				s.do(Broadcast{&Opened{Set: s.Set, Frozen: *s.Frozen, Reveal: *r}})
@@ -1226,7 +1232,7 @@ func (s *step) openedFirst(o *Opened) error {
 	e := s.cur()
 	first := s.First
 	if first == nil {
-		if o.Frozen.Value != setValue(&s.Terms, e, 0, o.Set) || s.Terms.quorum(&o.Frozen, e, 0, LockSet, s.roster()) != nil {
+		if o.Frozen.Value != setValue(&s.Terms, e, 0, o.Set) || s.Terms.quorum(&o.Frozen, e, 0, LockSet, s.roster()) != nil || !s.allOf(0, o.Set) {
 			return fmt.Errorf("%w: a reveal of no frozen set", ErrMessage)
 		}
 		first = &First{Set: o.Set, Frozen: o.Frozen, Reveals: make([]*Reveal, len(s.Terms.Parties))}
@@ -1239,13 +1245,11 @@ func (s *step) openedFirst(o *Opened) error {
 	return nil
 }
 
-// stuck reports whether this attempt has no agreement to come: the reveals that are
-// here had time to become a quorum's, or the views pass without a result.
+// stuck reports whether this attempt has no agreement to come: a set is frozen, and
+// its reveals had time to become a quorum's. Without a frozen set another attempt has
+// no first one, and a quorum that agrees needs only another view.
 func (s *step) stuck() bool {
-	if s.Frozen != nil && !s.agree() {
-		return s.Paused || s.Stages[1].Since >= stuckTicks
-	}
-	return s.Stages[0].View > 2 || s.Stages[1].View > 2
+	return s.Frozen != nil && !s.agree() && (s.Paused || s.Stages[1].Since >= stuckTicks)
 }
 
 // verdict accepts a call for a new attempt: the next one, but for the buyer, which
@@ -1285,7 +1289,7 @@ func (s *step) follow(v *Verdict) {
 	if s.Stages[1].Lock != nil || !s.stuck() && moved <= int(s.Terms.N-s.Terms.Q) {
 		return
 	}
-	if s.First == nil && s.Frozen != nil {
+	if s.Attempt == 0 && s.Frozen != nil && s.First == nil {
 		s.First = &First{Set: s.Set, Frozen: *s.Frozen, Reveals: slices.Clone(s.Reveals)}
 	}
 	s.Attempt, s.Called = v.Attempt, nil
@@ -1293,4 +1297,15 @@ func (s *step) follow(v *Verdict) {
 	s.void(s.before().Epoch)
 	s.fresh()
 	s.do(Broadcast{v})
+}
+
+// allOf reports whether all commits of a set are of this epoch and an attempt, by
+// party, and signed.
+func (s *step) allOf(attempt uint32, set []Commit) bool {
+	for i := range set {
+		if x := &set[i]; i > 0 && x.Party <= set[i-1].Party || x.Epoch != s.cur() || x.Attempt != attempt || !s.signed(x) {
+			return false
+		}
+	}
+	return true
 }

@@ -274,12 +274,18 @@ func TestLockedNodeIgnoresVerdict(t *testing.T) {
 	t.Parallel()
 	x := newTable(t)
 	n := &x.nodes[0]
-	n.Stages[1].Lock, n.Stages[1].View = &Quorum{Value: wire.Hash{1}}, 9 // stuck
+	n.Frozen, n.Paused = &Quorum{}, true // stuck
+	n.Stages[1].Lock = &Quorum{Value: wire.Hash{1}}
 	v := &Verdict{Epoch: 1, Attempt: 1, Party: 4}
 	v.Sig, _ = sign(x.d.keys[4], v.digest(&x.d.terms))
 	if x.hear(0, v); n.Attempt != 0 {
 		t.Error("a locked node follows a verdict")
 	}
+	n.Frozen, n.Stages[1].Lock, n.Stages[1].View, n.Called = nil, nil, 9, nil
+	if x.hear(0, v); n.Attempt != 0 {
+		t.Error("a node without a frozen set follows a verdict, and has no first set then")
+	}
+	n.Frozen = &Quorum{}
 	n.Stages[1].Lock, n.Called = nil, nil
 	if x.hear(0, v); n.Attempt != 1 {
 		t.Error("a stuck node does not follow a verdict")

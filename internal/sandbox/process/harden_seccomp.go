@@ -41,7 +41,7 @@ func Harden() error {
 	for _, call := range ofItself {
 		f = append(f, unless(uint32(call), 5), load(16), on(unix.BPF_JEQ, 0, 2), on(unix.BPF_JEQ, uint32(unix.Getpid()), 1), give(deny), give(seccompAllow))
 	}
-	// Threads, but no user namespace. What clone3 is to do stands in memory; C's
+	// Threads, but no user namespace. A filter cannot read what clone3 is to do; C's
 	// library uses clone if the system does not have it.
 	f = append(f, unless(unix.SYS_CLONE3, 1), give(seccompErrno|uint32(unix.ENOSYS)),
 		unless(unix.SYS_CLONE, 4), load(16), on(unix.BPF_JSET, unix.CLONE_NEWUSER, 1), give(seccompAllow), give(deny))

@@ -585,9 +585,8 @@ func (c *child) close() {
 // stall is when a child that says nothing has stalled.
 func (c *child) stall() time.Time { return time.Now().Add(c.config.Stall) }
 
-// streamed is when a stream of at most this many bytes must have come to its end: a
-// child that goes on and on with a little at a time has stalled too. It has a second
-// for 8 MiB.
+// streamed is the deadline of a whole stream of at most this many bytes, a second for
+// 8 MiB: a child that sends a little at a time for ever has stalled too.
 func (c *child) streamed(most uint64) time.Time {
 	return c.stall().Add(time.Duration(min(most, 1<<40)>>23) * time.Second)
 }
