@@ -25,19 +25,38 @@ func (noExecutor) Do(context.Context, engine.Ref, engine.Effect) (func(engine.Tx
 	return nil, errors.New("nothing to do")
 }
 
-// TestHotStates: a remembered state counts only while it is the one that is
-// stored: not after a rollback, and not where somebody else has written another.
-func TestHotStates(t *testing.T) {
-	ctx := t.Context()
-	must := func(err error) {
+// musts returns a function that ends the test if there is an error.
+func musts(t *testing.T) func(error) {
+	return func(err error) {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
+}
+
+func opened(t *testing.T) *store.Store {
+	t.Helper()
 	s, err := store.Open(filepath.Join(t.TempDir(), "db"))
-	must(err)
-	defer s.Close()
+	musts(t)(err)
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// hundred is a bank that is to pay a hundred pennies.
+func hundred(t *testing.T, ref engine.Ref) bank.Payer {
+	t.Helper()
+	p, _, err := bank.NewPayer(ref.ID, bank.Terms{Value: 1000, Rungs: 2, PerRung: 100, Margins: bank.MarginsFor(wire.Regtest)})
+	musts(t)(err)
+	p.Target = 100
+	return p
+}
+
+// TestHotStates: a remembered state counts only while it is the one that is
+// stored: not after a rollback, and not where somebody else has written another.
+func TestHotStates(t *testing.T) {
+	ctx, must := t.Context(), musts(t)
+	s := opened(t)
 	accounted := 0
 	e := engine.New(engine.Config{Store: s})
 	m := engine.MachineOf[bank.Payer](bank.KindPayer, bank.Machines)
@@ -45,9 +64,7 @@ func TestHotStates(t *testing.T) {
 	m.Account = func(engine.Tx, engine.Change) error { accounted++; return nil }
 	e.Register(m)
 	ref := engine.Ref{Kind: bank.KindPayer, ID: wire.Hash{1}}
-	p, _, err := bank.NewPayer(ref.ID, bank.Terms{Value: 1000, Rungs: 2, PerRung: 100, Margins: bank.MarginsFor(wire.Regtest)})
-	must(err)
-	p.Target = 100
+	p := hundred(t, ref)
 	must(e.Create(ctx, engine.Creation{Ref: ref, State: p}))
 	stored := func() (p bank.Payer) {
 		t.Helper()
@@ -210,16 +227,8 @@ func (v *views) View(ctx context.Context, f func(engine.Tx) error) error {
 // still being written, or was rolled back; once the commit of a hot machine's
 // state is known, it asks the store no more.
 func TestStateCommitted(t *testing.T) {
-	ctx := t.Context()
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	s, err := store.Open(filepath.Join(t.TempDir(), "db"))
-	must(err)
-	defer s.Close()
+	ctx, must := t.Context(), musts(t)
+	s := opened(t)
 	counted := &views{Store: s}
 	e := engine.New(engine.Config{Store: counted})
 	m := engine.MachineOf[bank.Payer](bank.KindPayer, bank.Machines)
@@ -229,9 +238,7 @@ func TestStateCommitted(t *testing.T) {
 	if _, err := e.State(ctx, ref); !errors.Is(err, engine.ErrNoContract) {
 		t.Errorf("of no contract: %v", err)
 	}
-	p, _, err := bank.NewPayer(ref.ID, bank.Terms{Value: 1000, Rungs: 2, PerRung: 100, Margins: bank.MarginsFor(wire.Regtest)})
-	must(err)
-	p.Target = 100
+	p := hundred(t, ref)
 	must(e.Create(ctx, engine.Creation{Ref: ref, State: p}))
 	acked := func(reads int) uint32 {
 		t.Helper()

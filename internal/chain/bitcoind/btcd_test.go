@@ -50,20 +50,33 @@ func startBtcd(t *testing.T, secure bool) (b *btcd, cfg Config) {
 	own := func(name string) string { return filepath.Join(dir, name) }
 	conform.Must(t, os.WriteFile(own("conf"), nil, 0o600))
 	at := fmt.Sprintf("127.0.0.1:%d", ports.Free(t))
-	to, err := address.NewAddressTaproot(schnorr.SerializePubKey(txscript.ComputeTaprootKeyNoScript(conform.Key.PubKey())), &chaincfg.RegressionNetParams)
-	conform.Must(t, err)
 	args := []string{"--regtest", "--nolisten", "--nodnsseed", "--nocfilters", "--rejectnonstd", "--debuglevel=error",
 		"--configfile", own("conf"), "--datadir", own("data"), "--logdir", own("log"), "--rpccert", own("rpc.cert"), "--rpckey", own("rpc.key"),
-		"--rpclisten", at, "--rpcuser", btcdUser, "--rpcpass", btcdPassword, "--miningaddr", to.EncodeAddress()}
+		"--rpclisten", at, "--rpcuser", btcdUser, "--rpcpass", btcdPassword, "--miningaddr", minerAddress(t)}
 	cfg = Config{URL: "http://" + at, User: btcdUser, Password: btcdPassword}
 	if secure {
 		cfg.URL, cfg.CACert = "https://"+at, own("rpc.cert")
 	} else {
 		args = append(args, "--notls")
 	}
-	var said bytes.Buffer
 	cmd := exec.Command(program, args...)
 	cmd.Env = append(os.Environ(), "HOME="+dir)
+	startProcess(t, cmd, func() bool {
+		conn, err := net.Dial("tcp", at)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	})
+	b = &btcd{t: t, client: newClient(t, cfg)}
+	conform.Must(t, b.client.Health(t.Context()))
+	return b, cfg
+}
+
+// startProcess starts a node, which is killed when the test ends, and waits until it is up.
+func startProcess(t *testing.T, cmd *exec.Cmd, up func() bool) {
+	t.Helper()
+	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	conform.Must(t, cmd.Start())
 	ended := make(chan struct{})
@@ -75,23 +88,23 @@ func startBtcd(t *testing.T, secure bool) (b *btcd, cfg Config) {
 		_ = cmd.Process.Kill()
 		<-ended
 	})
-	for deadline := time.After(5 * time.Minute); ; {
-		conn, err := net.Dial("tcp", at)
-		if err == nil {
-			conn.Close()
-			break
-		}
+	for deadline := time.After(5 * time.Minute); !up(); {
 		select {
 		case <-ended:
-			t.Fatalf("btcd ended: %s", said.String())
+			t.Fatalf("the node ended: %s", said.String())
 		case <-deadline:
-			t.Fatal("btcd does not listen")
+			t.Fatal("the node does not answer")
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
-	b = &btcd{t: t, client: newClient(t, cfg)}
-	conform.Must(t, b.client.Health(t.Context()))
-	return b, cfg
+}
+
+// minerAddress is of conform's key, to which all blocks pay.
+func minerAddress(t *testing.T) string {
+	t.Helper()
+	to, err := address.NewAddressTaproot(schnorr.SerializePubKey(txscript.ComputeTaprootKeyNoScript(conform.Key.PubKey())), &chaincfg.RegressionNetParams)
+	conform.Must(t, err)
+	return to.EncodeAddress()
 }
 
 func (b *btcd) mine(n int) {
@@ -129,13 +142,18 @@ func (b *btcd) fund(script []byte, amount wire.Sat) wire.Outpoint {
 // held is in the mempool meanwhile.
 func (b *btcd) reorg(depth int) {
 	b.t.Helper()
+	b.invalidate(depth)
+	b.mine(depth + 1)
+}
+
+func (b *btcd) invalidate(depth int) {
+	b.t.Helper()
 	ctx := b.t.Context()
 	ref, err := b.client.Tip(ctx)
 	conform.Must(b.t, err)
 	first, err := b.client.HashAt(ctx, ref.Height+1-wire.Height(depth))
 	conform.Must(b.t, err)
 	conform.Must(b.t, b.client.call(ctx, nil, "invalidateblock", first.String()))
-	b.mine(depth + 1)
 }
 
 func TestConformanceBtcd(t *testing.T) {

@@ -3,19 +3,13 @@
 package bitcoind
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
-	"time"
 
-	"github.com/btcsuite/btcd/address/v2"
-	"github.com/btcsuite/btcd/btcec/v2/schnorr"
-	"github.com/btcsuite/btcd/chaincfg/v2"
-	"github.com/btcsuite/btcd/chainhash/v2"
 	"github.com/btcsuite/btcd/txscript/v2"
 	btcwire "github.com/btcsuite/btcd/wire/v2"
 
@@ -27,10 +21,7 @@ import (
 
 // core is a process of Bitcoin Core on regtest without peers, which listens on
 // loopback only. The program is $BITCOIND, or else bitcoind in PATH.
-type core struct {
-	*btcd
-	payee string
-}
+type core struct{ *btcd }
 
 func startCore(t *testing.T, args ...string) *core {
 	t.Helper()
@@ -40,44 +31,24 @@ func startCore(t *testing.T, args ...string) *core {
 	}
 	dir := t.TempDir()
 	at := ports.Free(t)
-	to, err := address.NewAddressTaproot(schnorr.SerializePubKey(txscript.ComputeTaprootKeyNoScript(conform.Key.PubKey())), &chaincfg.RegressionNetParams)
-	conform.Must(t, err)
-	var said bytes.Buffer
-	cmd := exec.Command(program, append([]string{"-regtest", "-datadir=" + dir, "-listen=0", "-connect=0", "-dnsseed=0", "-fixedseeds=0",
-		"-acceptnonstdtxn=0", "-persistmempool=0", "-rpcbind=127.0.0.1", "-rpcallowip=127.0.0.1", fmt.Sprintf("-rpcport=%d", at), "-printtoconsole=0"}, args...)...)
-	cmd.Stdout, cmd.Stderr = &said, &said
-	conform.Must(t, cmd.Start())
-	ended := make(chan struct{})
-	go func() {
-		_ = cmd.Wait()
-		close(ended)
-	}()
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		<-ended
-	})
 	cfg := Config{URL: fmt.Sprintf("http://127.0.0.1:%d", at), CookieFile: filepath.Join(dir, "regtest", ".cookie")}
-	for deadline := time.After(time.Minute); ; {
-		if _, err := os.Stat(cfg.CookieFile); err == nil {
-			client := newClient(t, cfg)
-			if client.Health(t.Context()) == nil {
-				return &core{btcd: &btcd{t: t, client: client}, payee: to.EncodeAddress()}
-			}
-			client.Close()
+	c := &core{btcd: &btcd{t: t}}
+	startProcess(t, exec.Command(program, append([]string{"-regtest", "-datadir=" + dir, "-listen=0", "-connect=0", "-dnsseed=0", "-fixedseeds=0",
+		"-acceptnonstdtxn=0", "-persistmempool=0", "-rpcbind=127.0.0.1", "-rpcallowip=127.0.0.1", fmt.Sprintf("-rpcport=%d", at), "-printtoconsole=0"}, args...)...), func() bool {
+		if _, err := os.Stat(cfg.CookieFile); err != nil {
+			return false
 		}
-		select {
-		case <-ended:
-			t.Fatalf("bitcoind ended: %s", said.String())
-		case <-deadline:
-			t.Fatal("bitcoind does not answer")
-		case <-time.After(50 * time.Millisecond):
+		if c.client == nil {
+			c.client = newClient(t, cfg)
 		}
-	}
+		return c.client.Health(t.Context()) == nil
+	})
+	return c
 }
 
 func (b *core) mine(n int) {
 	b.t.Helper()
-	conform.Must(b.t, b.client.call(b.t.Context(), nil, "generatetoaddress", n, b.payee))
+	conform.Must(b.t, b.client.call(b.t.Context(), nil, "generatetoaddress", n, minerAddress(b.t)))
 }
 
 // fund pays from the oldest coinbase that is not spent; Bitcoin Core counts the
@@ -94,14 +65,9 @@ func (b *core) fund(script []byte, amount wire.Sat) wire.Outpoint {
 
 func (b *core) reorg(depth int) {
 	b.t.Helper()
-	ctx := b.t.Context()
-	ref, err := b.client.Tip(ctx)
-	conform.Must(b.t, err)
-	first, err := b.client.HashAt(ctx, ref.Height+1-wire.Height(depth))
-	conform.Must(b.t, err)
-	conform.Must(b.t, b.client.call(ctx, nil, "invalidateblock", first.String()))
+	b.invalidate(depth)
 	// To another script, or the block could be the one that is invalid now.
-	conform.Must(b.t, b.client.call(ctx, nil, "generatetodescriptor", 1, "raw(51)#8lvh9jxk"))
+	conform.Must(b.t, b.client.call(b.t.Context(), nil, "generatetodescriptor", 1, "raw(51)#8lvh9jxk"))
 	b.mine(depth)
 }
 
@@ -128,10 +94,8 @@ func (b *core) burn(amount wire.Sat, data []byte) error {
 	b.mine(1)
 	script, err := txscript.NullDataScript(data)
 	conform.Must(b.t, err)
-	tx := btcwire.NewMsgTx(2)
-	tx.AddTxIn(&btcwire.TxIn{PreviousOutPoint: btcwire.OutPoint{Hash: chainhash.Hash(coin.Txid), Index: coin.Vout}, Sequence: 0xffffffff})
+	tx := conform.Spend(b.t, coin, value, amount+1000)
 	tx.AddTxOut(btcwire.NewTxOut(int64(amount), script))
-	tx.AddTxOut(btcwire.NewTxOut(int64(value-amount-1000), conform.KeyScript(b.t)))
 	conform.SignInput(b.t, tx, value)
 	return b.client.Broadcast(b.t.Context(), tx)
 }
