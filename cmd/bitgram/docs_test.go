@@ -296,12 +296,9 @@ func TestManPages(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"bitgram.1", "bitgram-send.1", "bitgram-bank-open.1"} {
-		if !bytes.HasPrefix(pages[name], []byte(".TH ")) || !bytes.Contains(pages[name], []byte(".SH SYNOPSIS")) || !bytes.Contains(pages[name], []byte("Nov 2023")) {
+		if !bytes.Contains(pages[name], []byte(".SH SYNOPSIS")) || !bytes.Contains(pages[name], []byte("Nov 2023")) {
 			t.Errorf("%s:\n%s", name, pages[name])
 		}
-	}
-	if got, want := roff(".a\n'b\n-c\\d"), "\\&.a\n\\&'b\n\\-c\\ed"; got != want {
-		t.Errorf("%q, wanted %q", got, want)
 	}
 	for name := range pages {
 		if !bytes.Equal(pages[name], again[name]) {

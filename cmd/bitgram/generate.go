@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/cobra/doc"
 	"github.com/spf13/pflag"
 
 	"github.com/bitgram/bitgram/internal/web"
@@ -116,8 +117,11 @@ func visible(c *cobra.Command, f func(*cobra.Command) error) error {
 func manPages(root *cobra.Command, date time.Time) (map[string][]byte, error) {
 	files := map[string][]byte{}
 	return files, visible(root, func(c *cobra.Command) error {
-		files[manName(c)+".1"] = manPage(c, date)
-		return nil
+		var b bytes.Buffer
+		h := &doc.GenManHeader{Section: "1", Date: &date, Source: "bitgram " + version(), Manual: "Bitgram manual"}
+		err := doc.GenMan(c, h, &b)
+		files[strings.ReplaceAll(c.CommandPath(), " ", "-")+".1"] = b.Bytes()
+		return err
 	})
 }
 
@@ -164,20 +168,16 @@ func cliPage(root *cobra.Command) ([]byte, error) {
 			return nil
 		}
 		fmt.Fprintf(&b, "%s- [%s](#%s): %s\n", strings.Repeat("  ", strings.Count(path, " ")-1), path, strings.ReplaceAll(path, " ", "-"), c.Short)
-		c.InitDefaultHelpFlag()
-		fmt.Fprintf(&body, "## %s\n\n%s\n\n", path, c.Short)
-		if c.Long != "" {
-			body.WriteString(c.Long + "\n\n")
+		var page bytes.Buffer
+		if err := doc.GenMarkdownCustom(c, &page, func(s string) string { return s }); err != nil {
+			return err
 		}
-		if c.Runnable() {
-			fmt.Fprintf(&body, "```\n%s\n```\n\n", c.UseLine())
+		text := page.String()
+		for _, from := range []string{"### Options inherited from parent commands\n", "### SEE ALSO\n"} {
+			text, _, _ = strings.Cut(text, from) // the first comes before the second, and both are last
 		}
-		if c.Example != "" {
-			fmt.Fprintf(&body, "### Examples\n\n```\n%s\n```\n\n", c.Example)
-		}
-		if f := c.NonInheritedFlags(); f.HasAvailableFlags() {
-			fmt.Fprintf(&body, "```\n%s```\n\n", f.FlagUsages())
-		}
+		text = strings.NewReplacer("### Synopsis\n\n", "", "### Options\n\n", "").Replace(text)
+		body.WriteString(strings.TrimRight(text, "\n") + "\n\n")
 		return nil
 	})
 	fmt.Fprintf(&b, "\n## Global flags\n\n```\n%s```\n\n", root.PersistentFlags().FlagUsages())

@@ -3,14 +3,42 @@ package wallet
 import (
 	"crypto/hkdf"
 	"crypto/sha256"
+	"errors"
+	"fmt"
+	"strings"
 
 	"github.com/btcsuite/btcd/btcec/v2"
 	"github.com/btcsuite/btcd/btcutil/v2/hdkeychain"
 	"github.com/btcsuite/btcd/chaincfg/v2"
 	"github.com/btcsuite/btcd/txscript/v2"
+	"github.com/tyler-smith/go-bip39"
 
 	"github.com/bitgram/bitgram/wire"
 )
+
+// ErrBadMnemonic means that the words are not a BIP39 mnemonic.
+var ErrBadMnemonic = errors.New("not a BIP39 mnemonic: check the words, their order and spelling")
+
+// NewMnemonic encodes 16 or 32 bytes of entropy as 12 or 24 words (BIP39).
+func NewMnemonic(entropy []byte) (string, error) { return bip39.NewMnemonic(entropy) }
+
+// Entropy decodes the words of a mnemonic, or returns ErrBadMnemonic.
+func Entropy(mnemonic string) ([]byte, error) {
+	e, err := bip39.EntropyFromMnemonic(strings.ToLower(strings.Join(strings.Fields(mnemonic), " ")))
+	if err != nil {
+		return nil, fmt.Errorf("%w (%v)", ErrBadMnemonic, err)
+	}
+	return e, nil
+}
+
+// Seed returns the BIP39 seed of a mnemonic, 64 bytes.
+func Seed(mnemonic, passphrase string) ([]byte, error) {
+	seed, err := bip39.NewSeedWithErrorChecking(mnemonic, passphrase)
+	if err != nil {
+		return nil, fmt.Errorf("%w (%v)", ErrBadMnemonic, err)
+	}
+	return seed, nil
+}
 
 // IdentityKey derives the identity's key from the seed, independent of every
 // key that holds coins. Its point has even y.
