@@ -67,7 +67,10 @@ type Config struct {
 	// for a host that only calls.
 	Serve Service
 	Banks Banks
-	Log   *slog.Logger
+	// Jobs answers requests about jobs and takes the letters of their parties; nil
+	// for a host that works for none.
+	Jobs Jobs
+	Log  *slog.Logger
 	// Limits are the limits of the host; zero means DefaultLimits.
 	Limits Limits
 	// Transports replace TCP and QUIC over real sockets, and their limits, in
@@ -90,6 +93,7 @@ type Host struct {
 	idle  idle
 	lanes *guard // of pennies, on few streams
 	lines lines
+	links links // of jobs
 }
 
 // ErrListen means that a host cannot listen at its configured addresses.
@@ -176,6 +180,11 @@ func wrap(h host.Host, cfg Config, local bool) (*Host, error) {
 	if cfg.Banks != nil {
 		s.handleBanks(cfg.Banks)
 	}
+	s.links.jobs, s.links.open = cfg.Jobs, map[peer.ID]*link{}
+	s.links.ctx, s.links.stop = context.WithCancel(context.Background())
+	if cfg.Jobs != nil {
+		s.handleJobs(cfg.Jobs)
+	}
 	if cfg.DHT != nil {
 		if s.dir, err = joinDHT(s, *cfg.DHT); err != nil {
 			return nil, err
@@ -186,6 +195,8 @@ func wrap(h host.Host, cfg Config, local bool) (*Host, error) {
 
 // Close ends every connection.
 func (s *Host) Close() error {
+	s.links.close()
+	defer s.links.wg.Wait()
 	if s.dir == nil {
 		return s.h.Close()
 	}
