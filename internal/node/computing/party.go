@@ -323,9 +323,11 @@ func (p *party) step(ctx context.Context, ticked bool) error {
 	}
 	p.own = nil
 	p.mu.Unlock()
-	if ticked && n.On && (!n.Over() || n.Held < n.Paid() || n.Muted) {
-		add(-1, job.Tick{})
+	if ticked {
 		p.quiet++
+		if n.On && (!n.Over() || n.Held < n.Paid() || n.Muted) {
+			add(-1, job.Tick{})
+		}
 	}
 	if len(list) > 0 {
 		told, err := p.room.cfg.Engine.TellEach(ctx, list)

@@ -20,6 +20,7 @@ import (
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/job"
+	"github.com/bitgram/bitgram/internal/node"
 	"github.com/bitgram/bitgram/internal/node/computing"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/internal/sandbox"
@@ -115,7 +116,7 @@ func (l *Lab) Order(buyer *Home, nodes []*Home, program []byte, o Order) *Job {
 	buyerKey, err := j.key.PrivKey()
 	l.must(err)
 	j.Terms = job.Terms{File: j.File.Digest(), Depth: margins.Conf, Stop: expiry - wire.Height(margins.Stop), Buyer: wire.XOnly(buyerKey.PubKey()),
-		N: uint8(o.Nodes), Q: uint8(o.Quorum), T: uint8(o.Threshold), Ahead: max(o.Ahead, 1), Patience: max(o.Patience, 1), Epochs: uint32(o.Epochs), Window: max(o.Window, 8)}
+		N: uint8(o.Nodes), Q: uint8(o.Quorum), T: uint8(o.Threshold), Ahead: max(o.Ahead, 1), Patience: max(o.Patience, 1), Epochs: uint32(o.Epochs), Window: o.Window}
 	rungs, perRung := contract.FinalRungs(uint32(o.Epochs))
 	ladder := penny.Ladder{Value: bankValue, Rungs: rungs, PerRung: perRung}
 	j.Banks = make([]bank.ID, len(nodes))
@@ -351,6 +352,14 @@ func (j *Job) Until(what string, limit time.Duration, f func() bool) {
 		time.Sleep(100 * time.Millisecond)
 		synctest.Wait()
 		l.reopen()
+		for i, h := range j.Nodes { // invariant NodeLoss
+			if h.Node == nil {
+				continue
+			}
+			if n := j.Node(i); n.Ran > n.Forgiven+n.Held+n.Terms.Ahead {
+				l.T.Fatalf("%s worked for %d epochs and holds %d pennies", h.Name, n.Ran, n.Held)
+			}
+		}
 	}
 }
 
@@ -483,6 +492,7 @@ func (j *Job) Close(together bool) {
 	}
 	l.Mine(4)
 	l.Skip(10)
+	time.Sleep(5 * time.Second) // until the homes have looked
 }
 
 // identity is the home's secret.
@@ -495,4 +505,67 @@ func (h *Home) identity() wire.Secret {
 // Dir is what is stored of a job in a home.
 func (j *Job) Dir(i int) string {
 	return filepath.Join(j.Nodes[i].Cfg.Dir, "jobs", hex.EncodeToString(j.ID[:]))
+}
+
+// HasEnd reports whether a node has the end of the job's program.
+func (j *Job) HasEnd(i int) bool {
+	j.Lab.T.Helper()
+	j.Attend()
+	c := j.last()
+	if c == nil {
+		return false
+	}
+	_, err := j.call(i, computing.CallRead, &computing.Ask{Epoch: c.Body.Epoch, State: c.Body.State, Part: computing.PartEnd})
+	return err == nil
+}
+
+// Files are what a home has of the job, besides its database.
+func (j *Job) Files(i int) (names []string) {
+	list, err := os.ReadDir(j.Dir(i))
+	if err != nil {
+		return nil
+	}
+	for _, f := range list {
+		names = append(names, f.Name())
+	}
+	return append(names, "the directory")
+}
+
+// Kill ends a node without its good order: what it had not stored is lost.
+func (h *Home) Kill() {
+	h.lab.T.Helper()
+	_ = h.Node.Close() // the store has nothing that was not durable
+	h.Node = nil
+}
+
+// Save makes a backup of an open home, and Restore replaces the home by it, as after
+// the loss of its disk.
+func (h *Home) Save() {
+	h.lab.T.Helper()
+	dir := h.Cfg.Dir + ".saved"
+	h.lab.must(os.Mkdir(dir, 0o700))
+	h.lab.must(h.Node.Snapshot(context.Background(), filepath.Join(dir, "bitgram.db")))
+}
+
+// Restore is Save's counterpart.
+func (h *Home) Restore() {
+	h.lab.T.Helper()
+	h.Kill()
+	h.lab.must(os.RemoveAll(h.Cfg.Dir))
+	h.lab.must(os.Rename(h.Cfg.Dir+".saved", h.Cfg.Dir))
+	h.lab.must(node.MarkRestored(context.Background(), filepath.Join(h.Cfg.Dir, "bitgram.db")))
+	h.Open()
+}
+
+// Split cuts the network between two groups of homes, until Net.Heal.
+func (l *Lab) Split(a, b []*Home) {
+	for _, x := range a {
+		for _, y := range b {
+			for _, from := range x.ips {
+				for _, to := range y.ips {
+					l.Net.CutPair(from, to)
+				}
+			}
+		}
+	}
 }
