@@ -255,6 +255,7 @@ func (c *Computing) send(ref engine.Ref, e engine.Effect) {
 // observe wakes a party whose machine has changed.
 func (c *Computing) observe(ch engine.Change) {
 	if p := c.party(ch.Ref.ID); p != nil {
+		p.steps.Add(1)
 		p.poke()
 	}
 }

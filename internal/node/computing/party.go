@@ -28,6 +28,7 @@ type party struct {
 	me     uint8
 	wake   chan struct{} // something is left for run
 	output atomic.Uint64 // bytes of certified output that are stored
+	steps  atomic.Uint64 // of the machine, committed
 	gone   context.CancelFunc
 
 	mu    sync.Mutex
@@ -41,6 +42,8 @@ type party struct {
 	program program
 	fetcher fetcher
 	linked  bool
+	now     job.Node // the machine after the step that made steps equal to at
+	at      uint64
 	quiet   int // ticks since something happened
 	seen    progress
 }
@@ -225,6 +228,19 @@ func (p *party) state(ctx context.Context) (job.Node, error) {
 	return s.(job.Node), nil
 }
 
+// machine is state for run, which mostly has it from its own last step.
+func (p *party) machine(ctx context.Context) (job.Node, error) {
+	at := p.steps.Load()
+	if p.at == at && at > 0 {
+		return p.now, nil
+	}
+	n, err := p.state(ctx)
+	if err == nil {
+		p.now, p.at = n, at
+	}
+	return n, err
+}
+
 // tell steps the machine.
 func (p *party) tell(ctx context.Context, ev job.Event) error {
 	_, err := p.room.cfg.Engine.Tell(ctx, refOf(p.id), ev)
@@ -293,7 +309,7 @@ type progress struct {
 
 // step passes what has come to the machine, in one commit.
 func (p *party) step(ctx context.Context, ticked bool) error {
-	n, err := p.state(ctx)
+	n, err := p.machine(ctx)
 	if err != nil {
 		return err
 	}
@@ -330,9 +346,16 @@ func (p *party) step(ctx context.Context, ticked bool) error {
 		}
 	}
 	if len(list) > 0 {
+		before := p.steps.Load()
 		told, err := p.room.cfg.Engine.TellEach(ctx, list)
 		if err != nil {
 			return err
+		}
+		for _, t := range told {
+			if t.Err == nil {
+				before++
+				p.now, p.at = t.State.(job.Node), before // unless others have stepped it meanwhile
+			}
 		}
 		p.judge(told, from)
 	}
@@ -378,7 +401,7 @@ var errOver = errors.New("the job is over")
 
 // follow does what the machine's state demands.
 func (p *party) follow(ctx context.Context) error {
-	n, err := p.state(ctx)
+	n, err := p.machine(ctx)
 	if err != nil {
 		return err
 	}
