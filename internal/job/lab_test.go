@@ -150,9 +150,6 @@ func (l *lab) step(i int, ev Event) error {
 			if crashed {
 				continue
 			}
-			if p.filter != nil && p.filter(e.Msg) {
-				continue
-			}
 			for to := range l.peers {
 				l.send(i, to, e.Msg)
 			}
@@ -163,6 +160,10 @@ func (l *lab) step(i int, ev Event) error {
 						l.send(i, to, e.Msg)
 					}
 				}
+			}
+		case GiveShare:
+			if !crashed {
+				l.give(p, e)
 			}
 		case KeepCert: // in the commit that asks for it
 			l.certified(p, &e.Cert)
@@ -180,6 +181,9 @@ func (l *lab) chance(percent int) bool { return percent > 0 && l.rng.IntN(100) <
 
 func (l *lab) send(from, to int, m Message) {
 	if l.peers[to].party == l.peers[from].party || l.chance(l.lose) || l.chance(l.peers[from].hides) {
+		return
+	}
+	if f := l.peers[from].filter; f != nil && f(m) {
 		return
 	}
 	if b, err := wire.Marshal(m); err != nil || len(b) > m.MaxSize() {
@@ -211,11 +215,6 @@ func (l *lab) do(t task) bool {
 		must(l.t, l.step(t.peer, ev))
 	case Fetch:
 		must(l.t, l.step(t.peer, Loaded(e)))
-	case GiveShare:
-		if p.stingy != nil && p.stingy(e.K) {
-			return true
-		}
-		return l.give(p, e)
 	case Earned:
 		if e.Secret != l.deal.secret(p.party, e.K) {
 			l.t.Fatalf("party %d earns a false penny %d", p.party, e.K)
@@ -270,8 +269,11 @@ func (l *lab) do(t task) bool {
 	return true
 }
 
-// give hands a share over, until it is taken.
-func (l *lab) give(p *peer, e GiveShare) bool {
+// give sends a share, like any message.
+func (l *lab) give(p *peer, e GiveShare) {
+	if p.stingy != nil && p.stingy(e.K) {
+		return
+	}
 	g, err := NewGive(&l.deal.terms, l.sheet(e.To, p.party, e.K), p.node.Key, e.K)
 	must(l.t, err)
 	if p.spoils {
@@ -282,22 +284,11 @@ func (l *lab) give(p *peer, e GiveShare) bool {
 		at := [2]uint8{p.party, e.To}
 		l.gaveTo[at] = max(l.gaveTo[at], e.K)
 	}
-	ok := true
 	for to, q := range l.peers {
-		if q.party != e.To {
-			continue
-		}
-		if q.dead {
-			ok = false // until it is back
-			continue
-		}
-		if err := l.step(to, Received{From: p.party, Msg: g}); errors.Is(err, ErrEarly) {
-			ok = false
-		} else {
-			must(l.t, err)
+		if q.party == e.To {
+			l.send(slices.Index(l.peers, p), to, g)
 		}
 	}
-	return ok
 }
 
 // certified checks OneCertPerEpoch and PaidEqualsCommitted.
@@ -407,7 +398,7 @@ func (l *lab) play(most int, stop func() bool) {
 			l.wires[i] = l.wires[len(l.wires)-1]
 			l.wires = l.wires[:len(l.wires)-1]
 			from := l.peers[m.from]
-			if err := l.step(m.to, Received{From: from.party, Msg: m.msg}); err != nil && from.honest() {
+			if err := l.step(m.to, Received{From: from.party, Msg: m.msg}); err != nil && from.honest() && !errors.Is(err, ErrEarly) {
 				l.t.Fatalf("party %d refuses %T of party %d: %v", l.peers[m.to].party, m.msg, from.party, err)
 			}
 			continue
@@ -417,9 +408,6 @@ func (l *lab) play(most int, stop func() bool) {
 		l.queue = slices.Delete(l.queue, i, i+1)
 		if !l.do(t) {
 			l.queue = append(l.queue, t)
-			if len(l.wires) == 0 && !slices.ContainsFunc(l.queue, func(t task) bool { _, ok := t.e.(GiveShare); return !ok }) {
-				tick() // only shares that are too early are left
-			}
 		}
 	}
 }

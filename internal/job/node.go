@@ -971,8 +971,9 @@ func (s *step) tick() {
 	if !s.On || s.Over() && s.Held >= s.Paid() && !s.Muted {
 		return
 	}
-	if !s.active() || s.Muted || s.Commits[s.Me] == nil || s.Held < s.Paid() {
-		for _, p := range s.Terms.others(s.Me) {
+	asks := !s.active() || s.Muted || s.Commits[s.Me] == nil || s.Held < s.Paid()
+	for _, p := range s.Terms.others(s.Me) {
+		if asks || s.Got[p] < s.Due[p] { // or a share was lost, and nothing is given to p meanwhile
 			s.do(Send{To: p, Msg: s.status(p)})
 		}
 	}
@@ -1146,6 +1147,9 @@ func (s *step) asked(from uint8, m *Status) {
 	var list []Effect
 	for k := m.Got; k < s.Gave[from] && len(list) < MaxAhead; k++ {
 		list = append(list, GiveShare{To: from, K: k + 1})
+	}
+	if s.Got[from] < s.Due[from] { // a share was lost: nothing more is given before it comes
+		list = append(list, Send{To: from, Msg: s.status(from)})
 	}
 	switch b := s.before(); {
 	case m.Epoch < b.Epoch:

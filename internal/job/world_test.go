@@ -153,7 +153,7 @@ func (w *world) event() {
 		must(w.t, wire.Unmarshal(b, &p.node))
 		w.wires = slices.DeleteFunc(w.wires, func(m parcel) bool { return m.from == i })
 		for _, k := range slices.Clone(w.queue) {
-			if _, again := k.e.(GiveShare); k.peer == i && !again { // that is repeated anyway
+			if k.peer == i {
 				w.queue = append(w.queue, k)
 			}
 		}
