@@ -12,10 +12,8 @@ import (
 // votes for it, and a quorum locks what was voted for. The first stage decides
 // which commits count, the second what they opened to.
 const (
-	ProposeSet uint8 = iota
-	VoteSet
+	VoteSet uint8 = iota
 	LockSet
-	ProposeCert
 	VoteCert
 	LockCert
 	rounds
@@ -149,7 +147,7 @@ func commitOf(set []Commit, p uint8) *Commit {
 // the proposal must name the content of the highest lock.
 type Proposal struct {
 	_       struct{} `cbor:",toarray"`
-	Vote    Vote     // the proposer's, of ProposeSet or ProposeCert
+	Vote    Vote // the proposer's own, in VoteSet or VoteCert
 	Content Content
 	Changes []Change
 }
@@ -314,7 +312,7 @@ func (c *Change) Check() error {
 
 // Check implements wire.Limited.
 func (p *Proposal) Check() error {
-	if r := p.Vote.Round; r != ProposeSet && r != ProposeCert || p.Vote.Party >= MaxParties || len(p.Changes) > MaxParties {
+	if r := p.Vote.Round; r != VoteSet && r != VoteCert || p.Vote.Party >= MaxParties || len(p.Changes) > MaxParties {
 		return bad("a proposal in round %d with %d changes", r, len(p.Changes))
 	}
 	for i := range p.Changes {

@@ -363,12 +363,21 @@ func (s *step) propose(g int) {
 	p := &Proposal{}
 	var content *Content
 	if st.View > 0 {
-		for _, c := range st.Changes {
-			if c != nil && c.View == st.View && len(p.Changes) < int(s.Terms.Q) && slices.Contains(s.roster(), c.Party) {
-				short := *c
-				short.Content = Content{}
-				p.Changes = append(p.Changes, short)
+		own := st.Changes[s.Me]
+		if own == nil || own.View != st.View {
+			return // it came here by a lock, without leaving the view before
+		}
+		others := 0
+		for _, c := range st.Changes { // by party
+			if c == nil || c.View != st.View || c.Party != s.Me && others+1 >= int(s.Terms.Q) {
+				continue
 			}
+			if c.Party != s.Me {
+				others++
+			}
+			short := *c
+			short.Content = Content{}
+			p.Changes = append(p.Changes, short)
 		}
 		if len(p.Changes) < int(s.Terms.Q) {
 			return
@@ -390,13 +399,19 @@ func (s *step) propose(g int) {
 		}
 	}
 	value, ok := s.valueOf(g, content)
-	if !ok {
+	if carried := highest(p.Changes); !ok || st.against(value, carried) {
 		return
 	}
-	p.Content, p.Vote = *content, *s.vote(ProposeSet+3*uint8(g), st.View, value)
-	st.Proposal = p
+	// The proposal is the proposer's vote.
+	p.Content, p.Vote = *content, *s.vote(VoteSet+2*uint8(g), st.View, value)
+	st.Proposal, st.Voted, st.Votes[s.Me] = p, st.View+1, &p.Vote
 	s.do(Broadcast{p})
-	s.consider(g)
+}
+
+// against reports whether a vote for a value would be against the node's lock: a
+// locked node votes for another value only if the proposal carries a higher lock.
+func (st *Stage) against(value wire.Hash, carried *Quorum) bool {
+	return st.Lock != nil && st.Lock.Value != value && (carried == nil || carried.View <= st.Lock.View)
 }
 
 // waited reports whether this node has given the others their time, since it has held
@@ -454,7 +469,7 @@ func (s *step) valueOf(g int, c *Content) (v wire.Hash, ok bool) {
 	if g == 0 {
 		return set, len(c.Reveals) == 0 && len(c.Frozen.Sigs) == 0 && len(c.First) == 0 && len(c.FirstReveals) == 0
 	}
-	if c.Frozen.Value != set || t.quorum(&c.Frozen, e, s.Attempt, LockSet, s.roster()) != nil || !s.openings(c.Set, c.Reveals) {
+	if c.Frozen.Value != set || !s.isFrozen(set) && t.quorum(&c.Frozen, e, s.Attempt, LockSet, s.roster()) != nil || !s.openings(c.Set, c.Reveals) {
 		return v, false
 	}
 	if (s.Attempt > 0) != (len(c.First) > 0) {
@@ -468,6 +483,17 @@ func (s *step) valueOf(g int, c *Content) (v wire.Hash, ok bool) {
 		return v, false
 	}
 	return b.digest(t), true
+}
+
+// isFrozen reports whether this is the value of the frozen set. Another quorum that
+// froze it need not be verified: withFrozen puts ours in its place.
+func (s *step) isFrozen(value wire.Hash) bool { return s.Frozen != nil && s.Frozen.Value == value }
+
+func (s *step) withFrozen(c Content) Content {
+	if s.isFrozen(c.Frozen.Value) {
+		c.Frozen = *s.Frozen
+	}
+	return c
 }
 
 // openings reports whether each of the reveals, by party, opens a commit of the set.
@@ -529,7 +555,7 @@ func (s *step) proposed(from uint8, p *Proposal) error {
 		return err
 	}
 	v := &p.Vote
-	g := int(v.Round / 3)
+	g := int(v.Round / 2)
 	st := &s.Stages[g]
 	if v.View < st.View {
 		return nil
@@ -540,13 +566,17 @@ func (s *step) proposed(from uint8, p *Proposal) error {
 	if v.Party != s.proposer(v.View) {
 		return fmt.Errorf("%w: party %d does not propose in view %d", ErrMessage, v.Party, v.View)
 	}
-	if err := s.verify(v); err != nil {
-		return err
+	if st.Proposal != nil && v.View == st.View && st.Proposal.Vote.Value == v.Value {
+		return nil // again
 	}
-	if old := st.Proposal; old != nil && v.View == st.View {
-		if old.Vote.Value != v.Value {
-			s.convict(v.Party, &TwoVotes{A: old.Vote, B: *v})
+	old := st.Votes[v.Party]
+	if old == nil || *old != *v {
+		if err := s.verify(v); err != nil {
+			return err
 		}
+	}
+	if old != nil && old.View == v.View && old.Value != v.Value {
+		s.convict(v.Party, &TwoVotes{A: *old, B: *v})
 		return nil
 	}
 	if err := s.accept(g, p); err != nil {
@@ -582,7 +612,12 @@ func (s *step) accept(g int, p *Proposal) error {
 	if v.View > st.View {
 		st.View, st.Ticks = v.View, 0
 	}
-	st.Proposal = p
+	kept := *p
+	kept.Content = s.withFrozen(p.Content)
+	st.Proposal = &kept
+	if old := st.Votes[v.Party]; old == nil || old.View < v.View {
+		st.Votes[v.Party] = &kept.Vote
+	}
 	for i := range p.Content.Set {
 		s.keepCommit(&p.Content.Set[i])
 	}
@@ -643,7 +678,7 @@ func (s *step) changeSigned(c *Change) error {
 	if c.Lock.View >= c.View {
 		return fmt.Errorf("%w: a lock of view %d before view %d", ErrMessage, c.Lock.View, c.View)
 	}
-	return s.Terms.quorum(&c.Lock, c.Epoch, c.Attempt, VoteSet+3*c.Stage, s.roster())
+	return s.Terms.quorum(&c.Lock, c.Epoch, c.Attempt, VoteSet+2*c.Stage, s.roster())
 }
 
 // consider votes for the view's proposal, or answers with what is missing. A
@@ -657,7 +692,7 @@ func (s *step) consider(g int) {
 		return
 	}
 	carried := highest(p.Changes)
-	if st.Lock != nil && st.Lock.Value != p.Vote.Value && (carried == nil || carried.View <= st.Lock.View) {
+	if st.against(p.Vote.Value, carried) {
 		return
 	}
 	if carried == nil && st.Lock == nil {
@@ -674,7 +709,7 @@ func (s *step) consider(g int) {
 		}
 	}
 	st.Voted = st.View + 1
-	v := s.vote(VoteSet+3*uint8(g), st.View, p.Vote.Value)
+	v := s.vote(VoteSet+2*uint8(g), st.View, p.Vote.Value)
 	st.Votes[s.Me] = v
 	s.do(Broadcast{v})
 }
@@ -747,7 +782,9 @@ func (s *step) changed(c *Change) error {
 	} else if len(c.Content.Set) > 0 || len(c.Content.Reveals) > 0 || len(c.Content.Frozen.Sigs) > 0 {
 		return fmt.Errorf("%w: a content without a lock", ErrMessage)
 	}
-	st.Changes[c.Party] = c
+	kept := *c
+	kept.Content = s.withFrozen(c.Content)
+	st.Changes[c.Party] = &kept
 	var above []uint32
 	for _, x := range st.Changes {
 		if x != nil && x.View > st.View && x.Party != s.Me {
@@ -766,17 +803,21 @@ func (s *step) voted(v *Vote) error {
 	if err := v.Check(); err != nil {
 		return err
 	}
-	if v.Round%3 == 0 || !slices.Contains(s.roster(), v.Party) {
+	if !slices.Contains(s.roster(), v.Party) {
 		return fmt.Errorf("%w: a vote of party %d in round %d", ErrMessage, v.Party, v.Round)
 	}
-	st := &s.Stages[v.Round/3]
+	g := v.Round / 2
+	st := &s.Stages[g]
 	list := st.Votes
-	if v.Round%3 == 2 {
+	if v.Round%2 == 1 {
 		list = st.Locks
 	}
 	old := list[v.Party]
-	if old != nil && (*old == *v || old.View > v.View) {
+	switch {
+	case old != nil && (*old == *v || old.View > v.View), g == 0 && s.Frozen != nil:
 		return nil
+	case v.Round%2 == 0 && st.Lock != nil && (v.View < st.Lock.View || v.View == st.Lock.View && v.Value == st.Lock.Value):
+		return nil // one more than the lock needed
 	}
 	if err := s.verify(v); err != nil {
 		return err
@@ -835,7 +876,7 @@ func (s *step) count(g int) {
 	// Sign only in the current view: a node that left it has said so, together
 	// with its lock at that time.
 	if l := st.Lock; l != nil && l.View == st.View && !s.Muted && (st.Locks[s.Me] == nil || st.Locks[s.Me].View < st.View) {
-		v := s.vote(LockSet+3*uint8(g), st.View, l.Value)
+		v := s.vote(LockSet+2*uint8(g), st.View, l.Value)
 		st.Locks[s.Me] = v
 		s.do(Broadcast{v})
 	}
@@ -1004,11 +1045,11 @@ func (s *step) tick() {
 	st := &s.Stages[g]
 	if p := st.Proposal; p != nil && p.Vote.Party == s.Me {
 		s.do(Broadcast{p})
+	} else if v := st.Votes[s.Me]; v != nil && v.View == st.View {
+		s.do(Broadcast{v})
 	}
-	for _, v := range []*Vote{st.Votes[s.Me], st.Locks[s.Me]} {
-		if v != nil && v.View == st.View {
-			s.do(Broadcast{v})
-		}
+	if v := st.Locks[s.Me]; v != nil && v.View == st.View {
+		s.do(Broadcast{v})
 	}
 	if c := st.Changes[s.Me]; c != nil && c.View == st.View {
 		s.do(Broadcast{c})
@@ -1078,6 +1119,8 @@ func (s *step) received(ev Received) error {
 		return s.early(c)
 	}
 	switch {
+	case e+1 == cur && s.Age == 0:
+		return nil // it crossed the certificate, which was sent to all
 	case e < cur:
 		s.answer(ev.From, SendCerts{To: ev.From, From: e})
 		return nil
