@@ -83,11 +83,12 @@ type (
 		Epoch uint32
 		State wire.Hash
 	}
-	// GiveShare sends a party the share of its k-th penny (NewGive). It is requested
-	// again when the party says in a Status that it does not have it.
+	// GiveShare sends a party the share of its k-th penny (GiveShare.Give). It is
+	// requested again when the party says in a Status that it does not have it.
 	GiveShare struct {
-		To uint8
-		K  uint32
+		To     uint8
+		K      uint32
+		Signed bool // the party asks for a signature
 	}
 	// Earned reports the node's k-th penny, for its bank.
 	Earned struct {

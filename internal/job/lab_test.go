@@ -37,12 +37,17 @@ type lab struct {
 	fails          bool // the program fails at its end
 	mute           bool // no referee says anything
 	liarsMayBePaid bool
-	crash          int // the step that a peer crashes at; −1 never
+	crash          int  // the step that a peer crashes at; −1 never
+	gather         bool // peers have an Inbox
+	measures       bool // the size of states
 }
 
 // peer is one machine and how its owner cheats.
 type peer struct {
 	node       Node
+	inbox      *Inbox
+	steps      int // committed
+	bytes      int // of states
 	twin       int // second machine of the same party, or −1
 	party      uint8
 	dead       bool
@@ -69,7 +74,7 @@ type task struct {
 }
 
 func newLab(t testing.TB, seed uint64, d *deal) *lab {
-	l := &lab{t: t, rng: rand.New(rand.NewPCG(seed, 1)), deal: d, certs: map[uint32]*Certificate{}, salts: map[Ran]int{}, gaveTo: map[[2]uint8]uint32{}, crash: -1}
+	l := &lab{t: t, rng: rand.New(rand.NewPCG(seed, 1)), deal: d, certs: map[uint32]*Certificate{}, salts: map[Ran]int{}, gaveTo: map[[2]uint8]uint32{}, crash: -1, gather: seed%2 == 1}
 	for i := range d.terms.Parties {
 		l.join(uint8(i))
 	}
@@ -122,9 +127,34 @@ func (l *lab) step(i int, ev Event) error {
 		p.node = p.node.clone()
 		p.node.Stages[0].Since, p.node.Age = 1<<20, 1<<20
 	}
+	if l.gather {
+		if p.inbox == nil {
+			p.inbox = NewInbox(p.node)
+		}
+		p.inbox.Reset(p.node) // also if it was changed from outside
+		if r, ok := ev.(Received); ok {
+			if due, err := p.inbox.Add(r); err != nil || !due {
+				if l.crash == l.steps {
+					p.inbox = nil // what waits is lost
+				}
+				return err
+			}
+			ev = p.inbox.Take()
+		} else if _, ok := ev.(Gathered); ok {
+			ev = p.inbox.Take()
+		} else {
+			ev = p.inbox.With(ev)
+		}
+	}
 	next, effects, err := p.node.Step(ev)
 	if err != nil {
 		return err
+	}
+	p.steps++
+	if l.measures {
+		b, err := wire.Marshal(&next)
+		must(l.t, err)
+		p.bytes += len(b)
 	}
 	crashed := l.crash == l.steps
 	if crashed {
@@ -134,6 +164,7 @@ func (l *lab) step(i int, ev Event) error {
 		must(l.t, err)
 		next = Node{}
 		must(l.t, wire.Unmarshal(b, &next))
+		p.inbox = nil
 		for _, t := range slices.Clone(l.queue) {
 			if t.peer == i {
 				l.queue = append(l.queue, t)
@@ -274,11 +305,13 @@ func (l *lab) give(p *peer, e GiveShare) {
 	if p.stingy != nil && p.stingy(e.K) {
 		return
 	}
-	g, err := NewGive(&l.deal.terms, l.sheet(e.To, p.party, e.K), p.node.Key, e.K)
+	g, err := e.Give(&l.deal.terms, l.sheet(e.To, p.party, e.K), p.node.Key)
 	must(l.t, err)
 	if p.spoils {
 		g.Share.Share[7] ^= 1
-		g.Sig, _ = sign(p.node.Key, g.digest(&l.deal.terms))
+		if e.Signed {
+			g.Sig, _ = sign(p.node.Key, g.digest(&l.deal.terms))
+		}
 	} else {
 		l.gives = append(l.gives, g)
 		at := [2]uint8{p.party, e.To}

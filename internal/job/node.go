@@ -84,6 +84,7 @@ type Node struct {
 	Gave    []uint32      // by party: shares of its pennies given to it
 	Due     []uint32      // by party: shares that it must have given before the next
 	Got     []uint32      // by party: shares of our pennies that it gave
+	Doubted []uint8       // parties that gave a wrong share without a signature
 	Cheats  []bool        // by party: a proof against it was published
 	Cheat   bool          // and against the buyer
 	Rosters []Certificate // after which another roster works, at most one more than a proof has
@@ -142,7 +143,24 @@ func (n Node) clone() Node {
 // step collects the effects of a transition.
 type step struct {
 	*Node
-	out []Effect
+	out  []Effect
+	memo *memo // nil if nothing is known
+}
+
+// check verifies a signature.
+func (s *step) check(key wire.Key, digest wire.Hash, sig wire.Signature) error {
+	if s.memo == nil {
+		return verify(key, digest, sig)
+	}
+	return s.memo.verify(key, digest, sig)
+}
+
+// sign signs with the node's key.
+func (s *step) sign(digest wire.Hash) (wire.Signature, error) {
+	if s.memo == nil {
+		return sign(s.Key, digest)
+	}
+	return s.memo.sign(s.Key, s.Terms.Parties[s.Me].Key, digest)
 }
 
 func (s *step) do(e ...Effect) { s.out = append(s.out, e...) }
@@ -150,8 +168,20 @@ func (s *step) do(e ...Effect) { s.out = append(s.out, e...) }
 // Step is the transition function. An error says why a peer's message changes
 // nothing, or that the event is not a result of any requested effect.
 func (n Node) Step(ev Event) (Node, []Effect, error) {
+	if g, ok := ev.(Gathered); ok {
+		next, effects, err := g.step(n)
+		if err != nil {
+			return n, nil, err
+		}
+		return next, effects, nil
+	}
+	return n.take(ev, nil)
+}
+
+// take is Step of one event.
+func (n Node) take(ev Event, m *memo) (Node, []Effect, error) {
 	was, next := n, n.clone()
-	s := &step{Node: &next}
+	s := &step{Node: &next, memo: m}
 	if err := s.event(ev); err != nil {
 		return was, nil, err
 	}
@@ -173,7 +203,7 @@ func (s *step) event(ev Event) error {
 	case Ran:
 		return s.ran(ev)
 	case DealtTo:
-		if err := ev.Window.Verify(&s.Terms); err != nil {
+		if err := ev.Window.verify(&s.Terms, s.check); err != nil {
 			return err
 		}
 		if w := &ev.Window; w.First == s.Dealt[w.Node]+1 {
@@ -319,7 +349,7 @@ func (s *step) commit() {
 	c := &Commit{Epoch: r.Epoch, Attempt: s.Attempt, Party: s.Me, Seen: s.First.seen(),
 		Hash: commitment(&s.Terms, r.Epoch, s.Terms.prev(s.Last), r.State, r.Outcome, r.Salt, s.Me)}
 	var err error
-	if c.Sig, err = sign(s.Key, c.digest(&s.Terms)); err != nil {
+	if c.Sig, err = s.sign(c.digest(&s.Terms)); err != nil {
 		return // the key was checked: impossible
 	}
 	s.Commits[s.Me] = c
@@ -329,7 +359,7 @@ func (s *step) commit() {
 // vote signs a value in a round of a stage.
 func (s *step) vote(round uint8, view uint32, value wire.Hash) *Vote {
 	v := &Vote{Epoch: s.cur(), Attempt: s.Attempt, View: view, Round: round, Party: s.Me, Value: value}
-	v.Sig, _ = sign(s.Key, v.digest(&s.Terms)) // the key was checked
+	v.Sig, _ = s.sign(v.digest(&s.Terms)) // the key was checked
 	return v
 }
 
@@ -469,13 +499,13 @@ func (s *step) valueOf(g int, c *Content) (v wire.Hash, ok bool) {
 	if g == 0 {
 		return set, len(c.Reveals) == 0 && len(c.Frozen.Sigs) == 0 && len(c.First) == 0 && len(c.FirstReveals) == 0
 	}
-	if c.Frozen.Value != set || !s.isFrozen(set) && t.quorum(&c.Frozen, e, s.Attempt, LockSet, s.roster()) != nil || !s.openings(c.Set, c.Reveals) {
+	if c.Frozen.Value != set || !s.isFrozen(set) && t.quorum(&c.Frozen, e, s.Attempt, LockSet, s.roster(), s.check) != nil || !s.openings(c.Set, c.Reveals) {
 		return v, false
 	}
 	if (s.Attempt > 0) != (len(c.First) > 0) {
 		return v, false
 	}
-	if s.Attempt > 0 && (c.FirstFrozen.Value != setValue(t, e, 0, c.First) || t.quorum(&c.FirstFrozen, e, 0, LockSet, s.roster()) != nil || !s.allOf(0, c.First) || !s.openings(c.First, c.FirstReveals)) {
+	if s.Attempt > 0 && (c.FirstFrozen.Value != setValue(t, e, 0, c.First) || t.quorum(&c.FirstFrozen, e, 0, LockSet, s.roster(), s.check) != nil || !s.allOf(0, c.First) || !s.openings(c.First, c.FirstReveals)) {
 		return v, false
 	}
 	b, ok := t.body(s.Last, s.Attempt, set, c)
@@ -517,7 +547,7 @@ func (s *step) signed(c *Commit) bool {
 	if h := s.Commits[c.Party]; h != nil && *h == *c {
 		return true
 	}
-	return verify(s.Terms.Parties[c.Party].Key, c.digest(&s.Terms), c.Sig) == nil
+	return s.check(s.Terms.Parties[c.Party].Key, c.digest(&s.Terms), c.Sig) == nil
 }
 
 // highest returns the highest lock among changes, or nil.
@@ -594,7 +624,7 @@ func (s *step) accept(g int, p *Proposal) error {
 	if g == 1 && s.Frozen == nil {
 		set := &Content{Set: p.Content.Set}
 		value, ok := s.valueOf(0, set)
-		if !ok || p.Content.Frozen.Value != value || s.Terms.quorum(&p.Content.Frozen, s.cur(), s.Attempt, LockSet, s.roster()) != nil {
+		if !ok || p.Content.Frozen.Value != value || s.Terms.quorum(&p.Content.Frozen, s.cur(), s.Attempt, LockSet, s.roster(), s.check) != nil {
 			return fmt.Errorf("%w: a certificate of no frozen set", ErrMessage)
 		}
 		s.freeze(&p.Content.Frozen, p.Content.Set)
@@ -669,7 +699,7 @@ func (s *step) changeSigned(c *Change) error {
 	if h := s.Stages[c.Stage].Changes[c.Party]; h != nil && h.View == c.View && h.Sig == c.Sig && h.digest(&s.Terms) == c.digest(&s.Terms) {
 		return nil
 	}
-	if verify(s.Terms.Parties[c.Party].Key, c.digest(&s.Terms), c.Sig) != nil {
+	if s.check(s.Terms.Parties[c.Party].Key, c.digest(&s.Terms), c.Sig) != nil {
 		return fmt.Errorf("%w: the signature of a change", ErrMessage)
 	}
 	if len(c.Lock.Sigs) == 0 {
@@ -678,7 +708,7 @@ func (s *step) changeSigned(c *Change) error {
 	if c.Lock.View >= c.View {
 		return fmt.Errorf("%w: a lock of view %d before view %d", ErrMessage, c.Lock.View, c.View)
 	}
-	return s.Terms.quorum(&c.Lock, c.Epoch, c.Attempt, VoteSet+2*c.Stage, s.roster())
+	return s.Terms.quorum(&c.Lock, c.Epoch, c.Attempt, VoteSet+2*c.Stage, s.roster(), s.check)
 }
 
 // consider votes for the view's proposal, or answers with what is missing. A
@@ -750,7 +780,7 @@ func (s *step) change(g int, view uint32) {
 	if st.Lock != nil {
 		c.Lock, c.Content = *st.Lock, *st.Content
 	}
-	c.Sig, _ = sign(s.Key, c.digest(&s.Terms)) // the key was checked
+	c.Sig, _ = s.sign(c.digest(&s.Terms)) // the key was checked
 	st.Changes[s.Me] = c
 	s.do(Broadcast{c})
 }
@@ -833,7 +863,7 @@ func (s *step) voted(v *Vote) error {
 }
 
 func (s *step) verify(v *Vote) error {
-	if verify(s.Terms.Parties[v.Party].Key, v.digest(&s.Terms), v.Sig) != nil {
+	if s.check(s.Terms.Parties[v.Party].Key, v.digest(&s.Terms), v.Sig) != nil {
 		return fmt.Errorf("%w: the signature of a vote", ErrMessage)
 	}
 	return nil
@@ -1098,7 +1128,7 @@ func (s *step) received(ev Received) error {
 	}
 	switch m := ev.Msg.(type) {
 	case *Give:
-		return s.given(m)
+		return s.given(ev.From, m)
 	case *Status:
 		s.asked(ev.From, m)
 		return nil
@@ -1106,7 +1136,7 @@ func (s *step) received(ev Received) error {
 		if m.Body.Epoch <= s.before().Epoch {
 			return nil
 		}
-		if err := m.Verify(&s.Terms, s.Last); err != nil {
+		if err := m.verify(&s.Terms, s.Last, s.check); err != nil {
 			// The roster may have changed between.
 			s.answer(ev.From, Send{To: ev.From, Msg: s.status(ev.From)})
 			return nil
@@ -1181,7 +1211,7 @@ func (s *step) received(ev Received) error {
 }
 
 func (s *step) status(to uint8) *Status {
-	return &Status{Epoch: s.before().Epoch, Attempt: s.Attempt, Got: s.Got[to]}
+	return &Status{Epoch: s.before().Epoch, Attempt: s.Attempt, Got: s.Got[to], Sign: slices.Contains(s.Doubted, to)}
 }
 
 // asked answers a Status: it gives again what was given before, a limited
@@ -1189,7 +1219,7 @@ func (s *step) status(to uint8) *Status {
 func (s *step) asked(from uint8, m *Status) {
 	var list []Effect
 	for k := m.Got; k < s.Gave[from] && len(list) < MaxAhead; k++ {
-		list = append(list, GiveShare{To: from, K: k + 1})
+		list = append(list, GiveShare{To: from, K: k + 1, Signed: m.Sign})
 	}
 	if s.Got[from] < s.Due[from] { // a share was lost: nothing more is given before it comes
 		list = append(list, Send{To: from, Msg: s.status(from)})
@@ -1240,7 +1270,7 @@ func (s *step) early(c *Commit) error {
 	if int(c.Party) >= len(s.Early) || c.Attempt != 0 || s.Early[c.Party] != nil {
 		return nil
 	}
-	if verify(s.Terms.Parties[c.Party].Key, c.digest(&s.Terms), c.Sig) != nil {
+	if s.check(s.Terms.Parties[c.Party].Key, c.digest(&s.Terms), c.Sig) != nil {
 		return fmt.Errorf("%w: the signature of a commit", ErrMessage)
 	}
 	s.Early[c.Party] = c
@@ -1254,7 +1284,7 @@ func (s *step) opened(o *Opened) error {
 	}
 	if s.Frozen == nil {
 		value, ok := s.valueOf(0, &Content{Set: o.Set})
-		if !ok || o.Frozen.Value != value || s.Terms.quorum(&o.Frozen, s.cur(), s.Attempt, LockSet, s.roster()) != nil {
+		if !ok || o.Frozen.Value != value || s.Terms.quorum(&o.Frozen, s.cur(), s.Attempt, LockSet, s.roster(), s.check) != nil {
 			return fmt.Errorf("%w: a reveal of no frozen set", ErrMessage)
 		}
 		s.freeze(&o.Frozen, o.Set)
@@ -1279,7 +1309,7 @@ func (s *step) openedFirst(o *Opened) error {
 	e := s.cur()
 	first := s.First
 	if first == nil {
-		if o.Frozen.Value != setValue(&s.Terms, e, 0, o.Set) || s.Terms.quorum(&o.Frozen, e, 0, LockSet, s.roster()) != nil || !s.allOf(0, o.Set) {
+		if o.Frozen.Value != setValue(&s.Terms, e, 0, o.Set) || s.Terms.quorum(&o.Frozen, e, 0, LockSet, s.roster(), s.check) != nil || !s.allOf(0, o.Set) {
 			return fmt.Errorf("%w: a reveal of no frozen set", ErrMessage)
 		}
 		first = &First{Set: o.Set, Frozen: o.Frozen, Reveals: make([]*Reveal, len(s.Terms.Parties))}
@@ -1316,7 +1346,7 @@ func (s *step) verdict(v *Verdict) error {
 		}
 		key = s.Terms.Parties[v.Party].Key
 	}
-	if verify(key, v.digest(&s.Terms), v.Sig) != nil {
+	if s.check(key, v.digest(&s.Terms), v.Sig) != nil {
 		return fmt.Errorf("%w: the signature of a verdict", ErrMessage)
 	}
 	s.Called = v

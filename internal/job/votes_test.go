@@ -186,7 +186,7 @@ func TestQuorumIsQ(t *testing.T) {
 	roster := []uint8{0, 1, 2, 3}
 	for name, list := range map[string][]uint8{"q": {0, 1, 2}, "all": {0, 1, 2, 3}, "short": {0, 1}, "twice": {0, 1, 1}, "disorder": {1, 0, 2}, "a standby": {0, 1, 4}, "none": nil} {
 		q := x.quorum(LockSet, 0, a, list...)
-		if err := x.d.terms.quorum(&q, 1, 0, LockSet, roster); (err == nil) != (name == "q" || name == "all") {
+		if err := x.d.terms.quorum(&q, 1, 0, LockSet, roster, verify); (err == nil) != (name == "q" || name == "all") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

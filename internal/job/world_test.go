@@ -149,7 +149,7 @@ func (w *world) event() {
 		what = "crashed"
 		b, err := wire.Marshal(&p.node)
 		must(w.t, err)
-		p.node = Node{}
+		p.node, p.inbox = Node{}, nil
 		must(w.t, wire.Unmarshal(b, &p.node))
 		w.wires = slices.DeleteFunc(w.wires, func(m parcel) bool { return m.from == i })
 		for _, k := range slices.Clone(w.queue) {
