@@ -18,6 +18,7 @@ const (
 	Transfer              // a body to or from a peer or a disk, of any size
 	Search                // answers of many peers, found through the DHT
 	Payment               // a payee's acknowledgements, which may be slow
+	Message               // a message that may be lost: it is sent once, after the commit, and not stored
 )
 
 // Effects is the codec for the effects of a package's machines. It maps the

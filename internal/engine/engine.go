@@ -391,6 +391,7 @@ type batch struct {
 	changes []Change
 	effects []PendingEffect
 	written []*hotState
+	sends   []func() // messages, for after the commit
 }
 
 // update runs f in a transaction and, after the commit, reports the changes
@@ -412,6 +413,9 @@ func (e *Engine) update(ctx context.Context, f func(*batch) error) error {
 			m.Observe(c)
 		}
 		e.cfg.Observe(c)
+	}
+	for _, send := range b.sends {
+		send()
 	}
 	e.queue(b.effects)
 	return nil
@@ -516,18 +520,20 @@ func (b *batch) changed(m *Machine, c Change) error {
 // the store.
 func (b *batch) carry(m *Machine, ref Ref, effects []Effect) error {
 	for _, eff := range effects {
-		answer, done, err := m.Executor.Commit(b.tx, ref, eff)
+		if m.class(eff) == contract.Message {
+			if m.Send == nil {
+				return fmt.Errorf("%T: machines of kind %q send no messages", eff, m.Kind)
+			}
+			b.sends = append(b.sends, func() { m.Send(ref, eff) })
+			continue
+		}
+		answers, done, err := m.Executor.Commit(b.tx, ref, eff)
 		if err != nil {
 			return fmt.Errorf("%T: %w", eff, err)
 		}
 		if done {
-			if answer != nil {
-				if _, err := b.step(ref, answer); err != nil {
-					// No longer the machine's own error, which would leave the
-					// contract unchanged: the step was made and must be rolled
-					// back.
-					return fmt.Errorf("%T: %v", answer, err)
-				}
+			if err := b.deliver(ref, answers); err != nil {
+				return err
 			}
 			continue
 		}
@@ -540,6 +546,25 @@ func (b *batch) carry(m *Machine, ref Ref, effects []Effect) error {
 			return err
 		}
 		b.effects = append(b.effects, PendingEffect{ID: id, Ref: ref, Name: name, Body: body})
+	}
+	return nil
+}
+
+// deliver steps the answers that an effect of from has in its own transaction.
+func (b *batch) deliver(from Ref, answers []Delivery) error {
+	for _, d := range answers {
+		_, err := b.step(d.Ref, d.Event)
+		switch {
+		case err == nil:
+		case d.Ref == from:
+			// No longer the machine's own error, which would leave the contract
+			// unchanged: the step was made and must be rolled back.
+			return fmt.Errorf("%T: %v", d.Event, err)
+		case own(err) || errors.Is(err, ErrNoContract):
+			b.e.cfg.Log.Error("delivery refused", "contract", d.Ref.String(), "event", fmt.Sprintf("%T", d.Event), "from", from.String(), "err", err)
+		default:
+			return err
+		}
 	}
 	return nil
 }

@@ -17,7 +17,7 @@ import (
 
 type noExecutor struct{}
 
-func (noExecutor) Commit(engine.Tx, engine.Ref, engine.Effect) (engine.Event, bool, error) {
+func (noExecutor) Commit(engine.Tx, engine.Ref, engine.Effect) ([]engine.Delivery, bool, error) {
 	return nil, true, nil
 }
 

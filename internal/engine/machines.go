@@ -30,8 +30,10 @@ func EffectsOf[F any](list []F) []Effect {
 type Executor interface {
 	// Commit carries out effects that only need the store, inside the
 	// transaction that requests them. done is false for any other effect, which
-	// is then stored and passed to Do after the commit.
-	Commit(tx Tx, ref Ref, e Effect) (answer Event, done bool, err error)
+	// is then stored and passed to Do after the commit. The answers are stepped in
+	// the same transaction. If the contract itself refuses one, that is an error;
+	// if another contract refuses one, it is logged.
+	Commit(tx Tx, ref Ref, e Effect) (answers []Delivery, done bool, err error)
 	// Do carries out an effect. The function that it returns runs in the
 	// transaction that removes the effect, and its deliveries are stepped
 	// there. After an error the effect is retried.
@@ -50,6 +52,11 @@ type Machine struct {
 	// their last states are cached. Step must then not modify anything that its
 	// receiver points to, because the cached state is the same value.
 	Hot bool
+	// Send sends effects of class contract.Message. It is called once for each,
+	// after the commit of the step that requests it, or never after a crash. It
+	// must not block and must not call the engine. Messages of one step are in
+	// order, those of different steps may not be.
+	Send func(Ref, Effect)
 	// Account, if set, is called in the transaction of every change.
 	Account func(Tx, Change) error
 	// Observe, if set, is called after the commit of every change; it must not
@@ -145,9 +152,12 @@ func Answer(ref Ref, ev Event) func(Tx) ([]Delivery, error) {
 		if ev == nil {
 			return nil, nil
 		}
-		return []Delivery{{Ref: ref, Event: ev}}, nil
+		return To(ref, ev), nil
 	}
 }
+
+// To is a list of one delivery.
+func To(ref Ref, ev Event) []Delivery { return []Delivery{{Ref: ref, Event: ev}} }
 
 // Each calls f for every contract of a kind, including finished ones, in order
 // of creation, until f fails.

@@ -53,10 +53,10 @@ var counters = contract.Package[countEvent, countEffect]{Effects: contract.Effec
 // voice says sums, in the transaction that asks for it.
 type voice struct{ said []uint64 }
 
-func (v *voice) Commit(_ engine.Tx, _ engine.Ref, e engine.Effect) (engine.Event, bool, error) {
+func (v *voice) Commit(_ engine.Tx, ref engine.Ref, e engine.Effect) ([]engine.Delivery, bool, error) {
 	sum := e.(say).Sum
 	v.said = append(v.said, sum)
-	return said{sum}, true, nil
+	return engine.To(ref, said{sum}), true, nil
 }
 
 func (v *voice) Do(context.Context, engine.Ref, engine.Effect) (func(engine.Tx) ([]engine.Delivery, error), error) {

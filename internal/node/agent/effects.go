@@ -62,7 +62,7 @@ type executor struct{ *Agent }
 
 // Commit implements engine.Executor. No effect of an agent needs only the
 // store.
-func (executor) Commit(engine.Tx, engine.Ref, engine.Effect) (engine.Event, bool, error) {
+func (executor) Commit(engine.Tx, engine.Ref, engine.Effect) ([]engine.Delivery, bool, error) {
 	return nil, false, nil
 }
 

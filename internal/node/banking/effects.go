@@ -24,7 +24,7 @@ type payer struct{ *Banks }
 
 // Commit implements engine.Executor. It locks and unlocks coins, and stores
 // papers, in the transaction that requests it.
-func (x payer) Commit(tx engine.Tx, ref engine.Ref, e engine.Effect) (engine.Event, bool, error) {
+func (x payer) Commit(tx engine.Tx, ref engine.Ref, e engine.Effect) ([]engine.Delivery, bool, error) {
 	switch e := e.(type) {
 	case bank.LockCoins:
 		p, short, err := x.cfg.Coins.Lock(tx, ref, e.Amount, contract.BankFundingWeight)
@@ -32,14 +32,14 @@ func (x payer) Commit(tx engine.Tx, ref engine.Ref, e engine.Effect) (engine.Eve
 			return nil, true, err
 		}
 		if short != nil {
-			return bank.NoCoins{Need: short.Need, Have: short.Have, Soon: short.Soon}, true, nil
+			return engine.To(ref, bank.NoCoins{Need: short.Need, Have: short.Have, Soon: short.Soon}), true, nil
 		}
 		at, _, err := tx.Position()
 		if err != nil {
 			return nil, true, err
 		}
-		return bank.CoinsLocked{Height: at.Height, Inputs: p.Inputs, Change: p.Change, ChangeScript: p.ChangeScript, Fee: p.Fee,
-			Root: bankRoot(x.cfg.Identity, ref.ID, p.Inputs[0])}, true, nil
+		return engine.To(ref, bank.CoinsLocked{Height: at.Height, Inputs: p.Inputs, Change: p.Change, ChangeScript: p.ChangeScript, Fee: p.Fee,
+			Root: bankRoot(x.cfg.Identity, ref.ID, p.Inputs[0])}), true, nil
 	case bank.UnlockCoins:
 		return nil, true, x.cfg.Coins.Unlock(tx, ref)
 	}
@@ -47,7 +47,7 @@ func (x payer) Commit(tx engine.Tx, ref engine.Ref, e engine.Effect) (engine.Eve
 }
 
 // commitPaper carries out the effects that concern papers.
-func commitPaper(tx engine.Tx, ref engine.Ref, e engine.Effect) (engine.Event, bool, error) {
+func commitPaper(tx engine.Tx, ref engine.Ref, e engine.Effect) ([]engine.Delivery, bool, error) {
 	switch e := e.(type) {
 	case bank.KeepPaper:
 		return nil, true, keepPaper(tx, ref, &e.Paper)
@@ -103,7 +103,7 @@ type payee struct{ *Banks }
 
 // Commit implements engine.Executor. It stores papers in the transaction that
 // requests it.
-func (payee) Commit(tx engine.Tx, ref engine.Ref, e engine.Effect) (engine.Event, bool, error) {
+func (payee) Commit(tx engine.Tx, ref engine.Ref, e engine.Effect) ([]engine.Delivery, bool, error) {
 	return commitPaper(tx, ref, e)
 }
 
@@ -139,7 +139,7 @@ type sending struct{ *Banks }
 
 // Commit implements engine.Executor. No effect of a payment needs only the
 // store.
-func (sending) Commit(engine.Tx, engine.Ref, engine.Effect) (engine.Event, bool, error) {
+func (sending) Commit(engine.Tx, engine.Ref, engine.Effect) ([]engine.Delivery, bool, error) {
 	return nil, false, nil
 }
 
@@ -155,7 +155,7 @@ func (x sending) Do(ctx context.Context, ref engine.Ref, e engine.Effect) (func(
 type relay struct{}
 
 // Commit implements engine.Executor.
-func (relay) Commit(engine.Tx, engine.Ref, engine.Effect) (engine.Event, bool, error) {
+func (relay) Commit(engine.Tx, engine.Ref, engine.Effect) ([]engine.Delivery, bool, error) {
 	return nil, false, nil
 }
 

@@ -27,7 +27,7 @@ type recipient struct{ *Delivery }
 
 // Commit implements engine.Executor. No effect of a recipient needs only the
 // store.
-func (recipient) Commit(engine.Tx, engine.Ref, engine.Effect) (engine.Event, bool, error) {
+func (recipient) Commit(engine.Tx, engine.Ref, engine.Effect) ([]engine.Delivery, bool, error) {
 	return nil, false, nil
 }
 

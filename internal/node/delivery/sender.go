@@ -24,7 +24,7 @@ type sender struct{ *Delivery }
 
 // Commit implements engine.Executor. It locks and unlocks coins in the
 // transaction that requests it.
-func (d sender) Commit(tx engine.Tx, ref engine.Ref, e engine.Effect) (engine.Event, bool, error) {
+func (d sender) Commit(tx engine.Tx, ref engine.Ref, e engine.Effect) ([]engine.Delivery, bool, error) {
 	switch e := e.(type) {
 	case deal.LockCoins:
 		p, short, err := d.cfg.Coins.Lock(tx, ref, e.Amount, contract.FundingWeight(0, e.Frozen, false))
@@ -32,9 +32,9 @@ func (d sender) Commit(tx engine.Tx, ref engine.Ref, e engine.Effect) (engine.Ev
 		case err != nil:
 			return nil, true, err
 		case short != nil:
-			return deal.NoCoins{Need: short.Need, Have: short.Have, Soon: short.Soon}, true, nil
+			return engine.To(ref, deal.NoCoins{Need: short.Need, Have: short.Have, Soon: short.Soon}), true, nil
 		}
-		return deal.CoinsLocked{Inputs: p.Inputs, Change: p.Change, ChangeScript: p.ChangeScript, Fee: p.Fee}, true, nil
+		return engine.To(ref, deal.CoinsLocked{Inputs: p.Inputs, Change: p.Change, ChangeScript: p.ChangeScript, Fee: p.Fee}), true, nil
 	case deal.UnlockCoins:
 		return nil, true, d.cfg.Coins.Unlock(tx, ref)
 	}
