@@ -1201,7 +1201,7 @@ func (s *step) received(ev Received) error {
 		s.answer(ev.From, Send{To: ev.From, Msg: s.status(ev.From)})
 		return nil
 	case s.referees():
-		if o, ok := ev.Msg.(*Opened); ok && s.Age > 0 { // an epoch that ends within a tick needs no referee
+		if o, ok := ev.Msg.(*Opened); ok && (s.Age > 0 || o.Reveal.Attempt > 0) { // an epoch that ends within a tick needs no referee
 			return s.witnessed(o)
 		}
 		return nil
