@@ -281,9 +281,14 @@ func (w *world) check() {
 			paid[i] = max(paid[i], n)
 		}
 	}
+	for _, c := range w.certs { // who was restored may have been the only one that knew one
+		for i, n := range c.Body.Paid {
+			paid[i] = max(paid[i], n)
+		}
+	}
 	for at, k := range w.gaveTo {
 		if k > paid[at[1]] {
-			w.t.Fatalf("CoalitionBound: party %d gives a share of penny %d of party %d, of which %d are certified", at[0], k, at[1], paid[at[1]])
+			w.t.Fatalf("CoalitionBound: party %d gives a share of penny %d of party %d, of which %d are certified (%d lies, %d was restored)\n%v", at[0], k, at[1], paid[at[1]], w.evil, w.muted, w.lab)
 		}
 	}
 }
