@@ -78,7 +78,8 @@ type CloseTerms struct {
 	Deep   uint32
 	Rate   wire.SatPerKVB
 	Tip    wire.Height
-	Called bool // the buyer's FinalCall is why
+	Called bool             // the buyer's FinalCall is why
+	Spent  []*contract.Fact // by bank, as far as it is known; or nil
 }
 
 // NewClosing begins a close. A party's bank is stopped in the same transaction, so
@@ -105,6 +106,7 @@ func NewClosing(x CloseTerms) (Closing, []CloseEffect, error) {
 			return c, nil, fmt.Errorf("%w: another bank of party %d", ErrTerms, i)
 		}
 	}
+	copy(c.Spent, x.Spent)
 	s := &closing{Closing: &c}
 	if x.Me != BuyerSide {
 		return c, []CloseEffect{StopBank{}}, nil
@@ -493,6 +495,7 @@ func (s *closing) listed(from uint8, l *FinalList) error {
 			return err
 		}
 		s.keep(l, from)
+		s.Over = true // the parties do not compete with it; the bank closes alone if it does not come
 		s.send(from, s.share(l, from, *sig))
 		return nil
 	}
@@ -679,7 +682,7 @@ func (c Closing) Interest() contract.Interest {
 		in.Done = !slices.ContainsFunc(mine, func(f *contract.Fact) bool { return f.Depth(c.Tip) < c.Deep })
 	default:
 		in.Wake = c.Banks[0].Expiry
-		in.Done = c.Over && c.Tip >= c.Banks[0].Expiry+wire.Height(c.Deep)
+		in.Done = c.Tip >= c.Banks[0].Expiry+wire.Height(c.Deep)
 	}
 	return in
 }

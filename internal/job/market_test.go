@@ -657,7 +657,7 @@ func (s *shop) do(c chore) (answers []chore, again bool) {
 		if _, ok := s.states[r]; ok {
 			return []chore{{r, Again{}}}, false
 		}
-		x, effects, err := NewClosing(CloseTerms{Terms: buyer.Terms, Me: BuyerSide, Banks: buyer.Banks, Keys: buyer.Keys, Paid: buyer.Terms.before(buyer.Seen).Paid, Deep: s.margins.Deep(), Rate: s.rate, Tip: s.market.tip()})
+		x, effects, err := NewClosing(CloseTerms{Terms: buyer.Terms, Me: BuyerSide, Banks: buyer.Banks, Keys: buyer.Keys, Paid: buyer.Terms.before(buyer.Seen).Paid, Deep: s.margins.Deep(), Rate: s.rate, Tip: s.market.tip(), Spent: buyer.Spent})
 		must(s.t, err)
 		s.create(r, x, anys(effects))
 		return nil, false
@@ -676,6 +676,9 @@ func (s *shop) doMore(c chore) (answers []chore, again bool) {
 	case Finished:
 		tx, err := contract.ReadTx(e.Sent.Tx)
 		must(s.t, err)
+		if s.spoils {
+			return nil, false
+		}
 		if s.n > 0 {
 			return []chore{{place{bank.KindPayee, s.job.bank}, bank.FinalSigned{Sent: e.Sent}}}, false
 		}
@@ -856,7 +859,7 @@ func stateAt(e uint32) wire.Hash { return wire.Hash(secretOf("state %d", e)) }
 // reports whether they could: a quorum is alive and holds the shares for it.
 func (m *market) certify(outcome Outcome) bool {
 	b := m.job()
-	if b.Phase != BuyerPublished || b.Confirmed == nil {
+	if !m.running() {
 		return false
 	}
 	t := b.Terms
