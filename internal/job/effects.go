@@ -23,7 +23,7 @@ var Effects = contract.EffectsOf[Effect](Broadcast{}, Send{}, Run{}, Cancel{}, F
 func ClassOf(e Effect) contract.Class {
 	switch e.(type) {
 	case Broadcast, Send, GiveShare:
-		return contract.Request
+		return contract.Message // sent again at ticks
 	case Run, Fetch, SendCerts:
 		return contract.Transfer
 	}

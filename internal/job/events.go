@@ -9,8 +9,8 @@ import (
 type Event interface{ event() }
 
 // Effect is an action requested by the machine. The set of types is closed.
-// Messages may be lost, repeated and reordered; every other effect is carried
-// out at least once, however late.
+// Messages (Broadcast, Send, GiveShare) may be lost, repeated and reordered; every
+// other effect is carried out at least once, however late.
 type Effect interface{ effect() }
 
 // Events.
@@ -83,11 +83,12 @@ type (
 		Epoch uint32
 		State wire.Hash
 	}
-	// GiveShare gives a party the share of its k-th penny (NewGive), until the
-	// party has it.
+	// GiveShare sends a party the share of its k-th penny (GiveShare.Give). It is
+	// requested again when the party says in a Status that it does not have it.
 	GiveShare struct {
-		To uint8
-		K  uint32
+		To     uint8
+		K      uint32
+		Signed bool // the party asks for a signature
 	}
 	// Earned reports the node's k-th penny, for its bank.
 	Earned struct {

@@ -12,10 +12,8 @@ import (
 // votes for it, and a quorum locks what was voted for. The first stage decides
 // which commits count, the second what they opened to.
 const (
-	ProposeSet uint8 = iota
-	VoteSet
+	VoteSet uint8 = iota
 	LockSet
-	ProposeCert
 	VoteCert
 	LockCert
 	rounds
@@ -149,7 +147,7 @@ func commitOf(set []Commit, p uint8) *Commit {
 // the proposal must name the content of the highest lock.
 type Proposal struct {
 	_       struct{} `cbor:",toarray"`
-	Vote    Vote     // the proposer's, of ProposeSet or ProposeCert
+	Vote    Vote     // the proposer's own, in VoteSet or VoteCert
 	Content Content
 	Changes []Change
 }
@@ -210,6 +208,7 @@ type Status struct {
 	Epoch   uint32
 	Attempt uint32
 	Got     uint32
+	Sign    bool // what the other party gives, because a share was wrong
 }
 
 // Message is a message between parties. The set of types is closed.
@@ -233,7 +232,7 @@ func (*Change) MaxSize() int      { return maxChange }
 func (*Proposal) MaxSize() int    { return maxOne + maxContent + MaxParties*(maxOne+maxQuorum) }
 func (*Opened) MaxSize() int      { return maxOne + maxQuorum + MaxParties*maxOne }
 func (*Verdict) MaxSize() int     { return maxOne }
-func (*Status) MaxSize() int      { return 16 }
+func (*Status) MaxSize() int      { return 24 }
 func (*Certificate) MaxSize() int { return 1024 + maxQuorum }
 
 func bad(format string, a ...any) error {
@@ -314,7 +313,7 @@ func (c *Change) Check() error {
 
 // Check implements wire.Limited.
 func (p *Proposal) Check() error {
-	if r := p.Vote.Round; r != ProposeSet && r != ProposeCert || p.Vote.Party >= MaxParties || len(p.Changes) > MaxParties {
+	if r := p.Vote.Round; r != VoteSet && r != VoteCert || p.Vote.Party >= MaxParties || len(p.Changes) > MaxParties {
 		return bad("a proposal in round %d with %d changes", r, len(p.Changes))
 	}
 	for i := range p.Changes {
@@ -424,7 +423,7 @@ func (c *Certificate) Check() error {
 
 // quorum verifies that q members of a roster signed in a round, or returns
 // ErrMessage.
-func (t *Terms) quorum(q *Quorum, epoch, attempt uint32, round uint8, roster []uint8) error {
+func (t *Terms) quorum(q *Quorum, epoch, attempt uint32, round uint8, roster []uint8, check checker) error {
 	if len(q.Sigs) < int(t.Q) || len(q.Sigs) > int(t.N) {
 		return fmt.Errorf("%w: %d signatures, of %d", ErrMessage, len(q.Sigs), t.Q)
 	}
@@ -436,7 +435,7 @@ func (t *Terms) quorum(q *Quorum, epoch, attempt uint32, round uint8, roster []u
 		}
 	}
 	for _, s := range q.Sigs {
-		if verify(t.Parties[s.Party].Key, digest, s.Sig) != nil {
+		if check(t.Parties[s.Party].Key, digest, s.Sig) != nil {
 			return fmt.Errorf("%w: the signature of party %d", ErrMessage, s.Party)
 		}
 	}
@@ -460,6 +459,10 @@ func (t *Terms) start() (roster, bench []uint8) {
 // follows. Certificates between may be missing as long as the roster is the
 // same. Otherwise it returns ErrCert.
 func (c *Certificate) Verify(t *Terms, known *Certificate) error {
+	return c.verify(t, known, verify)
+}
+
+func (c *Certificate) verify(t *Terms, known *Certificate, check checker) error {
 	if err := c.Check(); err != nil {
 		return fmt.Errorf("%w: %w", ErrCert, err)
 	}
@@ -490,7 +493,7 @@ func (c *Certificate) Verify(t *Terms, known *Certificate) error {
 	if slices.Contains(seen, false) || len(b.Next) != int(t.N) {
 		return fmt.Errorf("%w: a roster of %d", ErrCert, len(b.Next))
 	}
-	if err := t.quorum(&c.Signed, b.Epoch, b.Attempt, LockCert, b.Roster); err != nil {
+	if err := t.quorum(&c.Signed, b.Epoch, b.Attempt, LockCert, b.Roster, check); err != nil {
 		return fmt.Errorf("%w: %w", ErrCert, err)
 	}
 	return nil

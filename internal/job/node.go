@@ -84,6 +84,7 @@ type Node struct {
 	Gave    []uint32      // by party: shares of its pennies given to it
 	Due     []uint32      // by party: shares that it must have given before the next
 	Got     []uint32      // by party: shares of our pennies that it gave
+	Doubted []uint8       // parties that gave a wrong share without a signature
 	Cheats  []bool        // by party: a proof against it was published
 	Cheat   bool          // and against the buyer
 	Rosters []Certificate // after which another roster works, at most one more than a proof has
@@ -142,7 +143,24 @@ func (n Node) clone() Node {
 // step collects the effects of a transition.
 type step struct {
 	*Node
-	out []Effect
+	out  []Effect
+	memo *memo // nil if nothing is known
+}
+
+// check verifies a signature.
+func (s *step) check(key wire.Key, digest wire.Hash, sig wire.Signature) error {
+	if s.memo == nil {
+		return verify(key, digest, sig)
+	}
+	return s.memo.verify(key, digest, sig)
+}
+
+// sign signs with the node's key.
+func (s *step) sign(digest wire.Hash) (wire.Signature, error) {
+	if s.memo == nil {
+		return sign(s.Key, digest)
+	}
+	return s.memo.sign(s.Key, s.Terms.Parties[s.Me].Key, digest)
 }
 
 func (s *step) do(e ...Effect) { s.out = append(s.out, e...) }
@@ -150,8 +168,20 @@ func (s *step) do(e ...Effect) { s.out = append(s.out, e...) }
 // Step is the transition function. An error says why a peer's message changes
 // nothing, or that the event is not a result of any requested effect.
 func (n Node) Step(ev Event) (Node, []Effect, error) {
+	if g, ok := ev.(Gathered); ok {
+		next, effects, err := g.step(n)
+		if err != nil {
+			return n, nil, err
+		}
+		return next, effects, nil
+	}
+	return n.take(ev, nil)
+}
+
+// take is Step of one event.
+func (n Node) take(ev Event, m *memo) (Node, []Effect, error) {
 	was, next := n, n.clone()
-	s := &step{Node: &next}
+	s := &step{Node: &next, memo: m}
 	if err := s.event(ev); err != nil {
 		return was, nil, err
 	}
@@ -173,7 +203,7 @@ func (s *step) event(ev Event) error {
 	case Ran:
 		return s.ran(ev)
 	case DealtTo:
-		if err := ev.Window.Verify(&s.Terms); err != nil {
+		if err := ev.Window.verify(&s.Terms, s.check); err != nil {
 			return err
 		}
 		if w := &ev.Window; w.First == s.Dealt[w.Node]+1 {
@@ -319,7 +349,7 @@ func (s *step) commit() {
 	c := &Commit{Epoch: r.Epoch, Attempt: s.Attempt, Party: s.Me, Seen: s.First.seen(),
 		Hash: commitment(&s.Terms, r.Epoch, s.Terms.prev(s.Last), r.State, r.Outcome, r.Salt, s.Me)}
 	var err error
-	if c.Sig, err = sign(s.Key, c.digest(&s.Terms)); err != nil {
+	if c.Sig, err = s.sign(c.digest(&s.Terms)); err != nil {
 		return // the key was checked: impossible
 	}
 	s.Commits[s.Me] = c
@@ -329,7 +359,7 @@ func (s *step) commit() {
 // vote signs a value in a round of a stage.
 func (s *step) vote(round uint8, view uint32, value wire.Hash) *Vote {
 	v := &Vote{Epoch: s.cur(), Attempt: s.Attempt, View: view, Round: round, Party: s.Me, Value: value}
-	v.Sig, _ = sign(s.Key, v.digest(&s.Terms)) // the key was checked
+	v.Sig, _ = s.sign(v.digest(&s.Terms)) // the key was checked
 	return v
 }
 
@@ -363,12 +393,21 @@ func (s *step) propose(g int) {
 	p := &Proposal{}
 	var content *Content
 	if st.View > 0 {
-		for _, c := range st.Changes {
-			if c != nil && c.View == st.View && len(p.Changes) < int(s.Terms.Q) && slices.Contains(s.roster(), c.Party) {
-				short := *c
-				short.Content = Content{}
-				p.Changes = append(p.Changes, short)
+		own := st.Changes[s.Me]
+		if own == nil || own.View != st.View {
+			return // it came here by a lock, without leaving the view before
+		}
+		others := 0
+		for _, c := range st.Changes { // by party
+			if c == nil || c.View != st.View || c.Party != s.Me && others+1 >= int(s.Terms.Q) {
+				continue
 			}
+			if c.Party != s.Me {
+				others++
+			}
+			short := *c
+			short.Content = Content{}
+			p.Changes = append(p.Changes, short)
 		}
 		if len(p.Changes) < int(s.Terms.Q) {
 			return
@@ -390,13 +429,19 @@ func (s *step) propose(g int) {
 		}
 	}
 	value, ok := s.valueOf(g, content)
-	if !ok {
+	if carried := highest(p.Changes); !ok || st.against(value, carried) {
 		return
 	}
-	p.Content, p.Vote = *content, *s.vote(ProposeSet+3*uint8(g), st.View, value)
-	st.Proposal = p
+	// The proposal is the proposer's vote.
+	p.Content, p.Vote = *content, *s.vote(VoteSet+2*uint8(g), st.View, value)
+	st.Proposal, st.Voted, st.Votes[s.Me] = p, st.View+1, &p.Vote
 	s.do(Broadcast{p})
-	s.consider(g)
+}
+
+// against reports whether a vote for a value would be against the node's lock: a
+// locked node votes for another value only if the proposal carries a higher lock.
+func (st *Stage) against(value wire.Hash, carried *Quorum) bool {
+	return st.Lock != nil && st.Lock.Value != value && (carried == nil || carried.View <= st.Lock.View)
 }
 
 // waited reports whether this node has given the others their time, since it has held
@@ -454,13 +499,13 @@ func (s *step) valueOf(g int, c *Content) (v wire.Hash, ok bool) {
 	if g == 0 {
 		return set, len(c.Reveals) == 0 && len(c.Frozen.Sigs) == 0 && len(c.First) == 0 && len(c.FirstReveals) == 0
 	}
-	if c.Frozen.Value != set || t.quorum(&c.Frozen, e, s.Attempt, LockSet, s.roster()) != nil || !s.openings(c.Set, c.Reveals) {
+	if c.Frozen.Value != set || !s.isFrozen(set) && t.quorum(&c.Frozen, e, s.Attempt, LockSet, s.roster(), s.check) != nil || !s.openings(c.Set, c.Reveals) {
 		return v, false
 	}
 	if (s.Attempt > 0) != (len(c.First) > 0) {
 		return v, false
 	}
-	if s.Attempt > 0 && (c.FirstFrozen.Value != setValue(t, e, 0, c.First) || t.quorum(&c.FirstFrozen, e, 0, LockSet, s.roster()) != nil || !s.allOf(0, c.First) || !s.openings(c.First, c.FirstReveals)) {
+	if s.Attempt > 0 && (c.FirstFrozen.Value != setValue(t, e, 0, c.First) || t.quorum(&c.FirstFrozen, e, 0, LockSet, s.roster(), s.check) != nil || !s.allOf(0, c.First) || !s.openings(c.First, c.FirstReveals)) {
 		return v, false
 	}
 	b, ok := t.body(s.Last, s.Attempt, set, c)
@@ -468,6 +513,17 @@ func (s *step) valueOf(g int, c *Content) (v wire.Hash, ok bool) {
 		return v, false
 	}
 	return b.digest(t), true
+}
+
+// isFrozen reports whether this is the value of the frozen set. Another quorum that
+// froze it need not be verified: withFrozen puts ours in its place.
+func (s *step) isFrozen(value wire.Hash) bool { return s.Frozen != nil && s.Frozen.Value == value }
+
+func (s *step) withFrozen(c Content) Content {
+	if s.isFrozen(c.Frozen.Value) {
+		c.Frozen = *s.Frozen
+	}
+	return c
 }
 
 // openings reports whether each of the reveals, by party, opens a commit of the set.
@@ -491,7 +547,7 @@ func (s *step) signed(c *Commit) bool {
 	if h := s.Commits[c.Party]; h != nil && *h == *c {
 		return true
 	}
-	return verify(s.Terms.Parties[c.Party].Key, c.digest(&s.Terms), c.Sig) == nil
+	return s.check(s.Terms.Parties[c.Party].Key, c.digest(&s.Terms), c.Sig) == nil
 }
 
 // highest returns the highest lock among changes, or nil.
@@ -529,7 +585,7 @@ func (s *step) proposed(from uint8, p *Proposal) error {
 		return err
 	}
 	v := &p.Vote
-	g := int(v.Round / 3)
+	g := int(v.Round / 2)
 	st := &s.Stages[g]
 	if v.View < st.View {
 		return nil
@@ -540,13 +596,17 @@ func (s *step) proposed(from uint8, p *Proposal) error {
 	if v.Party != s.proposer(v.View) {
 		return fmt.Errorf("%w: party %d does not propose in view %d", ErrMessage, v.Party, v.View)
 	}
-	if err := s.verify(v); err != nil {
-		return err
+	if st.Proposal != nil && v.View == st.View && st.Proposal.Vote.Value == v.Value {
+		return nil // again
 	}
-	if old := st.Proposal; old != nil && v.View == st.View {
-		if old.Vote.Value != v.Value {
-			s.convict(v.Party, &TwoVotes{A: old.Vote, B: *v})
+	old := st.Votes[v.Party]
+	if old == nil || *old != *v {
+		if err := s.verify(v); err != nil {
+			return err
 		}
+	}
+	if old != nil && old.View == v.View && old.Value != v.Value {
+		s.convict(v.Party, &TwoVotes{A: *old, B: *v})
 		return nil
 	}
 	if err := s.accept(g, p); err != nil {
@@ -564,7 +624,7 @@ func (s *step) accept(g int, p *Proposal) error {
 	if g == 1 && s.Frozen == nil {
 		set := &Content{Set: p.Content.Set}
 		value, ok := s.valueOf(0, set)
-		if !ok || p.Content.Frozen.Value != value || s.Terms.quorum(&p.Content.Frozen, s.cur(), s.Attempt, LockSet, s.roster()) != nil {
+		if !ok || p.Content.Frozen.Value != value || s.Terms.quorum(&p.Content.Frozen, s.cur(), s.Attempt, LockSet, s.roster(), s.check) != nil {
 			return fmt.Errorf("%w: a certificate of no frozen set", ErrMessage)
 		}
 		s.freeze(&p.Content.Frozen, p.Content.Set)
@@ -582,7 +642,12 @@ func (s *step) accept(g int, p *Proposal) error {
 	if v.View > st.View {
 		st.View, st.Ticks = v.View, 0
 	}
-	st.Proposal = p
+	kept := *p
+	kept.Content = s.withFrozen(p.Content)
+	st.Proposal = &kept
+	if old := st.Votes[v.Party]; old == nil || old.View < v.View {
+		st.Votes[v.Party] = &kept.Vote
+	}
 	for i := range p.Content.Set {
 		s.keepCommit(&p.Content.Set[i])
 	}
@@ -634,7 +699,7 @@ func (s *step) changeSigned(c *Change) error {
 	if h := s.Stages[c.Stage].Changes[c.Party]; h != nil && h.View == c.View && h.Sig == c.Sig && h.digest(&s.Terms) == c.digest(&s.Terms) {
 		return nil
 	}
-	if verify(s.Terms.Parties[c.Party].Key, c.digest(&s.Terms), c.Sig) != nil {
+	if s.check(s.Terms.Parties[c.Party].Key, c.digest(&s.Terms), c.Sig) != nil {
 		return fmt.Errorf("%w: the signature of a change", ErrMessage)
 	}
 	if len(c.Lock.Sigs) == 0 {
@@ -643,7 +708,7 @@ func (s *step) changeSigned(c *Change) error {
 	if c.Lock.View >= c.View {
 		return fmt.Errorf("%w: a lock of view %d before view %d", ErrMessage, c.Lock.View, c.View)
 	}
-	return s.Terms.quorum(&c.Lock, c.Epoch, c.Attempt, VoteSet+3*c.Stage, s.roster())
+	return s.Terms.quorum(&c.Lock, c.Epoch, c.Attempt, VoteSet+2*c.Stage, s.roster(), s.check)
 }
 
 // consider votes for the view's proposal, or answers with what is missing. A
@@ -657,7 +722,7 @@ func (s *step) consider(g int) {
 		return
 	}
 	carried := highest(p.Changes)
-	if st.Lock != nil && st.Lock.Value != p.Vote.Value && (carried == nil || carried.View <= st.Lock.View) {
+	if st.against(p.Vote.Value, carried) {
 		return
 	}
 	if carried == nil && st.Lock == nil {
@@ -674,7 +739,7 @@ func (s *step) consider(g int) {
 		}
 	}
 	st.Voted = st.View + 1
-	v := s.vote(VoteSet+3*uint8(g), st.View, p.Vote.Value)
+	v := s.vote(VoteSet+2*uint8(g), st.View, p.Vote.Value)
 	st.Votes[s.Me] = v
 	s.do(Broadcast{v})
 }
@@ -715,7 +780,7 @@ func (s *step) change(g int, view uint32) {
 	if st.Lock != nil {
 		c.Lock, c.Content = *st.Lock, *st.Content
 	}
-	c.Sig, _ = sign(s.Key, c.digest(&s.Terms)) // the key was checked
+	c.Sig, _ = s.sign(c.digest(&s.Terms)) // the key was checked
 	st.Changes[s.Me] = c
 	s.do(Broadcast{c})
 }
@@ -747,7 +812,9 @@ func (s *step) changed(c *Change) error {
 	} else if len(c.Content.Set) > 0 || len(c.Content.Reveals) > 0 || len(c.Content.Frozen.Sigs) > 0 {
 		return fmt.Errorf("%w: a content without a lock", ErrMessage)
 	}
-	st.Changes[c.Party] = c
+	kept := *c
+	kept.Content = s.withFrozen(c.Content)
+	st.Changes[c.Party] = &kept
 	var above []uint32
 	for _, x := range st.Changes {
 		if x != nil && x.View > st.View && x.Party != s.Me {
@@ -766,17 +833,21 @@ func (s *step) voted(v *Vote) error {
 	if err := v.Check(); err != nil {
 		return err
 	}
-	if v.Round%3 == 0 || !slices.Contains(s.roster(), v.Party) {
+	if !slices.Contains(s.roster(), v.Party) {
 		return fmt.Errorf("%w: a vote of party %d in round %d", ErrMessage, v.Party, v.Round)
 	}
-	st := &s.Stages[v.Round/3]
+	g := v.Round / 2
+	st := &s.Stages[g]
 	list := st.Votes
-	if v.Round%3 == 2 {
+	if v.Round%2 == 1 {
 		list = st.Locks
 	}
 	old := list[v.Party]
-	if old != nil && (*old == *v || old.View > v.View) {
+	switch {
+	case old != nil && (*old == *v || old.View > v.View), g == 0 && s.Frozen != nil:
 		return nil
+	case v.Round%2 == 0 && st.Lock != nil && (v.View < st.Lock.View || v.View == st.Lock.View && v.Value == st.Lock.Value):
+		return nil // one more than the lock needed
 	}
 	if err := s.verify(v); err != nil {
 		return err
@@ -792,7 +863,7 @@ func (s *step) voted(v *Vote) error {
 }
 
 func (s *step) verify(v *Vote) error {
-	if verify(s.Terms.Parties[v.Party].Key, v.digest(&s.Terms), v.Sig) != nil {
+	if s.check(s.Terms.Parties[v.Party].Key, v.digest(&s.Terms), v.Sig) != nil {
 		return fmt.Errorf("%w: the signature of a vote", ErrMessage)
 	}
 	return nil
@@ -835,7 +906,7 @@ func (s *step) count(g int) {
 	// Sign only in the current view: a node that left it has said so, together
 	// with its lock at that time.
 	if l := st.Lock; l != nil && l.View == st.View && !s.Muted && (st.Locks[s.Me] == nil || st.Locks[s.Me].View < st.View) {
-		v := s.vote(LockSet+3*uint8(g), st.View, l.Value)
+		v := s.vote(LockSet+2*uint8(g), st.View, l.Value)
 		st.Locks[s.Me] = v
 		s.do(Broadcast{v})
 	}
@@ -971,8 +1042,9 @@ func (s *step) tick() {
 	if !s.On || s.Over() && s.Held >= s.Paid() && !s.Muted {
 		return
 	}
-	if !s.active() || s.Muted || s.Commits[s.Me] == nil || s.Held < s.Paid() {
-		for _, p := range s.Terms.others(s.Me) {
+	asks := !s.active() || s.Muted || s.Commits[s.Me] == nil || s.Held < s.Paid()
+	for _, p := range s.Terms.others(s.Me) {
+		if asks || s.Got[p] < s.Due[p] { // or a share was lost, and nothing is given to p meanwhile
 			s.do(Send{To: p, Msg: s.status(p)})
 		}
 	}
@@ -1003,11 +1075,11 @@ func (s *step) tick() {
 	st := &s.Stages[g]
 	if p := st.Proposal; p != nil && p.Vote.Party == s.Me {
 		s.do(Broadcast{p})
+	} else if v := st.Votes[s.Me]; v != nil && v.View == st.View {
+		s.do(Broadcast{v})
 	}
-	for _, v := range []*Vote{st.Votes[s.Me], st.Locks[s.Me]} {
-		if v != nil && v.View == st.View {
-			s.do(Broadcast{v})
-		}
+	if v := st.Locks[s.Me]; v != nil && v.View == st.View {
+		s.do(Broadcast{v})
 	}
 	if c := st.Changes[s.Me]; c != nil && c.View == st.View {
 		s.do(Broadcast{c})
@@ -1056,7 +1128,7 @@ func (s *step) received(ev Received) error {
 	}
 	switch m := ev.Msg.(type) {
 	case *Give:
-		return s.given(m)
+		return s.given(ev.From, m)
 	case *Status:
 		s.asked(ev.From, m)
 		return nil
@@ -1064,7 +1136,7 @@ func (s *step) received(ev Received) error {
 		if m.Body.Epoch <= s.before().Epoch {
 			return nil
 		}
-		if err := m.Verify(&s.Terms, s.Last); err != nil {
+		if err := m.verify(&s.Terms, s.Last, s.check); err != nil {
 			// The roster may have changed between.
 			s.answer(ev.From, Send{To: ev.From, Msg: s.status(ev.From)})
 			return nil
@@ -1077,6 +1149,8 @@ func (s *step) received(ev Received) error {
 		return s.early(c)
 	}
 	switch {
+	case e+1 == cur && s.Age == 0:
+		return nil // it crossed the certificate, which was sent to all
 	case e < cur:
 		s.answer(ev.From, SendCerts{To: ev.From, From: e})
 		return nil
@@ -1137,7 +1211,7 @@ func (s *step) received(ev Received) error {
 }
 
 func (s *step) status(to uint8) *Status {
-	return &Status{Epoch: s.before().Epoch, Attempt: s.Attempt, Got: s.Got[to]}
+	return &Status{Epoch: s.before().Epoch, Attempt: s.Attempt, Got: s.Got[to], Sign: slices.Contains(s.Doubted, to)}
 }
 
 // asked answers a Status: it gives again what was given before, a limited
@@ -1145,7 +1219,10 @@ func (s *step) status(to uint8) *Status {
 func (s *step) asked(from uint8, m *Status) {
 	var list []Effect
 	for k := m.Got; k < s.Gave[from] && len(list) < MaxAhead; k++ {
-		list = append(list, GiveShare{To: from, K: k + 1})
+		list = append(list, GiveShare{To: from, K: k + 1, Signed: m.Sign})
+	}
+	if s.Got[from] < s.Due[from] { // a share was lost: nothing more is given before it comes
+		list = append(list, Send{To: from, Msg: s.status(from)})
 	}
 	switch b := s.before(); {
 	case m.Epoch < b.Epoch:
@@ -1193,7 +1270,7 @@ func (s *step) early(c *Commit) error {
 	if int(c.Party) >= len(s.Early) || c.Attempt != 0 || s.Early[c.Party] != nil {
 		return nil
 	}
-	if verify(s.Terms.Parties[c.Party].Key, c.digest(&s.Terms), c.Sig) != nil {
+	if s.check(s.Terms.Parties[c.Party].Key, c.digest(&s.Terms), c.Sig) != nil {
 		return fmt.Errorf("%w: the signature of a commit", ErrMessage)
 	}
 	s.Early[c.Party] = c
@@ -1207,7 +1284,7 @@ func (s *step) opened(o *Opened) error {
 	}
 	if s.Frozen == nil {
 		value, ok := s.valueOf(0, &Content{Set: o.Set})
-		if !ok || o.Frozen.Value != value || s.Terms.quorum(&o.Frozen, s.cur(), s.Attempt, LockSet, s.roster()) != nil {
+		if !ok || o.Frozen.Value != value || s.Terms.quorum(&o.Frozen, s.cur(), s.Attempt, LockSet, s.roster(), s.check) != nil {
 			return fmt.Errorf("%w: a reveal of no frozen set", ErrMessage)
 		}
 		s.freeze(&o.Frozen, o.Set)
@@ -1232,7 +1309,7 @@ func (s *step) openedFirst(o *Opened) error {
 	e := s.cur()
 	first := s.First
 	if first == nil {
-		if o.Frozen.Value != setValue(&s.Terms, e, 0, o.Set) || s.Terms.quorum(&o.Frozen, e, 0, LockSet, s.roster()) != nil || !s.allOf(0, o.Set) {
+		if o.Frozen.Value != setValue(&s.Terms, e, 0, o.Set) || s.Terms.quorum(&o.Frozen, e, 0, LockSet, s.roster(), s.check) != nil || !s.allOf(0, o.Set) {
 			return fmt.Errorf("%w: a reveal of no frozen set", ErrMessage)
 		}
 		first = &First{Set: o.Set, Frozen: o.Frozen, Reveals: make([]*Reveal, len(s.Terms.Parties))}
@@ -1269,7 +1346,7 @@ func (s *step) verdict(v *Verdict) error {
 		}
 		key = s.Terms.Parties[v.Party].Key
 	}
-	if verify(key, v.digest(&s.Terms), v.Sig) != nil {
+	if s.check(key, v.digest(&s.Terms), v.Sig) != nil {
 		return fmt.Errorf("%w: the signature of a verdict", ErrMessage)
 	}
 	s.Called = v

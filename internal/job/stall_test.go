@@ -15,7 +15,7 @@ func TestFarNonsense(t *testing.T) {
 	d := standard(t, 4)
 	l := newLab(t, 1, d)
 	l.start()
-	v := Vote{Epoch: 1, View: 1<<20 + 2, Round: ProposeSet, Party: 3, Value: wire.Hash{1}}
+	v := Vote{Epoch: 1, View: 1<<20 + 2, Round: VoteSet, Party: 3, Value: wire.Hash{1}}
 	v.Sig, _ = sign(d.keys[3], v.digest(&d.terms))
 	for i := range 3 {
 		must(t, l.step(i, Received{From: 3, Msg: &Proposal{Vote: v}}))

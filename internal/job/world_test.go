@@ -149,11 +149,11 @@ func (w *world) event() {
 		what = "crashed"
 		b, err := wire.Marshal(&p.node)
 		must(w.t, err)
-		p.node = Node{}
+		p.node, p.inbox = Node{}, nil
 		must(w.t, wire.Unmarshal(b, &p.node))
 		w.wires = slices.DeleteFunc(w.wires, func(m parcel) bool { return m.from == i })
 		for _, k := range slices.Clone(w.queue) {
-			if _, again := k.e.(GiveShare); k.peer == i && !again { // that is repeated anyway
+			if k.peer == i {
 				w.queue = append(w.queue, k)
 			}
 		}
@@ -208,10 +208,7 @@ func (w *world) forge() {
 	case *Vote:
 		v := *m
 		v.Party, v.View = w.evil, v.View+uint32(w.r.IntN(2))
-		if v.Round%3 == 0 {
-			v.Round++
-		}
-		v.Round += uint8(w.r.IntN(2)) * (2 - v.Round%3) // a lock for a vote
+		v.Round |= uint8(w.r.IntN(2)) // a lock for a vote
 		v.Sig = sig(v.digest(t))
 		out = &v
 	case *Change:
@@ -231,7 +228,7 @@ func (w *world) forge() {
 			}
 		}
 		p.Vote.Party = w.evil
-		if len(p.Content.Set) > int(t.Q) && p.Vote.Round == ProposeSet && w.r.IntN(2) == 0 {
+		if len(p.Content.Set) > int(t.Q) && p.Vote.Round == VoteSet && w.r.IntN(2) == 0 {
 			at := w.r.IntN(len(p.Content.Set))
 			p.Content.Set = slices.Delete(slices.Clone(p.Content.Set), at, at+1)
 			p.Vote.Value = setValue(t, p.Vote.Epoch, p.Vote.Attempt, p.Content.Set)
