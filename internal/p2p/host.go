@@ -70,7 +70,10 @@ type Config struct {
 	// Jobs answers requests about jobs and takes the letters of their parties; nil
 	// for a host that works for none.
 	Jobs Jobs
-	Log  *slog.Logger
+	// Blobs keeps programs, inputs and checkpoints of jobs; nil for a host that
+	// keeps none.
+	Blobs Blobs
+	Log   *slog.Logger
 	// Limits are the limits of the host; zero means DefaultLimits.
 	Limits Limits
 	// Transports replace TCP and QUIC over real sockets, and their limits, in
@@ -92,6 +95,7 @@ type Host struct {
 	open  *guard     // of streams, most of which wait for one
 	idle  idle
 	lanes *guard // of pennies, on few streams
+	bulk  *guard // of blobs' bodies, which take long
 	lines lines
 	links links // of jobs
 }
@@ -169,6 +173,9 @@ func wrap(h host.Host, cfg Config, local bool) (*Host, error) {
 	if s.lanes, err = newGuard(Limits{Streams: laneShare * limit.Streams, Rate: laneRate * limit.Rate, Burst: laneRate * limit.Burst}, local); err != nil {
 		return nil, err
 	}
+	if s.bulk, err = newGuard(Limits{Streams: max(4, limit.Streams/bulkShare)}, local); err != nil {
+		return nil, err
+	}
 	if s.serve != nil {
 		s.handle(protoQuote, s.serveQuote)
 		s.handle(protoStore, s.serveStore)
@@ -184,6 +191,9 @@ func wrap(h host.Host, cfg Config, local bool) (*Host, error) {
 	s.links.ctx, s.links.stop = context.WithCancel(context.Background())
 	if cfg.Jobs != nil {
 		s.handleJobs(cfg.Jobs)
+	}
+	if cfg.Blobs != nil {
+		s.handleBlobs(cfg.Blobs)
 	}
 	if cfg.DHT != nil {
 		if s.dir, err = joinDHT(s, *cfg.DHT); err != nil {

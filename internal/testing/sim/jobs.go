@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -37,9 +36,17 @@ func Steps() ([]byte, error) { return guests.C("internal/testing/sim/testdata/st
 // blobs are files in a directory, by digest.
 type blobs string
 
-func (b blobs) Open(d wire.Hash) (io.ReadCloser, error) {
-	return os.Open(filepath.Join(string(b), d.String()))
+func (b blobs) Open(d wire.Hash) (*os.File, uint64, error) {
+	f, err := os.Open(filepath.Join(string(b), d.String()))
+	if err != nil {
+		return nil, 0, err
+	}
+	i, err := f.Stat()
+	return f, uint64(i.Size()), err
 }
+
+func (blobs) Hold(engine.Tx, wire.Hash, wire.Hash, wire.Height) error { return nil }
+func (blobs) Release(engine.Tx, wire.Hash) error                      { return nil }
 
 func (b blobs) add(raw []byte) (wire.Hash, error) {
 	d := wire.Hash(blake3.Sum256(raw))

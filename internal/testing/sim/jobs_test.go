@@ -134,7 +134,7 @@ var jobStories = map[string]jobStory{
 	// payees.
 	"PaidEqualsCommitted": {order: steady, together: true},
 	// A node dies for good: the standby takes its seat, and the job ends.
-	"OneDeathFinishes": {order: steady, during: func(t *testing.T, l *sim.Lab, j *sim.Job) {
+	"OneDeathFinishes": {order: with(func(o *sim.Order) { o.Epochs = 16 }), during: func(t *testing.T, l *sim.Lab, j *sim.Job) {
 		j.Until("epoch 2", minutes, func() bool { return j.Node(0).Epoch() >= 2 })
 		j.Nodes[1].Kill()
 		j.Until("the standby is paid", minutes, func() bool { return j.Node(4).Paid() > 0 })
