@@ -243,7 +243,7 @@ func (c *Computing) Letter(from wire.Key, id wire.Hash, body []byte) error {
 	return p.letter(from, body)
 }
 
-// errStranger means that a peer is no party of a job.
+// errStranger means that a peer is not a party of a job.
 var errStranger = errors.New("not a party")
 
 // send sends a machine's messages; see engine.Machine.

@@ -34,7 +34,7 @@ type party struct {
 	mu    sync.Mutex
 	box   *job.Inbox // nil before run has read the machine
 	due   bool       // the box has something for the machine
-	owed  []func()   // what is to be sent after a commit
+	owed  []func()   // what must be sent after a commit
 	fault [job.MaxParties]faults
 
 	// Of run only.
@@ -247,7 +247,7 @@ func (p *party) machine(ctx context.Context) (job.Node, error) {
 	return n, err
 }
 
-// committed takes note of the machine after so many steps.
+// committed takes note of the machine after a number of steps.
 func (p *party) committed(n job.Node, steps uint64) {
 	p.now, p.at = n, steps
 	p.mu.Lock()
