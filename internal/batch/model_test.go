@@ -530,7 +530,7 @@ func TestTheRestConfirms(t *testing.T) {
 // TestSpikeUnderAttack: the estimate rises tenfold between a plan and its broadcasts,
 // with or without the node's minimum, while an attacker double-spends one member in
 // every block. The others confirm in time, in blocks that take nothing under the
-// estimate, and no transaction of theirs pays a lower rate than the one before.
+// estimate, also if that falls again, and no transaction of theirs pays a lower rate than the one before.
 func TestSpikeUnderAttack(t *testing.T) {
 	s := tier.NewSample(t)
 	refused := 0
@@ -539,6 +539,7 @@ func TestSpikeUnderAttack(t *testing.T) {
 		w := &world{t: t, r: r, limit: 50, members: map[wire.Outpoint]*Member{}, pool: map[wire.Hash]*pooled{}, spent: map[wire.Outpoint]bool{}, counts: map[string]int{}}
 		w.market = Market{Tip: 100, Estimate: 2000, Relay: 1000, Increment: 1000}
 		urgent, full, at := r.IntN(2) == 0, r.IntN(2) == 0, 1+r.IntN(4)
+		falls := !urgent && r.IntN(2) == 0 // inside a window, the ceiling falls with the estimate
 		bad := map[wire.Outpoint]bool{}
 		for range w.limit {
 			// Their values never limit the rate.
@@ -565,6 +566,9 @@ func TestSpikeUnderAttack(t *testing.T) {
 						maps.DeleteFunc(w.pool, func(_ wire.Hash, p *pooled) bool { return p.sent.Fee < w.market.Relay.Fee(contract.VSize(p.weight)) })
 					}
 				}
+			}
+			if falls && blocks == at+2 {
+				w.market.Estimate, w.market.Relay = 2000, 1000
 			}
 			w.step()
 			refused += w.counts["refused: the fee"]
