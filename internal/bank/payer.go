@@ -77,6 +77,7 @@ type Payer struct {
 	// estimate.
 	Least   wire.SatPerKVB `cbor:",omitempty"`
 	NextTry wire.Height    // an uneconomic refund is not tried before this height
+	Tied    bool           `cbor:",omitempty"` // it pays for a job, and for nothing else
 
 	FailedBy string // the name of the sentinel error: "funds", "fee", "refused", "rejected", "cancelled", "restored"
 	Failure  string
@@ -412,6 +413,8 @@ func (p *Payer) Spendable() error {
 	switch {
 	case p.Phase == PayerFailed:
 		return fmt.Errorf("%w: it was given up: %s", ErrNotOpen, p.Failure)
+	case p.Tied:
+		return fmt.Errorf("%w: its pennies pay for a job", ErrNotOpen)
 	case p.Spend != nil:
 		return fmt.Errorf("%w: it is %s", ErrNotOpen, p.State())
 	case p.Confirmed == nil || p.Depth() < p.Conf: // Conf is 0 before the payee has said it
@@ -504,7 +507,7 @@ func reach(l *penny.Ladder, count uint32) uint32 {
 // change returns the outpoint of the payer's change of a close, if there is
 // one.
 func (p *Payer) change() (at wire.Outpoint, ok bool) {
-	if p.Spend == nil || p.Spend.Foreign || p.Spend.Rung == 0 && !p.Spend.Together {
+	if p.Spend == nil || p.Spend.Foreign || p.Spend.Rung == 0 && !p.Spend.Together || p.Spend.Joint && p.Spend.Vin != 0 {
 		return at, false
 	}
 	return wire.Outpoint{Txid: p.Spend.Txid, Vout: p.Spend.Vin}, true

@@ -67,7 +67,13 @@ type Config struct {
 	// for a host that only calls.
 	Serve Service
 	Banks Banks
-	Log   *slog.Logger
+	// Blobs keeps programs, inputs and checkpoints of jobs; nil for a host that
+	// keeps none.
+	Blobs Blobs
+	// Jobs answers requests about jobs and takes the letters of their parties; nil
+	// for a host that works for none.
+	Jobs Jobs
+	Log  *slog.Logger
 	// Limits are the limits of the host; zero means DefaultLimits.
 	Limits Limits
 	// Transports replace TCP and QUIC over real sockets, and their limits, in
@@ -89,7 +95,9 @@ type Host struct {
 	open  *guard     // of streams, most of which wait for one
 	idle  idle
 	lanes *guard // of pennies, on few streams
+	bulk  *guard // of blobs' bodies, which take long
 	lines lines
+	links links // of jobs
 }
 
 // ErrListen means that a host cannot listen at its configured addresses.
@@ -165,6 +173,9 @@ func wrap(h host.Host, cfg Config, local bool) (*Host, error) {
 	if s.lanes, err = newGuard(Limits{Streams: laneShare * limit.Streams, Rate: laneRate * limit.Rate, Burst: laneRate * limit.Burst}, local); err != nil {
 		return nil, err
 	}
+	if s.bulk, err = newGuard(Limits{Streams: max(4, limit.Streams/bulkShare)}, local); err != nil {
+		return nil, err
+	}
 	if s.serve != nil {
 		s.handle(protoQuote, s.serveQuote)
 		s.handle(protoStore, s.serveStore)
@@ -176,6 +187,14 @@ func wrap(h host.Host, cfg Config, local bool) (*Host, error) {
 	if cfg.Banks != nil {
 		s.handleBanks(cfg.Banks)
 	}
+	if cfg.Blobs != nil {
+		s.handleBlobs(cfg.Blobs)
+	}
+	s.links.jobs, s.links.open = cfg.Jobs, map[peer.ID]*link{}
+	s.links.ctx, s.links.stop = context.WithCancel(context.Background())
+	if cfg.Jobs != nil {
+		s.handleJobs(cfg.Jobs)
+	}
 	if cfg.DHT != nil {
 		if s.dir, err = joinDHT(s, *cfg.DHT); err != nil {
 			return nil, err
@@ -186,6 +205,8 @@ func wrap(h host.Host, cfg Config, local bool) (*Host, error) {
 
 // Close ends every connection.
 func (s *Host) Close() error {
+	s.links.close()
+	defer s.links.wg.Wait()
 	if s.dir == nil {
 		return s.h.Close()
 	}
