@@ -67,13 +67,13 @@ type Config struct {
 	// for a host that only calls.
 	Serve Service
 	Banks Banks
-	// Jobs answers requests about jobs and takes the letters of their parties; nil
-	// for a host that works for none.
-	Jobs Jobs
 	// Blobs keeps programs, inputs and checkpoints of jobs; nil for a host that
 	// keeps none.
 	Blobs Blobs
-	Log   *slog.Logger
+	// Jobs answers requests about jobs and takes the letters of their parties; nil
+	// for a host that works for none.
+	Jobs Jobs
+	Log  *slog.Logger
 	// Limits are the limits of the host; zero means DefaultLimits.
 	Limits Limits
 	// Transports replace TCP and QUIC over real sockets, and their limits, in
@@ -187,13 +187,13 @@ func wrap(h host.Host, cfg Config, local bool) (*Host, error) {
 	if cfg.Banks != nil {
 		s.handleBanks(cfg.Banks)
 	}
+	if cfg.Blobs != nil {
+		s.handleBlobs(cfg.Blobs)
+	}
 	s.links.jobs, s.links.open = cfg.Jobs, map[peer.ID]*link{}
 	s.links.ctx, s.links.stop = context.WithCancel(context.Background())
 	if cfg.Jobs != nil {
 		s.handleJobs(cfg.Jobs)
-	}
-	if cfg.Blobs != nil {
-		s.handleBlobs(cfg.Blobs)
 	}
 	if cfg.DHT != nil {
 		if s.dir, err = joinDHT(s, *cfg.DHT); err != nil {
