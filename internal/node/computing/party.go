@@ -35,6 +35,7 @@ type party struct {
 	seed  wire.Hash  // the block of the job's seed; zeros before it is known
 	box   *job.Inbox // nil before run has read the machine
 	due   bool       // the box has something for the machine
+	heard bool       // something came since the last tick
 	owed  []func()   // what must be sent after a commit
 	fault [job.MaxParties]faults
 
@@ -118,6 +119,7 @@ func (p *party) letter(from wire.Key, body []byte) error {
 func (p *party) add(r job.Received) error {
 	p.mu.Lock()
 	box := p.box
+	p.heard = true
 	p.mu.Unlock()
 	if box == nil {
 		return nil // it comes again
@@ -346,7 +348,12 @@ func (p *party) step(ctx context.Context, ticked bool) error {
 	}
 	if ticked {
 		p.quiet++
-		if n.On && (!n.Over() || n.Held < n.Paid() || n.Muted) {
+		p.mu.Lock()
+		heard := p.heard
+		p.heard = false
+		p.mu.Unlock()
+		// A machine that is done still answers, once in a tick.
+		if n.On && (!n.Over() || n.Held < n.Paid() || n.Muted || heard) {
 			list = append(list, job.Tick{})
 		}
 	}
