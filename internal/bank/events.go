@@ -216,7 +216,8 @@ type (
 		Penny  penny.Penny
 		Locks  [][20]byte
 	}
-	// Passed uses credit, either to forward it or as paid to this payee.
+	// Passed uses credit: to forward it, as paid to this payee by a payment, or
+	// because its owner charges what was paid directly.
 	Passed struct {
 		Amount  wire.Msat
 		Banker  bool

@@ -47,7 +47,7 @@ type Payee struct {
 	Key        wire.Secret // of Payee
 	ValidUntil wire.Height // after it, an unfunded bank takes no place: Late
 	Known      penny.Penny // the lowest penny that it holds; p_N at the start
-	Assigned   wire.Msat   // of the paid amount: forwarded, or received by payments
+	Assigned   wire.Msat   // of the paid amount: forwarded, received by payments, or charged by the owner
 	Stop       Stop
 	StopAt     wire.Height    // the first block after the stop, or 0
 	Offer      *CloseAsked    // the offer for a cooperative close

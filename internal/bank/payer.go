@@ -452,7 +452,7 @@ func (p Payer) assigned(ev Assigned) (Payer, []Effect, error) {
 	if ev.Amount == 0 || ev.Amount > p.Ladder.Value.Msat() || ev.Reserve < 0 || ev.Reserve > p.Ladder.Value {
 		return p, nil, fmt.Errorf("%w: %v from a bank of %v", ErrEmpty, ev.Amount, p.Ladder.Value)
 	}
-	need := p.used() + ev.Amount
+	need := p.Used() + ev.Amount
 	var count uint32
 	var ok bool
 	if ev.Banker {
@@ -521,24 +521,24 @@ func (p *Payer) Change() (value wire.Sat, ok bool) {
 // credit grows by whole rungs, so a payment through it leaves some.
 func (p *Payer) Unused() wire.Msat {
 	paid := p.Ladder.Paid(p.Target)
-	return paid - min(paid, p.used())
+	return paid - min(paid, p.Used())
 }
 
-// used returns what of the bank is not credit for further payments: what is
+// Used returns what of the bank is not credit for further payments: what is
 // assigned to payments, and what the user has paid to the payee directly.
-func (p *Payer) used() wire.Msat { return p.Assigned + p.Ladder.Paid(p.Direct) }
+func (p *Payer) Used() wire.Msat { return p.Assigned + p.Ladder.Paid(p.Direct) }
 
 // Left returns what payments can still be assigned.
 func (p *Payer) Left() wire.Msat {
 	all := p.Ladder.Paid(p.Ladder.N())
-	return all - min(all, p.used())
+	return all - min(all, p.Used())
 }
 
 // Closable returns what payments through a banker with this reserve can still be
 // assigned.
 func (p *Payer) Closable(reserve wire.Sat) wire.Msat {
 	all := max(p.Ladder.Share(p.Ladder.Rungs)-reserve, 0).Msat()
-	return all - min(all, p.used())
+	return all - min(all, p.Used())
 }
 
 // Exposed returns the credit that is unused once a payment's steps, of need in
@@ -546,10 +546,10 @@ func (p *Payer) Closable(reserve wire.Sat) wire.Msat {
 func (p *Payer) Exposed(need wire.Msat, banker bool, reserve wire.Sat) wire.Msat {
 	next := *p
 	next.Assigned += need
-	count, ok := p.Ladder.CountFor(next.used())
+	count, ok := p.Ladder.CountFor(next.Used())
 	if banker {
 		var g uint32
-		g, ok = p.Ladder.RungFor(next.used() + reserve.Msat())
+		g, ok = p.Ladder.RungFor(next.Used() + reserve.Msat())
 		count = g * p.Ladder.PerRung
 	}
 	if !ok {

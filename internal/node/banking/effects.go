@@ -802,7 +802,8 @@ func (b *Banks) stepRefused(ctx context.Context, ref engine.Ref, t *wire.Transfe
 	if len(t.Hops) > 0 {
 		paid = max(p.Ladder.Share(p.Ladder.Rung(count))-st.Reserve, 0).Msat()
 	}
-	before := p.Assigned - min(p.Assigned, t.Amount)
+	// What the user paid directly, the payee may have charged.
+	before := p.Used() - min(p.Used(), t.Amount)
 	back := p.Outstanding != nil && *p.Outstanding == t.ID && st.Reserve <= b.mostReserve(&p) && st.Credit >= paid-min(paid, before)
 	list := []engine.Delivery{{Ref: ref, Event: bank.StepRefused{Why: why.Error(), Back: back, Index: t.Index, Again: again}}}
 	if back {
