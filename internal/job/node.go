@@ -79,7 +79,7 @@ type Node struct {
 	Age      uint32   // ticks in this attempt
 	Claims   []uint32 // by party: 1 + the Age at which it last said that it is stuck
 	Answered []bool   // this tick, by party: was sent certificates or asked for them
-	Quiet    []uint8  // by party: ticks since it was last heard, at most silent
+	Quiet    []uint8  // by party: ticks since it last said that it can work, at most silent
 
 	Judging uint32   // the epoch for which Judge was requested, on the bench
 	Judged  *Judged  // its result
@@ -376,7 +376,7 @@ func (s *step) commit() {
 	s.do(Broadcast{c})
 }
 
-// alive returns a bit for each party on the bench that was heard lately.
+// alive returns a bit for each party on the bench that said lately that it can work.
 func (s *step) alive() (b uint8) {
 	for _, p := range s.before().Bench {
 		if s.Quiet[p] < silent {
@@ -1168,7 +1168,6 @@ func (s *step) received(ev Received) error {
 	if int(ev.From) >= len(s.Terms.Parties) || ev.From == s.Me || ev.Msg == nil {
 		return fmt.Errorf("%w: from party %d", ErrMessage, ev.From)
 	}
-	s.Quiet[ev.From] = 0
 	switch m := ev.Msg.(type) {
 	case *Give:
 		return s.given(ev.From, m)
@@ -1278,8 +1277,8 @@ func (s *step) flags(to uint8) (f uint8) {
 // asked answers a Status: it gives again what was given before, a limited
 // amount at a time.
 func (s *step) asked(from uint8, m *Status) {
-	if m.Flags&statusIdle != 0 {
-		s.Quiet[from] = silent
+	if m.Flags&statusIdle == 0 {
+		s.Quiet[from] = 0
 	}
 	if m.Flags&statusStuck != 0 && m.Epoch == s.before().Epoch && m.Attempt == s.Attempt {
 		s.Claims[from] = s.Age + 1
