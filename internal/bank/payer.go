@@ -57,6 +57,7 @@ type Payer struct {
 	Outstanding *wire.Hash // our payment whose step is not acknowledged
 	OutIndex    uint32     // that step's number
 	Behind      bool       // restored: the payee must first say what it holds
+	Rewound     bool       `cbor:",omitempty"` // it was open when the home was restored: it may have steps that payments do not know of
 	Stopped     bool       // the user closes it
 	PayeeWhy    string     // reason why the payee accepts no more
 	CloseTxid   wire.Hash  // of the cooperative close, once signed
@@ -76,6 +77,7 @@ type Payer struct {
 	// estimate.
 	Least   wire.SatPerKVB `cbor:",omitempty"`
 	NextTry wire.Height    // an uneconomic refund is not tried before this height
+	Tied    bool           `cbor:",omitempty"` // it pays for a job, and for nothing else
 
 	FailedBy string // the name of the sentinel error: "funds", "fee", "refused", "rejected", "cancelled", "restored"
 	Failure  string
@@ -396,7 +398,7 @@ func (p Payer) restored() (Payer, []Effect, error) {
 	if p.Spend != nil {
 		return p, nil, nil
 	}
-	p.Behind = true // also if failed, because its funding may confirm after all
+	p.Behind, p.Rewound = true, true // also if failed, because its funding may confirm after all
 	switch {
 	case p.Phase < PayerPublishing:
 		return p.fail("restored", ErrRestored)
@@ -411,6 +413,8 @@ func (p *Payer) Spendable() error {
 	switch {
 	case p.Phase == PayerFailed:
 		return fmt.Errorf("%w: it was given up: %s", ErrNotOpen, p.Failure)
+	case p.Tied:
+		return fmt.Errorf("%w: its pennies pay for a job", ErrNotOpen)
 	case p.Spend != nil:
 		return fmt.Errorf("%w: it is %s", ErrNotOpen, p.State())
 	case p.Confirmed == nil || p.Depth() < p.Conf: // Conf is 0 before the payee has said it
@@ -503,7 +507,7 @@ func reach(l *penny.Ladder, count uint32) uint32 {
 // change returns the outpoint of the payer's change of a close, if there is
 // one.
 func (p *Payer) change() (at wire.Outpoint, ok bool) {
-	if p.Spend == nil || p.Spend.Foreign || p.Spend.Rung == 0 && !p.Spend.Together {
+	if p.Spend == nil || p.Spend.Foreign || p.Spend.Rung == 0 && !p.Spend.Together || p.Spend.Joint && p.Spend.Vin != 0 {
 		return at, false
 	}
 	return wire.Outpoint{Txid: p.Spend.Txid, Vout: p.Spend.Vin}, true

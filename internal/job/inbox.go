@@ -116,9 +116,9 @@ const (
 // Inbox is between a node's peers and its machine. It holds messages back, in
 // memory, until they make the machine do something, and then all of them are one step:
 // a message that leads to no effect is not worth a commit, because if a crash loses it,
-// it is as if the network had lost it. Pennies wait for the next step too, but for those at the end. Signatures
-// are verified here, once, outside of the store's transaction. It is safe for
-// concurrent use.
+// it is as if the network had lost it. Pennies wait for the next step too, but for
+// those at the end. Signatures are verified here, once, outside of the store's
+// transaction. It is safe for concurrent use.
 type Inbox struct {
 	mu    sync.Mutex
 	last  Node // as committed

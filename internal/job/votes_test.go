@@ -290,7 +290,8 @@ func TestLockedNodeIgnoresVerdict(t *testing.T) {
 	t.Parallel()
 	x := newTable(t)
 	n := &x.nodes[0]
-	n.Frozen, n.Paused = &Quorum{}, true // stuck
+	n.Frozen, n.Paused = &Quorum{}, true // stuck, as others are
+	n.Claims = []uint32{0, n.Age + 1, n.Age + 1, 0, 0}
 	n.Stages[1].Lock = &Quorum{Value: wire.Hash{1}}
 	v := &Verdict{Epoch: 1, Attempt: 1, Party: 4}
 	v.Sig, _ = sign(x.d.keys[4], v.digest(&x.d.terms))
@@ -302,7 +303,7 @@ func TestLockedNodeIgnoresVerdict(t *testing.T) {
 		t.Error("a node without a frozen set follows a verdict, and has no first set then")
 	}
 	n.Frozen = &Quorum{}
-	n.Stages[1].Lock, n.Called = nil, nil
+	n.Stages[1].Lock, n.Called, n.Claims = nil, nil, []uint32{0, n.Age + 1, 0, 0, 0}
 	if x.hear(0, v); n.Attempt != 0 {
 		t.Error("a node follows a verdict that nobody else needs")
 	}
