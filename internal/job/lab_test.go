@@ -446,8 +446,10 @@ func (l *lab) play(most int, stop func() bool) {
 func (l *lab) tick() {
 	l.ticks++
 	l.look()
-	for i := range l.peers {
-		must(l.t, l.step(i, Tick{}))
+	for i, p := range l.peers {
+		if !p.node.Idle() {
+			must(l.t, l.step(i, Tick{}))
+		}
 	}
 }
 

@@ -272,6 +272,12 @@ func (n *Node) Paid() uint32 { return n.before().Paid[n.Me] }
 // Over reports whether the program ended, or the last epoch is certified.
 func (n *Node) Over() bool { b := n.before(); return b.Outcome != Running || b.Epoch >= n.Terms.Epochs }
 
+// Idle reports whether a tick changes nothing: the job has not started, or is over, this
+// party holds what it earned, and nobody was answered since the last tick.
+func (n *Node) Idle() bool {
+	return !n.On || n.Over() && n.Held >= n.Paid() && !n.Muted && n.Age > settleTicks && !slices.Contains(n.Answered, true)
+}
+
 // active reports whether the node takes part in the agreement.
 func (n *Node) active() bool { return n.On && n.Member() && !n.Over() }
 
@@ -1073,7 +1079,7 @@ func (s *step) tick() {
 	if s.Running != 0 {
 		s.Elapsed++
 	}
-	if !s.On || s.Over() && s.Held >= s.Paid() && !s.Muted && s.Age > settleTicks {
+	if s.Idle() {
 		return
 	}
 	if s.referees() {
@@ -1191,7 +1197,7 @@ func (s *step) received(ev Received) error {
 		return s.early(c)
 	}
 	switch {
-	case e+1 == cur && s.Age == 0:
+	case e+1 == cur && s.Age == 0 && !s.Over():
 		return nil // it crossed the certificate, which was sent to all
 	case e < cur:
 		s.answer(ev.From, SendCerts{To: ev.From, From: e})

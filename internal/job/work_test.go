@@ -180,6 +180,34 @@ func TestInboxKeepsItsPromise(t *testing.T) {
 	}
 }
 
+// TestInboxIsDue: whatever a message makes the machine do, it is due: a proof, a
+// certificate that a standby stores, a share that it gives. A penny alone is not, until
+// the end.
+func TestInboxIsDue(t *testing.T) {
+	t.Parallel()
+	x := newTable(t)
+	in := NewInbox(x.nodes[0])
+	if due, err := in.Add(Received{From: 1, Msg: x.vote(3, VoteSet, 0, wire.Hash{1})}); due || err != nil {
+		t.Error("a vote alone is due", err)
+	}
+	if due, err := in.Add(Received{From: 2, Msg: x.vote(3, VoteSet, 0, wire.Hash{2})}); !due || err != nil {
+		t.Error("a proof is not due", err)
+	}
+	d := standard(t, 2)
+	l := newLab(t, 1, d)
+	l.start()
+	l.play(1000, l.finished)
+	standby, err := NewNode(d.terms, 4, d.keys[4])
+	must(t, err)
+	for _, ev := range d.opening(t) {
+		standby, _, err = standby.Step(ev)
+		must(t, err)
+	}
+	if due, err := NewInbox(standby).Add(Received{From: 1, Msg: l.certs[1]}); !due || err != nil {
+		t.Error("a certificate is not due", err)
+	}
+}
+
 // TestInboxEqualsMachine: whatever is gathered, in whatever portions, and with whatever
 // comes between, a machine behind an inbox says what one without says, if nothing is
 // lost: an inbox decides only when. Peers add at the same time as the machine steps.

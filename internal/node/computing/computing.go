@@ -279,6 +279,9 @@ func (x executor) Commit(tx engine.Tx, ref engine.Ref, e engine.Effect) ([]engin
 		return nil, true, keepCert(tx, ref.ID, &e.Cert)
 	case job.Publish:
 		return nil, true, keepProof(tx, ref.ID, e.Proof)
+	case job.Judge:
+		x.cfg.Log.Warn("the parties of a job do not agree; this node, on the bench, leaves the verdict to the buyer", "job", ref, "epoch", e.Epoch)
+		return nil, true, nil
 	case job.Pause:
 		x.cfg.Log.Warn("the parties of a job do not agree; a referee is needed", "job", ref, "epoch", e.Epoch, "attempt", e.Attempt)
 		return nil, true, nil

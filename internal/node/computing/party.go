@@ -193,7 +193,7 @@ func (p *party) give(e job.GiveShare) {
 	}
 	var g *job.Give
 	if err == nil {
-		g, err = job.NewGive(&n.Terms, d, n.Key, e.K)
+		g, err = e.Give(&n.Terms, d, n.Key)
 	}
 	if err != nil {
 		p.room.cfg.Log.Error("a share cannot be given", "job", p.id, "penny", e.K, "of", e.To, "err", err)
@@ -341,7 +341,7 @@ func (p *party) step(ctx context.Context, ticked bool) error {
 	p.mu.Unlock()
 	if ticked {
 		p.quiet++
-		if n.On && (!n.Over() || n.Held < n.Paid() || n.Muted) {
+		if !n.Idle() {
 			add(-1, job.Tick{})
 		}
 	}
