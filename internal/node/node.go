@@ -80,7 +80,8 @@ type Config struct {
 	// Host creates the node's libp2p hosts; nil means p2p.New.
 	Host func(p2p.Config) (*p2p.Host, error)
 	// Intercept, if set, wraps the executor of effects, to stop a node in the
-	// middle of one.
+	// middle of one. If the result has a method Sends, it decides which messages
+	// are sent.
 	Intercept func(engine.Executor) engine.Executor
 	Log       *slog.Logger
 }
@@ -188,6 +189,16 @@ func (n *Node) open(ctx context.Context, cfg Config) (err error) {
 	for _, m := range n.machines() {
 		if cfg.Intercept != nil {
 			m.Executor = cfg.Intercept(m.Executor)
+			if s, ok := m.Executor.(interface {
+				Sends(engine.Ref, engine.Effect) bool
+			}); ok && m.Send != nil {
+				send := m.Send
+				m.Send = func(ref engine.Ref, e engine.Effect) {
+					if s.Sends(ref, e) {
+						send(ref, e)
+					}
+				}
+			}
 		}
 		n.engine.Register(m.Machine)
 	}

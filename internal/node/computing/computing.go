@@ -7,8 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
@@ -50,7 +50,6 @@ type Engine interface {
 	CreateWith(context.Context, func(engine.Tx) (engine.Creation, error)) error
 	Tell(context.Context, engine.Ref, engine.Event) (any, error)
 	TellWith(context.Context, engine.Ref, engine.Event, func(engine.Tx) error) (any, error)
-	TellEach(context.Context, []engine.Delivery) ([]engine.Told, error)
 }
 
 // Coins refuses peers while the chain is being caught up with.
@@ -62,10 +61,12 @@ type Banks interface {
 	Earned(tx engine.Tx, id bank.ID, p penny.Penny) ([]engine.Delivery, error)
 }
 
-// Blobs has the programs and inputs of jobs, by BLAKE3 digest. Open returns an error
-// that wraps fs.ErrNotExist for a blob that is not here whole.
+// Blobs has the programs and inputs of jobs, by BLAKE3 digest; *blobs.Blobs is that.
+// What a job holds stays until it is released.
 type Blobs interface {
-	Open(digest wire.Hash) (io.ReadCloser, error)
+	Open(digest wire.Hash) (f *os.File, size uint64, err error)
+	Hold(tx engine.Tx, digest, holder wire.Hash, until wire.Height) error
+	Release(tx engine.Tx, holder wire.Hash) error
 }
 
 // Chain is the blocks of the active chain; a chain.Backend.
@@ -242,7 +243,7 @@ func (c *Computing) Letter(from wire.Key, id wire.Hash, body []byte) error {
 	return p.letter(from, body)
 }
 
-// errStranger means that a peer is no party of a job.
+// errStranger means that a peer is not a party of a job.
 var errStranger = errors.New("not a party")
 
 // send sends a machine's messages; see engine.Machine.
@@ -268,7 +269,7 @@ type executor struct{ *Computing }
 // Commit implements engine.Executor.
 func (x executor) Commit(tx engine.Tx, ref engine.Ref, e engine.Effect) ([]engine.Delivery, bool, error) {
 	switch e := e.(type) {
-	case job.Run, job.Cancel, job.Fetch:
+	case job.Run, job.Cancel, job.Fetch, job.Judge:
 		return nil, true, nil
 	case job.SendCerts:
 		if p := x.party(ref.ID); p != nil {
@@ -279,9 +280,6 @@ func (x executor) Commit(tx engine.Tx, ref engine.Ref, e engine.Effect) ([]engin
 		return nil, true, keepCert(tx, ref.ID, &e.Cert)
 	case job.Publish:
 		return nil, true, keepProof(tx, ref.ID, e.Proof)
-	case job.Judge:
-		x.cfg.Log.Warn("the parties of a job do not agree; this node, on the bench, leaves the verdict to the buyer", "job", ref, "epoch", e.Epoch)
-		return nil, true, nil
 	case job.Pause:
 		x.cfg.Log.Warn("the parties of a job do not agree; a referee is needed", "job", ref, "epoch", e.Epoch, "attempt", e.Attempt)
 		return nil, true, nil

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"io/fs"
 	"os"
 	"slices"
 	"time"
@@ -206,7 +205,7 @@ func (c *Computing) accept(ctx context.Context, o *Offer) error {
 			err = wire.Refuse(wire.BadRequest, "the bank pays for another job")
 		}
 		if err == nil {
-			err = errors.Join(r.keep(tx, id), tx.Put(bucketBank, o.Bank[:], id[:]))
+			err = errors.Join(r.keep(tx, id), tx.Put(bucketBank, o.Bank[:], id[:]), c.hold(tx, id, f, y.Expiry))
 		}
 		return engine.Creation{Ref: refOf(id), State: n}, err
 	}); errors.Is(err, engine.ErrExists) {
@@ -250,29 +249,34 @@ func (c *Computing) Takes(terms *job.Terms, f *job.File, party uint8, y *bank.Pa
 
 // blobs refuses a job whose program or input is not here whole, or too large.
 func (c *Computing) blobs(f *job.File) error {
-	for _, digest := range []wire.Hash{f.Program, f.Input} {
-		if digest == wire.Hash(blake3.Sum256(nil)) {
+	for digest, most := range map[wire.Hash]uint64{f.Input: c.cfg.Policy.Input, f.Program: maxProgram} {
+		if digest == nothing {
 			continue
 		}
-		b, err := c.cfg.Blobs.Open(digest)
-		if errors.Is(err, fs.ErrNotExist) {
+		b, size, err := c.cfg.Blobs.Open(digest)
+		if err != nil {
 			return wire.Refuse(wire.Unknown, "blob %v is not here", digest)
 		}
-		if err != nil {
+		if err := b.Close(); err != nil {
 			return err
 		}
-		most := uint64(maxProgram)
-		if digest == f.Input {
-			most = c.cfg.Policy.Input
+		if size > most {
+			return wire.Refuse(wire.TooBig, "blob %v has %d bytes, at most %d are accepted", digest, size, most)
 		}
-		if s, ok := b.(interface{ Stat() (fs.FileInfo, error) }); ok {
-			if i, serr := s.Stat(); serr != nil {
-				err = serr
-			} else if uint64(i.Size()) > most {
-				err = wire.Refuse(wire.TooBig, "blob %v has %d bytes, at most %d are accepted", digest, i.Size(), most)
-			}
+	}
+	return nil
+}
+
+// nothing is the digest of an empty blob, which nobody needs to send.
+var nothing = wire.Hash(blake3.Sum256(nil))
+
+// hold keeps the blobs of a job until its banks have ended.
+func (c *Computing) hold(tx engine.Tx, id wire.Hash, f *job.File, until wire.Height) error {
+	for _, digest := range []wire.Hash{f.Program, f.Input} {
+		if digest == nothing {
+			continue
 		}
-		if err := errors.Join(b.Close(), err); err != nil {
+		if err := c.cfg.Blobs.Hold(tx, digest, id, until); err != nil {
 			return err
 		}
 	}
@@ -369,8 +373,7 @@ func (c *Computing) judge(id wire.Hash, v *job.Verdict) error {
 		return wire.Refuse(wire.BadRequest, "not the buyer's")
 	}
 	// It is signed, so it may come from any other party.
-	p.take(job.Received{From: (p.me + 1) % uint8(len(p.record.Peers)), Msg: v})
-	return nil
+	return p.add(job.Received{From: (p.me + 1) % uint8(len(p.record.Peers)), Msg: v})
 }
 
 // status says where a job is, with certificates from an epoch on.

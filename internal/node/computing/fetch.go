@@ -57,7 +57,7 @@ func (f *fetcher) result() *job.Loaded {
 
 // wantsState reports whether the machine needs the last certified state from others.
 func wantsState(n *job.Node) bool {
-	return n.On && !n.Muted && n.Member() && !n.Over() && n.Last != nil && n.Running == 0 && n.Base < n.Last.Body.Epoch && n.Funded()
+	return n.Last != nil && n.Base < n.Last.Body.Epoch && (judges(n) || n.On && !n.Muted && n.Member() && !n.Over() && n.Running == 0 && n.Funded())
 }
 
 // cancel ends a fetch of what is no longer needed.

@@ -32,9 +32,9 @@ type party struct {
 	gone   context.CancelFunc
 
 	mu    sync.Mutex
-	inbox [job.MaxParties][]job.Received
-	own   []job.Received // of this node's own user: the buyer's verdicts
-	owed  []func()       // what is to be sent after a commit
+	box   *job.Inbox // nil before run has read the machine
+	due   bool       // the box has something for the machine
+	owed  []func()   // what must be sent after a commit
 	fault [job.MaxParties]faults
 
 	// Of run only.
@@ -48,12 +48,8 @@ type party struct {
 	seen    progress
 }
 
-// What a party leaves for the machine.
-const (
-	maxInbox = 256 // letters of one party; then the oldest is dropped
-	maxStep  = 64  // letters of one party in one commit
-	maxOwed  = 4096
-)
+// maxOwed is the number of messages that wait for a commit.
+const maxOwed = 4096
 
 // faults counts what a party sent and the machine refused. A party that sends much of
 // it is not heard for a while.
@@ -82,7 +78,7 @@ func (p *party) poke() {
 }
 
 // letter takes a letter from a peer; see p2p.Jobs. It runs in the goroutine that
-// reads the peer's stream, so decoding costs nobody else's time.
+// reads the peer's stream, so what it takes to verify costs nobody else's time.
 func (p *party) letter(from wire.Key, body []byte) error {
 	i := slices.IndexFunc(p.record.Peers, func(o wire.Peer) bool { return o.Key == from })
 	if i < 0 {
@@ -106,23 +102,33 @@ func (p *party) letter(from wire.Key, body []byte) error {
 	if err != nil {
 		return err
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.inbox[i] = append(p.inbox[i], job.Received{From: uint8(i), Msg: m}); len(p.inbox[i]) > maxInbox {
-		p.inbox[i] = slices.Delete(p.inbox[i], 0, 1)
+	if err := p.add(job.Received{From: uint8(i), Msg: m}); err != nil {
+		p.room.cfg.Log.Debug("a letter is refused", "job", p.id, "party", i, "err", err)
+		if errors.Is(err, job.ErrMessage) {
+			p.mu.Lock()
+			f.n++
+			p.mu.Unlock()
+		}
 	}
-	p.poke()
 	return nil
 }
 
-// take takes a message that the buyer has sent in a request.
-func (p *party) take(m job.Received) {
+// add takes a message for the machine. The error says why it changes nothing.
+func (p *party) add(r job.Received) error {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.own) < maxStep {
-		p.own = append(p.own, m)
+	box := p.box
+	p.mu.Unlock()
+	if box == nil {
+		return nil // it comes again
 	}
-	p.poke()
+	due, err := box.Add(r)
+	if due {
+		p.mu.Lock()
+		p.due = true
+		p.mu.Unlock()
+		p.poke()
+	}
+	return err
 }
 
 // owe leaves something to be sent.
@@ -231,19 +237,35 @@ func (p *party) state(ctx context.Context) (job.Node, error) {
 // machine is state for run, which mostly has it from its own last step.
 func (p *party) machine(ctx context.Context) (job.Node, error) {
 	at := p.steps.Load()
-	if p.at == at && at > 0 {
+	if p.at == at && p.box != nil {
 		return p.now, nil
 	}
 	n, err := p.state(ctx)
 	if err == nil {
-		p.now, p.at = n, at
+		p.committed(n, at)
 	}
 	return n, err
 }
 
+// committed takes note of the machine after a number of steps.
+func (p *party) committed(n job.Node, steps uint64) {
+	p.now, p.at = n, steps
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.box == nil {
+		p.box = job.NewInbox(n)
+	} else if p.due = p.box.Reset(n); p.due {
+		p.poke()
+	}
+}
+
 // tell steps the machine.
 func (p *party) tell(ctx context.Context, ev job.Event) error {
-	_, err := p.room.cfg.Engine.Tell(ctx, refOf(p.id), ev)
+	before := p.steps.Load()
+	s, err := p.room.cfg.Engine.Tell(ctx, refOf(p.id), ev)
+	if err == nil {
+		p.committed(s.(job.Node), before+1) // unless others have stepped it meanwhile
+	}
 	return err
 }
 
@@ -307,57 +329,38 @@ type progress struct {
 	dealt                         uint64
 }
 
-// step passes what has come to the machine, in one commit.
+// step passes what has come to the machine. Messages that wait come with whatever
+// else happens, in one commit.
 func (p *party) step(ctx context.Context, ticked bool) error {
 	n, err := p.machine(ctx)
 	if err != nil {
 		return err
 	}
-	var list []engine.Delivery
-	var from []int
-	add := func(party int, ev job.Event) {
-		list, from = append(list, engine.Delivery{Ref: refOf(p.id), Event: ev}), append(from, party)
+	var list []job.Event
+	if ev := p.program.result(); ev != nil {
+		list = append(list, ev)
 	}
-	if ran := p.program.result(); ran != nil {
-		add(-1, *ran)
+	if ev := p.fetcher.result(); ev != nil {
+		list = append(list, *ev)
 	}
-	if loaded := p.fetcher.result(); loaded != nil {
-		add(-1, *loaded)
-	}
-	p.mu.Lock()
-	for i := range p.inbox {
-		k := min(len(p.inbox[i]), maxStep)
-		for _, m := range p.inbox[i][:k] {
-			add(i, m)
-		}
-		if p.inbox[i] = slices.Delete(p.inbox[i], 0, k); len(p.inbox[i]) > 0 {
-			p.poke()
-		}
-	}
-	for _, m := range p.own {
-		add(-1, m)
-	}
-	p.own = nil
-	p.mu.Unlock()
 	if ticked {
 		p.quiet++
 		if !n.Idle() {
-			add(-1, job.Tick{})
+			list = append(list, job.Tick{})
 		}
 	}
-	if len(list) > 0 {
-		before := p.steps.Load()
-		told, err := p.room.cfg.Engine.TellEach(ctx, list)
-		if err != nil {
+	p.mu.Lock()
+	due := p.due
+	p.mu.Unlock()
+	if len(list) == 0 && due {
+		list = append(list, nil)
+	}
+	for _, ev := range list {
+		if err := p.tell(ctx, p.box.With(ev)); errors.Is(err, engine.ErrContract) {
+			p.room.cfg.Log.Error("an event of a job is refused", "job", p.id, "event", fmt.Sprintf("%T", ev), "err", err)
+		} else if err != nil {
 			return err
 		}
-		for _, t := range told {
-			if t.Err == nil {
-				before++
-				p.now, p.at = t.State.(job.Node), before // unless others have stepped it meanwhile
-			}
-		}
-		p.judge(told, from)
 	}
 	p.mu.Lock()
 	owed := p.owed
@@ -367,25 +370,6 @@ func (p *party) step(ctx context.Context, ticked bool) error {
 		f()
 	}
 	return nil
-}
-
-// judge counts what was refused.
-func (p *party) judge(told []engine.Told, from []int) {
-	for i, t := range told {
-		if t.Err == nil {
-			continue
-		}
-		if from[i] < 0 {
-			p.room.cfg.Log.Error("an event of a job is refused", "job", p.id, "err", t.Err)
-			continue
-		}
-		p.room.cfg.Log.Debug("a letter is refused", "job", p.id, "party", from[i], "err", t.Err)
-		if errors.Is(t.Err, job.ErrMessage) {
-			p.mu.Lock()
-			p.fault[from[i]].n++
-			p.mu.Unlock()
-		}
-	}
 }
 
 // certified returns the last certified epoch; 0 before the first.
@@ -506,7 +490,7 @@ func (c *Computing) prune(ctx context.Context, id wire.Hash, p *party) error {
 	if p != nil {
 		p.gone()
 	}
-	if err := c.cfg.Store.Update(ctx, func(tx engine.Tx) error { return forget(tx, id) }); err != nil {
+	if err := c.cfg.Store.Update(ctx, func(tx engine.Tx) error { return errors.Join(c.cfg.Blobs.Release(tx, id), forget(tx, id)) }); err != nil {
 		return err
 	}
 	c.mu.Lock()

@@ -8,8 +8,6 @@ import (
 	"io"
 	"time"
 
-	"github.com/zeebo/blake3"
-
 	"github.com/bitgram/bitgram/internal/job"
 	"github.com/bitgram/bitgram/internal/sandbox"
 	"github.com/bitgram/bitgram/wire"
@@ -32,15 +30,34 @@ type program struct {
 
 // work is one epoch being run.
 type work struct {
-	epoch, turn uint32
+	epoch, turn uint32 // the turn is judging for an epoch that is run for a verdict
 	cancel      context.CancelFunc
 	ended       chan struct{} // closed at the end
 	ran         *job.Ran
 	err         error
 }
 
+// judging is the turn of an epoch that a referee runs.
+const judging = fetched - 1
+
+// judges reports whether the machine waits for the epoch that it judges.
+func judges(n *job.Node) bool {
+	return n.On && !n.Muted && !n.Over() && n.Running == 0 && !n.Member() && n.Judging == certified(n)+1 && n.Judged == nil && n.Funded()
+}
+
+// demand returns the epoch that the machine wants to be run, and its turn; 0 for none.
+func demand(n *job.Node) (epoch, turn uint32) {
+	switch {
+	case n.Muted:
+		return 0, 0
+	case judges(n):
+		return n.Judging, judging
+	}
+	return n.Running, n.Turn
+}
+
 // result returns the result of an epoch that has been run, once.
-func (g *program) result() *job.Ran {
+func (g *program) result() job.Event {
 	w := g.work
 	if w == nil {
 		return nil
@@ -56,14 +73,22 @@ func (g *program) result() *job.Ran {
 		g.party.room.cfg.Log.Warn("an epoch cannot be run here, will retry", "job", g.party.id, "epoch", w.epoch, "err", w.err)
 		g.again = time.Now().Add(retryPause)
 		time.AfterFunc(retryPause, g.party.poke)
+		return nil
 	}
-	return w.ran
+	if w.turn == judging {
+		return job.Judged{Epoch: w.epoch, State: w.ran.State, Outcome: w.ran.Outcome}
+	}
+	return *w.ran
 }
 
 // follow starts and cancels runs, and keeps what is needed of their results.
 func (g *program) follow(ctx context.Context, n *job.Node) error {
-	wanted := n.Running != 0 && !n.Muted && g.party.record.Block != wire.Hash{}
-	if w := g.work; w != nil && (!wanted || w.epoch != n.Running || w.turn != n.Turn) {
+	e, turn := demand(n)
+	if turn == judging && wantsState(n) {
+		e = 0 // once its state is here
+	}
+	wanted := e != 0 && g.party.record.Block != wire.Hash{}
+	if w := g.work; w != nil && (!wanted || w.epoch != e || w.turn != turn) {
 		w.cancel()
 		<-w.ended
 		g.work = nil
@@ -78,10 +103,10 @@ func (g *program) follow(ctx context.Context, n *job.Node) error {
 	if !wanted || g.work != nil || time.Now().Before(g.again) {
 		return nil
 	}
-	w := &work{epoch: n.Running, turn: n.Turn, ended: make(chan struct{})}
+	w := &work{epoch: e, turn: turn, ended: make(chan struct{})}
 	ctx, w.cancel = context.WithCancel(ctx)
 	g.work = w
-	before := before(n, n.Running)
+	before := before(n, e)
 	terms := n.Terms
 	go func() {
 		w.ran, w.err = g.execute(ctx, &terms, w.epoch, w.turn, before)
@@ -231,7 +256,7 @@ func (g *program) load(ctx context.Context, t *job.Terms) error {
 	if g.params, err = t.Params(&r.File, input, r.Block); err != nil {
 		return err
 	}
-	b, err := c.Blobs.Open(r.File.Program)
+	b, _, err := c.Blobs.Open(r.File.Program)
 	if err != nil {
 		return err
 	}
@@ -253,10 +278,10 @@ func (g *program) load(ctx context.Context, t *job.Terms) error {
 
 // readBlob reads a blob into memory.
 func readBlob(blobs Blobs, digest wire.Hash, most uint64) ([]byte, error) {
-	if digest == wire.Hash(blake3.Sum256(nil)) {
+	if digest == nothing {
 		return nil, nil
 	}
-	b, err := blobs.Open(digest)
+	b, _, err := blobs.Open(digest)
 	if err != nil {
 		return nil, err
 	}

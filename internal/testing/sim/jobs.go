@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -37,9 +36,17 @@ func Steps() ([]byte, error) { return guests.C("internal/testing/sim/testdata/st
 // blobs are files in a directory, by digest.
 type blobs string
 
-func (b blobs) Open(d wire.Hash) (io.ReadCloser, error) {
-	return os.Open(filepath.Join(string(b), d.String()))
+func (b blobs) Open(d wire.Hash) (*os.File, uint64, error) {
+	f, err := os.Open(filepath.Join(string(b), d.String()))
+	if err != nil {
+		return nil, 0, err
+	}
+	i, err := f.Stat()
+	return f, uint64(i.Size()), err
 }
+
+func (blobs) Hold(engine.Tx, wire.Hash, wire.Hash, wire.Height) error { return nil }
+func (blobs) Release(engine.Tx, wire.Hash) error                      { return nil }
 
 func (b blobs) add(raw []byte) (wire.Hash, error) {
 	d := wire.Hash(blake3.Sum256(raw))
@@ -212,14 +219,42 @@ func (l *Lab) secret() (s wire.Secret) {
 
 // call makes a request of the buyer's to a node. Kinds that it signs are signed.
 func (j *Job) call(i int, kind uint8, body any) ([]byte, error) {
+	return j.callAs(i, j.ID, j.key, kind, body)
+}
+
+// Key is the buyer's in the job.
+func (j *Job) Key() wire.Secret { return j.key }
+
+// OfferAs offers a node something, signed by the buyer.
+func (j *Job) OfferAs(i int, o *computing.Offer) error {
+	_, err := j.callAs(i, o.Terms.ID(), j.key, computing.CallOffer, o)
+	return err
+}
+
+// AskAs makes a request as somebody who has a key.
+func (j *Job) AskAs(i int, key wire.Secret, kind uint8) error {
+	_, err := j.callAs(i, j.ID, key, kind, &computing.Ask{})
+	return err
+}
+
+// Sheets are those of the first window of a party's bank, for a holder.
+func (j *Job) Sheets(node, holder int) []job.Dealt { return j.window(node, 1)[holder] }
+
+// SendSheets sends sheets to a node.
+func (j *Job) SendSheets(i int, list []job.Dealt) error {
+	_, err := j.call(i, computing.CallSheets, &computing.Sheets{Job: j.ID, List: list})
+	return err
+}
+
+func (j *Job) callAs(i int, id wire.Hash, key wire.Secret, kind uint8, body any) ([]byte, error) {
 	raw, err := wire.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	h := j.Nodes[i]
 	if kind != computing.CallSheets {
-		s := computing.Signed{Job: j.ID, Body: raw}
-		if s.Sig, err = wire.Sign(j.key, computing.CallDigest(j.ID, kind, h.Key(), raw)); err != nil {
+		s := computing.Signed{Job: id, Body: raw}
+		if s.Sig, err = wire.Sign(key, computing.CallDigest(id, kind, h.Key(), raw)); err != nil {
 			return nil, err
 		}
 		if raw, err = wire.Marshal(&s); err != nil {
@@ -236,6 +271,7 @@ func (j *Job) Offer(i int) *computing.Offer {
 	raw, err := wire.Marshal(&j.File)
 	j.Lab.must(err)
 	o := &computing.Offer{Terms: j.Terms, File: raw, Party: uint8(i), Bank: j.Banks[i]}
+	o.Terms.Parties = slices.Clone(o.Terms.Parties)
 	for _, h := range j.Nodes {
 		o.Peers = append(o.Peers, wire.Peer(h.Peer()))
 	}
@@ -309,18 +345,24 @@ func (j *Job) deal(holder int, s *computing.Status) {
 		if first > j.Terms.Epochs || !job.MayDeal(&j.Terms, first, paid, seated) {
 			continue
 		}
-		list, err := job.Deal(&j.Terms, j.key, j.seed, uint8(node), first, func(k uint32) (s [wire.PennySize]byte) {
-			secret := j.purses[node].At(j.Terms.Parties[node].Pennies - k).Secret
-			copy(s[:], secret[:])
-			return s
-		})
-		j.Lab.must(err)
+		list := j.window(node, first)
 		for _, d := range list[holder] {
-			if _, err := j.call(holder, computing.CallSheets, &computing.Sheets{Job: j.ID, List: []job.Dealt{d}}); err != nil {
+			if j.SendSheets(holder, []job.Dealt{d}) != nil {
 				break // later
 			}
 		}
 	}
+}
+
+// window deals the window of a party's bank that starts at first.
+func (j *Job) window(node int, first uint32) [][]job.Dealt {
+	list, err := job.Deal(&j.Terms, j.key, j.seed, uint8(node), first, func(k uint32) (s [wire.PennySize]byte) {
+		secret := j.purses[node].At(j.Terms.Parties[node].Pennies - k).Secret
+		copy(s[:], secret[:])
+		return s
+	})
+	j.Lab.must(err)
+	return list
 }
 
 // judge calls for the next attempt. The buyer of the lab does not run the epoch again:

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/bitgram/bitgram/internal/job"
+	"github.com/bitgram/bitgram/internal/node/computing"
+	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/internal/sandbox"
 	"github.com/bitgram/bitgram/internal/sandbox/wasm"
 	"github.com/bitgram/bitgram/internal/testing/guests"
@@ -134,7 +136,7 @@ var jobStories = map[string]jobStory{
 	// payees.
 	"PaidEqualsCommitted": {order: steady, together: true},
 	// A node dies for good: the standby takes its seat, and the job ends.
-	"OneDeathFinishes": {order: steady, during: func(t *testing.T, l *sim.Lab, j *sim.Job) {
+	"OneDeathFinishes": {order: with(func(o *sim.Order) { o.Epochs = 16 }), during: func(t *testing.T, l *sim.Lab, j *sim.Job) {
 		j.Until("epoch 2", minutes, func() bool { return j.Node(0).Epoch() >= 2 })
 		j.Nodes[1].Kill()
 		j.Until("the standby is paid", minutes, func() bool { return j.Node(4).Paid() > 0 })
@@ -271,17 +273,18 @@ func finished(t *testing.T, l *sim.Lab, j *sim.Job, s jobStory) {
 	}
 }
 
-// TestJobs plays what may happen to a job, over a network that delays: each story, or
-// in the full tier each, and in the short one the shortest.
+// TestJobs plays what may happen to a job, over a network that delays: every story in
+// the nightly tier, a sample in the full one, and a short job in the short one.
 func TestJobs(t *testing.T) {
 	names := slices.Sorted(maps.Keys(jobStories))
 	if tier.Short() {
-		names = []string{"PaidEqualsCommitted"}
+		jobStory{order: with(func(o *sim.Order) { o.Epochs = 3 }), together: true}.play(t, 1)
+		return
 	}
-	for _, name := range names {
-		t.Run(name, func(t *testing.T) {
+	for _, i := range tier.NewSample(t).Choose(len(names), tier.Pick(0, 4, 0)) {
+		t.Run(names[i], func(t *testing.T) {
 			t.Parallel()
-			jobStories[name].play(t, 1)
+			jobStories[names[i]].play(t, 1)
 		})
 	}
 }
@@ -290,7 +293,7 @@ func TestJobs(t *testing.T) {
 // one node of a roster is wrong at a time, and the job ends.
 func TestRandomJobs(t *testing.T) {
 	tier.NotShort(t)
-	for _, seed := range tier.NewSample(t).Choose(1<<16, tier.Pick(0, 2, 100)) {
+	for _, seed := range tier.NewSample(t).Choose(100, tier.Pick(0, 2, 0)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			randomJob(t, uint64(seed))
@@ -337,8 +340,123 @@ func randomJob(t *testing.T, seed uint64) {
 			}
 			j.Away = rng.IntN(4) == 0
 			time.Sleep(time.Duration(rng.IntN(10)) * time.Second)
+			j.Away = false
 		}
-		j.Away = false
 	}
 	s.play(t, seed)
+}
+
+// jobCrash is the story in which nodes are killed at their effects: b is away for two
+// epochs, and d lies in one.
+var jobCrash = jobStory{order: with(func(o *sim.Order) { o.Epochs = 10 }), before: func(l *sim.Lab, nodes []*sim.Home) {
+	lie(nodes[3], func(e uint64) bool { return e == 7 })
+}, during: func(t *testing.T, l *sim.Lab, j *sim.Job) {
+	j.Until("epoch 2", minutes, func() bool { return j.Node(2).Epoch() >= 2 })
+	if j.Nodes[1].Plan == nil || !j.Nodes[1].Plan.Killed() {
+		j.Nodes[1].Kill()
+		j.Until("epoch 4", minutes, func() bool { return j.Node(2).Epoch() >= 4 })
+		j.Nodes[1].Open()
+	}
+}}
+
+// jobEffects are what the parties of jobCrash ask for: a takes part, and b comes back.
+var jobEffects = map[string][]string{
+	"a": {"job.Broadcast", "job.Send", "job.Run", "job.GiveShare", "job.Earned", "job.KeepCert", "job.SendCerts", "job.Publish"},
+	"b": {"job.Fetch"},
+}
+
+// TestJobCrashEquivalence kills parties of a job at their effects, before the deed and
+// after it: the job ends as if nothing had happened.
+func TestJobCrashEquivalence(t *testing.T) {
+	tier.NotShort(t)
+	crashes(t, jobEffects, 1, []string{"job"}, tier.Pick(0, 1, 0), func(t *testing.T, _ string, points []point) (killed []point) {
+		var plans []*sim.Plan
+		s := jobCrash
+		s.before = func(l *sim.Lab, nodes []*sim.Home) {
+			jobCrash.before(l, nodes)
+			for _, p := range points {
+				plan := &sim.Plan{Effect: p.effect, N: p.n, After: p.after}
+				l.Home(p.who).Plan = plan
+				plans = append(plans, plan)
+			}
+		}
+		s.play(t, 1)
+		for i, plan := range plans {
+			if plan.Killed() {
+				killed = append(killed, points[i])
+			}
+		}
+		return killed
+	})
+}
+
+// TestJobOffers: a node refuses what it must not work for, strangers learn nothing, and
+// the same offer again changes nothing.
+func TestJobOffers(t *testing.T) {
+	tier.NotShort(t)
+	jobLab(t, 1, 1, steady, nil, func(l *sim.Lab, j *sim.Job) {
+		refused := func(what string, code wire.Code, err error) {
+			t.Helper()
+			var r *p2p.Refused
+			if !errors.As(err, &r) || r.Code != code {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		offer := func(change func(*computing.Offer)) error {
+			o := j.Offer(0)
+			change(o)
+			return j.OfferAs(0, o)
+		}
+		if err := offer(func(*computing.Offer) {}); err != nil {
+			t.Errorf("the same offer again: %v", err)
+		}
+		refused("another job for the bank", wire.BadRequest, offer(func(o *computing.Offer) { o.Terms.Patience++ }))
+		refused("another's place", wire.BadRequest, offer(func(o *computing.Offer) { o.Terms.Patience++; o.Party = 1 }))
+		refused("another's bank", wire.Unknown, offer(func(o *computing.Offer) { o.Terms.Patience++; o.Bank = j.Banks[1] }))
+		refused("other terms of the bank", wire.BadRequest, offer(func(o *computing.Offer) { o.Terms.Parties[0].Bank[0] ^= 1 }))
+		refused("too early", wire.BadRequest, offer(func(o *computing.Offer) { o.Terms.Depth = 1 }))
+		refused("too late", wire.TooLate, offer(func(o *computing.Offer) { o.Terms.Stop += 100 }))
+		refused("another file", wire.BadRequest, offer(func(o *computing.Offer) { o.Terms.File[0] ^= 1 }))
+		file := func(change func(*job.File)) func(*computing.Offer) {
+			return func(o *computing.Offer) {
+				f := j.File
+				change(&f)
+				raw, err := wire.Marshal(&f)
+				if err != nil {
+					t.Fatal(err)
+				}
+				o.File, o.Terms.File = raw, f.Digest()
+			}
+		}
+		refused("too much memory", wire.TooBig, offer(file(func(f *job.File) { f.Memory = 1 << 30 })))
+		refused("too cheap", wire.TooBig, offer(file(func(f *job.File) { f.Fuel = 1 << 50 })))
+		refused("a program that is not here", wire.Unknown, offer(file(func(f *job.File) { f.Program[0] ^= 1 })))
+		refused("impossible limits", wire.BadRequest, offer(file(func(f *job.File) { f.Memory = 0 })))
+		o := j.Offer(0)
+		o.Peers = o.Peers[:2]
+		refused("few peers", wire.BadRequest, j.OfferAs(0, o))
+
+		refused("not the buyer", wire.Unknown, j.AskAs(0, wire.Secret{31: 9}, computing.CallStatus))
+		refused("a stranger reads", wire.Unknown, j.AskAs(0, wire.Secret{31: 9}, computing.CallRead))
+		if err := j.AskAs(0, j.Key(), computing.CallStatus); err != nil {
+			t.Error(err)
+		}
+		refused("no such request", wire.BadRequest, j.AskAs(0, j.Key(), 77))
+
+		// False sheets.
+		d := j.Sheets(1, 0)
+		refused("for another", wire.BadRequest, j.SendSheets(2, d))
+		d[0].Shares[0][3] ^= 1
+		refused("false", wire.BadRequest, j.SendSheets(0, d))
+		d = j.Sheets(1, 0)
+		if err := j.SendSheets(0, d); err != nil {
+			t.Error(err)
+		}
+		if n := j.Node(0); n.Dealt[1] != 8 {
+			t.Errorf("dealt: %v", n.Dealt)
+		}
+		if err := j.SendSheets(0, d); err != nil {
+			t.Error(err)
+		}
+	})
 }

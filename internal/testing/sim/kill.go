@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/bitgram/bitgram/internal/engine"
@@ -20,7 +21,8 @@ type Plan struct {
 	mu      sync.Mutex
 	counted int
 	killed  bool
-	opened  bool // again
+	last    engine.Tx // the one that is committed yet, if it was killed in one
+	opened  bool      // again
 }
 
 // Killed reports whether the plan was carried out.
@@ -56,6 +58,43 @@ func (k killer) Do(ctx context.Context, ref engine.Ref, e engine.Effect) (func(e
 		return nil, errKilled // what was done is not recorded
 	}
 	return commit, err
+}
+
+// Commit counts the effects of a job's machine, which its room carries out there. One
+// that is killed before the effect loses the whole step; one that is killed after it
+// has committed it, and does nothing more.
+func (k killer) Commit(tx engine.Tx, ref engine.Ref, e engine.Effect) ([]engine.Delivery, bool, error) {
+	if name := fmt.Sprintf("%T", e); strings.HasPrefix(name, "job.") {
+		k.mu.Lock()
+		gone, mine := k.killed && (k.last == nil || k.last != tx), false
+		if !gone && name == k.Effect && !k.killed {
+			k.counted++
+			mine = k.counted == k.N
+			if k.killed = mine; mine && k.After {
+				k.last = tx
+			}
+		}
+		k.mu.Unlock()
+		if gone || mine && !k.After {
+			return nil, false, errKilled
+		}
+	}
+	return k.Executor.Commit(tx, ref, e)
+}
+
+// Sends decides whether a message is sent; see node.Config.Intercept.
+func (k killer) Sends(_ engine.Ref, e engine.Effect) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.killed {
+		return false
+	}
+	if fmt.Sprintf("%T", e) == k.Effect {
+		k.counted++
+		k.killed = k.counted == k.N
+		return !k.killed || k.After
+	}
+	return true
 }
 
 // reopen reopens nodes that plans have killed.
