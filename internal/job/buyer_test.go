@@ -11,6 +11,7 @@ import (
 	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/testing/ledger"
 	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -592,7 +593,7 @@ func (m *market) wander() {
 		case 15:
 			if b.Phase == BuyerPublished && b.Confirmed == nil && rng.IntN(8) == 0 {
 				stolen = true
-				m.chain.Pool = nil
+				m.chain.(*ledger.Ledger).Pool = nil
 				m.steal()
 			}
 		}
