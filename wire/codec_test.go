@@ -416,6 +416,13 @@ func TestOutOfRange(t *testing.T) {
 		"bank state code":           &wire.BankState{Code: wire.NoRoute + 1},
 		"no pennies":                &wire.Pennies{},
 		"half a penny":              &wire.Pennies{List: make([]byte, wire.EncodedPenny/2)},
+		"a large blob":              &wire.BlobPut{Size: wire.MaxBlob + 1},
+		"more than a large blob":    &wire.BlobHave{Bytes: wire.MaxBlob + 1},
+		"far into a blob":           &wire.BlobGet{From: wire.MaxBlob + 1},
+		"much of a blob":            &wire.BlobGet{Most: wire.MaxBlob + 1},
+		"more than the blob":        &wire.BlobPart{Size: 1, Bytes: 2},
+		"a part of a large blob":    &wire.BlobPart{Size: wire.MaxBlob + 1},
+		"a blob of nobody":          &wire.BlobHello{},
 		"too many pennies":          &wire.Pennies{List: make([]byte, (wire.MaxPennies+1)*wire.EncodedPenny)},
 		"two frames in one":         &wire.PayerFrame{Hello: make([]wire.BankHello, 1), Pennies: []wire.Pennies{{List: make([]byte, wire.EncodedPenny)}}},
 		"two greetings":             &wire.PayerFrame{Hello: make([]wire.BankHello, 2)},
@@ -603,6 +610,11 @@ func FuzzBankRequest(f *testing.F)   { fuzzMessage[wire.BankRequest](f) }
 func FuzzBankQuote(f *testing.F)     { fuzzMessage[wire.BankQuote](f) }
 func FuzzBankOpen(f *testing.F)      { fuzzMessage[wire.BankOpen](f) }
 func FuzzBankHello(f *testing.F)     { fuzzMessage[wire.BankHello](f) }
+func FuzzBlobHello(f *testing.F)     { fuzzMessage[wire.BlobHello](f) }
+func FuzzBlobPut(f *testing.F)       { fuzzMessage[wire.BlobPut](f) }
+func FuzzBlobHave(f *testing.F)      { fuzzMessage[wire.BlobHave](f) }
+func FuzzBlobGet(f *testing.F)       { fuzzMessage[wire.BlobGet](f) }
+func FuzzBlobPart(f *testing.F)      { fuzzMessage[wire.BlobPart](f) }
 func FuzzBankState(f *testing.F)     { fuzzMessage[wire.BankState](f) }
 func FuzzPennies(f *testing.F)       { fuzzMessage[wire.Pennies](f) }
 func FuzzTaken(f *testing.F)         { fuzzMessage[wire.Taken](f) }

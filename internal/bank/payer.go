@@ -57,6 +57,7 @@ type Payer struct {
 	Outstanding *wire.Hash // our payment whose step is not acknowledged
 	OutIndex    uint32     // that step's number
 	Behind      bool       // restored: the payee must first say what it holds
+	Rewound     bool       `cbor:",omitempty"` // it was open when the home was restored: it may have steps that payments do not know of
 	Stopped     bool       // the user closes it
 	PayeeWhy    string     // reason why the payee accepts no more
 	CloseTxid   wire.Hash  // of the cooperative close, once signed
@@ -397,7 +398,7 @@ func (p Payer) restored() (Payer, []Effect, error) {
 	if p.Spend != nil {
 		return p, nil, nil
 	}
-	p.Behind = true // also if failed, because its funding may confirm after all
+	p.Behind, p.Rewound = true, true // also if failed, because its funding may confirm after all
 	switch {
 	case p.Phase < PayerPublishing:
 		return p.fail("restored", ErrRestored)

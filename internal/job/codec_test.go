@@ -95,7 +95,7 @@ func TestSizes(t *testing.T) {
 			t.Errorf("%T: %v", p, err)
 		}
 	}
-	for _, e := range []Effect{Run{1, 2}, Cancel{}, Fetch{Epoch: 3}, GiveShare{1, 2, true}, Earned{K: 3}, KeepCert{*list[5].(*Certificate)}, SendCerts{1, 2}, Pause{1, 2}} {
+	for _, e := range []Effect{Run{1, 2}, Cancel{}, Fetch{Epoch: 3}, GiveShare{1, 2, true}, Earned{K: 3}, KeepCert{*list[5].(*Certificate)}, SendCerts{1, 2}, Pause{1, 2}, Judge{Epoch: 1}} {
 		name, b, err := Effects.Encode(e)
 		must(t, err)
 		again, err := Effects.Decode(name, b)

@@ -48,6 +48,12 @@ type (
 		Epoch uint32
 		State wire.Hash
 	}
+	// Judged is the result of Judge.
+	Judged struct {
+		Epoch   uint32
+		State   wire.Hash
+		Outcome Outcome
+	}
 	// Released says that the buyer, online, pays directly.
 	Released struct {
 		K      uint32
@@ -103,6 +109,14 @@ type (
 		To   uint8
 		From uint32
 	}
+	// Judge runs an epoch for a verdict, from the certified state of the epoch before,
+	// whose root is Before (zeros before the first); if that is not here, it is got from
+	// other parties. A newer certificate ends it. Its result is Judged. It is requested
+	// at most once for each epoch.
+	Judge struct {
+		Epoch  uint32
+		Before wire.Hash
+	}
 	// Pause says that no quorum agrees on the epoch. A referee must run it.
 	Pause struct{ Epoch, Attempt uint32 }
 	// Publish publishes a proof.
@@ -117,6 +131,7 @@ func (DealtTo) event()      {}
 func (Received) event()     {}
 func (Tick) event()         {}
 func (Loaded) event()       {}
+func (Judged) event()       {}
 func (Released) event()     {}
 func (WrittenOff) event()   {}
 func (Restored) event()     {}
@@ -130,5 +145,6 @@ func (GiveShare) effect() {}
 func (Earned) effect()    {}
 func (KeepCert) effect()  {}
 func (SendCerts) effect() {}
+func (Judge) effect()     {}
 func (Pause) effect()     {}
 func (Publish) effect()   {}

@@ -113,7 +113,7 @@ const (
 	MaxWaiting = 32
 )
 
-// Inbox is between a node's peers and its machine. It holds messages back, in
+// Inbox holds what a node's peers say back from its machine, in
 // memory, until they make the machine do something, and then all of them are one step:
 // a message that leads to no effect is not worth a commit, because if a crash loses it,
 // it is as if the network had lost it. Pennies wait for the next step too. Signatures

@@ -26,6 +26,7 @@ type lab struct {
 	certs          map[uint32]*Certificate
 	proofs         []Culprit
 	paused         int
+	judged         int // epochs that referees ran
 	ticks          int
 	steps          int
 	gives          []*Give             // right ones that left a holder
@@ -266,25 +267,18 @@ func (l *lab) do(t task) bool {
 				}
 			}
 		}
+	case Judge:
+		l.judged++
+		if !l.mute {
+			must(l.t, l.step(t.peer, Judged{Epoch: e.Epoch, State: l.rootOf(e.Epoch), Outcome: l.outcomeOf(e.Epoch)}))
+		}
 	case Pause:
 		l.paused++
-		if l.mute {
-			return true
+		v := &Verdict{Epoch: e.Epoch, Attempt: e.Attempt + 1, State: l.rootOf(e.Epoch), Buyer: true}
+		if l.mute || l.away || v.Attempt >= MaxAttempts {
+			return true // whoever is on the bench is a referee
 		}
-		v := &Verdict{Epoch: e.Epoch, Attempt: e.Attempt + 1, State: l.rootOf(e.Epoch), Buyer: !l.away}
-		if v.Attempt >= MaxAttempts {
-			return true
-		}
-		key := l.deal.buyer
-		if l.away {
-			at := slices.IndexFunc(p.node.before().Bench, func(q uint8) bool { return l.peers[q].honest() })
-			if at < 0 {
-				return true
-			}
-			v.Party = p.node.before().Bench[at]
-			key = l.deal.keys[v.Party]
-		}
-		v.Sig, _ = sign(key, v.digest(&l.deal.terms))
+		v.Sig, _ = sign(l.deal.buyer, v.digest(&l.deal.terms))
 		for to := range l.peers {
 			from := 0
 			if to == 0 {

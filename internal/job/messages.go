@@ -45,7 +45,7 @@ type Commit struct {
 	Attempt uint32
 	Party   uint8
 	Hash    wire.Hash // Committed to by commitment
-	Seen    uint8     // in later attempts: whose openings of the first set it has, a bit for each party
+	Seen    uint8     // a bit for each party: on the bench, it was heard lately; on the roster, in later attempts, its opening of the first set is here
 	Sig     wire.Signature
 }
 
@@ -201,15 +201,22 @@ func (v *Verdict) digest(t *Terms) wire.Hash {
 }
 
 // Status asks for the certificates after an epoch, and for shares that the
-// other party has given before, of our own pennies from Got+1 on, because a
-// restored node has lost them.
+// other party has given before, of our own pennies from Got+1 on, because they
+// were lost.
 type Status struct {
 	_       struct{} `cbor:",toarray"`
 	Epoch   uint32
 	Attempt uint32
 	Got     uint32
-	Sign    bool // what the other party gives, because a share was wrong
+	Flags   uint8
 }
+
+// Flags of a Status.
+const (
+	statusSign  uint8 = 1 << iota // sign the shares that you give: one was wrong
+	statusStuck                   // no quorum of openings agrees in this attempt
+	statusIdle                    // this party does not work: it was restored, or has no money
+)
 
 // Message is a message between parties. The set of types is closed.
 type Message interface {
@@ -545,8 +552,8 @@ func (t *Terms) opens(r *Reveal, c *Commit, prev wire.Hash) bool {
 // PaidEqualsCommitted). In later attempts that commit must be one of the first set,
 // and n − q + 1 members, one of them honest, must have had its opening before they
 // committed again: who withheld it is not paid. A party that was not paid for
-// Patience consecutive epochs is replaced by the first standby; at most one in each
-// epoch.
+// Patience consecutive epochs is replaced by the first standby that n − q + 1 members
+// of the set have heard lately; at most one in each epoch.
 func (t *Terms) body(known *Certificate, attempt uint32, set wire.Hash, c *Content) (*Body, bool) {
 	reveals := c.Reveals
 	before := t.before(known)
@@ -563,11 +570,7 @@ func (t *Terms) body(known *Certificate, attempt uint32, set wire.Hash, c *Conte
 	}
 	if attempt > 0 {
 		reveals = slices.DeleteFunc(slices.Clone(c.FirstReveals), func(r Reveal) bool {
-			seen := 0
-			for i := range c.Set {
-				seen += int(c.Set[i].Seen >> r.Party & 1)
-			}
-			return seen <= int(t.N-t.Q)
+			return seenBy(c.Set, r.Party) <= int(t.N-t.Q)
 		})
 	}
 	worst := -1
@@ -583,13 +586,23 @@ func (t *Terms) body(known *Certificate, attempt uint32, set wire.Hash, c *Conte
 			worst = seat
 		}
 	}
-	if worst >= 0 && len(b.Bench) > 0 && b.Outcome == Running {
+	// The first standby that shows life: at least one honest member has heard it lately.
+	standby := slices.IndexFunc(b.Bench, func(p uint8) bool { return seenBy(c.Set, p) > int(t.N-t.Q) })
+	if worst >= 0 && standby >= 0 && b.Outcome == Running {
 		gone := b.Roster[worst]
-		b.Next[worst] = b.Bench[0]
-		b.Bench = append(b.Bench[1:], gone)
+		b.Next[worst] = b.Bench[standby]
+		b.Bench = append(slices.Delete(b.Bench, standby, standby+1), gone)
 		b.Missed[gone] = 0
 	}
 	return b, true
+}
+
+// seenBy returns how many commits of a set have a party's bit.
+func seenBy(set []Commit, p uint8) (n int) {
+	for i := range set {
+		n += int(set[i].Seen >> p & 1)
+	}
+	return n
 }
 
 // agreeing returns how many reveals have the same result as r.

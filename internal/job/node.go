@@ -13,7 +13,10 @@ const (
 	gatherTicks = 2 // to wait for all commits or reveals, once there is a quorum of them
 	viewTicks   = 4 // for a view; each view waits one more, up to maxWait
 	maxWait     = 12
-	stuckTicks  = 6 // for reveals that may still form a quorum
+	stuckTicks  = 6  // for reveals that may still form a quorum
+	freshTicks  = 3  // for which it counts that another is stuck
+	settleTicks = 20 // to ask at the end of a job for shares beside those that it took
+	silent      = 8  // after which a party on the bench counts as dead
 )
 
 // Result is an epoch's result on this node, and the salt of its commit.
@@ -73,8 +76,14 @@ type Node struct {
 	Reveals  []*Reveal
 	Stages   [2]Stage
 	Paused   bool
-	Age      uint32 // ticks in this attempt
-	Answered []bool // this tick, by party: was sent certificates or asked for them
+	Age      uint32   // ticks in this attempt
+	Claims   []uint32 // by party: 1 + the Age at which it last said that it is stuck
+	Answered []bool   // this tick, by party: was sent certificates or asked for them
+	Quiet    []uint8  // by party: ticks since it was last heard, at most silent
+
+	Judging uint32   // the epoch for which Judge was requested, on the bench
+	Judged  *Judged  // its result
+	Ruling  *Verdict // ours
 
 	Held    uint32        // own pennies that are here
 	Known   penny.Penny   // the last of them
@@ -108,6 +117,9 @@ func NewNode(t Terms, me uint8, key wire.Secret) (Node, error) {
 	t.id = t.ID()
 	n := Node{Terms: t, Me: me, Key: key, Known: t.first(me), Early: make([]*Commit, p), Answered: make([]bool, p),
 		Dealt: make([]uint32, p), Gave: make([]uint32, p), Due: make([]uint32, p), Got: make([]uint32, p), Cheats: make([]bool, p)}
+	for range p {
+		n.Quiet = append(n.Quiet, silent)
+	}
 	n.fresh()
 	return n, nil
 }
@@ -116,7 +128,7 @@ func NewNode(t Terms, me uint8, key wire.Secret) (Node, error) {
 func (n *Node) fresh() {
 	p := len(n.Terms.Parties)
 	n.Commits, n.Reveals = make([]*Commit, p), make([]*Reveal, p)
-	n.Set, n.Frozen, n.Paused, n.Age, n.Moved = nil, nil, false, 0, make([]uint32, p)
+	n.Set, n.Frozen, n.Paused, n.Age, n.Moved, n.Claims = nil, nil, false, 0, make([]uint32, p), make([]uint32, p)
 	for s := range n.Stages {
 		n.Stages[s] = Stage{Votes: make([]*Vote, p), Locks: make([]*Vote, p), Changes: make([]*Change, p), Spoiled: make([]uint32, p)}
 	}
@@ -125,7 +137,8 @@ func (n *Node) fresh() {
 // clone copies every list into which a step writes. Data behind pointers are
 // never modified.
 func (n Node) clone() Node {
-	for _, l := range []*[]uint32{&n.Dealt, &n.Gave, &n.Due, &n.Got} {
+	n.Quiet = slices.Clone(n.Quiet)
+	for _, l := range []*[]uint32{&n.Dealt, &n.Gave, &n.Due, &n.Got, &n.Claims} {
 		*l = slices.Clone(*l)
 	}
 	for _, l := range []*[]bool{&n.Answered, &n.Cheats} {
@@ -181,6 +194,7 @@ func (n Node) Step(ev Event) (Node, []Effect, error) {
 // take is Step of one event.
 func (n Node) take(ev Event, m *memo) (Node, []Effect, error) {
 	was, next := n, n.clone()
+	next.Terms.id = n.Terms.ID() // not stored
 	s := &step{Node: &next, memo: m}
 	if err := s.event(ev); err != nil {
 		return was, nil, err
@@ -220,6 +234,11 @@ func (s *step) event(ev Event) error {
 	case Loaded:
 		if s.Last != nil && s.Running == 0 && s.Base < s.cur()-1 && ev.Epoch == s.Last.Body.Epoch && ev.State == s.Last.Body.State {
 			s.Base = ev.Epoch
+		}
+		return nil
+	case Judged:
+		if ev.Epoch == s.Judging && ev.Epoch == s.cur() && s.Judged == nil {
+			s.Judged = &ev
 		}
 		return nil
 	case Released:
@@ -264,6 +283,7 @@ func (s *step) advance() {
 		s.give()
 		s.run()
 		if !s.active() {
+			s.referee()
 			return
 		}
 		s.commit()
@@ -346,7 +366,7 @@ func (s *step) commit() {
 	if r.Epoch != s.cur() {
 		return
 	}
-	c := &Commit{Epoch: r.Epoch, Attempt: s.Attempt, Party: s.Me, Seen: s.First.seen(),
+	c := &Commit{Epoch: r.Epoch, Attempt: s.Attempt, Party: s.Me, Seen: s.First.seen() | s.alive(),
 		Hash: commitment(&s.Terms, r.Epoch, s.Terms.prev(s.Last), r.State, r.Outcome, r.Salt, s.Me)}
 	var err error
 	if c.Sig, err = s.sign(c.digest(&s.Terms)); err != nil {
@@ -354,6 +374,16 @@ func (s *step) commit() {
 	}
 	s.Commits[s.Me] = c
 	s.do(Broadcast{c})
+}
+
+// alive returns a bit for each party on the bench that was heard lately.
+func (s *step) alive() (b uint8) {
+	for _, p := range s.before().Bench {
+		if s.Quiet[p] < silent {
+			b |= 1 << p
+		}
+	}
+	return b
 }
 
 // vote signs a value in a round of a stage.
@@ -1012,6 +1042,7 @@ func (s *step) adopt(c *Certificate) {
 	}
 	s.do(KeepCert{*c})
 	early := s.Early
+	s.Judged, s.Ruling = nil, nil
 	s.Attempt, s.Verdicts, s.Called, s.First, s.Early = 0, nil, nil, nil, make([]*Commit, len(early))
 	s.fresh()
 	// Results of epochs run ahead continue from the certified state, or are
@@ -1036,13 +1067,24 @@ func (s *step) adopt(c *Certificate) {
 func (s *step) tick() {
 	clear(s.Answered)
 	s.Age++
+	for p := range s.Quiet {
+		s.Quiet[p] = min(s.Quiet[p]+1, silent)
+	}
 	if s.Running != 0 {
 		s.Elapsed++
 	}
-	if !s.On || s.Over() && s.Held >= s.Paid() && !s.Muted {
+	if !s.On || s.Over() && s.Held >= s.Paid() && !s.Muted && s.Age > settleTicks {
 		return
 	}
-	asks := !s.active() || s.Muted || s.Commits[s.Me] == nil || s.Held < s.Paid()
+	if s.referees() {
+		if s.Frozen != nil {
+			s.Stages[1].Since++
+		}
+		if s.Ruling != nil {
+			s.do(Broadcast{s.Ruling})
+		}
+	}
+	asks := !s.active() || s.Muted || s.stuck() || s.Commits[s.Me] == nil || s.Held < s.Paid()
 	for _, p := range s.Terms.others(s.Me) {
 		if asks || s.Got[p] < s.Due[p] { // or a share was lost, and nothing is given to p meanwhile
 			s.do(Send{To: p, Msg: s.status(p)})
@@ -1066,8 +1108,8 @@ func (s *step) tick() {
 		if l := s.Stages[0].Locks[s.Me]; l != nil && s.Reveals[s.Me] == nil {
 			s.do(Broadcast{l}) // others may need it to freeze, and get no opening from here
 		}
-		for p, r := range s.Reveals { // all of them if there is no agreement yet
-			if r != nil && (uint8(p) == s.Me || !s.agree()) {
+		for _, r := range s.Reveals { // others may lack one that was not sent to them
+			if r != nil {
 				s.do(Broadcast{&Opened{Set: s.Set, Frozen: *s.Frozen, Reveal: *r}})
 			}
 		}
@@ -1126,6 +1168,7 @@ func (s *step) received(ev Received) error {
 	if int(ev.From) >= len(s.Terms.Parties) || ev.From == s.Me || ev.Msg == nil {
 		return fmt.Errorf("%w: from party %d", ErrMessage, ev.From)
 	}
+	s.Quiet[ev.From] = 0
 	switch m := ev.Msg.(type) {
 	case *Give:
 		return s.given(ev.From, m)
@@ -1156,6 +1199,11 @@ func (s *step) received(ev Received) error {
 		return nil
 	case e > cur:
 		s.answer(ev.From, Send{To: ev.From, Msg: s.status(ev.From)})
+		return nil
+	case s.referees():
+		if o, ok := ev.Msg.(*Opened); ok && (s.Age > 0 || o.Reveal.Attempt > 0) { // an epoch that ends within a tick needs no referee
+			return s.witnessed(o)
+		}
 		return nil
 	case !s.active():
 		return nil
@@ -1211,15 +1259,34 @@ func (s *step) received(ev Received) error {
 }
 
 func (s *step) status(to uint8) *Status {
-	return &Status{Epoch: s.before().Epoch, Attempt: s.Attempt, Got: s.Got[to], Sign: slices.Contains(s.Doubted, to)}
+	return &Status{Epoch: s.before().Epoch, Attempt: s.Attempt, Got: s.Got[to], Flags: s.flags(to)}
+}
+
+func (s *step) flags(to uint8) (f uint8) {
+	if slices.Contains(s.Doubted, to) {
+		f |= statusSign
+	}
+	if s.active() && s.stuck() {
+		f |= statusStuck
+	}
+	if s.Muted || !s.Funded() {
+		f |= statusIdle
+	}
+	return f
 }
 
 // asked answers a Status: it gives again what was given before, a limited
 // amount at a time.
 func (s *step) asked(from uint8, m *Status) {
+	if m.Flags&statusIdle != 0 {
+		s.Quiet[from] = silent
+	}
+	if m.Flags&statusStuck != 0 && m.Epoch == s.before().Epoch && m.Attempt == s.Attempt {
+		s.Claims[from] = s.Age + 1
+	}
 	var list []Effect
 	for k := m.Got; k < s.Gave[from] && len(list) < MaxAhead; k++ {
-		list = append(list, GiveShare{To: from, K: k + 1, Signed: m.Sign})
+		list = append(list, GiveShare{To: from, K: k + 1, Signed: m.Flags&statusSign != 0})
 	}
 	if s.Got[from] < s.Due[from] { // a share was lost: nothing more is given before it comes
 		list = append(list, Send{To: from, Msg: s.status(from)})
@@ -1329,6 +1396,24 @@ func (s *step) stuck() bool {
 	return s.Frozen != nil && !s.agree() && (s.Paused || s.Stages[1].Since >= stuckTicks)
 }
 
+// deadlocked reports whether this attempt has no agreement to come for a quorum: q − 1
+// others have said lately that they are stuck, too. If a node is locked on a
+// certificate, q have voted for it. The honest ones among them have openings of a
+// quorum that agree, and pass them on. The others are fewer than q, so nobody leaves a
+// locked node behind because it lacks an opening.
+func (s *step) deadlocked() bool {
+	if !s.stuck() {
+		return false
+	}
+	stuck := 1
+	for _, p := range s.roster() {
+		if at := s.Claims[p]; p != s.Me && at > 0 && s.Age-(at-1) <= freshTicks {
+			stuck++
+		}
+	}
+	return stuck >= int(s.Terms.Q)
+}
+
 // verdict accepts a call for a new attempt: the next one, but for the buyer, which
 // may skip some. It is kept and passed on, so that all hear of it, and followed as
 // soon as this node is stuck or others have followed that cannot all lie.
@@ -1363,7 +1448,7 @@ func (s *step) follow(v *Verdict) {
 			moved++
 		}
 	}
-	if s.Stages[1].Lock != nil || !s.stuck() && moved <= int(s.Terms.N-s.Terms.Q) {
+	if s.Stages[1].Lock != nil || !s.deadlocked() && moved <= int(s.Terms.N-s.Terms.Q) {
 		return
 	}
 	if s.Attempt == 0 && s.Frozen != nil && s.First == nil {

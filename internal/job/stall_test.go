@@ -58,6 +58,7 @@ type mesh struct {
 	t     *testing.T
 	nodes []*Node
 	drop  func(from int, m Message) bool
+	to    func(from, to int, m Message) bool // drops, too
 	queue []parcel
 }
 
@@ -69,7 +70,7 @@ func (w *mesh) do(i int, ev Event) {
 	}
 	*w.nodes[i] = n
 	send := func(to int, m Message) {
-		if to != i && to < len(w.nodes) && w.nodes[to] != nil && !w.drop(i, m) {
+		if to != i && to < len(w.nodes) && w.nodes[to] != nil && (w.drop == nil || !w.drop(i, m)) && (w.to == nil || !w.to(i, to, m)) {
 			w.queue = append(w.queue, parcel{from: i, to: to, msg: m})
 		}
 	}

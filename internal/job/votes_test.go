@@ -303,6 +303,10 @@ func TestLockedNodeIgnoresVerdict(t *testing.T) {
 	}
 	n.Frozen = &Quorum{}
 	n.Stages[1].Lock, n.Called = nil, nil
+	if x.hear(0, v); n.Attempt != 0 {
+		t.Error("a node follows a verdict that nobody else needs")
+	}
+	n.Claims, n.Called = []uint32{0, n.Age + 1, n.Age + 1, 0, 0}, nil
 	if x.hear(0, v); n.Attempt != 1 {
 		t.Error("a stuck node does not follow a verdict")
 	}

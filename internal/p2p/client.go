@@ -79,7 +79,7 @@ func (s *Host) upload(st network.Stream, body io.Reader, size uint64, m wire.Lim
 		}
 		return err
 	case uint64(n) != size:
-		err = fmt.Errorf("%w: sealed copy has %d bytes, wanted %d", errLocal, n, size)
+		err = fmt.Errorf("%w: the body has %d bytes, wanted %d", errLocal, n, size)
 	}
 	if err != nil {
 		_ = st.Reset()
@@ -162,7 +162,7 @@ func (c *Session) Copy(at wire.Outpoint, leaf *wire.Leaf, w io.Writer) error {
 }
 
 // bufferFor returns the size of the buffer for a body.
-func bufferFor(size uint64) int { return int(min(size, 64<<10)) }
+func bufferFor(size uint64) int { return int(max(1, min(size, 64<<10))) }
 
 // Ask returns an agent's proofs.
 func (s *Host) Ask(ctx context.Context, to wire.Peer, fetchKey wire.Secret) (proofs []wire.Proof, err error) {

@@ -67,6 +67,9 @@ type Config struct {
 	// for a host that only calls.
 	Serve Service
 	Banks Banks
+	// Blobs keeps programs, inputs and checkpoints of jobs; nil for a host that
+	// keeps none.
+	Blobs Blobs
 	Log   *slog.Logger
 	// Limits are the limits of the host; zero means DefaultLimits.
 	Limits Limits
@@ -89,6 +92,7 @@ type Host struct {
 	open  *guard     // of streams, most of which wait for one
 	idle  idle
 	lanes *guard // of pennies, on few streams
+	bulk  *guard // of blobs' bodies, which take long
 	lines lines
 }
 
@@ -165,6 +169,9 @@ func wrap(h host.Host, cfg Config, local bool) (*Host, error) {
 	if s.lanes, err = newGuard(Limits{Streams: laneShare * limit.Streams, Rate: laneRate * limit.Rate, Burst: laneRate * limit.Burst}, local); err != nil {
 		return nil, err
 	}
+	if s.bulk, err = newGuard(Limits{Streams: max(4, limit.Streams/bulkShare)}, local); err != nil {
+		return nil, err
+	}
 	if s.serve != nil {
 		s.handle(protoQuote, s.serveQuote)
 		s.handle(protoStore, s.serveStore)
@@ -175,6 +182,9 @@ func wrap(h host.Host, cfg Config, local bool) (*Host, error) {
 	}
 	if cfg.Banks != nil {
 		s.handleBanks(cfg.Banks)
+	}
+	if cfg.Blobs != nil {
+		s.handleBlobs(cfg.Blobs)
 	}
 	if cfg.DHT != nil {
 		if s.dir, err = joinDHT(s, *cfg.DHT); err != nil {

@@ -54,6 +54,10 @@ const openShare = 4
 // thousands of banks with one payee.
 const laneShare, laneRate = 16, 5
 
+// bulkShare is the part of concurrent requests that may be about blobs, so those
+// that take hours leave room for others.
+const bulkShare = 8
+
 // resources returns the library's limits on connections, streams and memory,
 // with room for maxConns and more streams than a guard allows.
 func resources() ([]libp2p.Option, error) {

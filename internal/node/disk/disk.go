@@ -76,6 +76,23 @@ func (f *Files) Create() (*Partial, error) {
 	return &Partial{File: t}, nil
 }
 
+// Continue opens the file under path, or creates it, to write at its end. Unlike
+// those of Create it survives a restart. It must be ended with Keep, Discard or
+// Pause.
+func (f *Files) Continue(path string) (*Partial, error) {
+	t, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return &Partial{File: t}, nil
+}
+
+// Pause keeps the file where it is, to continue it later.
+func (p *Partial) Pause() error {
+	p.kept = true
+	return errors.Join(p.Sync(), p.Close())
+}
+
 // Keep makes the file durable under path.
 func (p *Partial) Keep(path string) error {
 	if err := p.Sync(); err != nil {
