@@ -48,6 +48,8 @@ type market struct {
 	log     []string
 	checked int
 	all     bool // the standby works too
+	undo    bool // every block is undone and told again
+	undone  int
 }
 
 // blockchain is what a market needs of a chain.
@@ -459,11 +461,27 @@ func (s *shop) follow() {
 			for _, r := range slices.Clone(s.order) {
 				if wanted(s.interest(r), &b) {
 					s.must(r, s.event(r, nil, &b))
+					s.again(r, &b)
 				}
 			}
 		default:
 			return
 		}
+	}
+}
+
+// again undoes a block and tells it again, if the test wants that: the state must be
+// the same, but for what follows from the moment.
+func (s *shop) again(r place, b *contract.Block) {
+	was := lasting(s.states[r])
+	if !s.undo || was == nil || s.interest(r).Done {
+		return
+	}
+	s.undone++
+	s.must(r, s.event(r, &contract.Undo{Height: b.Height}, nil))
+	s.must(r, s.event(r, nil, b))
+	if now := lasting(s.states[r]); !same(was, now) {
+		s.t.Fatalf("ReorgUndo at %d, %v:\n%+v\n%+v", b.Height, r.kind, was, now)
 	}
 }
 
