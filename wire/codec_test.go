@@ -604,6 +604,9 @@ func FuzzReply(f *testing.F)         { fuzzMessage[wire.Reply](f) }
 func FuzzAdvertisement(f *testing.F) { fuzzMessage[wire.Advertisement](f) }
 func FuzzHolding(f *testing.F)       { fuzzMessage[wire.Holding](f) }
 func FuzzBankTerms(f *testing.F)     { fuzzMessage[wire.BankTerms](f) }
+func FuzzJobCall(f *testing.F)       { fuzzMessage[wire.JobCall](f) }
+func FuzzJobAnswer(f *testing.F)     { fuzzMessage[wire.JobAnswer](f) }
+func FuzzJobLetter(f *testing.F)     { fuzzMessage[wire.JobLetter](f) }
 func FuzzPairRequest(f *testing.F)   { fuzzMessage[wire.PairRequest](f) }
 func FuzzPairOpened(f *testing.F)    { fuzzMessage[wire.PairOpened](f) }
 func FuzzBankRequest(f *testing.F)   { fuzzMessage[wire.BankRequest](f) }
