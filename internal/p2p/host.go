@@ -70,7 +70,10 @@ type Config struct {
 	// Blobs keeps programs, inputs and checkpoints of jobs; nil for a host that
 	// keeps none.
 	Blobs Blobs
-	Log   *slog.Logger
+	// Compute answers requests for quotes of jobs; nil for a host that computes
+	// nothing.
+	Compute Compute
+	Log     *slog.Logger
 	// Limits are the limits of the host; zero means DefaultLimits.
 	Limits Limits
 	// Transports replace TCP and QUIC over real sockets, and their limits, in
@@ -185,6 +188,11 @@ func wrap(h host.Host, cfg Config, local bool) (*Host, error) {
 	}
 	if cfg.Blobs != nil {
 		s.handleBlobs(cfg.Blobs)
+	}
+	if cfg.Compute != nil {
+		handle(s, protoComputeQuote, func(ctx context.Context, st network.Stream, req *wire.ComputeRequest) (*wire.ComputeQuote, error) {
+			return cfg.Compute.Quote(ctx, s.caller(st), req)
+		})
 	}
 	if cfg.DHT != nil {
 		if s.dir, err = joinDHT(s, *cfg.DHT); err != nil {
