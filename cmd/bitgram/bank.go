@@ -30,7 +30,7 @@ func (a *app) bankCommand() *cobra.Command {
 		Args:                       noSuchCommand,
 		RunE:                       func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(a.bankOpen(), a.bankList(), a.bankShow(), a.bankPay(), a.bankPayments(), a.bankReceived(), a.bankReceipt(), a.bankVerify(), a.bankResume(), a.bankEnd(), a.bankClose(), a.bankCancel(), a.bankBump(), a.bankPair(),
+	c.AddCommand(a.bankOpen(), a.bankList(), a.bankShow(), a.bankPay(), a.bankPayments(), a.bankReceived(), a.bankCharge(), a.bankReceipt(), a.bankVerify(), a.bankResume(), a.bankEnd(), a.bankClose(), a.bankCancel(), a.bankBump(), a.bankPair(),
 		a.classicCommand(), a.bankBenchCommand())
 	return c
 }
@@ -100,7 +100,11 @@ func printBank(w io.Writer, b *api.Bank) {
 		row("acknowledged", "%d pennies", b.Acked)
 	}
 	if b.Assigned > 0 {
-		row("used", "%v by payments", b.Assigned)
+		if b.Side == "payee" {
+			row("used", "%v by payments and charges", b.Assigned)
+		} else {
+			row("used", "%v by payments", b.Assigned)
+		}
 	}
 	if b.Unused > 0 {
 		row("unused", "%v of credit, which a close by both returns", b.Unused)

@@ -134,7 +134,11 @@ func (a *app) watchMessages(ctx context.Context, client *api.Client, box string,
 			}
 			return lost == nil
 		})
-		if !heard || lost != nil || ctx.Err() != nil {
+		if ctx.Err() != nil { // as it was told to end
+			a.print.summary(struct{}{}, func(io.Writer) {})
+			return nil
+		}
+		if !heard || lost != nil {
 			return cmp.Or(lost, err)
 		}
 	}

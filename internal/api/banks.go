@@ -25,7 +25,7 @@ type Bank struct {
 	Paid       uint32    `json:"paid_pennies" doc:"for a payer: pennies that may have been sent; for a payee: pennies it holds"`
 	PaidMsat   wire.Msat `json:"paid_msat"`
 	Acked      uint32    `json:"acknowledged_pennies" doc:"pennies that the payee holds durably"`
-	Assigned   wire.Msat `json:"assigned_msat" doc:"part of paid_msat that payments have used"`
+	Assigned   wire.Msat `json:"assigned_msat" doc:"part of paid_msat that payments have used or, at the payee, that its owner has charged"`
 	Unused     wire.Msat `json:"unused_msat" doc:"part of paid_msat that is credit for payments and not used: a close by both returns it, a payee that closes alone keeps what its rungs contain of it"`
 	Rung       uint32    `json:"rung" doc:"highest rung reached"`
 	Expiry     uint32    `json:"expiry_height" doc:"height from which the payer can take back a bank that nobody closed"`
@@ -246,6 +246,12 @@ func (c *Client) CancelBank(ctx context.Context, id string) (b Bank, err error) 
 // BumpBank is POST /v1/banks/{id}/bump.
 func (c *Client) BumpBank(ctx context.Context, id string, fee Fee) (b Bank, err error) {
 	return b, c.call(ctx, "POST", bankPath(id, "/bump"), fee.in(url.Values{}), &b)
+}
+
+// ChargeBank is POST /v1/banks/{id}/charge. With the key of an earlier request it
+// uses nothing more.
+func (c *Client) ChargeBank(ctx context.Context, id string, amount wire.Msat, key string) (b Bank, err error) {
+	return b, c.callOnce(ctx, bankPath(id, "/charge"), url.Values{"amount_msat": {strconv.FormatUint(uint64(amount), 10)}}, key, &b)
 }
 
 // PairBank is POST /v1/banks/{id}/pair. It returns the ID of the reverse bank.

@@ -11,6 +11,7 @@ import (
 	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/chain/devchain"
 	"github.com/bitgram/bitgram/internal/contract"
+	"github.com/bitgram/bitgram/internal/testing/ledger"
 	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/penny"
 	"github.com/bitgram/bitgram/wire"
@@ -267,7 +268,7 @@ func TestConservation(t *testing.T) {
 	t.Parallel()
 	states := map[string]int{}
 	rapid.Check(t, func(rt *rapid.T) {
-		k := &clerk{town: newTownOn(t, newLedger(), nil, rapid.Uint64().Draw(rt, "seed")), rt: rt,
+		k := &clerk{town: newTownOn(t, ledger.New(), nil, rapid.Uint64().Draw(rt, "seed")), rt: rt,
 			draw: func(what string, lo, hi int) int { return rapid.IntRange(lo, hi).Draw(rt, what) }}
 		k.play(rapid.IntRange(10, 60).Draw(rt, "ops"))
 		for _, a := range k.accounts {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/contract"
+	"github.com/bitgram/bitgram/internal/testing/ledger"
 	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/penny"
 	"github.com/bitgram/bitgram/wire"
@@ -33,7 +34,7 @@ func shortMargins() bank.Margins {
 
 const shortLife = 34
 
-func newTown(t testing.TB, c *crash) *town { return newTownOn(t, newLedger(), c, 1) }
+func newTown(t testing.TB, c *crash) *town { return newTownOn(t, ledger.New(), c, 1) }
 
 func newTownOn(t testing.TB, l blockchain, c *crash, seed uint64) *town {
 	w := &town{world: newWorldOn(t, l, seed)}

@@ -216,7 +216,8 @@ type (
 		Penny  penny.Penny
 		Locks  [][20]byte
 	}
-	// Passed uses credit, either to forward it or as paid to this payee.
+	// Passed uses credit: to forward it, as paid to this payee by a payment, or
+	// because its owner charges what was paid directly.
 	Passed struct {
 		Amount  wire.Msat
 		Banker  bool
@@ -224,6 +225,15 @@ type (
 	}
 	// Evicted says that others need the room of a bank without funding.
 	Evicted struct{}
+	// Tied says that the bank pays for a job. Its pennies do not count as credit for
+	// payments, and none of them is given back in a close.
+	Tied struct{}
+	// Leaving says that the bank is about to be closed in one transaction with a
+	// job's other banks. From here on no penny is accepted. Without FinalSigned, the
+	// bank is closed alone some blocks later.
+	Leaving struct{}
+	// FinalSigned contains that transaction, with all signatures.
+	FinalSigned struct{ Sent contract.Sent }
 	// Lost says that the payer has acknowledgements of pennies that the payee does
 	// not hold: the payee's home is an old copy.
 	Lost struct{}
@@ -273,6 +283,9 @@ func (Broadcasted) event()  {}
 func (Restored) event()     {}
 func (Paired) event()       {}
 func (Lost) event()         {}
+func (Tied) event()         {}
+func (Leaving) event()      {}
+func (FinalSigned) event()  {}
 func (Withdrawn) event()    {}
 func (Bumped) event()       {}
 func (Evicted) event()      {}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/contract"
+	"github.com/bitgram/bitgram/internal/testing/ledger"
 	"github.com/bitgram/bitgram/penny"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -349,8 +350,8 @@ func TestFunding(t *testing.T) {
 	}
 	// For good: the coin goes elsewhere.
 	w.drop(w.a.payer(id).At.Txid)
-	l := w.chain.(*ledger)
-	l.pool = nil
+	l := w.chain.(*ledger.Ledger)
+	l.Pool = nil
 	double := btcwire.NewMsgTx(contract.TxVersion)
 	double.AddTxIn(&btcwire.TxIn{PreviousOutPoint: contract.OutPoint(w.a.payer(id).Inputs[0]), Sequence: contract.Sequence})
 	double.AddTxOut(btcwire.NewTxOut(99_000, w.a.script))
@@ -376,9 +377,9 @@ func TestPinnedClose(t *testing.T) {
 	for _, wait := range []int{0, 4, 8, 10} {
 		w := newTown(t, nil)
 		pinned := true
-		l := w.chain.(*ledger)
+		l := w.chain.(*ledger.Ledger)
 		together := func(tx *btcwire.MsgTx) bool { return len(tx.TxIn[0].Witness) == 4 }
-		w.blind = func(tx *btcwire.MsgTx) bool { return pinned && together(tx) && len(l.pool) > 0 }
+		w.blind = func(tx *btcwire.MsgTx) bool { return pinned && together(tx) && len(l.Pool) > 0 }
 		id := w.a.opened(w.c, small, shortLife)
 		must(t, w.a.pays(id, 25))
 		w.mine(wait)
@@ -395,16 +396,16 @@ func TestPinnedClose(t *testing.T) {
 			}
 			// The miners leave it in the pool, where it stands in the way.
 			var kept []*btcwire.MsgTx
-			for _, tx := range l.pool {
+			for _, tx := range l.Pool {
 				if together(tx) {
 					kept = append(kept, tx)
 				}
 			}
 			if len(kept) > 0 {
-				l.pool = nil
+				l.Pool = nil
 				w.mine(1)
-				if len(l.pool) == 0 {
-					l.pool = kept
+				if len(l.Pool) == 0 {
+					l.Pool = kept
 				}
 				w.settle()
 				continue

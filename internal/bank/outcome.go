@@ -25,6 +25,10 @@ func (o *Ours) Outcome(count uint32, rate wire.SatPerKVB) (out Outcome) {
 	switch s := o.Spend; {
 	case s != nil && s.state() == StateRefunded:
 		out.Payer, out.Text = l.Value, "The payer was refunded in full."
+	case s != nil && s.Joint:
+		out.Payee = o.Paid(count)
+		out.Payer = l.Value - out.Payee
+		out.Text = fmt.Sprintf("It is closed with the other banks of its job: %v to the payee, less the fee, and %v back to the payer.", out.Payee, out.Payer)
 	case s != nil:
 		out.Payer = s.Change
 		out.Payee = l.Value - s.Change

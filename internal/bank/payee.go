@@ -47,7 +47,7 @@ type Payee struct {
 	Key        wire.Secret // of Payee
 	ValidUntil wire.Height // after it, an unfunded bank takes no place: Late
 	Known      penny.Penny // the lowest penny that it holds; p_N at the start
-	Assigned   wire.Msat   // of the paid amount: forwarded, or received by payments
+	Assigned   wire.Msat   // of the paid amount: forwarded, received by payments, or charged by the owner
 	Stop       Stop
 	StopAt     wire.Height    // the first block after the stop, or 0
 	Offer      *CloseAsked    // the offer for a cooperative close
@@ -59,6 +59,7 @@ type Payee struct {
 	Least      wire.SatPerKVB `cbor:",omitempty"` // the rate that the owner wants for a close; 0 leaves it to the estimate
 	Wanted     bool           `cbor:",omitempty"` // the owner has ordered a close, or a fee for it
 	Gone       bool           `cbor:",omitempty"` // it was never funded, and others need the room
+	Tied       bool           `cbor:",omitempty"` // it pays for a job: its pennies do not count as credit
 	FundingTx  []byte         // of earlier versions; the next block moves it to KeepFunding
 }
 
@@ -172,6 +173,20 @@ func (y Payee) Step(ev Event) (Payee, []Effect, error) {
 		return y.closeAsked(ev)
 	case CloseSigned:
 		if y.Offer == nil || y.Joined != nil || y.Spend != nil || y.Tip >= y.Expiry || y.Alone.Live() {
+			return y, nil, nil
+		}
+		y.Joined = &ev.Sent
+		return y, []Effect{Broadcast{Tx: ev.Sent.Tx}}, nil
+	case Tied:
+		y.Tied = true
+		return y, nil, nil
+	case Leaving:
+		if y.Spend == nil {
+			y.stop(StopPayer)
+		}
+		return y, nil, nil
+	case FinalSigned:
+		if y.Stop == NotStopped || y.Spend != nil || y.Tip >= y.Expiry || y.Alone.Live() {
 			return y, nil, nil
 		}
 		y.Joined = &ev.Sent
@@ -346,8 +361,11 @@ func (y Payee) paid(ev Paid) (Payee, []Effect, error) {
 
 // Credit returns the paid and unused amount. For a banker it counts only what
 // it could close on the chain now, less its reserve (invariant
-// BankerForwardsClosable).
+// BankerForwardsClosable). A bank that pays for a job gives none.
 func (y *Payee) Credit(banker bool, reserve wire.Sat) wire.Msat {
+	if y.Tied {
+		return 0
+	}
 	paid := y.Ladder.Paid(y.Count())
 	if banker {
 		paid = max(y.Ladder.Share(y.Rung())-reserve, 0).Msat()
@@ -385,8 +403,8 @@ func (y Payee) closeAsked(ev CloseAsked) (Payee, []Effect, error) {
 	// The fee and the payee's output are paid from its share.
 	paid, keeps := y.Ladder.Paid(y.Count()), max(y.Assigned, (ev.Fee+contract.Dust).Msat())
 	ev.Unused = min(ev.Unused, paid-min(paid, keeps))
-	if y.Stop == StopRestored {
-		ev.Unused = 0 // what was forwarded since the backup is unknown
+	if y.Stop == StopRestored || y.Tied {
+		ev.Unused = 0 // what was forwarded since the backup is unknown; a job's pennies are earned
 	}
 	if share-ev.Fee < contract.Dust {
 		return y, nil, wire.Refuse(wire.Closed, "its pennies are worth %v, the close costs %v; it expires at %d", share, ev.Fee, y.Expiry)

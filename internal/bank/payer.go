@@ -57,6 +57,7 @@ type Payer struct {
 	Outstanding *wire.Hash // our payment whose step is not acknowledged
 	OutIndex    uint32     // that step's number
 	Behind      bool       // restored: the payee must first say what it holds
+	Rewound     bool       `cbor:",omitempty"` // it was open when the home was restored: it may have steps that payments do not know of
 	Stopped     bool       // the user closes it
 	PayeeWhy    string     // reason why the payee accepts no more
 	CloseTxid   wire.Hash  // of the cooperative close, once signed
@@ -76,6 +77,7 @@ type Payer struct {
 	// estimate.
 	Least   wire.SatPerKVB `cbor:",omitempty"`
 	NextTry wire.Height    // an uneconomic refund is not tried before this height
+	Tied    bool           `cbor:",omitempty"` // it pays for a job, and for nothing else
 
 	FailedBy string // the name of the sentinel error: "funds", "fee", "refused", "rejected", "cancelled", "restored"
 	Failure  string
@@ -396,7 +398,7 @@ func (p Payer) restored() (Payer, []Effect, error) {
 	if p.Spend != nil {
 		return p, nil, nil
 	}
-	p.Behind = true // also if failed, because its funding may confirm after all
+	p.Behind, p.Rewound = true, true // also if failed, because its funding may confirm after all
 	switch {
 	case p.Phase < PayerPublishing:
 		return p.fail("restored", ErrRestored)
@@ -411,6 +413,8 @@ func (p *Payer) Spendable() error {
 	switch {
 	case p.Phase == PayerFailed:
 		return fmt.Errorf("%w: it was given up: %s", ErrNotOpen, p.Failure)
+	case p.Tied:
+		return fmt.Errorf("%w: its pennies pay for a job", ErrNotOpen)
 	case p.Spend != nil:
 		return fmt.Errorf("%w: it is %s", ErrNotOpen, p.State())
 	case p.Confirmed == nil || p.Depth() < p.Conf: // Conf is 0 before the payee has said it
@@ -452,7 +456,7 @@ func (p Payer) assigned(ev Assigned) (Payer, []Effect, error) {
 	if ev.Amount == 0 || ev.Amount > p.Ladder.Value.Msat() || ev.Reserve < 0 || ev.Reserve > p.Ladder.Value {
 		return p, nil, fmt.Errorf("%w: %v from a bank of %v", ErrEmpty, ev.Amount, p.Ladder.Value)
 	}
-	need := p.used() + ev.Amount
+	need := p.Used() + ev.Amount
 	var count uint32
 	var ok bool
 	if ev.Banker {
@@ -503,7 +507,7 @@ func reach(l *penny.Ladder, count uint32) uint32 {
 // change returns the outpoint of the payer's change of a close, if there is
 // one.
 func (p *Payer) change() (at wire.Outpoint, ok bool) {
-	if p.Spend == nil || p.Spend.Foreign || p.Spend.Rung == 0 && !p.Spend.Together {
+	if p.Spend == nil || p.Spend.Foreign || p.Spend.Rung == 0 && !p.Spend.Together || p.Spend.Joint && p.Spend.Vin != 0 {
 		return at, false
 	}
 	return wire.Outpoint{Txid: p.Spend.Txid, Vout: p.Spend.Vin}, true
@@ -521,24 +525,24 @@ func (p *Payer) Change() (value wire.Sat, ok bool) {
 // credit grows by whole rungs, so a payment through it leaves some.
 func (p *Payer) Unused() wire.Msat {
 	paid := p.Ladder.Paid(p.Target)
-	return paid - min(paid, p.used())
+	return paid - min(paid, p.Used())
 }
 
-// used returns what of the bank is not credit for further payments: what is
+// Used returns what of the bank is not credit for further payments: what is
 // assigned to payments, and what the user has paid to the payee directly.
-func (p *Payer) used() wire.Msat { return p.Assigned + p.Ladder.Paid(p.Direct) }
+func (p *Payer) Used() wire.Msat { return p.Assigned + p.Ladder.Paid(p.Direct) }
 
 // Left returns what payments can still be assigned.
 func (p *Payer) Left() wire.Msat {
 	all := p.Ladder.Paid(p.Ladder.N())
-	return all - min(all, p.used())
+	return all - min(all, p.Used())
 }
 
 // Closable returns what payments through a banker with this reserve can still be
 // assigned.
 func (p *Payer) Closable(reserve wire.Sat) wire.Msat {
 	all := max(p.Ladder.Share(p.Ladder.Rungs)-reserve, 0).Msat()
-	return all - min(all, p.used())
+	return all - min(all, p.Used())
 }
 
 // Exposed returns the credit that is unused once a payment's steps, of need in
@@ -546,10 +550,10 @@ func (p *Payer) Closable(reserve wire.Sat) wire.Msat {
 func (p *Payer) Exposed(need wire.Msat, banker bool, reserve wire.Sat) wire.Msat {
 	next := *p
 	next.Assigned += need
-	count, ok := p.Ladder.CountFor(next.used())
+	count, ok := p.Ladder.CountFor(next.Used())
 	if banker {
 		var g uint32
-		g, ok = p.Ladder.RungFor(next.used() + reserve.Msat())
+		g, ok = p.Ladder.RungFor(next.Used() + reserve.Msat())
 		count = g * p.Ladder.PerRung
 	}
 	if !ok {

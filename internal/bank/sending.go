@@ -457,7 +457,7 @@ func (r *Relay) Fresh(t *wire.Transfer) (bool, error) {
 		return false, wire.Refuse(wire.BadRequest, "for another bank or payment")
 	case r.Over && r.repeats(t):
 		return false, nil
-	case r.Over && r.Out != (ID{}): // at the final payee, it may go on over another bank
+	case r.Over && r.Out != (ID{}) && t.Index > r.Index: // at the final payee, it may go on over another bank
 		return false, wire.Refuse(wire.Closed, "its bank is closed")
 	case t.Index == r.Index && r.Index > 0:
 		if wire.DigestOf("transfer-step", t) != wire.DigestOf("transfer-step", &r.Last) {

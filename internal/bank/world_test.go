@@ -20,6 +20,7 @@ import (
 	"github.com/bitgram/bitgram/internal/batch"
 	"github.com/bitgram/bitgram/internal/chain"
 	"github.com/bitgram/bitgram/internal/contract"
+	"github.com/bitgram/bitgram/internal/testing/ledger"
 	"github.com/bitgram/bitgram/penny"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -125,7 +126,7 @@ type house struct {
 	falseLock uint32     // as payer: the rung whose lock is false
 }
 
-func newWorld(t testing.TB, seed uint64) *world { return newWorldOn(t, newLedger(), seed) }
+func newWorld(t testing.TB, seed uint64) *world { return newWorldOn(t, ledger.New(), seed) }
 
 func newWorldOn(t testing.TB, c blockchain, seed uint64) *world {
 	return &world{t: t, rng: rand.New(rand.NewPCG(seed, 0)), chain: c, margins: bank.MarginsFor(wire.Regtest), rate: 1000,

@@ -434,6 +434,10 @@ type BankSpend struct {
 	Together bool     // by both sides; the refund otherwise
 	Change   wire.Sat // the payer's delayed output, at the input's index
 	Value    wire.Sat // of the bank
+	// Joint means that both sides closed it in one transaction with a job's other
+	// banks (spec/job.md §7): Change, of the first input, is the payer's for all of
+	// them, and the other inputs have none.
+	Joint bool `cbor:",omitempty"`
 }
 
 // BankParties contains the keys by which a bank's spends are recognised.
@@ -458,18 +462,20 @@ func (p *BankParties) ReadSpend(tx Tx, n int) (BankSpend, error) {
 	}
 	out := BankSpend{Value: p.Ladder.Value}
 	script, args := w[len(w)-2], w[:len(w)-2]
-	switch {
-	case bytes.Equal(script, RefundScript(p.Expiry, p.Payer)):
+	if bytes.Equal(script, RefundScript(p.Expiry, p.Payer)) {
 		return out, nil
-	case n >= len(tx.TxOut):
-		return out, ErrNotOurs
 	}
-	out.Change = wire.Sat(tx.TxOut[n].Value)
+	if n < len(tx.TxOut) {
+		out.Change = wire.Sat(tx.TxOut[n].Value)
+	}
 	if bytes.Equal(script, TogetherScript(p.Payer, p.Payee)) {
-		out.Together = true
+		out.Together, out.Joint = true, len(tx.TxIn) > 1
+		if out.Joint && n > 0 {
+			out.Change = 0
+		}
 		return out, nil
 	}
-	if len(args) != 3 || !bytes.Equal(script, RungScript(Lock(args[2]), p.Payer, p.Payee)) {
+	if n >= len(tx.TxOut) || len(args) != 3 || !bytes.Equal(script, RungScript(Lock(args[2]), p.Payer, p.Payee)) {
 		return out, ErrNotOurs
 	}
 	out.Secret = slices.Clone(args[2])

@@ -433,3 +433,10 @@ func BuildPayouts(payouts []FinalPayout, script []byte, rate wire.SatPerKVB, min
 	}
 	return tx, fee, nil
 }
+
+// PayoutScript returns the script of the output that a final transaction pays to a
+// payee's key.
+func (b *Bank) PayoutScript(key wire.Key) ([]byte, error) {
+	script, _, _, err := b.payout(key)
+	return script, err
+}

@@ -78,7 +78,7 @@ func TestRushingProposerHarmless(t *testing.T) {
 			case *Opened:
 				return x.Reveal.Party == evil
 			case *Proposal:
-				return x.Vote.Round == ProposeCert
+				return x.Vote.Round == VoteCert
 			case *Change:
 				return x.Stage == 1
 			}
@@ -90,7 +90,7 @@ func TestRushingProposerHarmless(t *testing.T) {
 			case *Opened:
 				return needed && x.Reveal.Party == evil
 			case *Proposal:
-				return needed && x.Vote.Round == ProposeCert
+				return needed && x.Vote.Round == VoteCert
 			}
 			return false
 		},

@@ -39,7 +39,7 @@ func largest() (list []Message, proofs []Proof) {
 	cert := Certificate{Body: body, Signed: quorum}
 	opening := Opening{Commit: content.Set[0], Reveal: content.Reveals[0]}
 	proposal := vote
-	proposal.Round = ProposeCert
+	proposal.Round = VoteCert
 	return []Message{&content.Set[0], &vote, &Proposal{Vote: proposal, Content: content, Changes: changes}, &full, &Opened{Set: content.Set, Frozen: quorum, Reveal: content.Reveals[0]},
 			&cert, &Verdict{Epoch: big, Attempt: MaxAttempts - 1}, &Status{Epoch: big, Attempt: big, Got: big}, &give},
 		[]Proof{&BadShare{Give: give}, &FalseDeal{Window: window, Shares: slices.Repeat([]Committed{share}, MaxThreshold)}, &TwoWindows{A: window, B: window}, &TwoVotes{A: vote, B: vote},
@@ -95,7 +95,7 @@ func TestSizes(t *testing.T) {
 			t.Errorf("%T: %v", p, err)
 		}
 	}
-	for _, e := range []Effect{Run{1, 2}, Cancel{}, Fetch{Epoch: 3}, GiveShare{1, 2}, Earned{K: 3}, KeepCert{*list[5].(*Certificate)}, SendCerts{1, 2}, Pause{1, 2}} {
+	for _, e := range []Effect{Run{1, 2}, Cancel{}, Fetch{Epoch: 3}, GiveShare{1, 2, true}, Earned{K: 3}, KeepCert{*list[5].(*Certificate)}, SendCerts{1, 2}, Pause{1, 2}, Judge{Epoch: 1}} {
 		name, b, err := Effects.Encode(e)
 		must(t, err)
 		again, err := Effects.Decode(name, b)

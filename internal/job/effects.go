@@ -17,14 +17,14 @@ var Machines = contract.Package[Event, Effect]{Effects: Effects, Class: ClassOf,
 	Disconnected: func(u contract.Undo) Event { return Disconnected{Undo: u} }}
 
 // Effects is the codec for this package's effects.
-var Effects = contract.EffectsOf[Effect](Broadcast{}, Send{}, Run{}, Cancel{}, Fetch{}, GiveShare{}, Earned{}, KeepCert{}, SendCerts{}, Pause{}, Publish{})
+var Effects = contract.EffectsOf[Effect](Broadcast{}, Send{}, Run{}, Cancel{}, Fetch{}, GiveShare{}, Earned{}, KeepCert{}, SendCerts{}, Pause{}, Publish{}, Judge{})
 
 // ClassOf returns e's class.
 func ClassOf(e Effect) contract.Class {
 	switch e.(type) {
 	case Broadcast, Send, GiveShare:
-		return contract.Request
-	case Run, Fetch, SendCerts:
+		return contract.Message // sent again at ticks
+	case Run, Fetch, SendCerts, Judge:
 		return contract.Transfer
 	}
 	return contract.Local

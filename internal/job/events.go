@@ -9,8 +9,8 @@ import (
 type Event interface{ event() }
 
 // Effect is an action requested by the machine. The set of types is closed.
-// Messages may be lost, repeated and reordered; every other effect is carried
-// out at least once, however late.
+// Messages (Broadcast, Send, GiveShare) may be lost, repeated and reordered; every
+// other effect is carried out at least once, however late.
 type Effect interface{ effect() }
 
 // Events.
@@ -48,6 +48,12 @@ type (
 		Epoch uint32
 		State wire.Hash
 	}
+	// Judged is the result of Judge.
+	Judged struct {
+		Epoch   uint32
+		State   wire.Hash
+		Outcome Outcome
+	}
 	// Released says that the buyer, online, pays directly.
 	Released struct {
 		K      uint32
@@ -83,11 +89,12 @@ type (
 		Epoch uint32
 		State wire.Hash
 	}
-	// GiveShare gives a party the share of its k-th penny (NewGive), until the
-	// party has it.
+	// GiveShare sends a party the share of its k-th penny (GiveShare.Give). It is
+	// requested again when the party says in a Status that it does not have it.
 	GiveShare struct {
-		To uint8
-		K  uint32
+		To     uint8
+		K      uint32
+		Signed bool // the party asks for a signature
 	}
 	// Earned reports the node's k-th penny, for its bank.
 	Earned struct {
@@ -101,6 +108,14 @@ type (
 	SendCerts struct {
 		To   uint8
 		From uint32
+	}
+	// Judge runs an epoch for a verdict, from the certified state of the epoch before,
+	// whose root is Before (zeros before the first); if that is not here, it is got from
+	// other parties. A newer certificate ends it. Its result is Judged. It is requested
+	// at most once for each epoch.
+	Judge struct {
+		Epoch  uint32
+		Before wire.Hash
 	}
 	// Pause says that no quorum agrees on the epoch. A referee must run it.
 	Pause struct{ Epoch, Attempt uint32 }
@@ -116,6 +131,7 @@ func (DealtTo) event()      {}
 func (Received) event()     {}
 func (Tick) event()         {}
 func (Loaded) event()       {}
+func (Judged) event()       {}
 func (Released) event()     {}
 func (WrittenOff) event()   {}
 func (Restored) event()     {}
@@ -129,5 +145,6 @@ func (GiveShare) effect() {}
 func (Earned) effect()    {}
 func (KeepCert) effect()  {}
 func (SendCerts) effect() {}
+func (Judge) effect()     {}
 func (Pause) effect()     {}
 func (Publish) effect()   {}

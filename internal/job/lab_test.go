@@ -26,6 +26,7 @@ type lab struct {
 	certs          map[uint32]*Certificate
 	proofs         []Culprit
 	paused         int
+	judged         int // epochs that referees ran
 	ticks          int
 	steps          int
 	gives          []*Give             // right ones that left a holder
@@ -37,12 +38,17 @@ type lab struct {
 	fails          bool // the program fails at its end
 	mute           bool // no referee says anything
 	liarsMayBePaid bool
-	crash          int // the step that a peer crashes at; −1 never
+	crash          int  // the step that a peer crashes at; −1 never
+	gather         bool // peers have an Inbox
+	measures       bool // the size of states
 }
 
 // peer is one machine and how its owner cheats.
 type peer struct {
 	node       Node
+	inbox      *Inbox
+	steps      int // committed
+	bytes      int // of states
 	twin       int // second machine of the same party, or −1
 	party      uint8
 	dead       bool
@@ -69,7 +75,7 @@ type task struct {
 }
 
 func newLab(t testing.TB, seed uint64, d *deal) *lab {
-	l := &lab{t: t, rng: rand.New(rand.NewPCG(seed, 1)), deal: d, certs: map[uint32]*Certificate{}, salts: map[Ran]int{}, gaveTo: map[[2]uint8]uint32{}, crash: -1}
+	l := &lab{t: t, rng: rand.New(rand.NewPCG(seed, 1)), deal: d, certs: map[uint32]*Certificate{}, salts: map[Ran]int{}, gaveTo: map[[2]uint8]uint32{}, crash: -1, gather: seed%2 == 1}
 	for i := range d.terms.Parties {
 		l.join(uint8(i))
 	}
@@ -122,9 +128,34 @@ func (l *lab) step(i int, ev Event) error {
 		p.node = p.node.clone()
 		p.node.Stages[0].Since, p.node.Age = 1<<20, 1<<20
 	}
+	if l.gather {
+		if p.inbox == nil {
+			p.inbox = NewInbox(p.node)
+		}
+		p.inbox.Reset(p.node) // also if it was changed from outside
+		if r, ok := ev.(Received); ok {
+			if due, err := p.inbox.Add(r); err != nil || !due {
+				if l.crash == l.steps {
+					p.inbox = nil // what waits is lost
+				}
+				return err
+			}
+			ev = p.inbox.Take()
+		} else if _, ok := ev.(Gathered); ok {
+			ev = p.inbox.Take()
+		} else {
+			ev = p.inbox.With(ev)
+		}
+	}
 	next, effects, err := p.node.Step(ev)
 	if err != nil {
 		return err
+	}
+	p.steps++
+	if l.measures {
+		b, err := wire.Marshal(&next)
+		must(l.t, err)
+		p.bytes += len(b)
 	}
 	crashed := l.crash == l.steps
 	if crashed {
@@ -134,6 +165,7 @@ func (l *lab) step(i int, ev Event) error {
 		must(l.t, err)
 		next = Node{}
 		must(l.t, wire.Unmarshal(b, &next))
+		p.inbox = nil
 		for _, t := range slices.Clone(l.queue) {
 			if t.peer == i {
 				l.queue = append(l.queue, t)
@@ -150,9 +182,6 @@ func (l *lab) step(i int, ev Event) error {
 			if crashed {
 				continue
 			}
-			if p.filter != nil && p.filter(e.Msg) {
-				continue
-			}
 			for to := range l.peers {
 				l.send(i, to, e.Msg)
 			}
@@ -163,6 +192,10 @@ func (l *lab) step(i int, ev Event) error {
 						l.send(i, to, e.Msg)
 					}
 				}
+			}
+		case GiveShare:
+			if !crashed {
+				l.give(p, e)
 			}
 		case KeepCert: // in the commit that asks for it
 			l.certified(p, &e.Cert)
@@ -180,6 +213,9 @@ func (l *lab) chance(percent int) bool { return percent > 0 && l.rng.IntN(100) <
 
 func (l *lab) send(from, to int, m Message) {
 	if l.peers[to].party == l.peers[from].party || l.chance(l.lose) || l.chance(l.peers[from].hides) {
+		return
+	}
+	if f := l.peers[from].filter; f != nil && f(m) {
 		return
 	}
 	if b, err := wire.Marshal(m); err != nil || len(b) > m.MaxSize() {
@@ -211,11 +247,6 @@ func (l *lab) do(t task) bool {
 		must(l.t, l.step(t.peer, ev))
 	case Fetch:
 		must(l.t, l.step(t.peer, Loaded(e)))
-	case GiveShare:
-		if p.stingy != nil && p.stingy(e.K) {
-			return true
-		}
-		return l.give(p, e)
 	case Earned:
 		if e.Secret != l.deal.secret(p.party, e.K) {
 			l.t.Fatalf("party %d earns a false penny %d", p.party, e.K)
@@ -236,25 +267,18 @@ func (l *lab) do(t task) bool {
 				}
 			}
 		}
+	case Judge:
+		l.judged++
+		if !l.mute {
+			must(l.t, l.step(t.peer, Judged{Epoch: e.Epoch, State: l.rootOf(e.Epoch), Outcome: l.outcomeOf(e.Epoch)}))
+		}
 	case Pause:
 		l.paused++
-		if l.mute {
-			return true
+		v := &Verdict{Epoch: e.Epoch, Attempt: e.Attempt + 1, State: l.rootOf(e.Epoch), Buyer: true}
+		if l.mute || l.away || v.Attempt >= MaxAttempts {
+			return true // whoever is on the bench is a referee
 		}
-		v := &Verdict{Epoch: e.Epoch, Attempt: e.Attempt + 1, State: l.rootOf(e.Epoch), Buyer: !l.away}
-		if v.Attempt >= MaxAttempts {
-			return true
-		}
-		key := l.deal.buyer
-		if l.away {
-			at := slices.IndexFunc(p.node.before().Bench, func(q uint8) bool { return l.peers[q].honest() })
-			if at < 0 {
-				return true
-			}
-			v.Party = p.node.before().Bench[at]
-			key = l.deal.keys[v.Party]
-		}
-		v.Sig, _ = sign(key, v.digest(&l.deal.terms))
+		v.Sig, _ = sign(l.deal.buyer, v.digest(&l.deal.terms))
 		for to := range l.peers {
 			from := 0
 			if to == 0 {
@@ -270,34 +294,28 @@ func (l *lab) do(t task) bool {
 	return true
 }
 
-// give hands a share over, until it is taken.
-func (l *lab) give(p *peer, e GiveShare) bool {
-	g, err := NewGive(&l.deal.terms, l.sheet(e.To, p.party, e.K), p.node.Key, e.K)
+// give sends a share, like any message.
+func (l *lab) give(p *peer, e GiveShare) {
+	if p.stingy != nil && p.stingy(e.K) {
+		return
+	}
+	g, err := e.Give(&l.deal.terms, l.sheet(e.To, p.party, e.K), p.node.Key)
 	must(l.t, err)
 	if p.spoils {
 		g.Share.Share[7] ^= 1
-		g.Sig, _ = sign(p.node.Key, g.digest(&l.deal.terms))
+		if e.Signed {
+			g.Sig, _ = sign(p.node.Key, g.digest(&l.deal.terms))
+		}
 	} else {
 		l.gives = append(l.gives, g)
 		at := [2]uint8{p.party, e.To}
 		l.gaveTo[at] = max(l.gaveTo[at], e.K)
 	}
-	ok := true
 	for to, q := range l.peers {
-		if q.party != e.To {
-			continue
-		}
-		if q.dead {
-			ok = false // until it is back
-			continue
-		}
-		if err := l.step(to, Received{From: p.party, Msg: g}); errors.Is(err, ErrEarly) {
-			ok = false
-		} else {
-			must(l.t, err)
+		if q.party == e.To {
+			l.send(slices.Index(l.peers, p), to, g)
 		}
 	}
-	return ok
 }
 
 // certified checks OneCertPerEpoch and PaidEqualsCommitted.
@@ -407,7 +425,7 @@ func (l *lab) play(most int, stop func() bool) {
 			l.wires[i] = l.wires[len(l.wires)-1]
 			l.wires = l.wires[:len(l.wires)-1]
 			from := l.peers[m.from]
-			if err := l.step(m.to, Received{From: from.party, Msg: m.msg}); err != nil && from.honest() {
+			if err := l.step(m.to, Received{From: from.party, Msg: m.msg}); err != nil && from.honest() && !errors.Is(err, ErrEarly) {
 				l.t.Fatalf("party %d refuses %T of party %d: %v", l.peers[m.to].party, m.msg, from.party, err)
 			}
 			continue
@@ -417,9 +435,6 @@ func (l *lab) play(most int, stop func() bool) {
 		l.queue = slices.Delete(l.queue, i, i+1)
 		if !l.do(t) {
 			l.queue = append(l.queue, t)
-			if len(l.wires) == 0 && !slices.ContainsFunc(l.queue, func(t task) bool { _, ok := t.e.(GiveShare); return !ok }) {
-				tick() // only shares that are too early are left
-			}
 		}
 	}
 }

@@ -12,10 +12,8 @@ import (
 // votes for it, and a quorum locks what was voted for. The first stage decides
 // which commits count, the second what they opened to.
 const (
-	ProposeSet uint8 = iota
-	VoteSet
+	VoteSet uint8 = iota
 	LockSet
-	ProposeCert
 	VoteCert
 	LockCert
 	rounds
@@ -47,7 +45,7 @@ type Commit struct {
 	Attempt uint32
 	Party   uint8
 	Hash    wire.Hash // Committed to by commitment
-	Seen    uint8     // in later attempts: whose openings of the first set it has, a bit for each party
+	Seen    uint8     // a bit for each party: on the bench, it was heard lately; on the roster, in later attempts, its opening of the first set is here
 	Sig     wire.Signature
 }
 
@@ -149,7 +147,7 @@ func commitOf(set []Commit, p uint8) *Commit {
 // the proposal must name the content of the highest lock.
 type Proposal struct {
 	_       struct{} `cbor:",toarray"`
-	Vote    Vote     // the proposer's, of ProposeSet or ProposeCert
+	Vote    Vote     // the proposer's own, in VoteSet or VoteCert
 	Content Content
 	Changes []Change
 }
@@ -203,14 +201,22 @@ func (v *Verdict) digest(t *Terms) wire.Hash {
 }
 
 // Status asks for the certificates after an epoch, and for shares that the
-// other party has given before, of our own pennies from Got+1 on, because a
-// restored node has lost them.
+// other party has given before, of our own pennies from Got+1 on, because they
+// were lost.
 type Status struct {
 	_       struct{} `cbor:",toarray"`
 	Epoch   uint32
 	Attempt uint32
 	Got     uint32
+	Flags   uint8
 }
+
+// Flags of a Status.
+const (
+	statusSign  uint8 = 1 << iota // sign the shares that you give: one was wrong
+	statusStuck                   // no quorum of openings agrees in this attempt
+	statusIdle                    // this party does not work: it was restored, or has no money
+)
 
 // Message is a message between parties. The set of types is closed.
 type Message interface {
@@ -233,7 +239,7 @@ func (*Change) MaxSize() int      { return maxChange }
 func (*Proposal) MaxSize() int    { return maxOne + maxContent + MaxParties*(maxOne+maxQuorum) }
 func (*Opened) MaxSize() int      { return maxOne + maxQuorum + MaxParties*maxOne }
 func (*Verdict) MaxSize() int     { return maxOne }
-func (*Status) MaxSize() int      { return 16 }
+func (*Status) MaxSize() int      { return 24 }
 func (*Certificate) MaxSize() int { return 1024 + maxQuorum }
 
 func bad(format string, a ...any) error {
@@ -314,7 +320,7 @@ func (c *Change) Check() error {
 
 // Check implements wire.Limited.
 func (p *Proposal) Check() error {
-	if r := p.Vote.Round; r != ProposeSet && r != ProposeCert || p.Vote.Party >= MaxParties || len(p.Changes) > MaxParties {
+	if r := p.Vote.Round; r != VoteSet && r != VoteCert || p.Vote.Party >= MaxParties || len(p.Changes) > MaxParties {
 		return bad("a proposal in round %d with %d changes", r, len(p.Changes))
 	}
 	for i := range p.Changes {
@@ -424,7 +430,7 @@ func (c *Certificate) Check() error {
 
 // quorum verifies that q members of a roster signed in a round, or returns
 // ErrMessage.
-func (t *Terms) quorum(q *Quorum, epoch, attempt uint32, round uint8, roster []uint8) error {
+func (t *Terms) quorum(q *Quorum, epoch, attempt uint32, round uint8, roster []uint8, check checker) error {
 	if len(q.Sigs) < int(t.Q) || len(q.Sigs) > int(t.N) {
 		return fmt.Errorf("%w: %d signatures, of %d", ErrMessage, len(q.Sigs), t.Q)
 	}
@@ -436,7 +442,7 @@ func (t *Terms) quorum(q *Quorum, epoch, attempt uint32, round uint8, roster []u
 		}
 	}
 	for _, s := range q.Sigs {
-		if verify(t.Parties[s.Party].Key, digest, s.Sig) != nil {
+		if check(t.Parties[s.Party].Key, digest, s.Sig) != nil {
 			return fmt.Errorf("%w: the signature of party %d", ErrMessage, s.Party)
 		}
 	}
@@ -460,6 +466,10 @@ func (t *Terms) start() (roster, bench []uint8) {
 // follows. Certificates between may be missing as long as the roster is the
 // same. Otherwise it returns ErrCert.
 func (c *Certificate) Verify(t *Terms, known *Certificate) error {
+	return c.verify(t, known, verify)
+}
+
+func (c *Certificate) verify(t *Terms, known *Certificate, check checker) error {
 	if err := c.Check(); err != nil {
 		return fmt.Errorf("%w: %w", ErrCert, err)
 	}
@@ -490,7 +500,7 @@ func (c *Certificate) Verify(t *Terms, known *Certificate) error {
 	if slices.Contains(seen, false) || len(b.Next) != int(t.N) {
 		return fmt.Errorf("%w: a roster of %d", ErrCert, len(b.Next))
 	}
-	if err := t.quorum(&c.Signed, b.Epoch, b.Attempt, LockCert, b.Roster); err != nil {
+	if err := t.quorum(&c.Signed, b.Epoch, b.Attempt, LockCert, b.Roster, check); err != nil {
 		return fmt.Errorf("%w: %w", ErrCert, err)
 	}
 	return nil
@@ -542,8 +552,8 @@ func (t *Terms) opens(r *Reveal, c *Commit, prev wire.Hash) bool {
 // PaidEqualsCommitted). In later attempts that commit must be one of the first set,
 // and n − q + 1 members, one of them honest, must have had its opening before they
 // committed again: who withheld it is not paid. A party that was not paid for
-// Patience consecutive epochs is replaced by the first standby; at most one in each
-// epoch.
+// Patience consecutive epochs is replaced by the first standby that n − q + 1 members
+// of the set have heard lately; at most one in each epoch.
 func (t *Terms) body(known *Certificate, attempt uint32, set wire.Hash, c *Content) (*Body, bool) {
 	reveals := c.Reveals
 	before := t.before(known)
@@ -560,11 +570,7 @@ func (t *Terms) body(known *Certificate, attempt uint32, set wire.Hash, c *Conte
 	}
 	if attempt > 0 {
 		reveals = slices.DeleteFunc(slices.Clone(c.FirstReveals), func(r Reveal) bool {
-			seen := 0
-			for i := range c.Set {
-				seen += int(c.Set[i].Seen >> r.Party & 1)
-			}
-			return seen <= int(t.N-t.Q)
+			return seenBy(c.Set, r.Party) <= int(t.N-t.Q)
 		})
 	}
 	worst := -1
@@ -580,13 +586,23 @@ func (t *Terms) body(known *Certificate, attempt uint32, set wire.Hash, c *Conte
 			worst = seat
 		}
 	}
-	if worst >= 0 && len(b.Bench) > 0 && b.Outcome == Running {
+	// The first standby that shows life: at least one honest member has heard it lately.
+	standby := slices.IndexFunc(b.Bench, func(p uint8) bool { return seenBy(c.Set, p) > int(t.N-t.Q) })
+	if worst >= 0 && standby >= 0 && b.Outcome == Running {
 		gone := b.Roster[worst]
-		b.Next[worst] = b.Bench[0]
-		b.Bench = append(b.Bench[1:], gone)
+		b.Next[worst] = b.Bench[standby]
+		b.Bench = append(slices.Delete(b.Bench, standby, standby+1), gone)
 		b.Missed[gone] = 0
 	}
 	return b, true
+}
+
+// seenBy returns how many commits of a set have a party's bit.
+func seenBy(set []Commit, p uint8) (n int) {
+	for i := range set {
+		n += int(set[i].Seen >> p & 1)
+	}
+	return n
 }
 
 // agreeing returns how many reveals have the same result as r.

@@ -301,7 +301,11 @@ func (m *model) check(s *modelState) {
 		if !s.soup.has(id) {
 			continue
 		}
-		if v, ok := x.msg.(*Vote); ok {
+		v, ok := x.msg.(*Vote)
+		if p, is := x.msg.(*Proposal); is {
+			v, ok = &p.Vote, true
+		}
+		if ok {
 			votes[v.Round][slot{v.View, v.Value}]++
 			at := fmt.Sprint(v.Party, v.Round, v.View)
 			if old, ok := seen[at]; ok && old != v.Value {
@@ -375,10 +379,10 @@ func (m *model) votes(was *Node, x Message, effects []Effect) {
 		if !ok {
 			continue
 		}
-		if own, ok := b.Msg.(*Proposal); ok {
-			p = own
-		}
 		v, ok := b.Msg.(*Vote)
+		if own, is := b.Msg.(*Proposal); is {
+			p, v, ok = own, &own.Vote, true
+		}
 		if !ok || v.Round != VoteSet || was.Stages[0].Lock != nil || highest(p.Changes) != nil {
 			continue
 		}
@@ -484,7 +488,7 @@ func (m *model) proposals(said []Message) (list []Message) {
 	}
 	if m.start.proposer(0) == m.evil && m.stage == 0 {
 		for _, c := range sets {
-			propose(ProposeSet, 0, setValue(t, 1, 0, c.Set), c, nil)
+			propose(VoteSet, 0, setValue(t, 1, 0, c.Set), c, nil)
 		}
 	}
 	// What can be certified of the frozen set: all that is opened, with and without
@@ -531,7 +535,7 @@ func (m *model) proposals(said []Message) (list []Message) {
 	if m.start.proposer(0) == m.evil {
 		for i := range certs {
 			if v, ok := value(1, &certs[i]); ok {
-				propose(ProposeCert, 0, v, certs[i], nil)
+				propose(VoteCert, 0, v, certs[i], nil)
 			}
 		}
 	}
@@ -576,7 +580,7 @@ func (m *model) proposals(said []Message) (list []Message) {
 			}
 			for i := range free {
 				if v, ok := value(g, &free[i]); ok {
-					propose(ProposeSet+3*g, 1, v, free[i], some)
+					propose(VoteSet+2*g, 1, v, free[i], some)
 				}
 			}
 		}
@@ -595,14 +599,18 @@ func (m *model) moves(s *modelState, i int) {
 	var slots []slot // in order: what a seed finds is found again
 	votes := map[slot][]modelMove{}
 	var reveals, changes []modelMove
+	vote := func(v modelMove) {
+		x := v.msg.(*Vote)
+		k := slot{x.Round, x.View, x.Value}
+		if votes[k] == nil {
+			slots = append(slots, k)
+		}
+		votes[k] = append(votes[k], v)
+	}
 	for _, v := range m.said(s.soup) {
 		switch x := v.msg.(type) {
 		case *Vote:
-			k := slot{x.Round, x.View, x.Value}
-			if votes[k] == nil {
-				slots = append(slots, k)
-			}
-			votes[k] = append(votes[k], v)
+			vote(v)
 		case *Opened:
 			if x.Reveal.Party != m.evil {
 				reveals = append(reveals, v)
@@ -619,6 +627,11 @@ func (m *model) moves(s *modelState, i int) {
 			if int(x.Stage) == m.stage {
 				changes = append(changes, v)
 			}
+		case *Proposal:
+			if x.Vote.Party != m.evil { // its vote can be passed on alone
+				vote(m.move(&x.Vote))
+			}
+			m.do(s, i, brings(v), m.receive(v))
 		default:
 			m.do(s, i, brings(v), m.receive(v))
 		}

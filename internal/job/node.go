@@ -13,7 +13,10 @@ const (
 	gatherTicks = 2 // to wait for all commits or reveals, once there is a quorum of them
 	viewTicks   = 4 // for a view; each view waits one more, up to maxWait
 	maxWait     = 12
-	stuckTicks  = 6 // for reveals that may still form a quorum
+	stuckTicks  = 6  // for reveals that may still form a quorum
+	freshTicks  = 3  // for which it counts that another is stuck
+	settleTicks = 20 // to ask at the end of a job for shares beside those that it took
+	silent      = 8  // after which a party on the bench counts as dead
 )
 
 // Result is an epoch's result on this node, and the salt of its commit.
@@ -73,8 +76,14 @@ type Node struct {
 	Reveals  []*Reveal
 	Stages   [2]Stage
 	Paused   bool
-	Age      uint32 // ticks in this attempt
-	Answered []bool // this tick, by party: was sent certificates or asked for them
+	Age      uint32   // ticks in this attempt
+	Claims   []uint32 // by party: 1 + the Age at which it last said that it is stuck
+	Answered []bool   // this tick, by party: was sent certificates or asked for them
+	Quiet    []uint8  // by party: ticks since it was last heard, at most silent
+
+	Judging uint32   // the epoch for which Judge was requested, on the bench
+	Judged  *Judged  // its result
+	Ruling  *Verdict // ours
 
 	Held    uint32        // own pennies that are here
 	Known   penny.Penny   // the last of them
@@ -84,6 +93,7 @@ type Node struct {
 	Gave    []uint32      // by party: shares of its pennies given to it
 	Due     []uint32      // by party: shares that it must have given before the next
 	Got     []uint32      // by party: shares of our pennies that it gave
+	Doubted []uint8       // parties that gave a wrong share without a signature
 	Cheats  []bool        // by party: a proof against it was published
 	Cheat   bool          // and against the buyer
 	Rosters []Certificate // after which another roster works, at most one more than a proof has
@@ -107,6 +117,9 @@ func NewNode(t Terms, me uint8, key wire.Secret) (Node, error) {
 	t.id = t.ID()
 	n := Node{Terms: t, Me: me, Key: key, Known: t.first(me), Early: make([]*Commit, p), Answered: make([]bool, p),
 		Dealt: make([]uint32, p), Gave: make([]uint32, p), Due: make([]uint32, p), Got: make([]uint32, p), Cheats: make([]bool, p)}
+	for range p {
+		n.Quiet = append(n.Quiet, silent)
+	}
 	n.fresh()
 	return n, nil
 }
@@ -115,7 +128,7 @@ func NewNode(t Terms, me uint8, key wire.Secret) (Node, error) {
 func (n *Node) fresh() {
 	p := len(n.Terms.Parties)
 	n.Commits, n.Reveals = make([]*Commit, p), make([]*Reveal, p)
-	n.Set, n.Frozen, n.Paused, n.Age, n.Moved = nil, nil, false, 0, make([]uint32, p)
+	n.Set, n.Frozen, n.Paused, n.Age, n.Moved, n.Claims = nil, nil, false, 0, make([]uint32, p), make([]uint32, p)
 	for s := range n.Stages {
 		n.Stages[s] = Stage{Votes: make([]*Vote, p), Locks: make([]*Vote, p), Changes: make([]*Change, p), Spoiled: make([]uint32, p)}
 	}
@@ -124,7 +137,8 @@ func (n *Node) fresh() {
 // clone copies every list into which a step writes. Data behind pointers are
 // never modified.
 func (n Node) clone() Node {
-	for _, l := range []*[]uint32{&n.Dealt, &n.Gave, &n.Due, &n.Got} {
+	n.Quiet = slices.Clone(n.Quiet)
+	for _, l := range []*[]uint32{&n.Dealt, &n.Gave, &n.Due, &n.Got, &n.Claims} {
 		*l = slices.Clone(*l)
 	}
 	for _, l := range []*[]bool{&n.Answered, &n.Cheats} {
@@ -142,7 +156,24 @@ func (n Node) clone() Node {
 // step collects the effects of a transition.
 type step struct {
 	*Node
-	out []Effect
+	out  []Effect
+	memo *memo // nil if nothing is known
+}
+
+// check verifies a signature.
+func (s *step) check(key wire.Key, digest wire.Hash, sig wire.Signature) error {
+	if s.memo == nil {
+		return verify(key, digest, sig)
+	}
+	return s.memo.verify(key, digest, sig)
+}
+
+// sign signs with the node's key.
+func (s *step) sign(digest wire.Hash) (wire.Signature, error) {
+	if s.memo == nil {
+		return sign(s.Key, digest)
+	}
+	return s.memo.sign(s.Key, s.Terms.Parties[s.Me].Key, digest)
 }
 
 func (s *step) do(e ...Effect) { s.out = append(s.out, e...) }
@@ -150,8 +181,21 @@ func (s *step) do(e ...Effect) { s.out = append(s.out, e...) }
 // Step is the transition function. An error says why a peer's message changes
 // nothing, or that the event is not a result of any requested effect.
 func (n Node) Step(ev Event) (Node, []Effect, error) {
+	if g, ok := ev.(Gathered); ok {
+		next, effects, err := g.step(n)
+		if err != nil {
+			return n, nil, err
+		}
+		return next, effects, nil
+	}
+	return n.take(ev, nil)
+}
+
+// take is Step of one event.
+func (n Node) take(ev Event, m *memo) (Node, []Effect, error) {
 	was, next := n, n.clone()
-	s := &step{Node: &next}
+	next.Terms.id = n.Terms.ID() // not stored
+	s := &step{Node: &next, memo: m}
 	if err := s.event(ev); err != nil {
 		return was, nil, err
 	}
@@ -173,7 +217,7 @@ func (s *step) event(ev Event) error {
 	case Ran:
 		return s.ran(ev)
 	case DealtTo:
-		if err := ev.Window.Verify(&s.Terms); err != nil {
+		if err := ev.Window.verify(&s.Terms, s.check); err != nil {
 			return err
 		}
 		if w := &ev.Window; w.First == s.Dealt[w.Node]+1 {
@@ -190,6 +234,11 @@ func (s *step) event(ev Event) error {
 	case Loaded:
 		if s.Last != nil && s.Running == 0 && s.Base < s.cur()-1 && ev.Epoch == s.Last.Body.Epoch && ev.State == s.Last.Body.State {
 			s.Base = ev.Epoch
+		}
+		return nil
+	case Judged:
+		if ev.Epoch == s.Judging && ev.Epoch == s.cur() && s.Judged == nil {
+			s.Judged = &ev
 		}
 		return nil
 	case Released:
@@ -234,6 +283,7 @@ func (s *step) advance() {
 		s.give()
 		s.run()
 		if !s.active() {
+			s.referee()
 			return
 		}
 		s.commit()
@@ -316,20 +366,30 @@ func (s *step) commit() {
 	if r.Epoch != s.cur() {
 		return
 	}
-	c := &Commit{Epoch: r.Epoch, Attempt: s.Attempt, Party: s.Me, Seen: s.First.seen(),
+	c := &Commit{Epoch: r.Epoch, Attempt: s.Attempt, Party: s.Me, Seen: s.First.seen() | s.alive(),
 		Hash: commitment(&s.Terms, r.Epoch, s.Terms.prev(s.Last), r.State, r.Outcome, r.Salt, s.Me)}
 	var err error
-	if c.Sig, err = sign(s.Key, c.digest(&s.Terms)); err != nil {
+	if c.Sig, err = s.sign(c.digest(&s.Terms)); err != nil {
 		return // the key was checked: impossible
 	}
 	s.Commits[s.Me] = c
 	s.do(Broadcast{c})
 }
 
+// alive returns a bit for each party on the bench that was heard lately.
+func (s *step) alive() (b uint8) {
+	for _, p := range s.before().Bench {
+		if s.Quiet[p] < silent {
+			b |= 1 << p
+		}
+	}
+	return b
+}
+
 // vote signs a value in a round of a stage.
 func (s *step) vote(round uint8, view uint32, value wire.Hash) *Vote {
 	v := &Vote{Epoch: s.cur(), Attempt: s.Attempt, View: view, Round: round, Party: s.Me, Value: value}
-	v.Sig, _ = sign(s.Key, v.digest(&s.Terms)) // the key was checked
+	v.Sig, _ = s.sign(v.digest(&s.Terms)) // the key was checked
 	return v
 }
 
@@ -363,12 +423,21 @@ func (s *step) propose(g int) {
 	p := &Proposal{}
 	var content *Content
 	if st.View > 0 {
-		for _, c := range st.Changes {
-			if c != nil && c.View == st.View && len(p.Changes) < int(s.Terms.Q) && slices.Contains(s.roster(), c.Party) {
-				short := *c
-				short.Content = Content{}
-				p.Changes = append(p.Changes, short)
+		own := st.Changes[s.Me]
+		if own == nil || own.View != st.View {
+			return // it came here by a lock, without leaving the view before
+		}
+		others := 0
+		for _, c := range st.Changes { // by party
+			if c == nil || c.View != st.View || c.Party != s.Me && others+1 >= int(s.Terms.Q) {
+				continue
 			}
+			if c.Party != s.Me {
+				others++
+			}
+			short := *c
+			short.Content = Content{}
+			p.Changes = append(p.Changes, short)
 		}
 		if len(p.Changes) < int(s.Terms.Q) {
 			return
@@ -390,13 +459,19 @@ func (s *step) propose(g int) {
 		}
 	}
 	value, ok := s.valueOf(g, content)
-	if !ok {
+	if carried := highest(p.Changes); !ok || st.against(value, carried) {
 		return
 	}
-	p.Content, p.Vote = *content, *s.vote(ProposeSet+3*uint8(g), st.View, value)
-	st.Proposal = p
+	// The proposal is the proposer's vote.
+	p.Content, p.Vote = *content, *s.vote(VoteSet+2*uint8(g), st.View, value)
+	st.Proposal, st.Voted, st.Votes[s.Me] = p, st.View+1, &p.Vote
 	s.do(Broadcast{p})
-	s.consider(g)
+}
+
+// against reports whether a vote for a value would be against the node's lock: a
+// locked node votes for another value only if the proposal carries a higher lock.
+func (st *Stage) against(value wire.Hash, carried *Quorum) bool {
+	return st.Lock != nil && st.Lock.Value != value && (carried == nil || carried.View <= st.Lock.View)
 }
 
 // waited reports whether this node has given the others their time, since it has held
@@ -454,13 +529,13 @@ func (s *step) valueOf(g int, c *Content) (v wire.Hash, ok bool) {
 	if g == 0 {
 		return set, len(c.Reveals) == 0 && len(c.Frozen.Sigs) == 0 && len(c.First) == 0 && len(c.FirstReveals) == 0
 	}
-	if c.Frozen.Value != set || t.quorum(&c.Frozen, e, s.Attempt, LockSet, s.roster()) != nil || !s.openings(c.Set, c.Reveals) {
+	if c.Frozen.Value != set || !s.isFrozen(set) && t.quorum(&c.Frozen, e, s.Attempt, LockSet, s.roster(), s.check) != nil || !s.openings(c.Set, c.Reveals) {
 		return v, false
 	}
 	if (s.Attempt > 0) != (len(c.First) > 0) {
 		return v, false
 	}
-	if s.Attempt > 0 && (c.FirstFrozen.Value != setValue(t, e, 0, c.First) || t.quorum(&c.FirstFrozen, e, 0, LockSet, s.roster()) != nil || !s.allOf(0, c.First) || !s.openings(c.First, c.FirstReveals)) {
+	if s.Attempt > 0 && (c.FirstFrozen.Value != setValue(t, e, 0, c.First) || t.quorum(&c.FirstFrozen, e, 0, LockSet, s.roster(), s.check) != nil || !s.allOf(0, c.First) || !s.openings(c.First, c.FirstReveals)) {
 		return v, false
 	}
 	b, ok := t.body(s.Last, s.Attempt, set, c)
@@ -468,6 +543,17 @@ func (s *step) valueOf(g int, c *Content) (v wire.Hash, ok bool) {
 		return v, false
 	}
 	return b.digest(t), true
+}
+
+// isFrozen reports whether this is the value of the frozen set. Another quorum that
+// froze it need not be verified: withFrozen puts ours in its place.
+func (s *step) isFrozen(value wire.Hash) bool { return s.Frozen != nil && s.Frozen.Value == value }
+
+func (s *step) withFrozen(c Content) Content {
+	if s.isFrozen(c.Frozen.Value) {
+		c.Frozen = *s.Frozen
+	}
+	return c
 }
 
 // openings reports whether each of the reveals, by party, opens a commit of the set.
@@ -491,7 +577,7 @@ func (s *step) signed(c *Commit) bool {
 	if h := s.Commits[c.Party]; h != nil && *h == *c {
 		return true
 	}
-	return verify(s.Terms.Parties[c.Party].Key, c.digest(&s.Terms), c.Sig) == nil
+	return s.check(s.Terms.Parties[c.Party].Key, c.digest(&s.Terms), c.Sig) == nil
 }
 
 // highest returns the highest lock among changes, or nil.
@@ -529,7 +615,7 @@ func (s *step) proposed(from uint8, p *Proposal) error {
 		return err
 	}
 	v := &p.Vote
-	g := int(v.Round / 3)
+	g := int(v.Round / 2)
 	st := &s.Stages[g]
 	if v.View < st.View {
 		return nil
@@ -540,13 +626,17 @@ func (s *step) proposed(from uint8, p *Proposal) error {
 	if v.Party != s.proposer(v.View) {
 		return fmt.Errorf("%w: party %d does not propose in view %d", ErrMessage, v.Party, v.View)
 	}
-	if err := s.verify(v); err != nil {
-		return err
+	if st.Proposal != nil && v.View == st.View && st.Proposal.Vote.Value == v.Value {
+		return nil // again
 	}
-	if old := st.Proposal; old != nil && v.View == st.View {
-		if old.Vote.Value != v.Value {
-			s.convict(v.Party, &TwoVotes{A: old.Vote, B: *v})
+	old := st.Votes[v.Party]
+	if old == nil || *old != *v {
+		if err := s.verify(v); err != nil {
+			return err
 		}
+	}
+	if old != nil && old.View == v.View && old.Value != v.Value {
+		s.convict(v.Party, &TwoVotes{A: *old, B: *v})
 		return nil
 	}
 	if err := s.accept(g, p); err != nil {
@@ -564,7 +654,7 @@ func (s *step) accept(g int, p *Proposal) error {
 	if g == 1 && s.Frozen == nil {
 		set := &Content{Set: p.Content.Set}
 		value, ok := s.valueOf(0, set)
-		if !ok || p.Content.Frozen.Value != value || s.Terms.quorum(&p.Content.Frozen, s.cur(), s.Attempt, LockSet, s.roster()) != nil {
+		if !ok || p.Content.Frozen.Value != value || s.Terms.quorum(&p.Content.Frozen, s.cur(), s.Attempt, LockSet, s.roster(), s.check) != nil {
 			return fmt.Errorf("%w: a certificate of no frozen set", ErrMessage)
 		}
 		s.freeze(&p.Content.Frozen, p.Content.Set)
@@ -582,7 +672,12 @@ func (s *step) accept(g int, p *Proposal) error {
 	if v.View > st.View {
 		st.View, st.Ticks = v.View, 0
 	}
-	st.Proposal = p
+	kept := *p
+	kept.Content = s.withFrozen(p.Content)
+	st.Proposal = &kept
+	if old := st.Votes[v.Party]; old == nil || old.View < v.View {
+		st.Votes[v.Party] = &kept.Vote
+	}
 	for i := range p.Content.Set {
 		s.keepCommit(&p.Content.Set[i])
 	}
@@ -634,7 +729,7 @@ func (s *step) changeSigned(c *Change) error {
 	if h := s.Stages[c.Stage].Changes[c.Party]; h != nil && h.View == c.View && h.Sig == c.Sig && h.digest(&s.Terms) == c.digest(&s.Terms) {
 		return nil
 	}
-	if verify(s.Terms.Parties[c.Party].Key, c.digest(&s.Terms), c.Sig) != nil {
+	if s.check(s.Terms.Parties[c.Party].Key, c.digest(&s.Terms), c.Sig) != nil {
 		return fmt.Errorf("%w: the signature of a change", ErrMessage)
 	}
 	if len(c.Lock.Sigs) == 0 {
@@ -643,7 +738,7 @@ func (s *step) changeSigned(c *Change) error {
 	if c.Lock.View >= c.View {
 		return fmt.Errorf("%w: a lock of view %d before view %d", ErrMessage, c.Lock.View, c.View)
 	}
-	return s.Terms.quorum(&c.Lock, c.Epoch, c.Attempt, VoteSet+3*c.Stage, s.roster())
+	return s.Terms.quorum(&c.Lock, c.Epoch, c.Attempt, VoteSet+2*c.Stage, s.roster(), s.check)
 }
 
 // consider votes for the view's proposal, or answers with what is missing. A
@@ -657,7 +752,7 @@ func (s *step) consider(g int) {
 		return
 	}
 	carried := highest(p.Changes)
-	if st.Lock != nil && st.Lock.Value != p.Vote.Value && (carried == nil || carried.View <= st.Lock.View) {
+	if st.against(p.Vote.Value, carried) {
 		return
 	}
 	if carried == nil && st.Lock == nil {
@@ -674,7 +769,7 @@ func (s *step) consider(g int) {
 		}
 	}
 	st.Voted = st.View + 1
-	v := s.vote(VoteSet+3*uint8(g), st.View, p.Vote.Value)
+	v := s.vote(VoteSet+2*uint8(g), st.View, p.Vote.Value)
 	st.Votes[s.Me] = v
 	s.do(Broadcast{v})
 }
@@ -715,7 +810,7 @@ func (s *step) change(g int, view uint32) {
 	if st.Lock != nil {
 		c.Lock, c.Content = *st.Lock, *st.Content
 	}
-	c.Sig, _ = sign(s.Key, c.digest(&s.Terms)) // the key was checked
+	c.Sig, _ = s.sign(c.digest(&s.Terms)) // the key was checked
 	st.Changes[s.Me] = c
 	s.do(Broadcast{c})
 }
@@ -747,7 +842,9 @@ func (s *step) changed(c *Change) error {
 	} else if len(c.Content.Set) > 0 || len(c.Content.Reveals) > 0 || len(c.Content.Frozen.Sigs) > 0 {
 		return fmt.Errorf("%w: a content without a lock", ErrMessage)
 	}
-	st.Changes[c.Party] = c
+	kept := *c
+	kept.Content = s.withFrozen(c.Content)
+	st.Changes[c.Party] = &kept
 	var above []uint32
 	for _, x := range st.Changes {
 		if x != nil && x.View > st.View && x.Party != s.Me {
@@ -766,17 +863,21 @@ func (s *step) voted(v *Vote) error {
 	if err := v.Check(); err != nil {
 		return err
 	}
-	if v.Round%3 == 0 || !slices.Contains(s.roster(), v.Party) {
+	if !slices.Contains(s.roster(), v.Party) {
 		return fmt.Errorf("%w: a vote of party %d in round %d", ErrMessage, v.Party, v.Round)
 	}
-	st := &s.Stages[v.Round/3]
+	g := v.Round / 2
+	st := &s.Stages[g]
 	list := st.Votes
-	if v.Round%3 == 2 {
+	if v.Round%2 == 1 {
 		list = st.Locks
 	}
 	old := list[v.Party]
-	if old != nil && (*old == *v || old.View > v.View) {
+	switch {
+	case old != nil && (*old == *v || old.View > v.View), g == 0 && s.Frozen != nil:
 		return nil
+	case v.Round%2 == 0 && st.Lock != nil && (v.View < st.Lock.View || v.View == st.Lock.View && v.Value == st.Lock.Value):
+		return nil // one more than the lock needed
 	}
 	if err := s.verify(v); err != nil {
 		return err
@@ -792,7 +893,7 @@ func (s *step) voted(v *Vote) error {
 }
 
 func (s *step) verify(v *Vote) error {
-	if verify(s.Terms.Parties[v.Party].Key, v.digest(&s.Terms), v.Sig) != nil {
+	if s.check(s.Terms.Parties[v.Party].Key, v.digest(&s.Terms), v.Sig) != nil {
 		return fmt.Errorf("%w: the signature of a vote", ErrMessage)
 	}
 	return nil
@@ -835,7 +936,7 @@ func (s *step) count(g int) {
 	// Sign only in the current view: a node that left it has said so, together
 	// with its lock at that time.
 	if l := st.Lock; l != nil && l.View == st.View && !s.Muted && (st.Locks[s.Me] == nil || st.Locks[s.Me].View < st.View) {
-		v := s.vote(LockSet+3*uint8(g), st.View, l.Value)
+		v := s.vote(LockSet+2*uint8(g), st.View, l.Value)
 		st.Locks[s.Me] = v
 		s.do(Broadcast{v})
 	}
@@ -941,6 +1042,7 @@ func (s *step) adopt(c *Certificate) {
 	}
 	s.do(KeepCert{*c})
 	early := s.Early
+	s.Judged, s.Ruling = nil, nil
 	s.Attempt, s.Verdicts, s.Called, s.First, s.Early = 0, nil, nil, nil, make([]*Commit, len(early))
 	s.fresh()
 	// Results of epochs run ahead continue from the certified state, or are
@@ -965,14 +1067,26 @@ func (s *step) adopt(c *Certificate) {
 func (s *step) tick() {
 	clear(s.Answered)
 	s.Age++
+	for p := range s.Quiet {
+		s.Quiet[p] = min(s.Quiet[p]+1, silent)
+	}
 	if s.Running != 0 {
 		s.Elapsed++
 	}
-	if !s.On || s.Over() && s.Held >= s.Paid() && !s.Muted {
+	if !s.On || s.Over() && s.Held >= s.Paid() && !s.Muted && s.Age > settleTicks {
 		return
 	}
-	if !s.active() || s.Muted || s.Commits[s.Me] == nil || s.Held < s.Paid() {
-		for _, p := range s.Terms.others(s.Me) {
+	if s.referees() {
+		if s.Frozen != nil {
+			s.Stages[1].Since++
+		}
+		if s.Ruling != nil {
+			s.do(Broadcast{s.Ruling})
+		}
+	}
+	asks := !s.active() || s.Muted || s.stuck() || s.Commits[s.Me] == nil || s.Held < s.Paid()
+	for _, p := range s.Terms.others(s.Me) {
+		if asks || s.Got[p] < s.Due[p] { // or a share was lost, and nothing is given to p meanwhile
 			s.do(Send{To: p, Msg: s.status(p)})
 		}
 	}
@@ -994,8 +1108,8 @@ func (s *step) tick() {
 		if l := s.Stages[0].Locks[s.Me]; l != nil && s.Reveals[s.Me] == nil {
 			s.do(Broadcast{l}) // others may need it to freeze, and get no opening from here
 		}
-		for p, r := range s.Reveals { // all of them if there is no agreement yet
-			if r != nil && (uint8(p) == s.Me || !s.agree()) {
+		for _, r := range s.Reveals { // others may lack one that was not sent to them
+			if r != nil {
 				s.do(Broadcast{&Opened{Set: s.Set, Frozen: *s.Frozen, Reveal: *r}})
 			}
 		}
@@ -1003,11 +1117,11 @@ func (s *step) tick() {
 	st := &s.Stages[g]
 	if p := st.Proposal; p != nil && p.Vote.Party == s.Me {
 		s.do(Broadcast{p})
+	} else if v := st.Votes[s.Me]; v != nil && v.View == st.View {
+		s.do(Broadcast{v})
 	}
-	for _, v := range []*Vote{st.Votes[s.Me], st.Locks[s.Me]} {
-		if v != nil && v.View == st.View {
-			s.do(Broadcast{v})
-		}
+	if v := st.Locks[s.Me]; v != nil && v.View == st.View {
+		s.do(Broadcast{v})
 	}
 	if c := st.Changes[s.Me]; c != nil && c.View == st.View {
 		s.do(Broadcast{c})
@@ -1054,9 +1168,10 @@ func (s *step) received(ev Received) error {
 	if int(ev.From) >= len(s.Terms.Parties) || ev.From == s.Me || ev.Msg == nil {
 		return fmt.Errorf("%w: from party %d", ErrMessage, ev.From)
 	}
+	s.Quiet[ev.From] = 0
 	switch m := ev.Msg.(type) {
 	case *Give:
-		return s.given(m)
+		return s.given(ev.From, m)
 	case *Status:
 		s.asked(ev.From, m)
 		return nil
@@ -1064,7 +1179,7 @@ func (s *step) received(ev Received) error {
 		if m.Body.Epoch <= s.before().Epoch {
 			return nil
 		}
-		if err := m.Verify(&s.Terms, s.Last); err != nil {
+		if err := m.verify(&s.Terms, s.Last, s.check); err != nil {
 			// The roster may have changed between.
 			s.answer(ev.From, Send{To: ev.From, Msg: s.status(ev.From)})
 			return nil
@@ -1077,11 +1192,18 @@ func (s *step) received(ev Received) error {
 		return s.early(c)
 	}
 	switch {
+	case e+1 == cur && s.Age == 0:
+		return nil // it crossed the certificate, which was sent to all
 	case e < cur:
 		s.answer(ev.From, SendCerts{To: ev.From, From: e})
 		return nil
 	case e > cur:
 		s.answer(ev.From, Send{To: ev.From, Msg: s.status(ev.From)})
+		return nil
+	case s.referees():
+		if o, ok := ev.Msg.(*Opened); ok && (s.Age > 0 || o.Reveal.Attempt > 0) { // an epoch that ends within a tick needs no referee
+			return s.witnessed(o)
+		}
 		return nil
 	case !s.active():
 		return nil
@@ -1137,15 +1259,37 @@ func (s *step) received(ev Received) error {
 }
 
 func (s *step) status(to uint8) *Status {
-	return &Status{Epoch: s.before().Epoch, Attempt: s.Attempt, Got: s.Got[to]}
+	return &Status{Epoch: s.before().Epoch, Attempt: s.Attempt, Got: s.Got[to], Flags: s.flags(to)}
+}
+
+func (s *step) flags(to uint8) (f uint8) {
+	if slices.Contains(s.Doubted, to) {
+		f |= statusSign
+	}
+	if s.active() && s.stuck() {
+		f |= statusStuck
+	}
+	if s.Muted || !s.Funded() {
+		f |= statusIdle
+	}
+	return f
 }
 
 // asked answers a Status: it gives again what was given before, a limited
 // amount at a time.
 func (s *step) asked(from uint8, m *Status) {
+	if m.Flags&statusIdle != 0 {
+		s.Quiet[from] = silent
+	}
+	if m.Flags&statusStuck != 0 && m.Epoch == s.before().Epoch && m.Attempt == s.Attempt {
+		s.Claims[from] = s.Age + 1
+	}
 	var list []Effect
 	for k := m.Got; k < s.Gave[from] && len(list) < MaxAhead; k++ {
-		list = append(list, GiveShare{To: from, K: k + 1})
+		list = append(list, GiveShare{To: from, K: k + 1, Signed: m.Flags&statusSign != 0})
+	}
+	if s.Got[from] < s.Due[from] { // a share was lost: nothing more is given before it comes
+		list = append(list, Send{To: from, Msg: s.status(from)})
 	}
 	switch b := s.before(); {
 	case m.Epoch < b.Epoch:
@@ -1193,7 +1337,7 @@ func (s *step) early(c *Commit) error {
 	if int(c.Party) >= len(s.Early) || c.Attempt != 0 || s.Early[c.Party] != nil {
 		return nil
 	}
-	if verify(s.Terms.Parties[c.Party].Key, c.digest(&s.Terms), c.Sig) != nil {
+	if s.check(s.Terms.Parties[c.Party].Key, c.digest(&s.Terms), c.Sig) != nil {
 		return fmt.Errorf("%w: the signature of a commit", ErrMessage)
 	}
 	s.Early[c.Party] = c
@@ -1207,7 +1351,7 @@ func (s *step) opened(o *Opened) error {
 	}
 	if s.Frozen == nil {
 		value, ok := s.valueOf(0, &Content{Set: o.Set})
-		if !ok || o.Frozen.Value != value || s.Terms.quorum(&o.Frozen, s.cur(), s.Attempt, LockSet, s.roster()) != nil {
+		if !ok || o.Frozen.Value != value || s.Terms.quorum(&o.Frozen, s.cur(), s.Attempt, LockSet, s.roster(), s.check) != nil {
 			return fmt.Errorf("%w: a reveal of no frozen set", ErrMessage)
 		}
 		s.freeze(&o.Frozen, o.Set)
@@ -1232,7 +1376,7 @@ func (s *step) openedFirst(o *Opened) error {
 	e := s.cur()
 	first := s.First
 	if first == nil {
-		if o.Frozen.Value != setValue(&s.Terms, e, 0, o.Set) || s.Terms.quorum(&o.Frozen, e, 0, LockSet, s.roster()) != nil || !s.allOf(0, o.Set) {
+		if o.Frozen.Value != setValue(&s.Terms, e, 0, o.Set) || s.Terms.quorum(&o.Frozen, e, 0, LockSet, s.roster(), s.check) != nil || !s.allOf(0, o.Set) {
 			return fmt.Errorf("%w: a reveal of no frozen set", ErrMessage)
 		}
 		first = &First{Set: o.Set, Frozen: o.Frozen, Reveals: make([]*Reveal, len(s.Terms.Parties))}
@@ -1252,6 +1396,24 @@ func (s *step) stuck() bool {
 	return s.Frozen != nil && !s.agree() && (s.Paused || s.Stages[1].Since >= stuckTicks)
 }
 
+// deadlocked reports whether this attempt has no agreement to come for a quorum: q − 1
+// others have said lately that they are stuck, too. If a node is locked on a
+// certificate, q have voted for it. The honest ones among them have openings of a
+// quorum that agree, and pass them on. The others are fewer than q, so nobody leaves a
+// locked node behind because it lacks an opening.
+func (s *step) deadlocked() bool {
+	if !s.stuck() {
+		return false
+	}
+	stuck := 1
+	for _, p := range s.roster() {
+		if at := s.Claims[p]; p != s.Me && at > 0 && s.Age-(at-1) <= freshTicks {
+			stuck++
+		}
+	}
+	return stuck >= int(s.Terms.Q)
+}
+
 // verdict accepts a call for a new attempt: the next one, but for the buyer, which
 // may skip some. It is kept and passed on, so that all hear of it, and followed as
 // soon as this node is stuck or others have followed that cannot all lie.
@@ -1269,7 +1431,7 @@ func (s *step) verdict(v *Verdict) error {
 		}
 		key = s.Terms.Parties[v.Party].Key
 	}
-	if verify(key, v.digest(&s.Terms), v.Sig) != nil {
+	if s.check(key, v.digest(&s.Terms), v.Sig) != nil {
 		return fmt.Errorf("%w: the signature of a verdict", ErrMessage)
 	}
 	s.Called = v
@@ -1286,7 +1448,7 @@ func (s *step) follow(v *Verdict) {
 			moved++
 		}
 	}
-	if s.Stages[1].Lock != nil || !s.stuck() && moved <= int(s.Terms.N-s.Terms.Q) {
+	if s.Stages[1].Lock != nil || !s.deadlocked() && moved <= int(s.Terms.N-s.Terms.Q) {
 		return
 	}
 	if s.Attempt == 0 && s.Frozen != nil && s.First == nil {

@@ -315,33 +315,35 @@ func (l *lab) outcome() string {
 	return b.String()
 }
 
-// TestCrashEquivalence: whoever crashes at any step, before its messages leave, and
-// comes back with what was committed, everything that is done is done twice, and
+// TestCrashEquivalence: whoever crashes at any step, before its messages leave, with all
+// that waits in its inbox, and comes back with what was committed, everything that is done is done twice, and
 // all ends as it would have: no party is framed, none is paid less (protocol §9, 8).
 // The nightly tier crashes at every step, the others at a sample.
 func TestCrashEquivalence(t *testing.T) {
 	t.Parallel()
 	d := standard(t, 4)
-	play := func(crash int) *lab {
+	play := func(crash int, gather bool) *lab {
 		l := newLab(t, 5, d)
-		l.crash, l.ends = crash, 3
+		l.crash, l.ends, l.gather = crash, 3, gather
 		l.start()
 		l.play(1000, nil)
 		return l
 	}
-	calm := play(-1)
-	want := calm.outcome()
-	sample, crashes := tier.NewSample(t), 0
-	for at := 1; at < calm.steps; at++ {
-		if !sample.Of(100, 15) {
-			continue
+	sample := tier.NewSample(t)
+	for _, gather := range []bool{false, true} {
+		calm := play(-1, gather)
+		want, crashes := calm.outcome(), 0
+		for at := 1; at < calm.steps; at++ {
+			if !sample.Of(100, 15) {
+				continue
+			}
+			crashes++
+			if got := play(at, gather).outcome(); got != want {
+				t.Fatalf("inbox %v, crash at step %d:\n%s\nundisturbed:\n%s", gather, at, got, want)
+			}
 		}
-		crashes++
-		if got := play(at).outcome(); got != want {
-			t.Fatalf("crash at step %d:\n%s\nundisturbed:\n%s", at, got, want)
-		}
+		t.Logf("inbox %v: %d crashes of %d steps; it ends so:\n%s", gather, crashes, calm.steps, want)
 	}
-	t.Logf("%d crashes of %d steps; it ends so:\n%s", crashes, calm.steps, want)
 }
 
 // TestRestored: a node that was restored from a backup signs nothing any more,

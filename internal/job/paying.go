@@ -24,7 +24,7 @@ func (s *step) give() {
 }
 
 // given accepts a share of one of our pennies. Each party gives them in order.
-func (s *step) given(g *Give) error {
+func (s *step) given(from uint8, g *Give) error {
 	if err := g.Check(); err != nil {
 		return err
 	}
@@ -38,10 +38,20 @@ func (s *step) given(g *Give) error {
 	case c.K > s.Held+s.Terms.Ahead:
 		return fmt.Errorf("%w: a share of penny %d, but %d are held", ErrEarly, c.K, s.Held)
 	}
-	// A right share needs no signature. A wrong one convicts its giver only with it.
+	// A right share needs no signature. A wrong one convicts its giver only with it:
+	// who gives one without is asked to sign, and until then has given nothing.
 	known := slices.Contains(s.Windows, g.Window)
-	if err := g.right(&s.Terms, known); err != nil {
-		if err := g.Signed(&s.Terms); err != nil {
+	if err := g.right(&s.Terms, known, s.check); err != nil {
+		switch {
+		case g.Sig != wire.Signature{}:
+			if err := g.signed(&s.Terms, s.check); err != nil {
+				return err
+			}
+		case from == c.Holder && !slices.Contains(s.Doubted, from):
+			s.Doubted = append(slices.Clone(s.Doubted), from)
+			s.do(Send{To: from, Msg: s.status(from)})
+			return nil
+		default:
 			return err
 		}
 		s.convict(c.Holder, &BadShare{Give: *g})

@@ -105,11 +105,13 @@ func (w *Window) digest(t *Terms) wire.Hash {
 func (t *Terms) count(first uint32) uint32 { return min(t.Window, t.Epochs-first+1) }
 
 // Verify checks the window's position and signature, or returns ErrDeal.
-func (w *Window) Verify(t *Terms) error {
+func (w *Window) Verify(t *Terms) error { return w.verify(t, verify) }
+
+func (w *Window) verify(t *Terms, check checker) error {
 	if int(w.Node) >= len(t.Parties) || w.First < 1 || w.First > t.Epochs || (w.First-1)%t.Window != 0 || w.Count != t.count(w.First) {
 		return fmt.Errorf("%w: no window of party %d from %d of %d", ErrDeal, w.Node, w.First, w.Count)
 	}
-	if verify(t.Buyer, w.digest(t), w.Sig) != nil {
+	if check(t.Buyer, w.digest(t), w.Sig) != nil {
 		return fmt.Errorf("%w: not the buyer's signature", ErrDeal)
 	}
 	return nil
@@ -419,13 +421,13 @@ func MayDeal(t *Terms, first, paid uint32, seated bool) bool {
 	return uint64(first) <= uint64(paid)+ahead+1
 }
 
-// Give carries a share to the node whose penny it is for. The holder signs all
-// of it, so a bad share convicts it.
+// Give carries a share to the node whose penny it is for. It is signed only if the
+// node asks for that, after one that was wrong; a signed bad share convicts the holder.
 type Give struct {
 	_      struct{} `cbor:",toarray"`
 	Window Window
 	Share  Committed
-	Sig    wire.Signature // the holder's
+	Sig    wire.Signature // the holder's, or zeros
 }
 
 // MaxSize implements wire.Limited.
@@ -449,37 +451,51 @@ func (g *Give) digest(t *Terms) wire.Hash {
 	return digestOf("job-give", t, &c)
 }
 
-// NewGive signs a dealt share for the node whose penny it is for.
-func NewGive(t *Terms, d *Dealt, key wire.Secret, k uint32) (*Give, error) {
-	c, err := d.Share(t, k)
+// Give returns the message that GiveShare asks for. d is the sheet with the share, key
+// that of its holder.
+func (e GiveShare) Give(t *Terms, d *Dealt, key wire.Secret) (*Give, error) {
+	if e.Signed {
+		return NewGive(t, d, key, e.K)
+	}
+	c, err := d.Share(t, e.K)
 	if err != nil {
 		return nil, err
 	}
-	g := &Give{Window: d.Window, Share: *c}
+	return &Give{Window: d.Window, Share: *c}, nil
+}
+
+// NewGive signs a dealt share for the node whose penny it is for.
+func NewGive(t *Terms, d *Dealt, key wire.Secret, k uint32) (*Give, error) {
+	g, err := GiveShare{K: k}.Give(t, d, key)
+	if err != nil {
+		return nil, err
+	}
 	g.Sig, err = sign(key, g.digest(t))
 	return g, err
 }
 
 // Signed verifies the giver's signature, or returns ErrMessage. Only a signed
 // Give is a proof.
-func (g *Give) Signed(t *Terms) error {
+func (g *Give) Signed(t *Terms) error { return g.signed(t, verify) }
+
+func (g *Give) signed(t *Terms, check checker) error {
 	if err := g.Check(); err != nil {
 		return err
 	}
-	if int(g.Share.Holder) >= len(t.Parties) || verify(t.Parties[g.Share.Holder].Key, g.digest(t), g.Sig) != nil {
+	if int(g.Share.Holder) >= len(t.Parties) || check(t.Parties[g.Share.Holder].Key, g.digest(t), g.Sig) != nil {
 		return fmt.Errorf("%w: not the giver's signature", ErrMessage)
 	}
 	return nil
 }
 
-// Right verifies a signed share against the window that it names. If it returns
-// ErrShare, the giver is at fault.
-func (g *Give) Right(t *Terms) error { return g.right(t, false) }
+// Right verifies a share against the window that it names. If it returns ErrShare, the
+// giver is at fault.
+func (g *Give) Right(t *Terms) error { return g.right(t, false, verify) }
 
 // right is Right, without the window's signature if that is known.
-func (g *Give) right(t *Terms, known bool) error {
+func (g *Give) right(t *Terms, known bool, check checker) error {
 	if !known {
-		if err := g.Window.Verify(t); err != nil {
+		if err := g.Window.verify(t, check); err != nil {
 			return fmt.Errorf("%w: %w", ErrShare, err)
 		}
 	}
@@ -545,6 +561,9 @@ var (
 	sign   = wire.Sign
 	verify = wire.Key.Verify
 )
+
+// checker verifies a signature, like verify.
+type checker = func(wire.Key, wire.Hash, wire.Signature) error
 
 // Culprit is the party that a proof convicts.
 type Culprit struct {

@@ -15,7 +15,7 @@ func TestFarNonsense(t *testing.T) {
 	d := standard(t, 4)
 	l := newLab(t, 1, d)
 	l.start()
-	v := Vote{Epoch: 1, View: 1<<20 + 2, Round: ProposeSet, Party: 3, Value: wire.Hash{1}}
+	v := Vote{Epoch: 1, View: 1<<20 + 2, Round: VoteSet, Party: 3, Value: wire.Hash{1}}
 	v.Sig, _ = sign(d.keys[3], v.digest(&d.terms))
 	for i := range 3 {
 		must(t, l.step(i, Received{From: 3, Msg: &Proposal{Vote: v}}))
@@ -58,6 +58,7 @@ type mesh struct {
 	t     *testing.T
 	nodes []*Node
 	drop  func(from int, m Message) bool
+	to    func(from, to int, m Message) bool // drops, too
 	queue []parcel
 }
 
@@ -69,7 +70,7 @@ func (w *mesh) do(i int, ev Event) {
 	}
 	*w.nodes[i] = n
 	send := func(to int, m Message) {
-		if to != i && to < len(w.nodes) && w.nodes[to] != nil && !w.drop(i, m) {
+		if to != i && to < len(w.nodes) && w.nodes[to] != nil && (w.drop == nil || !w.drop(i, m)) && (w.to == nil || !w.to(i, to, m)) {
 			w.queue = append(w.queue, parcel{from: i, to: to, msg: m})
 		}
 	}

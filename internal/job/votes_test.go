@@ -53,7 +53,7 @@ func (x *table) change(p, stage uint8, view uint32, lock Quorum, content Content
 
 // propose is a proposal for the set, with changes.
 func (x *table) propose(by uint8, view uint32, c Content, value wire.Hash, changes ...*Change) *Proposal {
-	p := &Proposal{Content: c, Vote: *x.vote(by, ProposeSet, view, value)}
+	p := &Proposal{Content: c, Vote: *x.vote(by, VoteSet, view, value)}
 	for _, m := range changes {
 		short := *m
 		short.Content = Content{}
@@ -186,7 +186,7 @@ func TestQuorumIsQ(t *testing.T) {
 	roster := []uint8{0, 1, 2, 3}
 	for name, list := range map[string][]uint8{"q": {0, 1, 2}, "all": {0, 1, 2, 3}, "short": {0, 1}, "twice": {0, 1, 1}, "disorder": {1, 0, 2}, "a standby": {0, 1, 4}, "none": nil} {
 		q := x.quorum(LockSet, 0, a, list...)
-		if err := x.d.terms.quorum(&q, 1, 0, LockSet, roster); (err == nil) != (name == "q" || name == "all") {
+		if err := x.d.terms.quorum(&q, 1, 0, LockSet, roster, verify); (err == nil) != (name == "q" || name == "all") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -240,7 +240,9 @@ func TestFrozenSetOfCertificate(t *testing.T) {
 	for p := range uint8(4) {
 		c.Reveals = append(c.Reveals, Reveal{Epoch: 1, Party: p, State: wire.Hash(secretOf("state 1")), Salt: secretOf("salt %d", p)})
 	}
-	s := &step{Node: n}
+	later := *n
+	later.Frozen = nil // it has not seen who froze the set
+	s := &step{Node: &later}
 	if _, ok := s.valueOf(1, &c); !ok {
 		t.Fatal("a right content is refused")
 	}
@@ -266,6 +268,20 @@ func TestFrozenSetOfCertificate(t *testing.T) {
 			t.Errorf("%s: accepted", what)
 		}
 	}
+	// Who has frozen the same set need not look at the others' quorum, and passes on its
+	// own: nothing false comes from it.
+	s.Node, c.Frozen.Sigs = n, nil
+	value, _ := s.valueOf(1, &c)
+	p := &Proposal{Vote: *x.vote(1, VoteCert, 0, value), Content: c}
+	x.hear(0, p)
+	if got := n.Stages[1].Proposal; got == nil || len(got.Content.Frozen.Sigs) != 3 {
+		t.Error("it keeps a quorum that it has not verified")
+	}
+	lock := x.quorum(VoteCert, 0, value, 1, 2, 3)
+	x.hear(0, x.change(1, 1, 1, lock, c), x.change(2, 1, 1, Quorum{}, Content{}))
+	if got := n.Stages[1].Changes[1]; got == nil || len(got.Content.Frozen.Sigs) != 3 || len(n.Stages[1].Changes[0].Lock.Sigs) > 0 {
+		t.Error("it keeps a quorum that it has not verified, of a change")
+	}
 }
 
 // TestLockedNodeIgnoresVerdict: a node that is locked on a certificate does not leave
@@ -287,6 +303,10 @@ func TestLockedNodeIgnoresVerdict(t *testing.T) {
 	}
 	n.Frozen = &Quorum{}
 	n.Stages[1].Lock, n.Called = nil, nil
+	if x.hear(0, v); n.Attempt != 0 {
+		t.Error("a node follows a verdict that nobody else needs")
+	}
+	n.Claims, n.Called = []uint32{0, n.Age + 1, n.Age + 1, 0, 0}, nil
 	if x.hear(0, v); n.Attempt != 1 {
 		t.Error("a stuck node does not follow a verdict")
 	}

@@ -353,6 +353,21 @@ func (h *home) lose(saved string) {
 	w.settle()
 }
 
+// kill ends a node whose files are then as they are now.
+func (h *home) kill() {
+	t := h.town.t
+	t.Helper()
+	saved := h.save("killed")
+	generation, err := os.ReadFile(filepath.Join(h.cfg.Dir, fileGeneration))
+	must(t, err)
+	must(t, h.node.Close())
+	for _, end := range []string{"-wal", "-shm"} {
+		must(t, os.RemoveAll(filepath.Join(h.cfg.Dir, fileDB+end)))
+	}
+	must(t, os.Rename(saved, filepath.Join(h.cfg.Dir, fileDB)))
+	must(t, os.WriteFile(filepath.Join(h.cfg.Dir, fileGeneration), generation, 0o600))
+}
+
 func (h *home) save(name string) string {
 	path := filepath.Join(h.town.dir, name)
 	must(h.town.t, h.node.Snapshot(context.Background(), path))

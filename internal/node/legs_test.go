@@ -35,10 +35,12 @@ func (w *town) useless(h *home, id bank.ID) {
 
 // TestRestoredLegs: a payment over two banks, whose payer is made anew of a backup
 // from the middle of it, pays no step again: neither what the second bank was paid
-// as planned, nor what it was paid because the first became useless.
+// as planned, nor what it was paid because the first became useless, even if the
+// second is closed since.
 func TestRestoredLegs(t *testing.T) {
 	tier.NotShort(t)
-	for _, rerouted := range []bool{false, true} {
+	for _, how := range []string{"planned", "rerouted", "closed"} {
+		rerouted := how != "planned"
 		w, from, banker, to, first, _ := road(t, nil)
 		second := w.opened(from, banker, 90_000, 126, 10)
 		w.fund(banker, 1_000_000)
@@ -96,14 +98,22 @@ func TestRestoredLegs(t *testing.T) {
 			return n, used
 		}
 		pennies, used := held()
+		if how == "closed" {
+			must(t, from.node.Banks.CloseBank(t.Context(), payerRef(second)))
+			w.settle()
+			w.mine(2)
+			if p := w.payer(from, second); p.Spend == nil {
+				t.Fatalf("it is %s: %s", p.State(), p.Failure)
+			}
+		}
 		from.lose(saved)
 		for range 2 {
 			must(t, from.node.Banks.ResumePayment(t.Context(), id))
 			if s := w.ended(from, id); s.Done() || s.Why == "" {
-				t.Fatalf("rerouted %v: %s", rerouted, s.State())
+				t.Fatalf("%s: %s", how, s.State())
 			}
 			if now, usedNow := held(); now != pennies || usedNow != used {
-				t.Fatalf("rerouted %v: the banker has %v pennies and used %v, and had %v and %v: %s", rerouted, now, usedNow, pennies, used, w.sending(from, id).Why)
+				t.Fatalf("%s: the banker has %v pennies and used %v, and had %v and %v: %s", how, now, usedNow, pennies, used, w.sending(from, id).Why)
 			}
 		}
 		if got := w.assigned(to); got != amount {
@@ -188,6 +198,82 @@ func TestPaymentsTakeTurns(t *testing.T) {
 	must(t, err)
 	if s := w.ended(from, two); s.Asked != 0 || s.State() != "ended" {
 		t.Errorf("the second payment is %s: %s", s.State(), s.Why)
+	}
+}
+
+// TestEndedStepIsFinished: a step that is paid for when its user ends the payment is
+// requested until it is acknowledged, also after a restart, and no other follows.
+func TestEndedStepIsFinished(t *testing.T) {
+	tier.NotShort(t)
+	for _, restart := range []bool{false, true} {
+		w, from, banker, to, first, second := road(t, nil)
+		var hold atomic.Bool
+		hold.Store(true)
+		must(t, banker.node.Close())
+		banker.cfg.ServeBanks = func(b p2p.Banks) p2p.Banks {
+			return &watched{Banks: b, step: func(*wire.Transfer) error {
+				if hold.Load() {
+					return errors.New("a moment")
+				}
+				return nil
+			}}
+		}
+		banker.start()
+		id, err := from.node.Banks.PayTo(t.Context(), banking.Payment{To: to.node.Key(), Amount: 5_000_000, MaxFee: 1_000_000})
+		must(t, err)
+		for !w.sending(from, id).Waiting() {
+			time.Sleep(time.Millisecond)
+		}
+		must(t, from.node.Banks.EndPayment(t.Context(), id))
+		time.Sleep(time.Second) // it is asked once more, in vain
+		if restart {
+			must(t, from.node.Close())
+			from.start()
+		}
+		hold.Store(false)
+		for end := time.Now().Add(time.Minute); w.sending(from, id).Waiting(); time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("restart %v: %s", restart, w.sending(from, id).State())
+			}
+		}
+		w.settle()
+		s := w.sending(from, id)
+		if p := w.payer(from, first); s.State() != "ended" || s.Index != 1 || p.Outstanding != nil || w.payeeOf(to, second).Assigned != s.Acked {
+			t.Errorf("restart %v: %s after step %d, outstanding %v", restart, s.State(), s.Index, p.Outstanding)
+		}
+		must(t, from.node.Banks.ResumePayment(t.Context(), id))
+		if s := w.paid(from, id); w.payeeOf(to, second).Assigned != s.Order.Total {
+			t.Errorf("the payee counts %v", w.payeeOf(to, second).Assigned)
+		}
+	}
+}
+
+// TestFreeBankFirst: a payment is planned over a bank that takes a step now, and not
+// over one that waits for an acknowledgement, though that would order fewer pennies.
+func TestFreeBankFirst(t *testing.T) {
+	w := emptyTown(t)
+	from, to := w.home("payer", nil), w.payee("payee", nil)
+	from.start()
+	w.mine(1)
+	w.fund(from, 1_000_000)
+	one, two := w.opened(from, to, 60_000, 126, 10), w.opened(from, to, 60_000, 126, 10)
+	plan := func(amount wire.Msat) *bank.Order {
+		t.Helper()
+		o, err := from.node.Banks.PlanPayment(t.Context(), banking.Payment{To: to.node.Key(), Amount: amount})
+		must(t, err)
+		return o
+	}
+	if plan(1_000_000).Bank != one {
+		one, two = two, one
+	}
+	_, err := from.node.Engine().Tell(t.Context(), payerRef(one), bank.Assigned{ID: wire.Hash{1}, Index: 1, Amount: 5_000_000})
+	must(t, err)
+	w.settle()
+	if o := plan(1_000_000); o.Bank != two {
+		t.Error("it is planned over a bank that waits for an acknowledgement")
+	}
+	if o := plan(80_000_000); o.Bank != two || len(o.More) != 1 || o.More[0].Bank != one {
+		t.Errorf("both together: %+v", o.Legs())
 	}
 }
 

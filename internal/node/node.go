@@ -281,6 +281,9 @@ func (n *Node) Close() error {
 	}
 	err = errors.Join(err, n.calls.Close())
 	n.running.Wait()
+	if n.err == nil {
+		err = errors.Join(err, n.Banks.Close(context.Background()))
+	}
 	err = errors.Join(err, n.err, n.Directory.Save(context.Background()))
 	if n.err == nil {
 		err = errors.Join(err, n.nextGeneration(context.Background()))

@@ -313,7 +313,7 @@ func TestAnswerNotStored(t *testing.T) {
 	must(t, err)
 	payment = id
 	<-third
-	must(t, banker.node.Close())
+	banker.kill()
 	died.Store(true)
 	banker.start()
 	must(t, banker.node.Banks.Relays(t.Context(), func(r bank.Relay) error {
@@ -337,6 +337,24 @@ func TestAnswerNotStored(t *testing.T) {
 		state, err := banker.node.Engine().State(t.Context(), engine.Ref{Kind: bank.KindRelay, ID: bank.RelayID(stored.In, id)})
 		must(t, err)
 		stored = state.(bank.Relay)
+	}
+}
+
+// TestLastAnswerStored: a banker that is stopped just after it has passed on the last
+// answer of a payment has stored it.
+func TestLastAnswerStored(t *testing.T) {
+	w, from, banker, to, first, _ := road(t, nil)
+	id, err := from.node.Banks.PayTo(t.Context(), banking.Payment{To: to.node.Key(), Amount: 1_000_000, Step: 1_000_000, MaxFee: 1_000_000})
+	must(t, err)
+	for !w.sending(from, id).Done() {
+		time.Sleep(time.Millisecond)
+	}
+	must(t, banker.node.Close())
+	banker.start()
+	state, err := banker.node.Engine().State(t.Context(), engine.Ref{Kind: bank.KindRelay, ID: bank.RelayID(first, id)})
+	must(t, err)
+	if r := state.(bank.Relay); r.Ack == nil || r.Ack.Total != 1_000_000 {
+		t.Errorf("step %d, its answer is stored: %v", r.Index, r.Ack != nil)
 	}
 }
 

@@ -410,6 +410,25 @@ func (s *Server) bankRoutes(to huma.API) {
 		v, _, err = s.bankNow(ctx, n, v.ID)
 		return v, err
 	})
+	on(s, to, "POST", "/banks/{id}/charge", "Use credit of a bank as its payee, for what its payer bought with pennies that it paid directly", func(ctx context.Context, n *node.Node, in *struct {
+		BankByID
+		Keyed
+		Amount int64 `query:"amount_msat" required:"true" minimum:"1"`
+	}) (api.Bank, error) {
+		v, state, err := s.bankNow(ctx, n, in.ID)
+		if err != nil {
+			return v, err
+		}
+		y, ok := state.(bank.Payee)
+		if !ok {
+			return v, fmt.Errorf("%w: this home is the payer of that bank, and only its payee can do this", ErrRequest)
+		}
+		if err := n.Banks.Charge(ctx, y.Bank, wire.Msat(in.Amount), in.Key); err != nil {
+			return v, err
+		}
+		v, _, err = s.bankNow(ctx, n, v.ID)
+		return v, err
+	})
 	on(s, to, "POST", "/banks/{id}/pair", "Ask the payee to open a reverse bank", func(ctx context.Context, n *node.Node, in *struct {
 		BankByID
 		Value int64 `query:"value_sat" required:"true" minimum:"1"`

@@ -442,13 +442,13 @@ func TestPackage(t *testing.T) {
 	mine(t, p.node, 1)
 	parent := conform.Spend(t, coin, 100_000, 1000)
 	child := conform.Spend(t, wire.Outpoint{Txid: wire.Hash(parent.TxHash())}, 99_000, 1000)
-	other := conform.Spend(t, coin, 100_000, 2000)
+	other := conform.Spend(t, coin, 100_000, 1500) // less than both pay
 	conform.Must(t, c.BroadcastPackage(ctx, []*btcwire.MsgTx{parent, child}))
 	conform.Must(t, c.BroadcastPackage(ctx, []*btcwire.MsgTx{parent, child})) // known
 	if n := len(p.node.chain.Mempool()); n != 2 {
 		t.Errorf("%d transactions in the mempool", n)
 	}
-	conform.WantErr(t, c.BroadcastPackage(ctx, []*btcwire.MsgTx{other}), chain.ErrConflict)
+	conform.WantErr(t, c.BroadcastPackage(ctx, []*btcwire.MsgTx{other}), chain.ErrReplacement)
 	p.refuse("submitpackage", codeNoMethod, "Method not found")
 	conform.WantErr(t, c.BroadcastPackage(ctx, []*btcwire.MsgTx{parent, child}), chain.ErrUnsupported)
 	// As Bitcoin Core answers.

@@ -74,7 +74,8 @@ func TestConformanceDevchain(t *testing.T) {
 				conform.Must(t, err)
 				return o
 			},
-			Reorg: func(depth int) { conform.Must(t, n.chain.Reorg(t.Context(), depth, miner)) },
+			Reorg:   func(depth int) { conform.Must(t, n.chain.Reorg(t.Context(), depth, miner)) },
+			FullRBF: true,
 			Close: func() {
 				n.client.Close()
 				n.server.Close()

@@ -245,7 +245,7 @@ func TestTransactions(t *testing.T) {
 	if list := get[[]string](t, s, "getrawmempool", "[false]"); len(list) != 1 || list[0] != good.TxHash().String() {
 		t.Errorf("mempool of %v", list)
 	}
-	refused(conform.Spend(t, coin, value, 5000), codeRejected, "txn-mempool-conflict")
+	refused(conform.Spend(t, coin, value, 1050), codeRejected, "insufficient fee, rejecting replacement")
 	hashes := get[[]string](t, s, "generatetoaddress", fmt.Sprintf(`[1, %q]`, own(t)))
 	refused(good, codeKnown, "already in utxo set")
 	full := get[struct{ Tx []transaction }](t, s, "getblock", fmt.Sprintf(`[%q, 2]`, hashes[0]))

@@ -595,20 +595,11 @@ func (s *Server) refusal(tx *btcwire.MsgTx, err error) *failure {
 	switch {
 	case errors.Is(err, chain.ErrNoData):
 		return fail(codeRejected, "scriptpubkey")
+	case errors.Is(err, chain.ErrReplacement):
+		return fail(codeRejected, "insufficient fee, rejecting replacement %v, %s", tx.TxHash(), detail)
 	case errors.Is(err, chain.ErrFeeTooLow):
 		return fail(codeRejected, "min relay fee not met, %s", detail)
 	case errors.Is(err, chain.ErrConflict):
-		spent := map[btcwire.OutPoint]bool{}
-		for _, other := range s.node.Mempool() {
-			for _, in := range other.TxIn {
-				spent[in.PreviousOutPoint] = true
-			}
-		}
-		for _, in := range tx.TxIn {
-			if spent[in.PreviousOutPoint] {
-				return fail(codeRejected, "txn-mempool-conflict, %s", detail)
-			}
-		}
 		return fail(codeTransaction, "bad-txns-inputs-missingorspent, %s", detail)
 	case errors.Is(err, chain.ErrRejected):
 		return fail(codeRejected, "%s", detail)

@@ -422,6 +422,7 @@ func (c *Chain) accept(tx *btcwire.MsgTx) error {
 	if c.pool.HaveTransaction(t.Hash()) || c.confirmed(tx) {
 		return nil
 	}
+	defer c.replaceable(t)()
 	if err := c.policyError(t); err != nil {
 		return err
 	}
@@ -468,10 +469,12 @@ func (c *Chain) TestAccept(ctx context.Context, tx *btcwire.MsgTx) error {
 		return err
 	}
 	defer c.mu.Unlock()
-	if err := c.policyError(btcutil.NewTx(tx.Copy())); err != nil {
+	t := btcutil.NewTx(tx.Copy())
+	defer c.replaceable(t)()
+	if err := c.policyError(t); err != nil {
 		return err
 	}
-	r, err := c.pool.CheckMempoolAcceptance(btcutil.NewTx(tx.Copy()))
+	r, err := c.pool.CheckMempoolAcceptance(t)
 	if err == nil && len(r.MissingParents) > 0 {
 		return fmt.Errorf("%w: %v", chain.ErrConflict, r.MissingParents)
 	}
@@ -539,8 +542,10 @@ func (c *Chain) tell() {
 
 // Mempool lists the unconfirmed transactions.
 func (c *Chain) Mempool() (txs []*btcwire.MsgTx) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
 	for _, d := range c.pool.TxDescs() {
-		txs = append(txs, d.Tx.MsgTx())
+		txs = append(txs, d.Tx.MsgTx().Copy())
 	}
 	return txs
 }

@@ -34,8 +34,9 @@ func TestConformance(t *testing.T) {
 				conform.Must(t, err)
 				return o
 			},
-			Reorg: func(depth int) { conform.Must(t, c.Reorg(t.Context(), depth, miner)) },
-			Close: func() { c.Close() },
+			Reorg:   func(depth int) { conform.Must(t, c.Reorg(t.Context(), depth, miner)) },
+			Close:   func() { c.Close() },
+			FullRBF: true,
 		}
 	})
 }

@@ -49,7 +49,8 @@ type market struct {
 // does not pay for its own relay (BIP125, rule 4); outputs are dust at 3,000
 // sat/kvB, whatever the minimum rate is; and blocks include nothing below the
 // market's rate. Without it the mempool is btcd's, at 1 sat/vB, and the
-// estimate a constant 2 sat/vB.
+// estimate a constant 2 sat/vB. With or without it, every unconfirmed transaction
+// can be replaced, whether it signals that or not.
 func WithPolicy(p Policy) Option { return func(c *Chain) { c.policy = &p } }
 
 // SetPolicy changes the policy of a chain opened with one. Transactions below
@@ -97,6 +98,29 @@ func (c *Chain) estimate() wire.SatPerKVB {
 		}
 	}
 	return max(rate, c.policy.least())
+}
+
+// replaceable makes the unconfirmed transactions that t conflicts with signal
+// that they can be replaced (BIP125), until restore is called. btcd's mempool
+// replaces no other, and Bitcoin Core replaces all since version 28. btcd knows
+// its transactions by the hashes that they had when they were accepted, so the
+// sequence numbers serve only that rule meanwhile. The lock must be held for
+// writing.
+func (c *Chain) replaceable(t *btcutil.Tx) (restore func()) {
+	var undo []func()
+	for _, in := range t.MsgTx().TxIn {
+		if other := c.pool.CheckSpend(in.PreviousOutPoint); other != nil {
+			first := other.MsgTx().TxIn[0]
+			old := first.Sequence
+			first.Sequence = min(old, mempool.MaxRBFSequence)
+			undo = append(undo, func() { first.Sequence = old })
+		}
+	}
+	return func() {
+		for _, f := range slices.Backward(undo) {
+			f()
+		}
+	}
 }
 
 // policyError returns the reason why the policy refuses a transaction, or nil if
@@ -160,18 +184,9 @@ func (c *Chain) BroadcastPackage(ctx context.Context, txs []*btcwire.MsgTx) (err
 		if c.pool.HaveTransaction(t.Hash()) || c.confirmed(tx) {
 			continue
 		}
-		if err := c.policyError(t); err != nil && (!errors.Is(err, chain.ErrFeeTooLow) || errors.Is(err, chain.ErrReplacement)) {
-			return err
-		}
-		r, err := c.pool.CheckMempoolAcceptance(t)
+		r, err := c.enter(t)
 		if err != nil {
-			return refusal(err)
-		}
-		if len(r.MissingParents) > 0 {
-			return fmt.Errorf("%w: %v", chain.ErrConflict, r.MissingParents)
-		}
-		if _, err := c.pool.ProcessTransaction(t, false, false, 0); err != nil {
-			return refusal(err)
+			return err
 		}
 		added, fee, size = append(added, t), fee+wire.Sat(r.TxFee), size+r.TxSize
 	}
@@ -179,6 +194,25 @@ func (c *Chain) BroadcastPackage(ctx context.Context, txs []*btcwire.MsgTx) (err
 		return fmt.Errorf("%w: %v for %d vB together, the minimum is %v", chain.ErrFeeTooLow, fee, size, c.policy.least().Fee(size))
 	}
 	return nil
+}
+
+// enter accepts a transaction of a package, whatever its fee.
+func (c *Chain) enter(t *btcutil.Tx) (*mempool.MempoolAcceptResult, error) {
+	defer c.replaceable(t)()
+	if err := c.policyError(t); err != nil && (!errors.Is(err, chain.ErrFeeTooLow) || errors.Is(err, chain.ErrReplacement)) {
+		return nil, err
+	}
+	r, err := c.pool.CheckMempoolAcceptance(t)
+	if err != nil {
+		return nil, refusal(err)
+	}
+	if len(r.MissingParents) > 0 {
+		return nil, fmt.Errorf("%w: %v", chain.ErrConflict, r.MissingParents)
+	}
+	if _, err := c.pool.ProcessTransaction(t, false, false, 0); err != nil {
+		return nil, refusal(err)
+	}
+	return r, nil
 }
 
 // source is the mempool as miners see it.

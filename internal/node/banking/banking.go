@@ -118,7 +118,6 @@ type Banks struct {
 	admitted  *lru.Cache[admission, struct{}]       // as payee
 	declined  *lru.Cache[bank.ID, *rate.Limiter]    // as banker: limits each payer's refused routes
 	reserves  *lru.Cache[bank.ID, toldReserve]      // of bankers, with our banks
-	unsent    sync.Map                              // engine.Ref → index of a step of ours that is paid and was not sent yet
 	mute      *lru.Cache[engine.Ref, int]           // of payments: how often in a row their first hop did not answer
 	answers   answers                               // as banker
 }

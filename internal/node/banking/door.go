@@ -273,7 +273,11 @@ func (y *Service) room(ctx context.Context, id bank.ID, p place) error {
 		return err
 	}
 	places[id] = p
-	for _, loser := range losers(id, places) {
+	list := losers(id, places)
+	if p.proven() && full(id, places) {
+		list = append(y.unbacked(ctx, id, places, at), list...)
+	}
+	for _, loser := range list {
 		if loser == id {
 			break
 		}
@@ -286,6 +290,27 @@ func (y *Service) room(ctx context.Context, id bank.ID, p place) error {
 	}
 	if full(id, places) {
 		return wire.Refuse(wire.Full, "there are too many banks without funding")
+	}
+	return nil
+}
+
+// unbacked returns a bank whose payer no longer has the coin that it proved, though
+// no funding has spent it: a transaction that was not confirmed was replaced, or
+// the coin spent otherwise. Otherwise one coin, moved again and again, could take
+// all places. The node is asked about some banks only, at random.
+func (y *Service) unbacked(ctx context.Context, id bank.ID, places map[bank.ID]place, at map[bank.ID]wire.Outpoint) []bank.ID {
+	const maxSeen = 16
+	asked := 0
+	for other, q := range places { // in random order
+		if other == id || !q.proven() {
+			continue
+		}
+		if asked++; asked > maxSeen {
+			break
+		}
+		if !y.seen(ctx, q.Coin) && !y.seen(ctx, at[other]) {
+			return []bank.ID{other}
+		}
 	}
 	return nil
 }
@@ -358,8 +383,8 @@ func (y *Service) forgetLate(ctx context.Context, late []lateBank, p *place) err
 	return nil
 }
 
-// seen reports whether the node knows a bank's output, perhaps unconfirmed. If the
-// node does not answer, it may.
+// seen reports whether the node knows an output that is unspent, perhaps
+// unconfirmed. If the node does not answer, it may.
 func (y *Banks) seen(ctx context.Context, at wire.Outpoint) bool {
 	r, ok := y.cfg.Chain.(chain.OutputReader)
 	if !ok {

@@ -462,8 +462,9 @@ func (b *Banks) sendStep(ctx context.Context, ref engine.Ref) (func(engine.Tx) (
 		return nil, err
 	}
 	s := state.(bank.Sending)
-	unsent := b.unsent.CompareAndDelete(ref, s.Index)
-	if s.Done() || s.Ended && !(s.Waiting() && unsent) {
+	// A step that is paid for is requested until there is an answer, also if its user
+	// ends the payment meanwhile.
+	if s.Done() || s.Ended && (!s.Waiting() || s.Unsure) {
 		return nil, nil
 	}
 	say := func(list ...engine.Delivery) (func(engine.Tx) ([]engine.Delivery, error), error) {
@@ -562,7 +563,6 @@ func (b *Banks) assignNext(tx engine.Tx, ref engine.Ref, t *wire.Transfer) ([]en
 	if err != nil {
 		return nil, nil
 	}
-	b.unsent.Store(ref, a.Index)
 	return []engine.Delivery{{Ref: payerRef(p.Bank), Event: a}, {Ref: ref, Event: bank.StepPaid{Index: a.Index}}}, nil
 }
 
@@ -594,7 +594,8 @@ func (b *Banks) elsewhere(ctx context.Context, s *bank.Sending) (why, err error)
 	}
 	var list []bank.Payer
 	if err := b.Payers(ctx, func(p bank.Payer) error {
-		if p.Bank != t.Bank && p.Confirmed != nil && p.Spend == nil && (p.Behind || p.Target > 0) {
+		open := p.Spend == nil && (p.Behind || p.Target > 0)
+		if p.Bank != t.Bank && p.Confirmed != nil && (open || p.Rewound) {
 			list = append(list, p)
 		}
 		return nil
@@ -635,12 +636,8 @@ func (b *Banks) hasStep(ctx context.Context, s *bank.Sending, t *wire.Transfer, 
 	switch refused.Code {
 	case wire.Busy, wire.Internal, wire.NotConfirmed:
 		return nil, err
-	case wire.NoCredit, wire.NoRoute, wire.Unknown:
+	case wire.NoCredit, wire.NoRoute, wire.Unknown, wire.Spent, wire.Closed: // a step that it has is refused otherwise
 		return nil, nil
-	case wire.Closed:
-		if len(probe.Hops) == 0 { // it is the bank that takes no step
-			return nil, nil
-		}
 	}
 	return err, nil
 }
@@ -662,7 +659,7 @@ func (b *Banks) askUnsure(ctx context.Context, ref engine.Ref, s *bank.Sending) 
 	list := []engine.Delivery{{Ref: ref, Event: bank.Sure{}}}
 	var refused *p2p.Refused
 	switch {
-	case errors.As(err, &refused) && refused.Code == wire.NoCredit: // it is new to it
+	case errors.As(err, &refused) && slices.Contains([]wire.Code{wire.NoCredit, wire.Spent, wire.Closed}, refused.Code): // it is new to it
 	case errors.As(err, &refused) && !slices.Contains([]wire.Code{wire.Busy, wire.Internal, wire.NotConfirmed}, refused.Code):
 		list = []engine.Delivery{{Ref: ref, Event: bank.StepRefused{Why: "after a restore: " + err.Error()}}}
 	case err != nil:
@@ -743,10 +740,10 @@ func (b *Banks) assignStep(ctx context.Context, ref engine.Ref, s *bank.Sending)
 			return "", cmp.Or(rerr, err)
 		}
 	}
-	if errors.Is(err, engine.ErrContract) {
+	if errors.Is(err, engine.ErrContract) && !errors.Is(err, bank.ErrWrongPhase) {
 		return err.Error(), nil
 	}
-	if err != nil {
+	if err != nil { // also if the payment has changed meanwhile
 		return "", err
 	}
 	*s = states[1].(bank.Sending)
@@ -802,7 +799,8 @@ func (b *Banks) stepRefused(ctx context.Context, ref engine.Ref, t *wire.Transfe
 	if len(t.Hops) > 0 {
 		paid = max(p.Ladder.Share(p.Ladder.Rung(count))-st.Reserve, 0).Msat()
 	}
-	before := p.Assigned - min(p.Assigned, t.Amount)
+	// What the user paid directly, the payee may have charged.
+	before := p.Used() - min(p.Used(), t.Amount)
 	back := p.Outstanding != nil && *p.Outstanding == t.ID && st.Reserve <= b.mostReserve(&p) && st.Credit >= paid-min(paid, before)
 	list := []engine.Delivery{{Ref: ref, Event: bank.StepRefused{Why: why.Error(), Back: back, Index: t.Index, Again: again}}}
 	if back {

@@ -33,6 +33,7 @@ const (
 	orderPennies orderKind = iota
 	orderPayment
 	orderBank
+	orderCharge
 )
 
 // Errors of orders.

@@ -131,6 +131,7 @@ func (b *Banks) replan(ctx context.Context, s *bank.Sending, mute bool) (*bank.R
 type source struct {
 	bank.Leg
 	room wire.Msat
+	busy int // 1 if it takes no step now
 }
 
 // split divides what is not paid yet of a total between sources in their order,
@@ -156,9 +157,10 @@ func split(sources []source, from, total, step wire.Msat) (legs []bank.Leg, reac
 	return legs, reached
 }
 
-// largest sorts sources so that few are needed.
+// largest sorts sources so that few are needed, and those that take no step now come
+// last.
 func largest(list []source) {
-	slices.SortStableFunc(list, func(a, c source) int { return cmp.Compare(c.room, a.room) })
+	slices.SortStableFunc(list, func(a, c source) int { return cmp.Or(a.busy-c.busy, cmp.Compare(c.room, a.room)) })
 }
 
 // direct returns the open banks with a payee that have something left.
@@ -166,7 +168,7 @@ func (b *Banks) direct(ctx context.Context, payee wire.Key, which func(*bank.Pay
 	banks, err := b.banksWith(ctx, payee)
 	for i := range banks {
 		if p := &banks[i]; p.Spendable() == nil && p.Left() > 0 && (which == nil || which(p)) {
-			list = append(list, source{bank.Leg{Bank: p.Bank}, p.Left()})
+			list = append(list, source{bank.Leg{Bank: p.Bank}, p.Left(), busy(p)})
 		}
 	}
 	largest(list)
@@ -193,7 +195,7 @@ func (b *Banks) through(ctx context.Context, list []source, routes []*wire.Route
 			if err != nil || st.Code != wire.OK || st.Reserve > b.mostReserve(p) {
 				continue
 			}
-			more = append(more, source{bank.Leg{Bank: p.Bank, Bankers: r.Bankers}, p.Closable(st.Reserve)})
+			more = append(more, source{bank.Leg{Bank: p.Bank, Bankers: r.Bankers}, p.Closable(st.Reserve), busy(p)})
 		}
 		largest(more)
 		list = append(list, more...)

@@ -3,9 +3,13 @@ package banking
 import (
 	"context"
 	"crypto/subtle"
+	"encoding/binary"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/bitgram/bitgram/internal/bank"
+	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/seal"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -75,6 +79,38 @@ func (b *Banks) Received(ctx context.Context, f func(bank.Relay) error) error {
 		}
 		return f(r)
 	})
+}
+
+// Charge uses credit of a bank as its payee, for what its payer bought with pennies
+// that it paid directly. Without it they stay credit for payments over this node, if
+// it is a banker, because only the payer's own state knows what they were for. With
+// the key of an earlier request nothing more is used. It returns bank.ErrEmpty if
+// there is less credit, bank.ErrNotOpen if the bank gives none, or ErrKey.
+func (b *Banks) Charge(ctx context.Context, id bank.ID, amount wire.Msat, key string) error {
+	if amount == 0 {
+		return fmt.Errorf("%w: a charge of %v", bank.ErrOrder, amount)
+	}
+	terms := wire.Tagged("bank-order-charge", id[:], binary.BigEndian.AppendUint64(nil, uint64(amount)))
+	known, unlock, err := b.once(ctx, key, orderCharge, terms)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if known != nil {
+		return nil
+	}
+	o := Order{What: orderCharge, Of: id, Terms: terms, At: time.Now().Unix()}
+	_, err = b.cfg.Engine.TellWith(ctx, payeeRef(id), bank.Passed{Amount: amount}, func(tx engine.Tx) error { return o.keep(tx, key) })
+	var refusal *wire.Refusal
+	switch {
+	case errors.Is(err, engine.ErrNoContract):
+		return ErrNoBank
+	case errors.As(err, &refusal) && refusal.Code == wire.NoCredit:
+		return fmt.Errorf("%w: %w", bank.ErrEmpty, refusal.Err)
+	case errors.As(err, &refusal):
+		return fmt.Errorf("%w: %w", bank.ErrNotOpen, refusal.Err)
+	}
+	return err
 }
 
 // Receipt returns what the final payee of a payment of ours has signed, or

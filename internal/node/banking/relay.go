@@ -263,6 +263,23 @@ func (s *passing) keepAnswer(n *answer) {
 	})
 }
 
+// Close stores the answers that no further step has stored. It must be called when
+// the node serves no more.
+func (b *Banks) Close(ctx context.Context) error {
+	b.answers.mu.Lock()
+	var list []engine.Delivery
+	for ref, a := range b.answers.list {
+		list = append(list, engine.Delivery{Ref: ref, Event: bank.Answered{Ack: a.ack, Verified: a.verified}})
+	}
+	b.answers.list = nil
+	b.answers.mu.Unlock()
+	if len(list) == 0 {
+		return nil
+	}
+	_, err := b.cfg.Engine.TellEach(ctx, list)
+	return err
+}
+
 // recall finds the answer to the step before a new one if it is not stored.
 func (s *passing) recall(ctx context.Context) {
 	if s.relay.Index == 0 || s.relay.Ack != nil || len(s.relay.Last.Hops) == 0 {
@@ -329,9 +346,10 @@ func (s *passing) forward(ctx context.Context, out *bank.Payer) (*answer, error)
 var errNextHop = errors.New("the next hop")
 
 // bankWith returns our open bank with a peer that has at least an amount left, or
-// ErrNoBank. Of several it takes the one that orders the fewest pennies for it,
-// because more of it is paid and unused, then the one that has paid most, which
-// has to be closed anyway, and then the one that has most left.
+// ErrNoBank. Of several it takes one that waits for no acknowledgement, then the one
+// that orders the fewest pennies for it, because more of it is paid and unused, then
+// the one that has paid most, which has to be closed anyway, and then the one that
+// has most left.
 func (b *Banks) bankWith(ctx context.Context, peer wire.Key, amount wire.Msat) (best *bank.Payer, err error) {
 	list, err := b.banksWith(ctx, peer)
 	if err != nil {
@@ -345,7 +363,7 @@ func (b *Banks) bankWith(ctx context.Context, peer wire.Key, amount wire.Msat) (
 		if p.Spendable() != nil || p.Left() < amount {
 			continue
 		}
-		if best == nil || cmp.Or(cmp.Compare(orders(p), orders(best)), cmp.Compare(best.Target, p.Target), cmp.Compare(best.Left(), p.Left()), bytes.Compare(p.Bank[:], best.Bank[:])) < 0 {
+		if best == nil || cmp.Or(busy(p)-busy(best), cmp.Compare(orders(p), orders(best)), cmp.Compare(best.Target, p.Target), cmp.Compare(best.Left(), p.Left()), bytes.Compare(p.Bank[:], best.Bank[:])) < 0 {
 			best = p
 		}
 	}
@@ -353,6 +371,15 @@ func (b *Banks) bankWith(ctx context.Context, peer wire.Key, amount wire.Msat) (
 		return nil, ErrNoBank
 	}
 	return best, nil
+}
+
+// busy is 1 if a bank waits for the acknowledgement of a step, so that it takes no
+// other now, and 0 otherwise.
+func busy(p *bank.Payer) int {
+	if p.Outstanding != nil {
+		return 1
+	}
+	return 0
 }
 
 // ErrNoRoute means that there is no bank with the payee, and no banker that can

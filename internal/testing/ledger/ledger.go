@@ -1,4 +1,7 @@
-package bank_test
+// Package ledger is a chain in memory, for tests that play a story a thousand times:
+// coins, scripts, both kinds of timelocks and replacement by fee as on devchain,
+// and no work, policy or disk.
+package ledger
 
 import (
 	"context"
@@ -15,25 +18,24 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// ledger is a chain in memory, for tests that play a story a thousand times:
-// coins, scripts, both kinds of timelocks and replacement by fee as on devchain,
-// and no work, policy or disk.
-type ledger struct {
+// Ledger is the chain.
+type Ledger struct {
 	blocks []*btcwire.MsgBlock // by height
 	hashes []chainhash.Hash
 	coins  map[btcwire.OutPoint]*btcwire.TxOut
 	since  map[btcwire.OutPoint]int // the height of each coin
-	pool   []*btcwire.MsgTx
-	mined  uint32 // blocks ever, for their hashes
+	Pool   []*btcwire.MsgTx         // valid, and not in a block
+	mined  uint32                   // blocks ever, for their hashes
 }
 
-func newLedger() *ledger {
-	l := &ledger{coins: map[btcwire.OutPoint]*btcwire.TxOut{}, since: map[btcwire.OutPoint]int{}}
+// New returns a chain with one block.
+func New() *Ledger {
+	l := &Ledger{coins: map[btcwire.OutPoint]*btcwire.TxOut{}, since: map[btcwire.OutPoint]int{}}
 	l.extend([]byte{txscript.OP_TRUE}, 0, nil)
 	return l
 }
 
-func (l *ledger) extend(script []byte, value wire.Sat, txs []*btcwire.MsgTx) chain.BlockRef {
+func (l *Ledger) extend(script []byte, value wire.Sat, txs []*btcwire.MsgTx) chain.BlockRef {
 	l.mined++
 	h := btcwire.BlockHeader{Nonce: l.mined}
 	if n := len(l.hashes); n > 0 {
@@ -48,12 +50,12 @@ func (l *ledger) extend(script []byte, value wire.Sat, txs []*btcwire.MsgTx) cha
 	return l.tip()
 }
 
-func (l *ledger) tip() chain.BlockRef {
+func (l *Ledger) tip() chain.BlockRef {
 	h := len(l.hashes) - 1
 	return chain.BlockRef{Hash: l.hashes[h], Height: wire.Height(h)}
 }
 
-func (l *ledger) apply(b *btcwire.MsgBlock, height int) {
+func (l *Ledger) apply(b *btcwire.MsgBlock, height int) {
 	for _, tx := range b.Transactions {
 		for _, in := range tx.TxIn {
 			delete(l.coins, in.PreviousOutPoint)
@@ -66,14 +68,14 @@ func (l *ledger) apply(b *btcwire.MsgBlock, height int) {
 }
 
 // fee checks tx against coins and scripts as if in the next block.
-func (l *ledger) fee(tx *btcwire.MsgTx) (fee int64, err error) {
+func (l *Ledger) fee(tx *btcwire.MsgTx) (fee int64, err error) {
 	if int(tx.LockTime) >= len(l.blocks) {
 		return 0, errors.New("not final")
 	}
 	prev := txscript.NewMultiPrevOutFetcher(nil)
 	for _, in := range tx.TxIn {
 		o := l.coins[in.PreviousOutPoint]
-		for _, p := range l.pool {
+		for _, p := range l.Pool {
 			if p.TxHash() == in.PreviousOutPoint.Hash && int(in.PreviousOutPoint.Index) < len(p.TxOut) {
 				o = p.TxOut[in.PreviousOutPoint.Index]
 			}
@@ -113,18 +115,21 @@ func (l *ledger) fee(tx *btcwire.MsgTx) (fee int64, err error) {
 // valid are transactions whose scripts hold: runs of one story make the same ones.
 var valid sync.Map
 
-func (l *ledger) Tip(context.Context) (chain.BlockRef, error) {
+// Tip returns the last block.
+func (l *Ledger) Tip(context.Context) (chain.BlockRef, error) {
 	return l.tip(), nil
 }
 
-func (l *ledger) HashAt(_ context.Context, h wire.Height) (chainhash.Hash, error) {
+// HashAt returns the hash of a block by its height.
+func (l *Ledger) HashAt(_ context.Context, h wire.Height) (chainhash.Hash, error) {
 	if int(h) >= len(l.blocks) {
 		return chainhash.Hash{}, chain.ErrNotFound
 	}
 	return l.hashes[h], nil
 }
 
-func (l *ledger) Block(_ context.Context, hash chainhash.Hash) (*btcwire.MsgBlock, wire.Height, error) {
+// Block returns a block and its height.
+func (l *Ledger) Block(_ context.Context, hash chainhash.Hash) (*btcwire.MsgBlock, wire.Height, error) {
 	i := slices.Index(l.hashes, hash)
 	if i < 0 {
 		return nil, 0, chain.ErrNotFound
@@ -133,11 +138,11 @@ func (l *ledger) Block(_ context.Context, hash chainhash.Hash) (*btcwire.MsgBloc
 }
 
 // Broadcast takes what is valid and, where it conflicts, pays more.
-func (l *ledger) Broadcast(_ context.Context, tx *btcwire.MsgTx) error {
+func (l *Ledger) Broadcast(_ context.Context, tx *btcwire.MsgTx) error {
 	id := tx.TxHash()
 	same := func(p *btcwire.MsgTx) bool { return p.TxHash() == id }
 	for i := range tx.TxOut {
-		if l.coins[btcwire.OutPoint{Hash: id, Index: uint32(i)}] != nil || slices.ContainsFunc(l.pool, same) {
+		if l.coins[btcwire.OutPoint{Hash: id, Index: uint32(i)}] != nil || slices.ContainsFunc(l.Pool, same) {
 			return nil
 		}
 	}
@@ -148,39 +153,41 @@ func (l *ledger) Broadcast(_ context.Context, tx *btcwire.MsgTx) error {
 	conflicts := func(p *btcwire.MsgTx) bool {
 		return slices.ContainsFunc(tx.TxIn, func(in *btcwire.TxIn) bool { return contract.Spends(p, contract.OutpointOf(in.PreviousOutPoint)) >= 0 })
 	}
-	for _, p := range l.pool {
+	for _, p := range l.Pool {
 		if other, err := l.fee(p); conflicts(p) && err == nil && other >= fee {
 			return errors.New("pays less than what it replaces")
 		}
 	}
-	l.pool = append(slices.DeleteFunc(l.pool, conflicts), tx)
+	l.Pool = append(slices.DeleteFunc(l.Pool, conflicts), tx)
 	return nil
 }
 
-func (l *ledger) Mine(_ context.Context, n int, script []byte) (refs []chain.BlockRef, err error) {
+// Mine adds blocks with what is valid of the pool.
+func (l *Ledger) Mine(_ context.Context, n int, script []byte) (refs []chain.BlockRef, err error) {
 	for range n {
 		var txs []*btcwire.MsgTx
-		pool := l.pool
-		l.pool = nil
+		pool := l.Pool
+		l.Pool = nil
 		for _, tx := range pool {
 			if _, err := l.fee(tx); err == nil {
 				txs = append(txs, tx)
-				l.pool = txs // what follows may spend it
+				l.Pool = txs // what follows may spend it
 			}
 		}
-		l.pool = nil
+		l.Pool = nil
 		refs = append(refs, l.extend(script, 0, txs))
 	}
 	return refs, nil
 }
 
-func (l *ledger) MineWith(_ context.Context, script []byte, txs ...*btcwire.MsgTx) (chain.BlockRef, error) {
+// MineWith adds a block of these transactions.
+func (l *Ledger) MineWith(_ context.Context, script []byte, txs ...*btcwire.MsgTx) (chain.BlockRef, error) {
 	return l.extend(script, 0, txs), nil
 }
 
 // Reorg is devchain's: depth+1 new blocks with the old ones' transactions, but
 // for some and what spends them.
-func (l *ledger) Reorg(_ context.Context, depth int, script []byte, without ...wire.Hash) error {
+func (l *Ledger) Reorg(_ context.Context, depth int, script []byte, without ...wire.Hash) error {
 	n := len(l.blocks) - depth
 	old := slices.Clone(l.blocks[n:])
 	l.blocks, l.hashes, l.coins = l.blocks[:n], l.hashes[:n], map[btcwire.OutPoint]*btcwire.TxOut{}
@@ -204,11 +211,12 @@ func (l *ledger) Reorg(_ context.Context, depth int, script []byte, without ...w
 		l.extend(script, 0, keep)
 	}
 	l.extend(script, 0, nil)
-	l.pool = slices.DeleteFunc(l.pool, gone)
+	l.Pool = slices.DeleteFunc(l.Pool, gone)
 	return nil
 }
 
-func (l *ledger) Faucet(_ context.Context, script []byte, amount wire.Sat) (wire.Outpoint, error) {
+// Faucet mines a coin.
+func (l *Ledger) Faucet(_ context.Context, script []byte, amount wire.Sat) (wire.Outpoint, error) {
 	l.extend(script, amount, nil)
 	return wire.Outpoint{Txid: contract.Txid(l.blocks[len(l.blocks)-1].Transactions[0])}, nil
 }
