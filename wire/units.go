@@ -67,7 +67,7 @@ func StoragePrice(rate Psat, size uint64, blocks, perDay uint32) (Msat, error) {
 }
 
 // ComputePrice returns the price of an epoch of at most fuel units, at rate psat per
-// 10⁹ units. The product has 128 bits; it is rounded up to whole msat (spec/job.md).
+// 10⁹ units. The product has 128 bits; it is rounded up to whole msat (spec/wire.md §4).
 func ComputePrice(rate Psat, fuel uint64) (Msat, error) {
 	hi, lo := bits.Mul64(uint64(rate), fuel)
 	const div = 1_000_000_000 * 1_000_000_000 // units of fuel in the rate's, psat in a msat
