@@ -36,7 +36,7 @@ func (l *ComputeLimits) check() error {
 }
 
 // ComputeOffer is a node's signed statement of its price and limits for computing.
-// It follows the advertisement of a provider with the service Compute. It is no
+// It follows the advertisement of a provider with the service Compute. It is not a
 // part of it, because every field of an advertisement is known to all versions.
 type ComputeOffer struct {
 	_       struct{} `cbor:",toarray"`

@@ -37,7 +37,7 @@ type Jury struct {
 var (
 	// ErrTooFew means that there are not enough candidates under the cap.
 	ErrTooFew = errors.New("too few candidates")
-	// ErrTrusted means that a trusted node is no candidate, or not under the cap.
+	// ErrTrusted means that a trusted node is not a candidate, or not under the cap.
 	ErrTrusted = errors.New("a trusted node cannot take part")
 )
 
