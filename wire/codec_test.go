@@ -658,6 +658,9 @@ func FuzzNoteText(f *testing.F)       { fuzzMessage[wire.NoteText](f) }
 func FuzzTransferAck(f *testing.F)    { fuzzMessage[wire.TransferAck](f) }
 func FuzzRouteRequest(f *testing.F)   { fuzzMessage[wire.RouteRequest](f) }
 func FuzzRoute(f *testing.F)          { fuzzMessage[wire.Route](f) }
+func FuzzJobCall(f *testing.F)        { fuzzMessage[wire.JobCall](f) }
+func FuzzJobAnswer(f *testing.F)      { fuzzMessage[wire.JobAnswer](f) }
+func FuzzJobLetter(f *testing.F)      { fuzzMessage[wire.JobLetter](f) }
 
 // FuzzUnmarshal decodes any bytes into the type with the most kinds of fields.
 func FuzzUnmarshal(f *testing.F) {

@@ -17,10 +17,12 @@ import (
 	"github.com/bitgram/bitgram/internal/node/agent"
 	"github.com/bitgram/bitgram/internal/node/banking"
 	"github.com/bitgram/bitgram/internal/node/coins"
+	"github.com/bitgram/bitgram/internal/node/computing"
 	"github.com/bitgram/bitgram/internal/node/delivery"
 	"github.com/bitgram/bitgram/internal/node/directory"
 	"github.com/bitgram/bitgram/internal/node/disk"
 	"github.com/bitgram/bitgram/internal/p2p"
+	"github.com/bitgram/bitgram/internal/sandbox"
 	"github.com/bitgram/bitgram/internal/store"
 	"github.com/bitgram/bitgram/internal/wallet"
 	"github.com/bitgram/bitgram/wire"
@@ -37,6 +39,11 @@ type Config struct {
 	// Banking makes the node a payee of penny banks, which also listens; nil
 	// for a payer only.
 	Banking *banking.Policy
+	// Computing makes the node work for jobs, which requires Banking, Runner and
+	// Blobs; nil for one that works for none.
+	Computing *computing.Policy
+	Runner    sandbox.Runner  // closed by the caller, after the node
+	Blobs     computing.Blobs // programs and inputs
 	// MaxMessage is the largest sealed copy that is fetched for this home, in
 	// bytes; 0 means no limit except the format's.
 	MaxMessage uint64
@@ -84,6 +91,7 @@ type Node struct {
 	Directory *directory.Directory
 	Delivery  *delivery.Delivery
 	Banks     *banking.Banks
+	Computing *computing.Computing
 
 	cfg      Config
 	identity wire.Secret
@@ -128,7 +136,7 @@ func Open(cfg Config) (n *Node, err error) {
 	if n.wallet, err = wallet.New(cfg.Seed, cfg.Chain.Params(), cfg.Gap); err != nil {
 		return nil, err
 	}
-	if n.files, err = disk.Open(cfg.Dir, slices.Concat(agent.Dirs, delivery.Dirs)...); err != nil {
+	if n.files, err = disk.Open(cfg.Dir, slices.Concat(agent.Dirs, delivery.Dirs, computing.Dirs)...); err != nil {
 		return nil, err
 	}
 	if n.store, err = store.Open(filepath.Join(cfg.Dir, fileDB)); err != nil {
@@ -175,6 +183,8 @@ func (n *Node) open(ctx context.Context, cfg Config) (err error) {
 	}
 	n.Banks = banking.New(banking.Config{Network: cfg.Network, Identity: n.identity, Self: n.self, Policy: cfg.Banking, Store: n.store,
 		Engine: n.engine, Coins: n.Coins, Chain: cfg.Chain, Calls: n.calls, Log: n.log})
+	n.Computing = computing.New(computing.Config{Identity: n.identity, Self: n.self, Policy: cfg.Computing, Runner: cfg.Runner, Blobs: cfg.Blobs,
+		Store: n.store, Files: n.files, Dir: cfg.Dir, Engine: n.engine, Coins: n.Coins, Banks: n.Banks, Chain: cfg.Chain, Log: n.log})
 	for _, m := range n.machines() {
 		if cfg.Intercept != nil {
 			m.Executor = cfg.Intercept(m.Executor)
@@ -209,8 +219,14 @@ func (n *Node) listen(ctx context.Context, cfg Config) (err error) {
 			host.Banks = cfg.ServeBanks(host.Banks)
 		}
 	}
+	if cfg.Computing != nil && cfg.Banking != nil {
+		host.Jobs = n.Computing
+	}
 	if n.host, err = cfg.Host(host); err != nil {
 		return err
+	}
+	if host.Jobs != nil {
+		n.Computing.Listen(n.host)
 	}
 	n.Banks.Listen(n.host)
 	if err := n.Directory.Listen(ctx, n.host); errors.Is(err, directory.ErrNoAddress) {
@@ -266,6 +282,7 @@ func (n *Node) Start() {
 	n.running.Go(func() { n.Directory.Run(ctx) })
 	n.running.Go(func() { n.generations(ctx) })
 	n.running.Go(func() { n.Coins.Watch(ctx) })
+	n.running.Go(func() { n.Computing.Run(ctx) })
 }
 
 // Close stops the node. Unfinished work continues at the next Open.
@@ -361,7 +378,7 @@ func (n *Node) machines() (list []machine) {
 	for _, room := range []interface {
 		Machines() []engine.Machine
 		Restored(context.Context, engine.Ref) (engine.Event, error)
-	}{n.Delivery, n.agent, n.Banks} {
+	}{n.Delivery, n.agent, n.Banks, n.Computing} {
 		for _, m := range room.Machines() {
 			list = append(list, machine{m, room.Restored})
 		}

@@ -73,7 +73,10 @@ type Config struct {
 	// Compute answers requests for quotes of jobs; nil for a host that computes
 	// nothing.
 	Compute Compute
-	Log     *slog.Logger
+	// Jobs answers requests about jobs and takes the letters of their parties; nil
+	// for a host that works for none.
+	Jobs Jobs
+	Log  *slog.Logger
 	// Limits are the limits of the host; zero means DefaultLimits.
 	Limits Limits
 	// Transports replace TCP and QUIC over real sockets, and their limits, in
@@ -97,6 +100,7 @@ type Host struct {
 	lanes *guard // of pennies, on few streams
 	bulk  *guard // of blobs' bodies, which take long
 	lines lines
+	links links // of jobs
 }
 
 // ErrListen means that a host cannot listen at its configured addresses.
@@ -194,6 +198,11 @@ func wrap(h host.Host, cfg Config, local bool) (*Host, error) {
 			return cfg.Compute.Quote(ctx, s.caller(st), req)
 		})
 	}
+	s.links.jobs, s.links.open = cfg.Jobs, map[peer.ID]*link{}
+	s.links.ctx, s.links.stop = context.WithCancel(context.Background())
+	if cfg.Jobs != nil {
+		s.handleJobs(cfg.Jobs)
+	}
 	if cfg.DHT != nil {
 		if s.dir, err = joinDHT(s, *cfg.DHT); err != nil {
 			return nil, err
@@ -204,6 +213,8 @@ func wrap(h host.Host, cfg Config, local bool) (*Host, error) {
 
 // Close ends every connection.
 func (s *Host) Close() error {
+	s.links.close()
+	defer s.links.wg.Wait()
 	if s.dir == nil {
 		return s.h.Close()
 	}

@@ -118,6 +118,24 @@ func (l *Limits) MaxCheckpoint() int64 {
 	return int64(len(checkpointMagic)+1+4+headerSize+8*maxGlobals+32+64+32) + int64(l.State) + 4 + maxStack + int64(l.Pages())*(PageSize+1) + 32
 }
 
+// ReadHeader reads the header of a checkpoint, without verifying anything: for one that
+// was read as a whole before. Errors wrap ErrCheckpoint.
+func ReadHeader(r io.Reader) (*Header, error) {
+	var head [len(checkpointMagic) + 1 + 4]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil || string(head[:len(checkpointMagic)]) != checkpointMagic {
+		return nil, fmt.Errorf("%w: it does not begin like one", ErrCheckpoint)
+	}
+	n := binary.BigEndian.Uint32(head[len(checkpointMagic)+1:])
+	if n > uint32(headerSize+8*maxGlobals) {
+		return nil, fmt.Errorf("%w: a header of %d bytes", ErrCheckpoint, n)
+	}
+	b := make([]byte, n)
+	if _, err := io.ReadFull(r, b); err != nil {
+		return nil, fmt.Errorf("%w: it ends within its header (%w)", ErrCheckpoint, err)
+	}
+	return DecodeHeader(b)
+}
+
 // parts reads a checkpoint piece by piece and hashes it; the first error is
 // kept.
 type parts struct {

@@ -11,7 +11,7 @@ import (
 // banker, who refuses a first step of it.
 func TestSplitRest(t *testing.T) {
 	for bankers, want := range []wire.Msat{minPayment - 1, 0} {
-		s := source{bank.Leg{Bankers: make([]wire.RouteHop, bankers)}, 10 * minPayment}
+		s := source{Leg: bank.Leg{Bankers: make([]wire.RouteHop, bankers)}, room: 10 * minPayment}
 		if _, reached := split([]source{s}, minPayment, 2*minPayment-1, minPayment); reached-minPayment != want {
 			t.Errorf("with %d bankers: %v", bankers, reached-minPayment)
 		}

@@ -33,13 +33,14 @@ type Net struct {
 	latency time.Duration
 	loss    float64
 	cut     map[string]bool // IPs that are cut off
+	pairs   map[[2]string]bool
 	next    int
 }
 
 // New returns a network with a latency of 5 ms and no losses; later losses
 // derive from the seed.
 func New(seed uint64) *Net {
-	n := &Net{rand: rand.New(rand.NewPCG(seed, 2)), latency: 5 * time.Millisecond, cut: map[string]bool{}}
+	n := &Net{rand: rand.New(rand.NewPCG(seed, 2)), latency: 5 * time.Millisecond, cut: map[string]bool{}, pairs: map[[2]string]bool{}}
 	n.sim = &simnet.Simnet{LatencyFunc: n.delay, Logger: slog.New(slog.DiscardHandler)}
 	n.sim.Start()
 	return n
@@ -64,11 +65,19 @@ func (n *Net) Cut(ips ...string) {
 	}
 }
 
+// CutPair disconnects two addresses from one another.
+func (n *Net) CutPair(a, b string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.pairs[[2]string{a, b}], n.pairs[[2]string{b, a}] = true, true
+}
+
 // Heal ends every cut.
 func (n *Net) Heal() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	clear(n.cut)
+	clear(n.pairs)
 }
 
 func (n *Net) delay(*simnet.Packet) time.Duration {
@@ -81,7 +90,7 @@ func (n *Net) delay(*simnet.Packet) time.Duration {
 func (n *Net) drops(from, to string) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.cut[from] || n.cut[to] || n.loss > 0 && n.rand.Float64() < n.loss
+	return n.cut[from] || n.cut[to] || n.pairs[[2]string{from, to}] || n.loss > 0 && n.rand.Float64() < n.loss
 }
 
 // NewIP returns a public address in a /16 of its own.

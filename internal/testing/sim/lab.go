@@ -56,6 +56,7 @@ type Lab struct {
 	dir   string
 	miner []byte
 	homes []*Home // in order of their names' first use
+	ends  []func() error
 }
 
 // Home is one node, which may be killed and opened again from its files.
@@ -91,12 +92,18 @@ func Run(t *testing.T, seed uint64, f func(*Lab)) {
 					l.must(h.Node.Close())
 				}
 			}
+			for _, end := range slices.Backward(l.ends) {
+				l.must(end())
+			}
 			l.must(l.Chain.Close())
 			l.Net.Close()
 		}()
 		f(l)
 	})
 }
+
+// OnClose runs f at the lab's end, once all nodes are closed.
+func (l *Lab) OnClose(f func() error) { l.ends = append(l.ends, f) }
 
 func (l *Lab) must(err error) {
 	l.T.Helper()

@@ -1,0 +1,541 @@
+package computing
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/bitgram/bitgram/internal/bank"
+	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/job"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// party is this node's part in one job while the node runs. One goroutine, run,
+// steps the machine and does what its state demands. Others only leave something for
+// it.
+type party struct {
+	room   *Computing
+	id     wire.Hash
+	record *record
+	me     uint8
+	wake   chan struct{} // something is left for run
+	output atomic.Uint64 // bytes of certified output that are stored
+	steps  atomic.Uint64 // of the machine, committed
+	gone   context.CancelFunc
+
+	mu    sync.Mutex
+	inbox [job.MaxParties][]job.Received
+	own   []job.Received // of this node's own user: the buyer's verdicts
+	owed  []func()       // what is to be sent after a commit
+	fault [job.MaxParties]faults
+
+	// Of run only.
+	states  states // with requests
+	program program
+	fetcher fetcher
+	linked  bool
+	now     job.Node // the machine after the step that made steps equal to at
+	at      uint64
+	quiet   int // ticks since something happened
+	seen    progress
+}
+
+// What a party leaves for the machine.
+const (
+	maxInbox = 256 // letters of one party; then the oldest is dropped
+	maxStep  = 64  // letters of one party in one commit
+	maxOwed  = 4096
+)
+
+// faults counts what a party sent and the machine refused. A party that sends much of
+// it is not heard for a while.
+type faults struct {
+	n     int
+	since time.Time
+}
+
+const (
+	maxFaults  = 100
+	faultsTime = 10 * time.Second
+)
+
+func newParty(c *Computing, id wire.Hash, r *record) *party {
+	p := &party{room: c, id: id, record: r, wake: make(chan struct{}, 1)}
+	p.me = uint8(slices.IndexFunc(r.Peers, func(o wire.Peer) bool { return o.Key == c.cfg.Self }))
+	p.states.dir, p.program.party, p.fetcher.party = c.dir(id), p, p
+	return p
+}
+
+func (p *party) poke() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// letter takes a letter from a peer; see p2p.Jobs. It runs in the goroutine that
+// reads the peer's stream, so decoding costs nobody else's time.
+func (p *party) letter(from wire.Key, body []byte) error {
+	i := slices.IndexFunc(p.record.Peers, func(o wire.Peer) bool { return o.Key == from })
+	if i < 0 {
+		return errStranger
+	}
+	p.mu.Lock()
+	f := &p.fault[i]
+	if time.Since(f.since) > faultsTime {
+		*f = faults{since: time.Now()}
+	}
+	deaf := f.n > maxFaults
+	p.mu.Unlock()
+	if deaf {
+		return fmt.Errorf("%w: too much of it was refused", job.ErrMessage)
+	}
+	l := new(job.Letter)
+	if err := wire.UnmarshalPeer(body, l); err != nil {
+		return err
+	}
+	m, err := l.Message()
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.inbox[i] = append(p.inbox[i], job.Received{From: uint8(i), Msg: m}); len(p.inbox[i]) > maxInbox {
+		p.inbox[i] = slices.Delete(p.inbox[i], 0, 1)
+	}
+	p.poke()
+	return nil
+}
+
+// take takes a message that the buyer has sent in a request.
+func (p *party) take(m job.Received) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.own) < maxStep {
+		p.own = append(p.own, m)
+	}
+	p.poke()
+}
+
+// owe leaves something to be sent.
+func (p *party) owe(f func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.owed) < maxOwed {
+		p.owed = append(p.owed, f)
+	}
+	p.poke()
+}
+
+// send carries out a message effect. It must not block.
+func (p *party) send(e engine.Effect) {
+	switch e := e.(type) {
+	case job.Broadcast:
+		p.post(e.Msg, p.others()...)
+	case job.Send:
+		p.post(e.Msg, e.To)
+	case job.GiveShare:
+		p.owe(func() { p.give(e) })
+	}
+}
+
+func (p *party) others() (list []uint8) {
+	for i := range p.record.Peers {
+		if uint8(i) != p.me {
+			list = append(list, uint8(i))
+		}
+	}
+	return list
+}
+
+// post sends a message to parties.
+func (p *party) post(m job.Message, to ...uint8) {
+	l, err := job.NewLetter(m)
+	if err != nil {
+		p.room.cfg.Log.Error("a message cannot be encoded", "err", err)
+		return
+	}
+	body, err := wire.Marshal(l)
+	if err != nil {
+		p.room.cfg.Log.Error("a message cannot be encoded", "err", err)
+		return
+	}
+	for _, i := range to {
+		if err := p.room.host.Letter(p.record.Peers[i].Key, p.id, body); err != nil {
+			p.room.cfg.Log.Error("a letter cannot be sent", "err", err)
+		}
+	}
+}
+
+// give sends a share that was dealt.
+func (p *party) give(e job.GiveShare) {
+	ctx := context.Background()
+	n, err := p.state(ctx)
+	if err != nil {
+		return
+	}
+	first := (e.K-1)/n.Terms.Window*n.Terms.Window + 1
+	var d *job.Dealt
+	err = p.room.cfg.Store.View(ctx, func(tx engine.Tx) (err error) {
+		d, err = sheetIn(tx, p.id, e.To, first, (e.K-first)/job.SheetSize)
+		return err
+	})
+	if err == nil && d == nil {
+		err = job.ErrShare // the machine gives only what is dealt
+	}
+	var g *job.Give
+	if err == nil {
+		g, err = job.NewGive(&n.Terms, d, n.Key, e.K)
+	}
+	if err != nil {
+		p.room.cfg.Log.Error("a share cannot be given", "job", p.id, "penny", e.K, "of", e.To, "err", err)
+		return
+	}
+	p.post(g, e.To)
+}
+
+// maxCertsSent is the number of certificates that are sent at once. Who needs more asks
+// again.
+const maxCertsSent = 16
+
+func (p *party) sendCerts(e job.SendCerts) {
+	var list []job.Certificate
+	if err := p.room.cfg.Store.View(context.Background(), func(tx engine.Tx) (err error) {
+		list, err = certsIn(tx, p.id, e.From, maxCertsSent)
+		return err
+	}); err != nil {
+		p.room.cfg.Log.Error("certificates cannot be read", "job", p.id, "err", err)
+		return
+	}
+	for i := range list {
+		p.post(&list[i], e.To)
+	}
+}
+
+func (p *party) state(ctx context.Context) (job.Node, error) {
+	s, err := p.room.cfg.Engine.State(ctx, refOf(p.id))
+	if err != nil {
+		return job.Node{}, err
+	}
+	return s.(job.Node), nil
+}
+
+// machine is state for run, which mostly has it from its own last step.
+func (p *party) machine(ctx context.Context) (job.Node, error) {
+	at := p.steps.Load()
+	if p.at == at && at > 0 {
+		return p.now, nil
+	}
+	n, err := p.state(ctx)
+	if err == nil {
+		p.now, p.at = n, at
+	}
+	return n, err
+}
+
+// tell steps the machine.
+func (p *party) tell(ctx context.Context, ev job.Event) error {
+	_, err := p.room.cfg.Engine.Tell(ctx, refOf(p.id), ev)
+	return err
+}
+
+// The pauses after which run tries again what failed on this machine.
+const retryPause = time.Second
+
+// run works for the job until ctx ends or the job is over and pruned.
+func (p *party) run(ctx context.Context) {
+	defer func() {
+		p.program.close()
+		p.fetcher.stop()
+		if p.linked {
+			p.room.link(p.record.Peers, -1)
+		}
+	}()
+	timer := time.NewTimer(p.tick())
+	defer timer.Stop()
+	ticked := false
+	for ctx.Err() == nil {
+		err := p.step(ctx, ticked)
+		if err == nil {
+			err = p.follow(ctx)
+		}
+		switch {
+		case errors.Is(err, errOver):
+			return
+		case err != nil && ctx.Err() == nil:
+			p.room.cfg.Log.Warn("a job does not go on, will retry", "job", p.id, "err", err)
+			select {
+			case <-time.After(retryPause):
+			case <-ctx.Done():
+			}
+		}
+		ticked = false
+		select {
+		case <-p.wake:
+		case <-timer.C:
+			ticked = true
+			timer.Reset(p.tick())
+		case <-ctx.Done():
+		}
+	}
+}
+
+// tick returns the time to the next tick. Ticks become longer while nothing happens,
+// by the same law on every node, so that a program that runs for an hour costs no
+// thousand steps of the agreement. Twice the time is never more than twice the ticks.
+func (p *party) tick() time.Duration {
+	t := p.room.cfg.Policy.Tick
+	if t == 0 {
+		t = DefaultTick
+	}
+	const even, most = 20, 20
+	return t + t*time.Duration(min(max(p.quiet-even, 0), even*(most-1)))/even
+}
+
+// progress is what changes when something happens.
+type progress struct {
+	epoch, attempt, held, running uint32
+	views                         [2]uint32
+	dealt                         uint64
+}
+
+// step passes what has come to the machine, in one commit.
+func (p *party) step(ctx context.Context, ticked bool) error {
+	n, err := p.machine(ctx)
+	if err != nil {
+		return err
+	}
+	var list []engine.Delivery
+	var from []int
+	add := func(party int, ev job.Event) {
+		list, from = append(list, engine.Delivery{Ref: refOf(p.id), Event: ev}), append(from, party)
+	}
+	if ran := p.program.result(); ran != nil {
+		add(-1, *ran)
+	}
+	if loaded := p.fetcher.result(); loaded != nil {
+		add(-1, *loaded)
+	}
+	p.mu.Lock()
+	for i := range p.inbox {
+		k := min(len(p.inbox[i]), maxStep)
+		for _, m := range p.inbox[i][:k] {
+			add(i, m)
+		}
+		if p.inbox[i] = slices.Delete(p.inbox[i], 0, k); len(p.inbox[i]) > 0 {
+			p.poke()
+		}
+	}
+	for _, m := range p.own {
+		add(-1, m)
+	}
+	p.own = nil
+	p.mu.Unlock()
+	if ticked {
+		p.quiet++
+		if n.On && (!n.Over() || n.Held < n.Paid() || n.Muted) {
+			add(-1, job.Tick{})
+		}
+	}
+	if len(list) > 0 {
+		before := p.steps.Load()
+		told, err := p.room.cfg.Engine.TellEach(ctx, list)
+		if err != nil {
+			return err
+		}
+		for _, t := range told {
+			if t.Err == nil {
+				before++
+				p.now, p.at = t.State.(job.Node), before // unless others have stepped it meanwhile
+			}
+		}
+		p.judge(told, from)
+	}
+	p.mu.Lock()
+	owed := p.owed
+	p.owed = nil
+	p.mu.Unlock()
+	for _, f := range owed {
+		f()
+	}
+	return nil
+}
+
+// judge counts what was refused.
+func (p *party) judge(told []engine.Told, from []int) {
+	for i, t := range told {
+		if t.Err == nil {
+			continue
+		}
+		if from[i] < 0 {
+			p.room.cfg.Log.Error("an event of a job is refused", "job", p.id, "err", t.Err)
+			continue
+		}
+		p.room.cfg.Log.Debug("a letter is refused", "job", p.id, "party", from[i], "err", t.Err)
+		if errors.Is(t.Err, job.ErrMessage) {
+			p.mu.Lock()
+			p.fault[from[i]].n++
+			p.mu.Unlock()
+		}
+	}
+}
+
+// certified returns the last certified epoch; 0 before the first.
+func certified(n *job.Node) uint32 {
+	if n.Last == nil {
+		return 0
+	}
+	return n.Last.Body.Epoch
+}
+
+// errOver means that the job is over and pruned.
+var errOver = errors.New("the job is over")
+
+// follow does what the machine's state demands.
+func (p *party) follow(ctx context.Context) error {
+	n, err := p.machine(ctx)
+	if err != nil {
+		return err
+	}
+	now := progress{certified(&n), n.Attempt, n.Held, n.Running, [2]uint32{n.Stages[0].View, n.Stages[1].View}, 0}
+	for _, d := range n.Dealt {
+		now.dealt += uint64(d)
+	}
+	if now != p.seen {
+		p.seen, p.quiet = now, 0
+	}
+	if n.On && !p.linked {
+		p.linked = true
+		p.room.link(p.record.Peers, 1)
+	}
+	over, err := p.bank(ctx, &n)
+	if err != nil {
+		return err
+	}
+	if over && n.Interest().Done {
+		return errors.Join(p.room.prune(ctx, p.id, nil), errOver)
+	}
+	if err := p.block(ctx, &n); err != nil {
+		return err
+	}
+	p.fetcher.cancel(&n)
+	if err := p.program.follow(ctx, &n); err != nil {
+		return err
+	}
+	return p.fetcher.follow(ctx, &n)
+}
+
+// bank passes pennies on that the bank did not take when they were earned, and tells
+// the machine if the bank takes no more. over is true once nothing can happen to the
+// bank.
+func (p *party) bank(ctx context.Context, n *job.Node) (over bool, err error) {
+	s, err := p.room.cfg.Engine.State(ctx, engine.Ref{Kind: bank.KindPayee, ID: p.record.Bank})
+	if errors.Is(err, engine.ErrNoContract) {
+		if !n.Chain.Ended {
+			err = p.tell(ctx, job.Ended{})
+		} else {
+			err = nil
+		}
+		return true, err
+	}
+	if err != nil {
+		return false, err
+	}
+	y := s.(bank.Payee)
+	if y.At != n.Terms.Bank(n.Me) {
+		return true, nil // the id is that of another bank now
+	}
+	ends := y.Spend != nil || y.Joined != nil || y.Offer != nil || y.Alone.Live() || y.Gone || y.Stop == bank.StopOwner || y.Stop == bank.StopLock
+	if ends && !n.Chain.Ended {
+		if err := p.tell(ctx, job.Ended{}); err != nil {
+			return false, err
+		}
+	}
+	if n.Held > y.Count() && y.Taking() == nil {
+		list := []engine.Delivery{}
+		if err := p.room.cfg.Store.View(ctx, func(tx engine.Tx) (err error) {
+			list, err = p.room.cfg.Banks.Earned(tx, p.record.Bank, n.Known)
+			return err
+		}); err != nil {
+			return false, err
+		}
+		for _, d := range list {
+			if _, err := p.room.cfg.Engine.Tell(ctx, d.Ref, d.Event); err != nil && !errors.Is(err, engine.ErrContract) {
+				return false, err
+			}
+		}
+	}
+	return y.Interest().Done, nil
+}
+
+// block stores the hash of the block that gave the funding its depth, once.
+func (p *party) block(ctx context.Context, n *job.Node) error {
+	if p.record.Block != (wire.Hash{}) || !n.On || n.Chain.Funding == nil {
+		return nil
+	}
+	h, err := p.room.cfg.Chain.HashAt(ctx, n.Chain.Funding.Height+wire.Height(n.Terms.Depth)-1)
+	if err != nil {
+		return err
+	}
+	return p.setBlock(ctx, wire.Hash(h))
+}
+
+func (p *party) setBlock(ctx context.Context, h wire.Hash) error {
+	r := *p.record
+	r.Block = h
+	if err := p.room.cfg.Store.Update(ctx, func(tx engine.Tx) error { return r.keep(tx, p.id) }); err != nil {
+		return err
+	}
+	p.record.Block = h
+	return nil
+}
+
+// dir is a job's directory.
+func (c *Computing) dir(id wire.Hash) string { return filepath.Join(c.cfg.Dir, dirJobs, id.String()) }
+
+// prune deletes all that is stored of a job but its machine, and ends its party.
+func (c *Computing) prune(ctx context.Context, id wire.Hash, p *party) error {
+	if p != nil {
+		p.gone()
+	}
+	if err := c.cfg.Store.Update(ctx, func(tx engine.Tx) error { return forget(tx, id) }); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	delete(c.parties, id)
+	c.mu.Unlock()
+	return os.RemoveAll(c.dir(id))
+}
+
+// sweep deletes the directories of jobs that are pruned.
+func (c *Computing) sweep(ctx context.Context) {
+	list, err := os.ReadDir(filepath.Join(c.cfg.Dir, dirJobs))
+	if err != nil {
+		c.cfg.Log.Error("the files of jobs cannot be read", "err", err)
+		return
+	}
+	for _, e := range list {
+		var r *record
+		err := c.cfg.Store.View(ctx, func(tx engine.Tx) error {
+			id, err := hex.DecodeString(e.Name())
+			if err == nil && len(id) == len(wire.Hash{}) {
+				r, err = recordIn(tx, wire.Hash(id))
+			}
+			return err
+		})
+		if err == nil && r == nil {
+			err = os.RemoveAll(filepath.Join(c.cfg.Dir, dirJobs, e.Name()))
+		}
+		if err != nil {
+			c.cfg.Log.Error("a job's files cannot be read", "job", e.Name(), "err", err)
+		}
+	}
+}

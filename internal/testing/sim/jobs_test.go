@@ -1,0 +1,344 @@
+package sim_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bitgram/bitgram/internal/job"
+	"github.com/bitgram/bitgram/internal/sandbox"
+	"github.com/bitgram/bitgram/internal/sandbox/wasm"
+	"github.com/bitgram/bitgram/internal/testing/guests"
+	"github.com/bitgram/bitgram/internal/testing/sim"
+	"github.com/bitgram/bitgram/internal/testing/tier"
+	"github.com/bitgram/bitgram/wire"
+)
+
+// steps is the program of the lab's jobs.
+func steps(t *testing.T) []byte {
+	t.Helper()
+	bin, err := sim.Steps()
+	if errors.Is(err, guests.ErrMissing) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bin
+}
+
+// jobPurse is what the buyer of a job begins with.
+const jobPurse = wire.Sat(1_000_000)
+
+// jobLab runs f with a job that is ordered: nodes and standbys, and a buyer. before
+// sees the homes before they are opened.
+func jobLab(t *testing.T, seed uint64, standbys int, o sim.Order, before func(*sim.Lab, []*sim.Home), f func(*sim.Lab, *sim.Job)) {
+	t.Helper()
+	program := steps(t)
+	cache := t.TempDir()
+	sim.Run(t, seed, func(l *sim.Lab) {
+		runner, err := wasm.New(context.Background(), wasm.Config{CacheDir: cache})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.OnClose(runner.Close)
+		l.Prepare(0)
+		var nodes []*sim.Home
+		for i := range o.Nodes + standbys {
+			nodes = append(nodes, l.Worker(string(rune('a'+i)), runner))
+		}
+		if before != nil {
+			before(l, nodes)
+		}
+		buyer := l.Home("sender")
+		buyer.Open()
+		for _, h := range nodes {
+			h.Open()
+		}
+		l.Fund(buyer, jobPurse)
+		f(l, l.Order(buyer, nodes, program, o))
+	})
+}
+
+// liar runs programs and says another state after some epochs.
+type liar struct {
+	sandbox.Runner
+	lies func(epoch uint64) bool
+}
+
+func (x liar) Load(ctx context.Context, image io.Reader) (sandbox.Program, error) {
+	p, err := x.Runner.Load(ctx, image)
+	return lyingProgram{p, x}, err
+}
+
+type lyingProgram struct {
+	sandbox.Program
+	liar liar
+}
+
+func (p lyingProgram) Start(ctx context.Context, j *sandbox.Job, from io.Reader) (sandbox.Run, error) {
+	r, err := p.Program.Start(ctx, j, from)
+	if err != nil {
+		return nil, err
+	}
+	return lyingRun{r, p.liar}, nil
+}
+
+type lyingRun struct {
+	sandbox.Run
+	liar liar
+}
+
+func (r lyingRun) Next(ctx context.Context) (*sandbox.Event, error) {
+	ev, err := r.Run.Next(ctx)
+	if err == nil && r.liar.lies(ev.Epoch) {
+		ev.Root[0] ^= 1
+	}
+	return ev, err
+}
+
+// lie makes a home's programs lie in some epochs.
+func lie(h *sim.Home, lies func(uint64) bool) { h.Cfg.Runner = liar{h.Cfg.Runner, lies} }
+
+const minutes = 5 * time.Minute
+
+// jobStory is a run of a job and how it ends.
+type jobStory struct {
+	order    sim.Order
+	before   func(l *sim.Lab, nodes []*sim.Home)
+	during   func(t *testing.T, l *sim.Lab, j *sim.Job)
+	unpaid   []int // parties that need not hold all that they earned
+	outcome  job.Outcome
+	together bool // the buyer closes with the payees
+}
+
+// steady is the usual order: four nodes, a quorum of three.
+var steady = sim.Order{Nodes: 4, Quorum: 3, Threshold: 2, Epochs: 8, Window: 8, Patience: 2, Ahead: 2}
+
+func with(f func(*sim.Order)) sim.Order {
+	o := steady
+	f(&o)
+	return o
+}
+
+// jobStories are what may happen to a job, by the invariant that each is about.
+var jobStories = map[string]jobStory{
+	// A bank has taken exactly the pennies that are certified; the buyer closes with the
+	// payees.
+	"PaidEqualsCommitted": {order: steady, together: true},
+	// A node dies for good: the standby takes its seat, and the job ends.
+	"OneDeathFinishes": {order: steady, during: func(t *testing.T, l *sim.Lab, j *sim.Job) {
+		j.Until("epoch 2", minutes, func() bool { return j.Node(0).Epoch() >= 2 })
+		j.Nodes[1].Kill()
+		j.Until("the standby is paid", minutes, func() bool { return j.Node(4).Paid() > 0 })
+	}, unpaid: []int{1}},
+	// A node is away for a while, and comes back.
+	"NodeReturns": {order: steady, during: func(t *testing.T, l *sim.Lab, j *sim.Job) {
+		j.Until("epoch 2", minutes, func() bool { return j.Node(0).Epoch() >= 2 })
+		j.Nodes[2].Kill()
+		j.Until("epoch 4", minutes, func() bool { return j.Node(0).Epoch() >= 4 })
+		j.Nodes[2].Open()
+	}},
+	// A node that lies is named by a proof that anyone can verify.
+	"LiarNamed": {order: steady, before: func(l *sim.Lab, nodes []*sim.Home) {
+		lie(nodes[3], func(e uint64) bool { return e == 4 })
+	}, during: func(t *testing.T, l *sim.Lab, j *sim.Job) {
+		j.Until("the job is over", minutes, func() bool { return j.Node(0).Over() })
+		named := false
+		for i := range 3 {
+			for _, p := range j.Proofs(i) {
+				who, err := p.Against(&j.Terms)
+				if err != nil || who != (job.Culprit{Party: 3}) {
+					t.Errorf("%v, %v", who, err)
+				}
+				named = true
+			}
+		}
+		if !named {
+			t.Error("nobody names the liar")
+		}
+	}},
+	// The buyer is away: the job goes on as long as shares are dealt, works for nothing
+	// beyond, and goes on when the buyer is back.
+	"NodeLoss": {order: with(func(o *sim.Order) { o.Window = 2 }), during: func(t *testing.T, l *sim.Lab, j *sim.Job) {
+		j.Until("epoch 1", minutes, func() bool { return j.Node(0).Epoch() >= 1 })
+		j.Away = true
+		time.Sleep(10 * time.Second)
+		if n := j.Node(0); n.Over() || n.Ran > n.Paid()+n.Terms.Ahead {
+			t.Errorf("%d epochs were run, %d paid", n.Ran, n.Paid())
+		}
+		j.Away = false
+	}},
+	// A reorg drops the funding: nobody works, until it confirms again.
+	"ReorgUndo": {order: steady, during: func(t *testing.T, l *sim.Lab, j *sim.Job) {
+		j.Until("epoch 2", minutes, func() bool { return j.Node(0).Epoch() >= 2 })
+		l.Reorg(int(j.Terms.Depth), j.Terms.Funding)
+		time.Sleep(time.Second)
+		at := j.Node(0).Epoch()
+		time.Sleep(4 * time.Second)
+		if n := j.Node(0); n.Epoch() != at || n.Running != 0 || n.Over() {
+			t.Errorf("epoch %d after %d, running %d, without a funding", n.Epoch(), at, n.Running)
+		}
+		l.Mine(int(j.Terms.Depth) + 1)
+	}},
+	// A program that fails is certified like any other result, and paid.
+	"FailureCertified": {order: with(func(o *sim.Order) { o.FailsIn = 7 }), outcome: job.Failed},
+	// A home restored from a backup signs nothing, and is still paid for what it earned.
+	"RestoredNodePaid": {order: steady, during: func(t *testing.T, l *sim.Lab, j *sim.Job) {
+		j.Until("epoch 2", minutes, func() bool { return j.Node(2).Epoch() >= 2 && j.Node(2).Held >= 1 })
+		j.Nodes[2].Save()
+		j.Until("epoch 4", minutes, func() bool { return j.Node(2).Epoch() >= 4 })
+		j.Nodes[2].Restore()
+		if !j.Node(2).Muted {
+			t.Error("it signs")
+		}
+	}},
+	// The network is cut into two halves, of which neither has a quorum, and heals.
+	"PartitionHeals": {order: steady, during: func(t *testing.T, l *sim.Lab, j *sim.Job) {
+		j.Until("epoch 2", minutes, func() bool { return j.Node(0).Epoch() >= 2 })
+		l.Split(j.Nodes[:2], j.Nodes[2:4])
+		time.Sleep(2 * time.Second)
+		at := j.Node(0).Epoch()
+		time.Sleep(8 * time.Second)
+		if e := j.Node(0).Epoch(); e != at {
+			t.Errorf("epoch %d was certified by half of the nodes", e)
+		}
+		l.Net.Heal()
+	}},
+}
+
+// play plays the story to its end, and checks the books.
+func (s jobStory) play(t *testing.T, seed uint64) {
+	jobLab(t, seed, 1, s.order, s.before, func(l *sim.Lab, j *sim.Job) {
+		j.Begin()
+		if s.during != nil {
+			s.during(t, l, j)
+		}
+		j.Until("the job is over and paid", minutes, func() bool { return j.Paid(s.unpaid...) })
+		finished(t, l, j, s)
+	})
+}
+
+// finished checks a job that is over: its evidence, that everybody is paid what is
+// certified, that all banks are closed and no satoshi is missing, and that its files
+// are gone.
+func finished(t *testing.T, l *sim.Lab, j *sim.Job, s jobStory) {
+	t.Helper()
+	outcome := job.Done
+	if s.outcome != 0 {
+		outcome = s.outcome
+	}
+	at := slices.IndexFunc(j.Nodes, func(h *sim.Home) bool { return h.Node != nil && j.HasEnd(slices.Index(j.Nodes, h)) })
+	if at < 0 {
+		t.Fatal("no node has the result")
+	}
+	e := j.Evidence(at)
+	if last := e.Chain[len(e.Chain)-1].Body; last.Outcome != outcome {
+		t.Errorf("outcome %d", last.Outcome)
+	}
+	if n := strings.Count(string(e.Output), "\n"); outcome == job.Done && n != s.order.Epochs {
+		t.Errorf("an output of %d lines:\n%s", n, e.Output)
+	}
+	// PaidEqualsCommitted
+	for i, h := range j.Nodes {
+		if h.Node == nil || slices.Contains(s.unpaid, i) {
+			continue
+		}
+		n, y := j.Node(i), j.Payee(i)
+		if n.Held != n.Paid() || y.Count() != n.Paid() {
+			t.Errorf("%s: %d pennies certified, %d held, %d in the bank", h.Name, n.Paid(), n.Held, y.Count())
+		}
+	}
+	// Conservation
+	for _, h := range j.Nodes {
+		if h.Node == nil {
+			h.Open() // its books count too
+		}
+	}
+	j.Close(s.together)
+	l.Balanced(jobPurse)
+	for i := range j.Nodes {
+		if files := j.Files(i); len(files) > 0 {
+			t.Errorf("left of the job: %v", files)
+		}
+	}
+}
+
+// TestJobs plays what may happen to a job, over a network that delays: each story, or
+// in the full tier each, and in the short one the shortest.
+func TestJobs(t *testing.T) {
+	names := slices.Sorted(maps.Keys(jobStories))
+	if tier.Short() {
+		names = []string{"PaidEqualsCommitted"}
+	}
+	for _, name := range names {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			jobStories[name].play(t, 1)
+		})
+	}
+}
+
+// TestRandomJobs plays jobs with liars and deaths at random, chosen by a seed: at most
+// one node of a roster is wrong at a time, and the job ends.
+func TestRandomJobs(t *testing.T) {
+	tier.NotShort(t)
+	for _, seed := range tier.NewSample(t).Choose(1<<16, tier.Pick(0, 2, 100)) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			randomJob(t, uint64(seed))
+		})
+	}
+}
+
+func randomJob(t *testing.T, seed uint64) {
+	rng := rand.New(rand.NewPCG(seed, 2))
+	s := jobStory{order: with(func(o *sim.Order) {
+		o.Epochs, o.Window, o.Ahead, o.Patience = 6+rng.IntN(6), uint32(4+rng.IntN(8)), uint32(1+rng.IntN(3)), uint8(1+rng.IntN(3))
+		if rng.IntN(4) == 0 {
+			o.FailsIn = 1 + rng.IntN(o.Epochs)
+		}
+	})}
+	if s.order.FailsIn > 0 {
+		s.outcome = job.Failed
+	}
+	bad := rng.IntN(5) // who lies, dies, or both
+	lies := map[uint64]bool{}
+	if rng.IntN(3) > 0 {
+		for range 1 + rng.IntN(3) {
+			lies[uint64(1+rng.IntN(s.order.Epochs))] = true
+		}
+	}
+	s.before = func(l *sim.Lab, nodes []*sim.Home) {
+		l.Net.Set(time.Duration(1+rng.IntN(40))*time.Millisecond, float64(rng.IntN(2))*0.03)
+		lie(nodes[bad], func(e uint64) bool { return lies[e] })
+	}
+	s.unpaid = []int{bad}
+	s.during = func(t *testing.T, l *sim.Lab, j *sim.Job) {
+		other := (bad + 1) % 4
+		for range rng.IntN(4) {
+			at := j.Node(other).Epoch() + uint32(rng.IntN(3))
+			j.Until("some epoch", 2*minutes, func() bool { return j.Node(other).Epoch() >= at || j.Node(other).Over() })
+			switch h := j.Nodes[bad]; {
+			case h.Node == nil:
+				h.Open()
+			case rng.IntN(2) == 0:
+				h.Kill()
+			default:
+				h.Kill()
+				h.Open()
+			}
+			j.Away = rng.IntN(4) == 0
+			time.Sleep(time.Duration(rng.IntN(10)) * time.Second)
+		}
+		j.Away = false
+	}
+	s.play(t, seed)
+}
