@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/bitgram/bitgram/internal/choose"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/internal/testing/conform"
+	"github.com/bitgram/bitgram/internal/testing/packets"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -30,17 +32,28 @@ func quoter(t testing.TB, n int) *Quoter {
 	return &Quoter{Identity: s, Self: wire.XOnly(priv.PubKey()), Policy: policy, Height: func() wire.Height { return 100 }}
 }
 
-// node is a quoter behind a host.
-func node(t testing.TB, n int, c p2p.Compute) p2p.Found {
+// node is a quoter behind a host, on simulated packets.
+func node(t testing.TB, net *packets.Net, n int, c p2p.Compute) p2p.Found {
 	t.Helper()
 	q := quoter(t, n)
 	if c == nil {
 		c = q
 	}
-	h, err := p2p.New(p2p.Config{Identity: q.Identity, Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Compute: c, Limits: p2p.Limits{Frame: 3 * time.Second, MinRate: 1, Streams: 64}})
+	h := host(t, net, p2p.Config{Identity: q.Identity, Compute: c})
+	return p2p.Found{Ad: wire.Advertisement{Agent: q.Self}, Addrs: h.Addrs(), Prefix: fmt.Sprint("ip4/1.", n)}
+}
+
+func host(t testing.TB, net *packets.Net, cfg p2p.Config) *p2p.Host {
+	t.Helper()
+	ip := net.NewIP()
+	cfg.Limits, cfg.Transports = p2p.Limits{Frame: 3 * time.Second, MinRate: 1, Streams: 64}, net.Transports(ip)
+	if cfg.Compute != nil {
+		cfg.Listen = []string{fmt.Sprintf("/ip4/%s/udp/4001/quic-v1", ip)}
+	}
+	h, err := p2p.New(cfg)
 	must(t, err)
 	t.Cleanup(func() { h.Close() })
-	return p2p.Found{Ad: wire.Advertisement{Agent: q.Self}, Addrs: h.Addrs(), Prefix: fmt.Sprint("ip4/1.", n)}
+	return h
 }
 
 func bankOf(k wire.Key) wire.Hash { return wire.Tagged("test-bank", k[:]) }
@@ -147,14 +160,21 @@ func (silentCompute) Quote(ctx context.Context, _ p2p.Caller, _ *wire.ComputeReq
 }
 
 // TestAskAndDraw asks real hosts, liars among them, and draws among the honest.
-func TestAskAndDraw(t *testing.T) {
+func TestAskAndDraw(t *testing.T) { synctest.Test(t, askAndDraw) }
+
+func askAndDraw(t *testing.T) {
+	net := packets.New(1)
+	t.Cleanup(func() { // after the hosts
+		net.Close()
+		time.Sleep(time.Hour) // for those that still sleep: the clock stops with this function
+	})
 	var found []p2p.Found
 	for n := range 5 {
-		found = append(found, node(t, n+1, nil))
+		found = append(found, node(t, net, n+1, nil))
 	}
 	lie := func(n int, f func(q *Quoter, r *wire.ComputeRequest, honest *wire.ComputeQuote)) {
 		q := quoter(t, n)
-		found = append(found, node(t, n, falseCompute(func(r *wire.ComputeRequest) *wire.ComputeQuote {
+		found = append(found, node(t, net, n, falseCompute(func(r *wire.ComputeRequest) *wire.ComputeQuote {
 			honest, err := q.Quote(t.Context(), p2p.Caller{}, r)
 			if err != nil {
 				t.Error(err)
@@ -172,10 +192,8 @@ func TestAskAndDraw(t *testing.T) {
 		h.Request[0]++
 		h.Sig, _ = wire.Sign(q.Identity, h.Digest())
 	})
-	found = append(found, node(t, 13, silentCompute{}))
-	caller, err := p2p.New(p2p.Config{Limits: p2p.Limits{Frame: 3 * time.Second, MinRate: 1, Streams: 64}})
-	must(t, err)
-	t.Cleanup(func() { caller.Close() })
+	found = append(found, node(t, net, 13, silentCompute{}))
+	caller := host(t, net, p2p.Config{})
 	answers := Ask(t.Context(), caller, found, request(), bankOf, 100)
 	for i, a := range answers {
 		if (a.Err == nil) != (i < 5) || (a.Quote == nil) != (i >= 5) {
