@@ -179,7 +179,9 @@ func (b *bench) thousand(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		b.found(Figure{Name: "banks_1000_ratio", What: fmt.Sprintf("%d banks, of the rate of 50", banks), Value: all / few, Min: 0.8})
+		if banks > many { // in a quick run they are the same banks
+			b.found(Figure{Name: "banks_1000_ratio", What: fmt.Sprintf("%d banks, of the rate of %d", banks, many), Value: all / few, Min: 0.8})
+		}
 		return b.closed(ctx, t, p, ids, fresh)
 	})
 }

@@ -30,6 +30,7 @@ type world struct {
 	spent   map[wire.Outpoint]bool
 	hidden  map[wire.Outpoint]wire.Height // members that are not in the list up to a height, as while a reorg has taken their funding
 	counts  map[string]int
+	surge   func() // called once between the next plan and its broadcasts, which may be refused then
 }
 
 type pooled struct {
@@ -183,6 +184,10 @@ func (w *world) step() (built int) {
 		w.t.Fatalf("another order, another plan:\n%+v\n%+v", plan, again)
 	}
 	w.check(list, plan)
+	surge := w.surge
+	if w.surge = nil; surge != nil {
+		surge()
+	}
 	for i := range plan.Txs {
 		t := &plan.Txs[i]
 		if t.Again != nil {
@@ -200,7 +205,15 @@ func (w *world) step() (built int) {
 		if got := read(sent).weight; got != t.Weight {
 			w.t.Fatalf("a transaction of %d WU, planned %d", got, t.Weight)
 		}
-		if err := w.accept(sent); err != nil {
+		if err := w.accept(sent); err != nil && surge != nil {
+			for _, m := range members {
+				if m.In = t.Replaces; m.In == nil {
+					m.In, _, _ = sent.Told(sent.Txid, true, true)
+				}
+			}
+			w.counts["refused: the fee"]++
+			continue
+		} else if err != nil {
 			w.t.Fatalf("height %d, estimate %d: %v (replaces %v)", w.market.Tip, w.market.Estimate, err, t.Replaces != nil)
 		}
 		for _, m := range members {
@@ -511,6 +524,94 @@ func TestTheRestConfirms(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestSpikeUnderAttack: the estimate rises tenfold between a plan and its broadcasts,
+// with or without the node's minimum, while an attacker double-spends one member in
+// every block. The others confirm in time, in blocks that take nothing under the
+// estimate, also if that falls again, and no transaction of theirs pays a lower rate than the one before.
+func TestSpikeUnderAttack(t *testing.T) {
+	s := tier.NewSample(t)
+	refused := 0
+	for range tier.Pick(6, 30, 300) {
+		r := s.Rand()
+		w := &world{t: t, r: r, limit: 50, members: map[wire.Outpoint]*Member{}, pool: map[wire.Hash]*pooled{}, spent: map[wire.Outpoint]bool{}, counts: map[string]int{}}
+		w.market = Market{Tip: 100, Estimate: 2000, Relay: 1000, Increment: 1000}
+		urgent, full, at := r.IntN(2) == 0, r.IntN(2) == 0, 1+r.IntN(4)
+		falls := !urgent && r.IntN(2) == 0 // inside a window, the ceiling falls with the estimate
+		bad := map[wire.Outpoint]bool{}
+		for range w.limit {
+			// Their values never limit the rate.
+			m := &Member{At: w.outpoint(), Weight: contract.ClaimInputWeight(0, 1), Value: 60_000 + wire.Sat(r.Int64N(40_000))}
+			if urgent {
+				m.From, m.To = 100, 118
+			}
+			w.members[m.At] = m
+			if r.IntN(3) == 0 {
+				bad[m.At] = true
+			}
+		}
+		rates := map[wire.Outpoint]float64{}
+		blocks := 0
+		for good := 1; good > 0; w.market.Tip++ {
+			if blocks++; blocks > 18 {
+				t.Fatalf("%d members are left after %d blocks (urgent %v, full %v, in block %d)", good, blocks, urgent, full, at)
+			}
+			if blocks == at {
+				w.surge = func() {
+					w.market.Estimate *= 10
+					if full {
+						w.market.Relay *= 10
+						maps.DeleteFunc(w.pool, func(_ wire.Hash, p *pooled) bool { return p.sent.Fee < w.market.Relay.Fee(contract.VSize(p.weight)) })
+					}
+				}
+			}
+			if falls && blocks == at+2 {
+				w.market.Estimate, w.market.Relay = 2000, 1000
+			}
+			w.step()
+			refused += w.counts["refused: the fee"]
+			for _, p := range w.pool {
+				rate := float64(p.sent.Fee) / float64(contract.VSize(p.weight))
+				for _, o := range p.inputs {
+					if rate < rates[o]*0.999 {
+						t.Fatalf("%.2f sat per vB after %.2f", rate, rates[o])
+					}
+					rates[o] = rate
+				}
+			}
+			var victims []wire.Outpoint
+			for o := range bad {
+				if w.members[o] != nil {
+					victims = append(victims, o)
+				}
+			}
+			if slices.SortFunc(victims, compare); len(victims) > 0 {
+				// The one that hurts most: in the largest transaction.
+				size := func(o wire.Outpoint) int {
+					if in := w.members[o].In; in != nil && w.pool[in.Txid] != nil {
+						return len(w.pool[in.Txid].inputs)
+					}
+					return 0
+				}
+				w.spend([]wire.Outpoint{slices.MaxFunc(victims, func(a, b wire.Outpoint) int { return size(a) - size(b) })})
+			}
+			for _, p := range slices.SortedFunc(maps.Values(w.pool), func(a, b *pooled) int { return compare(a.inputs[0], b.inputs[0]) }) {
+				if p.sent.Fee >= w.market.Estimate.Fee(contract.VSize(p.weight)) {
+					w.spend(p.inputs)
+				}
+			}
+			good = 0
+			for o := range w.members {
+				if !bad[o] {
+					good++
+				}
+			}
+		}
+	}
+	if refused == 0 {
+		t.Error("no transaction was refused because of the spike")
 	}
 }
 

@@ -19,7 +19,8 @@ type Sent struct {
 	// Gone means that it cannot confirm: the network refused it, or one of its
 	// inputs is spent otherwise. Only its fee rate and its address still count.
 	Gone bool `cbor:",omitempty"`
-	// Low means that it was refused because of its fee, so no input is at fault.
+	// Low means that it was refused because of its fee, so no input is at fault, or
+	// that it is Gone and this member is not worth its fee without others.
 	Low bool `cbor:",omitempty"`
 }
 
@@ -74,7 +75,7 @@ func (s *Sent) Lost() *Sent {
 // replace; or, if there is none, s with Gone set. low says that the refusal was
 // because of the fee. again reports whether the result must be broadcast, and
 // plan whether its members must be planned again, because one of them may be the
-// reason for the refusal.
+// reason for the refusal. One that is Gone becomes Low too if low.
 func (s *Sent) Told(txid wire.Hash, refused, low bool) (next *Sent, again, plan bool) {
 	switch {
 	case s == nil || s.Txid != txid:
@@ -87,11 +88,11 @@ func (s *Sent) Told(txid wire.Hash, refused, low bool) (next *Sent, again, plan 
 		return &ok, false, false
 	case s.Before != nil:
 		return s.Before, true, false
-	case s.Gone:
+	case s.Gone && (!low || s.Low):
 		return s, false, false
 	}
-	lost := s.Lost()
-	lost.Low = low
+	lost := *s
+	lost.Gone, lost.Low = true, low
 	tx, err := ReadTx(s.Tx)
-	return lost, false, !low && err == nil && len(tx.TxIn) > 1
+	return &lost, false, !low && err == nil && len(tx.TxIn) > 1
 }

@@ -109,7 +109,7 @@ func (e *Engine) catchUp(ctx context.Context) error {
 // caughtUp updates the fee estimate and releases everything that waits for the
 // tip.
 func (e *Engine) caughtUp(ctx context.Context, at chain.BlockRef) error {
-	rate, err := chain.Estimate(ctx, e.cfg.Chain)
+	rate, err := e.estimate(ctx)
 	if err != nil {
 		return err
 	}
@@ -122,6 +122,17 @@ func (e *Engine) caughtUp(ctx context.Context, at chain.BlockRef) error {
 	e.mu.Unlock()
 	e.setPosition(at)
 	return nil
+}
+
+// estimate returns the fee estimate, or the last one if the node gives none now:
+// deadlines do not wait for it.
+func (e *Engine) estimate(ctx context.Context) (wire.SatPerKVB, error) {
+	rate, err := chain.Estimate(ctx, e.cfg.Chain)
+	if last := e.FeeRate(); err != nil && last > 0 && ctx.Err() == nil {
+		e.cfg.Log.Warn("the Bitcoin node gives no fee estimate: the last one counts", "err", err, "rate", last)
+		return last, nil
+	}
+	return rate, err
 }
 
 func (e *Engine) position(ctx context.Context) (at chain.BlockRef, ok bool, err error) {
@@ -153,7 +164,7 @@ func (e *Engine) connect(ctx context.Context, at chain.BlockRef) error {
 	if raw.Header.PrevBlock != chainhash.Hash(at.Hash) {
 		return errors.New("the chain changed while it was read")
 	}
-	rate, err := chain.Estimate(ctx, e.cfg.Chain)
+	rate, err := e.estimate(ctx)
 	if err != nil {
 		return err
 	}

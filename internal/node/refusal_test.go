@@ -124,3 +124,51 @@ func TestRefusedReplacement(t *testing.T) {
 		}
 	}
 }
+
+// TestRestsJoin: banks that are worth their fee only together, and stay apart because
+// their close was refused, share one with each other and with a newer one later.
+func TestRestsJoin(t *testing.T) {
+	const rate = 20_000
+	value := bank.CloseCost(14, rate) - 400 + 2*contract.Dust
+	w := emptyTown(t, devchain.WithPolicy(devchain.Policy{Relay: 1000, Increment: 1000, Market: 1000}))
+	from := w.home("payer", nil)
+	from.start()
+	to := w.home("payee", nil)
+	s := &stubborn{Backend: to.cfg.Chain, rate: 1000, spent: map[btcwire.OutPoint]bool{}}
+	to.cfg.Chain = s
+	to.cfg.Banking = &banking.Policy{Policy: taking}
+	to.cfg.Listen = []string{"/ip4/127.0.0.1/tcp/0"}
+	to.start()
+	w.mine(1)
+	w.fund(from, 1_000_000)
+	var ids []bank.ID
+	for range 3 {
+		ids = append(ids, w.opened(from, to, value, 14, 10))
+	}
+	for _, id := range ids {
+		w.pay(from, id, 140)
+	}
+	s.mu.Lock()
+	s.rate = rate
+	s.spent[contract.OutPoint(w.payeeOf(to, ids[1]).At)] = true
+	s.mu.Unlock()
+	w.mine(1)
+	closeTogether(t, to, ids[:2]...)
+	w.settle()
+	must(t, to.node.Banks.CloseBank(t.Context(), payeeRef(ids[2])))
+	w.settle()
+	for i, id := range ids {
+		if y := w.payeeOf(to, id); y.Alone.Live() || y.NextTry == 0 {
+			t.Fatalf("bank %d alone: %+v, next at %d", i, y.Alone, y.NextTry)
+		}
+	}
+	s.mu.Lock()
+	clear(s.spent)
+	s.mu.Unlock()
+	w.mine(int(bank.MarginsFor(wire.Regtest).Again) + 2)
+	for i, id := range ids {
+		if y := w.payeeOf(to, id); y.Spend == nil || y.Spend.Txid != w.payeeOf(to, ids[0]).Spend.Txid {
+			t.Errorf("bank %d is %s: %+v", i, y.State(), y.Alone)
+		}
+	}
+}

@@ -347,6 +347,11 @@ func (h *Sharing[S, I]) join(tx engine.Tx, ref engine.Ref, list []Input[I]) (out
 		}
 		h.Log.Debug("a contract is in no transaction", "contract", m, "err", l.Why)
 		h.looked.leave(m, market.Tip)
+		if in := at[l.At].Plan.In; errors.Is(l.Why, batch.ErrUneconomic) && in != nil && in.Gone && !in.Low && in.Before == nil {
+			// What a transaction that cannot confirm has left behind, and what is not
+			// worth its fee alone, shares one with others from now on.
+			out = append(out, engine.Delivery{Ref: m, Event: h.Told(Answer{Err: "it cannot confirm: " + l.Why.Error(), Txid: in.Txid, TooLow: true})})
+		}
 		out = append(out, engine.Delivery{Ref: m, Event: h.Failed(l.Why)})
 	}
 	for _, t := range plan.Txs {
