@@ -143,19 +143,15 @@ func (f *fetcher) from(ctx context.Context, t *job.Terms, w *fetching, from uint
 	if err != nil {
 		return err
 	}
-	if block != f.party.record.Block {
+	if was := f.party.seedBlock(); block != was {
 		// The state proves the block, because it binds the seed. Another one was in
 		// the chain when this node looked, or it did not look yet.
-		was := f.party.record.Block
-		f.party.record.Block = block
+		f.party.useBlock(block)
 		g.close()
 		g.params, g.refused = nil, nil
 		defer func() {
-			if f.party.record.Block != block {
-				return
-			}
 			if g.run == nil { // not proved
-				f.party.record.Block = was
+				f.party.useBlock(was)
 				g.close()
 				g.params, g.refused = nil, nil
 				return

@@ -32,6 +32,7 @@ type party struct {
 	gone   context.CancelFunc
 
 	mu    sync.Mutex
+	seed  wire.Hash  // the block of the job's seed; zeros before it is known
 	box   *job.Inbox // nil before run has read the machine
 	due   bool       // the box has something for the machine
 	owed  []func()   // what must be sent after a commit
@@ -64,7 +65,7 @@ const (
 )
 
 func newParty(c *Computing, id wire.Hash, r *record) *party {
-	p := &party{room: c, id: id, record: r, wake: make(chan struct{}, 1)}
+	p := &party{room: c, id: id, record: r, seed: r.Block, wake: make(chan struct{}, 1)}
 	p.me = uint8(slices.IndexFunc(r.Peers, func(o wire.Peer) bool { return o.Key == c.cfg.Self }))
 	p.states.dir, p.program.party, p.fetcher.party = c.dir(id), p, p
 	return p
@@ -462,7 +463,7 @@ func (p *party) bank(ctx context.Context, n *job.Node) (over bool, err error) {
 
 // block stores the hash of the block that gave the funding its depth, once.
 func (p *party) block(ctx context.Context, n *job.Node) error {
-	if p.record.Block != (wire.Hash{}) || !n.On || n.Chain.Funding == nil {
+	if p.seedBlock() != (wire.Hash{}) || !n.On || n.Chain.Funding == nil {
 		return nil
 	}
 	h, err := p.room.cfg.Chain.HashAt(ctx, n.Chain.Funding.Height+wire.Height(n.Terms.Depth)-1)
@@ -472,13 +473,27 @@ func (p *party) block(ctx context.Context, n *job.Node) error {
 	return p.setBlock(ctx, wire.Hash(h))
 }
 
+// seedBlock is the block of the job's seed, as far as this node knows.
+func (p *party) seedBlock() wire.Hash {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.seed
+}
+
+func (p *party) useBlock(h wire.Hash) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.seed = h
+}
+
+// setBlock stores the block of the job's seed.
 func (p *party) setBlock(ctx context.Context, h wire.Hash) error {
 	r := *p.record
 	r.Block = h
 	if err := p.room.cfg.Store.Update(ctx, func(tx engine.Tx) error { return r.keep(tx, p.id) }); err != nil {
 		return err
 	}
-	p.record.Block = h
+	p.useBlock(h)
 	return nil
 }
 

@@ -87,7 +87,7 @@ func (g *program) follow(ctx context.Context, n *job.Node) error {
 	if turn == judging && wantsState(n) {
 		e = 0 // once its state is here
 	}
-	wanted := e != 0 && g.party.record.Block != wire.Hash{}
+	wanted := e != 0 && g.party.seedBlock() != wire.Hash{}
 	if w := g.work; w != nil && (!wanted || w.epoch != e || w.turn != turn) {
 		w.cancel()
 		<-w.ended
@@ -253,7 +253,7 @@ func (g *program) load(ctx context.Context, t *job.Terms) error {
 	if err != nil {
 		return err
 	}
-	if g.params, err = t.Params(&r.File, input, r.Block); err != nil {
+	if g.params, err = t.Params(&r.File, input, g.party.seedBlock()); err != nil {
 		return err
 	}
 	b, _, err := c.Blobs.Open(r.File.Program)
