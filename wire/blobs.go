@@ -6,7 +6,7 @@ const MaxBlob = 4 << 30
 // BlobHello begins every request about a blob. It says who asks: the proof is a
 // signature of the channel's two ends, so only the owner of the key can use it,
 // and only on this channel. Quotas, unfinished uploads and permissions belong to
-// this key and not to the peer ID, which some peers draw anew at every start.
+// this key and not to the peer ID, which some peers draw again at every start.
 type BlobHello struct {
 	_     struct{} `cbor:",toarray"`
 	Owner Key

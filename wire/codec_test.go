@@ -397,65 +397,90 @@ func TestOutOfRange(t *testing.T) {
 		return &wire.BankRequest{Value: value, Rungs: rungs, PerRung: per, Expiry: expiry}
 	}
 	cases := map[string]wire.Limited{
-		"bank of nothing":           ask(0, 1, 1, 1),
-		"bank of too much":          ask(wire.MaxSat+1, 1, 1, 1),
-		"bank without rungs":        ask(1, 0, 1, 1),
-		"bank of many rungs":        ask(1, wire.MaxRungs+1, 1, 1),
-		"bank without pennies":      ask(1, 1, 0, 1),
-		"bank without end":          ask(1, 1, 1, 0),
-		"bank that ends late":       ask(1, 1, 1, wire.MaxHeight+1),
-		"bank quote without depth":  &wire.BankQuote{Payee: key(1)},
-		"bank quote too deep":       &wire.BankQuote{Payee: key(1), Conf: wire.MaxBankConf + 1},
-		"bank quote key":            &wire.BankQuote{Payee: offCurve, Conf: 1},
-		"opening without funding":   open(func(m *wire.BankOpen) { m.Funding = nil }),
-		"opening funding":           open(func(m *wire.BankOpen) { m.Funding = make([]byte, wire.MaxFunding+1) }),
-		"opening signatures":        open(func(m *wire.BankOpen) { m.Sigs = nil }),
-		"opening terms":             open(func(m *wire.BankOpen) { m.Terms.Payee = m.Terms.Payer }),
-		"bank state reserve < 0":    &wire.BankState{Reserve: -1},
-		"bank state reserve":        &wire.BankState{Reserve: wire.MaxSat + 1},
-		"bank state code":           &wire.BankState{Code: wire.NoRoute + 1},
-		"no pennies":                &wire.Pennies{},
-		"half a penny":              &wire.Pennies{List: make([]byte, wire.EncodedPenny/2)},
-		"a large blob":              &wire.BlobPut{Size: wire.MaxBlob + 1},
-		"more than a large blob":    &wire.BlobHave{Bytes: wire.MaxBlob + 1},
-		"far into a blob":           &wire.BlobGet{From: wire.MaxBlob + 1},
-		"much of a blob":            &wire.BlobGet{Most: wire.MaxBlob + 1},
-		"more than the blob":        &wire.BlobPart{Size: 1, Bytes: 2},
-		"a part of a large blob":    &wire.BlobPart{Size: wire.MaxBlob + 1},
-		"a blob of nobody":          &wire.BlobHello{},
-		"too many pennies":          &wire.Pennies{List: make([]byte, (wire.MaxPennies+1)*wire.EncodedPenny)},
-		"two frames in one":         &wire.PayerFrame{Hello: make([]wire.BankHello, 1), Pennies: []wire.Pennies{{List: make([]byte, wire.EncodedPenny)}}},
-		"two greetings":             &wire.PayerFrame{Hello: make([]wire.BankHello, 2)},
-		"a frame of no pennies":     &wire.PayerFrame{Pennies: make([]wire.Pennies, 1)},
-		"an empty frame":            &wire.PayeeFrame{},
-		"two answers":               &wire.PayeeFrame{State: make([]wire.BankState, 1), Taken: make([]wire.Taken, 1)},
-		"a false state":             &wire.PayeeFrame{State: []wire.BankState{{Reserve: -1}}},
-		"a false acknowledgement":   &wire.PayeeFrame{Taken: []wire.Taken{{Code: 255}}},
-		"taken text":                &wire.Taken{Text: "a\x80"},
-		"close of less than 0":      &wire.CloseOffer{Payer: -1, Script: []byte{1}},
-		"close of too much":         &wire.CloseOffer{Payer: wire.MaxSat + 1, Script: []byte{1}},
-		"close fee < 0":             &wire.CloseOffer{Fee: -1, Script: []byte{1}},
-		"close to nobody":           &wire.CloseOffer{},
-		"close script":              &wire.CloseOffer{Script: make([]byte, 43)},
-		"pair of nothing":           &wire.PairRequest{Key: key(1), Addrs: []string{"a"}, Rungs: 1, PerRung: 1, Expiry: 1},
-		"pair without address":      &wire.PairRequest{Key: key(1), Value: 1, Rungs: 1, PerRung: 1, Expiry: 1},
-		"pair key":                  &wire.PairRequest{Key: offCurve, Addrs: []string{"a"}, Value: 1, Rungs: 1, PerRung: 1, Expiry: 1},
-		"transfer step 0":           transfer(func(m *wire.Transfer) { m.Index = 0 }),
-		"transfer of nothing":       transfer(func(m *wire.Transfer) { m.Hops[1].Amount = 0 }),
-		"transfer that grows":       transfer(func(m *wire.Transfer) { m.Amount-- }),
-		"transfer that grows later": transfer(func(m *wire.Transfer) { m.Hops[0].Amount-- }),
-		"transfer of too much":      transfer(func(m *wire.Transfer) { m.Amount++ }),
-		"transfer total":            transfer(func(m *wire.Transfer) { m.Total++ }),
-		"transfer of more than all": transfer(func(m *wire.Transfer) { m.Total-- }),
-		"transfer hops":             transfer(func(m *wire.Transfer) { m.Hops = append(m.Hops, m.Hops[1]) }),
-		"transfer key":              transfer(func(m *wire.Transfer) { m.Hops[0].Key = offCurve }),
-		"transfer ack":              &wire.TransferAck{Total: wire.MaxSat.Msat() + 1},
-		"route for nothing":         &wire.RouteRequest{Payee: key(1)},
-		"route depth":               &wire.RouteRequest{Payee: key(1), Amount: 1, Depth: wire.MaxHops - 1},
-		"route payee":               &wire.RouteRequest{Payee: offCurve, Amount: 1},
-		"route of nobody":           &wire.Route{},
-		"route of many":             &wire.Route{Bankers: append(maxRoute().Bankers, maxRoute().Bankers[0])},
-		"route banker":              &wire.Route{Bankers: []wire.RouteHop{{Key: offCurve}}},
+		"bank of nothing":              ask(0, 1, 1, 1),
+		"bank of too much":             ask(wire.MaxSat+1, 1, 1, 1),
+		"bank without rungs":           ask(1, 0, 1, 1),
+		"bank of many rungs":           ask(1, wire.MaxRungs+1, 1, 1),
+		"bank without pennies":         ask(1, 1, 0, 1),
+		"bank without end":             ask(1, 1, 1, 0),
+		"bank that ends late":          ask(1, 1, 1, wire.MaxHeight+1),
+		"bank quote without depth":     &wire.BankQuote{Payee: key(1)},
+		"bank quote too deep":          &wire.BankQuote{Payee: key(1), Conf: wire.MaxBankConf + 1},
+		"bank quote key":               &wire.BankQuote{Payee: offCurve, Conf: 1},
+		"opening without funding":      open(func(m *wire.BankOpen) { m.Funding = nil }),
+		"opening funding":              open(func(m *wire.BankOpen) { m.Funding = make([]byte, wire.MaxFunding+1) }),
+		"opening signatures":           open(func(m *wire.BankOpen) { m.Sigs = nil }),
+		"opening terms":                open(func(m *wire.BankOpen) { m.Terms.Payee = m.Terms.Payer }),
+		"bank state reserve < 0":       &wire.BankState{Reserve: -1},
+		"bank state reserve":           &wire.BankState{Reserve: wire.MaxSat + 1},
+		"bank state code":              &wire.BankState{Code: wire.NoRoute + 1},
+		"no pennies":                   &wire.Pennies{},
+		"half a penny":                 &wire.Pennies{List: make([]byte, wire.EncodedPenny/2)},
+		"a large blob":                 &wire.BlobPut{Size: wire.MaxBlob + 1},
+		"more than a large blob":       &wire.BlobHave{Bytes: wire.MaxBlob + 1},
+		"far into a blob":              &wire.BlobGet{From: wire.MaxBlob + 1},
+		"much of a blob":               &wire.BlobGet{Most: wire.MaxBlob + 1},
+		"more than the blob":           &wire.BlobPart{Size: 1, Bytes: 2},
+		"a part of a large blob":       &wire.BlobPart{Size: wire.MaxBlob + 1},
+		"a blob of nobody":             &wire.BlobHello{},
+		"offer at a huge rate":         with(minComputeOffer(), func(o *wire.ComputeOffer) { o.Rate = wire.MaxRate + 1 }),
+		"offer without an end":         with(minComputeOffer(), func(o *wire.ComputeOffer) { o.Expires = 0 }),
+		"offer of nobody":              with(minComputeOffer(), func(o *wire.ComputeOffer) { o.Agent = wire.Key{} }),
+		"offer of no memory":           with(minComputeOffer(), func(o *wire.ComputeOffer) { o.Limits.Memory = 1<<16 - 1 }),
+		"offer of much memory":         with(minComputeOffer(), func(o *wire.ComputeOffer) { o.Limits.Memory = 2<<30 + 1 }),
+		"offer of no fuel":             with(minComputeOffer(), func(o *wire.ComputeOffer) { o.Limits.Fuel = 0 }),
+		"offer of much fuel":           with(minComputeOffer(), func(o *wire.ComputeOffer) { o.Limits.Fuel = 1<<62 + 1 }),
+		"offer of no disk":             with(minComputeOffer(), func(o *wire.ComputeOffer) { o.Limits.Disk = 0 }),
+		"offer of no epochs":           with(minComputeOffer(), func(o *wire.ComputeOffer) { o.Limits.Epochs = 0 }),
+		"offer of many epochs":         with(minComputeOffer(), func(o *wire.ComputeOffer) { o.Limits.Epochs = 1 << 24 }),
+		"offer of no life":             with(minComputeOffer(), func(o *wire.ComputeOffer) { o.Limits.Blocks = 0 }),
+		"offer of a long life":         with(minComputeOffer(), func(o *wire.ComputeOffer) { o.Limits.Blocks = wire.MaxStoreBlocks + 1 }),
+		"request without a program":    with(minComputeRequest(), func(r *wire.ComputeRequest) { r.Program = 0 }),
+		"request with a large program": with(minComputeRequest(), func(r *wire.ComputeRequest) { r.Program = wire.MaxBlob + 1 }),
+		"request with a large input":   with(minComputeRequest(), func(r *wire.ComputeRequest) { r.Input = wire.MaxBlob + 1 }),
+		"request with a large output":  with(minComputeRequest(), func(r *wire.ComputeRequest) { r.Output = wire.MaxBlob + 1 }),
+		"request with a large state":   with(minComputeRequest(), func(r *wire.ComputeRequest) { r.State = 1<<31 + 1 }),
+		"request of no memory":         with(minComputeRequest(), func(r *wire.ComputeRequest) { r.Memory = 0 }),
+		"request of no fuel":           with(minComputeRequest(), func(r *wire.ComputeRequest) { r.Fuel = 0 }),
+		"request of no epochs":         with(minComputeRequest(), func(r *wire.ComputeRequest) { r.Epochs = 0 }),
+		"request of no life":           with(minComputeRequest(), func(r *wire.ComputeRequest) { r.Blocks = 0 }),
+		"a quote of too much":          &wire.ComputeQuote{Agent: key(1), Party: key(2), Price: wire.MaxSat.Msat() + 1, ValidUntil: 1},
+		"a quote valid never":          &wire.ComputeQuote{Agent: key(1), Party: key(2)},
+		"a quote valid for ever":       &wire.ComputeQuote{Agent: key(1), Party: key(2), ValidUntil: wire.MaxHeight + 1},
+		"a quote without a party":      &wire.ComputeQuote{Agent: key(1), ValidUntil: 1},
+		"too many pennies":             &wire.Pennies{List: make([]byte, (wire.MaxPennies+1)*wire.EncodedPenny)},
+		"two frames in one":            &wire.PayerFrame{Hello: make([]wire.BankHello, 1), Pennies: []wire.Pennies{{List: make([]byte, wire.EncodedPenny)}}},
+		"two greetings":                &wire.PayerFrame{Hello: make([]wire.BankHello, 2)},
+		"a frame of no pennies":        &wire.PayerFrame{Pennies: make([]wire.Pennies, 1)},
+		"an empty frame":               &wire.PayeeFrame{},
+		"two answers":                  &wire.PayeeFrame{State: make([]wire.BankState, 1), Taken: make([]wire.Taken, 1)},
+		"a false state":                &wire.PayeeFrame{State: []wire.BankState{{Reserve: -1}}},
+		"a false acknowledgement":      &wire.PayeeFrame{Taken: []wire.Taken{{Code: 255}}},
+		"taken text":                   &wire.Taken{Text: "a\x80"},
+		"close of less than 0":         &wire.CloseOffer{Payer: -1, Script: []byte{1}},
+		"close of too much":            &wire.CloseOffer{Payer: wire.MaxSat + 1, Script: []byte{1}},
+		"close fee < 0":                &wire.CloseOffer{Fee: -1, Script: []byte{1}},
+		"close to nobody":              &wire.CloseOffer{},
+		"close script":                 &wire.CloseOffer{Script: make([]byte, 43)},
+		"pair of nothing":              &wire.PairRequest{Key: key(1), Addrs: []string{"a"}, Rungs: 1, PerRung: 1, Expiry: 1},
+		"pair without address":         &wire.PairRequest{Key: key(1), Value: 1, Rungs: 1, PerRung: 1, Expiry: 1},
+		"pair key":                     &wire.PairRequest{Key: offCurve, Addrs: []string{"a"}, Value: 1, Rungs: 1, PerRung: 1, Expiry: 1},
+		"transfer step 0":              transfer(func(m *wire.Transfer) { m.Index = 0 }),
+		"transfer of nothing":          transfer(func(m *wire.Transfer) { m.Hops[1].Amount = 0 }),
+		"transfer that grows":          transfer(func(m *wire.Transfer) { m.Amount-- }),
+		"transfer that grows later":    transfer(func(m *wire.Transfer) { m.Hops[0].Amount-- }),
+		"transfer of too much":         transfer(func(m *wire.Transfer) { m.Amount++ }),
+		"transfer total":               transfer(func(m *wire.Transfer) { m.Total++ }),
+		"transfer of more than all":    transfer(func(m *wire.Transfer) { m.Total-- }),
+		"transfer hops":                transfer(func(m *wire.Transfer) { m.Hops = append(m.Hops, m.Hops[1]) }),
+		"transfer key":                 transfer(func(m *wire.Transfer) { m.Hops[0].Key = offCurve }),
+		"transfer ack":                 &wire.TransferAck{Total: wire.MaxSat.Msat() + 1},
+		"route for nothing":            &wire.RouteRequest{Payee: key(1)},
+		"route depth":                  &wire.RouteRequest{Payee: key(1), Amount: 1, Depth: wire.MaxHops - 1},
+		"route payee":                  &wire.RouteRequest{Payee: offCurve, Amount: 1},
+		"route of nobody":              &wire.Route{},
+		"route of many":                &wire.Route{Bankers: append(maxRoute().Bankers, maxRoute().Bankers[0])},
+		"route banker":                 &wire.Route{Bankers: []wire.RouteHop{{Key: offCurve}}},
 
 		"advertisement of no service":       ad(func(m *wire.Advertisement) { m.Services = 0 }),
 		"advertisement rate":                ad(func(m *wire.Advertisement) { m.Rate = wire.MaxRate + 1 }),
@@ -587,52 +612,55 @@ func fuzzMessage[T any, M interface {
 	})
 }
 
-func FuzzQuoteRequest(f *testing.F)  { fuzzMessage[wire.QuoteRequest](f) }
-func FuzzQuote(f *testing.F)         { fuzzMessage[wire.Quote](f) }
-func FuzzPackage(f *testing.F)       { fuzzMessage[wire.Package](f) }
-func FuzzReceipt(f *testing.F)       { fuzzMessage[wire.Receipt](f) }
-func FuzzAsk(f *testing.F)           { fuzzMessage[wire.Ask](f) }
-func FuzzProofs(f *testing.F)        { fuzzMessage[wire.Proofs](f) }
-func FuzzToken(f *testing.F)         { fuzzMessage[wire.Token](f) }
-func FuzzRelease(f *testing.F)       { fuzzMessage[wire.Release](f) }
-func FuzzReveal(f *testing.F)        { fuzzMessage[wire.Reveal](f) }
-func FuzzAcknowledge(f *testing.F)   { fuzzMessage[wire.Acknowledge](f) }
-func FuzzDone(f *testing.F)          { fuzzMessage[wire.Done](f) }
-func FuzzStatusRequest(f *testing.F) { fuzzMessage[wire.StatusRequest](f) }
-func FuzzStatus(f *testing.F)        { fuzzMessage[wire.Status](f) }
-func FuzzReply(f *testing.F)         { fuzzMessage[wire.Reply](f) }
-func FuzzAdvertisement(f *testing.F) { fuzzMessage[wire.Advertisement](f) }
-func FuzzHolding(f *testing.F)       { fuzzMessage[wire.Holding](f) }
-func FuzzBankTerms(f *testing.F)     { fuzzMessage[wire.BankTerms](f) }
-func FuzzJobCall(f *testing.F)       { fuzzMessage[wire.JobCall](f) }
-func FuzzJobAnswer(f *testing.F)     { fuzzMessage[wire.JobAnswer](f) }
-func FuzzJobLetter(f *testing.F)     { fuzzMessage[wire.JobLetter](f) }
-func FuzzPairRequest(f *testing.F)   { fuzzMessage[wire.PairRequest](f) }
-func FuzzPairOpened(f *testing.F)    { fuzzMessage[wire.PairOpened](f) }
-func FuzzBankRequest(f *testing.F)   { fuzzMessage[wire.BankRequest](f) }
-func FuzzBankQuote(f *testing.F)     { fuzzMessage[wire.BankQuote](f) }
-func FuzzBankOpen(f *testing.F)      { fuzzMessage[wire.BankOpen](f) }
-func FuzzBankHello(f *testing.F)     { fuzzMessage[wire.BankHello](f) }
-func FuzzBlobHello(f *testing.F)     { fuzzMessage[wire.BlobHello](f) }
-func FuzzBlobPut(f *testing.F)       { fuzzMessage[wire.BlobPut](f) }
-func FuzzBlobHave(f *testing.F)      { fuzzMessage[wire.BlobHave](f) }
-func FuzzBlobGet(f *testing.F)       { fuzzMessage[wire.BlobGet](f) }
-func FuzzBlobPart(f *testing.F)      { fuzzMessage[wire.BlobPart](f) }
-func FuzzBankState(f *testing.F)     { fuzzMessage[wire.BankState](f) }
-func FuzzPennies(f *testing.F)       { fuzzMessage[wire.Pennies](f) }
-func FuzzTaken(f *testing.F)         { fuzzMessage[wire.Taken](f) }
-func FuzzPayerFrame(f *testing.F)    { fuzzMessage[wire.PayerFrame](f) }
-func FuzzPayeeFrame(f *testing.F)    { fuzzMessage[wire.PayeeFrame](f) }
-func FuzzCloseAsk(f *testing.F)      { fuzzMessage[wire.CloseAsk](f) }
-func FuzzCloseOffer(f *testing.F)    { fuzzMessage[wire.CloseOffer](f) }
-func FuzzCloseSign(f *testing.F)     { fuzzMessage[wire.CloseSign](f) }
-func FuzzCloseDone(f *testing.F)     { fuzzMessage[wire.CloseDone](f) }
-func FuzzTransfer(f *testing.F)      { fuzzMessage[wire.Transfer](f) }
-func FuzzNote(f *testing.F)          { fuzzMessage[wire.Note](f) }
-func FuzzNoteText(f *testing.F)      { fuzzMessage[wire.NoteText](f) }
-func FuzzTransferAck(f *testing.F)   { fuzzMessage[wire.TransferAck](f) }
-func FuzzRouteRequest(f *testing.F)  { fuzzMessage[wire.RouteRequest](f) }
-func FuzzRoute(f *testing.F)         { fuzzMessage[wire.Route](f) }
+func FuzzQuoteRequest(f *testing.F)   { fuzzMessage[wire.QuoteRequest](f) }
+func FuzzQuote(f *testing.F)          { fuzzMessage[wire.Quote](f) }
+func FuzzPackage(f *testing.F)        { fuzzMessage[wire.Package](f) }
+func FuzzReceipt(f *testing.F)        { fuzzMessage[wire.Receipt](f) }
+func FuzzAsk(f *testing.F)            { fuzzMessage[wire.Ask](f) }
+func FuzzProofs(f *testing.F)         { fuzzMessage[wire.Proofs](f) }
+func FuzzToken(f *testing.F)          { fuzzMessage[wire.Token](f) }
+func FuzzRelease(f *testing.F)        { fuzzMessage[wire.Release](f) }
+func FuzzReveal(f *testing.F)         { fuzzMessage[wire.Reveal](f) }
+func FuzzAcknowledge(f *testing.F)    { fuzzMessage[wire.Acknowledge](f) }
+func FuzzDone(f *testing.F)           { fuzzMessage[wire.Done](f) }
+func FuzzStatusRequest(f *testing.F)  { fuzzMessage[wire.StatusRequest](f) }
+func FuzzStatus(f *testing.F)         { fuzzMessage[wire.Status](f) }
+func FuzzReply(f *testing.F)          { fuzzMessage[wire.Reply](f) }
+func FuzzAdvertisement(f *testing.F)  { fuzzMessage[wire.Advertisement](f) }
+func FuzzHolding(f *testing.F)        { fuzzMessage[wire.Holding](f) }
+func FuzzBankTerms(f *testing.F)      { fuzzMessage[wire.BankTerms](f) }
+func FuzzPairRequest(f *testing.F)    { fuzzMessage[wire.PairRequest](f) }
+func FuzzPairOpened(f *testing.F)     { fuzzMessage[wire.PairOpened](f) }
+func FuzzBankRequest(f *testing.F)    { fuzzMessage[wire.BankRequest](f) }
+func FuzzBankQuote(f *testing.F)      { fuzzMessage[wire.BankQuote](f) }
+func FuzzBankOpen(f *testing.F)       { fuzzMessage[wire.BankOpen](f) }
+func FuzzBankHello(f *testing.F)      { fuzzMessage[wire.BankHello](f) }
+func FuzzBlobHello(f *testing.F)      { fuzzMessage[wire.BlobHello](f) }
+func FuzzBlobPut(f *testing.F)        { fuzzMessage[wire.BlobPut](f) }
+func FuzzBlobHave(f *testing.F)       { fuzzMessage[wire.BlobHave](f) }
+func FuzzBlobGet(f *testing.F)        { fuzzMessage[wire.BlobGet](f) }
+func FuzzBlobPart(f *testing.F)       { fuzzMessage[wire.BlobPart](f) }
+func FuzzComputeOffer(f *testing.F)   { fuzzMessage[wire.ComputeOffer](f) }
+func FuzzComputeRequest(f *testing.F) { fuzzMessage[wire.ComputeRequest](f) }
+func FuzzComputeQuote(f *testing.F)   { fuzzMessage[wire.ComputeQuote](f) }
+func FuzzBankState(f *testing.F)      { fuzzMessage[wire.BankState](f) }
+func FuzzPennies(f *testing.F)        { fuzzMessage[wire.Pennies](f) }
+func FuzzTaken(f *testing.F)          { fuzzMessage[wire.Taken](f) }
+func FuzzPayerFrame(f *testing.F)     { fuzzMessage[wire.PayerFrame](f) }
+func FuzzPayeeFrame(f *testing.F)     { fuzzMessage[wire.PayeeFrame](f) }
+func FuzzCloseAsk(f *testing.F)       { fuzzMessage[wire.CloseAsk](f) }
+func FuzzCloseOffer(f *testing.F)     { fuzzMessage[wire.CloseOffer](f) }
+func FuzzCloseSign(f *testing.F)      { fuzzMessage[wire.CloseSign](f) }
+func FuzzCloseDone(f *testing.F)      { fuzzMessage[wire.CloseDone](f) }
+func FuzzTransfer(f *testing.F)       { fuzzMessage[wire.Transfer](f) }
+func FuzzNote(f *testing.F)           { fuzzMessage[wire.Note](f) }
+func FuzzNoteText(f *testing.F)       { fuzzMessage[wire.NoteText](f) }
+func FuzzTransferAck(f *testing.F)    { fuzzMessage[wire.TransferAck](f) }
+func FuzzRouteRequest(f *testing.F)   { fuzzMessage[wire.RouteRequest](f) }
+func FuzzRoute(f *testing.F)          { fuzzMessage[wire.Route](f) }
+func FuzzJobCall(f *testing.F)        { fuzzMessage[wire.JobCall](f) }
+func FuzzJobAnswer(f *testing.F)      { fuzzMessage[wire.JobAnswer](f) }
+func FuzzJobLetter(f *testing.F)      { fuzzMessage[wire.JobLetter](f) }
 
 // FuzzUnmarshal decodes any bytes into the type with the most kinds of fields.
 func FuzzUnmarshal(f *testing.F) {

@@ -91,6 +91,24 @@ func minAdvertisement() *wire.Advertisement {
 	return &wire.Advertisement{Agent: key(1), Services: wire.Delivery, Limits: wire.Limits{Size: 1, Blocks: 1}, Record: minRecord()}
 }
 
+func minComputeOffer() *wire.ComputeOffer {
+	return &wire.ComputeOffer{Agent: key(1), Expires: 1, Limits: wire.ComputeLimits{Memory: 1 << 16, Fuel: 1, Disk: 1, Epochs: 1, Blocks: 1}}
+}
+
+func maxComputeOffer() *wire.ComputeOffer {
+	return &wire.ComputeOffer{Agent: key(1), Rate: wire.MaxRate, Expires: 1<<63 - 1,
+		Limits: wire.ComputeLimits{Memory: 2 << 30, Fuel: 1 << 62, Disk: 1<<64 - 1, Epochs: 1<<24 - 1, Blocks: wire.MaxStoreBlocks}}
+}
+
+func minComputeRequest() *wire.ComputeRequest {
+	return &wire.ComputeRequest{Memory: 1 << 16, Fuel: 1, Program: 1, Epochs: 1, Blocks: 1}
+}
+
+func maxComputeRequest() *wire.ComputeRequest {
+	return &wire.ComputeRequest{Memory: 2 << 30, Fuel: 1 << 62, Program: wire.MaxBlob, Input: wire.MaxBlob, Output: wire.MaxBlob, State: 1 << 31,
+		Epochs: 1<<24 - 1, Blocks: wire.MaxStoreBlocks}
+}
+
 func minHolding() *wire.Holding {
 	return &wire.Holding{Grant: wire.Grant{Owner: key(1), Agent: key(2)}, Record: minRecord()}
 }
@@ -164,6 +182,11 @@ var kinds = []kind{
 		&wire.BankQuote{Payee: key(1), Conf: 1}, &wire.BankQuote{Payee: key(1), Conf: wire.MaxBankConf}},
 	{"BankOpen", func() wire.Limited { return new(wire.BankOpen) }, minOpen(), maxOpen()},
 	{"BankHello", func() wire.Limited { return new(wire.BankHello) }, &wire.BankHello{}, &wire.BankHello{}},
+	{"ComputeOffer", func() wire.Limited { return new(wire.ComputeOffer) }, minComputeOffer(), maxComputeOffer()},
+	{"ComputeRequest", func() wire.Limited { return new(wire.ComputeRequest) }, minComputeRequest(), maxComputeRequest()},
+	{"ComputeQuote", func() wire.Limited { return new(wire.ComputeQuote) },
+		&wire.ComputeQuote{Agent: key(1), Party: key(2), ValidUntil: 1},
+		&wire.ComputeQuote{Agent: key(1), Party: key(2), Price: wire.MaxSat.Msat(), ValidUntil: wire.MaxHeight}},
 	{"BlobHello", func() wire.Limited { return new(wire.BlobHello) }, &wire.BlobHello{Owner: key(1)}, &wire.BlobHello{Owner: key(1)}},
 	{"BlobPut", func() wire.Limited { return new(wire.BlobPut) }, &wire.BlobPut{}, &wire.BlobPut{Size: wire.MaxBlob}},
 	{"BlobHave", func() wire.Limited { return new(wire.BlobHave) }, &wire.BlobHave{}, &wire.BlobHave{Bytes: wire.MaxBlob}},

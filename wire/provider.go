@@ -14,10 +14,12 @@ const (
 type Services uint32
 
 // The services: deliver messages (spec/delivery.md), accept penny banks
-// (spec/bank.md).
+// (spec/bank.md), compute (spec/job.md; its terms are in ComputeOffer). Unknown
+// bits are accepted: later services have others.
 const (
 	Delivery Services = 1 << iota
 	Banking
+	Compute
 )
 
 // Peer is who provides something, and its addresses. It is part of stored states,

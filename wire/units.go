@@ -66,6 +66,23 @@ func StoragePrice(rate Psat, size uint64, blocks, perDay uint32) (Msat, error) {
 	return Msat(q), nil
 }
 
+// ComputePrice returns the price of an epoch of at most fuel units, at rate psat per
+// 10⁹ units. The product has 128 bits; it is rounded up to whole msat (spec/wire.md §4).
+func ComputePrice(rate Psat, fuel uint64) (Msat, error) {
+	hi, lo := bits.Mul64(uint64(rate), fuel)
+	const div = 1_000_000_000 * 1_000_000_000 // units of fuel in the rate's, psat in a msat
+	lo, carry := bits.Add64(lo, div-1, 0)
+	hi += carry
+	if hi >= div {
+		return 0, ErrOverflow
+	}
+	q, _ := bits.Div64(hi, lo, div)
+	if q > uint64(MaxSat)*1000 {
+		return 0, ErrOverflow
+	}
+	return Msat(q), nil
+}
+
 // Msat converts s to thousandths, or returns 0 if s is negative.
 func (s Sat) Msat() Msat { return 1000 * Msat(max(s, 0)) }
 

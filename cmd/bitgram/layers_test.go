@@ -23,7 +23,7 @@ var layers = []layer{
 	{"the machines: pure, and strangers to one another", []string{"internal/deal", "internal/bank", "internal/job"}},
 	{"the engine runs any machine and names none; the API's types name what a user sees", []string{"internal/engine", "internal/api"}},
 	{"what keeps and follows in the engine's transactions, and a home's files", []string{"internal/store", "internal/names", "internal/node/disk"}},
-	{"the rooms that others pay and find with", []string{"internal/node/blobs", "internal/node/coins", "internal/node/directory", "internal/node/share"}},
+	{"the rooms that others pay and find with", []string{"internal/node/blobs", "internal/node/coins", "internal/node/directory", "internal/node/jury", "internal/node/share"}},
 	{"the rooms of the machines: they register them, and know one another by no name", []string{"internal/node/agent", "internal/node/delivery", "internal/node/banking", "internal/node/computing"}},
 	{"node assembles the rooms", []string{"internal/node"}},
 	{"what stands around a node: its API, benchmarks, stories", []string{"internal/web", "internal/bankbench", "internal/demo"}},

@@ -11,6 +11,7 @@ import (
 	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/engine"
+	"github.com/bitgram/bitgram/internal/testing/ledger"
 	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -105,7 +106,7 @@ var tales = []tale{
 	}, func(t *testing.T, m *market) { m.failed(t, "rejected") }},
 	{"the funding is spent otherwise", 5, func(m *market) {
 		m.start()
-		m.steal()
+		must(m.t, m.steal())
 		m.end()
 	}, func(t *testing.T, m *market) {
 		if b := m.job(); b.FailedBy != "rejected" {
@@ -317,13 +318,13 @@ func (m *market) closed(t *testing.T, banks int) {
 }
 
 // steal spends the coins of the funding otherwise.
-func (m *market) steal() {
+func (m *market) steal() error {
 	b := m.buyer()
 	tx := btcwire.NewMsgTx(2)
 	tx.AddTxIn(&btcwire.TxIn{PreviousOutPoint: contract.OutPoint(b.coins[0].at), Sequence: contract.Sequence})
 	tx.AddTxOut(btcwire.NewTxOut(int64(b.coins[0].value-50_000), b.script))
 	b.signCoins(tx)
-	must(m.t, m.chain.Broadcast(m.t.Context(), tx))
+	return m.chain.Broadcast(m.t.Context(), tx)
 }
 
 // resend publishes the funding again, as a wallet does after a reorg.
@@ -591,9 +592,8 @@ func (m *market) wander() {
 			}
 		case 15:
 			if b.Phase == BuyerPublished && b.Confirmed == nil && rng.IntN(8) == 0 {
-				stolen = true
-				m.chain.Pool = nil
-				m.steal()
+				m.chain.(*ledger.Ledger).Pool = nil
+				stolen = m.steal() == nil // the funding may be in a block that a buyer that is away has not seen
 			}
 		}
 		if b = m.job(); !stolen && len(b.Funding) > 0 && b.Confirmed == nil && b.Phase == BuyerPublished {

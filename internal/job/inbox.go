@@ -113,12 +113,12 @@ const (
 	MaxWaiting = 32
 )
 
-// Inbox holds what a node's peers say back from its machine, in
+// Inbox is between a node's peers and its machine. It holds messages back, in
 // memory, until they make the machine do something, and then all of them are one step:
 // a message that leads to no effect is not worth a commit, because if a crash loses it,
-// it is as if the network had lost it. Pennies wait for the next step too. Signatures
-// are verified here, once, outside of the store's transaction. It is safe for
-// concurrent use.
+// it is as if the network had lost it. Pennies wait for the next step too, but for
+// those at the end. Signatures are verified here, once, outside of the store's
+// transaction. It is safe for concurrent use.
 type Inbox struct {
 	mu    sync.Mutex
 	last  Node // as committed
@@ -161,7 +161,7 @@ func (b *Inbox) try(r Received) error {
 	}
 	b.ahead, b.wait = next, append(b.wait, r)
 	b.held[r.From]++
-	b.due = b.due || slices.ContainsFunc(effects, func(e Effect) bool { _, penny := e.(Earned); return !penny })
+	b.due = b.due || slices.ContainsFunc(effects, func(e Effect) bool { _, penny := e.(Earned); return !penny || next.Over() })
 	return nil
 }
 

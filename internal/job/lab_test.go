@@ -47,9 +47,10 @@ type lab struct {
 type peer struct {
 	node       Node
 	inbox      *Inbox
-	steps      int // committed
-	bytes      int // of states
-	twin       int // second machine of the same party, or −1
+	at         *uint8 // of the state that the inbox has
+	steps      int    // committed
+	bytes      int    // of states
+	twin       int    // second machine of the same party, or −1
 	party      uint8
 	dead       bool
 	lies       func(epoch uint32) bool // runs something else
@@ -132,11 +133,14 @@ func (l *lab) step(i int, ev Event) error {
 		if p.inbox == nil {
 			p.inbox = NewInbox(p.node)
 		}
-		p.inbox.Reset(p.node) // also if it was changed from outside
+		if at := &p.node.Quiet[0]; p.at != at { // stepped, or changed from outside
+			p.at = at
+			p.inbox.Reset(p.node)
+		}
 		if r, ok := ev.(Received); ok {
 			if due, err := p.inbox.Add(r); err != nil || !due {
 				if l.crash == l.steps {
-					p.inbox = nil // what waits is lost
+					p.inbox, p.at = nil, nil // what waits is lost
 				}
 				return err
 			}
@@ -442,8 +446,10 @@ func (l *lab) play(most int, stop func() bool) {
 func (l *lab) tick() {
 	l.ticks++
 	l.look()
-	for i := range l.peers {
-		must(l.t, l.step(i, Tick{}))
+	for i, p := range l.peers {
+		if !p.node.Idle() {
+			must(l.t, l.step(i, Tick{}))
+		}
 	}
 }
 

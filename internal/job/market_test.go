@@ -1,6 +1,7 @@
 package job
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -14,6 +15,7 @@ import (
 	btcwire "github.com/btcsuite/btcd/wire/v2"
 
 	"github.com/bitgram/bitgram/internal/bank"
+	"github.com/bitgram/bitgram/internal/chain"
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/testing/ledger"
 	"github.com/bitgram/bitgram/penny"
@@ -26,7 +28,7 @@ import (
 type market struct {
 	t       testing.TB
 	rng     *rand.Rand
-	chain   *ledger.Ledger
+	chain   blockchain
 	margins bank.Margins
 	rate    wire.SatPerKVB
 	miner   []byte
@@ -45,6 +47,20 @@ type market struct {
 	strike  *strike
 	log     []string
 	checked int
+	all     bool // the standby works too
+	undo    bool // every block is undone and told again
+	undone  int
+}
+
+// blockchain is what a market needs of a chain.
+type blockchain interface {
+	Tip(context.Context) (chain.BlockRef, error)
+	HashAt(context.Context, wire.Height) (chainhash.Hash, error)
+	Block(context.Context, chainhash.Hash) (*btcwire.MsgBlock, wire.Height, error)
+	Broadcast(context.Context, *btcwire.MsgTx) error
+	Mine(ctx context.Context, n int, script []byte) ([]chain.BlockRef, error)
+	Reorg(ctx context.Context, depth int, script []byte, without ...wire.Hash) error
+	Faucet(context.Context, []byte, wire.Sat) (wire.Outpoint, error)
 }
 
 // strike says at which chore its shop goes down, before it or after it.
@@ -125,7 +141,11 @@ func quickMargins() bank.Margins {
 const marketLife = 60
 
 func newMarket(t testing.TB, seed uint64, epochs, window uint32, candidates int) *market {
-	m := &market{t: t, rng: rand.New(rand.NewPCG(seed, 20)), chain: ledger.New(), margins: quickMargins(), rate: 1000, certs: map[uint32]*Certificate{},
+	return newMarketOn(t, ledger.New(), seed, epochs, window, candidates)
+}
+
+func newMarketOn(t testing.TB, c blockchain, seed uint64, epochs, window uint32, candidates int) *market {
+	m := &market{t: t, rng: rand.New(rand.NewPCG(seed, 20)), chain: c, margins: quickMargins(), rate: 1000, certs: map[uint32]*Certificate{},
 		roots: map[[2]uint32]wire.Hash{}, miner: []byte{txscript.OP_1, 32, 31: 0, 33: 7}}
 	for i := range candidates + 1 {
 		s := &shop{market: m, n: i, secret: secretOf("market %d shop %d", seed, i), states: map[place]any{}, papers: map[place]bank.Paper{}, funds: map[place][]byte{}, windows: map[uint8]uint32{}}
@@ -441,11 +461,27 @@ func (s *shop) follow() {
 			for _, r := range slices.Clone(s.order) {
 				if wanted(s.interest(r), &b) {
 					s.must(r, s.event(r, nil, &b))
+					s.again(r, &b)
 				}
 			}
 		default:
 			return
 		}
+	}
+}
+
+// again undoes a block and tells it again, if the test wants that: the state must be
+// the same, but for what follows from the moment.
+func (s *shop) again(r place, b *contract.Block) {
+	was := lasting(s.states[r])
+	if !s.undo || was == nil || s.interest(r).Done {
+		return
+	}
+	s.undone++
+	s.must(r, s.event(r, &contract.Undo{Height: b.Height}, nil))
+	s.must(r, s.event(r, nil, b))
+	if now := lasting(s.states[r]); !same(was, now) {
+		s.t.Fatalf("ReorgUndo at %d, %v:\n%+v\n%+v", b.Height, r.kind, was, now)
 	}
 }
 
@@ -708,6 +744,9 @@ func (s *shop) doMore(c chore) (answers []chore, again bool) {
 		return nil, false
 	case bank.RefundDue:
 		p := s.states[c.place].(bank.Payer)
+		if !p.Refundable() {
+			return nil, false
+		}
 		b, err := contract.NewBank(s.papers[c.place].Terms)
 		must(s.t, err)
 		least := wire.Sat(0)
@@ -727,6 +766,9 @@ func (s *shop) doMore(c chore) (answers []chore, again bool) {
 		return say(bank.RefundBuilt{Sent: *contract.NewSent(tx, fee, s.market.tip()), Broadcast: true})
 	case bank.CloseDue:
 		y := s.states[c.place].(bank.Payee)
+		if !y.Due() {
+			return nil, false
+		}
 		paper := s.papers[c.place]
 		k, err := y.Closing(&paper)
 		must(s.t, err)
@@ -869,7 +911,11 @@ func (m *market) certify(outcome Outcome) bool {
 		return false
 	}
 	var alive []uint8
-	for _, p := range before.Next {
+	works := before.Next
+	if m.all {
+		works = slices.Concat(before.Next, before.Bench)
+	}
+	for _, p := range works {
 		if s := m.seller(&b, p); s.up() && s.job != nil && m.closingOf(s) == nil {
 			alive = append(alive, p)
 		}

@@ -45,7 +45,7 @@ type Commit struct {
 	Attempt uint32
 	Party   uint8
 	Hash    wire.Hash // Committed to by commitment
-	Seen    uint8     // a bit for each party: on the bench, it was heard lately; on the roster, in later attempts, its opening of the first set is here
+	Seen    uint8     // a bit for each party: on the bench, it said lately that it can work; on the roster, in later attempts, its opening of the first set is here
 	Sig     wire.Signature
 }
 
@@ -553,7 +553,7 @@ func (t *Terms) opens(r *Reveal, c *Commit, prev wire.Hash) bool {
 // and n − q + 1 members, one of them honest, must have had its opening before they
 // committed again: who withheld it is not paid. A party that was not paid for
 // Patience consecutive epochs is replaced by the first standby that n − q + 1 members
-// of the set have heard lately; at most one in each epoch.
+// of the set name as alive; at most one in each epoch.
 func (t *Terms) body(known *Certificate, attempt uint32, set wire.Hash, c *Content) (*Body, bool) {
 	reveals := c.Reveals
 	before := t.before(known)

@@ -79,7 +79,7 @@ type Node struct {
 	Age      uint32   // ticks in this attempt
 	Claims   []uint32 // by party: 1 + the Age at which it last said that it is stuck
 	Answered []bool   // this tick, by party: was sent certificates or asked for them
-	Quiet    []uint8  // by party: ticks since it was last heard, at most silent
+	Quiet    []uint8  // by party: ticks since it last said that it can work, at most silent
 
 	Judging uint32   // the epoch for which Judge was requested, on the bench
 	Judged  *Judged  // its result
@@ -272,6 +272,12 @@ func (n *Node) Paid() uint32 { return n.before().Paid[n.Me] }
 // Over reports whether the program ended, or the last epoch is certified.
 func (n *Node) Over() bool { b := n.before(); return b.Outcome != Running || b.Epoch >= n.Terms.Epochs }
 
+// Idle reports whether a tick changes nothing: the job has not started, or is over, this
+// party holds what it earned, and nobody was answered since the last tick.
+func (n *Node) Idle() bool {
+	return !n.On || n.Over() && n.Held >= n.Paid() && !n.Muted && n.Age > settleTicks && !slices.Contains(n.Answered, true)
+}
+
 // active reports whether the node takes part in the agreement.
 func (n *Node) active() bool { return n.On && n.Member() && !n.Over() }
 
@@ -376,7 +382,7 @@ func (s *step) commit() {
 	s.do(Broadcast{c})
 }
 
-// alive returns a bit for each party on the bench that was heard lately.
+// alive returns a bit for each party on the bench that said lately that it can work.
 func (s *step) alive() (b uint8) {
 	for _, p := range s.before().Bench {
 		if s.Quiet[p] < silent {
@@ -1073,7 +1079,7 @@ func (s *step) tick() {
 	if s.Running != 0 {
 		s.Elapsed++
 	}
-	if !s.On || s.Over() && s.Held >= s.Paid() && !s.Muted && s.Age > settleTicks {
+	if s.Idle() {
 		return
 	}
 	if s.referees() {
@@ -1168,7 +1174,6 @@ func (s *step) received(ev Received) error {
 	if int(ev.From) >= len(s.Terms.Parties) || ev.From == s.Me || ev.Msg == nil {
 		return fmt.Errorf("%w: from party %d", ErrMessage, ev.From)
 	}
-	s.Quiet[ev.From] = 0
 	switch m := ev.Msg.(type) {
 	case *Give:
 		return s.given(ev.From, m)
@@ -1192,7 +1197,7 @@ func (s *step) received(ev Received) error {
 		return s.early(c)
 	}
 	switch {
-	case e+1 == cur && s.Age == 0:
+	case e+1 == cur && s.Age == 0 && !s.Over():
 		return nil // it crossed the certificate, which was sent to all
 	case e < cur:
 		s.answer(ev.From, SendCerts{To: ev.From, From: e})
@@ -1278,8 +1283,8 @@ func (s *step) flags(to uint8) (f uint8) {
 // asked answers a Status: it gives again what was given before, a limited
 // amount at a time.
 func (s *step) asked(from uint8, m *Status) {
-	if m.Flags&statusIdle != 0 {
-		s.Quiet[from] = silent
+	if m.Flags&statusIdle == 0 {
+		s.Quiet[from] = 0
 	}
 	if m.Flags&statusStuck != 0 && m.Epoch == s.before().Epoch && m.Attempt == s.Attempt {
 		s.Claims[from] = s.Age + 1

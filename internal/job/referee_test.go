@@ -112,6 +112,27 @@ func TestDeadStandby(t *testing.T) {
 	}
 }
 
+// TestRestoredStandby: a standby that was restored from a backup signs nothing, though
+// it gives shares and is heard: it is not seated.
+func TestRestoredStandby(t *testing.T) {
+	t.Parallel()
+	d := standard(t, 12)
+	l := newLab(t, 1, d)
+	l.away = true
+	l.start()
+	l.play(3000, func() bool { return len(l.certs) >= 2 })
+	must(t, l.step(4, Restored{}))
+	for range 2 * silent {
+		l.tick()
+	}
+	l.play(3000, func() bool { return len(l.certs) >= 4 })
+	l.peers[0].dead = true
+	l.play(3000, func() bool { return len(l.certs) == 12 })
+	if len(l.certs) != 12 || slices.Contains(l.certs[12].Body.Next, 4) {
+		t.Errorf("%v\n%v", l.chain()[len(l.certs)-1].Body, l)
+	}
+}
+
 // TestLifeNeedsAnHonestWitness: a liar alone neither seats a dead standby nor keeps a
 // live one away.
 func TestLifeNeedsAnHonestWitness(t *testing.T) {

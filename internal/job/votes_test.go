@@ -290,7 +290,8 @@ func TestLockedNodeIgnoresVerdict(t *testing.T) {
 	t.Parallel()
 	x := newTable(t)
 	n := &x.nodes[0]
-	n.Frozen, n.Paused = &Quorum{}, true // stuck
+	n.Frozen, n.Paused = &Quorum{}, true // stuck, as others are
+	n.Claims = []uint32{0, n.Age + 1, n.Age + 1, 0, 0}
 	n.Stages[1].Lock = &Quorum{Value: wire.Hash{1}}
 	v := &Verdict{Epoch: 1, Attempt: 1, Party: 4}
 	v.Sig, _ = sign(x.d.keys[4], v.digest(&x.d.terms))
@@ -302,7 +303,7 @@ func TestLockedNodeIgnoresVerdict(t *testing.T) {
 		t.Error("a node without a frozen set follows a verdict, and has no first set then")
 	}
 	n.Frozen = &Quorum{}
-	n.Stages[1].Lock, n.Called = nil, nil
+	n.Stages[1].Lock, n.Called, n.Claims = nil, nil, []uint32{0, n.Age + 1, 0, 0, 0}
 	if x.hear(0, v); n.Attempt != 0 {
 		t.Error("a node follows a verdict that nobody else needs")
 	}
@@ -424,5 +425,64 @@ func TestProposers(t *testing.T) {
 	n.Attempt, n.Last = 0, &Certificate{Body: b}
 	if got := order(); !slices.Equal(got, []uint8{3, 0, 1, 2, 3}) {
 		t.Errorf("party 2 was not paid: %v", got)
+	}
+}
+
+// TestProposerVotesByProposing: a proposal is its proposer's vote: it shows its own
+// change, proposes nothing against a lock that it has learned of, and signs nothing else
+// in that round and view; others count it as a vote.
+func TestProposerVotesByProposing(t *testing.T) {
+	t.Parallel()
+	none := func(x *table, p uint8, view uint32) *Change { return x.change(p, 0, view, Quorum{}, Content{}) }
+	for _, locked := range []bool{false, true} {
+		x := newTable(t)
+		all, a := x.set(0, 1, 2, 3)
+		some, b := x.set(0, 1, 3)
+		n := x.nodes[2].clone() // proposes in view 1
+		s := &step{Node: &n}
+		s.change(0, 1)
+		x.nodes[2] = n
+		if locked {
+			x.hear(2, x.change(0, 0, 2, x.quorum(VoteSet, 0, b, 0, 1, 3), some), x.vote(0, VoteSet, 0, b), x.vote(1, VoteSet, 0, b), x.vote(3, VoteSet, 0, b))
+			if l := x.nodes[2].Stages[0].Lock; l == nil || l.Value != b {
+				t.Fatal("it does not learn of the lock")
+			}
+		} else {
+			x.hear(2, none(x, 0, 1))
+		}
+		got := said[*Proposal](x.hear(2, none(x, 1, 1), none(x, 3, 1)))
+		if locked {
+			if len(got) > 0 {
+				t.Error("it proposes against its lock")
+			}
+			continue
+		}
+		if len(got) != 1 || got[0].Vote.Value != a || len(got[0].Changes) != 3 || !slices.ContainsFunc(got[0].Changes, func(c Change) bool { return c.Party == 2 }) {
+			t.Fatalf("%+v", got)
+		}
+		for range 2 * gatherTicks {
+			next, out, err := x.nodes[2].Step(Tick{})
+			must(t, err)
+			if x.nodes[2] = next; len(votes(out, VoteSet)) > 0 {
+				t.Error("it votes once more")
+			}
+		}
+		// With it, two votes are a quorum.
+		out := x.hear(0, got[0], x.vote(1, VoteSet, 1, a))
+		if len(votes(out, VoteSet)) != 1 || len(votes(out, LockSet)) != 1 || len(all.Set) != 4 {
+			t.Errorf("a proposal is not counted as a vote: %v", out)
+		}
+	}
+	// Another vote of the proposer in its view convicts it, whichever comes first.
+	for _, first := range []bool{true, false} {
+		x := newTable(t)
+		c, a := x.set(0, 1, 2, 3)
+		list := []Message{x.propose(1, 0, c, a), x.vote(1, VoteSet, 0, wire.Hash{1})}
+		if !first {
+			slices.Reverse(list)
+		}
+		if x.hear(0, list...); !x.nodes[0].Cheats[1] {
+			t.Error("a proposer votes twice, and is not named")
+		}
 	}
 }

@@ -179,3 +179,97 @@ func TestInboxKeepsItsPromise(t *testing.T) {
 		t.Errorf("it remembers %d", len(m.now)+len(m.old))
 	}
 }
+
+// TestInboxIsDue: whatever a message makes the machine do, it is due: a proof, a
+// certificate that a standby stores, a share that it gives. A penny alone is not, until
+// the end.
+func TestInboxIsDue(t *testing.T) {
+	t.Parallel()
+	x := newTable(t)
+	in := NewInbox(x.nodes[0])
+	if due, err := in.Add(Received{From: 1, Msg: x.vote(3, VoteSet, 0, wire.Hash{1})}); due || err != nil {
+		t.Error("a vote alone is due", err)
+	}
+	if due, err := in.Add(Received{From: 2, Msg: x.vote(3, VoteSet, 0, wire.Hash{2})}); !due || err != nil {
+		t.Error("a proof is not due", err)
+	}
+	d := standard(t, 2)
+	l := newLab(t, 1, d)
+	l.start()
+	l.play(1000, l.finished)
+	standby, err := NewNode(d.terms, 4, d.keys[4])
+	must(t, err)
+	for _, ev := range d.opening(t) {
+		standby, _, err = standby.Step(ev)
+		must(t, err)
+	}
+	if due, err := NewInbox(standby).Add(Received{From: 1, Msg: l.certs[1]}); !due || err != nil {
+		t.Error("a certificate is not due", err)
+	}
+}
+
+// TestInboxEqualsMachine: whatever is gathered, in whatever portions, and with whatever
+// comes between, a machine behind an inbox says what one without says, if nothing is
+// lost: an inbox decides only when. Peers add at the same time as the machine steps.
+func TestInboxEqualsMachine(t *testing.T) {
+	t.Parallel()
+	x := newTable(t)
+	c, a := x.set(0, 1, 2, 3)
+	list := []Received{}
+	for _, m := range []Message{x.vote(1, VoteSet, 0, a), x.propose(1, 0, c, a), x.vote(2, VoteSet, 0, a), x.vote(3, VoteSet, 0, a), x.vote(2, LockSet, 0, a), x.vote(1, LockSet, 0, a), x.vote(3, LockSet, 0, a)} {
+		from := uint8(1)
+		if v, ok := m.(*Vote); ok {
+			from = v.Party
+		}
+		list = append(list, Received{From: from, Msg: m})
+	}
+	plain := x.nodes[0]
+	var want []Effect
+	for _, r := range list {
+		next, out, err := plain.Step(r)
+		must(t, err)
+		plain, want = next, append(want, out...)
+	}
+	for _, concurrent := range []bool{false, true} {
+		n, steps := x.nodes[0], 0
+		var got []Effect
+		in := NewInbox(n)
+		commit := func(ev Event) {
+			next, out, err := n.Step(ev)
+			must(t, err)
+			n, got, steps = next, append(got, out...), steps+1
+			in.Reset(n)
+		}
+		if concurrent {
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				for _, r := range list {
+					_, _ = in.Add(r)
+				}
+			}()
+			for open := true; open; {
+				select {
+				case <-done:
+					open = false
+				default:
+				}
+				commit(in.Take())
+			}
+		} else {
+			for _, r := range list {
+				if due, err := in.Add(r); err != nil {
+					t.Error(err)
+				} else if due {
+					commit(in.Take())
+				}
+			}
+			if steps != 3 {
+				t.Errorf("%d steps for a vote, a lock and an opening", steps)
+			}
+		}
+		if len(got) != len(want) || n.Frozen == nil || n.Frozen.Value != plain.Frozen.Value || n.Reveals[0] == nil {
+			t.Errorf("concurrent %v: says %v, not %v", concurrent, got, want)
+		}
+	}
+}

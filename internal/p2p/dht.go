@@ -70,10 +70,12 @@ type directory struct {
 	kad *kad.IpfsDHT
 	ask *pb.ProtocolMessenger
 	ad  atomic.Pointer[wire.Advertisement]
+	// compute follows the advertisement, if it has the service.
+	compute atomic.Pointer[wire.ComputeOffer]
 }
 
 // protoAd asks a provider for its advertisement: nothing → Reply,
-// Advertisement.
+// Advertisement, and ComputeOffer if the provider computes.
 const protoAd protocol.ID = "/bitgram/ad/1"
 
 // The value namespaces.
@@ -224,6 +226,9 @@ func (s *Host) Seed() (list []string) {
 // Offer sets the advertisement with which the host answers requests.
 func (s *Host) Offer(ad *wire.Advertisement) { s.dir.ad.Store(ad) }
 
+// OfferCompute sets what follows an advertisement with the service Compute.
+func (s *Host) OfferCompute(o *wire.ComputeOffer) { s.dir.compute.Store(o) }
+
 // Advertise offers ad, and publishes it in the DHT.
 func (s *Host) Advertise(ctx context.Context, ad *wire.Advertisement) error {
 	s.Offer(ad)
@@ -318,28 +323,45 @@ func (d *directory) serveAd(_ context.Context, st network.Stream) error {
 	if ad == nil {
 		return d.h.reply(st, nil, &wire.Refusal{Code: wire.Unknown, Err: errors.New("nothing on offer")})
 	}
-	return d.h.reply(st, ad, nil)
+	if err := d.h.reply(st, ad, nil); err != nil {
+		return err
+	}
+	if o := d.compute.Load(); o != nil && ad.Services&wire.Compute != 0 {
+		return wire.WriteFrame(st, o)
+	}
+	return nil
 }
 
 // fetchAd asks a peer for its advertisement, and verifies that it is the peer's
-// own.
-func (d *directory) fetchAd(ctx context.Context, p peer.ID) (*wire.Advertisement, error) {
+// own. offer is nil if the peer does not compute, or does not say on what terms.
+func (d *directory) fetchAd(ctx context.Context, p peer.ID) (ad *wire.Advertisement, offer *wire.ComputeOffer, err error) {
 	ctx, cancel := context.WithTimeout(ctx, Alive)
 	defer cancel()
-	ad := new(wire.Advertisement)
-	err := d.h.stream(ctx, p, protoAd, func(st network.Stream) error {
+	ad = new(wire.Advertisement)
+	err = d.h.stream(ctx, p, protoAd, func(st network.Stream) error {
 		if err := st.CloseWrite(); err != nil {
 			return err
 		}
-		return answer(st, ad)
+		if err := answer(st, ad); err != nil {
+			return err
+		}
+		if ad.Services&wire.Compute != 0 {
+			if o := new(wire.ComputeOffer); wire.ReadFrame(st, o) == nil {
+				offer = o
+			}
+		}
+		return nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if id, err := PeerID(ad.Agent); err != nil || id != p {
-		return nil, fmt.Errorf("%w: advertisement of another", wire.ErrMalformed)
+		return nil, nil, fmt.Errorf("%w: advertisement of another", wire.ErrMalformed)
 	}
-	return ad, d.verifyAd(ad)
+	if offer != nil && (offer.Agent != ad.Agent || offer.Verify(d.cfg.Network, d.cfg.Now().Unix()) != nil) {
+		offer = nil
+	}
+	return ad, offer, d.verifyAd(ad)
 }
 
 // verifyAd checks what a validator can check: signature, lifetime, and that an

@@ -70,6 +70,9 @@ type Config struct {
 	// Blobs keeps programs, inputs and checkpoints of jobs; nil for a host that
 	// keeps none.
 	Blobs Blobs
+	// Compute answers requests for quotes of jobs; nil for a host that computes
+	// nothing.
+	Compute Compute
 	// Jobs answers requests about jobs and takes the letters of their parties; nil
 	// for a host that works for none.
 	Jobs Jobs
@@ -189,6 +192,11 @@ func wrap(h host.Host, cfg Config, local bool) (*Host, error) {
 	}
 	if cfg.Blobs != nil {
 		s.handleBlobs(cfg.Blobs)
+	}
+	if cfg.Compute != nil {
+		handle(s, protoComputeQuote, func(ctx context.Context, st network.Stream, req *wire.ComputeRequest) (*wire.ComputeQuote, error) {
+			return cfg.Compute.Quote(ctx, s.caller(st), req)
+		})
 	}
 	s.links.jobs, s.links.open = cfg.Jobs, map[peer.ID]*link{}
 	s.links.ctx, s.links.stop = context.WithCancel(context.Background())

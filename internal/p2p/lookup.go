@@ -49,6 +49,8 @@ const (
 // Found is an active provider: it answered a moment ago.
 type Found struct {
 	Ad wire.Advertisement
+	// Compute is on what terms it computes; nil if it does not, or did not say.
+	Compute *wire.ComputeOffer
 	// Addrs are its multiaddrs; the first is the one at which it was reached.
 	Addrs []string
 	// Prefix is the network from which it was reached (choose.Prefix).
@@ -215,17 +217,17 @@ func (d *directory) active(ctx context.Context, peers []peer.ID) []Found {
 		wg.Go(func() {
 			if p == d.h.ID() {
 				if ad := d.ad.Load(); ad != nil {
-					list[i] = &Found{Ad: *ad, Addrs: ad.Record.Addrs, Prefix: choose.Prefix(ad.Record.Addrs[0])}
+					list[i] = &Found{Ad: *ad, Compute: d.compute.Load(), Addrs: ad.Record.Addrs, Prefix: choose.Prefix(ad.Record.Addrs[0])}
 				}
 				return
 			}
-			ad, err := d.fetchAd(ctx, p)
+			ad, offer, err := d.fetchAd(ctx, p)
 			if err != nil {
 				d.h.log.Debug("provider not active", "peer", p.String(), "err", err)
 				return
 			}
 			addrs, prefix := d.reached(p, ad)
-			list[i] = &Found{Ad: *ad, Addrs: addrs, Prefix: prefix}
+			list[i] = &Found{Ad: *ad, Compute: offer, Addrs: addrs, Prefix: prefix}
 		})
 	}
 	wg.Wait()

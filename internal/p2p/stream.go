@@ -166,7 +166,7 @@ func (s *Host) failure(ctx context.Context, err error) error {
 
 // keeps are the protocols whose streams carry several requests.
 var keeps = map[protocol.ID]bool{protoQuote: true, protoStore: true, protoRelease: true, protoAck: true, protoStatus: true,
-	protoTransfer: true, protoRoute: true}
+	protoTransfer: true, protoRoute: true, protoComputeQuote: true}
 
 // handle registers f, which serves one request, with the limits that apply to
 // every request.

@@ -2,8 +2,8 @@
 // files named by their BLAKE3 digests.
 //
 // A blob is on the disk whole and durable, or not at all, and there is one file
-// for a digest, whoever needs it. A file stays while somebody holds it: a
-// contract (Hold, Release), or for some blocks whoever brought it. What arrives
+// for a digest, however many need it. A file stays while somebody holds it: a
+// contract (Hold, Release), or for some blocks the peer that brought it. What arrives
 // is written to a file of its own for each sender and digest, which survives cuts
 // and restarts, and is verified when it is complete. So a false blob costs its
 // sender all of it, and nobody else anything.
@@ -510,9 +510,9 @@ func (b *Blobs) Clean(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// remove removes a blob unless somebody needs it; changing is held. Whoever holds
-// it in a transaction has either committed when the look is committed, which comes
-// after it, or finds the blob missing.
+// remove removes a blob unless somebody needs it; changing is held. A
+// transaction with Hold either is committed when the look is, which comes after it,
+// or finds the blob missing.
 func (b *Blobs) remove(ctx context.Context, digest wire.Hash) error {
 	b.mu.Lock()
 	_, here := b.files[digest]

@@ -42,8 +42,9 @@ type home struct {
 	me     wire.Secret
 	to     wire.Peer
 	// wrap, if set, changes the service.
-	wrap func(p2p.Blobs) p2p.Blobs
-	cfg  Config
+	wrap  func(p2p.Blobs) p2p.Blobs
+	cfg   Config
+	frame time.Duration // the host's limit of a pause
 }
 
 var small = Policy{MaxBlob: 64 << 20, MaxStored: 256 << 20, MaxWaiting: 128 << 20, Keep: 3}
@@ -51,9 +52,9 @@ var small = Policy{MaxBlob: 64 << 20, MaxStored: 256 << 20, MaxWaiting: 128 << 2
 var homes atomic.Uint32
 
 // open opens a room in a directory, with a host.
-func open(t testing.TB, dir string, cfg Config, wrap func(p2p.Blobs) p2p.Blobs) *home {
+func open(t testing.TB, dir string, cfg Config, wrap func(p2p.Blobs) p2p.Blobs, frame ...time.Duration) *home {
 	t.Helper()
-	h := &home{t: t, dir: dir, cfg: cfg, wrap: wrap}
+	h := &home{t: t, dir: dir, cfg: cfg, wrap: wrap, frame: append(frame, 5*time.Second)[0]}
 	n := homes.Add(1)
 	h.me = wire.Secret{29: byte(n >> 8), 30: byte(n), 31: 1}
 	h.height.Store(100)
@@ -82,7 +83,7 @@ func (h *home) start() {
 		service = h.wrap(service)
 	}
 	h.host, err = p2p.New(p2p.Config{Identity: h.me, Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Blobs: service,
-		Limits: p2p.Limits{Frame: 2 * time.Second, MinRate: 1 << 20, Streams: 256}})
+		Limits: p2p.Limits{Frame: h.frame, MinRate: 1 << 20, Streams: 256}})
 	must(h.t, err)
 	h.Blobs.cfg.Host = h.host
 	h.to = wire.Peer{Key: h.owner().Key, Addrs: h.host.Addrs()}
@@ -190,11 +191,11 @@ func (h *home) release(holder wire.Hash) {
 type cutting struct {
 	p2p.Blobs
 	mu       sync.Mutex
-	cuts     []int64 // after how many bytes
-	received int64   // in all
+	cuts     []int // after how many bytes
+	received int   // in all
 }
 
-func (c *cutting) next() int64 {
+func (c *cutting) next() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.cuts) == 0 {
@@ -226,36 +227,46 @@ func (c *cutting) Blob(ctx context.Context, from p2p.Caller, owner wire.Key, get
 type cut struct {
 	io.ReadCloser
 	c    *cutting
-	left int64 // negative: never
+	left int // negative: never
 }
 
 func (x *cut) Read(p []byte) (int, error) {
 	if x.left == 0 {
+		time.Sleep(200 * time.Millisecond) // what is on its way arrives
 		_ = x.ReadCloser.Close()
 		return 0, errors.New("cut")
 	}
 	if x.left > 0 {
-		p = p[:min(int64(len(p)), x.left)]
+		p = p[:min(len(p), x.left)]
 	}
 	n, err := x.ReadCloser.Read(p)
 	if x.left > 0 {
-		x.left -= int64(n)
+		x.left -= n
 	}
 	x.c.mu.Lock()
-	x.c.received += int64(n)
+	x.c.received += n
 	x.c.mu.Unlock()
 	return n, err
 }
 
 func all(context.Context, wire.Key, wire.Hash) bool { return true }
 
+// mib is the unit of large transfers: 1 MiB, and less if the race detector makes
+// ciphers slow.
+var mib = func() int {
+	if tier.Race {
+		return 1 << 17
+	}
+	return 1 << 20
+}()
+
 // TestUploadResumed: an upload that is cut off goes on where it was, also after a
 // restart of either side, and no byte crosses twice.
 func TestUploadResumed(t *testing.T) {
-	c := &cutting{cuts: []int64{1 << 20, 100_000}}
+	c := &cutting{cuts: []int{mib, 100_000}}
 	node := open(t, t.TempDir(), Config{}, func(b p2p.Blobs) p2p.Blobs { c.Blobs = b; return c })
 	buyer := open(t, t.TempDir(), Config{}, nil)
-	want, digest := content(1, 4<<20+17)
+	want, digest := content(1, 4*mib+17)
 	put, size, err := buyer.Put(t.Context(), bytes.NewReader(want))
 	must(t, err)
 	if put != digest || size != uint64(len(want)) {
@@ -267,7 +278,7 @@ func TestUploadResumed(t *testing.T) {
 	if at[len(at)-1] != size || len(c.cuts) != 0 {
 		t.Errorf("ends at %d; %d cuts to come", at[len(at)-1], len(c.cuts))
 	}
-	if c.received > int64(size) {
+	if c.received > int(size) {
 		t.Errorf("%d bytes were received of %d", c.received, size)
 	}
 	// Again: it is there.
@@ -278,17 +289,17 @@ func TestUploadResumed(t *testing.T) {
 	}
 
 	// A cut that outlives both processes.
-	want, digest = content(2, 3<<20)
+	want, digest = content(2, 3*mib)
 	_, _, err = buyer.Put(t.Context(), bytes.NewReader(want))
 	must(t, err)
-	c.cuts = []int64{1 << 20, 0, 0}
+	c.cuts = []int{mib, 0, 0}
 	wantErr(t, buyer.Upload(t.Context(), node.to, buyer.owner(), digest, nil), p2p.ErrUnreachable)
 	node.restart()
 	buyer.restart()
 	c.received, c.cuts = 0, nil
 	must(t, buyer.Upload(t.Context(), node.to, buyer.owner(), digest, nil))
 	node.holds(want)
-	if c.received != 2<<20 {
+	if c.received != 2*mib {
 		t.Errorf("%d bytes after the restart", c.received)
 	}
 	for _, size := range []int{0, 1} {
@@ -306,33 +317,33 @@ func TestUploadResumed(t *testing.T) {
 
 // TestFetchResumed: so does a download, from one peer or another.
 func TestFetchResumed(t *testing.T) {
-	c := &cutting{cuts: []int64{1 << 20, 100_000}}
+	c := &cutting{cuts: []int{mib, 100_000}}
 	node := open(t, t.TempDir(), Config{Allows: all}, func(b p2p.Blobs) p2p.Blobs { c.Blobs = b; return c })
-	want, digest := content(1, 4<<20+17)
+	want, digest := content(1, 4*mib+17)
 	_, _, err := node.Put(t.Context(), bytes.NewReader(want))
 	must(t, err)
 	buyer := open(t, t.TempDir(), Config{}, nil)
-	wantErr(t, buyer.Fetch(t.Context(), node.to, buyer.owner(), digest, 1<<20, nil), ErrTooBig)
+	wantErr(t, buyer.Fetch(t.Context(), node.to, buyer.owner(), digest, uint64(mib), nil), ErrTooBig)
 	if n := buyer.count(dirPartial); n != 0 {
 		t.Errorf("%d parts of what is too big", n)
 	}
-	c.cuts, c.received = []int64{1 << 20, 100_000}, 0
-	must(t, buyer.Fetch(t.Context(), node.to, buyer.owner(), digest, 5<<20, nil))
+	c.cuts, c.received = []int{mib, 100_000}, 0
+	must(t, buyer.Fetch(t.Context(), node.to, buyer.owner(), digest, uint64(5*mib), nil))
 	buyer.holds(want)
 	// What a cut has swallowed on its way is sent again.
-	if most := int64(len(want)) + 2<<20; c.received > most || len(c.cuts) != 0 {
+	if most := len(want) + 2*mib; c.received > most || len(c.cuts) != 0 {
 		t.Errorf("%d bytes were sent", c.received)
 	}
-	want, digest = content(2, 3<<20)
+	want, digest = content(2, 3*mib)
 	_, _, err = node.Put(t.Context(), bytes.NewReader(want))
 	must(t, err)
-	c.cuts = []int64{2 << 20, 0, 0, 0, 0}
-	wantErr(t, buyer.Fetch(t.Context(), node.to, buyer.owner(), digest, 5<<20, nil), p2p.ErrUnreachable)
+	c.cuts = []int{2 * mib, 0, 0, 0, 0}
+	wantErr(t, buyer.Fetch(t.Context(), node.to, buyer.owner(), digest, uint64(5*mib), nil), p2p.ErrUnreachable)
 	buyer.restart()
 	c.cuts = nil
-	must(t, buyer.Fetch(t.Context(), node.to, buyer.owner(), digest, 5<<20, nil))
+	must(t, buyer.Fetch(t.Context(), node.to, buyer.owner(), digest, uint64(5*mib), nil))
 	buyer.holds(want)
-	must(t, buyer.Fetch(t.Context(), node.to, buyer.owner(), digest, 5<<20, nil)) // is there
+	must(t, buyer.Fetch(t.Context(), node.to, buyer.owner(), digest, uint64(5*mib), nil)) // is there
 	for _, size := range []int{0, 1} {
 		want, digest = content(3, size)
 		_, _, err = node.Put(t.Context(), bytes.NewReader(want))
@@ -360,7 +371,7 @@ func put(t testing.TB, node *home, from *p2p.Host, as p2p.Owner, digest wire.Has
 
 func caller(t testing.TB) *p2p.Host {
 	t.Helper()
-	h, err := p2p.New(p2p.Config{Limits: p2p.Limits{Frame: 2 * time.Second, MinRate: 1 << 20, Streams: 64}})
+	h, err := p2p.New(p2p.Config{Limits: p2p.Limits{Frame: 5 * time.Second, MinRate: 1 << 20, Streams: 64}})
 	must(t, err)
 	t.Cleanup(func() { h.Close() })
 	return h
@@ -380,9 +391,9 @@ func refusedAs(t testing.TB, err error, code wire.Code) {
 func TestLiars(t *testing.T) {
 	c := &cutting{}
 	node := open(t, t.TempDir(), Config{Allows: all}, func(b p2p.Blobs) p2p.Blobs { c.Blobs = b; return c })
-	want, digest := content(1, 3<<20)
+	want, digest := content(1, 3*mib)
 	honest, liar, from := owner(t, wire.Secret{31: 7}), owner(t, wire.Secret{31: 8}), caller(t)
-	c.cuts = []int64{1 << 20}
+	c.cuts = []int{mib}
 	_, err := put(t, node, from, honest, digest, uint64(len(want)), bytes.NewReader(want))
 	wantErr(t, err, p2p.ErrUnreachable)
 	false1, _ := content(9, len(want))
@@ -391,23 +402,23 @@ func TestLiars(t *testing.T) {
 	if n := node.count(dirPartial); n != 1 {
 		t.Errorf("%d parts", n)
 	}
-	have, err := put(t, node, from, liar, digest, uint64(len(want)), bytes.NewReader(false1[:1<<20]))
+	have, err := put(t, node, from, liar, digest, uint64(len(want)), bytes.NewReader(false1[:mib]))
 	if err == nil || have != 0 {
 		t.Errorf("the liar goes on at %d (%v)", have, err)
 	}
 	have, err = put(t, node, from, honest, digest, uint64(len(want)), bytes.NewReader(want))
 	must(t, err)
-	if have != 1<<20 {
+	if have != uint64(mib) {
 		t.Errorf("the honest uploader goes on at %d", have)
 	}
 	node.holds(want)
 
 	buyer := open(t, t.TempDir(), Config{}, nil)
-	c.cuts = []int64{1 << 20, 0, 0, 0, 0}
-	wantErr(t, buyer.Fetch(t.Context(), node.to, buyer.owner(), digest, 4<<20, nil), p2p.ErrUnreachable)
+	c.cuts = []int{mib, 0, 0, 0, 0}
+	wantErr(t, buyer.Fetch(t.Context(), node.to, buyer.owner(), digest, uint64(4*mib), nil), p2p.ErrUnreachable)
 	for _, what := range []any{false1, false1[:len(false1)-1], append(bytes.Clone(want), 1)} {
 		bad := open(t, t.TempDir(), Config{}, func(p2p.Blobs) p2p.Blobs { return fixed(what.([]byte)) })
-		wantErr(t, buyer.Fetch(t.Context(), bad.to, buyer.owner(), digest, 4<<20, nil), ErrLied)
+		wantErr(t, buyer.Fetch(t.Context(), bad.to, buyer.owner(), digest, uint64(4*mib), nil), ErrLied)
 	}
 	if n := buyer.count(dirPartial); n != 1 {
 		t.Errorf("%d parts", n)
@@ -416,7 +427,7 @@ func TestLiars(t *testing.T) {
 		t.Error("the lie is here")
 	}
 	c.cuts = nil
-	must(t, buyer.Fetch(t.Context(), node.to, buyer.owner(), digest, 4<<20, nil))
+	must(t, buyer.Fetch(t.Context(), node.to, buyer.owner(), digest, uint64(4*mib), nil))
 	buyer.holds(want)
 	buyer.tidy()
 	node.tidy()
@@ -433,11 +444,11 @@ func (f fixed) Blob(_ context.Context, _ p2p.Caller, _ wire.Key, g *wire.BlobGet
 	return io.NopCloser(bytes.NewReader(f[g.From:])), &wire.BlobPart{Size: uint64(len(f)), Bytes: uint64(len(f)) - g.From}, nil
 }
 
-// TestStalled: a peer that stops sending is dropped, others are served meanwhile,
-// and its next connection goes on at once.
+// TestStalled: while a peer stalls, others are served, and its next connection goes
+// on at once, without waiting for the older one.
 func TestStalled(t *testing.T) {
-	node := open(t, t.TempDir(), Config{Allows: all}, nil)
-	want, digest := content(1, 2<<20)
+	node := open(t, t.TempDir(), Config{Allows: all}, nil, time.Minute)
+	want, digest := content(1, 2*mib)
 	one, other, from := owner(t, wire.Secret{31: 7}), owner(t, wire.Secret{31: 8}), caller(t)
 	r, w := io.Pipe()
 	defer w.Close()
@@ -446,20 +457,20 @@ func TestStalled(t *testing.T) {
 		_, err := put(t, node, from, one, digest, uint64(len(want)), r)
 		stalled <- err
 	}()
-	_, err := w.Write(want[:1<<20])
+	_, err := w.Write(want[:mib])
 	must(t, err)
 	_, err = put(t, node, caller(t), other, digest, uint64(len(want)), bytes.NewReader(want))
 	must(t, err)
 	node.holds(want)
 	// The bytes on their way arrive.
 	k := keyOf(digest, uploaded, one.Key)
-	for end := time.Now().Add(time.Second); node.arrived(k) < 1<<20 && time.Now().Before(end); {
+	for end := time.Now().Add(10 * time.Second); node.arrived(k) < uint64(mib) && time.Now().Before(end); {
 		time.Sleep(10 * time.Millisecond)
 	}
 	start := time.Now()
 	have, err := put(t, node, caller(t), one, digest, uint64(len(want)), bytes.NewReader(want))
 	must(t, err)
-	if took := time.Since(start); took > time.Second && !tier.Race {
+	if took := time.Since(start); took > 30*time.Second {
 		t.Errorf("it waited %v for its older connection", took)
 	}
 	if have == 0 {
@@ -469,11 +480,38 @@ func TestStalled(t *testing.T) {
 	if err := <-stalled; err == nil {
 		t.Error("the stalled upload succeeded")
 	}
+}
 
-	// A stalled server: the client gives up.
+// TestStallsEnd: each side drops the other if it stalls.
+func TestStallsEnd(t *testing.T) {
+	tier.NotShort(t)
+	node := open(t, t.TempDir(), Config{}, nil, 2*time.Second)
+	want, digest := content(1, 2*mib)
+	r, w := io.Pipe()
+	stalled := make(chan error, 1)
+	go func() {
+		_, err := put(t, node, caller(t), owner(t, wire.Secret{31: 7}), digest, uint64(len(want)), r)
+		stalled <- err
+	}()
+	_, err := w.Write(want[:mib])
+	must(t, err)
+	idle := func() bool {
+		node.mu.Lock()
+		defer node.mu.Unlock()
+		return len(node.active) == 0
+	}
+	for end := time.Now().Add(30 * time.Second); !idle(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the server waits for ever")
+		}
+	}
+	_ = w.CloseWithError(errors.New("no more"))
+	if err := <-stalled; err == nil {
+		t.Error("the stalled upload succeeded")
+	}
 	slow := open(t, t.TempDir(), Config{}, func(p2p.Blobs) p2p.Blobs { return stalls{} })
-	buyer := open(t, t.TempDir(), Config{}, nil)
-	wantErr(t, buyer.Fetch(t.Context(), slow.to, buyer.owner(), digest, 4<<20, nil), p2p.ErrUnreachable)
+	buyer := open(t, t.TempDir(), Config{}, nil, 2*time.Second)
+	wantErr(t, buyer.Fetch(t.Context(), slow.to, buyer.owner(), digest, uint64(4*mib), nil), p2p.ErrUnreachable)
 }
 
 // stalls answers with a body that never comes.

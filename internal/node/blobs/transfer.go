@@ -20,12 +20,12 @@ import (
 // time.
 type transfer struct {
 	done    chan struct{}
-	stopped bool      // its record is gone, or its sender begins anew
+	stopped bool      // its record is gone, or its sender begins again
 	body    io.Closer // makes its reads fail
 }
 
 // begin begins a transfer after the one that there is, which it stops if the
-// sender is the same and begins anew: a connection that was cut may look alive for
+// sender is the same and begins again: a connection that was cut may look alive for
 // a while.
 func (b *Blobs) begin(ctx context.Context, k waitKey, anew bool) (*transfer, error) {
 	for {

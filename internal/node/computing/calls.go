@@ -9,7 +9,7 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// The kinds of requests about jobs (spec/job.md §9).
+// The kinds of requests about jobs (spec/job.md §10).
 const (
 	CallOffer   uint8 = iota // Signed Offer → nothing
 	CallSheets               // Sheets → nothing

@@ -353,7 +353,7 @@ func (p *party) step(ctx context.Context, ticked bool) error {
 		p.heard = false
 		p.mu.Unlock()
 		// A machine that is done still answers, once in a tick.
-		if n.On && (!n.Over() || n.Held < n.Paid() || n.Muted || heard) {
+		if !n.Idle() || n.On && heard {
 			list = append(list, job.Tick{})
 		}
 	}

@@ -52,6 +52,7 @@ type Host interface {
 	Public() []string
 	Seed() []string
 	Offer(*wire.Advertisement)
+	OfferCompute(*wire.ComputeOffer)
 	Advertise(context.Context, *wire.Advertisement) error
 	Announce(context.Context, *wire.Holding) error
 }
@@ -61,8 +62,16 @@ type Offer struct {
 	Services wire.Services
 	Rate     wire.Psat
 	Limits   wire.Limits
+	// Compute is on what terms the node computes; nil if it does not.
+	Compute *Compute
 	// Served calls f for each message that the agent serves now.
 	Served func(ctx context.Context, f func(point wire.Key, g wire.Grant)) error
+}
+
+// Compute is on what terms a node computes.
+type Compute struct {
+	Rate   wire.Psat // per 10⁹ units of fuel
+	Limits wire.ComputeLimits
 }
 
 // Config is what a Directory is made of.

@@ -128,10 +128,21 @@ func (d *Directory) join(ctx context.Context) {
 // ErrNoAddress.
 func (d *Directory) offer(ctx context.Context) (*wire.Advertisement, error) {
 	ad, err := d.advertisement(ctx)
-	if err == nil {
-		d.host.Offer(ad)
+	if err != nil {
+		return ad, err
 	}
-	return ad, err
+	if c := d.cfg.Offer.Compute; c != nil {
+		o := &wire.ComputeOffer{Agent: d.cfg.Self, Rate: c.Rate, Limits: c.Limits, Expires: ad.Record.Expires}
+		if o.Sig, err = wire.Sign(d.cfg.Identity, o.Digest(d.cfg.Network)); err != nil {
+			return nil, err
+		}
+		if err := o.Check(); err != nil {
+			return nil, err
+		}
+		d.host.OfferCompute(o)
+	}
+	d.host.Offer(ad)
+	return ad, nil
 }
 
 // WaitNetwork returns when the node is in the DHT, or with an error that wraps
@@ -246,7 +257,11 @@ func (d *Directory) advertisement(ctx context.Context) (*wire.Advertisement, err
 		return nil, err
 	}
 	o := d.cfg.Offer
-	ad := &wire.Advertisement{Agent: d.cfg.Self, Services: o.Services, Rate: o.Rate, Limits: o.Limits, Record: rec}
+	services := o.Services
+	if o.Compute != nil {
+		services |= wire.Compute
+	}
+	ad := &wire.Advertisement{Agent: d.cfg.Self, Services: services, Rate: o.Rate, Limits: o.Limits, Record: rec}
 	ad.Sig, err = wire.Sign(d.cfg.Identity, ad.Digest(d.cfg.Network))
 	return ad, errors.Join(err, ad.Check())
 }
@@ -296,6 +311,38 @@ func (d *Directory) Nearest(ctx context.Context, l wire.Locator, wide bool) ([]p
 	found = slices.DeleteFunc(found, func(f p2p.Found) bool { return f.Ad.Agent == d.cfg.Self || f.Ad.Services&wire.Delivery == 0 })
 	d.roster.note(found, time.Now())
 	return found, err
+}
+
+// Candidates looks up nodes that compute: at random places of the DHT, at most
+// places of them, until enough are found. It returns those that answered, each once,
+// and an error only if there are none.
+func (d *Directory) Candidates(ctx context.Context, enough, places int) (list []p2p.Found, err error) {
+	seen := map[wire.Key]bool{d.cfg.Self: true}
+	for try := 0; try < places && len(list) < enough; try++ {
+		var target [8]byte
+		_, _ = rand.Read(target[:]) // never fails (crypto/rand)
+		found, lost := d.Closest(ctx, target[:])
+		if lost != nil {
+			err = lost
+			if ctx.Err() != nil {
+				break
+			}
+			continue
+		}
+		for _, f := range found {
+			if !seen[f.Ad.Agent] && f.Compute != nil {
+				seen[f.Ad.Agent] = true
+				list = append(list, f)
+			}
+		}
+	}
+	if len(list) == 0 && err == nil {
+		err = p2p.ErrNotFound
+	}
+	if len(list) > 0 {
+		err = nil
+	}
+	return list, err
 }
 
 // Joined reports whether the node is in the DHT.

@@ -87,7 +87,7 @@ func (f *Files) Continue(path string) (*Partial, error) {
 	return &Partial{File: t}, nil
 }
 
-// Pause keeps the file where it is, to continue it later.
+// Pause ends the writing for now; Continue goes on with the file.
 func (p *Partial) Pause() error {
 	p.kept = true
 	return errors.Join(p.Sync(), p.Close())
