@@ -213,7 +213,7 @@ func TestEndedStepIsFinished(t *testing.T) {
 		banker.cfg.ServeBanks = func(b p2p.Banks) p2p.Banks {
 			return &watched{Banks: b, step: func(*wire.Transfer) error {
 				if hold.Load() {
-					return errors.New("a moment")
+					return wire.Refuse(wire.Busy, "a moment")
 				}
 				return nil
 			}}

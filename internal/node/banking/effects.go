@@ -462,8 +462,9 @@ func (b *Banks) sendStep(ctx context.Context, ref engine.Ref) (func(engine.Tx) (
 		return nil, err
 	}
 	s := state.(bank.Sending)
-	// A step that is paid for is requested until there is an answer, also if its user
-	// ends the payment meanwhile.
+	// A step that is paid for is requested until there is an answer. If its user ends
+	// the payment meanwhile, a failure of the first hop is one too: that hop knows of
+	// the step, and a thief's would never end.
 	if s.Done() || s.Ended && (!s.Waiting() || s.Unsure) {
 		return nil, nil
 	}
@@ -514,6 +515,8 @@ func (b *Banks) sendStep(ctx context.Context, ref engine.Ref) (func(engine.Tx) (
 	switch {
 	case errors.As(err, &refused) && !slices.Contains([]wire.Code{wire.Busy, wire.Internal, wire.NotConfirmed}, refused.Code):
 		return b.stepRefused(ctx, ref, &t, !asked && refused.Code == wire.NoCredit, err)
+	case s.Ended && (p.Spend != nil || errors.As(err, &refused) && refused.Code == wire.Internal):
+		return nil, nil
 	case err != nil:
 		return nil, err
 	}
