@@ -449,7 +449,7 @@ func TestCrashEquivalenceOfMoney(t *testing.T) {
 		want := calm.outcome()
 		for at, what := range calm.strike.list {
 			seen[strings.TrimPrefix(what[2:], "job.")] = true
-			if !sample.Of(200, 50) {
+			if !sample.Of(500, 150) {
 				continue
 			}
 			for _, after := range []bool{false, true} {
@@ -487,7 +487,7 @@ func TestCrashEquivalenceOfMoney(t *testing.T) {
 func TestConservationAtRandom(t *testing.T) {
 	t.Parallel()
 	ends := map[string]int{}
-	for _, n := range tier.NewSample(t).Choose(2000, tier.Pick(3, 40, 2000)) {
+	for _, n := range tier.NewSample(t).Choose(2000, tier.Pick(3, 20, 2000)) {
 		m := newMarket(t, uint64(1000+n), 12, 4, 5+n%4)
 		m.wander()
 		m.conserved(t)

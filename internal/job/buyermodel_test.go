@@ -45,7 +45,7 @@ func TestBuyerModel(t *testing.T) {
 	queue := []buyerAt{{b: first}}
 	seen[key(&queue[0])] = true
 	steps, phases := 0, map[BuyerPhase]int{}
-	most := tier.Pick(1500, 12_000, 200_000)
+	most := tier.Pick(1500, 6_000, 200_000)
 	for len(queue) > 0 && len(seen) < most {
 		x := queue[0]
 		queue = queue[1:]

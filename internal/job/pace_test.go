@@ -81,6 +81,6 @@ func pace(t *testing.T, epochs uint32, rush bool) {
 func TestNoExclusionOfSlow(t *testing.T) {
 	t.Parallel()
 	for _, rush := range []bool{false, true} {
-		pace(t, tier.Pick[uint32](10, 100, 10_000), rush)
+		pace(t, tier.Pick[uint32](10, 50, 10_000), rush)
 	}
 }

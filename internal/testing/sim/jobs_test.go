@@ -281,7 +281,7 @@ func TestJobs(t *testing.T) {
 		jobStory{order: with(func(o *sim.Order) { o.Epochs = 3 }), together: true}.play(t, 1)
 		return
 	}
-	for _, i := range tier.NewSample(t).Choose(len(names), tier.Pick(0, 6, 0)) {
+	for _, i := range tier.NewSample(t).Choose(len(names), tier.Pick(0, 4, 0)) {
 		t.Run(names[i], func(t *testing.T) {
 			t.Parallel()
 			jobStories[names[i]].play(t, 1)
@@ -293,7 +293,7 @@ func TestJobs(t *testing.T) {
 // one node of a roster is wrong at a time, and the job ends.
 func TestRandomJobs(t *testing.T) {
 	tier.NotShort(t)
-	for _, seed := range tier.NewSample(t).Choose(100, tier.Pick(0, 2, 0)) {
+	for _, seed := range tier.NewSample(t).Choose(100, tier.Pick(0, 1, 0)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			randomJob(t, uint64(seed))
