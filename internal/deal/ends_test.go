@@ -117,3 +117,95 @@ func TestRefundReplaced(t *testing.T) {
 		t.Error("the refusal of another transaction counts")
 	}
 }
+
+// TestRefundsApart: outputs that are refunded apart have a transaction each, and a
+// refusal concerns that one alone. What is not worth its fee for a day is the rest,
+// left to be gathered with others; the sender must not forget it while a reorg can
+// bring more back.
+func TestRefundsApart(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1, 3)
+	w.present = false
+	w.send(3, wire.PerAgent, 24)
+	w.mine(int(w.sender.Legs[0].Quote.Expiry-w.tip()) - 1)
+	step := func(s deal.Sender, ev deal.Event) (deal.Sender, []deal.Effect) {
+		t.Helper()
+		s, effects, err := s.Step(ev)
+		must(t, err)
+		return s, effects
+	}
+	at := func(rate wire.SatPerKVB, above uint32) deal.Event {
+		return deal.Connected{Block: contract.Block{Height: w.tip() + wire.Height(above), FeeRate: rate, Increment: 1000}}
+	}
+	s, _ := step(w.sender, at(feeRate, 1))
+	s, _ = step(s, deal.Broadcasted{Txid: s.Refund.Txid, Err: "conflict"})
+	s, effects := step(s, at(feeRate, 2))
+	if len(effects) != 3 || len(s.Refunds) != 3 {
+		t.Fatalf("%d transactions, %d refunds", len(effects), len(s.Refunds))
+	}
+	seen := map[wire.Hash]bool{}
+	for i, r := range s.Refunds {
+		if tx, err := contract.ReadTx(r.Tx); err != nil || len(tx.TxIn) != 1 || seen[r.Txid] {
+			t.Errorf("refund %d: %v, %v", i, r.Txid, err)
+		}
+		seen[r.Txid] = true
+	}
+	refused, effects := step(s, deal.Broadcasted{Txid: s.Refunds[1].Txid, Err: "conflict"})
+	if !refused.Refunds[1].Gone || refused.Refunds[0].Gone || refused.Refunds[2].Gone || s.Refunds[1].Gone || len(effects) != 0 {
+		t.Errorf("after one refusal: %+v", refused.Refunds)
+	}
+	if again, effects := step(refused, at(feeRate, 3)); len(effects) != 3 || again.Refunds[1].Gone || again.Refunds[0].Txid != s.Refunds[0].Txid {
+		t.Errorf("in the next block: %d transactions", len(effects))
+	}
+
+	// Fees are too high for a day and more: nothing is worth a refund.
+	const dear = feeRate * 500
+	day := w.sender.Terms.Margins.BlocksPerDay
+	left := w.sender
+	for h := uint32(1); h <= day; h++ {
+		if left, effects = step(left, at(dear, h)); len(effects) != 0 || left.Rest() != 0 {
+			t.Fatalf("after %d blocks: %v, a rest of %v", h, effects, left.Rest())
+		}
+	}
+	left, effects = step(left, at(dear, day+1))
+	var sum wire.Sat
+	for _, v := range left.Values {
+		sum += v
+	}
+	if len(effects) != 1 || effects[0] != (deal.Gather{}) || left.Rest() != sum {
+		t.Errorf("after a day: %v, a rest of %v, of %v", effects, left.Rest(), sum)
+	}
+	if _, _, err := left.Step(deal.Discarded{}); err != nil {
+		t.Errorf("a rest keeps a message: %v", err)
+	}
+	left.Spends[0] = &deal.SpendFact{Fact: contract.Fact{Height: left.Tip}}
+	if _, _, err := left.Step(deal.Discarded{}); err == nil {
+		t.Error("forgotten while a reorg can bring an output back")
+	}
+	if left.Rest() != sum-left.Values[0] {
+		t.Errorf("the rest without what is spent is %v", left.Rest())
+	}
+	// Fees fall: it is refunded after all.
+	if back, effects := step(left, at(feeRate, day+2)); back.Rest() != 0 || len(effects) != 1 {
+		t.Errorf("once fees fell: %v, a rest of %v", effects, back.Rest())
+	}
+}
+
+// TestFundingTooLow: a funding that is refused for its fee is built again, with new
+// quotes, until the attempts are used up.
+func TestFundingTooLow(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1, 3)
+	w.send(3, wire.PerAgent, 24)
+	s := w.sender
+	s.Phase, s.Confirmed, s.Attempt = deal.SenderPublishing, nil, 0
+	next, effects, err := s.Step(deal.Broadcasted{Err: "min relay fee not met", TooLow: true})
+	must(t, err)
+	if next.Phase != deal.SenderQuoting || next.Attempt != 1 || len(next.Legs) != 0 || next.Funding != nil || len(effects) != 2 || effects[0] != (deal.UnlockCoins{}) {
+		t.Errorf("%+v, %v", next.Phase, effects)
+	}
+	s.Attempt = 100
+	if next, _, err = s.Step(deal.Broadcasted{Err: "min relay fee not met", TooLow: true}); err != nil || next.State() != "failed" {
+		t.Errorf("%s, %v", next.State(), err)
+	}
+}
