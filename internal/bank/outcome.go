@@ -25,6 +25,8 @@ func (o *Ours) Outcome(count uint32, rate wire.SatPerKVB) (out Outcome) {
 	switch s := o.Spend; {
 	case s != nil && s.state() == StateRefunded:
 		out.Payer, out.Text = l.Value, "The payer was refunded in full."
+	case s != nil && s.Joint && count == 0: // the payer of a job's bank does not count its pennies
+		out.Text = "It is closed with the other banks of its job."
 	case s != nil && s.Joint:
 		out.Payee = o.Paid(count)
 		out.Payer = l.Value - out.Payee

@@ -178,9 +178,15 @@ func (y Payee) Step(ev Event) (Payee, []Effect, error) {
 		y.Joined = &ev.Sent
 		return y, []Effect{Broadcast{Tx: ev.Sent.Tx}}, nil
 	case Tied:
+		if !y.Tied && (y.Count() > 0 || y.Assigned > 0 || y.Stop != NotStopped || y.Spend != nil) {
+			return y, nil, wire.Refuse(wire.BadRequest, "the bank has paid for something else, or takes no pennies")
+		}
 		y.Tied = true
 		return y, nil, nil
 	case Leaving:
+		if y.Stop == StopRestored {
+			y.Stop = NotStopped // a restored bank takes pennies; from here on none
+		}
 		if y.Spend == nil {
 			y.stop(StopPayer)
 		}

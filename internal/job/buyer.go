@@ -144,12 +144,14 @@ type Buyer struct {
 	Dealt   []uint32   // by bank: its pennies are dealt up to this one
 	Stored  [][]uint32 // by holder and bank: shares of these that it has stored
 	Busy    []bool     // by holder: it is being supplied
+	Stalled []bool     // by holder: its last answer brought nothing more
 	Calls   []uint32   // by party: 1 + the attempt at Epoch that it is stuck in
 	Stuck   uint32     // the epoch of Calls
 	Judging uint32     // 1 + the attempt at it that is refereed, or 0
 	Verdict *Verdict   // the last
 
 	Ending   bool // no more is dealt: cancelled, or over
+	Closing  bool // the close has begun
 	FailedBy string
 	Failure  string
 }
@@ -240,6 +242,7 @@ func (b Buyer) Step(ev BuyerEvent) (Buyer, []BuyerEffect, error) {
 func (b Buyer) clone() Buyer {
 	b.Seats, b.Said, b.Spent = slices.Clone(b.Seats), slices.Clone(b.Said), slices.Clone(b.Spent)
 	b.Dealt, b.Busy, b.Calls = slices.Clone(b.Dealt), slices.Clone(b.Busy), slices.Clone(b.Calls)
+	b.Stalled = slices.Clone(b.Stalled)
 	b.Stored = slices.Clone(b.Stored)
 	return b
 }
@@ -297,6 +300,7 @@ func (s *buying) event(ev BuyerEvent) error {
 	case Restored:
 		s.restored()
 	case Certified:
+		clear(s.Stalled)
 		return s.certified(&ev.Cert)
 	case Inspected:
 		s.inspected(ev)
@@ -472,6 +476,7 @@ func (s *buying) accepted(ev Accepted) {
 	}
 	p := len(s.Seats)
 	s.Phase, s.Dealt, s.Busy, s.Calls, s.Spent = BuyerOpening, make([]uint32, p), make([]bool, p), make([]uint32, p), make([]*contract.Fact, p)
+	s.Stalled = make([]bool, p)
 	s.Stored = make([][]uint32, p)
 	for h := range s.Stored {
 		s.Stored[h] = make([]uint32, p)
@@ -489,10 +494,11 @@ func (s *buying) cancelled() error {
 		return fmt.Errorf("%w: the job is over", ErrPhase)
 	case s.Confirmed == nil:
 		return fmt.Errorf("%w: its funding is signed and may have been sent, and is not confirmed", ErrTooEarly)
-	default:
-		s.Ending = true
+	case s.Ending && s.False == nil: // for the second time: without waiting for an inspection
+		s.Closing = true
 		s.do(BeginClose{})
 	}
+	s.Ending = true
 	return nil
 }
 
@@ -523,6 +529,7 @@ func (b *Buyer) sent() bool {
 
 func (s *buying) connected(b contract.Block) {
 	s.Tip = max(s.Tip, b.Height)
+	clear(s.Stalled)
 	if s.Phase == BuyerFunding && s.Waiting {
 		s.lock()
 		return
@@ -561,6 +568,7 @@ func (s *buying) connected(b contract.Block) {
 func (s *buying) reopen() {
 	p := len(s.Terms.Parties)
 	if s.Spent == nil { // restored from before
+		s.Stalled = make([]bool, p)
 		s.Dealt, s.Busy, s.Calls, s.Spent, s.Stored = make([]uint32, p), make([]bool, p), make([]uint32, p), make([]*contract.Fact, p), make([][]uint32, p)
 		for h := range s.Stored {
 			s.Stored[h] = make([]uint32, p)

@@ -18,14 +18,23 @@ func (s *buying) advance() {
 	s.deal()
 	if b := s.Terms.before(s.Checked); !s.Ending && s.False == nil && (b.Outcome != Running || b.Epoch >= s.Terms.Epochs) {
 		s.Ending = true
+	}
+	// With the counters that were inspected; after a false epoch the buyer signs none.
+	if s.Ending && !s.Closing && s.Looking == nil && s.False == nil {
+		s.Closing = true
 		s.do(BeginClose{})
 	}
+}
+
+// Close returns the terms of the buyer's Closing. It pays what was inspected.
+func (b *Buyer) Close(deep uint32, rate wire.SatPerKVB) CloseTerms {
+	return CloseTerms{Terms: b.Terms, Me: BuyerSide, Banks: b.Banks, Keys: b.Keys, Paid: b.Terms.before(b.Checked).Paid, Deep: deep, Rate: rate, Tip: b.Tip, Spent: b.Spent}
 }
 
 // look inspects what is certified since the last inspection.
 func (s *buying) look() {
 	from := s.Terms.before(s.Checked).Epoch
-	if s.Looking != nil || s.False != nil || s.Ending || s.Terms.before(s.Seen).Epoch <= from {
+	if s.Looking != nil || s.False != nil || s.Closing || s.Terms.before(s.Seen).Epoch <= from {
 		return
 	}
 	s.Looking = s.Seen
@@ -96,7 +105,7 @@ func (s *buying) deal() {
 		}
 	}
 	for h := range s.Busy {
-		if !s.Busy[h] && s.lacks(h) {
+		if !s.Busy[h] && !s.Stalled[h] && s.lacks(h) {
 			s.Busy[h] = true
 			s.do(Supply{Holder: uint8(h)})
 		}
@@ -113,16 +122,19 @@ func (b *Buyer) lacks(holder int) bool {
 	return false
 }
 
-// supplied hears what a holder has stored. A buyer that was restored learns from it
-// what it had dealt.
+// supplied hears what a holder has stored. One that stored nothing more is not supplied
+// again before the next block or certificate.
 func (s *buying) supplied(ev Supplied) error {
 	if int(ev.Holder) >= len(s.Stored) || len(ev.Upto) != len(s.Stored) {
 		return fmt.Errorf("%w: party %d has shares of %d banks", ErrMessage, ev.Holder, len(ev.Upto))
 	}
 	s.Busy[ev.Holder] = false
+	old := s.Stored[ev.Holder]
+	s.Stalled[ev.Holder] = true
 	s.Stored[ev.Holder] = slices.Clone(ev.Upto)
 	for i, n := range ev.Upto {
 		s.Stored[ev.Holder][i] = min(n, s.Dealt[i])
+		s.Stalled[ev.Holder] = s.Stalled[ev.Holder] && s.Stored[ev.Holder][i] <= old[i]
 	}
 	return nil
 }

@@ -56,7 +56,8 @@ func (f *File) params(input []byte, seed wire.Hash) *sandbox.Job {
 }
 
 // Seed returns the seed of the program's random numbers, H[job-seed](id ‖ hash of the
-// block that gave the funding its depth).
+// block that contains the funding). When the job starts, this block has Depth
+// confirmations, so a change of the chain's tip parts no nodes.
 func (t *Terms) Seed(block wire.Hash) wire.Hash { return wire.Tagged("job-seed", t.job(), block[:]) }
 
 // Params returns the inputs with which every node runs the program. It returns
@@ -79,7 +80,7 @@ type Evidence struct {
 	Terms  Terms
 	File   File
 	Input  []byte
-	Block  wire.Hash        // that gave the funding its depth; its place in the chain is the caller's to check
+	Block  wire.Hash        // that contains the funding; its place in the chain is the caller's to check
 	Chain  []Certificate    // as VerifyChain needs them; the last is the job's end
 	End    *sandbox.Proof   // any page of the last state, with the state's header
 	Failed *sandbox.Failure // instead of End, if the program failed

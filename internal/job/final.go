@@ -55,7 +55,7 @@ type Closing struct {
 	Shares   []*contract.FinalSig
 	Signed   []FinalSigned
 	Ticks    uint32
-	Answered []bool // this tick
+	Answered []bool // this tick, by party; the buyer is the last
 	Over     bool
 	Sent     *contract.Sent // the complete transaction
 
@@ -74,7 +74,7 @@ type CloseTerms struct {
 	Me     uint8
 	Banks  []wire.BankTerms
 	Keys   []wire.Secret
-	Paid   []uint32 // the counters of the last known certificate
+	Paid   []uint32 // by party: counters of the last certificate that this side knows, and the buyer has inspected
 	Deep   uint32
 	Rate   wire.SatPerKVB
 	Tip    wire.Height
@@ -87,7 +87,7 @@ type CloseTerms struct {
 func NewClosing(x CloseTerms) (Closing, []CloseEffect, error) {
 	p := len(x.Terms.Parties)
 	c := Closing{Terms: x.Terms, Me: x.Me, Banks: x.Banks, Keys: x.Keys, Paid: x.Paid, Deep: x.Deep, Rate: x.Rate, Tip: x.Tip, Called: x.Called,
-		Offers: make([]*FinalOffer, p), Absent: make([]bool, p), Spoiled: make([]bool, p), Shares: make([]*contract.FinalSig, p), Answered: make([]bool, p),
+		Offers: make([]*FinalOffer, p), Absent: make([]bool, p), Spoiled: make([]bool, p), Shares: make([]*contract.FinalSig, p), Answered: make([]bool, p+1),
 		Spent: make([]*contract.Fact, p)}
 	if err := x.Terms.Check(); err != nil {
 		return c, nil, err
@@ -150,8 +150,8 @@ func (s *closing) event(ev CloseEvent) error {
 	case Tick:
 		s.tick()
 	case Again:
-		if s.Over && s.Sent == nil {
-			s.Over, s.Round, s.List, s.Ticks = false, 0, nil, 0
+		if s.Over && (s.Sent == nil || s.beaten()) {
+			s.Sent, s.Over, s.Round, s.List, s.Ticks = nil, false, 0, nil, 0
 			clear(s.Absent)
 			s.speak()
 		}
@@ -315,7 +315,12 @@ func (c *Closing) fit(l *FinalList) *contract.Final {
 	for len(l.Banks) > 0 {
 		f, err := c.build(l, c.buyer())
 		if err == nil {
-			return f
+			free := c.free(l, f)
+			if free < 0 {
+				return f
+			}
+			l.Banks = slices.Delete(l.Banks, free, free+1)
+			continue
 		}
 		if !errors.Is(err, contract.ErrUneconomic) {
 			return nil
@@ -341,6 +346,23 @@ func (c *Closing) fit(l *FinalList) *contract.Final {
 		l.Banks = slices.Delete(l.Banks, poorest, poorest+1)
 	}
 	return nil
+}
+
+// free returns the index of a bank that pays no fee, if a payee pays too much for the
+// others, or −1.
+func (c *Closing) free(l *FinalList, f *contract.Final) int {
+	unfair, free := false, -1
+	for n := range l.Banks {
+		if f.Payout(n) == 0 {
+			free = n
+		} else {
+			unfair = unfair || !c.fair(l, f, n)
+		}
+	}
+	if !unfair {
+		return -1
+	}
+	return free
 }
 
 // has reports whether a list contains a party's bank.
@@ -426,7 +448,22 @@ func (s *closing) agreed(l *FinalList, from uint8) (*contract.Final, error) {
 	case l.Rate > 2*s.Rate || 2*l.Rate < s.Rate:
 		return nil, fmt.Errorf("%w: a fee rate of %d sat/kvB, here it is %d", ErrMessage, l.Rate, s.Rate)
 	}
-	return s.build(l, together)
+	f, err := s.build(l, together)
+	if err == nil && !s.fair(l, f, at) {
+		err = fmt.Errorf("%w: a list in which this party pays for the others", ErrMessage)
+	}
+	return f, err
+}
+
+// fair reports whether a payee pays at most twice what a transaction of its bank alone
+// would cost it at the list's rate: banks that pay no fee must not be closed at its
+// expense.
+func (c *Closing) fair(l *FinalList, f *contract.Final, at int) bool {
+	alone, err := c.build(&FinalList{Rate: l.Rate, Banks: l.Banks[at : at+1]}, f.Together())
+	if err != nil {
+		return true // alone it would get nothing
+	}
+	return alone.Payout(0)+alone.Fee()-f.Payout(at) <= 2*alone.Fee()
 }
 
 func (s *closing) received(ev FinalReceived) error {
@@ -437,13 +474,16 @@ func (s *closing) received(ev FinalReceived) error {
 	if err := ev.Msg.Check(); err != nil {
 		return err
 	}
+	if ev.From != BuyerSide && s.Spoiled[ev.From] {
+		return fmt.Errorf("%w: of party %d, which has sent a false penny or signature", ErrMessage, ev.From)
+	}
 	switch m := ev.Msg.(type) {
 	case *FinalCall:
 		if ev.From != BuyerSide {
 			return fmt.Errorf("%w: a call of party %d", ErrMessage, ev.From)
 		}
 		s.Called = true
-		if s.Own != nil {
+		if s.Own != nil && s.once(BuyerSide) {
 			s.send(BuyerSide, s.Offers[s.Me])
 		}
 	case *FinalOffer:
@@ -454,6 +494,14 @@ func (s *closing) received(ev FinalReceived) error {
 		return s.shared(ev.From, m)
 	}
 	return nil
+}
+
+// once reports whether a side is answered for the first time in this tick.
+func (s *closing) once(side uint8) bool {
+	i := min(int(side), len(s.Answered)-1)
+	first := !s.Answered[i]
+	s.Answered[i] = true
+	return first
 }
 
 // offered accepts a party's offer, or names a party whose penny is false.
@@ -486,6 +534,9 @@ func (s *closing) listed(from uint8, l *FinalList) error {
 		return nil
 	}
 	if from == BuyerSide {
+		if !s.once(from) {
+			return fmt.Errorf("%w: a list so soon after another", ErrEarly)
+		}
 		f, err := s.agreed(l, from)
 		if err != nil {
 			return err
@@ -506,8 +557,17 @@ func (s *closing) listed(from uint8, l *FinalList) error {
 		}
 		return nil
 	}
-	if s.Over || l.Round < s.Round || s.List != nil && l.Round == s.Round || !l.has(from) || s.Spoiled[from] {
+	if s.Over || l.Round != s.Round || s.List != nil || !l.has(from) {
 		return nil
+	}
+	// The leader proposes, and another only if it does not. What is offered is listed.
+	if from != s.leader() && s.Ticks < s.patience()+shareTicks {
+		return nil
+	}
+	for _, b := range l.Banks {
+		if int(b.Party) < len(s.Offers) && s.Offers[b.Party] != nil && s.Offers[b.Party].Held != b.Paid {
+			return fmt.Errorf("%w: %d pennies for party %d, which offers %d", ErrMessage, b.Paid, b.Party, s.Offers[b.Party].Held)
+		}
 	}
 	f, err := s.agreed(l, from)
 	if err != nil {
@@ -595,7 +655,7 @@ func (s *closing) connected(b contract.Block) {
 		}
 	}
 	switch {
-	case s.due() && s.Payout != nil && s.Tip < s.Payout.Height+payoutBlocks:
+	case s.due() && s.Payout != nil && (s.Tip < s.Payout.Height+payoutBlocks || s.Tip < s.Wait):
 		s.do(SendPayout{Tx: s.Payout.Tx})
 	case s.due() && s.Tip >= s.Wait:
 		least := wire.Sat(0)
@@ -611,6 +671,15 @@ func (s *closing) connected(b contract.Block) {
 // pending reports whether the complete transaction can still confirm, and has not.
 func (c *Closing) pending() bool {
 	return c.Sent != nil && c.List != nil && !slices.ContainsFunc(c.List.Banks, func(b FinalPaid) bool { return c.Spent[b.Party] != nil })
+}
+
+// beaten reports whether the complete transaction can never confirm, because one of
+// its banks was closed otherwise.
+func (c *Closing) beaten() bool {
+	return c.Sent != nil && c.List != nil && slices.ContainsFunc(c.List.Banks, func(b FinalPaid) bool {
+		f := c.Spent[b.Party]
+		return f != nil && f.Txid != c.Sent.Txid
+	})
 }
 
 // found looks for this party's output in the transaction that spent its bank.
@@ -672,6 +741,8 @@ func (c Closing) Interest() contract.Interest {
 	}
 	open := slices.Contains(mine, nil)
 	switch {
+	case c.due() && c.Wait > c.Tip && c.Tip >= c.Banks[0].Expiry+wire.Height(c.Deep):
+		in.Done = true // its payout is not worth the fee of taking it
 	case c.due(), c.buyer() && c.pending():
 		in.Wake = 1
 	case c.Taken != nil:

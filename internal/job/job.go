@@ -93,6 +93,12 @@ type Terms struct {
 	id wire.Hash // ID, once it is computed
 }
 
+// PartyKey returns the secret of a node's key in the job whose bank for it has this
+// id. It derives from the node's identity, so a backup of the identity is one of it.
+func PartyKey(identity wire.Secret, bank wire.Hash) wire.Secret {
+	return wire.Secret(wire.Tagged("job-party", identity[:], bank[:]))
+}
+
 // ID returns the job's id, H[job](encoding of the terms). It commits to the job
 // file, the parties and their banks, so what is signed for one jury means nothing
 // in another.

@@ -693,7 +693,7 @@ func (s *shop) do(c chore) (answers []chore, again bool) {
 		if _, ok := s.states[r]; ok {
 			return []chore{{r, Again{}}}, false
 		}
-		x, effects, err := NewClosing(CloseTerms{Terms: buyer.Terms, Me: BuyerSide, Banks: buyer.Banks, Keys: buyer.Keys, Paid: buyer.Terms.before(buyer.Seen).Paid, Deep: s.margins.Deep(), Rate: s.rate, Tip: s.market.tip(), Spent: buyer.Spent})
+		x, effects, err := NewClosing(buyer.Close(s.margins.Deep(), s.rate))
 		must(s.t, err)
 		s.create(r, x, anys(effects))
 		return nil, false

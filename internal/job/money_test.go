@@ -229,6 +229,12 @@ func TestListsAreVerified(t *testing.T) {
 	m.ranWithout(8)
 	m.shops[2].leave(true)
 	c := *m.closingOf(m.shops[2])
+	c.Offers = slices.Clone(c.Offers)
+	for i := range uint8(4) {
+		if c.Offers[i] == nil {
+			c.Offers[i] = &FinalOffer{Held: 8}
+		}
+	}
 	all := func(paid, mine uint32) (list []FinalPaid) {
 		for i := range uint8(4) {
 			list = append(list, FinalPaid{Party: i, Paid: paid})

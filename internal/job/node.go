@@ -256,6 +256,10 @@ func (s *step) event(ev Event) error {
 // before returns the body of Last, or the initial one.
 func (n *Node) before() *Body { return n.Terms.before(n.Last) }
 
+// Certified returns the body of the highest known certificate, or the initial one. It
+// must not be modified.
+func (n *Node) Certified() *Body { return n.before() }
+
 // cur returns the epoch to be agreed on.
 func (n *Node) cur() uint32 { return n.before().Epoch + 1 }
 

@@ -2,6 +2,7 @@ package banking
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/bitgram/bitgram/internal/bank"
@@ -26,7 +27,7 @@ func (b *Banks) PayeeBank(ctx context.Context, id bank.ID) (y bank.Payee, t wire
 }
 
 // Earned returns the event with which a bank takes a penny that a job has earned, in
-// the transaction that earns it; none if the bank holds it.
+// the transaction that earns it; none if the bank holds it, or is over.
 func (b *Banks) Earned(tx engine.Tx, id bank.ID, p penny.Penny) ([]engine.Delivery, error) {
 	s, err := b.cfg.Engine.StateIn(tx, payeeRef(id))
 	if err != nil {
@@ -37,6 +38,9 @@ func (b *Banks) Earned(tx engine.Tx, id bank.ID, p penny.Penny) ([]engine.Delive
 		return nil, nil
 	}
 	paper, err := b.paperIn(tx, payeeRef(id), y.At)
+	if errors.Is(err, ErrNoBank) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -28,7 +28,7 @@ import (
 type Policy struct {
 	// Price is the least that an epoch's penny must be worth for each 10⁹ units of
 	// fuel that the job allows the epoch.
-	Price wire.Msat
+	Price wire.Psat
 	// Jobs is the maximum number of jobs at once. Of jobs that are not funded yet,
 	// the oldest makes room.
 	Jobs int

@@ -17,12 +17,6 @@ import (
 	"github.com/bitgram/bitgram/wire"
 )
 
-// PartyKey returns the secret of a node's key in the job whose bank for it has this
-// id. It derives from the identity, so nothing needs a backup.
-func PartyKey(identity wire.Secret, bank wire.Hash) wire.Secret {
-	return wire.Secret(wire.Tagged("job-party", identity[:], bank[:]))
-}
-
 var (
 	errNoJob   = wire.Refuse(wire.Unknown, "no such job")
 	errNotYour = wire.Refuse(wire.Unknown, "no such job") // a stranger must not learn whether there is
@@ -187,12 +181,21 @@ func (c *Computing) accept(ctx context.Context, o *Offer) error {
 	if err := c.blobs(f); err != nil {
 		return err
 	}
-	n, err := job.NewNode(o.Terms, o.Party, PartyKey(c.cfg.Identity, o.Bank))
+	n, err := job.NewNode(o.Terms, o.Party, job.PartyKey(c.cfg.Identity, o.Bank))
 	if err != nil {
 		return refuseBad(err)
 	}
 	n.Chain.Tip = c.cfg.Engine.Position().Height
+	// A bank pays for one job, also if that one has made room for others.
+	if err := c.cfg.Store.View(ctx, func(tx engine.Tx) error { return unused(tx, o.Bank, id) }); err != nil {
+		return err
+	}
 	if err := c.room(ctx); err != nil {
+		return err
+	}
+	// First the bank, so that no penny of the job ever counts as credit. One that is
+	// tied and has no job, after a crash, pays for the same job once it is offered again.
+	if _, err := c.cfg.Engine.Tell(ctx, engine.Ref{Kind: bank.KindPayee, ID: o.Bank}, bank.Tied{}); err != nil {
 		return err
 	}
 	r := &record{File: *f, Bank: o.Bank, Pennies: o.Terms.Parties[o.Party].Pennies, Peers: o.Peers, At: time.Now().UnixNano()}
@@ -200,10 +203,7 @@ func (c *Computing) accept(ctx context.Context, o *Offer) error {
 		return err
 	}
 	if err := c.cfg.Engine.CreateWith(ctx, func(tx engine.Tx) (engine.Creation, error) {
-		old, err := tx.Get(bucketBank, o.Bank[:])
-		if err == nil && old != nil {
-			err = wire.Refuse(wire.BadRequest, "the bank pays for another job")
-		}
+		err := unused(tx, o.Bank, id)
 		if err == nil {
 			err = errors.Join(r.keep(tx, id), tx.Put(bucketBank, o.Bank[:], id[:]), c.hold(tx, id, f, y.Expiry))
 		}
@@ -218,13 +218,24 @@ func (c *Computing) accept(ctx context.Context, o *Offer) error {
 	return nil
 }
 
+// unused refuses a bank that pays, or was to pay, for a job.
+func unused(tx engine.Tx, bank, id wire.Hash) error {
+	switch old, err := tx.Get(bucketBank, bank[:]); {
+	case err != nil || old == nil:
+		return err
+	case wire.Hash(old) == id:
+		return wire.Refuse(wire.Closed, "this job was given up")
+	}
+	return wire.Refuse(wire.BadRequest, "the bank pays for another job")
+}
+
 // Takes returns nil if the node works for a job on these terms, or a *wire.Refusal
 // with the reason. y and t are the bank that pays it.
 func (c *Computing) Takes(terms *job.Terms, f *job.File, party uint8, y *bank.Payee, t *wire.BankTerms) error {
 	p, me := c.cfg.Policy, &terms.Parties[party]
 	n := y.Ladder.N()
 	switch {
-	case y.At != terms.Bank(party) || me.Bank != wire.DigestOf("bank-terms", t) || me.Nonce != t.Nonce || me.Last != t.Last || me.Pennies != n:
+	case y.At != terms.Bank(party) || me.Bank != job.BankDigest(t) || me.Nonce != t.Nonce || me.Last != t.Last || me.Pennies != n:
 		return wire.Refuse(wire.BadRequest, "the bank is not the one of the terms")
 	case y.Stop != bank.NotStopped || y.Spend != nil:
 		return wire.Refuse(wire.Closed, "the bank is %s", y.State())
@@ -240,15 +251,22 @@ func (c *Computing) Takes(terms *job.Terms, f *job.File, party uint8, y *bank.Pa
 	case f.Epochs < uint64(terms.Epochs):
 		return wire.Refuse(wire.BadRequest, "%d epochs are paid, the program may run for %d", terms.Epochs, f.Epochs)
 	}
-	// The price is of the fuel that an epoch may use. Both factors may be large.
-	if least := float64(p.Price) * float64(f.Fuel) / 1e9; float64(y.Ladder.Paid(1)) < least {
-		return wire.Refuse(wire.TooBig, "a penny of %v, this node requires %.0f msat for %d units of fuel", y.Ladder.Paid(1), least, f.Fuel)
+	// The price is of the fuel that an epoch may use.
+	least, err := wire.ComputePrice(p.Price, f.Fuel)
+	if err != nil {
+		return wire.Refuse(wire.TooBig, "%d units of fuel: %w", f.Fuel, err)
+	}
+	if y.Ladder.Paid(1) < least {
+		return wire.Refuse(wire.TooBig, "a penny of %v, this node requires %v for %d units of fuel", y.Ladder.Paid(1), least, f.Fuel)
 	}
 	return nil
 }
 
 // blobs refuses a job whose program or input is not here whole, or too large.
 func (c *Computing) blobs(f *job.File) error {
+	if f.Program == nothing {
+		return wire.Refuse(wire.BadRequest, "the program is empty")
+	}
 	for digest, most := range map[wire.Hash]uint64{f.Input: c.cfg.Policy.Input, f.Program: maxProgram} {
 		if digest == nothing {
 			continue
@@ -330,6 +348,10 @@ func (c *Computing) deal(ctx context.Context, s *Sheets) error {
 			continue // it is here
 		case w.First > next:
 			return wire.Refuse(wire.BadRequest, "a window from %d, the next is from %d", w.First, next)
+		}
+		// No honest buyer deals more (spec/job.md §2), and sheets take the disk.
+		if b := n.Certified(); !job.MayDeal(&n.Terms, w.First, b.Paid[w.Node], slices.Contains(b.Next, w.Node)) {
+			return wire.Refuse(wire.TooBig, "a window from %d, party %d has earned %d pennies", w.First, w.Node, b.Paid[w.Node])
 		}
 		if err := d.Verify(&n.Terms); err != nil {
 			return refuseBad(err)

@@ -230,10 +230,15 @@ func (f *fetcher) verify(ctx context.Context, w *fetching, tmp *disk.Partial) (*
 	return sandbox.ReadHeader(tmp)
 }
 
+// fetchTime is how long a party has for a part.
+const fetchTime = 10 * time.Minute
+
 // read reads a part from a party, of at most most bytes.
 func (f *fetcher) read(ctx context.Context, from uint8, ask Ask, most uint64, to io.Writer) (block wire.Hash, err error) {
 	peer := f.party.record.Peers[from]
-	for {
+	ctx, cancel := context.WithTimeout(ctx, fetchTime)
+	defer cancel()
+	for total := uint64(0); ; {
 		raw, err := wire.Marshal(&ask)
 		if err != nil {
 			return block, err
@@ -248,9 +253,12 @@ func (f *fetcher) read(ctx context.Context, from uint8, ask Ask, most uint64, to
 		if err := wire.UnmarshalPeer(raw, c); err != nil {
 			return block, fmt.Errorf("%w: %w", errLie, err)
 		}
-		if c.Total > most || ask.From+uint64(len(c.Data)) > c.Total || len(c.Data) == 0 && ask.From < c.Total {
-			return block, fmt.Errorf("%w: %d bytes, at most %d are possible", errLie, c.Total, most)
+		// Every piece but the last is full, and all are of one whole: a party that gives a
+		// byte at a time would keep this node from asking another.
+		if c.Total > most || ask.From > c.Total || uint64(len(c.Data)) != min(c.Total-ask.From, maxChunk) || total != 0 && (c.Total != total || c.Block != block) {
+			return block, fmt.Errorf("%w: %d bytes at %d of %d, at most %d are possible", errLie, len(c.Data), ask.From, c.Total, most)
 		}
+		total = c.Total
 		if _, err := to.Write(c.Data); err != nil {
 			return block, err
 		}

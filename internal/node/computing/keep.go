@@ -29,7 +29,7 @@ type record struct {
 	Bank    wire.Hash // this party's
 	Pennies uint32    // of it
 	Peers   []wire.Peer
-	Block   wire.Hash // that gave the funding its depth; zeros before
+	Block   wire.Hash // that contains the funding; zeros before the job starts
 	At      int64     // Unix time of the offer, in nanoseconds
 }
 
@@ -202,12 +202,15 @@ func keepSheet(tx engine.Tx, id wire.Hash, d *job.Dealt) (whole bool, err error)
 }
 
 // forget deletes all that is stored of a job that is over, but its machine.
-func forget(tx engine.Tx, id wire.Hash) error {
+func forget(tx engine.Tx, id wire.Hash, over bool) error {
 	r, err := recordIn(tx, id)
 	if err != nil || r == nil {
 		return err
 	}
-	list := []error{tx.Delete(bucketRecord, id[:]), tx.Delete(bucketBank, r.Bank[:])}
+	list := []error{tx.Delete(bucketRecord, id[:])}
+	if over {
+		list = append(list, tx.Delete(bucketBank, r.Bank[:]))
+	}
 	for _, bucket := range []string{bucketCert, bucketSheet, bucketProof} {
 		var keys [][]byte
 		if err := tx.Scan(bucket, id[:], 0, func(k, _ []byte) error { keys = append(keys, slices.Clone(k)); return nil }); err != nil {

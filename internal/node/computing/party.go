@@ -278,8 +278,8 @@ const retryPause = time.Second
 // run works for the job until ctx ends or the job is over and pruned.
 func (p *party) run(ctx context.Context) {
 	defer func() {
+		p.fetcher.stop() // it uses the program
 		p.program.close()
-		p.fetcher.stop()
 		if p.linked {
 			p.room.link(p.record.Peers, -1)
 		}
@@ -445,13 +445,13 @@ func (p *party) bank(ctx context.Context, n *job.Node) (over bool, err error) {
 	if y.At != n.Terms.Bank(n.Me) {
 		return true, nil // the id is that of another bank now
 	}
-	ends := y.Spend != nil || y.Joined != nil || y.Offer != nil || y.Alone.Live() || y.Gone || y.Stop == bank.StopOwner || y.Stop == bank.StopLock
+	ends := y.Spend != nil || y.Joined != nil || y.Offer != nil || y.Alone.Live() || y.Gone || y.Stop == bank.StopOwner || y.Stop == bank.StopPayer || y.Stop == bank.StopLock
 	if ends && !n.Chain.Ended {
 		if err := p.tell(ctx, job.Ended{}); err != nil {
 			return false, err
 		}
 	}
-	if n.Held > y.Count() && y.Taking() == nil {
+	if n.Held > y.Count() && (y.Taking() == nil || y.Stop == bank.StopRestored) && !ends {
 		list := []engine.Delivery{}
 		if err := p.room.cfg.Store.View(ctx, func(tx engine.Tx) (err error) {
 			list, err = p.room.cfg.Banks.Earned(tx, p.record.Bank, n.Known)
@@ -468,12 +468,12 @@ func (p *party) bank(ctx context.Context, n *job.Node) (over bool, err error) {
 	return y.Interest().Done, nil
 }
 
-// block stores the hash of the block that gave the funding its depth, once.
+// block stores the hash of the block that contains the funding, once the job starts.
 func (p *party) block(ctx context.Context, n *job.Node) error {
 	if p.seedBlock() != (wire.Hash{}) || !n.On || n.Chain.Funding == nil {
 		return nil
 	}
-	h, err := p.room.cfg.Chain.HashAt(ctx, n.Chain.Funding.Height+wire.Height(n.Terms.Depth)-1)
+	h, err := p.room.cfg.Chain.HashAt(ctx, n.Chain.Funding.Height)
 	if err != nil {
 		return err
 	}
@@ -512,7 +512,7 @@ func (c *Computing) prune(ctx context.Context, id wire.Hash, p *party) error {
 	if p != nil {
 		p.gone()
 	}
-	if err := c.cfg.Store.Update(ctx, func(tx engine.Tx) error { return errors.Join(c.cfg.Blobs.Release(tx, id), forget(tx, id)) }); err != nil {
+	if err := c.cfg.Store.Update(ctx, func(tx engine.Tx) error { return errors.Join(c.cfg.Blobs.Release(tx, id), forget(tx, id, p == nil)) }); err != nil {
 		return err
 	}
 	c.mu.Lock()

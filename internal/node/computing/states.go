@@ -262,8 +262,11 @@ func (s *states) sync() error {
 	if err != nil {
 		return err
 	}
+	if err := errors.Join(f.Sync(), f.Close(), syncDir(s.dir)); err != nil {
+		return err
+	}
 	s.dirty = false
-	return errors.Join(f.Sync(), f.Close())
+	return nil
 }
 
 var errNoState = wire.Refuse(wire.Unknown, "this state is not here")
@@ -337,7 +340,7 @@ func (s *states) outputSize() uint64 {
 
 // extend adds to the certified output what another party gave of it: add, from at to
 // total. It returns errOutput unless the whole then has this SHA-256.
-func (s *states) extend(add io.Reader, at, total uint64, sum [32]byte) error {
+func (s *states) extend(add io.ReadSeeker, at, total uint64, sum [32]byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.load(); err != nil {
@@ -355,19 +358,36 @@ func (s *states) extend(add io.Reader, at, total uint64, sum [32]byte) error {
 	if _, err := io.Copy(h, io.NewSectionReader(f, 0, int64(min(at, total)))); err != nil {
 		return err
 	}
+	// Nothing is written before it is verified: a restart takes the file's size for
+	// that of the certified output.
 	if total > at {
-		if _, err := f.Seek(int64(at), io.SeekStart); err != nil {
-			return err
-		}
-		if _, err := io.Copy(io.MultiWriter(f, h), add); err != nil {
+		if _, err := io.Copy(h, add); err != nil {
 			return err
 		}
 	}
 	if [32]byte(h.Sum(nil)) != sum {
-		return errOutput // what was written beyond size counts for nothing
+		return errOutput
+	}
+	if total > at {
+		if _, err := add.Seek(0, io.SeekStart); err != nil {
+			return err
+		}
+		_, err := io.Copy(io.NewOffsetWriter(f, int64(at)), add)
+		if err = errors.Join(err, f.Sync()); err != nil {
+			return errors.Join(err, f.Truncate(int64(at)))
+		}
 	}
 	s.size = max(s.size, total)
-	return f.Sync()
+	return syncDir(s.dir)
+}
+
+// syncDir makes the names in a directory durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // errOutput means that an output is not the one that a state binds.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/bitgram/bitgram/internal/choose"
+	"github.com/bitgram/bitgram/internal/job"
 	"github.com/bitgram/bitgram/internal/p2p"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -35,7 +36,7 @@ func (p *Policy) Check() error {
 // PartyKey returns the key of a node's identity in the job whose bank is to pay it.
 // It is derived, so a backup of the identity is one of the key.
 func PartyKey(identity wire.Secret, bank wire.Hash) (wire.Secret, wire.Key, error) {
-	s := wire.Secret(wire.Tagged("job-party", identity[:], bank[:]))
+	s := job.PartyKey(identity, bank)
 	priv, err := s.PrivKey() // fails with a probability below 2⁻¹²⁷
 	if err != nil {
 		return wire.Secret{}, wire.Key{}, err

@@ -56,7 +56,7 @@ func (b blobs) add(raw []byte) (wire.Hash, error) {
 // Worker creates a home that works for jobs with a runner; it is not open yet.
 func (l *Lab) Worker(name string, r sandbox.Runner) *Home {
 	h := l.Banker(name, nil)
-	h.Cfg.Computing = &computing.Policy{Price: 1000, Jobs: 4, Memory: 64 << 20, Input: 1 << 20, State: 1 << 20, Output: 1 << 20, Epochs: 1000}
+	h.Cfg.Computing = &computing.Policy{Price: 1_000_000_000_000, Jobs: 4, Memory: 64 << 20, Input: 1 << 20, State: 1 << 20, Output: 1 << 20, Epochs: 1000}
 	h.Cfg.Runner, h.Cfg.Blobs = r, blobs(l.dir)
 	return h
 }
@@ -189,10 +189,10 @@ func (l *Lab) Order(buyer *Home, nodes []*Home, program []byte, o Order) *Job {
 		sigs, err := b.SignRungs(payers[i].At, bank.PayerKey(j.roots[i]))
 		l.must(err)
 		l.must(j.Host.OpenBank(ctx, wire.Peer(h.Peer()), &wire.BankOpen{Bank: j.Banks[i], Terms: terms[i], Funding: funding, Vout: uint32(i), Sigs: sigs}))
-		secret := computing.PartyKey(h.identity(), j.Banks[i])
+		secret := job.PartyKey(h.identity(), j.Banks[i])
 		key, err := secret.PrivKey()
 		l.must(err)
-		j.Terms.Parties = append(j.Terms.Parties, job.Party{Key: wire.XOnly(key.PubKey()), Bank: wire.DigestOf("bank-terms", &terms[i]), Nonce: terms[i].Nonce, Pennies: ladder.N(), Last: terms[i].Last})
+		j.Terms.Parties = append(j.Terms.Parties, job.Party{Key: wire.XOnly(key.PubKey()), Bank: job.BankDigest(&terms[i]), Nonce: terms[i].Nonce, Pennies: ladder.N(), Last: terms[i].Last})
 	}
 	l.must(j.Terms.Check())
 	j.ID = j.Terms.ID()

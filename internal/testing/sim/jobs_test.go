@@ -459,3 +459,18 @@ func TestJobOffers(t *testing.T) {
 		}
 	})
 }
+
+// TestJobBankIsTied: the bank of an accepted job pays for that job alone. Its pennies are
+// no credit for payments.
+func TestJobBankIsTied(t *testing.T) {
+	jobLab(t, 77, 1, steady, nil, func(_ *sim.Lab, j *sim.Job) {
+		if !j.Payee(0).Tied {
+			t.Error("the bank of an accepted job is not tied")
+		}
+		j.Begin()
+		j.Until("paid", minutes, func() bool { return j.Node(0).Held >= 4 })
+		if y := j.Payee(0); y.Count() < 4 || y.Credit(false, 0) != 0 {
+			t.Errorf("of %d pennies, %v are credit", y.Count(), y.Credit(false, 0))
+		}
+	})
+}
