@@ -263,6 +263,7 @@ var mib = func() int {
 // TestUploadResumed: an upload that is cut off goes on where it was, also after a
 // restart of either side, and no byte crosses twice.
 func TestUploadResumed(t *testing.T) {
+	t.Parallel()
 	c := &cutting{cuts: []int{mib, 100_000}}
 	node := open(t, t.TempDir(), Config{}, func(b p2p.Blobs) p2p.Blobs { c.Blobs = b; return c })
 	buyer := open(t, t.TempDir(), Config{}, nil)
@@ -317,6 +318,7 @@ func TestUploadResumed(t *testing.T) {
 
 // TestFetchResumed: so does a download, from one peer or another.
 func TestFetchResumed(t *testing.T) {
+	t.Parallel()
 	c := &cutting{cuts: []int{mib, 100_000}}
 	node := open(t, t.TempDir(), Config{Allows: all}, func(b p2p.Blobs) p2p.Blobs { c.Blobs = b; return c })
 	want, digest := content(1, 4*mib+17)
@@ -389,6 +391,7 @@ func refusedAs(t testing.TB, err error, code wire.Code) {
 // the same digest nothing; a peer that answers with another blob is named, and
 // what an honest one has sent stays.
 func TestLiars(t *testing.T) {
+	t.Parallel()
 	c := &cutting{}
 	node := open(t, t.TempDir(), Config{Allows: all}, func(b p2p.Blobs) p2p.Blobs { c.Blobs = b; return c })
 	want, digest := content(1, 3*mib)
@@ -484,6 +487,7 @@ func TestStalled(t *testing.T) {
 
 // TestStallsEnd: each side drops the other if it stalls.
 func TestStallsEnd(t *testing.T) {
+	t.Parallel()
 	tier.NotShort(t)
 	node := open(t, t.TempDir(), Config{}, nil, 2*time.Second)
 	want, digest := content(1, 2*mib)
@@ -871,6 +875,7 @@ func TestSlowUploadExpires(t *testing.T) {
 // TestBlobCrash: a home that is killed between any two steps has each blob whole or
 // not at all, knows what it holds, keeps what had arrived, and goes on.
 func TestBlobCrash(t *testing.T) {
+	t.Parallel()
 	const size = 200_000
 	type killed struct{ step, dir string }
 	var list []killed
