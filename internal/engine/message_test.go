@@ -33,7 +33,7 @@ func (shout) isPorterEffect() {}
 
 func (h heard) hear(p porter) (porter, []porterEffect) {
 	p.Heard += h.N
-	return p, []porterEffect{shout{h.N}, pass{h.N}, shout{p.Heard}}
+	return p, []porterEffect{shout(h), pass(h), shout{p.Heard}}
 }
 func (nothing) hear(p porter) (porter, []porterEffect) { return p, nil }
 
