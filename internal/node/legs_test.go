@@ -205,7 +205,8 @@ func TestPaymentsTakeTurns(t *testing.T) {
 // requested until it is acknowledged, also after a restart, and no other follows.
 func TestEndedStepIsFinished(t *testing.T) {
 	tier.NotShort(t)
-	for _, restart := range []bool{false, true} {
+	for _, i := range tier.NewSample(t).Choose(2, 1) {
+		restart := i == 1
 		w, from, banker, to, first, second := road(t, nil)
 		var hold atomic.Bool
 		hold.Store(true)

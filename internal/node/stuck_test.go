@@ -132,7 +132,7 @@ func TestStuckNode(t *testing.T) {
 		{"relays nothing", "", false},
 		{"lags", "", false},
 	}
-	for _, i := range tier.NewSample(t).Choose(len(list), tier.Pick(0, 3, 0)) {
+	for _, i := range tier.NewSample(t).Choose(len(list), tier.Pick(0, 1, 0)) {
 		c := list[i]
 		t.Run(c.how, func(t *testing.T) {
 			w := emptyTown(t)
