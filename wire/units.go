@@ -51,9 +51,14 @@ func StoragePrice(rate Psat, size uint64, blocks, perDay uint32) (Msat, error) {
 	if hi != 0 {
 		return 0, ErrOverflow
 	}
-	hi, lo := bits.Mul64(uint64(rate), byteBlocks)
-	const psatPerMsat = 1_000_000_000
-	div := uint64(perDay) * psatPerMsat // < 2^62
+	return price(rate, byteBlocks, uint64(perDay)*psatPerMsat) // < 2^62
+}
+
+const psatPerMsat = 1_000_000_000
+
+// price returns rate × amount / div, rounded up to whole msat; div < 2^63.
+func price(rate Psat, amount, div uint64) (Msat, error) {
+	hi, lo := bits.Mul64(uint64(rate), amount)
 	lo, carry := bits.Add64(lo, div-1, 0)
 	hi += carry
 	if hi >= div {
@@ -69,18 +74,8 @@ func StoragePrice(rate Psat, size uint64, blocks, perDay uint32) (Msat, error) {
 // ComputePrice returns the price of an epoch of at most fuel units, at rate psat per
 // 10⁹ units. The product has 128 bits; it is rounded up to whole msat (spec/wire.md §4).
 func ComputePrice(rate Psat, fuel uint64) (Msat, error) {
-	hi, lo := bits.Mul64(uint64(rate), fuel)
-	const div = 1_000_000_000 * 1_000_000_000 // units of fuel in the rate's, psat in a msat
-	lo, carry := bits.Add64(lo, div-1, 0)
-	hi += carry
-	if hi >= div {
-		return 0, ErrOverflow
-	}
-	q, _ := bits.Div64(hi, lo, div)
-	if q > uint64(MaxSat)*1000 {
-		return 0, ErrOverflow
-	}
-	return Msat(q), nil
+	const unit = 1_000_000_000 // of fuel, in the rate
+	return price(rate, fuel, unit*psatPerMsat)
 }
 
 // Msat converts s to thousandths, or returns 0 if s is negative.

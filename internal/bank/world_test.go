@@ -20,6 +20,7 @@ import (
 	"github.com/bitgram/bitgram/internal/batch"
 	"github.com/bitgram/bitgram/internal/chain"
 	"github.com/bitgram/bitgram/internal/contract"
+	"github.com/bitgram/bitgram/internal/testing/books"
 	"github.com/bitgram/bitgram/internal/testing/ledger"
 	"github.com/bitgram/bitgram/penny"
 	"github.com/bitgram/bitgram/wire"
@@ -965,26 +966,5 @@ func reencode(t testing.TB, e bank.Effect) bank.Effect {
 // holdings reads from the chain what each script holds unspent, and the fees of
 // all transactions.
 func (w *world) holdings() (byScript map[string]wire.Sat, fees wire.Sat) {
-	byScript = map[string]wire.Sat{}
-	outs := map[btcwire.OutPoint]*btcwire.TxOut{}
-	for h := wire.Height(1); h <= w.tip(); h++ {
-		for i, tx := range w.block(h).Transactions {
-			for _, in := range tx.TxIn {
-				if o := outs[in.PreviousOutPoint]; o != nil {
-					byScript[string(o.PkScript)] -= wire.Sat(o.Value)
-					if i > 0 {
-						fees += wire.Sat(o.Value)
-					}
-				}
-			}
-			for n, o := range tx.TxOut {
-				outs[btcwire.OutPoint{Hash: tx.TxHash(), Index: uint32(n)}] = o
-				byScript[string(o.PkScript)] += wire.Sat(o.Value)
-				if i > 0 {
-					fees -= wire.Sat(o.Value)
-				}
-			}
-		}
-	}
-	return byScript, fees
+	return books.Holdings(w.t, w.chain)
 }

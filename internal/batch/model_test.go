@@ -489,31 +489,8 @@ func TestTheRestConfirms(t *testing.T) {
 				t.Fatalf("%d members are left after %d blocks", good, blocks)
 			}
 			w.step()
-			for _, p := range w.pool {
-				rate := float64(p.sent.Fee) / float64(contract.VSize(p.weight))
-				for _, o := range p.inputs {
-					if rate < rates[o]*0.999 {
-						t.Fatalf("%.2f sat per vB after %.2f", rate, rates[o])
-					}
-					rates[o] = rate
-				}
-			}
-			var victims []wire.Outpoint
-			for o := range bad {
-				if w.members[o] != nil {
-					victims = append(victims, o)
-				}
-			}
-			if slices.SortFunc(victims, compare); len(victims) > 0 {
-				// The one that hurts most: in the largest transaction.
-				size := func(o wire.Outpoint) int {
-					if in := w.members[o].In; in != nil && w.pool[in.Txid] != nil {
-						return len(w.pool[in.Txid].inputs)
-					}
-					return 0
-				}
-				w.spend([]wire.Outpoint{slices.MaxFunc(victims, func(a, b wire.Outpoint) int { return size(a) - size(b) })})
-			}
+			w.rising(rates)
+			w.attack(bad)
 			for _, p := range slices.SortedFunc(maps.Values(w.pool), func(a, b *pooled) int { return compare(a.inputs[0], b.inputs[0]) }) {
 				w.spend(p.inputs)
 			}
@@ -525,6 +502,41 @@ func TestTheRestConfirms(t *testing.T) {
 			}
 		}
 	}
+}
+
+// rising fails if a member's transaction pays a lower rate than its last one. rates are
+// those of before.
+func (w *world) rising(rates map[wire.Outpoint]float64) {
+	w.t.Helper()
+	for _, p := range w.pool {
+		rate := float64(p.sent.Fee) / float64(contract.VSize(p.weight))
+		for _, o := range p.inputs {
+			if rate < rates[o]*0.999 {
+				w.t.Fatalf("%.2f sat per vB after %.2f", rate, rates[o])
+			}
+			rates[o] = rate
+		}
+	}
+}
+
+// attack double-spends the bad member that hurts most: in the largest transaction.
+func (w *world) attack(bad map[wire.Outpoint]bool) {
+	var victims []wire.Outpoint
+	for o := range bad {
+		if w.members[o] != nil {
+			victims = append(victims, o)
+		}
+	}
+	if slices.SortFunc(victims, compare); len(victims) == 0 {
+		return
+	}
+	size := func(o wire.Outpoint) int {
+		if in := w.members[o].In; in != nil && w.pool[in.Txid] != nil {
+			return len(w.pool[in.Txid].inputs)
+		}
+		return 0
+	}
+	w.spend([]wire.Outpoint{slices.MaxFunc(victims, func(a, b wire.Outpoint) int { return size(a) - size(b) })})
 }
 
 // TestSpikeUnderAttack: the estimate rises tenfold between a plan and its broadcasts,
@@ -572,31 +584,8 @@ func TestSpikeUnderAttack(t *testing.T) {
 			}
 			w.step()
 			refused += w.counts["refused: the fee"]
-			for _, p := range w.pool {
-				rate := float64(p.sent.Fee) / float64(contract.VSize(p.weight))
-				for _, o := range p.inputs {
-					if rate < rates[o]*0.999 {
-						t.Fatalf("%.2f sat per vB after %.2f", rate, rates[o])
-					}
-					rates[o] = rate
-				}
-			}
-			var victims []wire.Outpoint
-			for o := range bad {
-				if w.members[o] != nil {
-					victims = append(victims, o)
-				}
-			}
-			if slices.SortFunc(victims, compare); len(victims) > 0 {
-				// The one that hurts most: in the largest transaction.
-				size := func(o wire.Outpoint) int {
-					if in := w.members[o].In; in != nil && w.pool[in.Txid] != nil {
-						return len(w.pool[in.Txid].inputs)
-					}
-					return 0
-				}
-				w.spend([]wire.Outpoint{slices.MaxFunc(victims, func(a, b wire.Outpoint) int { return size(a) - size(b) })})
-			}
+			w.rising(rates)
+			w.attack(bad)
 			for _, p := range slices.SortedFunc(maps.Values(w.pool), func(a, b *pooled) int { return compare(a.inputs[0], b.inputs[0]) }) {
 				if p.sent.Fee >= w.market.Estimate.Fee(contract.VSize(p.weight)) {
 					w.spend(p.inputs)

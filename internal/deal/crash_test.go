@@ -14,6 +14,7 @@ import (
 
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/deal"
+	"github.com/bitgram/bitgram/internal/testing/ledger"
 	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/seal"
 	"github.com/bitgram/bitgram/wire"
@@ -180,7 +181,7 @@ func newTown(t *testing.T, c *crash, s crashStory) *town {
 	if s.refused {
 		n = 4
 	}
-	w := &town{world: newWorldOn(t, newLedger(), 1, n), story: s, told: map[string][]chainhash.Hash{}}
+	w := &town{world: newWorldOn(t, ledger.New(), 1, n), story: s, told: map[string][]chainhash.Hash{}}
 	c.used = map[[32]byte]wire.Hash{}
 	w.crash = c
 	// Short margins for which two blocks do not matter: no party misses a
@@ -218,10 +219,9 @@ func newTown(t *testing.T, c *crash, s crashStory) *town {
 
 // fork is the same town, with another crash still to come.
 func (w *town) fork(c *crash) *town {
-	inner, l := *w.world, *w.chain.(*ledger)
+	inner := *w.world
 	f := *w
-	l.blocks, l.hashes, l.pool, l.coins = slices.Clone(l.blocks), slices.Clone(l.hashes), slices.Clone(l.pool), maps.Clone(l.coins)
-	inner.chain, inner.crash, inner.copies, inner.log = &l, c, maps.Clone(w.copies), slices.Clone(w.log)
+	inner.chain, inner.crash, inner.copies, inner.log = w.chain.(*ledger.Ledger).Clone(), c, maps.Clone(w.copies), slices.Clone(w.log)
 	src := *w.src
 	inner.src, inner.rng = &src, rand.New(&src)
 	inner.agents = nil

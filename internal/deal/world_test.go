@@ -22,6 +22,7 @@ import (
 	"github.com/bitgram/bitgram/internal/chain/devchain"
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/deal"
+	"github.com/bitgram/bitgram/internal/testing/ledger"
 	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/seal"
 	"github.com/bitgram/bitgram/wire"
@@ -101,7 +102,7 @@ func newWorld(t testing.TB, seed uint64, agents int) *world {
 // ledger, which takes a small part of its time.
 func chainOf(t testing.TB, real bool) blockchain {
 	if !real {
-		l := newLedger()
+		l := ledger.New()
 		_, err := l.Mine(t.Context(), 2*maxReorg, nil) // for the deepest reorg from the start
 		must(t, err)
 		return l

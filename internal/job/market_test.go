@@ -17,6 +17,7 @@ import (
 	"github.com/bitgram/bitgram/internal/bank"
 	"github.com/bitgram/bitgram/internal/chain"
 	"github.com/bitgram/bitgram/internal/contract"
+	"github.com/bitgram/bitgram/internal/testing/books"
 	"github.com/bitgram/bitgram/internal/testing/ledger"
 	"github.com/bitgram/bitgram/penny"
 	"github.com/bitgram/bitgram/wire"
@@ -1013,28 +1014,7 @@ func (m *market) end() {
 
 // holdings reads from the chain what each script holds, and all fees.
 func (m *market) holdings() (byScript map[string]wire.Sat, fees wire.Sat) {
-	byScript = map[string]wire.Sat{}
-	outs := map[btcwire.OutPoint]*btcwire.TxOut{}
-	for h := wire.Height(1); h <= m.tip(); h++ {
-		for i, tx := range m.block(h).Transactions {
-			for _, in := range tx.TxIn {
-				if o := outs[in.PreviousOutPoint]; o != nil {
-					byScript[string(o.PkScript)] -= wire.Sat(o.Value)
-					if i > 0 {
-						fees += wire.Sat(o.Value)
-					}
-				}
-			}
-			for n, o := range tx.TxOut {
-				outs[btcwire.OutPoint{Hash: tx.TxHash(), Index: uint32(n)}] = o
-				byScript[string(o.PkScript)] += wire.Sat(o.Value)
-				if i > 0 {
-					fees -= wire.Sat(o.Value)
-				}
-			}
-		}
-	}
-	return byScript, fees
+	return books.Holdings(m.t, m.chain)
 }
 
 // outcome is what matters of an end: who has what, and that all is over.

@@ -6,6 +6,7 @@ package ledger
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 
@@ -213,6 +214,13 @@ func (l *Ledger) Reorg(_ context.Context, depth int, script []byte, without ...w
 	l.extend(script, 0, nil)
 	l.Pool = slices.DeleteFunc(l.Pool, gone)
 	return nil
+}
+
+// Clone returns a ledger that goes on from here on its own.
+func (l *Ledger) Clone() *Ledger {
+	c := *l
+	c.blocks, c.hashes, c.Pool, c.coins, c.since = slices.Clone(l.blocks), slices.Clone(l.hashes), slices.Clone(l.Pool), maps.Clone(l.coins), maps.Clone(l.since)
+	return &c
 }
 
 // Faucet mines a coin.
