@@ -474,14 +474,18 @@ func (s *buying) accepted(ev Accepted) {
 	if slices.ContainsFunc(s.Seats, func(o Seat) bool { return !o.Accepted }) {
 		return
 	}
+	s.Phase = BuyerOpening
+	s.begin()
+	s.do(OpenBanks{})
+}
+
+// begin makes the lists of a job that may run.
+func (s *buying) begin() {
 	p := len(s.Seats)
-	s.Phase, s.Dealt, s.Busy, s.Calls, s.Spent = BuyerOpening, make([]uint32, p), make([]bool, p), make([]uint32, p), make([]*contract.Fact, p)
-	s.Stalled = make([]bool, p)
-	s.Stored = make([][]uint32, p)
+	s.Dealt, s.Busy, s.Stalled, s.Calls, s.Spent, s.Stored = make([]uint32, p), make([]bool, p), make([]bool, p), make([]uint32, p), make([]*contract.Fact, p), make([][]uint32, p)
 	for h := range s.Stored {
 		s.Stored[h] = make([]uint32, p)
 	}
-	s.do(OpenBanks{})
 }
 
 // cancelled ends the job. Up to the funding nothing is paid; after it the parties
@@ -566,13 +570,8 @@ func (s *buying) connected(b contract.Block) {
 // reopen resumes a job that was given up and whose funding is in the chain. Its
 // banks become contracts, so that they are refunded.
 func (s *buying) reopen() {
-	p := len(s.Terms.Parties)
 	if s.Spent == nil { // restored from before
-		s.Stalled = make([]bool, p)
-		s.Dealt, s.Busy, s.Calls, s.Spent, s.Stored = make([]uint32, p), make([]bool, p), make([]uint32, p), make([]*contract.Fact, p), make([][]uint32, p)
-		for h := range s.Stored {
-			s.Stored[h] = make([]uint32, p)
-		}
+		s.begin()
 	}
 	s.Phase, s.FailedBy, s.Failure = BuyerPublished, "", ""
 	s.do(OpenBanks{})

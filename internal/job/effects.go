@@ -22,9 +22,9 @@ var Effects = contract.EffectsOf[Effect](Broadcast{}, Send{}, Run{}, Cancel{}, F
 // ClassOf returns e's class.
 func ClassOf(e Effect) contract.Class {
 	switch e.(type) {
-	case Broadcast, Send, GiveShare:
+	case Broadcast, Send, GiveShare, SendCerts:
 		return contract.Message // sent again at ticks
-	case Run, Fetch, SendCerts, Judge:
+	case Run, Fetch, Judge:
 		return contract.Transfer
 	}
 	return contract.Local

@@ -9,7 +9,7 @@ import (
 type Event interface{ event() }
 
 // Effect is an action requested by the machine. The set of types is closed.
-// Messages (Broadcast, Send, GiveShare) may be lost, repeated and reordered; every
+// Messages (Broadcast, Send, GiveShare, SendCerts) may be lost, repeated and reordered; every
 // other effect is carried out at least once, however late.
 type Effect interface{ effect() }
 

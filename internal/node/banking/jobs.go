@@ -27,9 +27,12 @@ func (b *Banks) PayeeBank(ctx context.Context, id bank.ID) (y bank.Payee, t wire
 }
 
 // Earned returns the event with which a bank takes a penny that a job has earned, in
-// the transaction that earns it; none if the bank holds it, or is over.
+// the transaction that earns it; none if the bank holds it, is over, or is gone.
 func (b *Banks) Earned(tx engine.Tx, id bank.ID, p penny.Penny) ([]engine.Delivery, error) {
 	s, err := b.cfg.Engine.StateIn(tx, payeeRef(id))
+	if errors.Is(err, engine.ErrNoContract) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -393,7 +393,7 @@ func (b *Blobs) Upload(ctx context.Context, to wire.Peer, as p2p.Owner, digest w
 		var start uint64
 		err := b.cfg.Host.PutBlob(ctx, to, as, &wire.BlobPut{Digest: digest, Size: size}, func(have uint64) (io.Reader, error) {
 			start = have
-			return &counted{r: io.NewSectionReader(f, int64(have), int64(size-have)), done: have, total: size, tell: progress}, nil
+			return io.TeeReader(io.NewSectionReader(f, int64(have), int64(size-have)), &meter{have, size, progress}), nil
 		})
 		var refused *p2p.Refused
 		switch {
@@ -408,18 +408,16 @@ func (b *Blobs) Upload(ctx context.Context, to wire.Peer, as p2p.Owner, digest w
 	}
 }
 
-// counted is a reader that reports what was read.
-type counted struct {
-	r           io.Reader
+// meter reports how much passes it.
+type meter struct {
 	done, total uint64
 	tell        func(done, total uint64)
 }
 
-func (c *counted) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	c.done += uint64(n)
-	c.tell(c.done, c.total)
-	return n, err
+func (m *meter) Write(p []byte) (int, error) {
+	m.done += uint64(len(p))
+	m.tell(m.done, m.total)
+	return len(p), nil
 }
 
 // Fetch fetches a blob of at most most bytes from a peer, as the owner of a key,
@@ -504,7 +502,7 @@ func (b *Blobs) fetch(ctx context.Context, to wire.Peer, as p2p.Owner, k waitKey
 			_ = r.CloseWithError(cmp.Or(err, io.ErrClosedPipe))
 			taken <- err
 		}()
-		return &told{w: pipe, done: have, total: part.Size, tell: progress}, nil
+		return io.MultiWriter(pipe, &meter{have, part.Size, progress}), nil
 	})
 	if !begun {
 		return have, err
@@ -519,17 +517,3 @@ func (b *Blobs) fetch(ctx context.Context, to wire.Peer, as p2p.Owner, k waitKey
 type eof struct{}
 
 func (eof) Read([]byte) (int, error) { return 0, io.EOF }
-
-// told is a writer that reports what was written.
-type told struct {
-	w           io.Writer
-	done, total uint64
-	tell        func(done, total uint64)
-}
-
-func (t *told) Write(p []byte) (int, error) {
-	n, err := t.w.Write(p)
-	t.done += uint64(n)
-	t.tell(t.done, t.total)
-	return n, err
-}

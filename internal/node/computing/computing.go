@@ -271,11 +271,6 @@ func (x executor) Commit(tx engine.Tx, ref engine.Ref, e engine.Effect) ([]engin
 	switch e := e.(type) {
 	case job.Run, job.Cancel, job.Fetch, job.Judge:
 		return nil, true, nil
-	case job.SendCerts:
-		if p := x.party(ref.ID); p != nil {
-			p.owe(func() { p.sendCerts(e) })
-		}
-		return nil, true, nil
 	case job.KeepCert:
 		return nil, true, keepCert(tx, ref.ID, &e.Cert)
 	case job.Publish:
@@ -289,9 +284,6 @@ func (x executor) Commit(tx engine.Tx, ref engine.Ref, e engine.Effect) ([]engin
 			return nil, true, err
 		}
 		list, err := x.cfg.Banks.Earned(tx, r.Bank, penny.Penny{Seq: r.Pennies - e.K, Secret: pennySecret(e.Secret)})
-		if errors.Is(err, engine.ErrNoContract) {
-			return nil, true, nil // the bank is gone
-		}
 		return list, true, err
 	}
 	return nil, false, nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"time"
 
@@ -26,30 +27,19 @@ type fetcher struct {
 
 // fetching is the fetch of one state.
 type fetching struct {
-	epoch  uint32
-	state  wire.Hash
-	cancel context.CancelFunc
-	ended  chan struct{}
-	err    error
+	task
+	state wire.Hash
 }
 
 // result returns what was fetched, once.
 func (f *fetcher) result() *job.Loaded {
 	w := f.work
-	if w == nil {
+	if w == nil || !w.over() {
 		return nil
 	}
-	select {
-	case <-w.ended:
-	default:
-		return nil
-	}
-	w.cancel()
 	f.work = nil
 	if w.err != nil {
-		f.party.room.cfg.Log.Info("no party gives a certified state yet", "job", f.party.id, "epoch", w.epoch, "err", w.err)
-		f.again = time.Now().Add(retryPause)
-		time.AfterFunc(retryPause, f.party.poke)
+		f.again = w.retry(f.party, slog.LevelInfo, "no party gives a certified state yet")
 		return nil
 	}
 	return &job.Loaded{Epoch: w.epoch, State: w.state}
@@ -69,8 +59,7 @@ func (f *fetcher) cancel(n *job.Node) {
 
 func (f *fetcher) stop() {
 	if w := f.work; w != nil {
-		w.cancel()
-		<-w.ended
+		w.stop()
 		f.work = nil
 	}
 }
@@ -80,15 +69,10 @@ func (f *fetcher) follow(ctx context.Context, n *job.Node) error {
 	if !wantsState(n) || f.work != nil || time.Now().Before(f.again) {
 		return nil
 	}
-	w := &fetching{epoch: n.Last.Body.Epoch, state: n.Last.Body.State, ended: make(chan struct{})}
-	ctx, w.cancel = context.WithCancel(ctx)
+	w := &fetching{task: task{epoch: n.Last.Body.Epoch}, state: n.Last.Body.State}
 	f.work = w
 	terms := n.Terms
-	go func() {
-		w.err = f.fetch(ctx, &terms, w)
-		close(w.ended)
-		f.party.poke()
-	}()
+	w.start(ctx, f.party, func(ctx context.Context) error { return f.fetch(ctx, &terms, w) })
 	return nil
 }
 

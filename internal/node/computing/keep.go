@@ -201,7 +201,8 @@ func keepSheet(tx engine.Tx, id wire.Hash, d *job.Dealt) (whole bool, err error)
 	return n+1 == (w.Count+job.SheetSize-1)/job.SheetSize, tx.Put(bucketSheet, key, raw)
 }
 
-// forget deletes all that is stored of a job that is over, but its machine.
+// forget deletes all that is stored of a job but its machine. If the job is not over, its
+// bank pays for no other.
 func forget(tx engine.Tx, id wire.Hash, over bool) error {
 	r, err := recordIn(tx, id)
 	if err != nil || r == nil {

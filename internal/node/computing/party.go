@@ -153,6 +153,8 @@ func (p *party) send(e engine.Effect) {
 		p.post(e.Msg, e.To)
 	case job.GiveShare:
 		p.owe(func() { p.give(e) })
+	case job.SendCerts:
+		p.owe(func() { p.sendCerts(e) })
 	}
 }
 
@@ -272,9 +274,6 @@ func (p *party) tell(ctx context.Context, ev job.Event) error {
 	return err
 }
 
-// The pauses after which run tries again what failed on this machine.
-const retryPause = time.Second
-
 // run works for the job until ctx ends or the job is over and pruned.
 func (p *party) run(ctx context.Context) {
 	defer func() {
@@ -366,6 +365,7 @@ func (p *party) step(ctx context.Context, ticked bool) error {
 	for _, ev := range list {
 		if err := p.tell(ctx, p.box.With(ev)); errors.Is(err, engine.ErrContract) {
 			p.room.cfg.Log.Error("an event of a job is refused", "job", p.id, "event", fmt.Sprintf("%T", ev), "err", err)
+			p.committed(p.now, p.at) // the inbox goes back to it
 		} else if err != nil {
 			return err
 		}
@@ -430,15 +430,12 @@ func (p *party) follow(ctx context.Context) error {
 // bank.
 func (p *party) bank(ctx context.Context, n *job.Node) (over bool, err error) {
 	s, err := p.room.cfg.Engine.State(ctx, engine.Ref{Kind: bank.KindPayee, ID: p.record.Bank})
-	if errors.Is(err, engine.ErrNoContract) {
-		if !n.Chain.Ended {
-			err = p.tell(ctx, job.Ended{})
-		} else {
-			err = nil
-		}
-		return true, err
-	}
-	if err != nil {
+	switch {
+	case errors.Is(err, engine.ErrNoContract) && !n.Chain.Ended:
+		return true, p.tell(ctx, job.Ended{})
+	case errors.Is(err, engine.ErrNoContract):
+		return true, nil
+	case err != nil:
 		return false, err
 	}
 	y := s.(bank.Payee)
@@ -452,7 +449,7 @@ func (p *party) bank(ctx context.Context, n *job.Node) (over bool, err error) {
 		}
 	}
 	if n.Held > y.Count() && (y.Taking() == nil || y.Stop == bank.StopRestored) && !ends {
-		list := []engine.Delivery{}
+		var list []engine.Delivery
 		if err := p.room.cfg.Store.View(ctx, func(tx engine.Tx) (err error) {
 			list, err = p.room.cfg.Banks.Earned(tx, p.record.Bank, n.Known)
 			return err
@@ -507,12 +504,15 @@ func (p *party) setBlock(ctx context.Context, h wire.Hash) error {
 // dir is a job's directory.
 func (c *Computing) dir(id wire.Hash) string { return filepath.Join(c.cfg.Dir, dirJobs, id.String()) }
 
-// prune deletes all that is stored of a job but its machine, and ends its party.
-func (c *Computing) prune(ctx context.Context, id wire.Hash, p *party) error {
-	if p != nil {
-		p.gone()
+// prune deletes all that is stored of a job but its machine. A job that makes room for
+// another is not over: evicted is its party, which ends.
+func (c *Computing) prune(ctx context.Context, id wire.Hash, evicted *party) error {
+	if evicted != nil {
+		evicted.gone()
 	}
-	if err := c.cfg.Store.Update(ctx, func(tx engine.Tx) error { return errors.Join(c.cfg.Blobs.Release(tx, id), forget(tx, id, p == nil)) }); err != nil {
+	if err := c.cfg.Store.Update(ctx, func(tx engine.Tx) error {
+		return errors.Join(c.cfg.Blobs.Release(tx, id), forget(tx, id, evicted == nil))
+	}); err != nil {
 		return err
 	}
 	c.mu.Lock()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"time"
 
 	"github.com/bitgram/bitgram/internal/job"
@@ -30,11 +31,9 @@ type program struct {
 
 // work is one epoch being run.
 type work struct {
-	epoch, turn uint32 // the turn is judging for an epoch that is run for a verdict
-	cancel      context.CancelFunc
-	ended       chan struct{} // closed at the end
-	ran         *job.Ran
-	err         error
+	task
+	turn uint32 // judging for an epoch that is run for a verdict
+	ran  *job.Ran
 }
 
 // judging is the turn of an epoch that a referee runs.
@@ -59,20 +58,12 @@ func demand(n *job.Node) (epoch, turn uint32) {
 // result returns the result of an epoch that has been run, once.
 func (g *program) result() job.Event {
 	w := g.work
-	if w == nil {
+	if w == nil || !w.over() {
 		return nil
 	}
-	select {
-	case <-w.ended:
-	default:
-		return nil
-	}
-	w.cancel()
 	g.work = nil
 	if w.err != nil {
-		g.party.room.cfg.Log.Warn("an epoch cannot be run here, will retry", "job", g.party.id, "epoch", w.epoch, "err", w.err)
-		g.again = time.Now().Add(retryPause)
-		time.AfterFunc(retryPause, g.party.poke)
+		g.again = w.retry(g.party, slog.LevelWarn, "an epoch cannot be run here, will retry")
 		return nil
 	}
 	if w.turn == judging {
@@ -89,8 +80,7 @@ func (g *program) follow(ctx context.Context, n *job.Node) error {
 	}
 	wanted := e != 0 && g.party.seedBlock() != wire.Hash{}
 	if w := g.work; w != nil && (!wanted || w.epoch != e || w.turn != turn) {
-		w.cancel()
-		<-w.ended
+		w.stop()
 		g.work = nil
 	}
 	if err := g.party.states.follow(n); err != nil {
@@ -103,16 +93,14 @@ func (g *program) follow(ctx context.Context, n *job.Node) error {
 	if !wanted || g.work != nil || time.Now().Before(g.again) {
 		return nil
 	}
-	w := &work{epoch: e, turn: turn, ended: make(chan struct{})}
-	ctx, w.cancel = context.WithCancel(ctx)
+	w := &work{task: task{epoch: e}, turn: turn}
 	g.work = w
 	before := before(n, e)
 	terms := n.Terms
-	go func() {
-		w.ran, w.err = g.execute(ctx, &terms, w.epoch, w.turn, before)
-		close(w.ended)
-		g.party.poke()
-	}()
+	w.start(ctx, g.party, func(ctx context.Context) (err error) {
+		w.ran, err = g.execute(ctx, &terms, w.epoch, w.turn, before)
+		return err
+	})
 	return nil
 }
 
@@ -142,8 +130,7 @@ func (g *program) limits() *sandbox.Limits {
 // close ends the program.
 func (g *program) close() {
 	if w := g.work; w != nil {
-		w.cancel()
-		<-w.ended
+		w.stop()
 		g.work = nil
 	}
 	g.reset()

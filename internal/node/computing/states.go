@@ -98,8 +98,25 @@ func (s *states) load() error {
 			_ = r.Close()
 		} // what cannot be read is run again
 	}
+	s.size = min(s.size, s.durable())
 	s.read = true
 	return nil
+}
+
+// durable returns the size of the output up to which it was made durable: an epoch's file
+// is deleted only after that. What is behind comes from the files again. mu is held.
+func (s *states) durable() (size uint64) {
+	first := uint32(0)
+	for e := range s.epochs {
+		first = max(first, e)
+	}
+	for s.epochs[first-1] != nil {
+		first--
+	}
+	if h := s.epochs[first]; h != nil {
+		size = h.Total - min(h.Total, uint64(h.Output))
+	}
+	return size
 }
 
 // open opens an epoch's file behind its head.

@@ -113,7 +113,7 @@ func (q *Quoter) Keeps(quote *wire.ComputeQuote, req *wire.ComputeRequest) error
 	return nil
 }
 
-// Host asks nodes for quotes; *p2p.Host does.
+// Host asks nodes for quotes, and verifies them; *p2p.Host does.
 type Host interface {
 	ComputeQuote(ctx context.Context, to wire.Peer, req *wire.ComputeRequest) (*wire.ComputeQuote, error)
 }
@@ -149,9 +149,6 @@ func Ask(ctx context.Context, h Host, list []p2p.Found, req wire.ComputeRequest,
 			ctx, cancel := context.WithTimeout(ctx, patience)
 			defer cancel()
 			q, err := h.ComputeQuote(ctx, wire.Peer{Key: f.Ad.Agent, Addrs: f.Addrs}, &own)
-			if err == nil {
-				err = q.Verify(f.Ad.Agent, &own)
-			}
 			if err == nil && q.ValidUntil < tip {
 				err = fmt.Errorf("%w: the quote was valid until block %d", wire.ErrMalformed, q.ValidUntil)
 			}
