@@ -109,7 +109,7 @@ func TestBuyerListFee(t *testing.T) {
 	c := *m.closingOf(m.shops[2])
 	step := func(l *FinalList) bool {
 		next, effects, _ := c.Step(FinalReceived{From: BuyerSide, Msg: l})
-		return len(next.Signed) > 0 && len(effects) > 0
+		return next.Over && len(effects) > 0
 	}
 	if !step(&FinalList{Rate: 1000, Banks: []FinalPaid{{Party: 0, Paid: 8}, {Party: 1, Paid: 8}, {Party: 2, Paid: 8}, {Party: 3, Paid: 8}, {Party: 4}}}) {
 		t.Error("a fair list is not signed")

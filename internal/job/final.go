@@ -25,12 +25,6 @@ const closeRounds = 2
 // again with a higher fee.
 const payoutBlocks = 6
 
-// FinalSigned is a list that this side has signed.
-type FinalSigned struct {
-	From uint8 // proposer
-	List FinalList
-}
-
 // Closing is one side of the close of a job's banks in one transaction (spec/job.md
 // §7): the buyer with all parties, or the parties among themselves. Every list that a
 // side signs is a valid way to close its bank, and it may close it alone all the same:
@@ -53,7 +47,6 @@ type Closing struct {
 	List     *FinalList // of this round: for a party, without the buyer
 	From     uint8      // its proposer
 	Shares   []*contract.FinalSig
-	Signed   []FinalSigned
 	Ticks    uint32
 	Answered []bool // this tick, by party; the buyer is the last
 	Over     bool
@@ -129,7 +122,7 @@ func (c Closing) Step(ev CloseEvent) (Closing, []CloseEffect, error) {
 	for _, l := range []*[]bool{&next.Absent, &next.Spoiled, &next.Answered} {
 		*l = slices.Clone(*l)
 	}
-	next.Offers, next.Shares, next.Spent, next.Signed = slices.Clone(c.Offers), slices.Clone(c.Shares), slices.Clone(c.Spent), slices.Clone(c.Signed)
+	next.Offers, next.Shares, next.Spent = slices.Clone(c.Offers), slices.Clone(c.Shares), slices.Clone(c.Spent)
 	s := &closing{Closing: &next}
 	if err := s.event(ev); err != nil {
 		return c, nil, err
@@ -401,21 +394,9 @@ func (s *closing) begin(l *FinalList, from uint8, f *contract.Final) {
 			return
 		}
 		s.Shares[s.Me] = sig
-		s.keep(l, from)
 	}
 	s.speak()
 	s.complete(f)
-}
-
-// keep stores that this side signed a list, before its signature is sent.
-func (s *closing) keep(l *FinalList, from uint8) {
-	d := l.digest(&s.Terms, from)
-	if slices.ContainsFunc(s.Signed, func(x FinalSigned) bool { return x.List.digest(&s.Terms, x.From) == d }) {
-		return
-	}
-	if s.Signed = append(s.Signed, FinalSigned{From: from, List: *l}); len(s.Signed) > 2*closeRounds {
-		s.Signed = s.Signed[1:]
-	}
 }
 
 // sign returns what this party contributes to a transaction.
@@ -545,7 +526,6 @@ func (s *closing) listed(from uint8, l *FinalList) error {
 		if err != nil {
 			return err
 		}
-		s.keep(l, from)
 		s.Over = true // the parties do not compete with it; the bank closes alone if it does not come
 		s.send(from, s.share(l, from, *sig))
 		return nil

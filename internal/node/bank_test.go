@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/bitgram/bitgram/internal/bank"
+	"github.com/bitgram/bitgram/internal/chain"
 	"github.com/bitgram/bitgram/internal/contract"
 	"github.com/bitgram/bitgram/internal/engine"
 	"github.com/bitgram/bitgram/internal/node/banking"
@@ -28,6 +29,15 @@ func (w *town) payee(name string, fees *wire.Fees) *home {
 	h.cfg.Listen = []string{"/ip4/127.0.0.1/tcp/0"}
 	h.start()
 	h.cfg.Listen = h.node.Addrs()
+	return h
+}
+
+// payeeOn is a payee of banks whose Bitcoin node is c, and which forwards nothing.
+func (w *town) payeeOn(name string, c chain.Backend) *home {
+	h := w.home(name, nil)
+	h.cfg.Chain = c
+	h.cfg.Banking = &banking.Policy{Policy: taking}
+	h.cfg.Listen = []string{"/ip4/127.0.0.1/tcp/0"}
 	return h
 }
 

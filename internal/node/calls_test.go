@@ -19,6 +19,7 @@ import (
 	"github.com/bitgram/bitgram/internal/chain/corerpc"
 	"github.com/bitgram/bitgram/internal/chain/devchain"
 	"github.com/bitgram/bitgram/internal/node/banking"
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/internal/wallet"
 	"github.com/bitgram/bitgram/wire"
 )
@@ -104,7 +105,7 @@ func TestRPCCalls(t *testing.T) {
 	id, err := h.node.Banks.OpenBank(t.Context(), banking.Terms{Peer: to.peer(), Value: 200_000, Rungs: 14, PerRung: 100, Blocks: 300, MaxFee: 10_000})
 	must(t, err)
 	w.settle()
-	const blocks = 20
+	blocks := tier.Pick(4, 8, 20)
 	for range blocks {
 		w.mine(1)
 	}

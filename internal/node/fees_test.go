@@ -61,12 +61,9 @@ func TestCloseFee(t *testing.T) {
 	w := emptyTown(t)
 	from := w.home("payer", nil)
 	from.start()
-	to := w.home("payee", nil)
-	m := &moving{Backend: to.cfg.Chain}
+	m := &moving{Backend: w.chain}
 	m.rate.Store(1000)
-	to.cfg.Chain = m
-	to.cfg.Banking = &banking.Policy{Policy: taking}
-	to.cfg.Listen = []string{"/ip4/127.0.0.1/tcp/0"}
+	to := w.payeeOn("payee", m)
 	to.start()
 	w.mine(1)
 	w.fund(from, 1_000_000)
@@ -124,12 +121,9 @@ func TestFeeTooLow(t *testing.T) {
 	w := emptyTown(t)
 	from := w.home("payer", nil)
 	from.start()
-	to := w.home("payee", nil)
-	m := &moving{Backend: to.cfg.Chain}
+	m := &moving{Backend: w.chain}
 	m.rate.Store(1000)
-	to.cfg.Chain = m
-	to.cfg.Banking = &banking.Policy{Policy: taking}
-	to.cfg.Listen = []string{"/ip4/127.0.0.1/tcp/0"}
+	to := w.payeeOn("payee", m)
 	to.start()
 	w.mine(1)
 	w.fund(from, 1_000_000)

@@ -11,7 +11,6 @@ import (
 	"github.com/bitgram/bitgram/internal/chain"
 	"github.com/bitgram/bitgram/internal/chain/devchain"
 	"github.com/bitgram/bitgram/internal/contract"
-	"github.com/bitgram/bitgram/internal/node/banking"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -55,11 +54,8 @@ func closing(t *testing.T, n int) (w *town, to *home, s *stubborn, ids []bank.ID
 	w = emptyTown(t, devchain.WithPolicy(devchain.Policy{Relay: 1000, Increment: 1000, Market: 1000}))
 	from := w.home("payer", nil)
 	from.start()
-	to = w.home("payee", nil)
-	s = &stubborn{Backend: to.cfg.Chain, rate: 1000, spent: map[btcwire.OutPoint]bool{}}
-	to.cfg.Chain = s
-	to.cfg.Banking = &banking.Policy{Policy: taking}
-	to.cfg.Listen = []string{"/ip4/127.0.0.1/tcp/0"}
+	s = &stubborn{Backend: w.chain, rate: 1000, spent: map[btcwire.OutPoint]bool{}}
+	to = w.payeeOn("payee", s)
 	to.start()
 	w.mine(1)
 	w.fund(from, 1_000_000)
@@ -130,18 +126,8 @@ func TestRefusedReplacement(t *testing.T) {
 func TestRestsJoin(t *testing.T) {
 	const rate = 20_000
 	value := bank.CloseCost(14, rate) - 400 + 2*contract.Dust
-	w := emptyTown(t, devchain.WithPolicy(devchain.Policy{Relay: 1000, Increment: 1000, Market: 1000}))
-	from := w.home("payer", nil)
-	from.start()
-	to := w.home("payee", nil)
-	s := &stubborn{Backend: to.cfg.Chain, rate: 1000, spent: map[btcwire.OutPoint]bool{}}
-	to.cfg.Chain = s
-	to.cfg.Banking = &banking.Policy{Policy: taking}
-	to.cfg.Listen = []string{"/ip4/127.0.0.1/tcp/0"}
-	to.start()
-	w.mine(1)
-	w.fund(from, 1_000_000)
-	var ids []bank.ID
+	w, to, s, ids := closing(t, 0)
+	from := w.homes["payer"]
 	for range 3 {
 		ids = append(ids, w.opened(from, to, value, 14, 10))
 	}

@@ -138,12 +138,9 @@ func TestStuckNode(t *testing.T) {
 			w := emptyTown(t)
 			from := w.home("payer", nil)
 			from.start()
-			to := w.home("payee", nil)
 			s, log := &stuck{Chain: w.chain, how: c.how}, new(said)
-			to.cfg.Chain = s
+			to := w.payeeOn("payee", s)
 			to.cfg.Log = slog.New(slog.NewTextHandler(log, nil))
-			to.cfg.Banking = &banking.Policy{Policy: taking}
-			to.cfg.Listen = []string{"/ip4/127.0.0.1/tcp/0"}
 			to.start()
 			w.mine(1)
 			w.fund(from, 1_000_000)
