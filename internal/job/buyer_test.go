@@ -449,7 +449,7 @@ func TestCrashEquivalenceOfMoney(t *testing.T) {
 		want := calm.outcome()
 		for at, what := range calm.strike.list {
 			seen[strings.TrimPrefix(what[2:], "job.")] = true
-			if !sample.Of(500, 150) {
+			if !sample.Of(500, 250) {
 				continue
 			}
 			for _, after := range []bool{false, true} {

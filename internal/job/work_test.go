@@ -4,6 +4,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/bitgram/bitgram/internal/testing/tier"
 	"github.com/bitgram/bitgram/wire"
 )
 
@@ -100,7 +101,7 @@ func TestWorkBounded(t *testing.T) {
 			return g
 		},
 	}
-	const messages = 400
+	messages := tier.Pick(200, 200, 400) // more than the bound
 	for name, message := range flood {
 		n := x.nodes[0]
 		in := NewInbox(n)

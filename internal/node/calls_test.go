@@ -83,6 +83,7 @@ func counted(t *testing.T, c *devchain.Chain) (*bitcoind.Client, *calls) {
 // TestRPCCalls: over a run, a node asks its Bitcoin node for each block once, and
 // sends each unconfirmed transaction once: a payment and the funding of a bank.
 func TestRPCCalls(t *testing.T) {
+	t.Parallel()
 	w := emptyTown(t, devchain.WithPolicy(devchain.Policy{Relay: 1000, Increment: 1000, Market: 5000}))
 	h := w.home("payer", nil)
 	client, seen := counted(t, w.chain)

@@ -201,6 +201,7 @@ func TestStrangerWithBankID(t *testing.T) {
 // TestRoutesTellNoBalance: a banker's answers tell its payers no more of its
 // balances than powers of two, and strangers nothing.
 func TestRoutesTellNoBalance(t *testing.T) {
+	t.Parallel()
 	tier.NotShort(t)
 	w, from, banker, to, first, second := road(t, nil)
 	stranger := w.home("stranger", nil)
@@ -479,6 +480,7 @@ func TestOpensWhileOthersFlood(t *testing.T) {
 // fundings have the classes too: a flood of offers without proof leaves few of them,
 // and none at the cost of a bank with proof.
 func TestPlacesOutliveARestart(t *testing.T) {
+	t.Parallel()
 	tier.NotShort(t)
 	w := emptyTown(t)
 	from := w.home("payer", nil)

@@ -326,6 +326,7 @@ func TestPrunedGoesOn(t *testing.T) {
 // TestFirstHopAway: a payment whose next bank's payee does not answer goes on over
 // another bank, and waits if there is none.
 func TestFirstHopAway(t *testing.T) {
+	t.Parallel()
 	tier.NotShort(t)
 	w, from, banker, to, first, _ := road(t, nil)
 	started := make(chan struct{}, 1)

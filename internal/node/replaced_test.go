@@ -57,6 +57,7 @@ func (w *town) proved(to *home, coin wire.Outpoint) *wire.BankOpen {
 // takes all places with them, and replaces the transaction, though it did not
 // signal that. Its banks lose their places before an honest payer's older bank.
 func TestReplacedCoins(t *testing.T) {
+	t.Parallel()
 	tier.NotShort(t)
 	w := emptyTown(t)
 	to := w.payee("payee", nil)

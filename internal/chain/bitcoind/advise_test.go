@@ -122,6 +122,7 @@ func (l *logged) has(s string) bool {
 // publishes none, or when a block comes that was not published. A publisher that
 // publishes is none, also after blocks that came while it was away.
 func TestSilentPublisher(t *testing.T) {
+	t.Parallel()
 	advice := func(what string, c *Client, want error) {
 		t.Helper()
 		for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
@@ -175,6 +176,7 @@ func TestSilentPublisher(t *testing.T) {
 // TestSlowLook: a block that was published is not taken for one that was not if the
 // node answers slowly, be it the poll that finds the block or the one before.
 func TestSlowLook(t *testing.T) {
+	t.Parallel()
 	p := startProxy(t)
 	pub := publish(t, "127.0.0.1:0")
 	c := newClient(t, Config{URL: p.URL, ZMQ: "tcp://" + pub.Addr().String(), Poll: time.Hour})

@@ -73,6 +73,7 @@ func (p *publisher) send(conn net.Conn, said string) {
 // TestZMQ: news come at once by a publisher, one that is configured or one that
 // the node tells of, and again after it was gone.
 func TestZMQ(t *testing.T) {
+	t.Parallel()
 	for _, told := range []bool{false, true} {
 		t.Run(fmt.Sprintf("told by the node %v", told), func(t *testing.T) {
 			p := startProxy(t)

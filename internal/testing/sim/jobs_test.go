@@ -281,7 +281,7 @@ func TestJobs(t *testing.T) {
 		jobStory{order: with(func(o *sim.Order) { o.Epochs = 3 }), together: true}.play(t, 1)
 		return
 	}
-	for _, i := range tier.NewSample(t).Choose(len(names), tier.Pick(0, 4, 0)) {
+	for _, i := range tier.NewSample(t).Choose(len(names), tier.Pick(0, 3, 0)) {
 		t.Run(names[i], func(t *testing.T) {
 			t.Parallel()
 			jobStories[names[i]].play(t, 1)
